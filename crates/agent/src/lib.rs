@@ -1,0 +1,1 @@
+//! The daemon: the real-time loop, health checks, the API server, reload.

@@ -1,0 +1,2 @@
+//! The one binary: buoy agent, config, status, why, drain, key, lab, version.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Text to Desired: every problem at once, with line, column, reason and fix.

@@ -1,0 +1,112 @@
+//! What a node can say about itself when asked: values for `status`, `why`, metrics and the page.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use buoy_model::{Epoch, GroupId, Incarnation, Instant, LinkId, NodeId, Record};
+use core::time::Duration;
+
+/// The whole node at one moment.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Status {
+    /// When it was asked.
+    pub at: Instant,
+    /// Who it is.
+    pub me: NodeId,
+    /// Its life.
+    pub incarnation: Incarnation,
+    /// Generation of its configuration.
+    pub generation: u64,
+    /// Digest of its configuration.
+    pub digest: u32,
+    /// The operator's reason, while it is drained.
+    pub draining: Option<String>,
+    /// All members, itself among them, sorted by id.
+    pub nodes: Vec<NodeStatus>,
+    /// All groups, sorted by id.
+    pub groups: Vec<GroupStatus>,
+}
+
+/// One member, as this node sees it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct NodeStatus {
+    /// Who.
+    pub id: NodeId,
+    /// Heard lately (always, for itself).
+    pub alive: bool,
+    /// How long ago it was last heard; `None`: never, or itself.
+    pub heard: Option<Duration>,
+    /// Round trip of the last answered heartbeat; `None`: never, or itself.
+    pub round_trip: Option<Duration>,
+    /// Whether it answers this node's heartbeats, so the path works both ways.
+    pub hears_us: bool,
+    /// Whether it is drained.
+    pub draining: bool,
+    /// Digest of its configuration, once heard.
+    pub digest: Option<u32>,
+    /// How many groups it serves.
+    pub owns: usize,
+}
+
+/// One group, as this node sees it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct GroupStatus {
+    /// Which.
+    pub id: GroupId,
+    /// Who serves it, as far as this node has heard.
+    pub owner: Option<NodeId>,
+    /// The highest epoch heard of.
+    pub epoch: Epoch,
+    /// Since when this owner is known here.
+    pub since: Option<Duration>,
+    /// How much longer this node may serve it; `None` when it does not.
+    pub lease_left: Option<Duration>,
+    /// Which members' votes this node holds for it, itself among them.
+    pub votes: Vec<NodeId>,
+    /// Every member, best first, with the reason why it does or does not own the group.
+    pub candidates: Vec<Candidate>,
+    /// The last change of owner that this node saw.
+    pub last_change: Option<Record>,
+}
+
+/// One member's place in the line for a group.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Candidate {
+    /// Who.
+    pub node: NodeId,
+    /// Its place in `prefer`, counted from 0.
+    pub preferred: Option<usize>,
+    /// What it is to the group.
+    pub standing: Standing,
+}
+
+/// What a member is to a group.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Standing {
+    /// Serves it.
+    Owner,
+    /// Asks for votes.
+    Wants,
+    /// Could take it.
+    Candidate,
+    /// Cannot take it.
+    Excluded(Exclusion),
+}
+
+/// Why a member cannot take a group.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Exclusion {
+    /// Not among the group's `nodes`.
+    NotAllowed,
+    /// Never heard since this agent started.
+    NeverHeard,
+    /// Not heard for so long.
+    Silent(Duration),
+    /// The operator drains it.
+    Draining,
+    /// Its interface has no carrier (known of this node only).
+    NoCarrier(LinkId),
+    /// Heard, but does not offer itself: no carrier there, or another configuration.
+    NotOffered,
+    /// This agent has started lately and is still listening for owners.
+    Listening(Duration),
+}

@@ -1,0 +1,1 @@
+//! The only crate that touches Linux: applies actions, observes the host.

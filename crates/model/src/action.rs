@@ -1,0 +1,85 @@
+//! What a node decides; the only way from `core` to the world.
+//!
+//! Actions are applied in order, and each so that doing it twice is doing it once.
+
+use crate::{Cidr, GroupId, Instant, LinkId, NodeId, Record};
+use core::net::IpAddr;
+
+/// One thing to do.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Action {
+    /// Send a heartbeat to this peer: ask `Node::compose` for its content.
+    Heartbeat {
+        /// To whom.
+        to: NodeId,
+    },
+    /// Answer the heartbeat just heard from this peer: ask `Node::compose`.
+    Answer {
+        /// To whom.
+        to: NodeId,
+    },
+    /// Let the kernel answer for this address until then and not a moment longer, whatever
+    /// becomes of the agent. `Instant::ZERO` closes the gate at once.
+    Fence {
+        /// Which address.
+        address: IpAddr,
+        /// On which interface.
+        link: LinkId,
+        /// The end of the lease.
+        until: Instant,
+    },
+    /// Put the address on the interface, or renew its lifetime there.
+    AddAddress {
+        /// On which interface.
+        link: LinkId,
+        /// Which address, with its prefix.
+        cidr: Cidr,
+        /// Seconds until the kernel removes it by itself.
+        valid_lifetime: u32,
+    },
+    /// Take the address off the interface; being gone already is success.
+    RemoveAddress {
+        /// From which interface.
+        link: LinkId,
+        /// Which address, with its prefix.
+        cidr: Cidr,
+    },
+    /// Tell the segment who has the address.
+    Announce {
+        /// On which interface.
+        link: LinkId,
+        /// Which address.
+        address: IpAddr,
+        /// In which words.
+        kind: FrameKind,
+    },
+    /// Something worth keeping: goes to the log, the status and the event list.
+    Record(Record),
+    /// All is given away: the agent may end (answer to `Event::Stop`).
+    Stopped,
+}
+
+/// Which frame announces an address.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum FrameKind {
+    /// A gratuitous ARP request (RFC 5227 §3) or an unsolicited neighbour advertisement (RFC 4861 §7.2.6).
+    Gratuitous,
+    /// The same words, said because somebody else claimed the address (RFC 5227 §2.4).
+    Defence,
+}
+
+impl Action {
+    /// The group a record speaks of, for drivers that file by group.
+    pub const fn group(&self) -> Option<GroupId> {
+        match self {
+            Self::Record(record) => record.group,
+            Self::Heartbeat { .. }
+            | Self::Answer { .. }
+            | Self::Fence { .. }
+            | Self::AddAddress { .. }
+            | Self::RemoveAddress { .. }
+            | Self::Announce { .. }
+            | Self::Stopped => None,
+        }
+    }
+}

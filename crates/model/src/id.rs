@@ -1,0 +1,78 @@
+//! Who and what is meant, in a form that fits a datagram and a map key.
+
+use core::fmt;
+
+/// A node, by the hash of its name: the same on every host, whatever the order of `peers`.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct NodeId(pub u32);
+
+/// A group of VIPs that move together, by the hash of its name.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct GroupId(pub u32);
+
+/// A cluster, by the hash of its name; keeps two clusters with one key apart.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ClusterId(pub u32);
+
+/// One life of an agent: random, never zero, new at every start.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Incarnation(pub u64);
+
+/// Position of a datagram in its sender's life; every datagram takes the next one.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Sequence(pub u64);
+
+/// Grows at every change of owner of a group.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Epoch(pub u32);
+
+impl NodeId {
+    /// The node of that name.
+    pub const fn of(name: &str) -> Self {
+        Self(name_key(name))
+    }
+}
+
+impl GroupId {
+    /// The group of that name.
+    pub const fn of(name: &str) -> Self {
+        Self(name_key(name))
+    }
+}
+
+impl ClusterId {
+    /// The cluster of that name.
+    pub const fn of(name: &str) -> Self {
+        Self(name_key(name))
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// FNV-1a: stable across builds and machines. Two names with one key are refused by `config`.
+pub const fn name_key(name: &str) -> u32 {
+    let bytes = name.as_bytes();
+    let mut hash: u32 = 0x811c_9dc5;
+    let mut i = 0;
+    while i < bytes.len() {
+        hash = (hash ^ bytes[i] as u32).wrapping_mul(0x0100_0193);
+        i += 1;
+    }
+    hash
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_fnv_1a_so_that_versions_agree() {
+        assert_eq!(name_key(""), 0x811c_9dc5);
+        assert_eq!(name_key("a"), 0xe40c_292c);
+        assert_eq!(name_key("foobar"), 0xbf9c_f968);
+    }
+}

@@ -1,0 +1,34 @@
+//! The vocabulary: what people want, what is decided, what happened, and every limit.
+//!
+//! The flow is `Desired` (what people want, complete and checked) into the machines of `core`,
+//! which take an `Event` at an `Instant` and answer with `Action`s. Every crate speaks these
+//! words and no other. Absent on purpose: behaviour, clocks, sockets, text.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod action;
+mod desired;
+mod event;
+mod id;
+pub mod limits;
+mod link;
+mod message;
+mod record;
+mod service;
+mod time;
+
+pub use action::{Action, FrameKind};
+pub use desired::{Desired, Failback, Group, Node, Safety, Timing, VipAddress};
+pub use event::{DrainOrder, Event};
+pub use id::{ClusterId, Epoch, GroupId, Incarnation, NodeId, Sequence, name_key};
+pub use link::{Cidr, LinkId, Mac};
+pub use message::{Claim, ClaimKind, Grant, Header, Message, MessageKind, Verdict};
+pub use record::{Cause, Fact, Record};
+pub use service::{
+    Backend, BackendState, Balance, Check, CheckKind, Mode, Protocol, SendProxy, Service,
+    SourceAddress,
+};
+pub use time::Instant;

@@ -1,0 +1,94 @@
+//! Every bound of the system in one place, related to each other where they depend on it.
+
+use core::time::Duration;
+
+/// Nodes in one cluster. Votes are kept in arrays of this length.
+pub const NODES_MAX: usize = 16;
+/// Groups in one cluster: what fits the claims of one UDP datagram.
+pub const GROUPS_MAX: usize = 256;
+/// Groups a voter remembers: it also votes for groups that its own file does not have (yet, or any more).
+pub const VOTER_GROUPS_MAX: usize = 2 * GROUPS_MAX;
+/// Addresses of one group.
+pub const GROUP_ADDRESSES_MAX: usize = 64;
+/// Services of one group.
+pub const GROUP_SERVICES_MAX: usize = 32;
+/// Backends of one service.
+pub const SERVICE_BACKENDS_MAX: usize = 128;
+/// Largest weight of a backend.
+pub const BACKEND_WEIGHT_MAX: u16 = 256;
+/// Keys in the keyring: the one that signs and those still accepted.
+pub const KEYS_MAX: usize = 4;
+/// Bytes of a cluster key.
+pub const KEY_LEN: usize = 32;
+/// Bytes of the largest datagram of the lease protocol.
+pub const DATAGRAM_MAX: usize = 8192;
+/// Bytes of a name of a node, group, cluster or backend.
+pub const NAME_MAX: usize = 63;
+/// Bytes of a configuration file.
+pub const CONFIG_BYTES_MAX: usize = 4 << 20;
+
+/// Time between two heartbeats, unless the file says otherwise.
+pub const HEARTBEAT_DEFAULT: Duration = Duration::from_millis(10);
+/// Shortest time between two heartbeats.
+pub const HEARTBEAT_MIN: Duration = Duration::from_millis(2);
+/// Longest time between two heartbeats.
+pub const HEARTBEAT_MAX: Duration = Duration::from_secs(1);
+/// Term of a grant, unless the file says otherwise.
+pub const LEASE_DEFAULT: Duration = Duration::from_millis(50);
+/// A lease is at least so many heartbeats, so that one lost datagram costs nothing.
+pub const LEASE_HEARTBEATS_MIN: u32 = 4;
+/// Longest term of a grant; a voter that restarts grants nothing for as long.
+pub const LEASE_MAX: Duration = Duration::from_millis(4_000);
+/// Term asked for by a node whose kernel has no gate: covers `KERNEL_FENCE_LAG` and the renewal.
+pub const LEASE_WITHOUT_GATE: Duration = Duration::from_millis(2_500);
+/// After a silence of so many heartbeats a peer counts as gone.
+pub const SILENT_HEARTBEATS: u32 = 3;
+
+/// A clock may run faster or slower than another by 1 in so many; the holder gives that up.
+pub const DRIFT_DIVISOR: u32 = 64;
+
+/// `valid_lft` of a VIP in seconds where the gate is the first line of defence.
+pub const VALID_LIFETIME_GATED: u32 = 2;
+/// `valid_lft` of a VIP in seconds where it is the only one.
+pub const VALID_LIFETIME_UNGATED: u32 = 1;
+/// How often a VIP's kernel lifetime is renewed.
+pub const ADDRESS_REFRESH: Duration = Duration::from_millis(300);
+/// How long after its last refresh an address of `VALID_LIFETIME_UNGATED` may still answer (measured 1.3 s).
+pub const KERNEL_FENCE_LAG: Duration = Duration::from_millis(1_400);
+
+/// When to announce after taking an address over, counted from the takeover.
+pub const ANNOUNCE_AT: [Duration; 4] = [
+    Duration::ZERO,
+    Duration::from_millis(10),
+    Duration::from_millis(100),
+    Duration::from_millis(1_000),
+];
+/// How often to announce again, against ageing forwarding tables.
+pub const ANNOUNCE_REFRESH: Duration = Duration::from_secs(60);
+/// At most one defence of an address in this time (RFC 5227 §1.1, DEFEND_INTERVAL).
+pub const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Ownership records kept in memory.
+pub const RECORDS_MAX: usize = 1024;
+/// Commands waiting for the real-time loop.
+pub const LOOP_COMMANDS_MAX: usize = 64;
+/// Reports waiting for the slow side; past it they are counted and dropped.
+pub const LOOP_REPORTS_MAX: usize = 1024;
+/// Concurrent connections of one proxied service, unless the file says otherwise.
+pub const PROXY_CONNECTIONS_DEFAULT: u32 = 4096;
+/// Largest number of concurrent connections of one proxied service.
+pub const PROXY_CONNECTIONS_MAX: u32 = 1 << 20;
+/// Bytes in flight in one direction of a proxied connection: backpressure starts here.
+pub const PROXY_BUFFER: usize = 16 << 10;
+/// Slots of a hash table of a service in nftables.
+pub const BALANCE_SLOTS: usize = 256;
+
+const _: () = assert!(
+    HEARTBEAT_DEFAULT.as_millis() * (LEASE_HEARTBEATS_MIN as u128) <= LEASE_DEFAULT.as_millis()
+);
+const _: () = assert!(LEASE_WITHOUT_GATE.as_millis() <= LEASE_MAX.as_millis());
+// A refresh is only sent while the lease outlives the address, so there must be time for it.
+const _: () = assert!(
+    KERNEL_FENCE_LAG.as_millis() + 2 * ADDRESS_REFRESH.as_millis() < LEASE_WITHOUT_GATE.as_millis()
+);
+const _: () = assert!(SILENT_HEARTBEATS < LEASE_HEARTBEATS_MIN);

@@ -1,0 +1,132 @@
+//! What two agents say to each other, as values; `wire` turns them into bytes and back.
+//!
+//! A heartbeat says what its sender holds and wants. An answer says what the voter grants. Both
+//! carry the same header, which makes a datagram worthless outside the session it was made for.
+
+use crate::{ClusterId, Epoch, GroupId, Incarnation, NodeId, Sequence};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+/// One datagram. The vectors are kept and refilled, so that steady state allocates nothing.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Message {
+    /// Who speaks to whom, and when in their lives.
+    pub header: Header,
+    /// Heartbeat or answer: says which of the fields below are meant.
+    pub kind: MessageKind,
+    /// Heartbeat: the sender gives its groups away and takes none.
+    pub draining: bool,
+    /// Heartbeat: digest of the sender's configuration, for people.
+    pub digest: u32,
+    /// Heartbeat: the term the sender asks for, which depends on its kernel's fence.
+    pub term: Duration,
+    /// Heartbeat: the groups the sender can own, sorted by id.
+    pub claims: Vec<Claim>,
+    /// Answer: the heartbeat that is answered.
+    pub answered: Sequence,
+    /// Answer: one verdict per group asked for, sorted by id.
+    pub grants: Vec<Grant>,
+}
+
+/// What both kinds of datagram begin with.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Header {
+    /// The sender's cluster.
+    pub cluster: ClusterId,
+    /// The sender.
+    pub from: NodeId,
+    /// The receiver.
+    pub to: NodeId,
+    /// The sender's life.
+    pub incarnation: Incarnation,
+    /// The receiver's life as the sender knows it; zero: not yet.
+    pub peer_incarnation: Incarnation,
+    /// The datagram's place in the sender's life.
+    pub sequence: Sequence,
+    /// Proof asked of the receiver before its new incarnation is believed.
+    pub challenge: u64,
+    /// The last challenge heard from the receiver.
+    pub echo: u64,
+}
+
+/// What a datagram is.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum MessageKind {
+    /// Sent every interval, and at once when something changed.
+    #[default]
+    Heartbeat,
+    /// Sent in return for a heartbeat.
+    Answer,
+}
+
+/// What a node says of one group that it could own.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Claim {
+    /// The group.
+    pub group: GroupId,
+    /// What the sender is to it.
+    pub kind: ClaimKind,
+    /// The epoch of a holder; else the highest the sender has heard of.
+    pub epoch: Epoch,
+}
+
+/// What a node is to a group. The order is that of the wire.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum ClaimKind {
+    /// Could own it, asks for nothing; any grant it had is returned.
+    Eligible,
+    /// Asks for votes, serves nothing.
+    Wants,
+    /// Serves it, asks for the votes again.
+    Holds,
+    /// Serves it, asks for the votes again, and would rather give it away (`Safety::Available` only).
+    Yields,
+}
+
+impl ClaimKind {
+    /// Whether the sender asks for this voter's grant.
+    pub const fn asks(self) -> bool {
+        match self {
+            Self::Wants | Self::Holds | Self::Yields => true,
+            Self::Eligible => false,
+        }
+    }
+
+    /// Whether the sender serves the group.
+    pub const fn serves(self) -> bool {
+        match self {
+            Self::Holds | Self::Yields => true,
+            Self::Wants | Self::Eligible => false,
+        }
+    }
+}
+
+/// A voter's word on one group.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Grant {
+    /// The group.
+    pub group: GroupId,
+    /// Yes, or why not.
+    pub verdict: Verdict,
+    /// The highest epoch the voter has heard of.
+    pub epoch: Epoch,
+}
+
+/// What a voter says when asked for a grant.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// Yours for the term you asked for, counted from when you sent.
+    Granted,
+    /// Promised to another for that much longer.
+    Promised {
+        /// To whom.
+        to: NodeId,
+        /// For how long at most.
+        remaining: Duration,
+    },
+    /// The voter has started lately and may have forgotten a promise.
+    Silent {
+        /// For how long at most.
+        remaining: Duration,
+    },
+}

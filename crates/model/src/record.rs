@@ -1,0 +1,141 @@
+//! What is kept of every decision, so that every decision can be asked about.
+
+use crate::{Epoch, GroupId, Incarnation, Instant, LinkId, Mac, NodeId};
+use alloc::string::String;
+use core::net::IpAddr;
+use core::time::Duration;
+
+/// One fact with its moment.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Record {
+    /// When, on this node's clock.
+    pub at: Instant,
+    /// Which group it is about, if one.
+    pub group: Option<GroupId>,
+    /// What.
+    pub fact: Fact,
+}
+
+/// What happened.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Fact {
+    /// This node took the group.
+    Acquired {
+        /// The epoch it begins.
+        epoch: Epoch,
+        /// Why.
+        cause: Cause,
+        /// From the moment it decided to want the group until it had it.
+        took: Duration,
+    },
+    /// This node gave the group up.
+    Released {
+        /// The epoch it ends.
+        epoch: Epoch,
+        /// Why.
+        cause: Cause,
+    },
+    /// Another node serves the group now, as far as this one has heard.
+    OwnerHeard {
+        /// Who.
+        node: NodeId,
+        /// Its epoch.
+        epoch: Epoch,
+    },
+    /// A peer is heard.
+    PeerUp {
+        /// Which.
+        node: NodeId,
+        /// Its life.
+        incarnation: Incarnation,
+    },
+    /// A peer is not heard any more.
+    PeerDown {
+        /// Which.
+        node: NodeId,
+        /// For how long.
+        silent: Duration,
+    },
+    /// Two agents say they are the same node.
+    DuplicateNode {
+        /// Which name.
+        node: NodeId,
+    },
+    /// Somebody else claims an address that this node serves.
+    Conflict {
+        /// Which address.
+        address: IpAddr,
+        /// Who.
+        mac: Mac,
+        /// Whether it was answered (at most once in `DEFEND_INTERVAL`).
+        defended: bool,
+    },
+    /// Somebody removed an address that this node serves; it was put back.
+    Restored {
+        /// Which address.
+        address: IpAddr,
+    },
+    /// An interface lost or regained its carrier.
+    Link {
+        /// Which.
+        link: LinkId,
+        /// What it is now.
+        up: bool,
+    },
+    /// This node's own loop came late by that much, more than its lease.
+    Stalled {
+        /// How late.
+        late: Duration,
+    },
+    /// The node was taken out of service.
+    Drained {
+        /// In the operator's words.
+        reason: String,
+    },
+    /// The node takes part again.
+    Undrained,
+}
+
+/// Why a group changed hands.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Cause {
+    /// Nobody had it.
+    NoOwner,
+    /// Its owner fell silent.
+    OwnerSilent {
+        /// Who.
+        node: NodeId,
+        /// For how long when this node decided.
+        silent: Duration,
+    },
+    /// Its owner gave it up.
+    OwnerReleased {
+        /// Who.
+        node: NodeId,
+    },
+    /// This node lost its majority for a whole term.
+    LeaseExpired,
+    /// The operator drains this node.
+    Drain,
+    /// The agent ends.
+    Stop,
+    /// The interface lost its carrier.
+    CarrierLost {
+        /// Which.
+        link: LinkId,
+    },
+    /// A better node is fit again.
+    Failback {
+        /// Which.
+        to: NodeId,
+    },
+    /// A better owner was heard (`Safety::Available` only).
+    BetterOwner {
+        /// Which.
+        node: NodeId,
+    },
+    /// The group, or this node's part in it, left the configuration.
+    Reload,
+    /// The loop was frozen for longer than the lease.
+    Stalled,
+}

@@ -1,0 +1,151 @@
+//! What is balanced behind a VIP: ports, backends, checks.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use core::time::Duration;
+
+/// One port of a VIP and the backends behind it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Service {
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// The port on the VIP.
+    pub port: u16,
+    /// Which engine forwards.
+    pub mode: Mode,
+    /// Which backend a new connection gets.
+    pub balance: Balance,
+    /// Which source address a backend sees in `Mode::Kernel`.
+    pub source: SourceAddress,
+    /// Whether the backend is told who the client is, in `Mode::Proxy`.
+    pub send_proxy: SendProxy,
+    /// Concurrent connections (or UDP sessions) in `Mode::Proxy`.
+    pub connections_max: u32,
+    /// A connection without a byte in either direction for so long is closed, in `Mode::Proxy`.
+    pub idle_timeout: Duration,
+    /// How long a backend may take to accept, in `Mode::Proxy`.
+    pub connect_timeout: Duration,
+    /// Where the connections go, in the file's order.
+    pub backends: Vec<Backend>,
+    /// How backends are checked; `None`: always up.
+    pub check: Option<Check>,
+}
+
+/// One server behind a service.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Backend {
+    /// Its name; `address:port` where the file gives none.
+    pub name: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its share relative to the others; 0 takes no new connections.
+    pub weight: u16,
+    /// Used only when no other backend is up.
+    pub backup: bool,
+}
+
+/// Whether a backend may get new connections.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum BackendState {
+    /// Not checked yet: counts as up, so that a restart of the agent empties no service.
+    Unknown,
+    /// Passed its check.
+    Up,
+    /// Failed its check.
+    Down,
+}
+
+/// Transport of a service.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl Protocol {
+    /// As in `443/tcp`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+/// The engine that forwards a service.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mode {
+    /// nftables DNAT in the kernel.
+    Kernel,
+    /// Terminated in userspace.
+    Proxy,
+}
+
+/// How a backend is picked for a new connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Balance {
+    /// By the client's address and port, the same on every node: connections survive a failover.
+    Hash,
+    /// One after the other, by weight.
+    RoundRobin,
+    /// The one with the fewest connections per weight (`Mode::Proxy` only).
+    LeastConnections,
+}
+
+/// The source address that a backend sees behind `Mode::Kernel`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SourceAddress {
+    /// The VIP: answers come back to whoever owns it, in any topology.
+    Vip,
+    /// The client's own: the backends must route their answers through the VIP's owner.
+    Client,
+}
+
+/// The PROXY protocol towards the backend.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SendProxy {
+    /// Nothing is added.
+    Off,
+    /// Version 2, binary.
+    V2,
+}
+
+/// How a backend is asked whether it is well.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Check {
+    /// The question.
+    pub kind: CheckKind,
+    /// The port to ask; `None`: the backend's own.
+    pub port: Option<u16>,
+    /// Time from one question to the next.
+    pub every: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// So many passes in a row and it is up.
+    pub rise: u32,
+    /// So many failures in a row and it is down.
+    pub fall: u32,
+}
+
+/// The question of a check.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum CheckKind {
+    /// A TCP handshake.
+    Tcp,
+    /// An HTTP/1.1 request.
+    Http {
+        /// Path and query of the GET.
+        path: String,
+        /// The `Host` header; `None`: the backend's address.
+        host: Option<String>,
+        /// Whether to speak TLS.
+        tls: bool,
+        /// PEM file with the authorities to verify the certificate with; `None`: not verified.
+        ca: Option<String>,
+        /// The status that passes; `None`: any 2xx or 3xx.
+        expect: Option<u16>,
+    },
+}

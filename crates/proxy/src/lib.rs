@@ -1,0 +1,1 @@
+//! Userspace forwarding of TCP and UDP, with the PROXY protocol.

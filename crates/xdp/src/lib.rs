@@ -1,0 +1,1 @@
+//! The eBPF programs as an object file, and the layout of their maps.

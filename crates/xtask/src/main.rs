@@ -1,0 +1,2 @@
+//! The repository's rules as tests, and the steps of CI.
+fn main() {}
