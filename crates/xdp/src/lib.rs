@@ -1,1 +1,120 @@
 //! The eBPF programs as an object file, and the layout of their maps.
+//!
+//! The object in `prebuilt/` is what clang-19 makes of `bpf/`; it is committed, so that building
+//! needs no clang, and a test holds it equal to its source. After a change of the source:
+//! `cargo run -p buoy-xdp --example regenerate`.
+
+use core::net::IpAddr;
+
+/// Object file of the gate; 8-byte aligned, as ELF readers want it.
+pub static GATE: &[u8] = &GATE_ALIGNED.bytes;
+
+/// Name of the program for what comes in.
+pub const GATE_INGRESS: &str = "gate_ingress";
+/// Name of the program for what goes out.
+pub const GATE_EGRESS: &str = "gate_egress";
+/// Name of the map from [`GateKey`] to [`GateEntry`].
+pub const GATE_DEADLINES: &str = "deadlines";
+/// Name of the per-CPU array of counters, indexed by [`GateCounter`].
+pub const GATE_COUNTERS: &str = "counters";
+/// Addresses that the gate can guard.
+pub const GATE_ADDRESSES_MAX: u32 = 16_384;
+
+#[repr(C, align(8))]
+struct Aligned<const N: usize> {
+    bytes: [u8; N],
+}
+
+const GATE_LEN: usize = include_bytes!("../prebuilt/gate.bpf.o").len();
+static GATE_ALIGNED: Aligned<GATE_LEN> =
+    Aligned { bytes: *include_bytes!("../prebuilt/gate.bpf.o") };
+
+/// Which address the gate guards, as the program looks it up.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct GateKey {
+    /// IPv4 as `::ffff:a.b.c.d`.
+    pub address: [u8; 16],
+    /// The interface's index; zero for IPv4, because Linux answers ARP for any of its addresses
+    /// on every interface, and the lease is the host's.
+    pub link: u32,
+}
+
+/// How long the gate stays open for an address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct GateEntry {
+    /// Past it nothing is answered; nanoseconds of `CLOCK_BOOTTIME`.
+    pub deadline: u64,
+    /// Past it the entry means nothing any more; nanoseconds of `CLOCK_MONOTONIC`.
+    pub until: u64,
+}
+
+/// What the programs count.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u32)]
+pub enum GateCounter {
+    /// Questions dropped on their way in.
+    Ingress = 0,
+    /// Claims dropped on their way out.
+    Egress = 1,
+    /// Frames let through because the entry is stale.
+    Stale = 2,
+}
+
+// The same sizes are asserted in bpf/gate.bpf.c.
+const _: () = assert!(size_of::<GateKey>() == 20);
+const _: () = assert!(size_of::<GateEntry>() == 16);
+
+impl GateKey {
+    /// The key of an address on an interface.
+    pub const fn new(address: IpAddr, link: u32) -> Self {
+        match address {
+            IpAddr::V4(v4) => Self { address: v4.to_ipv6_mapped().octets(), link: 0 },
+            IpAddr::V6(v6) => Self { address: v6.octets(), link },
+        }
+    }
+
+    /// As it lies in the map.
+    pub fn to_bytes(self) -> [u8; size_of::<Self>()] {
+        let mut bytes = [0; size_of::<Self>()];
+        bytes[..16].copy_from_slice(&self.address);
+        bytes[16..].copy_from_slice(&self.link.to_ne_bytes());
+        bytes
+    }
+}
+
+impl GateEntry {
+    /// As it lies in the map.
+    pub const fn to_words(self) -> [u64; 2] {
+        [self.deadline, self.until]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::net::{Ipv4Addr, Ipv6Addr};
+
+    #[test]
+    fn an_ipv4_address_has_one_lease_on_all_interfaces_and_an_ipv6_address_one_on_each() {
+        let v4 = IpAddr::from(Ipv4Addr::new(10, 0, 0, 1));
+        assert_eq!(GateKey::new(v4, 3), GateKey::new(v4, 4));
+        let v6 = IpAddr::from(Ipv6Addr::LOCALHOST);
+        assert_ne!(GateKey::new(v6, 3), GateKey::new(v6, 4));
+    }
+
+    #[test]
+    fn a_key_lies_in_the_map_as_the_program_reads_it() {
+        let mut expected = [0; 20];
+        expected[10..16].copy_from_slice(&[0xff, 0xff, 10, 0, 0, 1]);
+        assert_eq!(GateKey::new(Ipv4Addr::new(10, 0, 0, 1).into(), 7).to_bytes(), expected);
+    }
+
+    #[test]
+    fn the_object_is_elf_for_bpf() {
+        assert_eq!(&GATE[..4], b"\x7fELF");
+        assert_eq!(u16::from_le_bytes([GATE[18], GATE[19]]), 247);
+        assert_eq!(GATE.as_ptr().align_offset(8), 0);
+    }
+}
