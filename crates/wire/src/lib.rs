@@ -1,1 +1,18 @@
-//! Bytes to values and back: heartbeat, ARP and NDP; total parsers, no state.
+//! Bytes to values and back: the lease protocol's datagrams, ARP and NDP.
+//!
+//! Parsers are total: whatever arrives, they answer with a value or a reason, never with a panic,
+//! and what they let through needs no check anywhere else. Absent on purpose: state, sockets, clocks.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod arp;
+mod bytes;
+pub mod ethernet;
+pub mod heartbeat;
+pub mod ndp;
+mod seal;
+
+pub use seal::{Key, Keyring, KeyringError, Reject, TAG_LEN};

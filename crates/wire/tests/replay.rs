@@ -1,0 +1,272 @@
+//! Throws damaged and random bytes at every parser: none panics, and what parses has one form only.
+//!
+//! The inputs follow from a printed seed. The same promises are held by the targets in `fuzz/`,
+//! which run for as long as one lets them.
+
+use buoy_model::limits::{GROUPS_MAX, KEY_LEN, LEASE_MAX};
+use buoy_model::{
+    Claim, ClaimKind, ClusterId, Epoch, Grant, GroupId, Header, Incarnation, Mac, Message,
+    MessageKind, NodeId, Sequence, Verdict,
+};
+use buoy_wire::heartbeat::{self, Envelope};
+use buoy_wire::{Key, Keyring, Reject, arp, ndp};
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+const SEED: u64 = 0x0b0e_0001;
+const INPUTS: usize = 200_000;
+const CLUSTER: ClusterId = ClusterId(7);
+const ME: NodeId = NodeId(2);
+
+/// SplitMix64 (Steele, Lea, Flood 2014).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
+    }
+
+    /// Mostly the edges, where parsers break.
+    fn byte(&mut self) -> u8 {
+        let edges = [0, 1, 2, 3, 4, 0x7f, 0x80, 0xff];
+        let any = self.next() as u8;
+        if self.below(2) == 0 { any } else { edges[self.below(edges.len())] }
+    }
+
+    fn bytes(&mut self, max: usize) -> Vec<u8> {
+        let len = self.below(max + 1);
+        (0..len).map(|_| self.byte()).collect()
+    }
+
+    /// One to four changes of any kind.
+    fn damage(&mut self, bytes: &mut Vec<u8>) {
+        for _ in 0..=self.below(4) {
+            let at = self.below(bytes.len() + 1);
+            let byte = self.byte();
+            match self.below(6) {
+                0 => bytes.truncate(at),
+                1 => bytes.insert(at, byte),
+                2 if at < bytes.len() => drop(bytes.remove(at)),
+                3 if at < bytes.len() => bytes[at] ^= 1 << self.below(8),
+                4 => bytes.extend(std::iter::repeat_n(byte, at)),
+                _ if at < bytes.len() => bytes[at] = byte,
+                _ => bytes.push(byte),
+            }
+        }
+    }
+
+    fn duration(&mut self, max: Duration) -> Duration {
+        Duration::from_micros(1 + self.next() % max.as_micros() as u64)
+    }
+
+    fn groups(&mut self) -> Vec<GroupId> {
+        let most = if self.below(50) == 0 { GROUPS_MAX } else { 4 };
+        let mut groups: Vec<_> =
+            (0..self.below(most + 1)).map(|_| GroupId(self.next() as u32)).collect();
+        groups.sort();
+        groups.dedup();
+        groups
+    }
+
+    fn message(&mut self) -> Message {
+        let header = Header {
+            cluster: CLUSTER,
+            from: NodeId(1),
+            to: ME,
+            incarnation: Incarnation(self.next() | 1),
+            peer_incarnation: Incarnation(self.next()),
+            sequence: Sequence(self.next() | 1),
+            challenge: self.next(),
+            echo: self.next(),
+        };
+        let groups = self.groups();
+        let epoch = Epoch(self.next() as u32);
+        if self.below(2) == 0 {
+            let kinds =
+                [ClaimKind::Eligible, ClaimKind::Wants, ClaimKind::Holds, ClaimKind::Yields];
+            let claim = |group| Claim { group, kind: kinds[self.below(4)], epoch };
+            let claims = groups.into_iter().map(claim).collect();
+            let (draining, digest) = (self.below(2) == 0, self.next() as u32);
+            let term = self.duration(LEASE_MAX);
+            Message { header, draining, digest, term, claims, ..Message::default() }
+        } else {
+            let remaining = self.duration(LEASE_MAX);
+            let to = NodeId(self.next() as u32);
+            let verdicts = [
+                Verdict::Granted,
+                Verdict::Promised { to, remaining },
+                Verdict::Silent { remaining },
+            ];
+            let grant = |group| Grant { group, verdict: verdicts[self.below(3)], epoch };
+            let grants = groups.into_iter().map(grant).collect();
+            let (kind, answered) = (MessageKind::Answer, Sequence(self.next() | 1));
+            Message { header, kind, answered, grants, ..Message::default() }
+        }
+    }
+}
+
+/// Feeds `INPUTS` inputs, two thirds of them damaged forms of what `valid` makes; returns how many parsed.
+fn replay(
+    mut valid: impl FnMut(&mut Random) -> Vec<u8>,
+    mut parses: impl FnMut(&[u8]) -> bool,
+) -> usize {
+    let mut random = Random(SEED);
+    (0..INPUTS)
+        .filter(|i| {
+            let bytes = if i % 3 == 0 {
+                random.bytes(200)
+            } else {
+                let mut bytes = valid(&mut random);
+                random.damage(&mut bytes);
+                bytes
+            };
+            parses(&bytes)
+        })
+        .count()
+}
+
+#[test]
+fn any_message_comes_back_from_its_sealed_form() {
+    println!("seed {SEED:#x}");
+    let keyring = Keyring::new(vec![Key::new([7; KEY_LEN])]).unwrap();
+    let mut random = Random(SEED);
+    let (mut bytes, mut opened) = (Vec::new(), Message::default());
+    for _ in 0..5_000 {
+        let message = random.message();
+        keyring.seal(&message, &mut bytes);
+        assert_eq!(keyring.open(CLUSTER, ME, &bytes, &mut opened), Ok(()));
+        assert_eq!(opened, message);
+    }
+}
+
+#[test]
+fn a_datagram_that_parses_has_no_other_form() {
+    println!("seed {SEED:#x}");
+    let (mut message, mut again) = (Message::default(), Vec::new());
+    let parsed = replay(
+        |random| {
+            let mut bytes = Vec::new();
+            heartbeat::emit(&random.message(), 1, &mut bytes);
+            bytes
+        },
+        |bytes| {
+            let Ok(envelope) = Envelope::parse(bytes) else { return false };
+            if envelope.fill(&mut message).is_err() {
+                return false;
+            }
+            heartbeat::emit(&message, envelope.key, &mut again);
+            assert_eq!(again, bytes);
+            true
+        },
+    );
+    assert!(parsed > INPUTS / 100, "only {parsed} of the inputs got past the parser");
+}
+
+#[test]
+fn no_damaged_datagram_is_opened() {
+    println!("seed {SEED:#x}");
+    let keyring = Keyring::new(vec![Key::new([7; KEY_LEN])]).unwrap();
+    let original = std::cell::RefCell::new(Vec::new());
+    let mut message = Message::default();
+    let mut seen = [0; Reject::ALL.len()];
+    let opened = replay(
+        |random| {
+            let mut bytes = original.borrow_mut();
+            keyring.seal(&random.message(), &mut bytes);
+            bytes.clone()
+        },
+        |bytes| match keyring.open(CLUSTER, ME, bytes, &mut message) {
+            Ok(()) => {
+                assert_eq!(bytes, *original.borrow(), "a change went unnoticed");
+                true
+            }
+            Err(reject) => {
+                seen[reject.index()] += 1;
+                false
+            }
+        },
+    );
+    // Some damage undoes itself; nearly none does.
+    assert!(opened < INPUTS / 100, "{opened} were opened");
+    assert!(seen[Reject::Forged.index()] > INPUTS / 10, "{seen:?}");
+}
+
+#[test]
+fn an_arp_packet_that_parses_has_no_other_form() {
+    println!("seed {SEED:#x}");
+    let parsed = replay(
+        |random| {
+            let address = Ipv4Addr::from_bits(random.next() as u32);
+            arp::emit_gratuitous(Mac([2; 6]), address).to_vec()
+        },
+        |bytes| {
+            let Some(packet) = arp::parse(bytes) else { return false };
+            let again = packet.emit(Mac::BROADCAST);
+            // The Ethernet header is not part of the packet, nor is the padding.
+            assert_eq!(again[14..42], bytes[14..42]);
+            true
+        },
+    );
+    assert!(parsed > INPUTS / 100, "only {parsed} of the inputs got past the parser");
+}
+
+/// Makes the ICMPv6 checksum right (RFC 4443 §2.3), if the frame is long enough to have one.
+fn resum(frame: &mut [u8]) {
+    let [_, _, _, _, len @ ..] = frame.get(14..20).unwrap_or_default() else { return };
+    let end = 54 + usize::from(u16::from_be_bytes([len[0], len[1]]));
+    if end < 58 || frame.len() < end {
+        return;
+    }
+    frame[56..58].fill(0);
+    let words = frame[22..end].chunks(2);
+    let word = |w: &[u8]| u32::from(w[0]) << 8 | u32::from(w.get(1).copied().unwrap_or(0));
+    let mut sum = words.map(word).sum::<u32>() + 58 + (end - 54) as u32;
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    frame[56..58].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+}
+
+#[test]
+fn an_ndp_message_that_parses_holds_what_rfc_4861_demands() {
+    println!("seed {SEED:#x}");
+    let parsed = replay(
+        |random| {
+            let target = Ipv6Addr::from_bits(u128::from(random.next()) | 1 << 125);
+            let mac = Mac([2; 6]);
+            if random.below(2) == 0 {
+                ndp::emit_unsolicited(mac, target, random.below(2) == 0).to_vec()
+            } else {
+                ndp::emit_solicitation(mac, Ipv6Addr::from_bits(1 << 125 | 1), target).to_vec()
+            }
+        },
+        |bytes| {
+            // A wrong sum would hide all that comes after its check.
+            let mut bytes = bytes.to_vec();
+            resum(&mut bytes);
+            let Some(neighbour) = ndp::parse(&bytes) else { return false };
+            assert_eq!(bytes[21], 255, "the hop limit");
+            assert_eq!(bytes[55], 0, "the code");
+            match neighbour {
+                ndp::Neighbour::Solicitation(asked) => {
+                    assert!(!asked.target.is_multicast());
+                    assert!(!asked.source.is_unspecified() || asked.source_mac.is_none());
+                }
+                ndp::Neighbour::Advertisement(said) => {
+                    assert!(!said.target.is_multicast());
+                    assert!(!said.solicited || bytes[38] != 0xff);
+                }
+            }
+            true
+        },
+    );
+    assert!(parsed > INPUTS / 100, "only {parsed} of the inputs got past the parser");
+}
