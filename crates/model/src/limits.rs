@@ -24,6 +24,8 @@ pub const KEY_LEN: usize = 32;
 pub const DATAGRAM_MAX: usize = 8192;
 /// Bytes of a name of a node, group, cluster or backend.
 pub const NAME_MAX: usize = 63;
+/// UDP port of the lease protocol, unless the file says otherwise.
+pub const PORT_DEFAULT: u16 = 4747;
 /// Bytes of a configuration file.
 pub const CONFIG_BYTES_MAX: usize = 4 << 20;
 
@@ -38,11 +40,16 @@ pub const LEASE_DEFAULT: Duration = Duration::from_millis(50);
 /// A lease is at least so many heartbeats, so that one lost datagram costs nothing.
 pub const LEASE_HEARTBEATS_MIN: u32 = 4;
 /// Longest term of a grant; a voter that restarts grants nothing for as long.
-pub const LEASE_MAX: Duration = Duration::from_millis(4_000);
+pub const LEASE_MAX: Duration = Duration::from_millis(2_500);
 /// Term asked for by a node whose kernel has no gate: covers `KERNEL_FENCE_LAG` and the renewal.
 pub const LEASE_WITHOUT_GATE: Duration = Duration::from_millis(2_500);
 /// After a silence of so many heartbeats a peer counts as gone.
 pub const SILENT_HEARTBEATS: u32 = 3;
+
+/// A node that asks for votes in vain for so long is passed over by the next in line.
+pub const PASSED_OVER_AFTER: Duration = Duration::from_millis(5_500);
+/// Datagrams of a stranger under a live peer's name until it is called a second node of that name.
+pub const STRANGERS_MAX: u32 = 50;
 
 /// A clock may run faster or slower than another by 1 in so many; the holder gives that up.
 pub const DRIFT_DIVISOR: u32 = 64;
@@ -78,6 +85,28 @@ pub const LOOP_REPORTS_MAX: usize = 1024;
 pub const PROXY_CONNECTIONS_DEFAULT: u32 = 4096;
 /// Largest number of concurrent connections of one proxied service.
 pub const PROXY_CONNECTIONS_MAX: u32 = 1 << 20;
+/// A proxied TCP connection that is idle for so long is closed, unless the file says otherwise.
+pub const PROXY_IDLE_TCP_DEFAULT: Duration = Duration::from_secs(300);
+/// A proxied UDP session that is idle for so long is forgotten, unless the file says otherwise.
+pub const PROXY_IDLE_UDP_DEFAULT: Duration = Duration::from_secs(30);
+/// How long a backend may take to accept a proxied connection, unless the file says otherwise.
+pub const PROXY_CONNECT_DEFAULT: Duration = Duration::from_secs(2);
+/// Longest idle and connect timeout.
+pub const PROXY_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Time between two health checks of a backend, unless the file says otherwise.
+pub const CHECK_EVERY_DEFAULT: Duration = Duration::from_secs(1);
+/// Shortest time between two health checks, and shortest time for an answer.
+pub const CHECK_EVERY_MIN: Duration = Duration::from_millis(50);
+/// Longest time between two health checks, and longest time for an answer.
+pub const CHECK_EVERY_MAX: Duration = Duration::from_secs(3600);
+/// Failures in a row that take a backend down, unless the file says otherwise.
+pub const CHECK_FALL_DEFAULT: u32 = 3;
+/// Passes in a row that bring a backend up, unless the file says otherwise.
+pub const CHECK_RISE_DEFAULT: u32 = 2;
+/// Most passes or failures in a row that a check can ask for.
+pub const CHECK_COUNT_MAX: u32 = 100;
+/// Longest time until a better node gets a group back.
+pub const FAILBACK_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Bytes in flight in one direction of a proxied connection: backpressure starts here.
 pub const PROXY_BUFFER: usize = 16 << 10;
 /// Slots of a hash table of a service in nftables.
