@@ -1,0 +1,39 @@
+# The commands of this repository. `make` alone lists them; each installs what it is missing.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo build test check fmt fuzz clean
+
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# Where Debian keeps ip, nft and keepalived; not on every user's path.
+export PATH := $(PATH):/usr/sbin:/sbin
+
+help: ## list the commands
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+
+demo: ## three nodes, a VIP, every fault, before your eyes (DEMO="..." adds arguments)
+	@scripts/install-deps demo
+	$(CARGO) build --release --locked -p buoy-cli
+	@$(TARGET)/release/buoy lab demo $(DEMO)
+
+build: ## the program, as it is released
+	@scripts/install-deps demo
+	$(CARGO) build --release --locked -p buoy-cli
+
+test: ## format, lints, licences, house rules and every test; ends with the count
+	@scripts/install-deps test
+	@$(CARGO) run -q --locked -p buoy-xtask -- test
+
+check: ## format, lints, licences, house rules
+	@scripts/install-deps test
+	@$(CARGO) run -q --locked -p buoy-xtask -- check
+
+fmt: ## format all Rust code
+	@$(CARGO) fmt --all
+
+fuzz: ## more random input for the parsers and machines (CASES=100000 for longer)
+	@scripts/install-deps test
+	FUZZ_CASES=$(or $(CASES),20000) $(CARGO) nextest run --workspace -E 'test(/fuzz|random|any_input|replay/)'
+
+clean: ## remove everything that was built
+	@$(CARGO) clean

@@ -1,0 +1,139 @@
+//! What the documents claim can be run: promises name their tests, the manual names real commands.
+
+use crate::documents::quoted;
+use crate::fail_if_any;
+use crate::repository::{files, read, rust_files, words};
+use std::collections::BTreeSet;
+
+/// Names of all functions of the workspace, tests among them.
+fn functions() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for file in rust_files() {
+        let code = crate::repository::code_only(&file.text);
+        let mut before = "";
+        for (_, word) in words(&code) {
+            if before == "fn" {
+                names.insert(word.to_owned());
+            }
+            before = word;
+        }
+    }
+    names
+}
+
+#[test]
+fn every_promise_names_a_proof_that_exists() {
+    let found = unproven(&read("SPECIFICATION.md"), &functions());
+    fail_if_any("SPECIFICATION.md promises without a proof", &found);
+}
+
+#[test]
+fn a_promise_without_a_proof_is_caught() {
+    let functions = BTreeSet::from(["one_owner_at_most".to_owned()]);
+    let row = |proof: &str| format!("| promise | proof |\n|---|---|\n| It holds. | {proof} |\n");
+    assert_eq!(unproven(&row("`one_owner_at_most`"), &functions), [""; 0]);
+    assert_eq!(unproven(&row("`make demo`"), &functions), [""; 0]);
+    assert_eq!(unproven(&row("`two_owners_at_most`"), &functions).len(), 1);
+    assert_eq!(unproven(&row("believe us"), &functions).len(), 1);
+    assert_eq!(unproven("no table at all", &functions), ["no promise at all"]);
+}
+
+/// Rows without a test or command, and tests that are not there. The proof is the last cell.
+fn unproven(specification: &str, functions: &BTreeSet<String>) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut promises = 0;
+    for (number, line) in specification.lines().enumerate() {
+        let cells: Vec<&str> = line.trim().trim_matches('|').split('|').collect();
+        let heading =
+            line.contains("---") || cells.last().is_some_and(|cell| cell.trim() == "proof");
+        if !line.starts_with('|') || heading {
+            continue;
+        }
+        promises += 1;
+        let proofs = quoted(cells.last().unwrap_or(&""));
+        if !proofs.iter().any(|(_, text)| is_test_name(text) || is_command(text)) {
+            found.push(format!("line {}: no test and no command", number + 1));
+        }
+        for (_, text) in proofs.iter().filter(|(_, text)| is_test_name(text)) {
+            if !functions.contains(text) {
+                found.push(format!("line {}: no test is called `{text}`", number + 1));
+            }
+        }
+    }
+    if promises == 0 {
+        found.push("no promise at all".into());
+    }
+    found
+}
+
+fn is_test_name(text: &str) -> bool {
+    text.contains('_')
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+}
+
+fn is_command(text: &str) -> bool {
+    text.starts_with("make ") || text.starts_with("buoy ") || text.starts_with("cargo ")
+}
+
+#[test]
+fn every_command_in_the_readme_exists() {
+    let sources: String =
+        files(&["crates/cli/src"], &[".rs"]).into_iter().map(|file| file.text).collect();
+    let found = unknown_commands(&read("README.md"), &sources);
+    fail_if_any("README.md names commands that the program does not have", &found);
+}
+
+#[test]
+fn a_command_that_is_gone_is_caught() {
+    let sources = "enum Command { Status, /// x\n Config(Config) }\nenum Config { Check }";
+    let readme =
+        "`buoy status` and\n```sh\nbuoy config check FILE\nsudo buoy vanish\n```\nbuoy is.\n";
+    assert_eq!(unknown_commands(readme, sources), ["buoy vanish: no `Vanish` in crates/cli/src"]);
+    assert_eq!(unknown_commands("`buoy config diff`", sources).len(), 1);
+}
+
+/// Commands with commands of their own.
+const FAMILIES: [&str; 3] = ["config", "key", "lab"];
+
+/// Each command of the manual must be a variant in the program's own list of commands.
+fn unknown_commands(readme: &str, sources: &str) -> Vec<String> {
+    let known: BTreeSet<&str> = words(sources).map(|(_, word)| word).collect();
+    let mut found = Vec::new();
+    for text in commands(readme) {
+        let mut parts = text.split_whitespace().skip(1);
+        let first = parts.next().unwrap_or_default();
+        let second = parts.next().filter(|_| FAMILIES.contains(&first));
+        for word in [Some(first), second].into_iter().flatten() {
+            if !is_word(word) {
+                continue;
+            }
+            let variant = word[..1].to_uppercase() + &word[1..];
+            if !known.contains(variant.as_str()) {
+                found.push(format!("buoy {word}: no `{variant}` in crates/cli/src"));
+            }
+        }
+    }
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// Everything in backticks or fenced blocks that begins with the program's name.
+fn commands(readme: &str) -> Vec<String> {
+    let mut found: Vec<String> = quoted(readme).into_iter().map(|(_, text)| text).collect();
+    let mut fenced = false;
+    for line in readme.lines().map(str::trim) {
+        if line.starts_with("```") {
+            fenced = !fenced;
+        } else if fenced {
+            let line = line.trim_start_matches("$ ").trim_start_matches("sudo ");
+            found.push(line.to_owned());
+        }
+    }
+    found.retain(|text| text.starts_with("buoy "));
+    found
+}
+
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase())
+}
