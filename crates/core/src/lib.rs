@@ -8,8 +8,24 @@
 
 extern crate alloc;
 
+mod announce;
+pub mod balance;
+pub mod check;
+mod hear;
+mod judge;
+mod mutation;
 mod node;
+mod ownership;
+mod peer;
+mod placement;
+mod random;
+mod reload;
 mod status;
+mod voter;
+mod votes;
+mod why;
 
+#[cfg(feature = "mutants")]
+pub use mutation::Mutation;
 pub use node::{Fence, Node, Settings};
 pub use status::{Candidate, Exclusion, GroupStatus, NodeStatus, Standing, Status};

@@ -1,0 +1,139 @@
+//! Faults put into the protocol on purpose, to prove that the simulator's checkers see them.
+//!
+//! Without the feature `mutants` every question below has the right answer as a constant.
+
+use crate::Node;
+#[cfg(feature = "mutants")]
+use buoy_model::limits::DRIFT_DIVISOR;
+use buoy_model::{Desired, Instant};
+
+/// One deliberate fault.
+#[cfg(feature = "mutants")]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mutation {
+    /// A vote counts from the answer's arrival instead of the heartbeat's sending.
+    CountFromReceipt,
+    /// A voter grants at once after a restart.
+    NoRestartSilence,
+    /// Old and repeated datagrams count like new ones.
+    AcceptStale,
+    /// Half of the votes is taken for a majority.
+    HalfIsMajority,
+    /// The holder trusts its own clock to run exactly like the voters'.
+    NoDriftMargin,
+    /// A voter grants what it has promised to another.
+    GrantTwice,
+    /// "Released" is said some milliseconds before serving ends.
+    SayBeforeRelease,
+    /// Nobody ever asks for a group.
+    NeverClaim,
+}
+
+#[cfg(feature = "mutants")]
+impl Mutation {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::CountFromReceipt,
+        Self::NoRestartSilence,
+        Self::AcceptStale,
+        Self::HalfIsMajority,
+        Self::NoDriftMargin,
+        Self::GrantTwice,
+        Self::SayBeforeRelease,
+        Self::NeverClaim,
+    ];
+}
+
+/// How long `SayBeforeRelease` goes on serving.
+#[cfg(feature = "mutants")]
+const SAY_BEFORE: core::time::Duration = core::time::Duration::from_millis(5);
+
+#[cfg(feature = "mutants")]
+impl Node {
+    fn is(&self, mutation: Mutation) -> bool {
+        self.settings.mutation == Some(mutation)
+    }
+
+    pub(crate) fn mutate(&mut self) {
+        self.voter.forgetful = self.is(Mutation::GrantTwice);
+        if self.is(Mutation::NoRestartSilence) {
+            self.voter.end_silence();
+        }
+    }
+
+    pub(crate) fn accepts_stale(&self) -> bool {
+        self.is(Mutation::AcceptStale)
+    }
+
+    pub(crate) fn counts_from(&self, sent: Instant, now: Instant) -> Instant {
+        if self.is(Mutation::CountFromReceipt) { now } else { sent }
+    }
+
+    pub(crate) fn with_drift_margin(&self, end: Instant) -> Instant {
+        if self.is(Mutation::NoDriftMargin) { end + self.term() / DRIFT_DIVISOR } else { end }
+    }
+
+    pub(crate) fn majority(&self, desired: &Desired) -> usize {
+        let half = desired.nodes.len().div_ceil(2);
+        if self.is(Mutation::HalfIsMajority) { half } else { desired.majority() }
+    }
+
+    pub(crate) fn never_claims(&self) -> bool {
+        self.is(Mutation::NeverClaim)
+    }
+
+    /// Keeps what ends serving back for a while, so that it happens after it was said.
+    pub(crate) fn delay_release(
+        &mut self,
+        now: Instant,
+        from: usize,
+        out: &mut alloc::vec::Vec<buoy_model::Action>,
+    ) {
+        use buoy_model::Action;
+        if !self.is(Mutation::SayBeforeRelease) {
+            return;
+        }
+        let fresh = out.split_off(from);
+        let (due, later) = core::mem::take(&mut self.delayed).into_iter().partition(|d| d.0 <= now);
+        self.delayed = later;
+        let due: alloc::vec::Vec<(Instant, Action)> = due;
+        out.extend(due.into_iter().map(|(_, action)| action));
+        for action in fresh {
+            let ends = matches!(
+                action,
+                Action::RemoveAddress { .. } | Action::Fence { until: Instant::ZERO, .. }
+            );
+            if ends {
+                self.delayed.push((now + SAY_BEFORE, action));
+            } else {
+                out.push(action);
+            }
+        }
+    }
+}
+
+#[cfg(not(feature = "mutants"))]
+#[expect(clippy::unused_self, reason = "the same face as with the feature `mutants`")]
+impl Node {
+    pub(crate) const fn mutate(&mut self) {}
+
+    pub(crate) const fn accepts_stale(&self) -> bool {
+        false
+    }
+
+    pub(crate) const fn counts_from(&self, sent: Instant, _now: Instant) -> Instant {
+        sent
+    }
+
+    pub(crate) const fn with_drift_margin(&self, end: Instant) -> Instant {
+        end
+    }
+
+    pub(crate) const fn majority(&self, desired: &Desired) -> usize {
+        desired.nodes.len() / 2 + 1
+    }
+
+    pub(crate) const fn never_claims(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,1 @@
+//! Tables for the state machine of one group.

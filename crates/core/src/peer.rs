@@ -1,0 +1,388 @@
+//! What this node knows of one peer: its life, whether it is heard, what it claims.
+//!
+//! A datagram counts when it belongs to the session and is newer than the last one. A session with a
+//! new incarnation begins only when the datagram echoes our challenge, which is fresh for every
+//! session: a recording of an earlier life cannot know it. No clock and no memory of the past is needed.
+
+use crate::random::Random;
+use alloc::vec::Vec;
+use buoy_model::limits::STRANGERS_MAX;
+use buoy_model::{
+    Claim, ClaimKind, GroupId, Header, Incarnation, Instant, Message, NodeId, Sequence,
+};
+use core::time::Duration;
+
+/// Heartbeats in flight whose answers still count.
+const SENT_MAX: usize = 64;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    pub(crate) id: NodeId,
+    /// Its place in `Desired::nodes`.
+    pub(crate) index: usize,
+    session: Session,
+    /// What it must echo before its next new incarnation is believed.
+    pub(crate) challenge: u64,
+    /// What it wants to be echoed.
+    pub(crate) echo: u64,
+    pub(crate) draining: bool,
+    pub(crate) digest: Option<u32>,
+    /// What it said last of each group, sorted by group.
+    pub(crate) offers: Vec<Offer>,
+    sent: [(Sequence, Instant); SENT_MAX],
+    pub(crate) round_trip: Option<Duration>,
+    answered_at: Option<Instant>,
+    before: Incarnation,
+    strangers: u32,
+}
+
+/// A claim with its age.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Offer {
+    pub(crate) claim: Claim,
+    /// Since when it offers itself for the group.
+    pub(crate) since: Instant,
+    /// Since when the claim is of this kind.
+    pub(crate) kind_since: Instant,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Session {
+    Unknown,
+    Up { incarnation: Incarnation, sequence: Sequence, heard_at: Instant },
+    Down { incarnation: Incarnation, sequence: Sequence, heard_at: Instant },
+}
+
+/// What a datagram turned out to be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Reception {
+    /// Of the session and new.
+    Fresh,
+    /// The first of a session.
+    Begins,
+    /// Old: a duplicate, a late one or a replay.
+    Stale,
+    /// Of a life that has not proven itself yet.
+    Unproven,
+    /// Of a second agent under this name.
+    Duplicate,
+}
+
+impl Peer {
+    pub(crate) fn new(id: NodeId, index: usize, random: &mut Random) -> Self {
+        Self {
+            id,
+            index,
+            session: Session::Unknown,
+            challenge: random.next() | 1,
+            echo: 0,
+            draining: false,
+            digest: None,
+            offers: Vec::new(),
+            sent: [(Sequence(0), Instant::ZERO); SENT_MAX],
+            round_trip: None,
+            answered_at: None,
+            before: Incarnation(0),
+            strangers: 0,
+        }
+    }
+
+    /// Takes the header of an authentic datagram.
+    pub(crate) fn receive(
+        &mut self,
+        now: Instant,
+        header: &Header,
+        accept_stale: bool,
+        random: &mut Random,
+    ) -> Reception {
+        match self.session {
+            Session::Up { incarnation, sequence, .. } if incarnation == header.incarnation => {
+                if header.sequence <= sequence && !accept_stale {
+                    return Reception::Stale;
+                }
+                self.strangers = 0;
+                self.begin(now, header);
+                Reception::Fresh
+            }
+            Session::Down { incarnation, sequence, .. } if incarnation == header.incarnation => {
+                if header.sequence <= sequence && !accept_stale {
+                    return Reception::Stale;
+                }
+                self.begin(now, header);
+                Reception::Begins
+            }
+            Session::Unknown | Session::Up { .. } | Session::Down { .. } => {
+                self.meet(now, header, random)
+            }
+        }
+    }
+
+    /// A life that is not the session's: believed when it knows our challenge.
+    fn meet(&mut self, now: Instant, header: &Header, random: &mut Random) -> Reception {
+        if header.echo != self.challenge {
+            self.echo = header.challenge;
+            return self.count_stranger();
+        }
+        let again = header.incarnation == self.before;
+        if let Some(incarnation) = self.incarnation() {
+            self.before = incarnation;
+        }
+        self.challenge = random.next() | 1;
+        self.strangers = 0;
+        self.offers.clear();
+        self.sent = [(Sequence(0), Instant::ZERO); SENT_MAX];
+        self.begin(now, header);
+        // A life that ended does not come back: two agents take turns under one name.
+        if again { Reception::Duplicate } else { Reception::Begins }
+    }
+
+    fn count_stranger(&mut self) -> Reception {
+        if !self.is_alive() {
+            return Reception::Unproven;
+        }
+        self.strangers += 1;
+        if self.strangers < STRANGERS_MAX {
+            return Reception::Unproven;
+        }
+        self.strangers = 0;
+        Reception::Duplicate
+    }
+
+    fn begin(&mut self, now: Instant, header: &Header) {
+        self.echo = header.challenge;
+        self.session = Session::Up {
+            incarnation: header.incarnation,
+            sequence: header.sequence,
+            heard_at: now,
+        };
+    }
+
+    /// Takes the claims of a heartbeat; whether anything is different from before.
+    pub(crate) fn take_claims(&mut self, now: Instant, message: &Message) -> bool {
+        let mut changed = self.draining != message.draining;
+        self.draining = message.draining;
+        self.digest = Some(message.digest);
+        if self.offers.len() == message.claims.len() {
+            for (offer, claim) in self.offers.iter_mut().zip(&message.claims) {
+                changed |= offer.update(now, claim);
+            }
+            return changed;
+        }
+        let before = core::mem::take(&mut self.offers);
+        for claim in &message.claims {
+            let known = before.binary_search_by_key(&claim.group, |o| o.claim.group);
+            let mut offer = known.map(|i| before[i]).unwrap_or(Offer {
+                claim: *claim,
+                since: now,
+                kind_since: now,
+            });
+            offer.update(now, claim);
+            self.offers.push(offer);
+        }
+        true
+    }
+
+    /// What it said last of a group.
+    pub(crate) fn offer(&self, group: GroupId) -> Option<&Offer> {
+        let i = self.offers.binary_search_by_key(&group, |o| o.claim.group).ok()?;
+        Some(&self.offers[i])
+    }
+
+    /// What it serves, as far as it was heard lately.
+    pub(crate) fn serves(&self, group: GroupId) -> Option<&Offer> {
+        if !self.is_alive() {
+            return None;
+        }
+        self.offer(group).filter(|o| o.claim.kind.serves())
+    }
+
+    /// Remembers when a heartbeat was sent: votes count from then.
+    pub(crate) fn note_sent(&mut self, sequence: Sequence, at: Instant) {
+        self.sent[slot(sequence)] = (sequence, at);
+    }
+
+    /// When the heartbeat that is answered was sent; `None` when it is too old to matter.
+    pub(crate) fn take_answer(&mut self, now: Instant, answered: Sequence) -> Option<Instant> {
+        let (sequence, at) = self.sent[slot(answered)];
+        if sequence != answered || answered == Sequence(0) {
+            return None;
+        }
+        self.round_trip = Some(now.since(at));
+        self.answered_at = Some(now);
+        Some(at)
+    }
+
+    /// Declares it gone when it was silent for too long; how long it was silent.
+    pub(crate) fn expire(&mut self, now: Instant, silence: Duration) -> Option<Duration> {
+        match self.session {
+            Session::Up { incarnation, sequence, heard_at } if heard_at + silence <= now => {
+                self.session = Session::Down { incarnation, sequence, heard_at };
+                Some(now.since(heard_at))
+            }
+            Session::Up { .. } | Session::Down { .. } | Session::Unknown => None,
+        }
+    }
+
+    /// Our own loop came late: what could not be heard meanwhile is not held against the peer.
+    pub(crate) fn excuse(&mut self, late: Duration, now: Instant) {
+        match &mut self.session {
+            Session::Up { heard_at, .. } => *heard_at = (*heard_at + late).min(now),
+            Session::Down { .. } | Session::Unknown => {}
+        }
+    }
+
+    /// When `expire` is due.
+    pub(crate) fn silent_at(&self, silence: Duration) -> Option<Instant> {
+        match self.session {
+            Session::Up { heard_at, .. } => Some(heard_at + silence),
+            Session::Down { .. } | Session::Unknown => None,
+        }
+    }
+
+    pub(crate) const fn is_alive(&self) -> bool {
+        matches!(self.session, Session::Up { .. })
+    }
+
+    pub(crate) const fn incarnation(&self) -> Option<Incarnation> {
+        match self.session {
+            Session::Up { incarnation, .. } | Session::Down { incarnation, .. } => {
+                Some(incarnation)
+            }
+            Session::Unknown => None,
+        }
+    }
+
+    pub(crate) const fn heard_at(&self) -> Option<Instant> {
+        match self.session {
+            Session::Up { heard_at, .. } | Session::Down { heard_at, .. } => Some(heard_at),
+            Session::Unknown => None,
+        }
+    }
+
+    /// Whether it answered us within that time.
+    pub(crate) fn hears_us(&self, now: Instant, within: Duration) -> bool {
+        self.answered_at.is_some_and(|at| now.since(at) <= within)
+    }
+}
+
+impl Offer {
+    fn update(&mut self, now: Instant, claim: &Claim) -> bool {
+        if self.claim == *claim {
+            return false;
+        }
+        if self.claim.group != claim.group {
+            self.since = now;
+        }
+        if self.claim.group != claim.group || self.claim.kind != claim.kind {
+            self.kind_since = now;
+        }
+        self.claim = *claim;
+        true
+    }
+
+    /// Whether it has been asking for votes in vain for so long that others may go ahead.
+    pub(crate) fn in_vain(&self, now: Instant, patience: Duration) -> bool {
+        self.claim.kind == ClaimKind::Wants && now.since(self.kind_since) >= patience
+    }
+}
+
+const fn slot(sequence: Sequence) -> usize {
+    (sequence.0 % SENT_MAX as u64) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use buoy_model::ClusterId;
+
+    fn header(incarnation: u64, sequence: u64, echo: u64) -> Header {
+        Header {
+            cluster: ClusterId(1),
+            from: NodeId(2),
+            to: NodeId(1),
+            incarnation: Incarnation(incarnation),
+            peer_incarnation: Incarnation(0),
+            sequence: Sequence(sequence),
+            challenge: 77,
+            echo,
+        }
+    }
+
+    struct Bench {
+        peer: Peer,
+        random: Random,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let mut random = Random::new(1);
+            Self { peer: Peer::new(NodeId(2), 1, &mut random), random }
+        }
+        fn hear(&mut self, incarnation: u64, sequence: u64, echo: u64) -> Reception {
+            let header = header(incarnation, sequence, echo);
+            self.peer.receive(Instant::from_nanos(1), &header, false, &mut self.random)
+        }
+    }
+
+    #[test]
+    fn a_life_is_believed_only_when_it_knows_our_challenge() {
+        let mut b = Bench::new();
+        assert_eq!(b.hear(5, 1, 0), Reception::Unproven);
+        assert!(!b.peer.is_alive());
+        assert_eq!(b.peer.echo, 77, "or it could never prove itself to us");
+        let challenge = b.peer.challenge;
+        assert_eq!(b.hear(5, 2, challenge), Reception::Begins);
+        assert_eq!(b.hear(5, 3, 0), Reception::Fresh);
+        assert_ne!(b.peer.challenge, challenge, "each challenge opens one session");
+    }
+
+    #[test]
+    fn a_recording_of_an_earlier_life_changes_nothing() {
+        let mut b = Bench::new();
+        let first = b.peer.challenge;
+        assert_eq!(b.hear(5, 2, first), Reception::Begins);
+        let second = b.peer.challenge;
+        assert_eq!(b.hear(6, 1, second), Reception::Begins);
+        for echo in [first, second, 0] {
+            assert_eq!(b.hear(5, 900, echo), Reception::Unproven);
+        }
+        assert_eq!(b.peer.incarnation(), Some(Incarnation(6)));
+    }
+
+    #[test]
+    fn the_same_datagram_counts_once_and_a_late_one_never() {
+        let mut b = Bench::new();
+        let challenge = b.peer.challenge;
+        assert_eq!(b.hear(5, 10, challenge), Reception::Begins);
+        assert_eq!(b.hear(5, 10, challenge), Reception::Stale);
+        assert_eq!(b.hear(5, 9, challenge), Reception::Stale);
+        assert_eq!(b.hear(5, 11, 0), Reception::Fresh);
+    }
+
+    #[test]
+    fn two_agents_under_one_name_are_told_apart_from_a_restart() {
+        let mut b = Bench::new();
+        let challenge = b.peer.challenge;
+        assert_eq!(b.hear(5, 1, challenge), Reception::Begins);
+        let challenge = b.peer.challenge;
+        assert_eq!(b.hear(6, 1, challenge), Reception::Begins, "a restart");
+        let challenge = b.peer.challenge;
+        assert_eq!(b.hear(5, 2, challenge), Reception::Duplicate, "the dead do not come back");
+        let heard: Vec<_> = (0..STRANGERS_MAX).map(|n| b.hear(9, u64::from(n) + 1, 0)).collect();
+        assert_eq!(heard.last(), Some(&Reception::Duplicate), "one that can never prove itself");
+    }
+
+    #[test]
+    fn our_own_lateness_is_not_held_against_a_peer() {
+        let mut b = Bench::new();
+        let challenge = b.peer.challenge;
+        b.hear(5, 1, challenge);
+        let silence = Duration::from_millis(35);
+        let late = Instant::from_nanos(1) + Duration::from_millis(50);
+        b.peer.excuse(Duration::from_millis(40), late);
+        assert_eq!(b.peer.expire(late, silence), None);
+        let later = late + silence;
+        assert!(b.peer.expire(later, silence).is_some());
+        assert!(!b.peer.is_alive());
+    }
+}

@@ -1,0 +1,129 @@
+//! Takes a new configuration: only the difference is acted on, everything else goes on as it was.
+
+use crate::Node;
+use crate::judge::LastOwner;
+use crate::ownership::{self, Ownership, State};
+use crate::peer::Peer;
+use crate::votes::Votes;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use buoy_model::{Action, Cause, Desired, Group, Instant, Safety, VipAddress};
+
+impl Node {
+    pub(crate) fn reload(&mut self, now: Instant, wanted: Arc<Desired>, out: &mut Vec<Action>) {
+        let before = core::mem::replace(&mut self.desired, wanted);
+        let desired = Arc::clone(&self.desired);
+        self.me = desired.node_index(desired.me).unwrap_or_default();
+        let moved: Vec<Option<usize>> =
+            before.nodes.iter().map(|n| desired.node_index(n.id)).collect();
+        self.reload_peers(&desired);
+        self.reload_groups(now, &before, &desired, out);
+        for ownership in &mut self.owned {
+            if let Some(votes) = ownership.votes_mut() {
+                votes.renumber(|old| moved.get(old).copied().flatten());
+            }
+        }
+        self.beat_now();
+    }
+
+    fn reload_peers(&mut self, desired: &Desired) {
+        let mut before = core::mem::take(&mut self.peers);
+        for (index, node) in desired.nodes.iter().enumerate() {
+            if index == self.me {
+                continue;
+            }
+            let known = before.iter().position(|p| p.id == node.id);
+            let peer = match known {
+                Some(i) => {
+                    let mut peer = before.swap_remove(i);
+                    peer.index = index;
+                    peer
+                }
+                None => Peer::new(node.id, index, &mut self.random),
+            };
+            self.peers.push(peer);
+        }
+    }
+
+    fn reload_groups(
+        &mut self,
+        now: Instant,
+        before: &Desired,
+        desired: &Desired,
+        out: &mut Vec<Action>,
+    ) {
+        let mut owned = core::mem::take(&mut self.owned);
+        let mut last_owner = core::mem::take(&mut self.verdicts.last_owner);
+        last_owner.resize(before.groups.len(), LastOwner::Nobody);
+        for (group, ownership) in before.groups.iter().zip(&mut owned) {
+            let stays = desired.group(group.id).is_some_and(|g| g.safety == group.safety);
+            if !stays && ownership.holding().is_some() {
+                ownership.release(now, group, Cause::Reload, out);
+                self.voter.give_back(self.me(), group.id);
+            }
+        }
+        for (i, group) in desired.groups.iter().enumerate() {
+            let known = before.group_index(group.id);
+            let known = known.filter(|k| before.groups[*k].safety == group.safety);
+            match known {
+                Some(k) => {
+                    self.owned.push(owned[k].clone());
+                    self.verdicts.last_owner.push(last_owner[k]);
+                    self.reload_addresses(now, &before.groups[k], desired, i, out);
+                }
+                None => {
+                    self.owned.push(Ownership::new());
+                    self.verdicts.last_owner.push(LastOwner::Nobody);
+                    ownership::fence(group, Instant::ZERO, out);
+                }
+            }
+        }
+    }
+
+    /// Addresses that a held group lost or gained.
+    fn reload_addresses(
+        &mut self,
+        now: Instant,
+        before: &Group,
+        desired: &Desired,
+        i: usize,
+        out: &mut Vec<Action>,
+    ) {
+        let group = &desired.groups[i];
+        if before.addresses == group.addresses {
+            return;
+        }
+        let context = self.context(now, desired, i);
+        let State::Holding(holding) = &mut self.owned[i].state else {
+            ownership::fence(group, Instant::ZERO, out);
+            return;
+        };
+        let place = |a: &VipAddress| (a.cidr, a.link);
+        for address in &before.addresses {
+            let stays = group.addresses.iter().any(|a| place(a) == place(address));
+            if let (false, Some(link)) = (stays, address.link) {
+                let closed =
+                    Action::Fence { address: address.cidr.address(), link, until: Instant::ZERO };
+                out.extend([closed, Action::RemoveAddress { link, cidr: address.cidr }]);
+            }
+        }
+        holding.announcements.again(now);
+        let until = holding.until;
+        let safe = context.gated || group.safety == Safety::Available;
+        ownership::fence(group, until, out);
+        if safe || now + buoy_model::limits::KERNEL_FENCE_LAG < until {
+            ownership::add_addresses(context, out);
+        }
+    }
+}
+
+impl Ownership {
+    /// The votes, in the states that have some.
+    pub(crate) fn votes_mut(&mut self) -> Option<&mut Votes> {
+        match &mut self.state {
+            State::Idle { .. } => None,
+            State::Wanting { votes, .. } => Some(votes),
+            State::Holding(holding) => Some(&mut holding.votes),
+        }
+    }
+}
