@@ -13,16 +13,27 @@ use core::time::Duration;
 impl Node {
     /// A datagram of a peer: its session first, then what it says.
     pub(crate) fn hear(&mut self, now: Instant, message: &Message, out: &mut Vec<Action>) {
-        let Some(at) = self.peers.iter().position(|p| p.id == message.header.from) else { return };
+        let Some(at) = self.peers.iter().position(|p| p.id == message.header.from) else {
+            self.ignored.stranger += 1;
+            return;
+        };
         let stale_too = self.accepts_stale();
         let reception = self.peers[at].receive(now, &message.header, stale_too, &mut self.random);
         let node = self.peers[at].id;
         match reception {
-            Reception::Stale | Reception::Unproven => return,
+            Reception::Stale => {
+                self.ignored.stale += 1;
+                return;
+            }
+            Reception::Unproven => {
+                self.ignored.unproven += 1;
+                return;
+            }
             Reception::Duplicate => {
+                self.ignored.duplicate += 1;
                 let fact = Fact::DuplicateNode { node };
                 out.push(Action::Record(Record { at: now, group: None, fact }));
-                if !self.peers[at].is_alive() {
+                if self.peers[at].incarnation() != Some(message.header.incarnation) {
                     return;
                 }
             }

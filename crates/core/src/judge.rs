@@ -253,7 +253,9 @@ fn judge_failback(node: &mut Node, now: Instant, group: &Group, others: Members)
     let Some(best) = placement::best(group, others, &loads, |i| node.id(i)) else { return keep };
     let theirs = placement::place(group, node.id(best), 0);
     let ours = placement::place(group, node.id(node.me), 0);
-    let relieves = loads[best] + 2 <= loads[node.me] && !node.verdicts.moving;
+    // Only the fullest node gives, or two would give to the same at once and one take back.
+    let fullest = (0..NODES_MAX).rev().max_by_key(|i| loads[*i]) == Some(node.me);
+    let relieves = fullest && loads[best] + 2 <= loads[node.me] && !node.verdicts.moving;
     let better =
         theirs.preferred < ours.preferred || (theirs.preferred == ours.preferred && relieves);
     if !better {

@@ -28,4 +28,4 @@ mod why;
 #[cfg(feature = "mutants")]
 pub use mutation::Mutation;
 pub use node::{Fence, Node, Settings};
-pub use status::{Candidate, Exclusion, GroupStatus, NodeStatus, Standing, Status};
+pub use status::{Candidate, Exclusion, GroupStatus, Ignored, NodeStatus, Standing, Status};

@@ -3,13 +3,13 @@
 //! The order within a step is the safety of the whole: first leases that have run out end, then the
 //! event is taken, then the view is judged, and only then anything is said to the peers.
 
-use crate::Status;
 use crate::judge::Verdicts;
 use crate::ownership::{self, Context, Judgement, Ownership, State};
 use crate::peer::Peer;
 use crate::random::Random;
 use crate::voter::{Asker, Voter};
 use crate::votes::lease_end;
+use crate::{Ignored, Status};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -74,6 +74,7 @@ pub struct Node {
     /// What we say of ourselves has changed: say so at once.
     pub(crate) news: bool,
     fresh: bool,
+    pub(crate) ignored: Ignored,
     pub(crate) answered: Sequence,
     pub(crate) grants: Vec<Grant>,
     #[cfg(feature = "mutants")]
@@ -112,6 +113,7 @@ impl Node {
             unsettled: true,
             news: false,
             fresh: true,
+            ignored: Ignored::default(),
             answered: Sequence(0),
             grants: Vec::with_capacity(GROUPS_MAX),
             #[cfg(feature = "mutants")]

@@ -79,17 +79,17 @@ impl Cluster {
 
     fn run(&mut self, time: Duration) {
         let end = self.now + time;
+        let mut ticks_at_once = 0;
         loop {
             let due = (0..self.nodes.len()).map(|i| (self.nodes[i].deadline().unwrap(), i)).min();
             let (at, i) = due.unwrap();
             if at > end {
                 break;
             }
-            assert!(at >= self.now || at == Instant::ZERO || self.nodes[i].deadline().is_some());
+            ticks_at_once = if at > self.now { 0 } else { ticks_at_once + 1 };
+            assert!(ticks_at_once < 50, "node {i} spins at {:?}", self.now);
             self.now = self.now.max(at);
             self.give(i, Event::Tick);
-            let next = self.nodes[i].deadline().unwrap();
-            assert!(next > self.now, "node {i} would spin at {:?}", self.now);
         }
         self.now = end;
     }

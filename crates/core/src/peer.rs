@@ -33,7 +33,8 @@ pub(crate) struct Peer {
     pub(crate) round_trip: Option<Duration>,
     answered_at: Option<Instant>,
     before: Incarnation,
-    strangers: u32,
+    /// A life that spoke without proof: its last datagram, and how many there were.
+    stranger: (Incarnation, Sequence, u32),
 }
 
 /// A claim with its age.
@@ -83,7 +84,7 @@ impl Peer {
             round_trip: None,
             answered_at: None,
             before: Incarnation(0),
-            strangers: 0,
+            stranger: (Incarnation(0), Sequence(0), 0),
         }
     }
 
@@ -100,7 +101,6 @@ impl Peer {
                 if header.sequence <= sequence && !accept_stale {
                     return Reception::Stale;
                 }
-                self.strangers = 0;
                 self.begin(now, header);
                 Reception::Fresh
             }
@@ -108,6 +108,8 @@ impl Peer {
                 if header.sequence <= sequence && !accept_stale {
                     return Reception::Stale;
                 }
+                // What it said before the silence is no news of today.
+                self.offers.clear();
                 self.begin(now, header);
                 Reception::Begins
             }
@@ -121,14 +123,14 @@ impl Peer {
     fn meet(&mut self, now: Instant, header: &Header, random: &mut Random) -> Reception {
         if header.echo != self.challenge {
             self.echo = header.challenge;
-            return self.count_stranger();
+            return self.count_stranger(header);
         }
         let again = header.incarnation == self.before;
         if let Some(incarnation) = self.incarnation() {
             self.before = incarnation;
         }
         self.challenge = random.next() | 1;
-        self.strangers = 0;
+        self.stranger = (Incarnation(0), Sequence(0), 0);
         self.offers.clear();
         self.sent = [(Sequence(0), Instant::ZERO); SENT_MAX];
         self.begin(now, header);
@@ -136,16 +138,19 @@ impl Peer {
         if again { Reception::Duplicate } else { Reception::Begins }
     }
 
-    fn count_stranger(&mut self) -> Reception {
-        if !self.is_alive() {
+    /// One that speaks on and on beside the session, and can never prove itself, is a second agent.
+    fn count_stranger(&mut self, header: &Header) -> Reception {
+        let (incarnation, sequence, count) = self.stranger;
+        if incarnation != header.incarnation {
+            self.stranger = (header.incarnation, header.sequence, 1);
             return Reception::Unproven;
         }
-        self.strangers += 1;
-        if self.strangers < STRANGERS_MAX {
+        if header.sequence <= sequence || !self.is_alive() {
             return Reception::Unproven;
         }
-        self.strangers = 0;
-        Reception::Duplicate
+        let told = count + 1 == STRANGERS_MAX;
+        self.stranger = (incarnation, header.sequence, if told { 0 } else { count + 1 });
+        if told { Reception::Duplicate } else { Reception::Unproven }
     }
 
     fn begin(&mut self, now: Instant, header: &Header) {

@@ -24,6 +24,21 @@ pub struct Status {
     pub nodes: Vec<NodeStatus>,
     /// All groups, sorted by id.
     pub groups: Vec<GroupStatus>,
+    /// Authentic datagrams that changed nothing.
+    pub ignored: Ignored,
+}
+
+/// Authentic datagrams that changed nothing, by reason, since the start.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Ignored {
+    /// Older than one heard before: late, repeated or replayed.
+    pub stale: u64,
+    /// Of a life that has not proven itself: a restart under way, or a replay.
+    pub unproven: u64,
+    /// Of a second agent under one name.
+    pub duplicate: u64,
+    /// Of a node that is not in the configuration.
+    pub stranger: u64,
 }
 
 /// One member, as this node sees it.

@@ -21,6 +21,7 @@ pub(crate) fn status(node: &Node, now: Instant) -> Status {
         draining: node.draining.clone(),
         nodes: node.desired.nodes.iter().map(|n| node_status(node, now, n.id)).collect(),
         groups: (0..node.desired.groups.len()).map(|i| group_status(node, now, i)).collect(),
+        ignored: node.ignored,
     }
 }
 
