@@ -1,1 +1,22 @@
 //! The only crate that touches Linux: applies actions, observes the host.
+//!
+//! `apply` does what the core decided, `host` and `netlink::Monitor` say what is, `packet` and `udp`
+//! speak and hear, `gate` stops what must stop when this process is dead. Nothing here decides.
+
+#![deny(unsafe_code)]
+
+pub mod apply;
+pub mod clock;
+pub mod gate;
+pub mod host;
+pub mod netlink;
+pub mod nft;
+pub mod packet;
+pub mod poll;
+pub mod port;
+pub mod realtime;
+#[allow(unsafe_code)] // The only place for it.
+mod sys;
+pub mod sysctl;
+pub mod udp;
+pub mod wake;

@@ -1,0 +1,278 @@
+//! Applies what a node decided to this host, and tells the node's own changes from others'.
+//!
+//! The one place that matches on `Action` for the kernel. Every action may be applied twice. What
+//! fails is a value and a counter; the next observation, not this one, decides what to do about it.
+
+use crate::gate::{Gate, GateError};
+use crate::netlink::{AddressFacts, NetlinkError, News, Requests};
+use crate::packet::{Announcer, PacketError};
+use buoy_model::{Action, Cidr, Event, FrameKind, Instant, LinkId};
+use std::fmt;
+use std::net::IpAddr;
+
+/// What was tried.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Effect {
+    /// `Action::Fence`.
+    Fence,
+    /// `Action::AddAddress`.
+    Add,
+    /// `Action::RemoveAddress`.
+    Remove,
+    /// `Action::Announce`.
+    Announce,
+}
+
+impl Effect {
+    /// All of them, in the order of the counters.
+    pub const ALL: [Self; 4] = [Self::Fence, Self::Add, Self::Remove, Self::Announce];
+
+    /// For metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fence => "fence",
+            Self::Add => "add_address",
+            Self::Remove => "remove_address",
+            Self::Announce => "announce",
+        }
+    }
+}
+
+/// What could not be done.
+#[derive(Debug)]
+pub struct ApplyError {
+    /// What was tried.
+    pub effect: Effect,
+    /// On which interface.
+    pub link: LinkId,
+    /// With which address.
+    pub address: IpAddr,
+    /// Why it failed.
+    pub cause: Cause,
+}
+
+/// Why an effect failed.
+#[derive(Debug)]
+pub enum Cause {
+    /// The gate did not take it.
+    Gate(GateError),
+    /// Netlink did not take it.
+    Netlink(NetlinkError),
+    /// The frame did not leave.
+    Packet(PacketError),
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gate(cause) => cause.fmt(f),
+            Self::Netlink(cause) => cause.fmt(f),
+            Self::Packet(cause) => cause.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for ApplyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { effect, link, address, cause } = self;
+        let effect = match effect {
+            Effect::Fence => "fence",
+            Effect::Add => "add",
+            Effect::Remove => "remove",
+            Effect::Announce => "announce",
+        };
+        write!(f, "cannot {effect} {address} on interface {}: {cause}", link.0)
+    }
+}
+
+impl std::error::Error for ApplyError {}
+
+/// How often each effect failed, by `Effect`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Failures([u64; Effect::ALL.len()]);
+
+impl Failures {
+    /// How often this one did.
+    pub const fn of(&self, effect: Effect) -> u64 {
+        self.0[effect as usize]
+    }
+}
+
+/// This host's part of the kernel.
+pub struct Apply {
+    requests: Requests,
+    announcer: Announcer,
+    gate: Option<Gate>,
+    placed: Vec<Placed>,
+    failures: Failures,
+}
+
+/// An address that this process has put on an interface, or taken off it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Placed {
+    link: LinkId,
+    cidr: Cidr,
+    /// It should be there.
+    on: bool,
+    /// So many of its removals were ours and are not in the news yet.
+    removals: u32,
+}
+
+impl Apply {
+    /// With a gate, or with the kernel's address lifetimes only.
+    pub fn new(requests: Requests, announcer: Announcer, gate: Option<Gate>) -> Self {
+        Self { requests, announcer, gate, placed: Vec::new(), failures: Failures::default() }
+    }
+
+    /// Does what the action says, if it says something to the kernel. Heartbeats, answers, records
+    /// and the end are the loop's own.
+    pub fn apply(&mut self, action: &Action) -> Result<(), ApplyError> {
+        let result = match *action {
+            Action::Fence { address, link, until } => self.fence(link, address, until),
+            Action::AddAddress { link, cidr, valid_lifetime } => {
+                self.add(link, cidr, valid_lifetime)
+            }
+            Action::RemoveAddress { link, cidr } => self.remove(link, cidr),
+            Action::Announce { link, address, kind } => self.announce(link, address, kind),
+            Action::Heartbeat { .. }
+            | Action::Answer { .. }
+            | Action::Record(_)
+            | Action::Stopped => Ok(()),
+        };
+        if let Err(error) = &result {
+            self.failures.0[error.effect as usize] += 1;
+        }
+        result
+    }
+
+    /// Takes off every address that an earlier run left on this host with our mark; to be called
+    /// before the first event. Gives those that were there.
+    pub fn clean(&mut self) -> Result<Vec<AddressFacts>, NetlinkError> {
+        let left = self.requests.list_ours()?;
+        for address in &left {
+            self.requests.remove_address(address.link, address.cidr)?;
+        }
+        Ok(left)
+    }
+
+    /// Turns the kernel's news into what a node must know: what we did ourselves is no news.
+    pub fn observe(&mut self, news: News, tell: &mut dyn FnMut(Event<'static>)) {
+        match news {
+            News::Link { link, up, mac } => {
+                if let Some(mac) = mac {
+                    self.announcer.set_mac(link, mac);
+                }
+                tell(Event::Link { link, up });
+            }
+            News::AddressGone { link, cidr } => self.gone(link, cidr, tell),
+            News::AddressAdded { .. } => {}
+            News::Overrun => self.observe_all(tell),
+        }
+    }
+
+    /// Looks at all interfaces and addresses, for what the news did not say.
+    pub fn observe_all(&mut self, tell: &mut dyn FnMut(Event<'static>)) {
+        // The news that were lost may have been of our removals.
+        self.placed.retain_mut(|p| {
+            p.removals = 0;
+            p.on
+        });
+        for link in self.requests.links().unwrap_or_default() {
+            tell(Event::Link { link: link.id, up: link.up });
+        }
+        let Ok(present) = self.requests.addresses() else { return };
+        for placed in &mut self.placed {
+            placed.on = present.iter().any(|a| a.link == placed.link && a.cidr == placed.cidr);
+            if !placed.on {
+                tell(Event::AddressLost { link: placed.link, address: placed.cidr.address() });
+            }
+        }
+    }
+
+    /// The gate, where there is one.
+    pub const fn gate(&mut self) -> Option<&mut Gate> {
+        self.gate.as_mut()
+    }
+
+    /// What speaks on the segments.
+    pub const fn announcer(&mut self) -> &mut Announcer {
+        &mut self.announcer
+    }
+
+    /// How often effects failed.
+    pub const fn failures(&self) -> Failures {
+        self.failures
+    }
+
+    /// Takes the gate away at a clean stop, after the last address.
+    pub fn close(self) -> Result<(), GateError> {
+        self.gate.map_or(Ok(()), Gate::close)
+    }
+
+    fn fence(&mut self, link: LinkId, address: IpAddr, until: Instant) -> Result<(), ApplyError> {
+        let Some(gate) = &mut self.gate else { return Ok(()) };
+        gate.set(link, address, until).map_err(|cause| ApplyError {
+            effect: Effect::Fence,
+            link,
+            address,
+            cause: Cause::Gate(cause),
+        })
+    }
+
+    fn add(&mut self, link: LinkId, cidr: Cidr, valid_lifetime: u32) -> Result<(), ApplyError> {
+        self.requests.add_address(link, cidr, valid_lifetime).map_err(|cause| ApplyError {
+            effect: Effect::Add,
+            link,
+            address: cidr.address(),
+            cause: Cause::Netlink(cause),
+        })?;
+        self.placed(link, cidr).on = true;
+        Ok(())
+    }
+
+    fn remove(&mut self, link: LinkId, cidr: Cidr) -> Result<(), ApplyError> {
+        let removed = self.requests.remove_address(link, cidr).map_err(|cause| ApplyError {
+            effect: Effect::Remove,
+            link,
+            address: cidr.address(),
+            cause: Cause::Netlink(cause),
+        })?;
+        let placed = self.placed(link, cidr);
+        placed.on = false;
+        placed.removals += u32::from(removed);
+        Ok(())
+    }
+
+    fn announce(&self, link: LinkId, address: IpAddr, kind: FrameKind) -> Result<(), ApplyError> {
+        self.announcer.announce(link, address, kind).map_err(|cause| ApplyError {
+            effect: Effect::Announce,
+            link,
+            address,
+            cause: Cause::Packet(cause),
+        })
+    }
+
+    fn placed(&mut self, link: LinkId, cidr: Cidr) -> &mut Placed {
+        let index = self.placed.iter().position(|p| p.link == link && p.cidr == cidr);
+        let index = index.unwrap_or_else(|| {
+            self.placed.push(Placed { link, cidr, on: false, removals: 0 });
+            self.placed.len() - 1
+        });
+        &mut self.placed[index]
+    }
+
+    fn gone(&mut self, link: LinkId, cidr: Cidr, tell: &mut dyn FnMut(Event<'static>)) {
+        let found = self.placed.iter().position(|p| p.link == link && p.cidr == cidr);
+        let Some(index) = found else { return };
+        let placed = &mut self.placed[index];
+        if placed.removals > 0 {
+            placed.removals -= 1;
+        } else if placed.on {
+            placed.on = false;
+            tell(Event::AddressLost { link, address: cidr.address() });
+        }
+        if !self.placed[index].on && self.placed[index].removals == 0 {
+            self.placed.swap_remove(index);
+        }
+    }
+}

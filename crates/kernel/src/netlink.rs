@@ -1,0 +1,20 @@
+//! Speaks with the kernel about interfaces, addresses and filters.
+//!
+//! Two sockets: one asks and waits for the answer, the other hears the news. On one socket our own
+//! changes would be mixed into the answers.
+
+mod address;
+mod filter;
+mod link;
+mod message;
+mod monitor;
+mod requests;
+
+pub use address::AddressFacts;
+pub(crate) use filter::{Direction, Hook};
+pub use link::LinkFacts;
+pub use monitor::{Monitor, News};
+pub use requests::{NetlinkError, Requests};
+
+/// The mark of our addresses, IFA_PROTO: what carries it was put there by Buoy.
+pub const PROTOCOL_MARK: u8 = 0xb0;

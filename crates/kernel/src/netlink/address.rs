@@ -1,0 +1,109 @@
+//! An address in the words of route netlink.
+
+use super::PROTOCOL_MARK;
+use super::message::{Message, Request, attributes, word};
+use buoy_model::{Cidr, LinkId};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+const FIXED_LEN: usize = 8; // struct ifaddrmsg
+const IFA_PROTO: u16 = 11;
+
+/// An address on an interface.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct AddressFacts {
+    /// On which interface.
+    pub link: LinkId,
+    /// Which address, with its prefix.
+    pub cidr: Cidr,
+    /// Whether it carries our mark.
+    pub ours: bool,
+    /// Whether the kernel is still looking for another owner, and so does not answer for it yet.
+    pub tentative: bool,
+}
+
+/// Puts an address on an interface or renews it there.
+pub(super) fn add(link: LinkId, cidr: Cidr, valid_lifetime: u32) -> Request {
+    let flags = libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
+    let mut request = Request::new(libc::RTM_NEWADDR, flags, &fixed(link, cidr));
+    local(&mut request, cidr.address());
+    // NODAD: duplicate address detection would keep an IPv6 address silent for 1 to 2 seconds.
+    // NOPREFIXROUTE: the host has a route to its subnet; ours would vanish with the address.
+    let flags = libc::IFA_F_NODAD | libc::IFA_F_NOPREFIXROUTE;
+    request.attribute(libc::IFA_FLAGS, &flags.to_ne_bytes());
+    // An IPv6 address with no preferred time left serves what comes in and is never chosen as the
+    // source of what goes out (RFC 6724 rule 3). IPv4 knows no such rule: the kernel chooses the
+    // subnet's first address, and a VIP joins later.
+    let preferred = match cidr.address() {
+        IpAddr::V4(_) => valid_lifetime,
+        IpAddr::V6(_) => 0,
+    };
+    let mut lifetimes = [0; 16]; // struct ifa_cacheinfo
+    lifetimes[0..4].copy_from_slice(&preferred.to_ne_bytes());
+    lifetimes[4..8].copy_from_slice(&valid_lifetime.to_ne_bytes());
+    request.attribute(libc::IFA_CACHEINFO, &lifetimes);
+    request.attribute(IFA_PROTO, &[PROTOCOL_MARK]);
+    request
+}
+
+/// Takes an address off an interface.
+pub(super) fn remove(link: LinkId, cidr: Cidr) -> Request {
+    let mut request = Request::new(libc::RTM_DELADDR, libc::NLM_F_ACK, &fixed(link, cidr));
+    local(&mut request, cidr.address());
+    request
+}
+
+/// Asks for all addresses.
+pub(super) fn dump() -> Request {
+    Request::new(libc::RTM_GETADDR, libc::NLM_F_DUMP, &[0; FIXED_LEN])
+}
+
+fn fixed(link: LinkId, cidr: Cidr) -> [u8; FIXED_LEN] {
+    let family = match cidr.address() {
+        IpAddr::V4(_) => libc::AF_INET,
+        IpAddr::V6(_) => libc::AF_INET6,
+    };
+    let mut fixed = [0; FIXED_LEN];
+    fixed[0] = u8::try_from(family).unwrap_or(0);
+    fixed[1] = cidr.prefix();
+    fixed[4..8].copy_from_slice(&link.0.to_ne_bytes());
+    fixed
+}
+
+fn local(request: &mut Request, address: IpAddr) {
+    match address {
+        IpAddr::V4(v4) => {
+            request.attribute(libc::IFA_LOCAL, &v4.octets());
+            request.attribute(libc::IFA_ADDRESS, &v4.octets())
+        }
+        IpAddr::V6(v6) => {
+            request.attribute(libc::IFA_LOCAL, &v6.octets());
+            request.attribute(libc::IFA_ADDRESS, &v6.octets())
+        }
+    };
+}
+
+/// What the kernel says of one address; `None` when it is no address that we know how to read.
+pub(super) fn parse(message: &Message<'_>) -> Option<AddressFacts> {
+    let prefix = *message.payload.get(1)?;
+    let link = LinkId(word(message.payload, 4)?);
+    let (mut address, mut local, mut ours) = (None, None, false);
+    let mut flags = u32::from(*message.payload.get(2)?);
+    for (kind, value) in attributes(message.payload.get(FIXED_LEN..)?) {
+        match kind {
+            libc::IFA_ADDRESS => address = ip(value),
+            libc::IFA_LOCAL => local = ip(value),
+            libc::IFA_FLAGS => flags = word(value, 0)?,
+            IFA_PROTO => ours = value == [PROTOCOL_MARK],
+            _ => {}
+        }
+    }
+    // IFA_ADDRESS is the peer's on a point-to-point interface; IFA_LOCAL, if there, is ours.
+    let cidr = Cidr::new(local.or(address)?, prefix)?;
+    Some(AddressFacts { link, cidr, ours, tentative: flags & libc::IFA_F_TENTATIVE != 0 })
+}
+
+fn ip(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = || <[u8; 4]>::try_from(bytes).ok().map(|b| Ipv4Addr::from(b).into());
+    let v6 = || <[u8; 16]>::try_from(bytes).ok().map(|b| Ipv6Addr::from(b).into());
+    v4().or_else(v6)
+}

@@ -1,0 +1,101 @@
+//! Makes the calling thread run when it must: in memory, before ordinary threads, on time.
+
+use crate::sys;
+use nix::sys::mman::{MlockAllFlags, mlockall};
+use nix::sys::prctl;
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+use std::fmt;
+use std::fs;
+
+/// Above ordinary threads, and below the kernel's own at 99 and its interrupt threads at 50.
+const PRIORITY: i32 = 49;
+const CAP_IPC_LOCK: u64 = 1 << 14;
+
+/// What the thread got of what it asked for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Realtime {
+    /// All memory of the process stays in RAM.
+    pub locked: Result<(), Missing>,
+    /// The thread runs under `SCHED_FIFO`.
+    pub priority: Result<(), Missing>,
+}
+
+/// Something that was not granted: why, and what to do about it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Missing(String);
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Asks for all of it, for the calling thread; goes on with what it gets.
+pub fn enter() -> Realtime {
+    // Timers of ordinary threads may be 50 us late to save power.
+    let _ = prctl::set_timerslack(1);
+    Realtime { locked: lock(), priority: schedule() }
+}
+
+fn lock() -> Result<(), Missing> {
+    // With a finite limit the lock would succeed now and make a later allocation fail.
+    if !may_lock_everything() {
+        return Err(Missing(
+            "memory is not locked, so a host that swaps can delay a heartbeat: give \
+             CAP_IPC_LOCK, or LimitMEMLOCK=infinity"
+                .to_owned(),
+        ));
+    }
+    let all = MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE;
+    mlockall(all).map_err(|errno| {
+        Missing(format!("memory is not locked: {} (a container's memory limit?)", errno.desc()))
+    })
+}
+
+fn schedule() -> Result<(), Missing> {
+    sys::schedule_fifo(PRIORITY).map_err(|error| {
+        Missing(format!(
+            "the loop runs as an ordinary thread, so a busy host can delay a heartbeat: {error}: \
+             give CAP_SYS_NICE, or LimitRTPRIO={PRIORITY}"
+        ))
+    })
+}
+
+fn may_lock_everything() -> bool {
+    let unlimited =
+        getrlimit(Resource::RLIMIT_MEMLOCK).is_ok_and(|(soft, _)| soft == RLIM_INFINITY);
+    unlimited || (has_capability(CAP_IPC_LOCK) && in_first_user_namespace())
+}
+
+fn has_capability(capability: u64) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    effective
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .is_some_and(|bits| bits & capability != 0)
+}
+
+/// In another one the capabilities are the namespace's own, and locking is not among them.
+fn in_first_user_namespace() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_granted_says_what_to_give() {
+        let Realtime { locked, priority } = enter();
+        if let Err(missing) = &locked {
+            assert!(missing.to_string().starts_with("memory is not locked"), "{missing}");
+        }
+        if let Err(missing) = &priority {
+            assert!(missing.to_string().contains("CAP_SYS_NICE"), "{missing}");
+        }
+        let policy = fs::read_to_string("/proc/thread-self/sched").unwrap_or_default();
+        let fifo = policy.lines().any(|l| l.starts_with("policy") && l.ends_with(" 1"));
+        assert_eq!(fifo, priority.is_ok() && !policy.is_empty());
+    }
+}

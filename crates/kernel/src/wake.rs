@@ -1,0 +1,42 @@
+//! Wakes the loop from another thread.
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+/// The other threads' end.
+#[derive(Clone, Debug)]
+pub struct Waker(Arc<EventFd>);
+
+/// The loop's end: readable since somebody woke it.
+#[derive(Debug)]
+pub struct Wakeups(Arc<EventFd>);
+
+/// Both ends.
+pub fn pair() -> io::Result<(Waker, Wakeups)> {
+    let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+    let event = Arc::new(EventFd::from_flags(flags)?);
+    Ok((Waker(Arc::clone(&event)), Wakeups(event)))
+}
+
+impl Waker {
+    /// Wakes the loop; any number of calls before it looks are one.
+    pub fn wake(&self) {
+        // It can only fail when the counter is full, and then the loop is awake already.
+        let _ = self.0.write(1);
+    }
+}
+
+impl Wakeups {
+    /// Forgets the calls so far: to be called before looking at what they were for.
+    pub fn clear(&self) {
+        let _ = self.0.read();
+    }
+}
+
+impl AsFd for Wakeups {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
