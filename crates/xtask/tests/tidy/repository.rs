@@ -22,7 +22,7 @@ impl File {
     /// Whether all of it is test code.
     pub(crate) fn is_test(&self) -> bool {
         let mut parts = self.path.split('/').skip(2);
-        parts.any(|part| part == "tests" || part == "tests.rs" || part == "benches")
+        parts.any(|part| part == "tests" || part == "tests.rs" || part.ends_with("_tests.rs"))
     }
 
     /// Code without comments and texts, up to the tests; line numbers stay.
