@@ -1,0 +1,238 @@
+//! Everything of the kernel that the loop holds open: opened before anything changes, so that what
+//! is missing is said at the start, with what to do about it.
+
+use buoy_core::Fence;
+use buoy_kernel::apply::Apply;
+use buoy_kernel::gate::{Gate, GateError};
+use buoy_kernel::host::{self, Facts};
+use buoy_kernel::netlink::{Monitor, NetlinkError, Requests};
+use buoy_kernel::packet::{Announcer, Heard, Listener, PacketError};
+use buoy_kernel::poll::{FDS_MAX, Poller, Ready};
+use buoy_kernel::udp::{BindError, Transport};
+use buoy_kernel::wake::Wakeups;
+use buoy_model::{Desired, Event, Instant, LinkId};
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+const TRANSPORT: usize = 0;
+const MONITOR: usize = 1;
+const WAKEUPS: usize = 2;
+const LISTENERS: usize = 3;
+
+/// Why the agent cannot start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The port of the lease protocol is not to be had.
+    Bind(BindError),
+    /// The kernel does not answer about interfaces and addresses.
+    Netlink(NetlinkError),
+    /// Frames can be neither sent nor heard.
+    Packet(PacketError),
+    /// No way to wake the loop.
+    Wake(io::Error),
+    /// No thread for the loop.
+    Thread(io::Error),
+    /// The kernel gives no random numbers.
+    Random,
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind(cause) => cause.fmt(f),
+            Self::Netlink(cause) => cause.fmt(f),
+            Self::Packet(cause) => cause.fmt(f),
+            Self::Wake(cause) => write!(f, "no eventfd to wake the loop with: {cause}"),
+            Self::Thread(cause) => write!(f, "no thread for the loop: {cause}"),
+            Self::Random => f.write_str("the kernel gives no random numbers (getrandom)"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// What the loop holds open.
+pub(crate) struct Hardware {
+    pub(crate) desired: Arc<Desired>,
+    pub(crate) transport: Transport,
+    pub(crate) apply: Apply,
+    pub(crate) fence: Fence,
+    pub(crate) defences: Vec<String>,
+    monitor: Monitor,
+    listeners: Vec<Listener>,
+    poller: Poller,
+    ready: Ready,
+}
+
+impl Hardware {
+    pub(crate) fn open(desired: &Arc<Desired>) -> Result<Self, StartError> {
+        let me = desired.node(desired.me).map(|n| n.address);
+        let transport = Transport::bind(me.unwrap_or_else(|| ([0, 0, 0, 0], 0).into()))
+            .map_err(StartError::Bind)?;
+        let requests = Requests::open().map_err(StartError::Netlink)?;
+        let monitor = Monitor::open().map_err(StartError::Netlink)?;
+        let announcer = Announcer::open().map_err(StartError::Packet)?;
+        let gate = Gate::open(&links(desired));
+        let (fence, defences) = defences(&gate);
+        let mut apply = Apply::new(requests, announcer, gate.ok());
+        let left = apply.clean().map_err(StartError::Netlink)?;
+        for address in left {
+            tracing::info!(address = %address.cidr, "removed: an earlier run left it here");
+        }
+        let mut hardware = Self {
+            desired: Arc::clone(desired),
+            transport,
+            apply,
+            fence,
+            defences,
+            monitor,
+            listeners: Vec::new(),
+            poller: Poller::new(),
+            ready: Ready::default(),
+        };
+        hardware.poller.watch(TRANSPORT, &hardware.transport);
+        hardware.poller.watch(MONITOR, &hardware.monitor);
+        for problem in hardware.listen(desired) {
+            tracing::warn!("{problem}");
+        }
+        Ok(hardware)
+    }
+
+    /// Puts the new configuration's interfaces in place; what did not work, as sentences.
+    pub(crate) fn reload(&mut self, desired: Arc<Desired>) -> Vec<String> {
+        let mut problems = self.listen(&desired);
+        if let Some(gate) = self.apply.gate() {
+            for link in links(&desired) {
+                problems.extend(gate.attach(link).err().map(|e| e.to_string()));
+            }
+        }
+        self.desired = desired;
+        problems
+    }
+
+    /// Takes what a reload removed out of the gate, so that it is nobody's business here any more.
+    pub(crate) fn forget_what_left(&mut self, before: &Desired) {
+        let desired = Arc::clone(&self.desired);
+        let places = |d: &Desired| -> Vec<_> {
+            let addresses = d.groups.iter().flat_map(|g| &g.addresses);
+            addresses.filter_map(|a| a.link.map(|l| (l, a.cidr.address()))).collect()
+        };
+        let stay = places(&desired);
+        let Some(gate) = self.apply.gate() else { return };
+        for (link, address) in places(before).into_iter().filter(|p| !stay.contains(p)) {
+            if let Err(error) = gate.remove(link, address) {
+                tracing::warn!(%address, "{error}");
+            }
+        }
+    }
+
+    /// Listens on the interfaces that carry VIPs, and no others.
+    fn listen(&mut self, desired: &Desired) -> Vec<String> {
+        let wanted = links(desired);
+        let facts = host::facts().unwrap_or_default();
+        let mut problems = Vec::new();
+        (LISTENERS..FDS_MAX).for_each(|token| self.poller.forget(token));
+        self.listeners.retain(|l| wanted.contains(&l.link()));
+        for link in wanted {
+            let known = self.listeners.iter().any(|l| l.link() == link);
+            let Some(mac) = facts.link(link).and_then(|l| l.mac) else {
+                problems.push(no_ethernet(&facts, link));
+                continue;
+            };
+            self.apply.announcer().set_link(link, mac, false);
+            if known {
+                continue;
+            }
+            match Listener::open(link, mac) {
+                Ok(listener) => self.listeners.push(listener),
+                Err(error) => problems.push(error.to_string()),
+            }
+        }
+        for (i, listener) in self.listeners.iter().enumerate() {
+            let [arp, ndp] = listener.fds();
+            let room = self.poller.watch(LISTENERS + 2 * i, &arp)
+                && self.poller.watch(LISTENERS + 2 * i + 1, &ndp);
+            if !room {
+                problems.push(format!(
+                    "foreign claims are noticed on the first {} interfaces only",
+                    (FDS_MAX - LISTENERS) / 2
+                ));
+                break;
+            }
+        }
+        problems
+    }
+
+    pub(crate) fn watch_wakeups(&mut self, wakeups: &Wakeups) {
+        self.poller.watch(WAKEUPS, wakeups);
+    }
+
+    /// Tells how all interfaces are.
+    pub(crate) fn look(&mut self, tell: &mut dyn FnMut(Event<'static>)) {
+        self.apply.observe_all(tell);
+    }
+
+    pub(crate) fn wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+        self.ready = self.poller.wait(deadline)?;
+        Ok(())
+    }
+
+    pub(crate) fn read_news(&mut self, tell: &mut dyn FnMut(Event<'static>)) {
+        if !self.ready.contains(MONITOR) {
+            return;
+        }
+        let Self { monitor, apply, .. } = self;
+        if monitor.read(&mut |news| apply.observe(news, tell)).is_err() {
+            apply.observe_all(tell);
+        }
+    }
+
+    pub(crate) fn read_packets(&mut self, tell: &mut dyn FnMut(Heard)) {
+        for (i, listener) in self.listeners.iter_mut().enumerate() {
+            let [arp, ndp] = [LISTENERS + 2 * i, LISTENERS + 2 * i + 1];
+            if self.ready.contains(arp) || self.ready.contains(ndp) {
+                // An interface that went away is said by the monitor.
+                let _ = listener.read(tell);
+            }
+        }
+    }
+
+    /// Takes the gate away: to be called when nothing is served any more.
+    pub(crate) fn close(self) -> Result<(), GateError> {
+        self.apply.close()
+    }
+}
+
+/// The interfaces that carry VIPs on this host.
+fn links(desired: &Desired) -> Vec<LinkId> {
+    let addresses = desired.groups.iter().flat_map(|g| &g.addresses);
+    let mut links: Vec<LinkId> = addresses.filter_map(|a| a.link).collect();
+    links.sort_unstable();
+    links.dedup();
+    links
+}
+
+fn no_ethernet(facts: &Facts, link: LinkId) -> String {
+    let name = facts.link(link).map_or("?", |l| &l.name);
+    format!("interface {name} has no Ethernet address: a VIP there cannot be announced")
+}
+
+fn defences(gate: &Result<Gate, GateError>) -> (Fence, Vec<String>) {
+    let lease = "lease: no vote of a majority, no address (exclusive VIPs)".to_owned();
+    let lifetime = "kernel lifetime: an address that is not renewed disappears within 2.5 s".into();
+    match gate {
+        Ok(_) => {
+            let gate = "gate: ARP and NDP stop in the kernel at the end of the lease, even when the \
+                        agent is dead or frozen";
+            (Fence::Gate, vec![lease, gate.into(), lifetime])
+        }
+        Err(error) => {
+            let gate = format!(
+                "NO gate ({error}): this node asks for leases of 2.5 s, so its kernel can forget the \
+                 address first; a failover from it takes that long"
+            );
+            (Fence::Lifetime, vec![lease, gate, lifetime])
+        }
+    }
+}
