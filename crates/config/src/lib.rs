@@ -1,1 +1,274 @@
 //! Text to Desired: every problem at once, with line, column, reason and fix.
+//!
+//! ```text
+//! text ─► tree (spans) ─► cluster, vip, service, backend, check ─► across ─► host, files ─► Desired
+//!            each step adds what it finds to one list of problems and goes on ──────────► Report
+//! ```
+//!
+//! Every wrong thing becomes a [`Problem`] with a [`Code`]; nothing stops at the first. What needs
+//! this host (its interfaces, its key files) comes last and can be left out ([`check_offline`]).
+//! Absent on purpose: the kernel. The caller says what the host has.
+
+#![forbid(unsafe_code)]
+
+mod across;
+mod backend;
+mod check;
+mod cluster;
+mod code;
+mod digest;
+mod files;
+mod host;
+pub mod key;
+pub mod keys;
+mod render;
+mod report;
+mod service;
+mod tree;
+mod value;
+mod vip;
+
+pub use code::{Code, Severity};
+pub use files::{FileFacts, ReadFile};
+pub use host::{Host, HostAddress, HostLink};
+pub use report::{Problem, Report};
+
+use buoy_model::limits::{CONFIG_BYTES_MAX, GROUPS_MAX};
+use buoy_model::{CheckKind, ClusterId, Desired, Group, GroupId, Node, NodeId, Timing, VipAddress};
+use buoy_wire::Keyring;
+use cluster::Cluster;
+use report::{At, Problems};
+use std::io::{self, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use toml::de::DeTable;
+use tree::Section;
+use vip::Vip;
+
+/// Bytes of the largest key or certificate file that is read.
+const NAMED_FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// A configuration that passed every check on this host.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// What people want. `generation` is 1; the agent counts on from its own.
+    pub desired: Desired,
+    /// The keys of the cluster.
+    pub keyring: Keyring,
+    /// What is taken, but somebody should know.
+    pub warnings: Report,
+}
+
+/// A configuration that passed every check that needs no host.
+#[derive(Clone, Debug)]
+pub struct CheckedOffline {
+    /// The cluster's name.
+    pub cluster_name: String,
+    /// All members, sorted by id.
+    pub nodes: Vec<Node>,
+    /// Beats and terms.
+    pub timing: Timing,
+    /// All groups, sorted by id; no address has an interface.
+    pub groups: Vec<Group>,
+    /// The same number as on every host that has this file.
+    pub digest: u32,
+    /// What is taken, but somebody should know.
+    pub warnings: Report,
+}
+
+/// Reads and checks a file of this host.
+pub fn load(path: &Path, host: &Host) -> Result<Checked, Report> {
+    let text = read_text(path)?;
+    check(&text, &path.to_string_lossy(), host, &read_file)
+}
+
+/// Reads and checks a file, wherever it will be used.
+pub fn load_offline(path: &Path) -> Result<CheckedOffline, Report> {
+    let text = read_text(path)?;
+    check_offline(&text, &path.to_string_lossy())
+}
+
+/// Checks a text for this host. `name` is the path that messages show and that other paths are
+/// relative to; `files` reads those.
+pub fn check(text: &str, name: &str, host: &Host, files: &ReadFile<'_>) -> Result<Checked, Report> {
+    let mut problems = Problems::new(name, text);
+    let (tree, errors) = parse(text, &mut problems);
+    let draft = Draft::read(&tree, &mut problems);
+    if errors > 0 {
+        problems.keep_what_a_syntax_error_leaves_certain();
+        return Err(problems.into_report());
+    }
+    let keyring = files::read_keyring(name, &draft.secret, files, &mut problems);
+    for path in files::authorities(tree.get_ref()) {
+        files::check_authority(name, &path, files, &mut problems);
+    }
+    let me = host::find_me(&draft.cluster, host, &mut problems);
+    let place = |vip: &Vip, problems: &mut Problems<'_>| host::place(vip, me, host, problems);
+    let groups = draft.groups(name, place, &mut problems);
+    let (Some(me), Some(keyring), false) = (me, keyring, problems.has_errors()) else {
+        return Err(problems.into_report());
+    };
+    let Cluster { name: cluster_name, timing, .. } = draft.cluster.clone();
+    let nodes = draft.cluster.peers.nodes();
+    let desired = Desired {
+        generation: 1,
+        digest: digest::of(&draft.cluster, &nodes, &groups),
+        cluster: ClusterId::of(&cluster_name),
+        cluster_name,
+        me,
+        nodes,
+        timing,
+        groups,
+    };
+    Ok(Checked { desired, keyring, warnings: problems.into_report() })
+}
+
+/// Checks a text as far as that is possible without the host: no interfaces, no key files.
+pub fn check_offline(text: &str, name: &str) -> Result<CheckedOffline, Report> {
+    let mut problems = Problems::new(name, text);
+    let (tree, errors) = parse(text, &mut problems);
+    let draft = Draft::read(&tree, &mut problems);
+    if errors > 0 {
+        problems.keep_what_a_syntax_error_leaves_certain();
+    }
+    let groups = draft.groups(name, |vip, _| host::elsewhere(vip), &mut problems);
+    if problems.has_errors() {
+        return Err(problems.into_report());
+    }
+    let nodes = draft.cluster.peers.nodes();
+    Ok(CheckedOffline {
+        digest: digest::of(&draft.cluster, &nodes, &groups),
+        cluster_name: draft.cluster.name,
+        timing: draft.cluster.timing,
+        nodes,
+        groups,
+        warnings: problems.into_report(),
+    })
+}
+
+/// The tree of what could be read, and the number of syntax errors.
+fn parse<'t>(text: &'t str, problems: &mut Problems<'_>) -> (toml::Spanned<DeTable<'t>>, usize) {
+    let (tree, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        let span = error.span().unwrap_or_default();
+        syntax::add(error.message(), &span, problems);
+    }
+    (tree, errors.len())
+}
+
+mod syntax;
+
+/// Everything the file says, before the host is looked at.
+struct Draft<'t> {
+    cluster: Cluster,
+    secret: Vec<At<&'t str>>,
+    vips: Vec<Vip>,
+}
+
+impl<'t> Draft<'t> {
+    fn read(tree: &'t toml::Spanned<DeTable<'t>>, problems: &mut Problems<'_>) -> Self {
+        let top = Section::new(&keys::top::SCHEMA, tree.get_ref(), 0..0, problems);
+        let cluster = cluster::read(&top, problems);
+        let secret = files::read_secret(&top, problems);
+        let sections = top.sections(&keys::top::VIP, &keys::vip::SCHEMA, problems);
+        let spans: Vec<At<()>> = sections.iter().map(|s| At::new((), s.span().clone())).collect();
+        vip::refuse_too_many(
+            "VIPs",
+            &spans,
+            GROUPS_MAX,
+            "make a second cluster for the others",
+            problems,
+        );
+        let sections = sections.iter().take(GROUPS_MAX);
+        let vips: Vec<Vip> = sections.filter_map(|s| vip::read(s, &cluster, problems)).collect();
+        across::check(&vips, &cluster.peers, problems);
+        Self { cluster, secret, vips }
+    }
+
+    /// The groups, sorted by id, with the addresses where `place` puts them.
+    fn groups(
+        &self,
+        config: &str,
+        place: impl Fn(&Vip, &mut Problems<'_>) -> Vec<VipAddress>,
+        problems: &mut Problems<'_>,
+    ) -> Vec<Group> {
+        let group = |vip: &Vip| Group {
+            id: GroupId::of(&vip.name.value),
+            name: vip.name.value.clone(),
+            addresses: place(vip, problems),
+            safety: vip.safety,
+            nodes: vip.nodes.clone(),
+            prefer: vip.prefer.clone(),
+            failback: vip.failback,
+            services: vip.services.clone(),
+        };
+        let mut groups: Vec<Group> = self.vips.iter().map(group).collect();
+        for check in
+            groups.iter_mut().flat_map(|g| &mut g.services).filter_map(|s| s.check.as_mut())
+        {
+            if let CheckKind::Http { ca: Some(path), .. } = &mut check.kind {
+                *path = files::resolve(config, path);
+            }
+        }
+        groups.sort_by_key(|g| g.id);
+        groups
+    }
+}
+
+/// The text of a configuration file, or why there is none.
+fn read_text(path: &Path) -> Result<String, Report> {
+    let name = path.to_string_lossy();
+    let bytes = read_bytes(path, CONFIG_BYTES_MAX as u64 + 1).map_err(|error| {
+        let fix = match error.kind() {
+            io::ErrorKind::NotFound => {
+                "write the file, or name another one; examples are in examples/"
+            }
+            io::ErrorKind::PermissionDenied => "run as root, or as a user who may read it",
+            _ => "name a TOML file",
+        };
+        let message = format!("cannot read {name}");
+        Report::of_file(&name, Code::FileUnreadable, message, &files::error_words(&error), fix)
+    })?;
+    text_of(bytes, &name)
+}
+
+fn text_of(bytes: Vec<u8>, name: &str) -> Result<String, Report> {
+    if bytes.len() > CONFIG_BYTES_MAX {
+        let message = format!("{name} is larger than 4 MiB");
+        let fix = "is it the right file? A cluster of 256 VIPs needs a few hundred KiB";
+        return Err(Report::of_file(name, Code::FileTooLarge, message, "", fix));
+    }
+    let (at, what) = match std::str::from_utf8(&bytes) {
+        Ok(text) => match text.find('\0') {
+            None => return String::from_utf8(bytes).map_err(|_| Report::default()),
+            Some(at) => (at, "a zero byte"),
+        },
+        Err(error) => (error.valid_up_to(), "a byte that is not UTF-8"),
+    };
+    let line = bytes[..at].iter().filter(|b| **b == b'\n').count() + 1;
+    let message = format!("{name} is not a text file");
+    let reason = format!("line {line} has {what} (byte {at} of the file)");
+    let fix = "save it as UTF-8 text";
+    Err(Report::of_file(name, Code::FileNotText, message, &reason, fix))
+}
+
+/// A file that the configuration names.
+fn read_file(path: &str) -> io::Result<FileFacts> {
+    let content = read_bytes(Path::new(path), NAMED_FILE_BYTES_MAX)?;
+    let mode = std::fs::metadata(path)?.permissions().mode();
+    Ok(FileFacts { content, mode })
+}
+
+/// At most so many bytes of a regular file: a pipe or a device would never end.
+fn read_bytes(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let kind = std::fs::metadata(path)?.file_type();
+    if kind.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if !kind.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

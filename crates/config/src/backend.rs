@@ -1,0 +1,244 @@
+//! Reads backends: `[name] address:port [weight=N] [backup]`, one text each.
+
+use crate::cluster::check_name;
+use crate::keys::service;
+use crate::report::{At, Problems, listed, shown};
+use crate::tree::{self, Section};
+use crate::value::{self, Unfit};
+use crate::{Code, vip};
+use buoy_model::limits::{BACKEND_WEIGHT_MAX, SERVICE_BACKENDS_MAX};
+use buoy_model::{Backend, Cidr, Mode};
+use core::net::{IpAddr, SocketAddr};
+
+const FORM: &str =
+    "write \"[name] address:port [weight=N] [backup]\", as in \"web1 10.0.0.21:8443 weight=2\"";
+
+pub(crate) fn read(
+    section: &Section<'_>,
+    mode: Mode,
+    vips: &[At<Cidr>],
+    problems: &mut Problems<'_>,
+) -> Vec<Backend> {
+    if !section.has(&service::BACKENDS) {
+        section.miss(&service::BACKENDS, problems);
+    }
+    let Some(texts) = section.texts(&service::BACKENDS, problems) else { return Vec::new() };
+    let fix = "make a second service on another VIP, or put a proxy tier between";
+    vip::refuse_too_many("backends", &texts.value, SERVICE_BACKENDS_MAX, fix, problems);
+    let mut backends: Vec<At<Backend>> = Vec::new();
+    let before = problems.count();
+    for text in texts.value.iter().take(SERVICE_BACKENDS_MAX) {
+        let Some(backend) = read_one(text, problems) else { continue };
+        refuse_unusable(&backend, mode, vips, problems);
+        refuse_same(&backends, &backend, problems);
+        backends.push(backend);
+    }
+    let clean = problems.count() == before;
+    if mode == Mode::Kernel && clean {
+        refuse_mixed_families(&backends, vips, &texts.span, problems);
+    }
+    if clean && !backends.is_empty() && backends.iter().all(|b| b.value.weight == 0) {
+        let message = "every backend has weight 0";
+        let reason = "weight 0 takes no new connections";
+        problems.add(
+            Code::NoTraffic,
+            &texts.span,
+            message,
+            reason,
+            "give at least one backend a weight",
+        );
+    }
+    backends.into_iter().map(|b| b.value).collect()
+}
+
+fn read_one(text: &At<&str>, problems: &mut Problems<'_>) -> Option<At<Backend>> {
+    if text.value.starts_with("file:") {
+        let message = "backends from a file are not in this version of Buoy";
+        problems.add(
+            Code::NotInThisVersion,
+            &text.span,
+            message,
+            "a later version has it",
+            "list the backends here",
+        );
+        return None;
+    }
+    let mut words = text.value.split_whitespace().peekable();
+    let first = words.next();
+    // A name cannot be taken for an address, nor an address for a name, except by mistake.
+    let is_address = |word: &str| value::host_port(word).is_ok() || word.contains(['[', ']']);
+    let name = match (first, words.peek()) {
+        (Some(first), Some(second))
+            if !is_address(first) && !second.contains('=') && *second != "backup" =>
+        {
+            Some(first)
+        }
+        (Some(_) | None, _) => None,
+    };
+    let place = if name.is_some() { words.next() } else { first };
+    let address = read_address(text, place.unwrap_or_default(), problems);
+    let mut backend = Backend { name: String::new(), address: address?, weight: 1, backup: false };
+    backend.name = match name {
+        Some(name) => {
+            let at = At::new(name, tree::inside(text, name, problems));
+            if !check_name("backends", &at, problems) {
+                return None;
+            }
+            name.to_owned()
+        }
+        None => backend.address.to_string(),
+    };
+    for word in words {
+        read_option(text, word, &mut backend, problems);
+    }
+    Some(At::new(backend, text.span.clone()))
+}
+
+fn read_address(text: &At<&str>, word: &str, problems: &mut Problems<'_>) -> Option<SocketAddr> {
+    let (reason, fix) = match value::host_port(word) {
+        Ok((address, Some(port))) => return Some(SocketAddr::new(address, port)),
+        Ok((IpAddr::V4(address), None)) => {
+            ("the port is missing", format!("write \"{address}:PORT\""))
+        }
+        Ok((IpAddr::V6(address), None)) => {
+            ("the port is missing", format!("write \"[{address}]:PORT\""))
+        }
+        Err(reason) => (reason, FORM.to_owned()),
+    };
+    let message = format!("\"{}\" is not a backend", shown(text.value));
+    let span = tree::inside(text, word, problems);
+    problems.add(Code::BadBackend, &span, message, reason, fix);
+    None
+}
+
+fn read_option(text: &At<&str>, word: &str, backend: &mut Backend, problems: &mut Problems<'_>) {
+    if word == "backup" {
+        backend.backup = true;
+        return;
+    }
+    let weight = word.strip_prefix("weight=");
+    let number = weight.and_then(|w| w.parse().ok()).filter(|w| *w <= BACKEND_WEIGHT_MAX);
+    if let Some(number) = number {
+        backend.weight = number;
+        return;
+    }
+    let span = tree::inside(text, word, problems);
+    if weight.is_some() {
+        let message = format!("\"{}\" is not a weight", shown(word));
+        let reason = format!("a weight is a number from 0 to {BACKEND_WEIGHT_MAX}");
+        problems.add(
+            Code::OutOfRange,
+            &span,
+            message,
+            reason,
+            "write weight=N; without it the weight is 1",
+        );
+        return;
+    }
+    let key = word.split('=').next().unwrap_or(word);
+    let fix = match value::nearest(key, ["weight", "backup"]) {
+        Some("weight") => "did you mean weight=N?".to_owned(),
+        Some(near) => format!("did you mean {near}?"),
+        None => FORM.to_owned(),
+    };
+    let message = format!("a backend has no setting \"{}\"", shown(word));
+    problems.add(Code::BadBackend, &span, message, "the settings are weight=N and backup", fix);
+}
+
+fn refuse_unusable(
+    backend: &At<Backend>,
+    mode: Mode,
+    vips: &[At<Cidr>],
+    problems: &mut Problems<'_>,
+) {
+    let address = backend.value.address.ip();
+    match value::unfit(address) {
+        None => {}
+        Some(Unfit::Loopback) if mode == Mode::Proxy => {}
+        Some(Unfit::Loopback) => {
+            let message = format!("{address} works in mode \"proxy\" only");
+            let reason = "the kernel does not forward what came from outside to a loopback address";
+            let fix = "write mode = \"proxy\", or the host's own address";
+            problems.add(Code::NeedsProxy, &backend.span, message, reason, fix);
+        }
+        Some(unfit) => {
+            let message = format!("{address} cannot be a backend");
+            problems.add(
+                Code::BadBackend,
+                &backend.span,
+                message,
+                unfit.reason(),
+                "write the address of one server",
+            );
+        }
+    }
+    if let Some(vip) = vips.iter().find(|vip| vip.value.address() == address) {
+        let message = format!("backend {address} is the VIP itself");
+        let (again, first) =
+            ((&backend.span, "its connections would come back here"), (&vip.span, "the VIP"));
+        problems.add_pair(
+            Code::BackendIsVip,
+            again,
+            first,
+            message,
+            "write the server's own address",
+        );
+    }
+}
+
+fn refuse_same(earlier: &[At<Backend>], backend: &At<Backend>, problems: &mut Problems<'_>) {
+    let same = earlier
+        .iter()
+        .find(|e| e.value.address == backend.value.address || e.value.name == backend.value.name);
+    let Some(first) = same else { return };
+    let (message, fix) = if first.value.address == backend.value.address {
+        (
+            format!("backend {} is listed twice", backend.value.address),
+            "remove one; use weight=N for a larger share",
+        )
+    } else {
+        (format!("two backends are called \"{}\"", backend.value.name), "rename one of them")
+    };
+    let (again, first) = ((&backend.span, "again here"), (&first.span, "first here"));
+    problems.add_pair(Code::DuplicateBackend, again, first, message, fix);
+}
+
+/// The kernel rewrites addresses but does not translate between IPv4 and IPv6.
+fn refuse_mixed_families(
+    backends: &[At<Backend>],
+    vips: &[At<Cidr>],
+    span: &crate::report::Span,
+    problems: &mut Problems<'_>,
+) {
+    if vips.is_empty() || backends.is_empty() {
+        return;
+    }
+    let fix = "write mode = \"proxy\", or give each address backends of its own version";
+    let lonely: Vec<IpAddr> = vips
+        .iter()
+        .map(|vip| vip.value.address())
+        .filter(|vip| !backends.iter().any(|b| b.value.address.is_ipv4() == vip.is_ipv4()))
+        .collect();
+    if let Some(vip) = lonely.first() {
+        let message = format!("no backend is {} like the VIP {}", version(*vip), listed(&lonely));
+        let reason = "in mode \"kernel\" a VIP and its backends have the same IP version";
+        problems.add(Code::FamilyMismatch, span, message, reason, fix);
+    }
+    for backend in backends {
+        let address = backend.value.address.ip();
+        if !vips.iter().any(|vip| vip.value.address().is_ipv4() == address.is_ipv4())
+            && lonely.is_empty()
+        {
+            let message = format!("backend {address} is {}, but the VIP is not", version(address));
+            let reason = "in mode \"kernel\" it would never get a connection";
+            problems.add(Code::FamilyMismatch, &backend.span, message, reason, fix);
+        }
+    }
+}
+
+const fn version(address: IpAddr) -> &'static str {
+    match address {
+        IpAddr::V4(_) => "IPv4",
+        IpAddr::V6(_) => "IPv6",
+    }
+}

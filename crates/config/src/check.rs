@@ -1,0 +1,191 @@
+//! Reads health checks: what is asked, how often, and how many answers decide.
+
+use crate::keys::{check, service};
+use crate::report::{At, Problems, Span, shown};
+use crate::tree::{self, Section};
+use crate::{Code, value};
+use buoy_model::limits::{
+    CHECK_COUNT_MAX, CHECK_EVERY_DEFAULT, CHECK_EVERY_MAX, CHECK_EVERY_MIN, CHECK_FALL_DEFAULT,
+    CHECK_RISE_DEFAULT,
+};
+use buoy_model::{Check, CheckKind, Protocol};
+use toml::de::DeValue;
+
+/// What the file says of a service's check.
+#[derive(Clone, Debug)]
+pub(crate) enum Asked {
+    /// Nothing: TCP services get a TCP connect.
+    Default,
+    /// `check = false`.
+    Off,
+    /// This one.
+    This(Check),
+}
+
+impl Asked {
+    /// The check of a service of that protocol.
+    pub(crate) fn of(self, protocol: Protocol) -> Option<Check> {
+        match (self, protocol) {
+            (Self::This(check), Protocol::Tcp | Protocol::Udp) => Some(check),
+            (Self::Off, Protocol::Tcp | Protocol::Udp) | (Self::Default, Protocol::Udp) => None,
+            (Self::Default, Protocol::Tcp) => Some(Check {
+                kind: CheckKind::Tcp,
+                port: None,
+                every: CHECK_EVERY_DEFAULT,
+                timeout: CHECK_EVERY_DEFAULT,
+                rise: CHECK_RISE_DEFAULT,
+                fall: CHECK_FALL_DEFAULT,
+            }),
+        }
+    }
+}
+
+pub(crate) fn read(service: &Section<'_>, problems: &mut Problems<'_>) -> Asked {
+    let Some(value) = service.raw(&service::CHECK) else { return Asked::Default };
+    match value.get_ref() {
+        DeValue::Boolean(false) => Asked::Off,
+        DeValue::Table(table) => {
+            let section = Section::new(&check::SCHEMA, table, value.span(), problems);
+            read_table(&section, problems).map_or(Asked::Default, Asked::This)
+        }
+        other => {
+            tree::wrong_type(&service::CHECK, other, &value.span(), problems);
+            Asked::Default
+        }
+    }
+}
+
+fn read_table(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<Check> {
+    let every = section.duration(&check::EVERY, CHECK_EVERY_MIN..=CHECK_EVERY_MAX, problems);
+    let timeout = section.duration(&check::TIMEOUT, CHECK_EVERY_MIN..=CHECK_EVERY_MAX, problems);
+    let period = every.as_ref().map_or(CHECK_EVERY_DEFAULT, |e| e.value);
+    if let Some(timeout) = timeout.as_ref().filter(|t| t.value > period) {
+        let (wait, period) = (value::written(timeout.value), value::written(period));
+        let message = format!("`timeout` ({wait}) is longer than `every` ({period})");
+        let reason = "a check that waits delays the next one";
+        let fix = format!("write timeout = \"{period}\", or every = \"{wait}\"");
+        problems.add(Code::SlowCheck, &timeout.span, message, reason, fix);
+    }
+    let port = section.number(&check::PORT, 1..=u32::from(u16::MAX), problems);
+    let fall = section.number(&check::FALL, 1..=CHECK_COUNT_MAX, problems);
+    let rise = section.number(&check::RISE, 1..=CHECK_COUNT_MAX, problems);
+    Some(Check {
+        kind: read_kind(section, problems)?,
+        port: port.and_then(|p| u16::try_from(p.value).ok()),
+        every: period,
+        timeout: timeout.map_or(period.min(CHECK_EVERY_DEFAULT), |t| t.value),
+        rise: rise.map_or(CHECK_RISE_DEFAULT, |n| n.value),
+        fall: fall.map_or(CHECK_FALL_DEFAULT, |n| n.value),
+    })
+}
+
+fn read_kind(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<CheckKind> {
+    let tcp = section.flag(&check::TCP, problems);
+    let http = section.text(&check::HTTP, problems);
+    let kind = match (tcp.as_ref().is_some_and(|t| t.value), &http) {
+        (true, Some(http)) => {
+            let message = "a check asks one thing, and this asks two";
+            let reason = "`http` connects first anyway";
+            refuse(&http.span, message, reason, "remove `tcp = true`, or `http`", problems);
+            None
+        }
+        (true, None) => Some(CheckKind::Tcp),
+        (false, Some(http)) => read_http(section, http, problems),
+        (false, None) => {
+            let unread = section.has(&check::HTTP) || (section.has(&check::TCP) && tcp.is_none());
+            if !unread {
+                let reason = "it has neither `tcp = true` nor `http = \"GET /path\"`";
+                let fix = "add one of them, or write check = false";
+                refuse(section.span(), "this check asks nothing", reason, fix, problems);
+            }
+            None
+        }
+    };
+    if !section.has(&check::HTTP) {
+        for key in [&check::HOST, &check::TLS, &check::CA, &check::EXPECT] {
+            if let Some(span) = section.key_span(key) {
+                let message = format!("`{}` belongs to an HTTP check", key.name);
+                refuse(
+                    &span,
+                    &message,
+                    "this check has no `http`",
+                    "add http = \"GET /\", or remove it",
+                    problems,
+                );
+            }
+        }
+    }
+    kind
+}
+
+fn read_http(
+    section: &Section<'_>,
+    http: &At<&str>,
+    problems: &mut Problems<'_>,
+) -> Option<CheckKind> {
+    let host = section.text(&check::HOST, problems);
+    let host = host.filter(|host| {
+        let valid =
+            !host.value.is_empty() && host.value.bytes().all(|b| b.is_ascii_graphic() && b != b'/');
+        if !valid {
+            let message = format!("\"{}\" cannot be a host name", shown(host.value));
+            let fix = "write the name alone, as in host = \"www.example.org\"";
+            refuse(&host.span, &message, "it goes into the `Host` header", fix, problems);
+        }
+        valid
+    });
+    let tls = section.flag(&check::TLS, problems).is_some_and(|t| t.value);
+    let authority = section.text(&check::CA, problems);
+    if let (Some(authority), false) = (&authority, tls) {
+        let reason = "it verifies a certificate, and without `tls = true` there is none";
+        refuse(
+            &authority.span,
+            "`ca` without `tls = true`",
+            reason,
+            "add tls = true, or remove `ca`",
+            problems,
+        );
+    }
+    let expect = section.number(&check::EXPECT, 100..=599, problems);
+    Some(CheckKind::Http {
+        path: read_request(http, problems)?,
+        host: host.map(|h| h.value.to_owned()),
+        tls,
+        ca: authority.map(|a| a.value.to_owned()),
+        expect: expect.and_then(|e| u16::try_from(e.value).ok()),
+    })
+}
+
+/// `GET /path`.
+fn read_request(http: &At<&str>, problems: &mut Problems<'_>) -> Option<String> {
+    let text = http.value;
+    let message = format!("\"{}\" is not a request", shown(text));
+    let (reason, fix) = match text.split_once(' ') {
+        Some(("GET", path)) if path.starts_with('/') => {
+            if path.bytes().all(|b| b.is_ascii_graphic()) {
+                return Some(path.to_owned());
+            }
+            ("a path has no spaces or special characters", "write them as %20 and so on".to_owned())
+        }
+        Some(("GET", _)) => ("the path begins with `/`", "write http = \"GET /health\"".to_owned()),
+        Some(_) => ("the method is GET", "write http = \"GET /health\"".to_owned()),
+        None if text.starts_with("http://") || text.starts_with("https://") => {
+            let path = text.splitn(4, '/').nth(3).unwrap_or_default();
+            let tls = if text.starts_with("https") { ", tls = true" } else { "" };
+            (
+                "every backend is asked at its own address",
+                format!("write http = \"GET /{}\"{tls}", shown(path)),
+            )
+        }
+        None if text.starts_with('/') => {
+            ("the method is missing", format!("write http = \"GET {}\"", shown(text)))
+        }
+        None => ("it is method and path", "write http = \"GET /health\"".to_owned()),
+    };
+    refuse(&http.span, &message, reason, &fix, problems);
+    None
+}
+
+fn refuse(span: &Span, message: &str, reason: &str, fix: &str, problems: &mut Problems<'_>) {
+    problems.add(Code::BadCheck, span, message, reason, fix);
+}

@@ -1,0 +1,123 @@
+//! Names every kind of problem a configuration can have: stable codes, for people and programs.
+
+/// How bad a problem is.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Severity {
+    /// The file is refused.
+    Error,
+    /// The file is taken; somebody should know.
+    Warning,
+}
+
+impl Severity {
+    /// As it is printed.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        }
+    }
+}
+
+/// One table for the enum, its printed form, its severity and its meaning, so that none is forgotten.
+macro_rules! codes {
+    ($($variant:ident = $id:literal, $severity:ident, $meaning:literal;)+) => {
+        /// What kind of problem it is. A code keeps its meaning for ever.
+        #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+        pub enum Code {
+            $(#[doc = $meaning] $variant,)+
+        }
+
+        impl Code {
+            /// Every code, in order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// As it is printed, `V0101`.
+            pub const fn id(self) -> &'static str {
+                match self { $(Self::$variant => $id,)+ }
+            }
+
+            /// Whether the file is refused for it.
+            pub const fn severity(self) -> Severity {
+                match self { $(Self::$variant => Severity::$severity,)+ }
+            }
+
+            /// What it means, in a sentence.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => $meaning,)+ }
+            }
+        }
+    };
+}
+
+codes! {
+    FileUnreadable = "V0001", Error, "The configuration file cannot be read.";
+    FileTooLarge = "V0002", Error, "The configuration file is larger than 4 MiB.";
+    FileNotText = "V0003", Error, "The configuration file is not UTF-8 text.";
+    Syntax = "V0004", Error, "The text is not TOML.";
+
+    UnknownKey = "V0101", Error, "There is no such key here.";
+    NotInThisVersion = "V0102", Error, "The key or word is planned, but not in this version of Buoy.";
+    MissingKey = "V0103", Error, "A key that must be there is not.";
+    WrongType = "V0104", Error, "The value has another type than the key takes.";
+    UnknownWord = "V0105", Error, "The key takes one of a few words, and this is none of them.";
+    BadDuration = "V0106", Error, "A time span is not written as number and unit.";
+    OutOfRange = "V0107", Error, "The value is smaller or larger than the key allows.";
+    EmptyList = "V0108", Error, "A list that must name something is empty.";
+    BadName = "V0109", Error, "A name is empty, too long, or has characters that names cannot have.";
+    TooMany = "V0110", Error, "There is more of something than one cluster can hold.";
+
+    BadPeer = "V0201", Error, "A peer is not an address that other hosts can reach.";
+    DuplicatePeer = "V0202", Error, "Two peers are the same.";
+    NameCollision = "V0203", Error, "Two names have the same 32-bit key on the wire.";
+    LeaseTooShort = "V0204", Error, "The lease is too short for its heartbeat.";
+    UnknownNode = "V0205", Error, "A node is named that is not among the peers.";
+    ExclusivePair = "V0206", Warning, "Two nodes and `exclusive`: the loss of either takes the VIP away.";
+
+    BadVip = "V0301", Error, "A VIP is not an address.";
+    BadPrefix = "V0302", Error, "The prefix of a VIP is missing or impossible.";
+    UnusableVip = "V0303", Error, "The address is of a kind that cannot be a VIP.";
+    DuplicateVip = "V0304", Error, "An address is a VIP twice.";
+    DuplicateName = "V0305", Error, "Two VIPs have the same name.";
+    PreferNotInNodes = "V0306", Error, "A node is preferred that may not own the VIP.";
+    VipIsPeer = "V0307", Error, "A VIP is the address of a peer.";
+    LinkLocalVip = "V0308", Error, "A link-local VIP needs its interface named.";
+
+    BadPort = "V0401", Error, "A service port is not number and protocol.";
+    DuplicatePort = "V0402", Error, "A port is served twice on one VIP.";
+    BadBackend = "V0403", Error, "A backend is not written as `[name] address:port [weight=N] [backup]`.";
+    DuplicateBackend = "V0404", Error, "A backend is listed twice in one service.";
+    BackendIsVip = "V0405", Error, "A backend is the VIP itself.";
+    FamilyMismatch = "V0406", Error, "The VIP and its backends are not of the same IP version, and the kernel does not translate.";
+    NeedsProxy = "V0407", Error, "The setting exists in mode \"proxy\" only.";
+    NeedsKernel = "V0408", Error, "The setting exists in mode \"kernel\" only.";
+    NeedsTcp = "V0409", Error, "The setting exists for TCP only.";
+    BadCheck = "V0410", Error, "A health check asks nothing, or more than one thing.";
+    SlowCheck = "V0411", Warning, "A health check may take longer than the time between two of them.";
+    NoTraffic = "V0412", Warning, "Every backend of a service has weight 0.";
+
+    NotAMember = "V0501", Error, "This host is not among the peers.";
+    TwoMembers = "V0502", Error, "This host is two peers at once.";
+    AddressAbsent = "V0503", Error, "This host does not have the address of the node it is said to be.";
+    NoSubnet = "V0504", Error, "No subnet of this host contains the VIP.";
+    HostAddress = "V0505", Error, "The VIP is a permanent address of this host.";
+    NoInterface = "V0506", Error, "This host has no interface of that name.";
+    PrefixDiffers = "V0507", Warning, "The VIP's prefix is not that of the subnet it lies in.";
+    OtherInterface = "V0508", Warning, "The VIP's subnet is on another interface than the one named.";
+
+    BadSecret = "V0601", Error, "The secret is not given as `file:PATH`.";
+    KeyUnreadable = "V0602", Error, "A key file cannot be read.";
+    KeyOpen = "V0603", Error, "A key file can be read or written by users it should not be.";
+    KeyGroup = "V0604", Warning, "A key file can be read by its group.";
+    BadKey = "V0605", Error, "A key file does not hold one key of 64 hexadecimal digits.";
+    SameKey = "V0606", Error, "Two key files hold the same key.";
+    BadAuthority = "V0607", Error, "A `ca` file cannot be read or holds no certificate.";
+}
+
+impl Code {
+    /// Whether it says that something is not there. In a file with a syntax error such a thing may
+    /// stand in the part that could not be read.
+    pub(crate) const fn is_about_absence(self) -> bool {
+        matches!(self, Self::MissingKey | Self::EmptyList | Self::UnknownNode | Self::NotAMember)
+    }
+}

@@ -1,0 +1,114 @@
+//! Sums up all that must be the same on every host in one number, so that hosts can compare.
+//!
+//! Every struct is taken apart by name: a new field does not compile until it is decided here
+//! whether hosts must agree on it.
+
+use crate::cluster::Cluster;
+use buoy_model::{
+    Backend, Balance, Check, CheckKind, Failback, Group, Mode, Node, Safety, SendProxy, Service,
+    SourceAddress, Timing, name_key,
+};
+use std::fmt::Write as _;
+
+/// FNV-1a over a canonical text. Nodes and groups are sorted by id, so their order in the file does
+/// not count; the order of backends does, because tables are built from it.
+pub(crate) fn of(cluster: &Cluster, nodes: &[Node], groups: &[Group]) -> u32 {
+    let mut out = String::new();
+    let Timing { heartbeat, lease } = cluster.timing;
+    line(&mut out, format_args!("cluster {} {heartbeat:?} {lease:?}", cluster.name));
+    for Node { id: _, name, address } in nodes {
+        line(&mut out, format_args!("node {name} {address}"));
+    }
+    for group in groups {
+        add_group(&mut out, group);
+    }
+    name_key(&out)
+}
+
+fn add_group(out: &mut String, group: &Group) {
+    let Group { id: _, name, addresses, safety, nodes, prefer, failback, services } = group;
+    let safety = match safety {
+        Safety::Exclusive => "exclusive",
+        Safety::Available => "available",
+    };
+    let failback = match failback {
+        Failback::Never => "never".to_owned(),
+        Failback::After(after) => format!("{after:?}"),
+    };
+    line(out, format_args!("vip {name} {safety} {failback}"));
+    for address in addresses {
+        // Not the interface: it may have another name on each host.
+        line(out, format_args!("address {}", address.cidr));
+    }
+    for node in nodes {
+        line(out, format_args!("may {:08x}", node.0));
+    }
+    for node in prefer {
+        line(out, format_args!("should {:08x}", node.0));
+    }
+    for service in services {
+        add_service(out, service);
+    }
+}
+
+fn add_service(out: &mut String, service: &Service) {
+    let Service {
+        protocol,
+        port,
+        mode,
+        balance,
+        source,
+        send_proxy,
+        connections_max,
+        idle_timeout,
+        connect_timeout,
+        backends,
+        check,
+    } = service;
+    let mode = match mode {
+        Mode::Kernel => "kernel",
+        Mode::Proxy => "proxy",
+    };
+    let balance = match balance {
+        Balance::Hash => "hash",
+        Balance::RoundRobin => "roundrobin",
+        Balance::LeastConnections => "leastconn",
+    };
+    let source = match source {
+        SourceAddress::Vip => "vip",
+        SourceAddress::Client => "client",
+    };
+    let send_proxy = match send_proxy {
+        SendProxy::Off => "off",
+        SendProxy::V2 => "v2",
+    };
+    line(
+        out,
+        format_args!("service {port}/{} {mode} {balance} {source} {send_proxy}", protocol.name()),
+    );
+    line(out, format_args!("limits {connections_max} {idle_timeout:?} {connect_timeout:?}"));
+    for Backend { name, address, weight, backup } in backends {
+        line(out, format_args!("backend {name} {address} {weight} {backup}"));
+    }
+    if let Some(check) = check {
+        add_check(out, check);
+    }
+}
+
+fn add_check(out: &mut String, check: &Check) {
+    let Check { kind, port, every, timeout, rise, fall } = check;
+    line(out, format_args!("check {port:?} {every:?} {timeout:?} {rise} {fall}"));
+    match kind {
+        CheckKind::Tcp => line(out, format_args!("tcp")),
+        CheckKind::Http { path, host, tls, ca, expect } => {
+            // Where the authority's file lies may differ; whether it is verified may not.
+            let verified = ca.is_some();
+            line(out, format_args!("http {path} {host:?} {tls} {verified} {expect:?}"));
+        }
+    }
+}
+
+fn line(out: &mut String, words: std::fmt::Arguments<'_>) {
+    // Infallible: a `String` takes whatever is written to it.
+    let _ = writeln!(out, "{words}");
+}

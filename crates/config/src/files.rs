@@ -1,0 +1,213 @@
+//! Reads the files that the configuration names: cluster keys and certificate authorities.
+
+use crate::Code;
+use crate::keys::top;
+use crate::report::{At, Problems, Span, shown};
+use crate::tree::Section;
+use crate::{key, vip};
+use buoy_model::limits::KEYS_MAX;
+use buoy_wire::{Key, Keyring, KeyringError};
+use std::io;
+use std::path::Path;
+use toml::de::{DeTable, DeValue};
+
+/// What the rules about a file need to know of it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct FileFacts {
+    /// Its bytes.
+    pub content: Vec<u8>,
+    /// Its permission bits, as in `0o600`.
+    pub mode: u32,
+}
+
+/// How a file is read: by the kernel in the agent, from a table in tests.
+pub type ReadFile<'f> = dyn Fn(&str) -> io::Result<FileFacts> + 'f;
+
+/// A path of the file is relative to the directory the file is in.
+pub(crate) fn resolve(config: &str, path: &str) -> String {
+    let base = Path::new(config).parent().unwrap_or_else(|| Path::new(""));
+    base.join(path).to_string_lossy().into_owned()
+}
+
+/// The paths of the key files, as written.
+pub(crate) fn read_secret<'t>(top: &Section<'t>, problems: &mut Problems<'_>) -> Vec<At<&'t str>> {
+    if !top.has(&top::SECRET) {
+        top.miss(&top::SECRET, problems);
+    }
+    let Some(texts) = top.texts(&top::SECRET, problems) else { return Vec::new() };
+    let fix = "remove the oldest; after a change of keys one is enough";
+    vip::refuse_too_many("keys", &texts.value, KEYS_MAX, fix, problems);
+    let mut paths: Vec<At<&str>> = Vec::new();
+    for text in texts.value.into_iter().take(KEYS_MAX) {
+        let Some(path) = text.value.strip_prefix("file:").filter(|path| !path.is_empty()) else {
+            refuse_secret(&text, problems);
+            continue;
+        };
+        match paths.iter().find(|p| p.value == path) {
+            Some(first) => {
+                let message = format!("the key file {} is listed twice", shown(path));
+                let (again, first) = ((&text.span, "again here"), (&first.span, "first here"));
+                problems.add_pair(Code::SameKey, again, first, message, "remove one");
+            }
+            None => paths.push(At::new(path, text.span)),
+        }
+    }
+    paths
+}
+
+fn refuse_secret(text: &At<&str>, problems: &mut Problems<'_>) {
+    let empty = text.value.is_empty() || text.value == "file:";
+    // A path without `file:` is no secret; anything else may be, and is not printed.
+    let path = text.value.starts_with(['/', '.']) || text.value.ends_with(".key");
+    if !path && !empty {
+        problems.mask(&text.span);
+    }
+    let fix = if path {
+        format!("write \"file:{}\"", shown(text.value))
+    } else {
+        "run `buoy key new cluster.key`, copy it to every host, and write secret = \"file:cluster.key\"".to_owned()
+    };
+    let message = "`secret` names a key file, it is not the key itself";
+    let reason = "a configuration is read by many, a key by root only";
+    problems.add(Code::BadSecret, &text.span, message, reason, fix);
+}
+
+/// The keyring of these files; every problem of every file is reported.
+pub(crate) fn read_keyring(
+    config: &str,
+    paths: &[At<&str>],
+    files: &ReadFile<'_>,
+    problems: &mut Problems<'_>,
+) -> Option<Keyring> {
+    let mut keys: Vec<At<Key>> = Vec::new();
+    for path in paths {
+        let Some(key) = read_key(&resolve(config, path.value), &path.span, files, problems) else {
+            continue;
+        };
+        if let Some(first) = keys.iter().find(|k| k.value.id() == key.id()) {
+            let message = "two key files hold the same key";
+            let (again, first) = ((&path.span, "the same key"), (&first.span, "first here"));
+            let fix = format!(
+                "remove one of them, or make a new key: `buoy key new {}`",
+                shown(path.value)
+            );
+            problems.add_pair(Code::SameKey, again, first, message, fix);
+            continue;
+        }
+        keys.push(At::new(key, path.span.clone()));
+    }
+    match Keyring::new(keys.into_iter().map(|k| k.value).collect()) {
+        Ok(keyring) => Some(keyring),
+        // Said above, at the places where it is wrong.
+        Err(KeyringError::Empty | KeyringError::TooMany(_) | KeyringError::Twice(_)) => None,
+    }
+}
+
+fn read_key(
+    path: &str,
+    span: &Span,
+    files: &ReadFile<'_>,
+    problems: &mut Problems<'_>,
+) -> Option<Key> {
+    let shown_path = shown(path);
+    let facts = match files(path) {
+        Ok(facts) => facts,
+        Err(error) => {
+            let fix = match error.kind() {
+                io::ErrorKind::NotFound => {
+                    format!(
+                        "run `buoy key new {shown_path}` on one host, and copy the file to the others"
+                    )
+                }
+                io::ErrorKind::PermissionDenied => {
+                    "run as root, or as a user who may read the key".to_owned()
+                }
+                _ => format!("make it a file of one key: `buoy key new {shown_path}`"),
+            };
+            let message = format!("cannot read the key file {shown_path}");
+            problems.add(Code::KeyUnreadable, span, message, error_words(&error), fix);
+            return None;
+        }
+    };
+    refuse_open(&shown_path, facts.mode, span, problems);
+    let text = String::from_utf8(facts.content).unwrap_or_else(|_| "\u{fffd}".to_owned());
+    match key::parse(&text) {
+        Ok(key) => Some(key),
+        Err(error) => {
+            let message = format!("{shown_path} is not a key file");
+            let fix = format!(
+                "copy the file of a host that works, or make a new one: `buoy key new {shown_path}`"
+            );
+            problems.add(Code::BadKey, span, message, error.to_string(), fix);
+            None
+        }
+    }
+}
+
+/// Whoever reads the key can take every address of the cluster. For everybody that is an error.
+/// A group may be a deliberate choice, such as that of the administrators: a warning.
+fn refuse_open(path: &str, mode: u32, span: &Span, problems: &mut Problems<'_>) {
+    let fix = format!("run `chmod 600 {path}`");
+    let message = |who: &str| format!("{who} the key file {path}");
+    let reason =
+        format!("its mode is {:04o}; whoever has the key can take every address", mode & 0o7777);
+    if mode & 0o007 != 0 {
+        problems.add(Code::KeyOpen, span, message("every user of this host can use"), reason, fix);
+    } else if mode & 0o020 != 0 {
+        problems.add(Code::KeyOpen, span, message("a group can change"), reason, fix);
+    } else if mode & 0o050 != 0 {
+        problems.add(Code::KeyGroup, span, message("a group can read"), reason, fix);
+    }
+}
+
+/// Every `ca` of every check.
+pub(crate) fn authorities<'t>(top: &'t DeTable<'t>) -> Vec<At<&'t str>> {
+    let tables = |value: Option<&'t toml::Spanned<DeValue<'t>>>| -> Vec<&'t DeTable<'t>> {
+        match value.map(toml::Spanned::get_ref) {
+            Some(DeValue::Array(array)) => {
+                array.iter().filter_map(|v| v.get_ref().as_table()).collect()
+            }
+            _ => Vec::new(),
+        }
+    };
+    let vips = tables(top.get(top::VIP.name));
+    let services = vips.into_iter().flat_map(|vip| tables(vip.get(vip_key::SERVICE.name)));
+    let checks = services.filter_map(|s| s.get(service_key::CHECK.name)?.get_ref().as_table());
+    let found = checks.filter_map(|c| c.get(check_key::CA.name));
+    found.filter_map(|ca| Some(At::new(ca.get_ref().as_str()?, ca.span()))).collect()
+}
+
+use crate::keys::{check as check_key, service as service_key, vip as vip_key};
+
+/// A check whose authority is missing would fail for ever, and take every backend down.
+pub(crate) fn check_authority(
+    config: &str,
+    path: &At<&str>,
+    files: &ReadFile<'_>,
+    problems: &mut Problems<'_>,
+) {
+    let full = resolve(config, path.value);
+    let reason = match files(&full) {
+        Ok(facts) => {
+            let begin = b"-----BEGIN CERTIFICATE-----";
+            if facts.content.windows(begin.len()).any(|w| w == begin) {
+                return;
+            }
+            "it holds no PEM certificate".to_owned()
+        }
+        Err(error) => error_words(&error),
+    };
+    let message = format!("cannot use {} as certificate authority", shown(&full));
+    let fix = "write the path of a PEM file; without `ca` the certificate is not verified";
+    problems.add(Code::BadAuthority, &path.span, message, reason, fix);
+}
+
+/// An error of the system in plain words, without its number.
+pub(crate) fn error_words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        io::ErrorKind::PermissionDenied => "this user may not read it".to_owned(),
+        io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
+        _ => error.to_string(),
+    }
+}

@@ -1,0 +1,221 @@
+//! Names every key of the file: its form, an example, its default and what a reload does with it.
+//!
+//! The parser asks for keys by these constants, and `docs/configuration.md` is checked against them,
+//! so a key cannot exist in one place only.
+
+/// What `SIGHUP` does with a changed value.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Reload {
+    /// Taken at once; nothing else is disturbed.
+    Live,
+    /// Only the VIP it belongs to may move.
+    Vip,
+    /// Connections through this service may be closed; the VIP stays.
+    Service,
+    /// Needs a restart of the agent.
+    Restart,
+}
+
+impl Reload {
+    /// As the documentation says it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Vip => "vip",
+            Self::Service => "service",
+            Self::Restart => "restart",
+        }
+    }
+}
+
+/// One key of the file.
+#[derive(Debug)]
+pub struct Key {
+    /// As it is written.
+    pub name: &'static str,
+    /// What it takes, for people.
+    pub form: &'static str,
+    /// A value that is right in TOML.
+    pub example: &'static str,
+    /// What holds without it; "required" where something must be there.
+    pub default: &'static str,
+    /// What a reload does with it.
+    pub reload: Reload,
+}
+
+/// One kind of table of the file.
+#[derive(Debug)]
+pub struct Schema {
+    /// As people call it: `[[vip]]`.
+    pub title: &'static str,
+    /// The keys it may have.
+    pub keys: &'static [&'static Key],
+    /// Keys of later versions, each with what to do today.
+    pub later: &'static [(&'static str, &'static str)],
+    /// Words of other systems, each with the key that is meant.
+    pub foreign: &'static [(&'static str, &'static str)],
+}
+
+/// Declares the keys of one table as constants, and the list of them.
+macro_rules! schema {
+    (
+        $module:ident, $title:literal, $doc:literal;
+        keys { $($constant:ident: $name:literal, $form:literal, $example:literal, $default:literal, $reload:ident;)+ }
+        later { $($later:literal: $instead:literal;)* }
+        foreign { $($foreign:literal: $meant:literal;)* }
+    ) => {
+        #[doc = $doc]
+        pub mod $module {
+            use super::{Key, Reload, Schema};
+            $(
+                #[doc = concat!("The key `", $name, "`.")]
+                pub static $constant: Key = Key {
+                    name: $name,
+                    form: $form,
+                    example: $example,
+                    default: $default,
+                    reload: Reload::$reload,
+                };
+            )+
+            /// The whole table.
+            pub static SCHEMA: Schema = Schema {
+                title: $title,
+                keys: &[$(&$constant,)+],
+                later: &[$(($later, $instead),)*],
+                foreign: &[$(($foreign, $meant),)*],
+            };
+        }
+    };
+}
+
+schema! {
+    top, "the top of the file", "Keys before the first `[[vip]]`.";
+    keys {
+        PEERS: "peers", "list of addresses, or table name = address", r#"["10.0.0.11", "10.0.0.12"]"#, "required", Restart;
+        SECRET: "secret", "\"file:PATH\", or a list of them", r#""file:cluster.key""#, "required", Restart;
+        CLUSTER: "cluster", "name", r#""buoy""#, "\"buoy\"", Restart;
+        NODE: "node", "name of a peer", r#""lb1""#, "by address", Restart;
+        SAFETY: "safety", "\"exclusive\" or \"available\"", r#""exclusive""#, "by peers", Vip;
+        HEARTBEAT: "heartbeat", "duration", r#""10ms""#, "\"10ms\"", Live;
+        LEASE: "lease", "duration", r#""50ms""#, "\"50ms\"", Live;
+        PORT: "port", "UDP port number", "4747", "4747", Restart;
+        VIP: "vip", "list of tables `[[vip]]`", r#"[[vip]]"#, "none", Live;
+    }
+    later {
+        "bgp": "remove it; this version announces by ARP and NDP";
+        "bfd": "remove it; `heartbeat` and `lease` say how fast a failure is noticed";
+        "xdp": "remove it; this version forwards with nftables (mode = \"kernel\") or mode = \"proxy\"";
+        "vrrp": "remove it; hosts that run Buoy need no VRRP between them";
+        "kubernetes": "remove it; write the addresses as [[vip]]";
+        "etcd": "remove it; the peers agree among themselves";
+        "witness": "remove it; a third peer that no VIP names in `nodes` votes and owns nothing";
+        "pool": "remove it; write the addresses as [[vip]]";
+        "api": "remove it; the API is a UNIX socket: `buoy agent --help`";
+        "metrics": "remove it; `buoy status -o json` has the numbers";
+        "dns": "remove it; write addresses";
+    }
+    foreign {
+        "vips": "vip"; "virtual": "vip"; "vrrp_instance": "vip"; "virtual_server": "vip";
+        "unicast_peer": "peers"; "nodes": "peers"; "hosts": "peers"; "members": "peers";
+        "auth_pass": "secret"; "password": "secret"; "key": "secret"; "router_id": "node";
+        "advert_int": "heartbeat"; "interval": "heartbeat"; "ttl": "lease"; "name": "cluster";
+    }
+}
+
+schema! {
+    vip, "[[vip]]", "Keys of `[[vip]]`.";
+    keys {
+        NAME: "name", "name", r#""web""#, "first address", Vip;
+        ADDRESS: "address", "\"ADDRESS/PREFIX\", or a list of them", r#""10.0.0.100/24""#, "required", Vip;
+        INTERFACE: "interface", "name of an interface", r#""eth0""#, "by subnet", Vip;
+        NODES: "nodes", "list of peers", r#"["lb1", "lb2"]"#, "all peers", Vip;
+        PREFER: "prefer", "list of peers, best first", r#"["lb1"]"#, "none", Vip;
+        FAILBACK: "failback", "\"never\", \"now\" or a duration", r#""30s""#, "\"never\"", Live;
+        SAFETY: "safety", "\"exclusive\" or \"available\"", r#""exclusive""#, "as at the top", Vip;
+        SERVICE: "service", "list of tables `[[vip.service]]`", r#"[[vip.service]]"#, "none", Live;
+    }
+    later {
+        "vrrp": "remove it; hosts that run Buoy need no VRRP between them";
+        "follow": "remove it; this version chooses the owner by `nodes`, `prefer` and who is alive";
+        "notify": "remove it; `buoy status -o json` says who owns what";
+        "on_unknown": "remove it; it belongs to `follow`, which is not in this version either";
+        "on_release": "remove it; connections are left as they are when a VIP moves";
+        "owners": "remove it; one node owns a VIP at a time";
+        "announce": "remove it; this version announces by ARP and NDP";
+        "communities": "remove it; this version announces by ARP and NDP, not by BGP";
+        "track": "remove it; the carrier of the VIP's interface is always watched";
+    }
+    foreign {
+        "addresses": "address"; "virtual_ipaddress": "address"; "ip": "address"; "vip": "address";
+        "dev": "interface"; "device": "interface"; "nic": "interface";
+        "priority": "prefer"; "state": "prefer"; "primary": "prefer"; "owner": "prefer"; "master": "prefer";
+        "preempt": "failback"; "nopreempt": "failback"; "preempt_delay": "failback";
+        "services": "service"; "real_server": "service"; "listen": "service"; "frontend": "service";
+        "hosts": "nodes"; "peers": "nodes"; "id": "name";
+    }
+}
+
+schema! {
+    service, "[[vip.service]]", "Keys of `[[vip.service]]`.";
+    keys {
+        PORT: "port", "\"PORT/tcp\" or \"PORT/udp\", or a list of them", r#""443/tcp""#, "required", Service;
+        BACKENDS: "backends", "list of \"[name] ADDRESS:PORT [weight=N] [backup]\"", r#"["10.0.0.21:8443", "10.0.0.22:8443"]"#, "required", Live;
+        MODE: "mode", "\"kernel\" or \"proxy\"", r#""kernel""#, "\"kernel\"", Service;
+        BALANCE: "balance", "\"hash\", \"roundrobin\" or \"leastconn\"", r#""hash""#, "by mode", Live;
+        SOURCE: "source", "\"vip\" or \"client\"", r#""vip""#, "\"vip\"", Service;
+        SEND_PROXY: "send_proxy", "\"v2\"", r#""v2""#, "off", Service;
+        MAX_CONNECTIONS: "max_connections", "number", "4096", "4096", Service;
+        IDLE_TIMEOUT: "idle_timeout", "duration", r#""5m""#, "\"5m\" tcp, \"30s\" udp", Service;
+        CONNECT_TIMEOUT: "connect_timeout", "duration", r#""2s""#, "\"2s\"", Service;
+        CHECK: "check", "table, or false", r#"{ http = "GET /health" }"#, "TCP connect", Live;
+    }
+    later {
+        "forward": "remove it; choose `mode = \"kernel\"` or `mode = \"proxy\"`";
+        "drain": "remove it; a backend that leaves the file keeps its established connections in mode \"kernel\"";
+        "tls": "remove it; the backends speak TLS with the client themselves";
+        "sticky": "remove it; `balance = \"hash\"` sends one connection to one backend";
+        "acl": "remove it; restrict access with the host's firewall";
+        "allow": "remove it; restrict access with the host's firewall";
+    }
+    foreign {
+        "bind": "port"; "listen": "port"; "ports": "port"; "protocol": "port";
+        "server": "backends"; "servers": "backends"; "backend": "backends"; "real_server": "backends"; "upstream": "backends"; "targets": "backends";
+        "algorithm": "balance"; "lb_algo": "balance"; "lvs_sched": "balance"; "scheduler": "balance";
+        "lb_kind": "mode"; "lvs_method": "mode"; "engine": "mode";
+        "health": "check"; "healthcheck": "check"; "health_check": "check"; "option": "check";
+        "maxconn": "max_connections"; "proxy_protocol": "send_proxy"; "timeout": "idle_timeout"; "snat": "source";
+    }
+}
+
+schema! {
+    check, "check", "Keys of `check = { ... }`.";
+    keys {
+        TCP: "tcp", "true", "true", "for tcp services", Live;
+        HTTP: "http", "\"GET /PATH\"", r#""GET /health""#, "none", Live;
+        HOST: "host", "text", r#""www.example.org""#, "backend's address", Live;
+        TLS: "tls", "true or false", "true", "false", Live;
+        CA: "ca", "path of a PEM file", r#""ca.pem""#, "not verified", Live;
+        EXPECT: "expect", "HTTP status", "200", "any 2xx or 3xx", Live;
+        PORT: "port", "port number", "8080", "backend's port", Live;
+        EVERY: "every", "duration", r#""1s""#, "\"1s\"", Live;
+        TIMEOUT: "timeout", "duration", r#""1s""#, "\"1s\", or `every` if shorter", Live;
+        FALL: "fall", "number", "3", "3", Live;
+        RISE: "rise", "number", "2", "2", Live;
+    }
+    later {
+        "dns": "check a TCP port instead: check = { tcp = true, port = 53 }";
+        "via": "remove it; backends are checked at their own addresses";
+        "udp": "check a TCP port instead: check = { tcp = true, port = 53 }";
+        "exec": "remove it; serve the result over HTTP and check that";
+        "script": "remove it; serve the result over HTTP and check that";
+        "grpc": "check the port instead: check = { tcp = true }";
+    }
+    foreign {
+        "https": "http"; "path": "http"; "uri": "http"; "url": "http"; "get": "http"; "httpchk": "http";
+        "inter": "every"; "interval": "every"; "delay_loop": "every"; "period": "every";
+        "connect_timeout": "timeout"; "status": "expect"; "status_code": "expect"; "ssl": "tls"; "cafile": "ca"; "ca_file": "ca"; "retry": "fall"; "failures": "fall"; "successes": "rise";
+    }
+}
+
+/// Every table of the file, outermost first.
+pub static SCHEMAS: &[&Schema] = &[&top::SCHEMA, &vip::SCHEMA, &service::SCHEMA, &check::SCHEMA];

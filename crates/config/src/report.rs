@@ -1,0 +1,307 @@
+//! Collects every problem of one file, and gives them back in the file's order.
+
+use crate::render;
+use crate::{Code, Severity};
+use core::fmt;
+use std::ops::Range;
+
+/// Problems kept of one file; what is past it is only counted. Nobody reads more in one sitting.
+const PROBLEMS_MAX: usize = 100;
+/// Characters of a user's own text repeated in a message.
+const SHOWN_MAX: usize = 60;
+
+/// Bytes of the text.
+pub(crate) type Span = Range<usize>;
+
+/// A value and where it stands.
+#[derive(Clone, Debug)]
+pub(crate) struct At<T> {
+    pub(crate) value: T,
+    pub(crate) span: Span,
+}
+
+impl<T> At<T> {
+    pub(crate) const fn new(value: T, span: Span) -> Self {
+        Self { value, span }
+    }
+}
+
+/// One problem of a configuration, with what to do about it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Problem {
+    /// What kind of problem it is.
+    pub code: Code,
+    /// Whether the file is refused for it.
+    pub severity: Severity,
+    /// The line, from 1; 0 when the problem is the file itself.
+    pub line: usize,
+    /// The column in characters, from 1; 0 when the problem is the file itself.
+    pub column: usize,
+    /// What is wrong.
+    pub message: String,
+    /// Why it is wrong; may be empty.
+    pub reason: String,
+    /// What to do.
+    pub fix: String,
+    pub(crate) span: Option<Span>,
+    pub(crate) related: Option<(Span, String)>,
+}
+
+/// All problems of one file, in the file's order.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Report {
+    pub(crate) name: String,
+    pub(crate) text: String,
+    problems: Vec<Problem>,
+    uncounted: usize,
+}
+
+impl Report {
+    /// Every problem, in the file's order.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// Whether there is nothing to say.
+    pub fn is_empty(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// How many problems there are beyond the first hundred, which are not kept.
+    pub const fn left_out(&self) -> usize {
+        self.uncounted
+    }
+
+    /// How many of the problems are errors.
+    pub fn errors(&self) -> usize {
+        self.problems.iter().filter(|p| p.severity == Severity::Error).count()
+    }
+
+    /// The report for people, as wide as their terminal, in colour if they asked for it.
+    pub fn render(&self, width: usize, colour: bool) -> String {
+        render::report(self, width, colour)
+    }
+
+    /// The first error and how many more there are, in one line: for a log.
+    pub fn summary(&self) -> String {
+        let Some(first) = self.problems.iter().min_by_key(|p| p.severity) else {
+            return format!("{}: no problems", self.name);
+        };
+        let place = match first.line {
+            0 => self.name.clone(),
+            line => format!("{}:{line}:{}", self.name, first.column),
+        };
+        let more = match self.problems.len() + self.uncounted - 1 {
+            0 => String::new(),
+            1 => " (and 1 more problem)".to_owned(),
+            n => format!(" (and {n} more problems)"),
+        };
+        format!("{place}: {}: {}{more}", first.code.id(), first.message)
+    }
+
+    /// A report about the file as a whole.
+    pub(crate) fn of_file(
+        name: &str,
+        code: Code,
+        message: String,
+        reason: &str,
+        fix: &str,
+    ) -> Self {
+        let mut problems = Problems::new(name, "");
+        problems.add_to_file(code, message, reason, fix);
+        problems.into_report()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(render::WIDTH_DEFAULT, false))
+    }
+}
+
+impl core::error::Error for Report {}
+
+/// Problems as they are found, in any order.
+#[derive(Debug)]
+pub(crate) struct Problems<'t> {
+    name: String,
+    text: &'t str,
+    found: Vec<Problem>,
+    uncounted: usize,
+    masked: Vec<Span>,
+}
+
+impl<'t> Problems<'t> {
+    pub(crate) fn new(name: &str, text: &'t str) -> Self {
+        Self { name: name.to_owned(), text, found: Vec::new(), uncounted: 0, masked: Vec::new() }
+    }
+
+    /// The text that spans point into.
+    pub(crate) const fn text(&self) -> &'t str {
+        self.text
+    }
+
+    /// Adds a problem at a place in the text.
+    pub(crate) fn add(
+        &mut self,
+        code: Code,
+        span: &Span,
+        message: impl Into<String>,
+        reason: impl Into<String>,
+        fix: impl Into<String>,
+    ) {
+        let span = clamp(self.text, span);
+        self.push(Problem {
+            code,
+            severity: code.severity(),
+            line: 0,
+            column: 0,
+            message: message.into(),
+            reason: reason.into(),
+            fix: fix.into(),
+            span: Some(span),
+            related: None,
+        });
+    }
+
+    /// Adds a problem with a second place that explains it.
+    pub(crate) fn add_pair(
+        &mut self,
+        code: Code,
+        (span, reason): (&Span, &str),
+        (first, first_reason): (&Span, &str),
+        message: impl Into<String>,
+        fix: impl Into<String>,
+    ) {
+        let related = Some((clamp(self.text, first), first_reason.to_owned()));
+        self.add(code, span, message, reason, fix);
+        if let Some(problem) = self.found.last_mut().filter(|_| self.uncounted == 0) {
+            problem.related = related;
+        }
+    }
+
+    /// Adds a problem of the file as a whole.
+    pub(crate) fn add_to_file(&mut self, code: Code, message: String, reason: &str, fix: &str) {
+        self.push(Problem {
+            code,
+            severity: code.severity(),
+            line: 0,
+            column: 0,
+            message,
+            reason: reason.to_owned(),
+            fix: fix.to_owned(),
+            span: None,
+            related: None,
+        });
+    }
+
+    /// Hides this part of the text in every rendering: somebody wrote a secret there.
+    pub(crate) fn mask(&mut self, span: &Span) {
+        self.masked.push(clamp(self.text, span));
+    }
+
+    /// How many problems were found so far; lets a caller know whether a step was clean.
+    pub(crate) fn count(&self) -> usize {
+        self.found.len() + self.uncounted
+    }
+
+    pub(crate) fn has_errors(&self) -> bool {
+        // What is not kept may have been an error, so it counts as one.
+        self.uncounted > 0 || self.found.iter().any(|p| p.severity == Severity::Error)
+    }
+
+    /// In a file with a syntax error, what stands behind it may be read wrongly: those problems,
+    /// and those that say something is missing, would send people to the wrong place.
+    pub(crate) fn keep_what_a_syntax_error_leaves_certain(&mut self) {
+        let is_syntax = |p: &&Problem| p.code == Code::Syntax;
+        let first = self
+            .found
+            .iter()
+            .filter(is_syntax)
+            .filter_map(|p| p.span.as_ref())
+            .map(|s| s.start)
+            .min();
+        let Some(first) = first else { return };
+        let line_start = self.text[..first].rfind('\n').map_or(0, |at| at + 1);
+        self.found.retain(|p| {
+            let before = p.span.as_ref().is_some_and(|s| s.end <= line_start);
+            p.code == Code::Syntax || (before && !p.code.is_about_absence())
+        });
+    }
+
+    pub(crate) fn into_report(mut self) -> Report {
+        self.found.sort_by_key(|p| p.span.as_ref().map_or(0, |s| s.start));
+        let text = self.text;
+        for problem in &mut self.found {
+            if let Some(span) = &problem.span {
+                (problem.line, problem.column) = place(text, span.start);
+            }
+        }
+        let text = masked(text, &self.masked);
+        Report { name: self.name, text, problems: self.found, uncounted: self.uncounted }
+    }
+
+    fn push(&mut self, problem: Problem) {
+        if self.found.len() < PROBLEMS_MAX {
+            self.found.push(problem);
+        } else {
+            self.uncounted += 1;
+        }
+    }
+}
+
+/// Line and column of a byte, both from 1.
+fn place(text: &str, at: usize) -> (usize, usize) {
+    let before = &text[..at];
+    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+    let line = before.bytes().filter(|&b| b == b'\n').count() + 1;
+    (line, before[line_start..].chars().count() + 1)
+}
+
+/// The same span, inside the text and between characters whatever a parser said.
+fn clamp(text: &str, span: &Span) -> Span {
+    let mut start = span.start.min(text.len());
+    while !text.is_char_boundary(start) {
+        start -= 1;
+    }
+    let mut end = span.end.clamp(start, text.len());
+    while !text.is_char_boundary(end) {
+        end += 1;
+    }
+    start..end
+}
+
+/// The text with the marked parts starred out, byte for byte, so that spans stay true.
+fn masked(text: &str, spans: &[Span]) -> String {
+    let mut out = text.to_owned();
+    for span in spans {
+        out.replace_range(span.clone(), &"*".repeat(span.len()));
+    }
+    out
+}
+
+/// What a user wrote, fit to be repeated in a message: short and without control characters.
+pub(crate) fn shown(text: &str) -> String {
+    let mut out: String = text.chars().take(SHOWN_MAX).flat_map(visible).collect();
+    if text.chars().nth(SHOWN_MAX).is_some() {
+        out.push('…');
+    }
+    out
+}
+
+fn visible(c: char) -> impl Iterator<Item = char> {
+    let control = c.is_control() || ('\u{200b}'..='\u{202e}').contains(&c);
+    let escaped = control.then(|| c.escape_unicode());
+    let plain = (!control).then_some(c);
+    escaped.into_iter().flatten().chain(plain)
+}
+
+/// `a, b and c`, for sentences.
+pub(crate) fn listed<T: fmt::Display>(things: impl IntoIterator<Item = T>) -> String {
+    let all: Vec<String> = things.into_iter().map(|t| t.to_string()).collect();
+    match all.as_slice() {
+        [] => "nothing".to_owned(),
+        [one] => one.clone(),
+        [init @ .., last] => format!("{} and {last}", init.join(", ")),
+    }
+}

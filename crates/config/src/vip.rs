@@ -1,0 +1,348 @@
+//! Reads one `[[vip]]`: addresses, who may own them, and the services behind.
+
+use crate::Code;
+use crate::cluster::{self, Cluster};
+use crate::keys::{Key, service, vip};
+use crate::report::{At, Problems, Span, listed, shown};
+use crate::service as services;
+use crate::tree::{self, Section, Word};
+use crate::value::{self, Unfit};
+use buoy_model::limits::{FAILBACK_MAX, GROUP_ADDRESSES_MAX, GROUP_SERVICES_MAX, NODES_MAX};
+use buoy_model::{Cidr, Failback, NodeId, Safety, Service};
+use core::net::IpAddr;
+use core::time::Duration;
+
+/// One `[[vip]]`, as far as the file alone says it.
+#[derive(Clone, Debug)]
+pub(crate) struct Vip {
+    pub(crate) span: Span,
+    pub(crate) name: At<String>,
+    pub(crate) addresses: Vec<At<Cidr>>,
+    pub(crate) interface: Option<At<String>>,
+    pub(crate) nodes: Vec<NodeId>,
+    pub(crate) prefer: Vec<NodeId>,
+    pub(crate) failback: Failback,
+    pub(crate) safety: Safety,
+    pub(crate) services: Vec<Service>,
+}
+
+/// `None` when it has not one address that could be read: there is nothing to compare then.
+pub(crate) fn read(
+    section: &Section<'_>,
+    cluster: &Cluster,
+    problems: &mut Problems<'_>,
+) -> Option<Vip> {
+    let interface = section.text(&vip::INTERFACE, problems);
+    let interface = interface.filter(|name| check_interface(name, problems));
+    let addresses = read_addresses(section, interface.is_some(), problems);
+    let name =
+        section.text(&vip::NAME, problems).filter(|n| cluster::check_name("name", n, problems));
+    let (nodes, prefer) = read_nodes(section, cluster, problems);
+    let failback = read_failback(section, problems);
+    let safety = cluster::read_safety(section, &vip::SAFETY, &cluster.peers, problems);
+    let services = read_services(section, &addresses, problems);
+    let first = addresses.first()?;
+    let name = match name {
+        Some(name) => At::new(name.value.to_owned(), name.span),
+        None => At::new(first.value.address().to_string(), first.span.clone()),
+    };
+    Some(Vip {
+        span: section.span().clone(),
+        name,
+        interface: interface.map(|i| At::new(i.value.to_owned(), i.span)),
+        nodes,
+        prefer,
+        failback,
+        safety: safety.unwrap_or(cluster.safety),
+        services,
+        addresses,
+    })
+}
+
+fn read_addresses(
+    section: &Section<'_>,
+    has_interface: bool,
+    problems: &mut Problems<'_>,
+) -> Vec<At<Cidr>> {
+    let Some(texts) = section.texts(&vip::ADDRESS, problems) else {
+        if !section.has(&vip::ADDRESS) {
+            section.miss(&vip::ADDRESS, problems);
+        }
+        return Vec::new();
+    };
+    refuse_too_many(
+        "addresses",
+        &texts.value,
+        GROUP_ADDRESSES_MAX,
+        "make a second [[vip]] for the others",
+        problems,
+    );
+    let texts = texts.value.iter().take(GROUP_ADDRESSES_MAX);
+    texts.filter_map(|text| read_address(text, has_interface, problems)).collect()
+}
+
+fn read_address(
+    text: &At<&str>,
+    has_interface: bool,
+    problems: &mut Problems<'_>,
+) -> Option<At<Cidr>> {
+    let (address_text, prefix_text) = match text.value.split_once('/') {
+        Some((address, prefix)) => (address, Some(prefix)),
+        None => (text.value, None),
+    };
+    let Ok(address) = address_text.parse::<IpAddr>() else {
+        let reason = match value::host_port(address_text) {
+            Ok(_) => "a VIP has no port; services have",
+            Err(_) => value::address_fault(address_text),
+        };
+        let message = format!("\"{}\" is not an address", shown(text.value));
+        problems.add(
+            Code::BadVip,
+            &text.span,
+            message,
+            reason,
+            "write address and prefix, as in \"10.0.0.100/24\"",
+        );
+        return None;
+    };
+    let longest: u8 = if address.is_ipv4() { 32 } else { 128 };
+    let Some(prefix_text) = prefix_text else {
+        let usual = if address.is_ipv4() { 24 } else { 64 };
+        let message = format!("{address} has no prefix");
+        let reason = "the prefix says which subnet the address is in";
+        let fix = format!("write the prefix of its subnet, as in \"{address}/{usual}\"");
+        problems.add(Code::BadPrefix, &text.span, message, reason, fix);
+        return None;
+    };
+    let digits = prefix_text.bytes().all(|b| b.is_ascii_digit());
+    let cidr =
+        prefix_text.parse().ok().filter(|_| digits).and_then(|prefix| Cidr::new(address, prefix));
+    let Some(cidr) = cidr.filter(|c| c.prefix() > 0) else {
+        let message = format!("\"{}\" has an impossible prefix", shown(text.value));
+        let reason = format!("for {address} it is a number from 1 to {longest}");
+        let span = tree::inside(text, prefix_text, problems);
+        problems.add(
+            Code::BadPrefix,
+            &span,
+            message,
+            reason,
+            "write the prefix length of its subnet, as `ip address` shows it",
+        );
+        return None;
+    };
+    refuse_unusable(cidr, &text.span, has_interface, problems);
+    Some(At::new(cidr, text.span.clone()))
+}
+
+fn refuse_unusable(cidr: Cidr, span: &Span, has_interface: bool, problems: &mut Problems<'_>) {
+    let address = cidr.address();
+    let reason = match value::unfit(address) {
+        Some(Unfit::LinkLocal) if has_interface => None,
+        Some(Unfit::LinkLocal) => {
+            let message = format!("{address} is link-local: it exists on every segment");
+            let fix = "add `interface = \"...\"` to this [[vip]]";
+            problems.add(Code::LinkLocalVip, span, message, "every interface has this subnet", fix);
+            return;
+        }
+        Some(unfit) => Some(unfit.reason()),
+        None => end_of_subnet(cidr),
+    };
+    if let Some(reason) = reason {
+        let message = format!("{address} cannot be a VIP");
+        problems.add(
+            Code::UnusableVip,
+            span,
+            message,
+            reason,
+            "choose a free host address of the subnet",
+        );
+    }
+}
+
+/// The two ends of a subnet, where they are not hosts.
+fn end_of_subnet(cidr: Cidr) -> Option<&'static str> {
+    match cidr.address() {
+        // RFC 3021: a /31 has no network and no broadcast address.
+        IpAddr::V4(address) if cidr.prefix() < 31 => {
+            let host_mask = u32::MAX.checked_shr(u32::from(cidr.prefix())).unwrap_or(0);
+            match address.to_bits() & host_mask {
+                0 => Some("it is the network address of its subnet"),
+                host if host == host_mask => Some("it is the broadcast address of its subnet"),
+                _ => None,
+            }
+        }
+        IpAddr::V6(address) if cidr.prefix() < 127 => {
+            let host_mask = u128::MAX.checked_shr(u32::from(cidr.prefix())).unwrap_or(0);
+            // RFC 4291 §2.6.1.
+            (address.to_bits() & host_mask == 0)
+                .then_some("it is the anycast address of the subnet's routers")
+        }
+        IpAddr::V4(_) | IpAddr::V6(_) => None,
+    }
+}
+
+fn check_interface(name: &At<&str>, problems: &mut Problems<'_>) -> bool {
+    // IFNAMSIZ is 16 with the final zero; the kernel refuses `/` and white space (dev_valid_name).
+    let valid = (1..16).contains(&name.value.len())
+        && !name
+            .value
+            .contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control());
+    if !valid {
+        let message = format!("\"{}\" cannot be an interface", shown(name.value));
+        let reason =
+            "a name of an interface has 1 to 15 characters, none of them `/`, `:` or a space";
+        problems.add(
+            Code::BadName,
+            &name.span,
+            message,
+            reason,
+            "write a name that `ip link` shows",
+        );
+    }
+    valid
+}
+
+fn read_nodes(
+    section: &Section<'_>,
+    cluster: &Cluster,
+    problems: &mut Problems<'_>,
+) -> (Vec<NodeId>, Vec<NodeId>) {
+    let named = read_names(section, &vip::NODES, cluster, problems);
+    let prefer = read_names(section, &vip::PREFER, cluster, problems);
+    let nodes: Vec<NodeId> = match &named {
+        Some(named) => named.iter().map(|n| n.value).collect(),
+        None => cluster.peers.nodes().iter().map(|n| n.id).collect(),
+    };
+    if let Some(named) = &named {
+        for name in prefer.iter().flatten().filter(|p| !nodes.contains(&p.value)) {
+            let peers = &cluster.peers;
+            let message =
+                format!("`prefer` names {}, which is not in `nodes`", peers.name(name.value));
+            let reason = format!(
+                "only {} may own this VIP",
+                listed(named.iter().map(|n| peers.name(n.value)))
+            );
+            problems.add(
+                Code::PreferNotInNodes,
+                &name.span,
+                message,
+                reason,
+                "add it to `nodes`, or remove it here",
+            );
+        }
+    }
+    let mut nodes = nodes;
+    nodes.sort_unstable();
+    nodes.dedup();
+    (nodes, prefer.unwrap_or_default().into_iter().map(|p| p.value).collect())
+}
+
+/// Names of peers; each may be named once.
+fn read_names(
+    section: &Section<'_>,
+    key: &Key,
+    cluster: &Cluster,
+    problems: &mut Problems<'_>,
+) -> Option<Vec<At<NodeId>>> {
+    let texts = section.texts(key, problems)?.value;
+    let mut names: Vec<At<NodeId>> = Vec::new();
+    for text in texts.iter().take(4 * NODES_MAX) {
+        let Some(name) = cluster.peers.find(text, key.name, problems) else { continue };
+        match names.iter().find(|n| n.value == name.value) {
+            Some(first) => {
+                let message = format!("`{}` names \"{}\" twice", key.name, shown(text.value));
+                let (again, first) = ((&name.span, "again here"), (&first.span, "first here"));
+                problems.add_pair(Code::DuplicatePeer, again, first, message, "remove one");
+            }
+            None => names.push(name),
+        }
+    }
+    // A list of which nothing could be read restricts nothing.
+    Some(names).filter(|names| !names.is_empty())
+}
+
+fn read_failback(section: &Section<'_>, problems: &mut Problems<'_>) -> Failback {
+    // A wrong type gets the message of a duration: that is what people write without quotes.
+    let Some(text) = section.text(&vip::FAILBACK, problems) else { return Failback::Never };
+    match text.value {
+        "never" => Failback::Never,
+        "now" => Failback::After(Duration::ZERO),
+        word if word.starts_with(|c: char| c.is_ascii_digit()) => {
+            let after =
+                tree::read_duration(&vip::FAILBACK, &text, Duration::ZERO..=FAILBACK_MAX, problems);
+            after.map_or(Failback::Never, |d| Failback::After(d.value))
+        }
+        word => {
+            let message = format!("`failback` cannot be \"{}\"", shown(word));
+            let fix = match value::nearest(word, ["never", "now"]) {
+                Some(near) => format!("did you mean \"{near}\"?"),
+                None => "write \"never\", \"now\", or a time as in \"30s\"".to_owned(),
+            };
+            problems.add(
+                Code::UnknownWord,
+                &text.span,
+                message,
+                "it takes \"never\", \"now\" or a duration",
+                fix,
+            );
+            Failback::Never
+        }
+    }
+}
+
+fn read_services(
+    section: &Section<'_>,
+    addresses: &[At<Cidr>],
+    problems: &mut Problems<'_>,
+) -> Vec<Service> {
+    let sections = section.sections(&vip::SERVICE, &service::SCHEMA, problems);
+    let mut read: Vec<At<Service>> = Vec::new();
+    for section in sections.iter().take(2 * GROUP_SERVICES_MAX) {
+        for service in services::read(section, addresses, problems) {
+            refuse_same_port(&read, &service, problems);
+            read.push(service);
+        }
+    }
+    let fix = "serve the others on a second VIP";
+    refuse_too_many("ports", &read, GROUP_SERVICES_MAX, fix, problems);
+    read.into_iter().map(|s| s.value).collect()
+}
+
+fn refuse_same_port(earlier: &[At<Service>], service: &At<Service>, problems: &mut Problems<'_>) {
+    let place = |s: &Service| (s.protocol, s.port);
+    let Some(first) = earlier.iter().find(|e| place(&e.value) == place(&service.value)) else {
+        return;
+    };
+    let message = format!(
+        "port {}/{} is served twice on this VIP",
+        service.value.port,
+        service.value.protocol.name()
+    );
+    let (again, first) = ((&service.span, "again here"), (&first.span, "first here"));
+    problems.add_pair(
+        Code::DuplicatePort,
+        again,
+        first,
+        message,
+        "put all its backends into one [[vip.service]]",
+    );
+}
+
+/// Reports a list that is longer than a cluster can hold, at its first element too many.
+pub(crate) fn refuse_too_many<T>(
+    what: &str,
+    list: &[At<T>],
+    most: usize,
+    fix: &str,
+    problems: &mut Problems<'_>,
+) {
+    let Some(extra) = list.get(most) else { return };
+    let message = format!("{} {what}: at most {most} are possible", list.len());
+    problems.add(
+        Code::TooMany,
+        &extra.span.clone(),
+        message,
+        format!("this is number {}", most + 1),
+        fix,
+    );
+}
