@@ -1,0 +1,544 @@
+//! Renders every kernel-mode service into one nftables table and applies it in one transaction.
+//!
+//! ```text
+//! client ─► guard (counts; drops what may not be answered) ─► pick (dnat to a backend)
+//!        ─► source (snat to the VIP) ─► backend        without a backend: refuse (reject)
+//! ```
+//!
+//! Every node has the same rules at all times; only announcing is exclusive. So a node that takes
+//! a VIP over gets packets of connections that it never saw begin. Conntrack picks them up
+//! (`nf_conntrack_tcp_loose`), the hash of the client's address and port finds the backend that they
+//! had, and the VIP as source makes the backend see the peer it knows. What cannot be picked up (a
+//! packet of a backend whose client has not spoken yet) is dropped, never reset: the client's
+//! next packet mends it.
+//!
+//! Conntrack keeps what a connection was given. A new table changes new connections only.
+//!
+//! Absent on purpose: who is up and who gets which slot (`core::balance`), and the VIP itself.
+
+use crate::sysctl::{self, SysctlError};
+use buoy_model::{Protocol, SourceAddress};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Write as _};
+use std::io::{self, Write as _};
+use std::net::{IpAddr, SocketAddr};
+use std::process::{Command, Stdio};
+
+/// The table; nothing else in nftables is touched.
+pub const TABLE: &str = "buoy";
+/// Seed of the hash: the same on every node for ever, or connections do not survive a failover.
+const SEED: u32 = 0x6275_6f79;
+
+/// One service on one address.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Forward {
+    /// The address that clients ask.
+    pub vip: IpAddr,
+    /// The port that clients ask.
+    pub port: u16,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// What a backend sees as its peer.
+    pub source: SourceAddress,
+    /// Who gets a new connection.
+    pub spread: Spread,
+    /// All backends of the service, up or down: their connections are guarded.
+    pub backends: Vec<SocketAddr>,
+}
+
+/// How new connections are given to backends. All are of the VIP's own family.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Spread {
+    /// Nobody is there: say so to the client at once.
+    Refuse,
+    /// By the hash of the client's address and port; one entry per slot.
+    Hash(Vec<SocketAddr>),
+    /// In turns; one entry per turn.
+    Turns(Vec<SocketAddr>),
+}
+
+/// Counts the packets of backends that no connection here knows (yet).
+const GUARDED: &str = "guarded";
+/// Counts the segments of clients that fit no connection.
+const INVALID: &str = "invalid";
+
+/// What a service has done since its counters were made.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counts {
+    /// Packets of clients.
+    pub packets: u64,
+    /// Bytes of clients, IP headers included.
+    pub bytes: u64,
+    /// Connections (or UDP flows) given to a backend.
+    pub connections: u64,
+    /// Packets refused because no backend was up.
+    pub refused: u64,
+}
+
+/// The table as the kernel has it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Observed {
+    /// Packets and bytes of each named counter.
+    counters: BTreeMap<String, (u64, u64)>,
+}
+
+impl Observed {
+    /// What the service on that address has done.
+    pub fn counts(&self, forward: &Forward) -> Counts {
+        let read = |of| self.counters.get(&counter(forward, of)).copied().unwrap_or_default();
+        let (packets, bytes) = read(Of::Traffic);
+        let (connections, _) = read(Of::Connections);
+        let (refused, _) = read(Of::Refused);
+        Counts { packets, bytes, connections, refused }
+    }
+
+    /// Packets of backends dropped because their client had not been heard here yet; they grow for
+    /// a moment after a failover.
+    pub fn guarded(&self) -> u64 {
+        self.counters.get(GUARDED).map_or(0, |(packets, _)| *packets)
+    }
+
+    /// Segments of clients dropped because they fit no connection.
+    pub fn invalid(&self) -> u64 {
+        self.counters.get(INVALID).map_or(0, |(packets, _)| *packets)
+    }
+}
+
+/// Why the kernel does not forward as it should.
+#[derive(Debug)]
+pub enum Error {
+    /// There is no `nft` program.
+    Missing,
+    /// `nft` could not be started or fed.
+    Run(io::Error),
+    /// `nft` said no.
+    Refused {
+        /// In its own words.
+        said: String,
+    },
+    /// A kernel setting could not be changed.
+    Setting(SysctlError),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => f.write_str(
+                "no `nft` on this host: install nftables (apt install nftables) or use mode = \"proxy\"",
+            ),
+            Self::Run(error) => write!(f, "cannot run `nft`: {error}"),
+            Self::Refused { said } if said.contains("Operation not permitted") => f.write_str(
+                "not permitted to change nftables: run the agent as root or give it CAP_NET_ADMIN",
+            ),
+            Self::Refused { said } => write!(f, "`nft` refused the ruleset: {said}"),
+            Self::Setting(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Makes the kernel forward exactly this. Twice is the same as once; counters go on counting.
+pub fn apply(forwards: &[Forward]) -> Result<(), Error> {
+    if forwards.is_empty() {
+        return remove();
+    }
+    let observed = observe()?;
+    match run(&["-f", "-"], &render(forwards, observed.as_ref())) {
+        Ok(_) => Ok(()),
+        // A table of another version, whose chains hang elsewhere, cannot be changed in place.
+        Err(Error::Refused { .. }) if observed.is_some() => {
+            let anew = format!("delete table inet {TABLE}\n{}", render(forwards, None));
+            run(&["-f", "-"], &anew).map(|_| ())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes the table away; being gone already is success.
+pub fn remove() -> Result<(), Error> {
+    // `add` first, so that `delete` always finds one.
+    let text = format!("add table inet {TABLE}\ndelete table inet {TABLE}\n");
+    match run(&["-f", "-"], &text) {
+        // No program: then no table of ours either.
+        Ok(_) | Err(Error::Missing) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// What the kernel has; `None` when there is no table.
+pub fn observe() -> Result<Option<Observed>, Error> {
+    match run(&["list", "counters", "table", "inet", TABLE], "") {
+        Ok(text) => Ok(Some(Observed { counters: parse_counters(&text) })),
+        Err(Error::Refused { said }) if said.contains("No such file or directory") => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The whole table as a script for `nft -f`, from whatever `observed` says is there.
+pub fn render(forwards: &[Forward], observed: Option<&Observed>) -> String {
+    let wanted: Vec<String> = forwards
+        .iter()
+        .flat_map(|f| [Of::Traffic, Of::Connections, Of::Refused].map(|of| counter(f, of)))
+        .chain([GUARDED.to_owned(), INVALID.to_owned()])
+        .collect();
+    let mut text = format!("add table inet {TABLE}\nflush table inet {TABLE}\n");
+    for stale in observed.iter().flat_map(|o| o.counters.keys()) {
+        if !wanted.contains(stale) {
+            let _ = writeln!(text, "delete counter inet {TABLE} {stale}");
+        }
+    }
+    let _ = writeln!(text, "table inet {TABLE} {{");
+    for name in &wanted {
+        let _ = writeln!(text, "\tcounter {name} {{ }}");
+    }
+    guard(forwards, &mut text);
+    pick(forwards, &mut text);
+    source(forwards, &mut text);
+    refuse(forwards, &mut text);
+    text.push_str("}\n");
+    text
+}
+
+/// After conntrack has seen the packet and before it is given to a backend.
+fn guard(forwards: &[Forward], text: &mut String) {
+    chain(text, "guard", "filter hook prerouting priority mangle");
+    for family in [Family::V4, Family::V6] {
+        let ip = family.word();
+        let services: Vec<&Forward> =
+            forwards.iter().filter(|f| Family::of(f.vip) == family).collect();
+        let counted = services.iter().map(|f| {
+            let name = counter(f, Of::Traffic);
+            format!("{} . {} . {} : \"{name}\"", f.vip, f.protocol.name(), f.port)
+        });
+        let rule = format!("counter name {ip} daddr . meta l4proto . th dport map");
+        over_set(text, &rule, counted, "");
+        // A segment that fits no connection, as after a failover without pick-up.
+        let invalid =
+            services.iter().filter(|f| is_tcp(f)).map(|f| format!("{} . {}", f.vip, f.port));
+        let rule = format!("ct state invalid {ip} daddr . tcp dport");
+        over_set(text, &rule, invalid, &format!("counter name \"{INVALID}\" drop"));
+        let drop = format!("counter name \"{GUARDED}\" drop");
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            // The kernel would reset a connection whose client has not been heard here yet.
+            let answers = services
+                .iter()
+                .filter(|f| f.protocol == protocol && f.source == SourceAddress::Vip)
+                .flat_map(|f| {
+                    f.backends.iter().map(|b| format!("{} . {} . {}", b.ip(), b.port(), f.vip))
+                });
+            let name = protocol.name();
+            let key = format!("{ip} saddr . {name} sport . {ip} daddr");
+            over_set(text, &format!("ct state {{ new, invalid }} {key}"), answers, &drop);
+        }
+        // With the client's address as source an answer would pass untranslated, and the client
+        // would reset it.
+        let answers = services
+            .iter()
+            .filter(|f| is_tcp(f) && f.source == SourceAddress::Client)
+            .flat_map(|f| f.backends.iter().map(|b| format!("{} . {}", b.ip(), b.port())));
+        let rule = format!("ct state {{ new, invalid }} {ip} saddr . tcp sport");
+        let not_first = format!("tcp flags & (fin | syn | rst | ack) != syn {drop}");
+        over_set(text, &rule, answers, &not_first);
+    }
+    text.push_str("\t}\n");
+}
+
+/// Gives a new connection to a backend, whether it comes from outside or from this host.
+fn pick(forwards: &[Forward], text: &mut String) {
+    text.push_str("\tchain pick {\n");
+    for forward in forwards {
+        let family = Family::of(forward.vip);
+        let (ip, protocol) = (family.word(), forward.protocol.name());
+        let (key, list) = match &forward.spread {
+            Spread::Refuse => continue,
+            Spread::Hash(slots) => {
+                let hash = format!("jhash {ip} saddr . {protocol} sport mod {}", slots.len());
+                (format!("{hash} seed {SEED:#x}"), slots)
+            }
+            Spread::Turns(turns) => (format!("numgen inc mod {}", turns.len()), turns),
+        };
+        let entries: Vec<String> = list
+            .iter()
+            .enumerate()
+            .map(|(i, b)| format!("{i} : {} . {}", b.ip(), b.port()))
+            .collect();
+        let _ = writeln!(
+            text,
+            "\t\t{ip} daddr {} {protocol} dport {} counter name \"{}\" dnat {ip} to {key} map {{ {} }}",
+            forward.vip,
+            forward.port,
+            counter(forward, Of::Connections),
+            entries.join(", "),
+        );
+    }
+    text.push_str("\t}\n");
+    chain(text, "arriving", "nat hook prerouting priority dstnat");
+    text.push_str("\t\tjump pick\n\t}\n");
+    chain(text, "local", "nat hook output priority -100");
+    text.push_str("\t\tjump pick\n\t}\n");
+}
+
+/// Makes answers come back to whoever owns the VIP.
+fn source(forwards: &[Forward], text: &mut String) {
+    chain(text, "source", "nat hook postrouting priority srcnat");
+    for forward in forwards {
+        match forward.source {
+            SourceAddress::Client => {}
+            SourceAddress::Vip => {
+                // This host's own connections keep their source: their answers come here anyway.
+                let (ip, vip) = (Family::of(forward.vip).word(), forward.vip);
+                let _ = writeln!(
+                    text,
+                    "\t\tct status dnat meta l4proto {} ct original {ip} daddr {vip} \
+                     ct original proto-dst {} fib saddr type != local snat {ip} to {vip}",
+                    forward.protocol.name(),
+                    forward.port,
+                );
+            }
+        }
+    }
+    text.push_str("\t}\n");
+}
+
+/// Tells clients at once that nobody is there, instead of letting them wait.
+fn refuse(forwards: &[Forward], text: &mut String) {
+    chain(text, "refuse", "filter hook input priority filter");
+    for forward in forwards {
+        match forward.spread {
+            Spread::Hash(_) | Spread::Turns(_) => {}
+            Spread::Refuse => {
+                let with = match forward.protocol {
+                    Protocol::Tcp => "tcp reset",
+                    Protocol::Udp => "icmpx type port-unreachable",
+                };
+                let _ = writeln!(
+                    text,
+                    "\t\tct state new {} daddr {} {} dport {} counter name \"{}\" reject with {with}",
+                    Family::of(forward.vip).word(),
+                    forward.vip,
+                    forward.protocol.name(),
+                    forward.port,
+                    counter(forward, Of::Refused),
+                );
+            }
+        }
+    }
+    text.push_str("\t}\n");
+}
+
+fn chain(text: &mut String, name: &str, hook: &str) {
+    let _ = writeln!(text, "\tchain {name} {{\n\t\ttype {hook}; policy accept;");
+}
+
+/// One rule over a set; none, if the set is empty.
+fn over_set(text: &mut String, rule: &str, set: impl Iterator<Item = String>, verdict: &str) {
+    // Sorted and without doubles: two services may share a backend.
+    let set: BTreeSet<String> = set.collect();
+    if !set.is_empty() {
+        let set = set.into_iter().collect::<Vec<_>>().join(", ");
+        let _ = writeln!(text, "\t\t{rule} {{ {set} }} {verdict}");
+    }
+}
+
+fn is_tcp(forward: &Forward) -> bool {
+    match forward.protocol {
+        Protocol::Tcp => true,
+        Protocol::Udp => false,
+    }
+}
+
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    const fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::V4 => "ip",
+            Self::V6 => "ip6",
+        }
+    }
+}
+
+/// What a counter counts.
+#[derive(Clone, Copy)]
+enum Of {
+    Traffic,
+    Connections,
+    Refused,
+}
+
+/// The name of a counter. Colons are not allowed in names; an address has no underscore.
+fn counter(forward: &Forward, of: Of) -> String {
+    let of = match of {
+        Of::Traffic => "traffic",
+        Of::Connections => "connections",
+        Of::Refused => "refused",
+    };
+    let vip = forward.vip.to_string().replace(':', "_");
+    format!("{}_{}_{vip}_{of}", forward.protocol.name(), forward.port)
+}
+
+/// Reads `counter NAME { packets N bytes N }`, whatever the white space.
+fn parse_counters(text: &str) -> BTreeMap<String, (u64, u64)> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    words
+        .windows(7)
+        .filter_map(|w| match w {
+            ["counter", name, "{", "packets", packets, "bytes", bytes] => {
+                Some(((*name).to_owned(), (packets.parse().ok()?, bytes.parse().ok()?)))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+/// Runs `nft` in this thread's network namespace and returns what it printed.
+fn run(arguments: &[&str], input: &str) -> Result<String, Error> {
+    let child = Command::new("nft")
+        .args(arguments)
+        .env("LC_ALL", "C")
+        .env("PATH", search_path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = match child {
+        Ok(child) => child,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::Missing),
+        Err(error) => return Err(Error::Run(error)),
+    };
+    // `nft` reads all of its input before it says a word, so neither waits for the other.
+    let fed = child.stdin.take().map_or(Ok(()), |mut pipe| pipe.write_all(input.as_bytes()));
+    let output = child.wait_with_output().map_err(Error::Run)?;
+    if output.status.success() {
+        fed.map_err(Error::Run)?;
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    // The first line names the error; the rest repeats the rule, which may be long.
+    let said = said.lines().next().unwrap_or("no reason given").chars().take(300).collect();
+    Err(Error::Refused { said })
+}
+
+/// `nft` lives in a directory that is not in everybody's path.
+fn search_path() -> String {
+    let path = std::env::var("PATH").unwrap_or_default();
+    format!("{path}:/usr/sbin:/sbin:/usr/local/sbin")
+}
+
+/// Lets the kernel pass packets on. Returns what had to be changed, in a sentence each; it is not
+/// changed back, because who else relies on it by then cannot be known.
+pub fn enable_forwarding(v4: bool, v6: bool) -> Result<Vec<String>, Error> {
+    let mut changed = Vec::new();
+    if v4 {
+        switch_on(sysctl::IPV4_FORWARD, "1", &mut changed)?;
+    }
+    if v6 && !is(sysctl::IPV6_FORWARD, "1") {
+        // A router ignores router advertisements unless told otherwise, and so would lose its
+        // default route: interfaces that listen to them now shall go on listening.
+        for link in std::fs::read_dir("/proc/sys/net/ipv6/conf").into_iter().flatten().flatten() {
+            let name = link.file_name();
+            let path = format!("net/ipv6/conf/{}/accept_ra", name.to_string_lossy());
+            if is(&path, "1") {
+                switch_on(&path, "2", &mut changed)?;
+            }
+        }
+        switch_on(sysctl::IPV6_FORWARD, "1", &mut changed)?;
+    }
+    Ok(changed)
+}
+
+/// Makes conntrack accept connections in the middle, as far as that is ours to change; to be called
+/// with a table in place, because conntrack has no settings before. Returns what was changed.
+pub fn enable_pickup() -> Result<Vec<String>, Error> {
+    let mut changed = Vec::new();
+    // A connection that comes back to its first owner after a while on another has moved on from
+    // the window that conntrack remembers here, and would be dropped for days.
+    switch_on("net/netfilter/nf_conntrack_tcp_be_liberal", "1", &mut changed)?;
+    Ok(changed)
+}
+
+/// What keeps connections from surviving a failover here, if anything does. Off is not the
+/// kernel's default but somebody's decision, and so it is said and not overruled.
+pub fn pickup_problem() -> Option<String> {
+    is("net/netfilter/nf_conntrack_tcp_loose", "0").then(|| {
+        "net.netfilter.nf_conntrack_tcp_loose is 0, so established connections do not survive a \
+         failover to this host: set it to 1"
+            .to_owned()
+    })
+}
+
+fn is(setting: &str, value: &str) -> bool {
+    sysctl::read(setting).is_ok_and(|present| present == value)
+}
+
+fn switch_on(setting: &str, value: &str, changed: &mut Vec<String>) -> Result<(), Error> {
+    let before = sysctl::read(setting).ok();
+    if before.as_deref() == Some(value) {
+        return Ok(());
+    }
+    sysctl::write(setting, value).map_err(Error::Setting)?;
+    let before = before.unwrap_or_default();
+    changed.push(format!("{} was {before}, now {value}", setting.replace('/', ".")));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn forward(spread: Spread) -> Forward {
+        let backends = vec!["10.0.0.21:80".parse().unwrap(), "10.0.0.22:81".parse().unwrap()];
+        Forward {
+            vip: "10.0.0.100".parse().unwrap(),
+            port: 443,
+            protocol: Protocol::Tcp,
+            source: SourceAddress::Vip,
+            spread,
+            backends,
+        }
+    }
+
+    #[test]
+    fn the_hash_is_keyed_alike_on_every_node() {
+        let list = forward(Spread::Refuse).backends;
+        let text = render(&[forward(Spread::Hash(list))], None);
+        let rule = "dnat ip to jhash ip saddr . tcp sport mod 2 seed 0x62756f79 \
+                    map { 0 : 10.0.0.21 . 80, 1 : 10.0.0.22 . 81 }";
+        assert!(text.contains(rule), "{text}");
+    }
+
+    #[test]
+    fn only_counters_of_services_that_left_are_deleted() {
+        let observed = Observed {
+            counters: parse_counters(
+                "table inet buoy {\n\tcounter tcp_443_10.0.0.100_traffic {\n\t\tpackets 5 bytes 300\n\t}\n\
+                 \tcounter tcp_80_10.0.0.100_traffic {\n\t\tpackets 7 bytes 9\n\t}\n}\n",
+            ),
+        };
+        let wanted = forward(Spread::Refuse);
+        assert_eq!(observed.counts(&wanted).packets, 5);
+        assert_eq!(observed.counts(&wanted).bytes, 300);
+        let text = render(&[wanted], Some(&observed));
+        assert!(text.contains("delete counter inet buoy tcp_80_10.0.0.100_traffic\n"), "{text}");
+        assert!(!text.contains("delete counter inet buoy tcp_443"), "{text}");
+    }
+
+    #[test]
+    fn a_host_without_nft_is_told_what_to_install() {
+        let said = Error::Missing.to_string();
+        assert!(said.contains("apt install nftables"), "{said}");
+        assert!(said.contains("mode = \"proxy\""), "{said}");
+    }
+}

@@ -1,0 +1,541 @@
+//! Proves on a real kernel that forwarding does what `kernel::nft` promises: own namespaces with a
+//! client, two balancers and two backends on one switch.
+
+// The whole file is tests: a failed `unwrap` is a failed test, and a skipped test must be seen.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+use buoy_kernel::nft::{self, Forward, Spread};
+use buoy_model::{Protocol, SourceAddress};
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+const HOSTS: [(&str, u8); 5] = [("client", 1), ("a", 11), ("b", 12), ("s1", 21), ("s2", 22)];
+
+#[derive(Clone, Copy, Debug)]
+enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    fn address(self, host: u8) -> IpAddr {
+        match self {
+            Self::V4 => format!("10.9.0.{host}").parse().unwrap(),
+            Self::V6 => format!("fd00:9::{host}").parse().unwrap(),
+        }
+    }
+
+    fn vip(self) -> IpAddr {
+        self.address(100)
+    }
+}
+
+/// Five hosts on a switch. Gone when dropped.
+struct Lab {
+    run: String,
+}
+
+impl Lab {
+    /// `None`, and a line that says why, where namespaces or nft are missing.
+    fn new(test: &str) -> Option<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let lab = Self { run: format!("buoy-{}-{count}", std::process::id()) };
+        if let Err(reason) = lab.build() {
+            eprintln!("SKIPPED: {test}: {reason}");
+            return None;
+        }
+        Some(lab)
+    }
+
+    fn build(&self) -> Result<(), String> {
+        ip(&["netns", "add", &self.name("switch")])?;
+        ip(&["-n", &self.name("switch"), "link", "add", "br0", "type", "bridge"])?;
+        ip(&["-n", &self.name("switch"), "link", "set", "br0", "up"])?;
+        for (host, number) in HOSTS {
+            let (switch, name) = (self.name("switch"), self.name(host));
+            ip(&["netns", "add", &name])?;
+            let peer = format!("p-{host}");
+            let (v4, v6) = (format!("10.9.0.{number}/24"), format!("fd00:9::{number}/64"));
+            let link =
+                ["link", "add", &peer, "type", "veth", "peer", "name", "eth0", "netns", &name];
+            ip(&[&["-n", &switch][..], &link[..]].concat())?;
+            ip(&["-n", &switch, "link", "set", &peer, "master", "br0", "up"])?;
+            ip(&["-n", &name, "link", "set", "lo", "up"])?;
+            ip(&["-n", &name, "address", "add", &v4, "dev", "eth0"])?;
+            ip(&["-n", &name, "address", "add", &v6, "dev", "eth0", "nodad"])?;
+            ip(&["-n", &name, "link", "set", "eth0", "up"])?;
+        }
+        self.inside("a", || nft::apply(&[]).map_err(|e| e.to_string()))?;
+        let found = Command::new("nft").arg("--version").stdout(Stdio::null()).status();
+        found.map(|_| ()).map_err(|_| "no nft on this host".into())
+    }
+
+    fn name(&self, host: &str) -> String {
+        format!("{}-{host}", self.run)
+    }
+
+    /// Runs `work` in a thread that lives in the host's namespace; sockets made there stay there.
+    fn inside<T: Send>(&self, host: &str, work: impl FnOnce() -> T + Send) -> T {
+        let path = format!("/run/netns/{}", self.name(host));
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(move || {
+                let namespace = std::fs::File::open(path).unwrap();
+                nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+                work()
+            });
+            thread.join().unwrap()
+        })
+    }
+
+    /// Gives the VIPs to one balancer, as a failover does, and tells the others.
+    fn own(&self, owner: &str) {
+        for (host, _) in HOSTS {
+            for (cidr, address) in
+                [("10.9.0.100/24", "10.9.0.100"), ("fd00:9::100/64", "fd00:9::100")]
+            {
+                let verb: &[&str] = match (host == owner, host) {
+                    (true, _) => &["address", "replace", cidr, "dev", "eth0", "nodad"],
+                    (false, "a" | "b") => &["address", "del", cidr, "dev", "eth0"],
+                    (false, _) => &["neigh", "flush", "to", address],
+                };
+                // Taking an address from who does not have it fails, and is what we want.
+                let _ = ip(&[&["-n", &self.name(host)][..], verb].concat());
+            }
+        }
+    }
+
+    /// Both balancers get the same rules.
+    fn apply(&self, forwards: &[Forward]) {
+        for balancer in ["a", "b"] {
+            self.inside(balancer, || {
+                nft::enable_forwarding(true, true).unwrap();
+                nft::apply(forwards).unwrap();
+                nft::enable_pickup().unwrap();
+            });
+        }
+    }
+
+    /// Servers that greet with their name and the peer they see, and then echo.
+    fn serve(&self) {
+        for (server, number) in [("s1", 21), ("s2", 22)] {
+            for family in [Family::V4, Family::V6] {
+                let at = SocketAddr::new(family.address(number), 8080);
+                let tcp = self.inside(server, || TcpListener::bind(at).unwrap());
+                let udp = self.inside(server, || UdpSocket::bind(at).unwrap());
+                std::thread::spawn(move || {
+                    for stream in tcp.incoming().flatten() {
+                        std::thread::spawn(move || greet_and_echo(server, stream));
+                    }
+                });
+                std::thread::spawn(move || {
+                    let mut buffer = [0; 2048];
+                    while let Ok((_, peer)) = udp.recv_from(&mut buffer) {
+                        let _ = udp.send_to(format!("{server} {}\n", peer.ip()).as_bytes(), peer);
+                    }
+                });
+            }
+        }
+    }
+
+    fn connect(&self, from: &str, to: SocketAddr) -> std::io::Result<Connection> {
+        let stream = self.inside(from, || TcpStream::connect_timeout(&to, PATIENCE))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut connection = Connection { stream, server: String::new(), peer: String::new() };
+        let line = connection.line()?;
+        let (server, peer) = line.split_once(' ').unwrap();
+        (connection.server, connection.peer) = (server.into(), peer.into());
+        Ok(connection)
+    }
+
+    /// One question over UDP from a port of its own: who answered, and whom did it see?
+    fn ask(&self, from: &str, to: SocketAddr) -> std::io::Result<(String, String)> {
+        let socket = self.inside(from, || {
+            let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+            UdpSocket::bind(any)
+        })?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.connect(to)?;
+        socket.send(b"who?")?;
+        let mut buffer = [0; 256];
+        let length = socket.recv(&mut buffer)?;
+        let text = String::from_utf8_lossy(&buffer[..length]).trim().to_owned();
+        let (server, peer) = text.split_once(' ').unwrap();
+        Ok((server.into(), peer.into()))
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for (host, _) in HOSTS.into_iter().chain([("switch", 0)]) {
+            let _ = ip(&["netns", "delete", &self.name(host)]);
+        }
+    }
+}
+
+fn ip(arguments: &[&str]) -> Result<(), String> {
+    let output = Command::new("ip").args(arguments).output().map_err(|e| format!("ip: {e}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
+}
+
+fn greet_and_echo(server: &str, mut stream: TcpStream) {
+    let Ok(peer) = stream.peer_addr() else { return };
+    let mut said = stream.write_all(format!("{server} {}\n", peer.ip()).as_bytes());
+    let mut buffer = [0; 4096];
+    while said.is_ok() {
+        said = match stream.read(&mut buffer) {
+            Ok(0) | Err(_) => return,
+            Ok(length) => stream.write_all(&buffer[..length]),
+        };
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    server: String,
+    peer: String,
+}
+
+impl Connection {
+    fn line(&mut self) -> std::io::Result<String> {
+        let (mut line, mut byte) = (Vec::new(), [0]);
+        loop {
+            self.stream.read_exact(&mut byte)?;
+            if byte == *b"\n" {
+                return Ok(String::from_utf8(line).unwrap());
+            }
+            line.push(byte[0]);
+        }
+    }
+
+    /// Whether what is said comes back.
+    fn echoes(&mut self, words: &str) -> std::io::Result<bool> {
+        self.stream.write_all(format!("{words}\n").as_bytes())?;
+        Ok(self.line()? == words)
+    }
+}
+
+fn forward(family: Family, protocol: Protocol, spread: fn(Vec<SocketAddr>) -> Spread) -> Forward {
+    let backends = vec![backend(family, 21), backend(family, 22)];
+    Forward {
+        vip: family.vip(),
+        port: 80,
+        protocol,
+        source: SourceAddress::Vip,
+        spread: spread(backends.clone()),
+        backends,
+    }
+}
+
+fn backend(family: Family, host: u8) -> SocketAddr {
+    SocketAddr::new(family.address(host), 8080)
+}
+
+/// The same service in both families and over both protocols.
+fn everywhere(spread: fn(Vec<SocketAddr>) -> Spread) -> Vec<Forward> {
+    let mut all = Vec::new();
+    for family in [Family::V4, Family::V6] {
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            all.push(forward(family, protocol, spread));
+        }
+    }
+    all
+}
+
+fn service(family: Family) -> SocketAddr {
+    SocketAddr::new(family.vip(), 80)
+}
+
+#[test]
+fn every_family_and_protocol_is_forwarded_and_backends_see_the_vip() {
+    let Some(lab) = Lab::new("every_family_and_protocol_is_forwarded") else { return };
+    lab.serve();
+    lab.own("a");
+    let forwards = everywhere(Spread::Hash);
+    lab.apply(&forwards);
+    for family in [Family::V4, Family::V6] {
+        let mut connection = lab.connect("client", service(family)).unwrap();
+        assert_eq!(connection.peer, family.vip().to_string());
+        assert!(connection.echoes("hello").unwrap());
+        let (_, peer) = lab.ask("client", service(family)).unwrap();
+        assert_eq!(peer, family.vip().to_string(), "udp {family:?}");
+    }
+    let observed = lab.inside("a", nft::observe).unwrap().unwrap();
+    for forward in &forwards {
+        let counts = observed.counts(forward);
+        assert_eq!(counts.connections, 1, "{forward:?}");
+        assert!(0 < counts.packets && 0 < counts.bytes, "{counts:?}");
+    }
+}
+
+#[test]
+fn a_hash_table_gives_each_backend_its_slots() {
+    let Some(lab) = Lab::new("a_hash_table_gives_each_backend_its_slots") else { return };
+    lab.serve();
+    lab.own("a");
+    lab.apply(&[forward(Family::V4, Protocol::Udp, |b| {
+        Spread::Hash((0..256).map(|i| b[usize::from(i % 4 == 0)]).collect())
+    })]);
+    let mut got = BTreeMap::<String, u32>::new();
+    for _ in 0..400 {
+        *got.entry(lab.ask("client", service(Family::V4)).unwrap().0).or_default() += 1;
+    }
+    // 3 to 1 of 400: 300 to 100, with a standard deviation of 9.
+    assert!((55..=145).contains(&got["s2"]), "{got:?}");
+    assert_eq!(got["s1"] + got["s2"], 400);
+}
+
+#[test]
+fn turns_alternate() {
+    let Some(lab) = Lab::new("turns_alternate") else { return };
+    lab.serve();
+    lab.own("a");
+    lab.apply(&everywhere(Spread::Turns));
+    for family in [Family::V4, Family::V6] {
+        let asked: Vec<_> =
+            (0..6).map(|_| lab.connect("client", service(family)).unwrap().server).collect();
+        for pair in asked.windows(2) {
+            assert_ne!(pair[0], pair[1], "{family:?} {asked:?}");
+        }
+    }
+}
+
+#[test]
+fn a_connection_goes_on_when_the_vip_moves_to_the_other_balancer() {
+    let Some(lab) = Lab::new("a_connection_goes_on_when_the_vip_moves") else { return };
+    lab.serve();
+    lab.own("a");
+    lab.apply(&everywhere(|b| Spread::Hash((0..256).map(|i| b[i % 2]).collect())));
+    for family in [Family::V4, Family::V6] {
+        lab.own("a");
+        let mut open: Vec<_> =
+            (0..20).map(|_| lab.connect("client", service(family)).unwrap()).collect();
+        for connection in &mut open {
+            assert!(connection.echoes("before").unwrap());
+        }
+        lab.own("b");
+        for (i, connection) in open.iter_mut().enumerate() {
+            assert!(connection.echoes("after").unwrap(), "{family:?} connection {i}");
+        }
+        // Far beyond the window that the first owner's conntrack remembers.
+        for _ in 0..200 {
+            assert!(open[0].echoes(&"long ".repeat(1000)).unwrap());
+        }
+        lab.own("a");
+        for connection in &mut open {
+            assert!(connection.echoes("and back").unwrap(), "{family:?}");
+        }
+    }
+}
+
+#[test]
+fn a_backend_that_speaks_first_after_a_failover_is_not_reset() {
+    let Some(lab) = Lab::new("a_backend_that_speaks_first_after_a_failover") else { return };
+    let mut guarded = 0;
+    lab.own("a");
+    lab.apply(&everywhere(Spread::Hash));
+    for family in [Family::V4, Family::V6] {
+        lab.own("a");
+        let listeners: Vec<_> = [("s1", 21), ("s2", 22)]
+            .map(|(server, number)| {
+                lab.inside(server, || TcpListener::bind(backend(family, number)).unwrap())
+            })
+            .into();
+        let mut client = lab
+            .inside("client", || TcpStream::connect_timeout(&service(family), PATIENCE))
+            .unwrap();
+        let mut server = accept_any(&listeners);
+        client.write_all(b"x").unwrap();
+        server.read_exact(&mut [0]).unwrap();
+        lab.own("b");
+        server.write_all(b"news").unwrap();
+        let before = guarded;
+        wait_for("the guard to drop the answer", || {
+            guarded = lab.inside("b", nft::observe).unwrap().unwrap().guarded();
+            before < guarded
+        });
+        assert_eq!(resets(&lab, "b"), 0, "{family:?}");
+        assert!(server.take_error().unwrap().is_none(), "{family:?}");
+        client.write_all(b"y").unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut news = [0; 4];
+        client.read_exact(&mut news).unwrap();
+        assert_eq!(&news, b"news", "{family:?}");
+        server.read_exact(&mut [0]).unwrap();
+    }
+}
+
+/// Segments that this host's own kernel reset.
+fn resets(lab: &Lab, host: &str) -> u64 {
+    let text = lab.inside(host, || std::fs::read_to_string("/proc/thread-self/net/snmp").unwrap());
+    let rows: Vec<Vec<&str>> = text
+        .lines()
+        .filter(|l| l.starts_with("Tcp:"))
+        .map(|l| l.split_whitespace().collect())
+        .collect();
+    let column = rows[0].iter().position(|c| *c == "OutRsts").unwrap();
+    rows[1][column].parse().unwrap()
+}
+
+fn accept_any(listeners: &[TcpListener]) -> TcpStream {
+    let mut found = None;
+    wait_for("a backend to be asked", || {
+        found = listeners.iter().find_map(|l| {
+            l.set_nonblocking(true).unwrap();
+            l.accept().ok()
+        });
+        found.is_some()
+    });
+    let (stream, _) = found.unwrap();
+    stream.set_nonblocking(false).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < PATIENCE, "waited too long for {what}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_backend_that_leaves_takes_no_connection_and_breaks_none() {
+    let Some(lab) = Lab::new("a_backend_that_leaves_breaks_no_connection") else { return };
+    lab.serve();
+    lab.own("a");
+    lab.apply(&[forward(Family::V4, Protocol::Tcp, Spread::Turns)]);
+    let mut open: Vec<_> =
+        (0..4).map(|_| lab.connect("client", service(Family::V4)).unwrap()).collect();
+    assert!(open.iter().any(|c| c.server == "s1") && open.iter().any(|c| c.server == "s2"));
+    lab.apply(&[forward(Family::V4, Protocol::Tcp, |b| Spread::Turns(vec![b[1]]))]);
+    for connection in &mut open {
+        assert!(connection.echoes("still here").unwrap(), "{}", connection.server);
+    }
+    for _ in 0..4 {
+        assert_eq!(lab.connect("client", service(Family::V4)).unwrap().server, "s2");
+    }
+}
+
+#[test]
+fn a_service_without_backends_refuses_at_once_and_counts_it() {
+    let Some(lab) = Lab::new("a_service_without_backends_refuses_at_once") else { return };
+    lab.own("a");
+    let forwards = everywhere(|_| Spread::Refuse);
+    lab.apply(&forwards);
+    for family in [Family::V4, Family::V6] {
+        let tcp = lab.connect("client", service(family)).err().unwrap();
+        assert_eq!(tcp.kind(), ErrorKind::ConnectionRefused, "tcp {family:?}");
+        let udp = lab.ask("client", service(family)).err().unwrap();
+        assert_eq!(udp.kind(), ErrorKind::ConnectionRefused, "udp {family:?}");
+    }
+    let observed = lab.inside("a", nft::observe).unwrap().unwrap();
+    for forward in &forwards {
+        assert_eq!(observed.counts(forward).refused, 1, "{forward:?}");
+    }
+}
+
+#[test]
+fn a_backend_sees_the_client_itself_when_asked_to() {
+    let Some(lab) = Lab::new("a_backend_sees_the_client_itself") else { return };
+    lab.serve();
+    lab.own("a");
+    // The condition of `source = "client"`: answers are routed through the VIP's owner.
+    for (server, _) in [("s1", ()), ("s2", ())] {
+        let name = lab.name(server);
+        ip(&["-n", &name, "route", "add", "10.9.0.1/32", "via", "10.9.0.11"]).unwrap();
+    }
+    let mut wanted = forward(Family::V4, Protocol::Tcp, Spread::Hash);
+    wanted.source = SourceAddress::Client;
+    lab.apply(&[wanted]);
+    let mut connection = lab.connect("client", service(Family::V4)).unwrap();
+    assert_eq!(connection.peer, "10.9.0.1");
+    assert!(connection.echoes("hello").unwrap());
+}
+
+#[test]
+fn the_balancers_reach_their_own_services() {
+    let Some(lab) = Lab::new("the_balancers_reach_their_own_services") else { return };
+    lab.serve();
+    lab.own("a");
+    lab.apply(&everywhere(Spread::Hash));
+    for family in [Family::V4, Family::V6] {
+        for balancer in ["a", "b"] {
+            let mut connection = lab.connect(balancer, service(family)).unwrap();
+            assert!(connection.echoes("hello").unwrap(), "{family:?} {balancer}");
+        }
+    }
+}
+
+#[test]
+fn a_backend_that_is_a_client_too_is_served() {
+    let Some(lab) = Lab::new("a_backend_that_is_a_client_too_is_served") else { return };
+    lab.serve();
+    lab.own("a");
+    lab.apply(&everywhere(Spread::Turns));
+    for family in [Family::V4, Family::V6] {
+        for _ in 0..2 {
+            assert!(lab.connect("s1", service(family)).unwrap().echoes("hello").unwrap());
+        }
+    }
+}
+
+#[test]
+fn counters_outlive_a_change_and_the_last_service_takes_the_table_along() {
+    let Some(lab) = Lab::new("counters_outlive_a_change") else { return };
+    lab.serve();
+    lab.own("a");
+    let all = everywhere(Spread::Hash);
+    lab.apply(&all);
+    lab.ask("client", service(Family::V4)).unwrap();
+    let udp = &all[1];
+    lab.apply(&all[..2]);
+    lab.apply(&all[..2]);
+    let observed = lab.inside("a", nft::observe).unwrap().unwrap();
+    assert_eq!(observed.counts(udp).connections, 1);
+    lab.apply(&[]);
+    assert!(lab.inside("a", nft::observe).unwrap().is_none());
+    lab.apply(&[]);
+}
+
+#[test]
+fn a_table_of_another_version_is_replaced() {
+    let Some(lab) = Lab::new("a_table_of_another_version_is_replaced") else { return };
+    lab.serve();
+    lab.own("a");
+    lab.inside("a", || {
+        let old = "table inet buoy {\nchain guard {\ntype filter hook forward priority 7;\n}\n}";
+        let status = Command::new("nft").arg(old).status().unwrap();
+        assert!(status.success());
+    });
+    lab.apply(&everywhere(Spread::Hash));
+    assert!(lab.connect("client", service(Family::V4)).is_ok());
+}
+
+#[test]
+fn forwarding_is_switched_on_once_and_said() {
+    let Some(lab) = Lab::new("forwarding_is_switched_on_once_and_said") else { return };
+    let (first, second) = lab.inside("a", || {
+        // A new namespace may inherit the host's settings.
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
+        std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "0").unwrap();
+        std::fs::write("/proc/sys/net/ipv6/conf/eth0/accept_ra", "1").unwrap();
+        let first = nft::enable_forwarding(true, true).unwrap();
+        let ra = std::fs::read_to_string("/proc/sys/net/ipv6/conf/eth0/accept_ra").unwrap();
+        assert_eq!(ra.trim(), "2", "a router that needs advertisements keeps listening");
+        (first, nft::enable_forwarding(true, true).unwrap())
+    });
+    assert!(first.contains(&"net.ipv4.ip_forward was 0, now 1".to_owned()), "{first:?}");
+    assert!(first.contains(&"net.ipv6.conf.all.forwarding was 0, now 1".to_owned()), "{first:?}");
+    assert!(second.is_empty(), "{second:?}");
+    assert!(lab.inside("a", nft::pickup_problem).is_none());
+}
