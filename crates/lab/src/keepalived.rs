@@ -1,0 +1,156 @@
+//! Drives keepalived, with the same forwarding on its nodes as Buoy has, so that only ownership differs.
+
+use crate::peer::Peer;
+use crate::process::Process;
+use crate::segment::{ECHO_PORT, HTTP_PORT, Segment};
+use crate::topology::ipv4;
+use crate::{Error, Result, command};
+use buoy_core::balance;
+use buoy_kernel::nft::{Forward, Spread, render};
+use buoy_model::{Backend, Protocol, SourceAddress};
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// How long after its start a daemon is taken to listen to its master: more than three intervals
+/// of one second.
+const SETTLED: f64 = 4.0;
+
+/// keepalived on the first two nodes.
+#[derive(Debug)]
+pub struct Keepalived {
+    name: String,
+    program: PathBuf,
+    advert_interval: Duration,
+    vip: Ipv4Addr,
+    daemons: BTreeMap<String, (Process, Instant)>,
+}
+
+impl Keepalived {
+    /// With that interval between advertisements; an error says how to install it.
+    pub fn new(vip: Ipv4Addr, advert_interval: Duration) -> Result<Self> {
+        let program = command::require("keepalived", "apt-get install keepalived")?;
+        let name = format!("keepalived {} s", advert_interval.as_secs_f64());
+        Ok(Self { name, program, advert_interval, vip, daemons: BTreeMap::new() })
+    }
+
+    /// Makes the nodes forward, with the very ruleset that Buoy would use.
+    fn prepare(&self, segment: &Segment, node: &str) -> Result<()> {
+        let inside = segment.inside(node)?;
+        inside.sysctl("ipv4.ip_forward", "1")?;
+        inside.sysctl("ipv4.conf.all.send_redirects", "0")?;
+        inside.sysctl("ipv4.conf.eth0.send_redirects", "0")?;
+        inside.nft(&render(&forwards(self.vip), None)).map(drop)
+    }
+
+    fn config(&self, node: &str) -> String {
+        let priority = if node == "n1" { 100 } else { 90 };
+        format!(
+            "global_defs {{\n  router_id {node}\n}}\n\
+             vrrp_instance web {{\n  version 3\n  state BACKUP\n  nopreempt\n  interface eth0\n  \
+             virtual_router_id 51\n  priority {priority}\n  advert_int {}\n  \
+             virtual_ipaddress {{\n    {}/24\n  }}\n}}\n",
+            self.advert_interval.as_secs_f64(),
+            self.vip
+        )
+    }
+}
+
+impl Peer for Keepalived {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn nodes(&self) -> Vec<&'static str> {
+        vec!["n1", "n2"]
+    }
+
+    fn start(&mut self, segment: &Segment, node: &str) -> Result<()> {
+        self.daemons.remove(node);
+        self.prepare(segment, node)?;
+        let folder = segment.file(&format!("keepalived-{node}"));
+        std::fs::create_dir_all(&folder).map_err(Error::system("make a folder"))?;
+        let config = folder.join("keepalived.conf");
+        std::fs::write(&config, self.config(node)).map_err(Error::system("write the file"))?;
+        for leftover in ["main.pid", "vrrp.pid"] {
+            // The pid file of a killed daemon would keep a new one from starting.
+            let _none = std::fs::remove_file(folder.join(leftover));
+        }
+        let command = self.command(&folder, &config);
+        let log = segment.file(&format!("keepalived-{node}.log"));
+        let process = Process::start(segment.inside(node)?, command, &log)?;
+        self.daemons.insert(node.to_owned(), (process, Instant::now()));
+        Ok(())
+    }
+
+    fn process(&mut self, node: &str) -> Result<&mut Process> {
+        let daemon = self.daemons.get_mut(node).map(|(process, _)| process);
+        daemon.ok_or_else(|| Error::Unknown { what: format!("keepalived on {node}") })
+    }
+
+    fn drain(&mut self, _node: &str, _out: bool) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn is_ready(&mut self, node: &str) -> bool {
+        let settled = SETTLED * self.advert_interval.as_secs_f64();
+        self.daemons.get_mut(node).is_some_and(|(process, since)| {
+            process.is_running() && settled < since.elapsed().as_secs_f64()
+        })
+    }
+
+    fn is_exclusive(&self) -> bool {
+        false
+    }
+
+    fn why(&mut self, _node: &str) -> Option<String> {
+        None
+    }
+}
+
+impl Keepalived {
+    fn command(&self, folder: &Path, config: &Path) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .args(["--dont-fork", "--log-console", "--vrrp", "--use-file"])
+            .arg(config)
+            .arg("--pid")
+            .arg(folder.join("main.pid"))
+            .arg("--vrrp_pid")
+            .arg(folder.join("vrrp.pid"));
+        command
+    }
+}
+
+/// The services of the demo's VIP, as Buoy's own table of backends gives them out.
+fn forwards(vip: Ipv4Addr) -> Vec<Forward> {
+    let services =
+        [(HTTP_PORT, Protocol::Tcp), (ECHO_PORT, Protocol::Tcp), (ECHO_PORT, Protocol::Udp)];
+    services.map(|(port, protocol)| forward(vip, port, protocol)).to_vec()
+}
+
+fn forward(vip: Ipv4Addr, port: u16, protocol: Protocol) -> Forward {
+    let backends: Vec<Backend> = [("web1", 21), ("web2", 22)]
+        .map(|(name, number)| Backend {
+            name: name.to_owned(),
+            address: SocketAddr::from((ipv4(number), port)),
+            weight: 1,
+            backup: false,
+        })
+        .to_vec();
+    let addresses: Vec<SocketAddr> = backends.iter().map(|backend| backend.address).collect();
+    let spread = balance::Table::new(&backends, &balance::shares(&backends, &[]))
+        .map_or(Spread::Refuse, |table| {
+            Spread::Hash(table.slots().iter().map(|place| addresses[*place]).collect())
+        });
+    Forward {
+        vip: vip.into(),
+        port,
+        protocol,
+        source: SourceAddress::Vip,
+        spread,
+        backends: addresses,
+    }
+}

@@ -1,0 +1,79 @@
+//! What a user of a VIP sees: probes that run all the time, read in windows of time.
+
+pub mod arp;
+pub mod http;
+pub mod tcp;
+pub mod udp;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The beat of every probe.
+pub const TICK: Duration = Duration::from_millis(1);
+
+/// A stretch of time that figures are taken from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Window {
+    /// Its first moment.
+    pub from: Instant,
+    /// The first moment after it.
+    pub to: Instant,
+}
+
+impl Window {
+    /// Whether a moment is in it.
+    pub fn holds(&self, at: Instant) -> bool {
+        self.from <= at && at < self.to
+    }
+}
+
+/// Sleeps from beat to beat without drifting; beats that were missed are left out, not made up for.
+#[derive(Debug)]
+pub(crate) struct Metronome {
+    next: Instant,
+    beat: Duration,
+}
+
+impl Metronome {
+    pub(crate) fn new(beat: Duration) -> Self {
+        Self { next: Instant::now() + beat, beat }
+    }
+
+    pub(crate) fn wait(&mut self) {
+        let now = Instant::now();
+        if now < self.next {
+            thread::sleep(self.next - now);
+            self.next += self.beat;
+        } else {
+            self.next = now + self.beat;
+        }
+    }
+}
+
+/// The middle one of some durations; zero of none.
+pub fn median(durations: &[Duration]) -> Duration {
+    percentile(durations, 50)
+}
+
+/// The value that so many of a hundred do not exceed; zero of none.
+pub fn percentile(durations: &[Duration], percent: usize) -> Duration {
+    let mut sorted = durations.to_vec();
+    sorted.sort_unstable();
+    let last = sorted.len().saturating_sub(1);
+    sorted.get((last * percent).div_ceil(100)).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_of_a_hundred_are_the_numbers_themselves() {
+        let durations: Vec<_> = (0..=100).rev().map(Duration::from_millis).collect();
+        for percent in [0, 1, 50, 99, 100] {
+            let expected = Duration::from_millis(percent as u64);
+            assert_eq!(percentile(&durations, percent), expected);
+        }
+        assert_eq!(median(&[]), Duration::ZERO);
+    }
+}

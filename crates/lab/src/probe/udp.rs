@@ -1,0 +1,228 @@
+//! One UDP question per millisecond to an address, each with its number; what stays unanswered is
+//! an outage.
+
+use super::{Metronome, TICK, Window};
+use crate::namespace::Namespace;
+use crate::{Error, Result};
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// An answer that comes later than this is none: it waited in a queue while the address was gone.
+pub const ANSWER_MAX: Duration = Duration::from_millis(100);
+
+/// One question.
+#[derive(Clone, Copy, Debug)]
+struct Question {
+    sent: Instant,
+    answered: Option<Duration>,
+    by: u8,
+}
+
+/// What a window of the stream looks like.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Figures {
+    /// Questions asked.
+    pub sent: usize,
+    /// Questions without an answer in time.
+    pub lost: usize,
+    /// The longest stretch without an answer.
+    pub outage: Duration,
+    /// All such stretches together.
+    pub outage_sum: Duration,
+    /// When the longest began, after the window's start.
+    pub outage_after: Duration,
+    /// The median time to an answer.
+    pub round_trip: Duration,
+    /// Who answered, in order of appearance.
+    pub by: Vec<String>,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    questions: Vec<Question>,
+    answerers: Vec<String>,
+}
+
+/// The stream; it ends when dropped.
+#[derive(Debug)]
+pub struct UdpProbe {
+    log: Arc<Mutex<Log>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl UdpProbe {
+    /// Asks an echo from inside a namespace, from now on.
+    pub fn start(inside: &Namespace, to: SocketAddr) -> Result<Self> {
+        let any: SocketAddr =
+            if to.is_ipv4() { ([0u8; 4], 0).into() } else { ([0u16; 8], 0).into() };
+        let socket = inside
+            .enter(|| {
+                // Not connected: an ICMP error of one moment must not end the stream.
+                let socket = UdpSocket::bind(any)?;
+                socket.set_nonblocking(true)?;
+                Ok(socket)
+            })?
+            .map_err(Error::system(format!("open a probe of {to}")))?;
+        let log = Arc::new(Mutex::new(Log::default()));
+        let stop = Arc::new(AtomicBool::new(false));
+        let (its_log, its_stop) = (Arc::clone(&log), Arc::clone(&stop));
+        let thread = Some(inside.spawn("udp probe", move || {
+            let mut metronome = Metronome::new(TICK);
+            while !its_stop.load(Ordering::Relaxed) {
+                metronome.wait();
+                let mut log = its_log.lock().unwrap_or_else(PoisonError::into_inner);
+                log.hear(&socket, to);
+                log.ask(&socket, to);
+            }
+        })?);
+        Ok(Self { log, stop, thread })
+    }
+
+    /// What the client saw in a window. Answers to its last questions may take until `ANSWER_MAX`
+    /// after its end.
+    pub fn figures(&self, window: Window) -> Figures {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).figures(window)
+    }
+
+    /// For how long every question has been answered, up to now.
+    pub fn well_for(&self) -> Duration {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        // The youngest questions have not had the time for an answer.
+        let due = |q: &&Question| Duration::from_millis(20) < now - q.sent;
+        let last_lost =
+            log.questions.iter().rev().filter(due).find(|q| q.answered.is_none()).map(|q| q.sent);
+        let start = log.questions.first().map_or(now, |q| q.sent);
+        now - last_lost.unwrap_or(start)
+    }
+}
+
+impl Drop for UdpProbe {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ended = thread.join();
+        }
+    }
+}
+
+impl Log {
+    fn ask(&mut self, socket: &UdpSocket, to: SocketAddr) {
+        let number = self.questions.len() as u64;
+        self.questions.push(Question { sent: Instant::now(), answered: None, by: 0 });
+        // No route or no carrier: the question counts, and stays without an answer.
+        let _unsent = socket.send_to(&number.to_be_bytes(), to);
+    }
+
+    fn hear(&mut self, socket: &UdpSocket, to: SocketAddr) {
+        let mut bytes = [0; 128];
+        loop {
+            match socket.recv_from(&mut bytes) {
+                Ok((length, from)) if from == to && 8 <= length => {
+                    let (number, name) = bytes[..length].split_at(8);
+                    let number = u64::from_be_bytes(number.try_into().unwrap_or_default());
+                    let by = self.answerer(&String::from_utf8_lossy(name));
+                    let place = usize::try_from(number).unwrap_or(usize::MAX);
+                    if let Some(question) = self.questions.get_mut(place) {
+                        let took = question.sent.elapsed();
+                        if question.answered.is_none() && took <= ANSWER_MAX {
+                            question.answered = Some(took);
+                            question.by = by;
+                        }
+                    }
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                // An ICMP error that belongs to an earlier question: read on.
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn answerer(&mut self, name: &str) -> u8 {
+        let known = self.answerers.iter().position(|n| n == name);
+        let place = known.unwrap_or_else(|| {
+            self.answerers.push(name.to_owned());
+            self.answerers.len() - 1
+        });
+        u8::try_from(place).unwrap_or(u8::MAX)
+    }
+
+    fn figures(&self, window: Window) -> Figures {
+        let mut figures = Figures::default();
+        let mut round_trips = Vec::new();
+        let mut began: Option<Instant> = None;
+        let end = |began: Instant, at: Instant, figures: &mut Figures| {
+            let outage = at - began;
+            figures.outage_sum += outage;
+            if figures.outage < outage {
+                figures.outage = outage;
+                figures.outage_after = began - window.from;
+            }
+        };
+        for question in self.questions.iter().filter(|q| window.holds(q.sent)) {
+            figures.sent += 1;
+            match (question.answered, began) {
+                (Some(took), _) => {
+                    round_trips.push(took);
+                    if let Some(name) = self.answerers.get(usize::from(question.by))
+                        && !figures.by.contains(name)
+                    {
+                        figures.by.push(name.clone());
+                    }
+                    if let Some(began) = began.take() {
+                        end(began, question.sent, &mut figures);
+                    }
+                }
+                (None, Some(_)) => figures.lost += 1,
+                (None, None) => {
+                    figures.lost += 1;
+                    began = Some(question.sent);
+                }
+            }
+        }
+        if let Some(began) = began {
+            end(began, window.to, &mut figures);
+        }
+        figures.round_trip = super::median(&round_trips);
+        figures
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(start: Instant, pattern: &str) -> Log {
+        let questions = pattern.chars().enumerate().map(|(i, c)| Question {
+            sent: start + TICK * u32::try_from(i).unwrap(),
+            answered: (c == '+').then_some(TICK),
+            by: 0,
+        });
+        Log { questions: questions.collect(), answerers: vec!["web1".to_owned()] }
+    }
+
+    #[test]
+    fn an_outage_lasts_from_the_first_lost_question_to_the_next_answered_one() {
+        let start = Instant::now();
+        for (pattern, lost, outage, sum) in [
+            ("++++", 0, 0, 0),
+            ("+-++", 1, 1, 1),
+            ("+---+-+", 4, 3, 4),
+            ("---+", 3, 3, 3),
+            ("+--", 2, 2, 2),
+            ("", 0, 0, 0),
+        ] {
+            let to = start + TICK * u32::try_from(pattern.len()).unwrap();
+            let figures = log(start, pattern).figures(Window { from: start, to });
+            let seen = (figures.lost, figures.outage, figures.outage_sum);
+            let ms = Duration::from_millis;
+            assert_eq!(seen, (lost, ms(outage), ms(sum)), "{pattern}");
+        }
+    }
+}

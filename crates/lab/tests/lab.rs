@@ -1,0 +1,158 @@
+//! Tests the lab itself: a judge that cannot see a crime is no judge.
+
+use buoy_lab::fault::Fault;
+use buoy_lab::keepalived::Keepalived;
+use buoy_lab::peer::Peer;
+use buoy_lab::probe::Window;
+use buoy_lab::probe::arp::{self, ArpObserver};
+use buoy_lab::probe::http::HttpProbe;
+use buoy_lab::probe::tcp::TcpProbe;
+use buoy_lab::probe::udp::UdpProbe;
+use buoy_lab::process::wait_until;
+use buoy_lab::segment::{ECHO_PORT, HTTP_PORT, Segment};
+use buoy_lab::topology::{Topology, ipv4, ipv6};
+use buoy_lab::trial::Session;
+use buoy_lab::{command, privilege, skip};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+const MS: Duration = Duration::from_millis(1);
+
+/// A segment, or the reason why there is none.
+fn segment(test: &str) -> Option<Segment> {
+    if let Some(reason) = privilege::missing() {
+        skip(test, &reason);
+        return None;
+    }
+    Some(Segment::build(Topology::with_nodes(2), &mut |_| {}).unwrap())
+}
+
+fn wait_answers(observer: &ArpObserver, count: usize) -> Window {
+    let from = Instant::now();
+    wait_until(5000 * MS, "questions of the observer", || {
+        Ok(count <= observer.asked(Window { from, to: Instant::now() }))
+    })
+    .unwrap();
+    // The last questions have their answers a beat later.
+    Window { from, to: Instant::now() - 5 * MS }
+}
+
+#[test]
+fn the_observer_sees_two_answerers_and_only_then() {
+    let Some(segment) = segment("the_observer_sees_two_answerers_and_only_then") else { return };
+    let vip = ipv4(100);
+    let observer = ArpObserver::start(segment.inside("observer").unwrap(), &[vip]).unwrap();
+
+    let nobody = wait_answers(&observer, 100);
+    assert_eq!(observer.answers(vip, nobody), []);
+
+    segment.inside("n1").unwrap().ip("addr add 10.77.0.100/24 dev eth0").unwrap();
+    let one = wait_answers(&observer, 200);
+    assert!(observer.answers(vip, one).len() > 50, "one answers");
+    assert_eq!(observer.owner(vip), Some(segment.host("n1").unwrap().mac()));
+    assert_eq!(observer.answered_by_two(vip, one), []);
+
+    segment.inside("n2").unwrap().ip("addr add 10.77.0.100/24 dev eth0").unwrap();
+    let two = wait_answers(&observer, 200);
+    assert!(observer.answered_by_two(vip, two).len() > 50, "two answer");
+    assert_eq!(observer.owner(vip), None);
+}
+
+#[test]
+fn the_observer_sees_announcements_and_frames_can_be_forged() {
+    let test = "the_observer_sees_announcements_and_frames_can_be_forged";
+    let Some(segment) = segment(test) else { return };
+    let vip = ipv4(100);
+    let observer = ArpObserver::start(segment.inside("observer").unwrap(), &[vip]).unwrap();
+    let from = Instant::now();
+    let forged = [2, 0, 0, 0, 0, 9];
+    arp::inject(segment.inside("client").unwrap(), &arp::gratuitous(forged, vip)).unwrap();
+    let seen = || observer.announcements(vip, Window { from, to: Instant::now() });
+    wait_until(2000 * MS, "the announcement", || Ok(!seen().is_empty())).unwrap();
+    assert_eq!(seen()[0].mac, forged);
+}
+
+#[test]
+fn a_silent_cut_is_an_outage_of_its_length_and_leaves_the_carrier() {
+    let test = "a_silent_cut_is_an_outage_of_its_length_and_leaves_the_carrier";
+    let Some(segment) = segment(test) else { return };
+    let to = SocketAddr::from((segment.host("web1").unwrap().ipv4(), ECHO_PORT));
+    let probe = UdpProbe::start(segment.inside("client").unwrap(), to).unwrap();
+    wait_until(5000 * MS, "a stream", || Ok(200 * MS < probe.well_for())).unwrap();
+
+    let from = Instant::now();
+    let cut =
+        |from_host, to_host| buoy_lab::switch::PortRule { from_host, to_host, loss_percent: 0 };
+    segment.switch.set_rule("web1", cut(true, true)).unwrap();
+    let silent = Instant::now();
+    let lost = || probe.figures(Window { from: silent, to: Instant::now() - 50 * MS }).lost;
+    wait_until(5000 * MS, "losses", || Ok(lost() > 200)).unwrap();
+    let links = segment.inside("web1").unwrap().ip("link show eth0").unwrap();
+    assert!(links.contains("LOWER_UP"), "{links}");
+    segment.switch.set_rule("web1", cut(false, false)).unwrap();
+    let healed = Instant::now();
+    wait_until(5000 * MS, "a stream", || Ok(200 * MS < probe.well_for())).unwrap();
+
+    let figures = probe.figures(Window { from, to: Instant::now() - 50 * MS });
+    assert!(200 * MS <= figures.outage && figures.outage <= healed - from + 50 * MS, "{figures:?}");
+    assert_eq!(figures.by, ["web1"]);
+}
+
+#[test]
+fn an_unplugged_host_loses_its_carrier_and_gets_it_back() {
+    let test = "an_unplugged_host_loses_its_carrier_and_gets_it_back";
+    let Some(segment) = segment(test) else { return };
+    let inside = segment.inside("n1").unwrap();
+    for (up, sign) in [(false, "NO-CARRIER"), (true, "LOWER_UP")] {
+        segment.switch.set_carrier("n1", up).unwrap();
+        wait_until(5000 * MS, sign, || Ok(inside.ip("link show eth0")?.contains(sign))).unwrap();
+    }
+}
+
+#[test]
+fn connections_and_requests_notice_a_dead_backend() {
+    let test = "connections_and_requests_notice_a_dead_backend";
+    let Some(mut segment) = segment(test) else { return };
+    for address in [ipv4(21).into(), ipv6(21).into()] {
+        let client = segment.inside("client").unwrap();
+        let address: std::net::IpAddr = address;
+        let http = HttpProbe::start(client, (address, HTTP_PORT).into(), 5 * MS).unwrap();
+        let tcp = TcpProbe::start(client, (address, ECHO_PORT).into(), 10).unwrap();
+        let from = Instant::now();
+        let requests = || http.figures(Window { from, to: Instant::now() });
+        wait_until(5000 * MS, "answers", || Ok(requests().by.get("web1") > Some(&20))).unwrap();
+        wait_until(5000 * MS, "lines", || Ok(tcp.figures(from).survived == 10)).unwrap();
+        assert_eq!(requests().lost, 0);
+        assert_eq!(tcp.backends(), [("web1".to_owned(), 10)]);
+
+        segment.backend("web1").unwrap().set_listening(false);
+        wait_until(5000 * MS, "refusals", || Ok(requests().lost > 0)).unwrap();
+        wait_until(5000 * MS, "resets", || Ok(tcp.figures(from).broken == 10)).unwrap();
+        segment.backend("web1").unwrap().set_listening(true);
+        let again = Instant::now();
+        let requests = || http.figures(Window { from: again, to: Instant::now() });
+        wait_until(5000 * MS, "answers", || Ok(requests().by.get("web1") > Some(&20))).unwrap();
+    }
+}
+
+#[test]
+fn keepalived_fails_over_in_the_lab_and_its_leftover_is_seen() {
+    let test = "keepalived_fails_over_in_the_lab_and_its_leftover_is_seen";
+    if command::find("keepalived").is_none() {
+        return skip(test, "keepalived is not installed");
+    }
+    let Some(segment) = segment(test) else { return };
+    let mut peer = Keepalived::new(ipv4(100), 100 * MS).unwrap();
+    for node in peer.nodes() {
+        peer.start(&segment, node).unwrap();
+    }
+    let mut session = Session::begin(&segment, &mut peer, ipv4(100)).unwrap();
+
+    let cut = session.trial(Fault::SilentCut, |_, _| {}).unwrap().unwrap();
+    assert!(cut.to.is_some(), "{cut:?}");
+    assert!(150 * MS < cut.outage && cut.outage < 2000 * MS, "{cut:?}");
+
+    // A killed VRRP daemon leaves its address behind: the very thing that Buoy is to prevent.
+    let kill = session.trial(Fault::Kill, |_, _| {}).unwrap().unwrap();
+    assert!(100 * MS < kill.two_answerers, "{kill:?}");
+}
