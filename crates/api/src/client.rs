@@ -1,1 +1,298 @@
-//! stub
+//! Asks the agent over its UNIX socket; errors are in the operator's words.
+
+use crate::status::{
+    ClusterStatus, DrainReply, DrainRequest, EventsReply, OwnerReply, Problem, ReloadReply,
+    WhyReply,
+};
+use crate::{REPLY_MAX, SOCKET_DEFAULT};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{fmt, io};
+use tokio::net::UnixStream;
+use tokio::runtime::Runtime;
+
+/// How long an answer may take: the agent itself gives up on its loop much earlier.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A reload may wait for `nft` and for all services of a large file.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A blocking client; every question is a connection of its own, so the agent may restart between.
+#[derive(Debug)]
+pub struct Client {
+    path: PathBuf,
+    runtime: Runtime,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum ClientError {
+    /// Nobody listens on the socket.
+    NotListening {
+        /// Which socket.
+        path: PathBuf,
+    },
+    /// The socket is not for this user.
+    NotAllowed {
+        /// Which socket.
+        path: PathBuf,
+    },
+    /// The agent accepted but did not answer.
+    Silent {
+        /// Which socket.
+        path: PathBuf,
+        /// For so long.
+        waited: Duration,
+    },
+    /// The connection broke, or could not be made for another reason.
+    Broken {
+        /// Which socket.
+        path: PathBuf,
+        /// What the kernel or the protocol said.
+        reason: String,
+    },
+    /// The agent answered that it will not.
+    Refused(Problem),
+    /// The answer is not one of this API.
+    NotUnderstood {
+        /// What was asked.
+        asked: String,
+        /// What is wrong with the answer.
+        reason: String,
+    },
+}
+
+impl Client {
+    /// A client of the agent on that socket; fails at once when nobody listens there.
+    pub fn connect(path: impl AsRef<Path>) -> Result<Self, ClientError> {
+        let path = path.as_ref().to_path_buf();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| refused(&path, &error))?;
+        let client = Self { path, runtime };
+        client
+            .runtime
+            .block_on(UnixStream::connect(&client.path))
+            .map_err(|error| refused(&client.path, &error))?;
+        Ok(client)
+    }
+
+    /// A client of the agent on the usual socket.
+    pub fn connect_default() -> Result<Self, ClientError> {
+        Self::connect(SOCKET_DEFAULT)
+    }
+
+    /// The cluster as the agent's node sees it.
+    pub fn status(&self) -> Result<ClusterStatus, ClientError> {
+        self.get("/v1/status")
+    }
+
+    /// Why a VIP (by name or by address) is where it is.
+    pub fn why(&self, vip: &str) -> Result<WhyReply, ClientError> {
+        self.get(&format!("/v1/vips/{}/why", segment(vip)))
+    }
+
+    /// Whether the agent's node owns the VIP: `Refused` with code `not_owner` when not.
+    pub fn owner(&self, vip: &str) -> Result<OwnerReply, ClientError> {
+        self.get(&format!("/v1/vips/{}/owner", segment(vip)))
+    }
+
+    /// The latest records, at most so many, oldest first.
+    pub fn events(&self, count: usize) -> Result<EventsReply, ClientError> {
+        self.get(&format!("/v1/events?n={count}"))
+    }
+
+    /// Takes the agent's node out of service.
+    pub fn drain(&self, reason: Option<String>) -> Result<DrainReply, ClientError> {
+        let body = serde_json::to_vec(&DrainRequest { reason }).unwrap_or_default();
+        self.ask(Method::POST, "/v1/drain", body, ANSWER_TIMEOUT)
+    }
+
+    /// Puts the agent's node back into service.
+    pub fn undrain(&self) -> Result<DrainReply, ClientError> {
+        self.ask(Method::POST, "/v1/undrain", Vec::new(), ANSWER_TIMEOUT)
+    }
+
+    /// Makes the agent read its file again; `Refused` with code `config` when the file is invalid.
+    pub fn reload(&self) -> Result<ReloadReply, ClientError> {
+        self.ask(Method::POST, "/v1/reload", Vec::new(), RELOAD_TIMEOUT)
+    }
+
+    fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T, ClientError> {
+        self.ask(Method::GET, target, Vec::new(), ANSWER_TIMEOUT)
+    }
+
+    fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        target: &str,
+        body: Vec<u8>,
+        limit: Duration,
+    ) -> Result<T, ClientError> {
+        let asked = format!("{method} {target}");
+        let answer = exchange(&self.path, method, target, body);
+        // The timer must be made inside the runtime that drives it.
+        let (success, body) = self
+            .runtime
+            .block_on(async { tokio::time::timeout(limit, answer).await })
+            .map_err(|_| ClientError::Silent { path: self.path.clone(), waited: limit })??;
+        if !success {
+            return Err(problem(asked, &body));
+        }
+        serde_json::from_slice(&body)
+            .map_err(|error| ClientError::NotUnderstood { asked, reason: error.to_string() })
+    }
+}
+
+/// One request and its answer: whether it was a success, and the body.
+async fn exchange(
+    path: &Path,
+    method: Method,
+    target: &str,
+    body: Vec<u8>,
+) -> Result<(bool, Bytes), ClientError> {
+    let broken = |reason: String| ClientError::Broken { path: path.to_path_buf(), reason };
+    let stream = UnixStream::connect(path).await.map_err(|error| refused(path, &error))?;
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(error.to_string()))?;
+    let request = Request::builder()
+        .method(method)
+        .uri(target)
+        .header("host", "buoy")
+        .header("content-type", "application/json")
+        .body(Full::new(Bytes::from(body)))
+        .map_err(|error| broken(error.to_string()))?;
+    // It ends with the sender; how it ended is known to the sender's error.
+    drop(tokio::spawn(connection));
+    let response = sender.send_request(request).await.map_err(|error| broken(error.to_string()))?;
+    let success = response.status().is_success();
+    let body = Limited::new(response.into_body(), REPLY_MAX)
+        .collect()
+        .await
+        .map_err(|error| broken(error.to_string()))?;
+    Ok((success, body.to_bytes()))
+}
+
+fn problem(asked: String, body: &[u8]) -> ClientError {
+    serde_json::from_slice(body).map_or_else(
+        |error| ClientError::NotUnderstood { asked, reason: error.to_string() },
+        ClientError::Refused,
+    )
+}
+
+fn refused(path: &Path, error: &io::Error) -> ClientError {
+    let path = path.to_path_buf();
+    // Not a `match`: the kernel has many more kinds, and they are told in its own words.
+    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) {
+        ClientError::NotListening { path }
+    } else if error.kind() == io::ErrorKind::PermissionDenied {
+        ClientError::NotAllowed { path }
+    } else {
+        ClientError::Broken { path, reason: error.to_string() }
+    }
+}
+
+/// One segment of a path: whatever has a meaning of its own in a URL is escaped (RFC 3986 §2.1).
+fn segment(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotListening { path } => write!(
+                f,
+                "no agent is listening on {}: is `buoy agent` running? (systemctl status buoy)",
+                path.display()
+            ),
+            Self::NotAllowed { path } => write!(
+                f,
+                "{} is not for this user: join group buoy (usermod -aG buoy NAME, then log in \
+                 again) or use sudo",
+                path.display()
+            ),
+            Self::Silent { path, waited } => write!(
+                f,
+                "the agent on {} did not answer within {} s: its log says why \
+                 (journalctl -u buoy)",
+                path.display(),
+                waited.as_secs()
+            ),
+            Self::Broken { path, reason } => {
+                write!(f, "the connection to the agent on {} failed: {reason}", path.display())
+            }
+            Self::Refused(problem) if problem.detail.is_empty() => f.write_str(&problem.title),
+            Self::Refused(problem) => write!(f, "{}: {}", problem.title, problem.detail),
+            Self::NotUnderstood { asked, reason } => write!(
+                f,
+                "the answer to {asked} is not one of this API ({reason}): is the agent of another \
+                 version? (`buoy status -o json` has its version)"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for ClientError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_of_a_vip_is_one_segment_of_the_path() {
+        let table = [
+            ("web", "web"),
+            ("10.0.0.100/24", "10.0.0.100%2F24"),
+            ("2001:db8::100", "2001%3Adb8%3A%3A100"),
+            ("a b?c#d%", "a%20b%3Fc%23d%25"),
+            ("..", ".."),
+        ];
+        for (text, expected) in table {
+            assert_eq!(segment(text), expected);
+        }
+    }
+
+    #[test]
+    fn an_absent_agent_is_named_with_its_socket_and_what_to_do() {
+        let dir = std::env::temp_dir().join(format!("buoy-api-absent-{}", std::process::id()));
+        let error = Client::connect(dir.join("api.sock")).expect_err("nobody listens there");
+        let text = error.to_string();
+        assert!(matches!(error, ClientError::NotListening { .. }), "{text}");
+        assert!(text.starts_with("no agent is listening on /"), "{text}");
+        assert!(text.contains("systemctl status buoy"), "{text}");
+    }
+
+    #[test]
+    fn every_error_says_what_to_do_or_who_said_it() {
+        let path = PathBuf::from("/run/buoy/api.sock");
+        let problem = Problem { code: "c".into(), title: "no".into(), detail: String::new() };
+        let table = [
+            (ClientError::NotAllowed { path: path.clone() }, "join group buoy"),
+            (
+                ClientError::Silent { path: path.clone(), waited: Duration::from_secs(10) },
+                "within 10 s",
+            ),
+            (ClientError::Broken { path, reason: "reset".into() }, "failed: reset"),
+            (ClientError::Refused(problem.clone()), "no"),
+            (ClientError::Refused(Problem { detail: "because".into(), ..problem }), "no: because"),
+            (ClientError::NotUnderstood { asked: "GET /x".into(), reason: "eof".into() }, "GET /x"),
+        ];
+        for (error, part) in table {
+            assert!(error.to_string().contains(part), "{error}");
+        }
+    }
+}

@@ -12,12 +12,12 @@ pub mod status;
 pub mod view;
 pub mod words;
 
+pub use client::{Client, ClientError};
 pub use status::{
     BackendView, CandidateView, ClusterStatus, DrainReply, DrainRequest, EventView, EventsReply,
     LoopView, NodeView, OwnerReply, Problem, ReloadReply, ServiceView, VipAddressView, VipView,
     WhyReply,
 };
-
 pub use words::Words;
 
 /// Where the agent listens, unless told otherwise.
