@@ -1,1 +1,39 @@
-//! Seeded simulator of whole clusters over core and wire, with checkers and replay.
+//! Simulates whole clusters from a seed, with the real machines and the real datagrams.
+//!
+//! A `Scenario` (who is there, what breaks when) follows from a seed. A `World` runs it: true time
+//! moves from event to event, every host has its own clock, every datagram is sealed, delayed,
+//! lost, repeated and opened again, and a `Host` does what the kernel would do with the actions of
+//! its `core::Node`. The checkers look at who *answers* for an address, never at what a machine
+//! believes:
+//!
+//! - `single_owner`: at no instant do two hosts answer for an address of an exclusive group.
+//!   Nothing is excused: not freezes, not dead agents, not partitions, not drifting clocks.
+//! - `convergence`: within `CONVERGENCE` after the last fault every group has one answering owner.
+//! - `stability`: from then on it keeps that owner.
+//! - `progress`: no machine asks to be woken at a moment that is already over.
+//! - the machines' own assertions.
+//!
+//! One seed is one run to the last bit; `buoy-sim replay SEED` prints it.
+
+#![forbid(unsafe_code)]
+
+mod agent;
+mod checker;
+mod clock;
+mod fault;
+mod host;
+mod network;
+mod random;
+mod scenario;
+mod sweep;
+mod trace;
+mod world;
+
+pub use checker::{CONVERGENCE, Violation};
+pub use fault::Fault;
+pub use network::Weather;
+pub use random::Random;
+pub use scenario::{HostPlan, Scenario};
+pub use sweep::{Failure, Report, run_caught, run_seeds};
+pub use trace::Trace;
+pub use world::{Outcome, Statistics, World};

@@ -1,0 +1,230 @@
+//! Judges a run by who answers for which address, as a neighbour on the segment would see it.
+
+use crate::host::Host;
+use crate::scenario::Scenario;
+use buoy_model::limits::{
+    DRIFT_DIVISOR, LEASE_MAX, LEASE_WITHOUT_GATE, PASSED_OVER_AFTER, SILENT_HEARTBEATS,
+};
+use buoy_model::{Group, NodeId, Safety};
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// How long after the last fault every group has its one owner: a voter that has just started is
+/// silent for the longest term, a promise to the dead may have been made for a term without gate, two
+/// that ask at once step back for up to three of those, and who asks in vain is passed over.
+pub const CONVERGENCE: Duration = LEASE_MAX
+    .saturating_add(Duration::from_millis(LEASE_MAX.as_millis() as u64 / DRIFT_DIVISOR as u64))
+    .saturating_add(PASSED_OVER_AFTER)
+    .saturating_add(LEASE_WITHOUT_GATE)
+    .saturating_add(Duration::from_millis(
+        3 * LEASE_WITHOUT_GATE.as_millis() as u64 + 50 * SILENT_HEARTBEATS as u64,
+    ));
+
+/// How long a settled cluster is watched for a change of mind.
+pub(crate) const STABLE: Duration = Duration::from_millis(1_500);
+
+/// A promise that was broken.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Violation {
+    /// Two hosts answered for an address of an exclusive group.
+    TwoOwners {
+        /// When, in nanoseconds of true time.
+        at: u64,
+        /// Which address.
+        address: IpAddr,
+        /// Which hosts.
+        hosts: [usize; 2],
+    },
+    /// A group has not the owner that it should have, so long after the last fault.
+    NotConverged {
+        /// The group's name.
+        group: String,
+        /// Who answers for its addresses.
+        answering: Vec<usize>,
+        /// Who should, one of these.
+        expected: Vec<usize>,
+    },
+    /// A machine asks to be woken at a moment that is over.
+    Spins {
+        /// When, in nanoseconds of true time.
+        at: u64,
+        /// Which host.
+        host: usize,
+    },
+    /// A machine's own assertion failed; its words are on the standard error.
+    Panicked,
+    /// A datagram that nobody tampered with was not understood.
+    Misunderstood {
+        /// When, in nanoseconds of true time.
+        at: u64,
+        /// Which host.
+        host: usize,
+        /// Why.
+        reject: buoy_wire::Reject,
+    },
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = |at: &u64| *at as f64 / 1e6;
+        match self {
+            Self::TwoOwners { at, address, hosts: [a, b] } => {
+                write!(f, "single_owner: n{a} and n{b} both answer for {address} at {} ms", ms(at))
+            }
+            Self::NotConverged { group, answering, expected } => write!(
+                f,
+                "convergence: {group} is answered for by {answering:?}, should be one of \
+                 {expected:?} within {CONVERGENCE:?}"
+            ),
+            Self::Spins { at, host } => {
+                write!(f, "progress: n{host} asks for a deadline of the past at {} ms", ms(at))
+            }
+            Self::Panicked => write!(f, "an assertion of a machine failed"),
+            Self::Misunderstood { at, host, reject } => {
+                write!(f, "codec: n{host} rejects a sound datagram ({reject}) at {} ms", ms(at))
+            }
+        }
+    }
+}
+
+/// How things stand on a host, for what may be expected of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fitness {
+    pub(crate) running: bool,
+    pub(crate) draining: bool,
+    pub(crate) carrier: bool,
+}
+
+/// `single_owner`: the first other host that answers for an address which this host now answers for.
+pub(crate) fn second_owner(
+    hosts: &[Host],
+    host: usize,
+    now: u64,
+    address: IpAddr,
+) -> Option<usize> {
+    if !hosts[host].answers(now, address) {
+        return None;
+    }
+    (0..hosts.len()).find(|other| *other != host && hosts[*other].answers(now, address))
+}
+
+/// `convergence`: the first group that has not the owner it should have.
+pub(crate) fn unsettled(
+    scenario: &Scenario,
+    hosts: &[Host],
+    fitness: &[Fitness],
+    now: u64,
+) -> Option<Violation> {
+    scenario.groups.iter().find_map(|group| {
+        let expected = expected(scenario, group, fitness);
+        let settled = match &expected {
+            Expected::OneOf(able) => able.iter().any(|host| is_sole(hosts, *host, now, group)),
+            Expected::NoneOr(able) => {
+                able.iter().any(|host| is_sole(hosts, *host, now, group))
+                    || answering(hosts, now, group).is_empty()
+            }
+        };
+        let (Expected::OneOf(able) | Expected::NoneOr(able)) = expected;
+        (!settled).then(|| Violation::NotConverged {
+            group: group.name.clone(),
+            answering: answering(hosts, now, group),
+            expected: able,
+        })
+    })
+}
+
+enum Expected {
+    OneOf(Vec<usize>),
+    /// Nobody is fit; those who have it may keep it.
+    NoneOr(Vec<usize>),
+}
+
+fn expected(scenario: &Scenario, group: &Group, fitness: &[Fitness]) -> Expected {
+    let running = fitness.iter().filter(|f| f.running).count();
+    if group.safety == Safety::Exclusive && running < fitness.len() / 2 + 1 {
+        return Expected::NoneOr(Vec::new());
+    }
+    let may = |id: NodeId| group.nodes.binary_search(&id).is_ok();
+    let able = (0..fitness.len())
+        .filter(|i| fitness[*i].running && fitness[*i].carrier && may(scenario.hosts[*i].id));
+    let (drained, fit): (Vec<_>, Vec<_>) = able.partition(|i| fitness[*i].draining);
+    if fit.is_empty() { Expected::NoneOr(drained) } else { Expected::OneOf(fit) }
+}
+
+fn answering(hosts: &[Host], now: u64, group: &Group) -> Vec<usize> {
+    let any = |host: &Host| group.addresses.iter().any(|a| host.answers(now, a.cidr.address()));
+    (0..hosts.len()).filter(|i| any(&hosts[*i])).collect()
+}
+
+fn is_sole(hosts: &[Host], owner: usize, now: u64, group: &Group) -> bool {
+    group.addresses.iter().all(|address| {
+        let address = address.cidr.address();
+        hosts.iter().enumerate().all(|(i, host)| host.answers(now, address) == (i == owner))
+    })
+}
+
+/// How many groups each host answers for.
+pub(crate) fn loads(scenario: &Scenario, hosts: &[Host], now: u64) -> Vec<usize> {
+    let mut loads = vec![0; hosts.len()];
+    for group in &scenario.groups {
+        for host in answering(hosts, now, group) {
+            loads[host] += 1;
+        }
+    }
+    loads
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::scenario::LINK;
+    use buoy_core::Fence;
+    use buoy_model::Instant;
+
+    const FIT: Fitness = Fitness { running: true, draining: false, carrier: true };
+
+    fn bench() -> (Scenario, Vec<Host>) {
+        let scenario = Scenario::quiet(1, 3, 1);
+        let hosts = (0..3).map(|_| Host::new(Clock::new(0, 0, 0), Fence::Gate)).collect();
+        (scenario, hosts)
+    }
+
+    fn give(host: &mut Host, scenario: &Scenario) {
+        let cidr = scenario.groups[0].addresses[0].cidr;
+        host.add(0, LINK, cidr, 2, Duration::ZERO);
+        host.set_gate(cidr.address(), Instant::from_nanos(1_000));
+    }
+
+    #[test]
+    fn two_that_answer_are_seen_and_one_after_the_other_is_not() {
+        let (scenario, mut hosts) = bench();
+        let address = scenario.groups[0].addresses[0].cidr.address();
+        give(&mut hosts[0], &scenario);
+        assert_eq!(second_owner(&hosts, 0, 999, address), None);
+        give(&mut hosts[2], &scenario);
+        assert_eq!(second_owner(&hosts, 2, 999, address), Some(0));
+        hosts[0].set_gate(address, Instant::ZERO);
+        assert_eq!(second_owner(&hosts, 2, 999, address), None);
+    }
+
+    #[test]
+    fn convergence_wants_one_owner_that_is_fit() {
+        let (scenario, mut hosts) = bench();
+        let drained = Fitness { draining: true, ..FIT };
+        let dead = Fitness { running: false, ..FIT };
+        let settled =
+            |hosts: &[Host], fitness: &[Fitness]| unsettled(&scenario, hosts, fitness, 0).is_none();
+        assert!(!settled(&hosts, &[FIT; 3]), "nobody has it");
+        assert!(settled(&hosts, &[FIT, dead, dead]), "without a majority nobody may");
+        assert!(settled(&hosts, &[drained; 3]), "nobody wants it");
+        give(&mut hosts[1], &scenario);
+        assert!(settled(&hosts, &[FIT; 3]));
+        assert!(!settled(&hosts, &[FIT, drained, FIT]), "it should have gone elsewhere");
+        assert!(settled(&hosts, &[drained; 3]), "it has nowhere to go");
+        assert!(!settled(&hosts, &[FIT, dead, dead]));
+        give(&mut hosts[0], &scenario);
+        assert!(!settled(&hosts, &[FIT; 3]), "two have it");
+    }
+}

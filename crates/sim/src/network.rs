@@ -1,0 +1,159 @@
+//! What becomes of a datagram between two hosts: lost, late, twice, cut off, or again much later.
+
+use crate::random::Random;
+use core::ops::Range;
+
+/// Recordings kept for replay.
+const RECORDINGS_MAX: usize = 512;
+
+/// How the network behaves when it is not cut.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Weather {
+    /// Datagrams lost, of a thousand.
+    pub loss: u64,
+    /// Datagrams delivered twice, of a thousand.
+    pub twice: u64,
+    /// Datagrams delayed by `tail` instead of `delay`, of a thousand.
+    pub late: u64,
+    /// Usual delay in nanoseconds. A wide range reorders.
+    pub delay: Range<u64>,
+    /// Unusual delay in nanoseconds.
+    pub tail: Range<u64>,
+}
+
+impl Weather {
+    /// One switch, nothing else going on.
+    pub const CALM: Self =
+        Self { loss: 0, twice: 0, late: 0, delay: 50_000..300_000, tail: 300_000..300_001 };
+    /// Busy: now and then something is late or lost.
+    pub const BUSY: Self =
+        Self { loss: 5, twice: 2, late: 20, delay: 50_000..2_000_000, tail: 2_000_000..30_000_000 };
+    /// Bad: much is lost, late, doubled and out of order.
+    pub const BAD: Self = Self {
+        loss: 120,
+        twice: 30,
+        late: 100,
+        delay: 50_000..5_000_000,
+        tail: 5_000_000..80_000_000,
+    };
+    /// Far: every answer takes longer than a heartbeat.
+    pub const FAR: Self = Self {
+        loss: 10,
+        twice: 5,
+        late: 20,
+        delay: 8_000_000..14_000_000,
+        tail: 14_000_000..60_000_000,
+    };
+}
+
+/// The network between all hosts.
+#[derive(Clone, Debug)]
+pub(crate) struct Network {
+    random: Random,
+    pub(crate) weather: Weather,
+    hosts: usize,
+    /// How many faults cut each directed pair at the moment.
+    cuts: Vec<u32>,
+    recordings: Vec<(usize, Vec<u8>)>,
+}
+
+impl Network {
+    pub(crate) fn new(hosts: usize, weather: Weather, random: Random) -> Self {
+        let cuts = vec![0; hosts * hosts];
+        Self { random, weather, hosts, cuts, recordings: Vec::new() }
+    }
+
+    /// Cuts every path from one set of hosts to another, or takes one such cut back.
+    pub(crate) fn cut(&mut self, from: u64, to: u64, heal: bool) {
+        for a in 0..self.hosts {
+            for b in 0..self.hosts {
+                if from & 1 << a != 0 && to & 1 << b != 0 && a != b {
+                    let cuts = &mut self.cuts[a * self.hosts + b];
+                    *cuts = if heal { cuts.saturating_sub(1) } else { *cuts + 1 };
+                }
+            }
+        }
+    }
+
+    /// Takes every cut back and lets the weather calm down.
+    pub(crate) fn heal(&mut self) {
+        self.cuts.fill(0);
+        self.weather = Weather::CALM;
+    }
+
+    /// How long each copy of a datagram takes; none: it is lost.
+    pub(crate) fn carry(&mut self, from: usize, to: usize, bytes: &[u8]) -> [Option<u64>; 2] {
+        if self.random.permille(20) {
+            self.record(to, bytes);
+        }
+        let cut = self.cuts[from * self.hosts + to] > 0;
+        if cut || self.random.permille(self.weather.loss) {
+            return [None, None];
+        }
+        let again = self.random.permille(self.weather.twice);
+        [Some(self.delay()), again.then(|| self.delay())]
+    }
+
+    fn delay(&mut self) -> u64 {
+        let late = self.random.permille(self.weather.late);
+        self.random.within(if late {
+            self.weather.tail.clone()
+        } else {
+            self.weather.delay.clone()
+        })
+    }
+
+    fn record(&mut self, to: usize, bytes: &[u8]) {
+        let recording = (to, bytes.to_vec());
+        if self.recordings.len() < RECORDINGS_MAX {
+            self.recordings.push(recording);
+        } else {
+            let at = self.random.index(RECORDINGS_MAX);
+            self.recordings[at] = recording;
+        }
+    }
+
+    /// A datagram of the past, and whom it was for.
+    pub(crate) fn replay(&mut self) -> Option<(usize, Vec<u8>)> {
+        if self.recordings.is_empty() {
+            return None;
+        }
+        let at = self.random.index(self.recordings.len());
+        Some(self.recordings[at].clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arrives(network: &mut Network, from: usize, to: usize) -> bool {
+        network.carry(from, to, &[])[0].is_some()
+    }
+
+    #[test]
+    fn a_cut_has_a_direction_and_two_cuts_need_two_heals() {
+        let mut network = Network::new(3, Weather::CALM, Random::new(1));
+        network.cut(0b001, 0b110, false);
+        network.cut(0b001, 0b010, false);
+        assert!(!arrives(&mut network, 0, 1));
+        assert!(!arrives(&mut network, 0, 2));
+        assert!(arrives(&mut network, 1, 0));
+        network.cut(0b001, 0b110, true);
+        assert!(!arrives(&mut network, 0, 1));
+        assert!(arrives(&mut network, 0, 2));
+        network.heal();
+        assert!(arrives(&mut network, 0, 1));
+    }
+
+    #[test]
+    fn weather_does_what_it_says() {
+        let mut network = Network::new(2, Weather::BAD, Random::new(1));
+        let carried: Vec<_> = (0..10_000).map(|_| network.carry(0, 1, &[])).collect();
+        let count = |n: fn(&[Option<u64>; 2]) -> bool| carried.iter().filter(|c| n(c)).count();
+        assert!((1_000..1_400).contains(&count(|c| c[0].is_none())));
+        assert!((200..400).contains(&count(|c| c[1].is_some())));
+        assert!((800..1_200).contains(&count(|c| c[0].is_some_and(|d| d > 5_000_000))));
+        assert!(network.replay().is_some());
+    }
+}
