@@ -187,13 +187,13 @@ static __always_inline int judge(struct __sk_buff *skb, __u32 direction)
 	return TC_ACT_UNSPEC;
 }
 
-SEC("tc")
+SEC("classifier")
 int gate_ingress(struct __sk_buff *skb)
 {
 	return judge(skb, INGRESS);
 }
 
-SEC("tc")
+SEC("classifier")
 int gate_egress(struct __sk_buff *skb)
 {
 	return judge(skb, EGRESS);
