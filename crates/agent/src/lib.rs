@@ -1,8 +1,134 @@
 //! The daemon: the real-time loop, health checks, the API server, reload.
+//!
+//! [`run`] reads the configuration, opens what the loop needs (so that what is missing is said before
+//! anything changes), starts the loop on a thread of its own, and keeps everything that may be slow on
+//! a runtime beside it. The two meet in bounded channels only.
 
+mod configuration;
 pub mod counters;
+mod daemon;
 mod hardware;
+mod log;
 pub mod realtime;
 pub mod server;
 
+pub use configuration::{ConfigurationError, load, this_host};
 pub use hardware::StartError;
+pub use log::Format as LogFormat;
+
+use daemon::{Daemon, ForwardView};
+use realtime::{Command, Running};
+use server::Agent as _;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+/// How long the loop may take to give everything away.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where things are.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The configuration file.
+    pub config: PathBuf,
+    /// The API's UNIX socket.
+    pub socket: PathBuf,
+    /// How log lines look.
+    pub log: LogFormat,
+}
+
+/// Why the agent ended other than by being told to.
+#[derive(Debug)]
+pub enum RunError {
+    /// The configuration is not usable: exit code 78 (`EX_CONFIG`).
+    Configuration(ConfigurationError),
+    /// The kernel refuses something without which there is no agent.
+    Start(StartError),
+    /// The slow side cannot start.
+    Runtime(std::io::Error),
+    /// The loop ended by itself.
+    LoopEnded,
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Configuration(cause) => cause.fmt(f),
+            Self::Start(cause) => cause.fmt(f),
+            Self::Runtime(cause) => write!(f, "the runtime does not start: {cause}"),
+            Self::LoopEnded => f.write_str("the real-time loop ended by itself; see the log above"),
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
+
+/// Runs the agent until it is told to stop.
+pub fn run(options: &Options) -> Result<(), RunError> {
+    log::start(options.log);
+    let checked = load(&options.config).map_err(RunError::Configuration)?;
+    for warning in checked.warnings.problems() {
+        tracing::warn!(line = warning.line, "{}: {}", warning.message, warning.fix);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(RunError::Runtime)?;
+    let desired = Arc::new(checked.desired);
+    let running =
+        realtime::start(Arc::clone(&desired), checked.keyring).map_err(RunError::Start)?;
+    runtime.block_on(live(options, desired, running))
+}
+
+/// Everything that may be slow, until the end.
+async fn live(
+    options: &Options,
+    desired: Arc<buoy_model::Desired>,
+    running: Running,
+) -> Result<(), RunError> {
+    let Running { handle, reports, thread } = running;
+    tracing::info!(node = desired.node_name(desired.me), "the agent runs: {}", handle.scheduling);
+    for defence in &handle.defences {
+        tracing::info!("{defence}");
+    }
+    let (wanted, _watch) = watch::channel(desired);
+    let forward = ForwardView { services: Box::new(Vec::new), problems: Box::new(Vec::new) };
+    let daemon = Arc::new(Daemon::new(handle, options.config.clone(), wanted, forward));
+    let listening = {
+        let daemon = Arc::clone(&daemon);
+        tokio::spawn(async move { daemon.listen(reports).await })
+    };
+    let told = orders(&daemon, listening).await;
+    let ended = tokio::task::spawn_blocking(move || thread.join());
+    let _ = tokio::time::timeout(STOP_TIMEOUT, ended).await;
+    told
+}
+
+/// Follows signals until one of them says stop, or the loop has ended.
+async fn orders(
+    daemon: &Arc<Daemon>,
+    mut listening: tokio::task::JoinHandle<()>,
+) -> Result<(), RunError> {
+    let open = |kind| signal(kind).map_err(RunError::Runtime);
+    let mut hangup: Signal = open(SignalKind::hangup())?;
+    let mut terminate: Signal = open(SignalKind::terminate())?;
+    let mut interrupt: Signal = open(SignalKind::interrupt())?;
+    loop {
+        tokio::select! {
+            _ = &mut listening => return Err(RunError::LoopEnded),
+            // What came of it is in the log and in the status.
+            _ = hangup.recv() => drop(daemon.reload().await),
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    tracing::info!("stopping: everything is given away first");
+    if daemon.handle.order(Command::Stop).is_ok() {
+        let _ = tokio::time::timeout(STOP_TIMEOUT, listening).await;
+    }
+    Ok(())
+}

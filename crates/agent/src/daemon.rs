@@ -1,0 +1,223 @@
+//! The slow side: keeps the records, reloads, answers the API; hands orders to the loop.
+
+use crate::configuration::{self, ConfigurationError};
+use crate::realtime::{Command, Gone, Handle, Report};
+use crate::server::{Agent, LoopGone, ReloadRefusal};
+use buoy_api::ReloadReply;
+use buoy_api::view::{DatedRecord, HostReport, ServiceReport};
+use buoy_api::words::{self, Gravity, Words};
+use buoy_core::Status;
+use buoy_kernel::clock;
+use buoy_model::limits::RECORDS_MAX;
+use buoy_model::{Desired, DrainOrder, Fact, Record};
+use buoy_wire::Reject;
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::{mpsc, watch};
+
+/// Problems of the kernel that are remembered for the status.
+const PROBLEMS_MAX: usize = 16;
+
+/// What the forwarding side says of itself when asked.
+pub(crate) struct ForwardView {
+    pub(crate) services: Box<dyn Fn() -> Vec<ServiceReport> + Send + Sync>,
+    pub(crate) problems: Box<dyn Fn() -> Vec<String> + Send + Sync>,
+}
+
+/// The agent as the API sees it.
+pub(crate) struct Daemon {
+    pub(crate) handle: Handle,
+    config: PathBuf,
+    desired: watch::Sender<Arc<Desired>>,
+    forward: ForwardView,
+    memory: Mutex<Memory>,
+    /// One reload at a time.
+    reloading: tokio::sync::Mutex<()>,
+}
+
+/// What is remembered for people.
+#[derive(Default)]
+struct Memory {
+    records: VecDeque<DatedRecord>,
+    /// The latest refusals of the kernel, each once.
+    refusals: VecDeque<String>,
+    /// Why the file on disk is not the one that runs.
+    refused_file: Option<String>,
+    duplicate: Option<String>,
+}
+
+impl Daemon {
+    pub(crate) fn new(
+        handle: Handle,
+        config: PathBuf,
+        desired: watch::Sender<Arc<Desired>>,
+        forward: ForwardView,
+    ) -> Self {
+        Self {
+            handle,
+            config,
+            desired,
+            forward,
+            memory: Mutex::default(),
+            reloading: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Keeps what the loop reports, until it has ended.
+    pub(crate) async fn listen(&self, mut reports: mpsc::Receiver<Report>) {
+        while let Some(report) = reports.recv().await {
+            match report {
+                Report::Record(record) => self.keep(record),
+                Report::Problem(problem) => self.refused(problem),
+                Report::Stopped => return,
+            }
+        }
+    }
+
+    fn keep(&self, record: Record) {
+        let desired = self.desired();
+        let words = Words::new(&desired);
+        let vip = words.vip(&record).unwrap_or_default();
+        let sentence = words.fact(&record.fact);
+        let kind = words::kind(&record.fact);
+        match words::gravity(&record.fact) {
+            Gravity::Info => tracing::info!(vip, kind, "{sentence}"),
+            Gravity::Warn => tracing::warn!(vip, kind, "{sentence}"),
+            Gravity::Error => tracing::error!(vip, kind, "{sentence}"),
+        }
+        let mut memory = self.memory();
+        if matches!(record.fact, Fact::DuplicateNode { .. }) {
+            memory.duplicate = Some(sentence);
+        }
+        if memory.records.len() >= RECORDS_MAX {
+            memory.records.pop_front();
+        }
+        memory.records.push_back((wall_clock(&record), record));
+    }
+
+    fn refused(&self, problem: String) {
+        tracing::warn!("{problem}");
+        let mut memory = self.memory();
+        memory.refusals.retain(|p| *p != problem);
+        if memory.refusals.len() >= PROBLEMS_MAX {
+            memory.refusals.pop_front();
+        }
+        memory.refusals.push_back(problem);
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn order(&self, command: Command) -> Result<(), LoopGone> {
+        self.handle.order(command).map_err(|Gone| LoopGone)
+    }
+
+    async fn apply_file(&self) -> Result<ReloadReply, ReloadRefusal> {
+        let _one = self.reloading.lock().await;
+        let before = self.desired();
+        let checked = configuration::load(&self.config).map_err(refusal)?;
+        if let Some(reason) = configuration::needs_more_than_a_reload(&before, &checked.desired) {
+            return Err(ReloadRefusal::Invalid(reason));
+        }
+        let mut desired = checked.desired;
+        desired.generation = before.generation + 1;
+        let desired = Arc::new(desired);
+        let reply = ReloadReply {
+            generation: desired.generation,
+            changes: configuration::changes(&before, &desired),
+            warnings: checked.warnings.problems().iter().map(|p| p.message.clone()).collect(),
+        };
+        let new = Box::new((Arc::clone(&desired), checked.keyring));
+        self.order(Command::Reload(new))?;
+        self.desired.send_replace(desired);
+        Ok(reply)
+    }
+}
+
+fn refusal(error: ConfigurationError) -> ReloadRefusal {
+    ReloadRefusal::Invalid(error.to_string())
+}
+
+impl Agent for Daemon {
+    fn desired(&self) -> Arc<Desired> {
+        Arc::clone(&self.desired.borrow())
+    }
+
+    async fn status(&self) -> Result<Status, LoopGone> {
+        self.handle.status().await.map_err(|Gone| LoopGone)
+    }
+
+    fn events(&self, count: usize) -> Vec<DatedRecord> {
+        let memory = self.memory();
+        let skip = memory.records.len().saturating_sub(count);
+        memory.records.iter().skip(skip).cloned().collect()
+    }
+
+    fn services(&self) -> Vec<ServiceReport> {
+        (self.forward.services)()
+    }
+
+    fn host(&self) -> HostReport {
+        let memory = self.memory();
+        let mut problems: Vec<String> = memory.refusals.iter().cloned().collect();
+        problems.extend(memory.refused_file.clone());
+        problems.extend(memory.duplicate.clone());
+        problems.extend((self.forward.problems)());
+        if self.handle.counters.rejected(Reject::Own) > 0 {
+            problems.push(
+                "another host says that it is this node: two hosts have one node name; give each \
+                 its own in `peers`, or set `node`"
+                    .into(),
+            );
+        }
+        if self.handle.counters.rejected(Reject::UnknownKey) > 0 {
+            problems.push(
+                "datagrams with another key arrive: a peer has another key file, or another \
+                 cluster uses this port; compare `secret` on the hosts"
+                    .into(),
+            );
+        }
+        HostReport {
+            defences: self.handle.defences.clone(),
+            problems,
+            realtime: self.handle.scheduling.clone(),
+            counters: self.handle.counters.read(),
+        }
+    }
+
+    async fn drain(&self, order: DrainOrder) -> Result<(), LoopGone> {
+        self.order(Command::Drain(order))
+    }
+
+    async fn reload(&self) -> Result<ReloadReply, ReloadRefusal> {
+        let result = self.apply_file().await;
+        let refused = match &result {
+            Ok(reply) => {
+                tracing::info!(generation = reply.generation, "configuration reloaded");
+                None
+            }
+            Err(ReloadRefusal::Invalid(report)) => {
+                let generation = self.desired().generation;
+                tracing::error!(
+                    "configuration refused; generation {generation} goes on:\n{report}"
+                );
+                let first = report.lines().next().unwrap_or_default();
+                Some(format!("the file {} was refused: {first}", self.config.display()))
+            }
+            Err(ReloadRefusal::LoopGone) => None,
+        };
+        self.memory().refused_file = refused;
+        result
+    }
+}
+
+/// The record's moment by the wall clock, in milliseconds since 1970.
+fn wall_clock(record: &Record) -> u64 {
+    let age = clock::now().since(record.at);
+    let then = SystemTime::now().checked_sub(age).unwrap_or(UNIX_EPOCH);
+    let since = then.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
