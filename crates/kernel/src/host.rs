@@ -1,6 +1,7 @@
 //! Observes this host: its name, its interfaces and their addresses.
 
 use crate::netlink::{NetlinkError, Requests};
+use buoy_config::{Host, HostAddress, HostLink};
 use buoy_model::{Cidr, LinkId, Mac};
 
 /// This host, at the moment of asking.
@@ -54,6 +55,21 @@ pub fn facts() -> Result<Facts, NetlinkError> {
     let mut links: Vec<Link> = links.collect();
     links.sort_by_key(|link| link.id);
     Ok(Facts { hostname: hostname(), links })
+}
+
+impl From<&Facts> for Host {
+    /// What a configuration is checked against.
+    fn from(facts: &Facts) -> Self {
+        let address = |a: &Address| HostAddress { cidr: a.cidr, ours: a.ours };
+        let link = |link: &Link| HostLink {
+            id: link.id,
+            name: link.name.clone(),
+            up: link.up,
+            addresses: link.addresses.iter().map(address).collect(),
+        };
+        let links = facts.links.iter().map(link).collect();
+        Self { hostname: facts.hostname.clone(), links }
+    }
 }
 
 impl Facts {

@@ -189,7 +189,7 @@ fn read(socket: &Socket, mut each: impl FnMut(&[u8])) -> io::Result<()> {
     Ok(())
 }
 
-/// Tells segments who has an address.
+/// Tells segments who has an address, and asks them.
 pub struct Announcer {
     socket: Socket,
     links: Vec<Speaker>,
@@ -232,8 +232,7 @@ impl Announcer {
         address: IpAddr,
         kind: FrameKind,
     ) -> Result<(), PacketError> {
-        let speaker = self.links.iter().find(|s| s.link == link);
-        let Speaker { mac, router, .. } = *speaker.ok_or(PacketError::NoEthernet { link })?;
+        let Speaker { mac, router, .. } = self.speaker(link)?;
         let sent = match (kind, address) {
             // A defence is one broadcast announcement, in the same words (RFC 5227 §2.4 b).
             (FrameKind::Gratuitous | FrameKind::Defence, IpAddr::V4(v4)) => {
@@ -246,5 +245,30 @@ impl Announcer {
             }
         };
         sent.map_err(|cause| PacketError::Refused { link, cause })
+    }
+
+    /// Asks the segment who has the address, from an address of this host. One frame, no
+    /// allocation; who answers is for a `Listener` to hear.
+    pub fn ask(&self, link: LinkId, from: IpAddr, target: IpAddr) -> Result<(), PacketError> {
+        let mac = self.speaker(link)?.mac;
+        let sent = match (from, target) {
+            (IpAddr::V4(from), IpAddr::V4(target)) => {
+                let frame = arp::emit_request(mac, from, target);
+                sys::send_packet(&self.socket, link.0, ETHERTYPE_ARP, &frame)
+            }
+            (IpAddr::V6(from), IpAddr::V6(target)) => {
+                let frame = ndp::emit_solicitation(mac, from, target);
+                sys::send_packet(&self.socket, link.0, ETHERTYPE_IPV6, &frame)
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {
+                Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT))
+            }
+        };
+        sent.map_err(|cause| PacketError::Refused { link, cause })
+    }
+
+    fn speaker(&self, link: LinkId) -> Result<Speaker, PacketError> {
+        let speaker = self.links.iter().find(|s| s.link == link);
+        speaker.copied().ok_or(PacketError::NoEthernet { link })
     }
 }
