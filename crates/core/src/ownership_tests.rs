@@ -1,1 +1,192 @@
-//! Tables for the state machine of one group.
+//! Tables for the state machine of one group: every pair of state and judgement.
+
+use super::*;
+use alloc::string::String;
+use alloc::vec;
+use buoy_model::{Cidr, Failback, GroupId, LinkId, VipAddress};
+use core::net::Ipv4Addr;
+
+const LEASE: Duration = Duration::from_millis(50);
+
+fn group(safety: Safety) -> Group {
+    Group {
+        id: GroupId(1),
+        name: String::from("web"),
+        addresses: vec![VipAddress {
+            cidr: Cidr::new(Ipv4Addr::new(10, 0, 0, 100).into(), 24).unwrap(),
+            link: Some(LinkId(2)),
+            link_name: String::from("eth0"),
+        }],
+        safety,
+        nodes: vec![],
+        prefer: vec![],
+        failback: Failback::Never,
+        services: vec![],
+    }
+}
+
+fn at(ms: u64) -> Instant {
+    Instant::ZERO + Duration::from_millis(ms)
+}
+
+fn context(group: &Group, now: Instant) -> Context<'_> {
+    Context {
+        now,
+        group,
+        gated: true,
+        majority: 2,
+        next: Sequence(7),
+        own_lease_end: now + LEASE,
+        patience: LEASE,
+    }
+}
+
+/// The three states, made the way they come about.
+fn states(group: &Group) -> [Ownership; 3] {
+    let idle = Ownership::new();
+    let mut wanting = Ownership::new();
+    let votes = Votes::new(Sequence(7));
+    wanting.state = State::Wanting { since: at(0), cause: Cause::NoOwner, votes };
+    let mut holding = wanting.clone();
+    if let Some(votes) = holding.votes_mut() {
+        votes.add(0, Sequence(7), at(50));
+        votes.add(1, Sequence(7), at(50));
+    }
+    match group.safety {
+        Safety::Exclusive => holding.counted(context(group, at(1)), &mut vec![]),
+        Safety::Available => holding.acquire(context(group, at(1)), at(50), &mut vec![]),
+    }
+    assert_eq!(holding.claim(), ClaimKind::Holds);
+    [idle, wanting, holding]
+}
+
+fn judgements() -> [Judgement; 4] {
+    [
+        Judgement::Take(Cause::NoOwner),
+        Judgement::Leave,
+        Judgement::Yield(Cause::Drain),
+        Judgement::GiveUp(Cause::Reload),
+    ]
+}
+
+#[test]
+fn every_judgement_in_every_state() {
+    use ClaimKind::{Eligible, Holds, Wants, Yields};
+    // Rows: idle, wanting, holding. Columns: take, leave, yield, give up.
+    let table = [
+        (
+            Safety::Exclusive,
+            [[Wants, Eligible, Eligible, Eligible]; 2],
+            [Holds, Holds, Eligible, Eligible],
+        ),
+        (
+            Safety::Available,
+            [[Holds, Eligible, Eligible, Eligible]; 2],
+            [Holds, Holds, Yields, Eligible],
+        ),
+    ];
+    for (safety, [idle, wanting], holding) in table {
+        let group = group(safety);
+        for (row, wanted) in [idle, wanting, holding].into_iter().enumerate() {
+            for (judgement, wanted) in judgements().into_iter().zip(wanted) {
+                let mut ownership = states(&group)[row].clone();
+                // A group that may be had without votes is never merely wanted.
+                let wanted = if row == 1 && judgement == Judgement::Take(Cause::NoOwner) {
+                    Wants
+                } else {
+                    wanted
+                };
+                ownership.judged(context(&group, at(2)), judgement.clone(), &mut vec![]);
+                assert_eq!(ownership.claim(), wanted, "{safety:?} row {row} {judgement:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn serving_ends_in_the_one_safe_order() {
+    let group = group(Safety::Exclusive);
+    let [_, _, mut holding] = states(&group);
+    let mut out = vec![];
+    holding.judged(context(&group, at(2)), Judgement::GiveUp(Cause::Stop), &mut out);
+    assert!(matches!(out[0], Action::Fence { until: Instant::ZERO, .. }));
+    assert!(matches!(out[1], Action::RemoveAddress { .. }));
+    assert!(matches!(out[2], Action::Record(_)));
+    assert_eq!(out.len(), 3);
+}
+
+#[test]
+fn a_lease_is_only_ever_extended_and_the_gate_is_told_each_time() {
+    let group = group(Safety::Exclusive);
+    let [_, _, mut holding] = states(&group);
+    let before = holding.holding().unwrap().until;
+    let mut out = vec![];
+    holding.counted(context(&group, at(2)), &mut out);
+    assert_eq!(out, [], "nothing new, nothing to tell");
+    let votes = holding.votes_mut().unwrap();
+    votes.add(0, Sequence(8), at(60));
+    votes.add(1, Sequence(8), at(61));
+    holding.counted(context(&group, at(3)), &mut out);
+    assert!(holding.holding().unwrap().until > before);
+    assert!(matches!(out[..], [Action::Fence { until, .. }] if until == at(60)));
+}
+
+#[test]
+fn without_a_gate_nothing_is_served_that_the_kernel_could_not_forget_in_time() {
+    let group = group(Safety::Exclusive);
+    for (left, wanted) in
+        [(KERNEL_FENCE_LAG, ClaimKind::Wants), (KERNEL_FENCE_LAG * 2, ClaimKind::Holds)]
+    {
+        let [_, mut wanting, _] = states(&group);
+        let now = at(5);
+        let votes = wanting.votes_mut().unwrap();
+        votes.add(0, Sequence(7), now + left);
+        votes.add(1, Sequence(7), now + left);
+        let ungated = Context { gated: false, ..context(&group, now) };
+        wanting.counted(ungated, &mut vec![]);
+        assert_eq!(wanting.claim(), wanted);
+    }
+}
+
+#[test]
+fn without_a_gate_the_address_is_not_renewed_when_the_lease_is_short() {
+    let group = group(Safety::Exclusive);
+    let [_, mut ownership, _] = states(&group);
+    let votes = ownership.votes_mut().unwrap();
+    votes.add(0, Sequence(7), at(2_500));
+    votes.add(1, Sequence(7), at(2_500));
+    let ungated = |now| Context { gated: false, ..context(&group, now) };
+    ownership.counted(ungated(at(1)), &mut vec![]);
+    let renewed = |ownership: &mut Ownership, now| {
+        let mut out = vec![];
+        ownership.serve(ungated(now), &mut out);
+        out.iter().any(|a| matches!(a, Action::AddAddress { .. }))
+    };
+    assert!(renewed(&mut ownership, at(400)));
+    assert!(!renewed(&mut ownership, at(1_200)), "1.3 s are left, the kernel may need 1.4 s");
+}
+
+#[test]
+fn a_yield_that_nobody_follows_ends_in_time() {
+    let group = group(Safety::Available);
+    let [_, _, mut holding] = states(&group);
+    let mut out = vec![];
+    holding.judged(context(&group, at(2)), Judgement::Yield(Cause::Stop), &mut out);
+    assert_eq!(holding.claim(), ClaimKind::Yields);
+    let end = at(2) + LEASE;
+    assert!(holding.deadline().unwrap() <= end);
+    holding.judged(context(&group, end), Judgement::Yield(Cause::Stop), &mut out);
+    assert_eq!(holding.claim(), ClaimKind::Eligible);
+}
+
+#[test]
+fn who_stepped_back_waits_and_a_passed_pause_is_no_deadline() {
+    let group = group(Safety::Exclusive);
+    let [_, mut wanting, _] = states(&group);
+    wanting.step_back(at(30));
+    wanting.judged(context(&group, at(10)), Judgement::Take(Cause::NoOwner), &mut vec![]);
+    assert_eq!(wanting.claim(), ClaimKind::Eligible);
+    assert_eq!(wanting.deadline(), Some(at(30)));
+    wanting.judged(context(&group, at(30)), Judgement::Leave, &mut vec![]);
+    assert_eq!(wanting.deadline(), None, "or the driver would spin");
+}
