@@ -111,6 +111,17 @@ impl Peer for Keepalived {
 }
 
 impl Keepalived {
+    /// Ends the daemon of a node and takes away what it and the lab set there.
+    pub fn leave(&mut self, segment: &Segment, node: &str) -> Result<()> {
+        self.daemons.remove(node);
+        let inside = segment.inside(node)?;
+        let addresses = inside.ip("-oneline addr show dev eth0")?;
+        if addresses.contains(&format!("{}/", self.vip)) {
+            inside.ip(&format!("addr del {}/24 dev eth0", self.vip))?;
+        }
+        inside.nft("flush ruleset").map(drop)
+    }
+
     fn command(&self, folder: &Path, config: &Path) -> Command {
         let mut command = Command::new(&self.program);
         command

@@ -11,6 +11,7 @@ pub mod agent;
 pub mod backend;
 pub mod capture;
 pub mod command;
+pub mod demo;
 mod error;
 pub mod fault;
 pub mod keepalived;
@@ -21,10 +22,13 @@ pub mod probe;
 pub mod process;
 pub mod segment;
 pub mod switch;
+pub mod table;
 pub mod topology;
 pub mod trial;
+pub mod up;
 
 pub use error::{Error, Result};
+pub use up::{down, up};
 
 /// Says that a test was skipped, and why, in a form that the test steps count.
 #[expect(clippy::print_stderr, reason = "a skipped test must be seen")]

@@ -16,8 +16,13 @@ use std::thread::JoinHandle;
 /// Where iproute2 keeps the names.
 const FOLDER: &str = "/run/netns";
 
+/// What the name of every folder of the lab begins with, before the run.
+const FILES: &str = "buoy-lab-";
+
 /// Names that this process has to remove.
 static LIVE: Mutex<Vec<String>> = Mutex::new(Vec::new());
+/// Folders that go with them when a signal ends this process.
+static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// One namespace.
 #[derive(Debug)]
@@ -114,34 +119,58 @@ pub(crate) fn remove(name: &str) {
     let _gone_already = command::ip(&format!("netns del {name}"));
 }
 
-/// Removes every namespace that this process made.
+/// Removes every namespace that this process made, and the folders that go with them.
 pub fn remove_all() {
     let names = std::mem::take(&mut *LIVE.lock().unwrap_or_else(PoisonError::into_inner));
     names.iter().for_each(|name| remove(name));
+    let folders = std::mem::take(&mut *FOLDERS.lock().unwrap_or_else(PoisonError::into_inner));
+    for folder in folders {
+        let _gone_already = std::fs::remove_dir_all(folder);
+    }
+}
+
+/// A folder for the files of a run, removed when dropped, by a signal, or by a later sweep.
+pub(crate) fn folder(run: &str) -> Result<tempfile::TempDir> {
+    let folder = tempfile::Builder::new()
+        .prefix(&format!("{FILES}{run}-"))
+        .tempdir()
+        .map_err(Error::system("make a folder for the lab's files"))?;
+    FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).push(folder.path().to_owned());
+    Ok(folder)
 }
 
 /// All namespaces of a run, by their full names.
 pub fn of_run(run: &str) -> Vec<String> {
     let prefix = format!("buoy-{run}-");
-    names().into_iter().filter(|name| name.starts_with(&prefix)).collect()
+    names(Path::new(FOLDER)).into_iter().filter(|name| name.starts_with(&prefix)).collect()
 }
 
 /// Removes what labs left behind whose process is dead; returns how many namespaces there were.
 pub fn sweep() -> usize {
-    let dead: Vec<String> = names()
+    for name in names(&std::env::temp_dir()) {
+        if name.strip_prefix(FILES).is_some_and(is_dead) {
+            // Another user's is left to that user.
+            let _not_ours = std::fs::remove_dir_all(std::env::temp_dir().join(name));
+        }
+    }
+    let dead: Vec<String> = names(Path::new(FOLDER))
         .into_iter()
-        .filter(|name| {
-            let run = name.split('-').nth(1).and_then(|run| run.parse::<u32>().ok());
-            name.starts_with("buoy-")
-                && run.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
-        })
+        .filter(|name| name.strip_prefix("buoy-").is_some_and(is_dead))
         .collect();
     dead.iter().for_each(|name| remove(name));
     dead.len()
 }
 
-fn names() -> Vec<String> {
-    let Ok(folder) = std::fs::read_dir(FOLDER) else { return Vec::new() };
+/// Whether what follows is the pid of a process that is no more.
+fn is_dead(rest: &str) -> bool {
+    let mut parts = rest.split('-');
+    let pid = parts.next().and_then(|run| run.parse::<u32>().ok());
+    // Something must follow: `buoy-lab-0` is the folder of `up` for user 0.
+    pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) && parts.next().is_some()
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let Ok(folder) = std::fs::read_dir(folder) else { return Vec::new() };
     folder.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 

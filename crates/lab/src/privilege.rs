@@ -4,7 +4,8 @@ use crate::{Error, Result, command};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// Set in the process that runs inside the user namespace, so that it does not try again.
+/// Set in the process that runs inside the user namespace, so that it does not try again; holds
+/// the id of the user outside.
 const INSIDE: &str = "BUOY_LAB_ROOTLESS";
 
 /// How the lab got its rights.
@@ -60,9 +61,14 @@ pub fn acquire() -> Result<Mode> {
         .args(["--user", "--map-root-user", "--net", "--mount", "sh", "-c", script])
         .arg(program)
         .args(std::env::args_os().skip(1))
-        .env(INSIDE, "1")
+        .env(INSIDE, nix::unistd::getuid().to_string())
         .exec();
     Err(Error::System { doing: "enter a user namespace".to_owned(), source: failure })
+}
+
+/// The user who started the lab, whoever that is inside a user namespace.
+pub fn user() -> String {
+    std::env::var(INSIDE).unwrap_or_else(|_| nix::unistd::getuid().to_string())
 }
 
 /// Why this process cannot make namespaces, for tests, which do not start themselves anew.

@@ -4,7 +4,7 @@ use crate::backend::{Backend, EchoServer};
 use crate::namespace::Namespace;
 use crate::switch::{Switch, unknown_host};
 use crate::topology::{Host, Role, Topology, ipv4, ipv6};
-use crate::{Error, Result, namespace};
+use crate::{Result, namespace};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -46,10 +46,7 @@ impl Segment {
     /// Builds it under another name, which no sweep takes for that of a process.
     pub fn build_as(run: &str, topology: Topology, note: &mut dyn FnMut(&str)) -> Result<Self> {
         namespace::sweep();
-        let folder = tempfile::Builder::new()
-            .prefix("buoy-lab-")
-            .tempdir()
-            .map_err(Error::system("make a folder for the lab's files"))?;
+        let folder = namespace::folder(run)?;
         note("switch");
         let switch = Switch::create(run)?;
         let mut hosts = Vec::new();

@@ -1,5 +1,7 @@
 //! Tests the lab itself: a judge that cannot see a crime is no judge.
 
+#![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
+
 use buoy_lab::fault::Fault;
 use buoy_lab::keepalived::Keepalived;
 use buoy_lab::peer::Peer;
