@@ -376,10 +376,9 @@ impl Node {
         let desired = Arc::clone(&self.desired);
         let Some(i) = held(&desired, &self.owned, link, address) else { return };
         let context = self.context(now, &desired, i);
-        ownership::add_addresses(context, out);
-        if let State::Holding(holding) = &mut self.owned[i].state {
-            holding.announcements.again(now);
-        }
+        let State::Holding(holding) = &mut self.owned[i].state else { return };
+        ownership::add_addresses(context, holding.until, out);
+        holding.announcements.again(now);
         self.owned[i].serve(context, out);
         let group = Some(desired.groups[i].id);
         out.push(Action::Record(Record { at: now, group, fact: Fact::Restored { address } }));

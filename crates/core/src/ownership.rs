@@ -193,7 +193,7 @@ impl Ownership {
             announcements: Announcements::begin(c.now),
         };
         fence(c.group, until, out);
-        add_addresses(c, out);
+        add_addresses(c, until, out);
         self.state = State::Holding(holding);
         self.serve(c, out);
         let fact = Fact::Acquired { epoch: self.epoch, cause, took: c.now.since(since) };
@@ -205,13 +205,7 @@ impl Ownership {
         let State::Holding(holding) = &mut self.state else { return };
         if holding.refresh_at <= c.now {
             holding.refresh_at = c.now + ADDRESS_REFRESH;
-            // Without a gate the kernel's lifetime is the fence: it must end before the lease does.
-            let outlives = c.group.safety == Safety::Exclusive
-                && !c.gated
-                && holding.until < c.now + KERNEL_FENCE_LAG;
-            if !outlives {
-                add_addresses(c, out);
-            }
+            add_addresses(c, holding.until, out);
         }
         if holding.announcements.is_due(c.now) {
             announce(c.group, FrameKind::Gratuitous, out);
@@ -274,9 +268,18 @@ pub(crate) fn fence(group: &Group, until: Instant, out: &mut Vec<Action>) {
     }
 }
 
-/// Puts the addresses on their interfaces, or renews them there.
-pub(crate) fn add_addresses(c: Context<'_>, out: &mut Vec<Action>) {
-    let valid_lifetime = if c.gated { VALID_LIFETIME_GATED } else { VALID_LIFETIME_UNGATED };
+/// Puts the addresses on their interfaces, or renews them there: unless the kernel could still
+/// answer for them after the end of the lease.
+pub(crate) fn add_addresses(c: Context<'_>, until: Instant, out: &mut Vec<Action>) {
+    let (valid_lifetime, gone_at) = match (c.gated, c.group.safety) {
+        (true, Safety::Exclusive | Safety::Available) => (VALID_LIFETIME_GATED, Instant::ZERO),
+        (false, Safety::Available) => (VALID_LIFETIME_UNGATED, Instant::ZERO),
+        // Without a gate the kernel's lifetime is the fence.
+        (false, Safety::Exclusive) => (VALID_LIFETIME_UNGATED, c.now + KERNEL_FENCE_LAG),
+    };
+    if until < gone_at {
+        return;
+    }
     for address in &c.group.addresses {
         if let Some(link) = address.link {
             out.push(Action::AddAddress { link, cidr: address.cidr, valid_lifetime });

@@ -7,7 +7,7 @@ use crate::peer::Peer;
 use crate::votes::Votes;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use buoy_model::{Action, Cause, Desired, Group, Instant, Safety, VipAddress};
+use buoy_model::{Action, Cause, Desired, Group, Instant, VipAddress};
 
 impl Node {
     pub(crate) fn reload(&mut self, now: Instant, wanted: Arc<Desired>, out: &mut Vec<Action>) {
@@ -109,11 +109,8 @@ impl Node {
         }
         holding.announcements.again(now);
         let until = holding.until;
-        let safe = context.gated || group.safety == Safety::Available;
         ownership::fence(group, until, out);
-        if safe || now + buoy_model::limits::KERNEL_FENCE_LAG < until {
-            ownership::add_addresses(context, out);
-        }
+        ownership::add_addresses(context, until, out);
     }
 }
 
