@@ -1,1 +1,112 @@
 //! Userspace forwarding of TCP and UDP, with the PROXY protocol.
+//!
+//! One `Proxy` is one port of one VIP. It listens whether or not the address is on this host yet, so
+//! that a failover finds it ready. `update` changes settings and backends; what is already
+//! connected goes on, whatever happens to its backend in the list. `stop` ends listening, and
+//! connections run to their end.
+//!
+//! Absent on purpose: health (the caller hands over only backends that are up) and names of VIPs.
+
+#![forbid(unsafe_code)]
+
+mod bind;
+pub mod header;
+pub mod picker;
+mod pool;
+mod tcp;
+mod udp;
+
+pub use bind::StartError;
+pub use pool::{BackendCounts, Counts};
+
+use buoy_model::{Backend, Balance, Protocol, SendProxy, Service};
+use pool::Pool;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::AbortHandle;
+
+/// How connections are carried. May change while they are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Settings {
+    /// Which backend a new connection gets.
+    pub balance: Balance,
+    /// Whether the backend is told who the client is.
+    pub send_proxy: SendProxy,
+    /// Concurrent connections or UDP sessions.
+    pub connections_max: u32,
+    /// A connection without a byte in either direction for so long is closed.
+    pub idle_timeout: Duration,
+    /// How long a backend may take to accept.
+    pub connect_timeout: Duration,
+}
+
+impl From<&Service> for Settings {
+    fn from(service: &Service) -> Self {
+        Self {
+            balance: service.balance,
+            send_proxy: service.send_proxy,
+            connections_max: service.connections_max,
+            idle_timeout: service.idle_timeout,
+            connect_timeout: service.connect_timeout,
+        }
+    }
+}
+
+/// One listening port and what it carries.
+#[derive(Debug)]
+pub struct Proxy {
+    pool: Arc<Pool>,
+    address: SocketAddr,
+    listening: AbortHandle,
+}
+
+impl Proxy {
+    /// Listens. To be called inside a tokio runtime.
+    pub fn start(
+        address: SocketAddr,
+        protocol: Protocol,
+        settings: Settings,
+        backends: &[Backend],
+    ) -> Result<Self, StartError> {
+        let pool = Arc::new(Pool::new(settings, backends));
+        let (address, task) = match protocol {
+            Protocol::Tcp => {
+                let listener = bind::tcp(address)?;
+                let address = listener.local_addr().unwrap_or(address);
+                (address, tokio::spawn(tcp::listen(listener, pool.clone())))
+            }
+            Protocol::Udp => {
+                let socket = bind::udp(address)?;
+                let address = socket.local_addr().unwrap_or(address);
+                (address, tokio::spawn(udp::listen(socket, pool.clone())))
+            }
+        };
+        Ok(Self { pool, address, listening: task.abort_handle() })
+    }
+
+    /// Takes new settings and the backends that are up now, for new connections.
+    pub fn update(&self, settings: Settings, backends: &[Backend]) {
+        self.pool.update(settings, backends);
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What it has done so far.
+    pub fn counts(&self) -> Counts {
+        self.pool.counts()
+    }
+
+    /// Ends listening. TCP connections run to their end; UDP sessions live through the listening
+    /// socket and end with it.
+    pub fn stop(self) {}
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.listening.abort();
+    }
+}

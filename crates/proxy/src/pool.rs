@@ -1,0 +1,250 @@
+//! Keeps the backends of one proxy, who is busy how much, and what was counted.
+
+use crate::Settings;
+use crate::picker::Picker;
+use buoy_core::balance::{Table, shares};
+use buoy_model::Backend;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+
+/// What a proxy has done so far.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Counts {
+    /// Connections (or UDP sessions) that were accepted.
+    pub accepted: u64,
+    /// Those that are open now.
+    pub active: u32,
+    /// Those that found no backend and were reset, and datagrams that found no session.
+    pub refused: u64,
+    /// How often the limit was met and accepting stopped for a while.
+    pub limited: u64,
+    /// Each backend; one that left stays as long as it has connections.
+    pub backends: Vec<BackendCounts>,
+}
+
+/// What one backend has done so far.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct BackendCounts {
+    /// Its name.
+    pub name: String,
+    /// Connections it was given.
+    pub connections: u64,
+    /// Those that are open now.
+    pub active: u32,
+    /// Connections that it did not accept in time.
+    pub failures: u64,
+    /// Bytes from clients to it.
+    pub bytes_to: u64,
+    /// Bytes from it to clients.
+    pub bytes_from: u64,
+}
+
+/// Everything that the connections of a proxy share.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    inner: Mutex<Inner>,
+    accepted: AtomicU64,
+    active: AtomicU32,
+    refused: AtomicU64,
+    limited: AtomicU64,
+    /// A connection ended, or the limit changed.
+    pub(crate) room: Notify,
+}
+
+#[derive(Debug)]
+struct Inner {
+    settings: Settings,
+    picker: Picker,
+    /// Those that take new connections, in the picker's order.
+    current: Vec<Arc<Entry>>,
+    /// Those that left and are not empty yet.
+    leaving: Vec<Arc<Entry>>,
+}
+
+/// One backend and its counters.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    pub(crate) address: SocketAddr,
+    connections: AtomicU64,
+    active: AtomicU32,
+    failures: AtomicU64,
+    pub(crate) bytes_to: AtomicU64,
+    pub(crate) bytes_from: AtomicU64,
+}
+
+/// A place among the connections of a proxy; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Seat(Arc<Pool>);
+
+/// A connection of a backend; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    pub(crate) entry: Arc<Entry>,
+    place: usize,
+}
+
+impl Pool {
+    pub(crate) fn new(settings: Settings, backends: &[Backend]) -> Self {
+        let inner = Inner { settings, picker: Picker::default(), current: vec![], leaving: vec![] };
+        let pool = Self {
+            inner: Mutex::new(inner),
+            accepted: AtomicU64::new(0),
+            active: AtomicU32::new(0),
+            refused: AtomicU64::new(0),
+            limited: AtomicU64::new(0),
+            room: Notify::new(),
+        };
+        pool.update(settings, backends);
+        pool
+    }
+
+    pub(crate) fn update(&self, settings: Settings, backends: &[Backend]) {
+        let mut inner = self.lock();
+        let known: Vec<_> = inner.current.iter().chain(&inner.leaving).map(Arc::clone).collect();
+        inner.current = backends
+            .iter()
+            .map(|b| {
+                let same = known.iter().find(|k| k.name == b.name && k.address == b.address);
+                same.map_or_else(|| Arc::new(Entry::new(b)), Arc::clone)
+            })
+            .collect();
+        inner.leaving = known
+            .into_iter()
+            .filter(|k| k.active.load(Relaxed) != 0)
+            .filter(|k| !inner.current.iter().any(|c| Arc::ptr_eq(c, k)))
+            .collect();
+        let weights: Vec<u16> = backends.iter().map(|b| b.weight).collect();
+        let table = Table::new(backends, &shares(backends, &[]));
+        inner.picker = Picker::new(&weights, table.map_or(vec![], |t| t.slots().to_vec()));
+        inner.settings = settings;
+        drop(inner);
+        self.room.notify_waiters();
+    }
+
+    pub(crate) fn settings(&self) -> Settings {
+        self.lock().settings
+    }
+
+    /// A seat, or `None` at the limit.
+    pub(crate) fn take_seat(self: &Arc<Self>) -> Option<Seat> {
+        let limit = self.settings().connections_max;
+        let taken =
+            self.active.fetch_update(Relaxed, Relaxed, |n| (n < limit).then_some(n + 1)).is_ok();
+        taken.then(|| Seat(Arc::clone(self)))
+    }
+
+    /// Waits for a seat.
+    pub(crate) async fn wait_for_seat(self: &Arc<Self>) -> Seat {
+        let mut met = false;
+        loop {
+            // Listen first: a seat given back between the look and the wait must wake us.
+            let room = self.room.notified();
+            if let Some(seat) = self.take_seat() {
+                return seat;
+            }
+            if !met {
+                self.limited.fetch_add(1, Relaxed);
+                met = true;
+            }
+            room.await;
+        }
+    }
+
+    /// Gives a connection of this client to a backend.
+    pub(crate) fn pick(&self, client: SocketAddr, avoid: Option<&Turn>) -> Option<Turn> {
+        let mut inner = self.lock();
+        let active: Vec<u32> = inner.current.iter().map(|e| e.active.load(Relaxed)).collect();
+        let avoid = avoid
+            .filter(|t| inner.current.get(t.place).is_some_and(|c| Arc::ptr_eq(c, &t.entry)))
+            .map(|t| t.place);
+        let balance = inner.settings.balance;
+        let place = inner.picker.pick(balance, client, &active, avoid)?;
+        let entry = Arc::clone(inner.current.get(place)?);
+        entry.active.fetch_add(1, Relaxed);
+        entry.connections.fetch_add(1, Relaxed);
+        Some(Turn { entry, place })
+    }
+
+    /// Whether the backend takes new connections.
+    pub(crate) fn is_current(&self, entry: &Arc<Entry>) -> bool {
+        self.lock().current.iter().any(|c| Arc::ptr_eq(c, entry))
+    }
+
+    pub(crate) fn count_accepted(&self) {
+        self.accepted.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn count_refused(&self) {
+        self.refused.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn count_limited(&self) {
+        self.limited.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        let inner = self.lock();
+        Counts {
+            accepted: self.accepted.load(Relaxed),
+            active: self.active.load(Relaxed),
+            refused: self.refused.load(Relaxed),
+            limited: self.limited.load(Relaxed),
+            backends: inner
+                .current
+                .iter()
+                .chain(inner.leaving.iter().filter(|e| e.active.load(Relaxed) != 0))
+                .map(|e| e.counts())
+                .collect(),
+        }
+    }
+
+    /// Nothing that holds the lock can panic halfway through a change.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    fn new(backend: &Backend) -> Self {
+        Self {
+            name: backend.name.clone(),
+            address: backend.address,
+            connections: AtomicU64::new(0),
+            active: AtomicU32::new(0),
+            failures: AtomicU64::new(0),
+            bytes_to: AtomicU64::new(0),
+            bytes_from: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn count_failure(&self) {
+        self.failures.fetch_add(1, Relaxed);
+    }
+
+    fn counts(&self) -> BackendCounts {
+        BackendCounts {
+            name: self.name.clone(),
+            connections: self.connections.load(Relaxed),
+            active: self.active.load(Relaxed),
+            failures: self.failures.load(Relaxed),
+            bytes_to: self.bytes_to.load(Relaxed),
+            bytes_from: self.bytes_from.load(Relaxed),
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Relaxed);
+        self.0.room.notify_waiters();
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.entry.active.fetch_sub(1, Relaxed);
+    }
+}

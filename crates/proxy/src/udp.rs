@@ -1,0 +1,212 @@
+//! Carries UDP: one session per client address, answered from the VIP itself.
+//!
+//! A session is a socket of its own towards one backend, so that answers find their client; it ends
+//! after `idle_timeout` without a datagram, or when its backend leaves and the client speaks
+//! again. Datagrams that cannot be passed on at once are dropped, as on any network.
+
+use crate::header;
+use crate::pool::{Pool, Seat, Turn};
+use crate::tcp::Activity;
+use buoy_model::{Protocol, SendProxy};
+use std::collections::HashMap;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::net::UdpSocket;
+use tokio::task::AbortHandle;
+
+/// The largest datagram. Buffers of this size live on the stack between two waits, not in sessions.
+const DATAGRAM: usize = 65_535;
+/// Datagrams handled before others get their turn.
+const BURST: usize = 64;
+
+/// Sessions by the client's address.
+#[derive(Debug, Default)]
+struct Sessions(Mutex<HashMap<SocketAddr, Session>>);
+
+#[derive(Debug)]
+struct Session {
+    flow: Arc<Flow>,
+    task: AbortHandle,
+}
+
+/// One session: what its task and the listener share.
+#[derive(Debug)]
+struct Flow {
+    client: SocketAddr,
+    socket: UdpSocket,
+    turn: Turn,
+    activity: Activity,
+    /// Keeps the place among the sessions taken.
+    _seat: Seat,
+}
+
+/// Ends all sessions when the listener ends: their answers go through its socket.
+impl Drop for Sessions {
+    fn drop(&mut self) {
+        for session in self.lock().values() {
+            session.task.abort();
+        }
+    }
+}
+
+impl Sessions {
+    fn lock(&self) -> MutexGuard<'_, HashMap<SocketAddr, Session>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Carries datagrams for ever.
+pub(crate) async fn listen(socket: UdpSocket, pool: Arc<Pool>) {
+    let listener = Arc::new(socket);
+    let sessions = Arc::new(Sessions::default());
+    // The tasks of sessions have the table only weakly, so that it ends with this function.
+    while listener.readable().await.is_ok() {
+        receive(&listener, &pool, &sessions);
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Takes what has arrived from clients, at most a burst of it.
+fn receive(listener: &Arc<UdpSocket>, pool: &Arc<Pool>, sessions: &Arc<Sessions>) {
+    let mut buffer = [0; DATAGRAM];
+    for _ in 0..BURST {
+        match listener.try_recv_from(&mut buffer) {
+            Ok((length, client)) => {
+                forward(&buffer[..length], client, listener, pool, sessions);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            // An ICMP error about a client that went away: the next datagram is another's.
+            Err(_) => {}
+        }
+    }
+}
+
+fn forward(
+    data: &[u8],
+    client: SocketAddr,
+    listener: &Arc<UdpSocket>,
+    pool: &Arc<Pool>,
+    sessions: &Arc<Sessions>,
+) {
+    let mut table = sessions.lock();
+    if let Some(session) = table.get(&client)
+        && !pool.is_current(&session.flow.turn.entry)
+    {
+        session.task.abort();
+        table.remove(&client);
+    }
+    let flow = match table.get(&client) {
+        Some(session) => Arc::clone(&session.flow),
+        None => {
+            let Some(flow) = open(client, pool) else { return pool.count_refused() };
+            let task = tokio::spawn(answer(
+                Arc::clone(&flow),
+                Arc::clone(listener),
+                Arc::clone(pool),
+                Arc::downgrade(sessions),
+            ));
+            let session = Session { flow: Arc::clone(&flow), task: task.abort_handle() };
+            table.insert(client, session);
+            flow
+        }
+    };
+    drop(table);
+    flow.activity.touch();
+    let sent = match pool.settings().send_proxy {
+        SendProxy::Off => flow.socket.try_send(data),
+        SendProxy::V2 => {
+            let service = listener.local_addr().unwrap_or(client);
+            let mut with_header = header::emit(Protocol::Udp, client, service);
+            with_header.extend_from_slice(data);
+            flow.socket.try_send(&with_header)
+        }
+    };
+    if sent.is_ok() {
+        flow.turn.entry.bytes_to.fetch_add(data.len() as u64, Relaxed);
+    }
+}
+
+/// A new session; `None` at the limit, or when there is no backend.
+fn open(client: SocketAddr, pool: &Arc<Pool>) -> Option<Arc<Flow>> {
+    let Some(seat) = pool.take_seat() else {
+        pool.count_limited();
+        return None;
+    };
+    let turn = pool.pick(client, None)?;
+    match towards(turn.entry.address) {
+        Ok(socket) => {
+            pool.count_accepted();
+            let activity = Activity::new();
+            Some(Arc::new(Flow { client, socket, turn, activity, _seat: seat }))
+        }
+        Err(error) => {
+            tracing::debug!(backend = turn.entry.name, %error, "cannot open a session");
+            turn.entry.count_failure();
+            None
+        }
+    }
+}
+
+fn towards(backend: SocketAddr) -> io::Result<UdpSocket> {
+    let any: SocketAddr = match backend {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = std::net::UdpSocket::bind(any)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(backend)?;
+    UdpSocket::from_std(socket)
+}
+
+/// Passes a backend's answers on until the session is idle.
+async fn answer(
+    flow: Arc<Flow>,
+    listener: Arc<UdpSocket>,
+    pool: Arc<Pool>,
+    sessions: std::sync::Weak<Sessions>,
+) {
+    let idle = flow.activity.idle_for(pool.settings().idle_timeout);
+    tokio::pin!(idle);
+    loop {
+        tokio::select! {
+            () = &mut idle => break,
+            ready = flow.socket.readable() => {
+                if ready.is_err() || !relay(&flow, &listener) {
+                    break;
+                }
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+    if let Some(sessions) = sessions.upgrade() {
+        let mut table = sessions.lock();
+        // The client may have a newer session by now.
+        if table.get(&flow.client).is_some_and(|s| Arc::ptr_eq(&s.flow, &flow)) {
+            table.remove(&flow.client);
+        }
+    }
+}
+
+/// Passes on what has arrived from the backend; false when the backend says that nobody is there.
+fn relay(flow: &Flow, listener: &UdpSocket) -> bool {
+    let mut buffer = [0; DATAGRAM];
+    for _ in 0..BURST {
+        match flow.socket.try_recv(&mut buffer) {
+            Ok(length) => {
+                flow.activity.touch();
+                if listener.try_send_to(&buffer[..length], flow.client).is_ok() {
+                    flow.turn.entry.bytes_from.fetch_add(length as u64, Relaxed);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+            Err(error) => {
+                tracing::debug!(backend = flow.turn.entry.name, %error, "backend refuses datagrams");
+                flow.turn.entry.count_failure();
+                return false;
+            }
+        }
+    }
+    true
+}
