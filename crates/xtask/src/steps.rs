@@ -58,6 +58,8 @@ const MUTANTS: Step = Step {
         "buoy-sim",
         "--features",
         "mutants",
+        "--test",
+        "mutants",
         "--profile",
         "mutants",
     ],
