@@ -1,15 +1,47 @@
 //! Answers the HTTP API on the agent's UNIX socket.
 //!
 //! The server knows the agent only through [`Agent`]; the daemon implements it and a test's fake
-//! does too.
+//! does too. `GET` never changes anything. A new endpoint is a type in `api/src/status.rs`, a route
+//! and a handler here, and a method of `api::Client`.
 
-use buoy_api::ReloadReply;
-use buoy_api::view::{DatedRecord, HostReport, ServiceReport};
+mod account;
+mod failure;
+mod socket;
+
+pub use socket::{Socket, SocketError};
+
+use axum::Json;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::connect_info::Connected;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Query, State};
+use axum::routing::{get, post};
+use axum::serve::IncomingStream;
+use buoy_api::view::{DatedRecord, HostReport, ServiceReport, View};
+use buoy_api::{
+    BODY_MAX, ClusterStatus, DrainReply, DrainRequest, EventsReply, OwnerReply, REASON_MAX,
+    ReloadReply, WhyReply,
+};
 use buoy_core::Status;
-use buoy_model::{Desired, DrainOrder};
-use std::fmt;
+use buoy_model::limits::RECORDS_MAX;
+use buoy_model::{Desired, DrainOrder, Group};
+use failure::Failure;
+use serde::Deserialize;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{fmt, io};
+use tokio::net::UnixListener;
+
+/// How long the real-time loop may take to answer: it does so between two packets.
+const LOOP_TIMEOUT: Duration = Duration::from_secs(2);
+/// Records in a status.
+const STATUS_EVENTS: usize = 10;
+/// Records in an answer to "why".
+const WHY_EVENTS: usize = 20;
+/// Records in an answer to `GET /v1/events` that does not say how many.
+const EVENTS_DEFAULT: usize = 100;
 
 /// What the server needs of the daemon. Implement the `async` ones with `async fn`.
 pub trait Agent: Send + Sync + 'static {
@@ -55,3 +87,218 @@ impl From<LoopGone> for ReloadRefusal {
         Self::LoopGone
     }
 }
+
+/// Answers on the socket until `stop` is ready; requests under way are finished first.
+pub async fn serve<A: Agent>(
+    socket: Socket,
+    agent: Arc<A>,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let Socket { listener, file } = socket;
+    let service = router(agent).into_make_service_with_connect_info::<Asker>();
+    let served = axum::serve(listener, service).with_graceful_shutdown(stop).await;
+    drop(file);
+    served
+}
+
+fn router<A: Agent>(agent: Arc<A>) -> Router {
+    Router::new()
+        .route("/healthz", get(healthz::<A>))
+        .route("/v1/status", get(status::<A>))
+        .route("/v1/events", get(events::<A>))
+        .route("/v1/vips/{vip}/why", get(why::<A>))
+        .route("/v1/vips/{vip}/owner", get(owner::<A>))
+        .route("/v1/drain", post(drain::<A>))
+        .route("/v1/undrain", post(undrain::<A>))
+        .route("/v1/reload", post(reload::<A>))
+        .fallback(|| async { Failure::unknown_path() })
+        .method_not_allowed_fallback(|| async { Failure::method() })
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .with_state(agent)
+}
+
+/// Who is at the other end of a connection, by the kernel's word (SO_PEERCRED).
+#[derive(Clone, Copy, Debug)]
+struct Asker {
+    uid: Option<u32>,
+}
+
+impl Asker {
+    fn name(self) -> String {
+        self.uid.map_or_else(|| "an unknown user".into(), account::user_name)
+    }
+}
+
+impl Connected<IncomingStream<'_, UnixListener>> for Asker {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        Self { uid: stream.io().peer_cred().ok().map(|credentials| credentials.uid()) }
+    }
+}
+
+/// All that an answer is made of, at one moment.
+struct Snapshot {
+    desired: Arc<Desired>,
+    status: Status,
+    now: u64,
+    services: Vec<ServiceReport>,
+    host: HostReport,
+    events: Vec<DatedRecord>,
+}
+
+impl Snapshot {
+    async fn of<A: Agent>(agent: &A, events: usize) -> Result<Self, LoopGone> {
+        let status = ask_loop(agent).await?;
+        Ok(Self {
+            desired: agent.desired(),
+            status,
+            now: wall_clock(),
+            services: agent.services(),
+            host: agent.host(),
+            events: agent.events(events),
+        })
+    }
+
+    fn view(&self) -> View<'_> {
+        View {
+            desired: &self.desired,
+            status: &self.status,
+            now: self.now,
+            services: &self.services,
+            host: &self.host,
+            events: &self.events,
+        }
+    }
+
+    fn group(&self, vip: &str) -> Result<&Group, Failure> {
+        self.desired.find_group(vip).ok_or_else(|| Failure::unknown_vip(vip, &self.desired))
+    }
+}
+
+async fn healthz<A: Agent>(State(agent): State<Arc<A>>) -> Result<&'static str, Failure> {
+    ask_loop(&*agent).await?;
+    Ok("ok\n")
+}
+
+async fn status<A: Agent>(State(agent): State<Arc<A>>) -> Result<Json<ClusterStatus>, Failure> {
+    let snapshot = Snapshot::of(&*agent, STATUS_EVENTS).await?;
+    Ok(Json(snapshot.view().cluster()))
+}
+
+#[derive(Deserialize)]
+struct EventsQuery {
+    n: Option<usize>,
+}
+
+async fn events<A: Agent>(
+    State(agent): State<Arc<A>>,
+    query: Result<Query<EventsQuery>, QueryRejection>,
+) -> Result<Json<EventsReply>, Failure> {
+    let Query(query) = query.map_err(|error| Failure::query(&error))?;
+    let count = query.n.unwrap_or(EVENTS_DEFAULT).min(RECORDS_MAX);
+    let snapshot = Snapshot::of(&*agent, count).await?;
+    let view = snapshot.view();
+    let events = snapshot.events.iter().map(|event| view.event(event)).collect();
+    Ok(Json(EventsReply { events }))
+}
+
+async fn why<A: Agent>(
+    State(agent): State<Arc<A>>,
+    Path(vip): Path<String>,
+) -> Result<Json<WhyReply>, Failure> {
+    let snapshot = Snapshot::of(&*agent, RECORDS_MAX).await?;
+    let mut reply = snapshot.view().why(snapshot.group(&vip)?);
+    let surplus = reply.history.len().saturating_sub(WHY_EVENTS);
+    reply.history.drain(..surplus);
+    Ok(Json(reply))
+}
+
+/// A load balancer's question: 200 on the owner, 503 elsewhere.
+async fn owner<A: Agent>(
+    State(agent): State<Arc<A>>,
+    Path(vip): Path<String>,
+) -> Result<Json<OwnerReply>, Failure> {
+    let snapshot = Snapshot::of(&*agent, 0).await?;
+    let group = snapshot.group(&vip)?;
+    let known = snapshot.status.groups.iter().find(|status| status.id == group.id);
+    let me = snapshot.desired.node_name(snapshot.desired.me);
+    match known {
+        Some(known) if known.owner == Some(snapshot.desired.me) => {
+            Ok(Json(OwnerReply { vip: group.name.clone(), owner: me.into(), epoch: known.epoch.0 }))
+        }
+        Some(known) => {
+            let owner = known.owner.map(|owner| snapshot.desired.node_name(owner));
+            Err(Failure::not_owner(&group.name, me, owner))
+        }
+        None => Err(Failure::not_owner(&group.name, me, None)),
+    }
+}
+
+async fn drain<A: Agent>(
+    State(agent): State<Arc<A>>,
+    ConnectInfo(asker): ConnectInfo<Asker>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<DrainReply>, Failure> {
+    let body = body.map_err(|error| Failure::body(&error))?;
+    let request = if body.is_empty() {
+        DrainRequest::default()
+    } else {
+        serde_json::from_slice(&body).map_err(|error| Failure::json(&error))?
+    };
+    let reason = recorded_reason(request.reason.as_deref(), &asker.name())?;
+    tracing::info!(reason, "drain");
+    let reply = drain_reply(&*agent, Some(reason.clone())).await?;
+    agent.drain(DrainOrder::Drain { reason }).await?;
+    Ok(Json(reply))
+}
+
+async fn undrain<A: Agent>(
+    State(agent): State<Arc<A>>,
+    ConnectInfo(asker): ConnectInfo<Asker>,
+) -> Result<Json<DrainReply>, Failure> {
+    tracing::info!(by = asker.name(), "undrain");
+    let reply = drain_reply(&*agent, None).await?;
+    agent.drain(DrainOrder::Undrain).await?;
+    Ok(Json(reply))
+}
+
+async fn reload<A: Agent>(
+    State(agent): State<Arc<A>>,
+    ConnectInfo(asker): ConnectInfo<Asker>,
+) -> Result<Json<ReloadReply>, Failure> {
+    tracing::info!(by = asker.name(), "reload");
+    Ok(Json(agent.reload().await?))
+}
+
+async fn drain_reply<A: Agent>(
+    agent: &A,
+    draining: Option<String>,
+) -> Result<DrainReply, LoopGone> {
+    let status = ask_loop(agent).await?;
+    let desired = agent.desired();
+    let owned = status.groups.iter().filter(|group| group.owner == Some(desired.me)).count();
+    Ok(DrainReply { node: desired.node_name(desired.me).into(), draining, owned })
+}
+
+/// The operator's words with who said them, on one line.
+fn recorded_reason(reason: Option<&str>, who: &str) -> Result<String, Failure> {
+    let plain: String =
+        reason.unwrap_or_default().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let plain = plain.trim();
+    if plain.chars().count() > REASON_MAX {
+        return Err(Failure::reason_too_long());
+    }
+    Ok(if plain.is_empty() { format!("by {who}") } else { format!("{plain} (by {who})") })
+}
+
+async fn ask_loop<A: Agent>(agent: &A) -> Result<Status, LoopGone> {
+    tokio::time::timeout(LOOP_TIMEOUT, agent.status()).await.unwrap_or(Err(LoopGone))
+}
+
+/// Milliseconds since 1970 by the wall clock; only for people.
+fn wall_clock() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

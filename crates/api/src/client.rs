@@ -68,19 +68,14 @@ pub enum ClientError {
 }
 
 impl Client {
-    /// A client of the agent on that socket; fails at once when nobody listens there.
+    /// A client of the agent on that socket. Nothing is asked yet, so the agent may start later.
     pub fn connect(path: impl AsRef<Path>) -> Result<Self, ClientError> {
         let path = path.as_ref().to_path_buf();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|error| refused(&path, &error))?;
-        let client = Self { path, runtime };
-        client
-            .runtime
-            .block_on(UnixStream::connect(&client.path))
-            .map_err(|error| refused(&client.path, &error))?;
-        Ok(client)
+        Ok(Self { path, runtime })
     }
 
     /// A client of the agent on the usual socket.
@@ -269,7 +264,8 @@ mod tests {
     #[test]
     fn an_absent_agent_is_named_with_its_socket_and_what_to_do() {
         let dir = std::env::temp_dir().join(format!("buoy-api-absent-{}", std::process::id()));
-        let error = Client::connect(dir.join("api.sock")).expect_err("nobody listens there");
+        let client = Client::connect(dir.join("api.sock")).unwrap();
+        let error = client.status().expect_err("nobody listens there");
         let text = error.to_string();
         assert!(matches!(error, ClientError::NotListening { .. }), "{text}");
         assert!(text.starts_with("no agent is listening on /"), "{text}");

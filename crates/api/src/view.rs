@@ -5,7 +5,7 @@ use crate::status::{
     VipAddressView, VipView, WhyReply,
 };
 use crate::words::{self, Words};
-use buoy_core::{Candidate, NodeStatus, Standing};
+use buoy_core::{Candidate, Ignored, NodeStatus, Standing};
 use buoy_model::{
     Backend, BackendState, Desired, Group, GroupId, Protocol, Record, Safety, Service, VipAddress,
 };
@@ -84,10 +84,7 @@ impl View<'_> {
             draining: self.status.draining.clone(),
             defences: self.host.defences.clone(),
             problems: self.problems(),
-            loop_: LoopView {
-                realtime: self.host.realtime.clone(),
-                counters: self.host.counters.clone(),
-            },
+            loop_: LoopView { realtime: self.host.realtime.clone(), counters: self.counters() },
             nodes: self.status.nodes.iter().map(|node| self.node(node)).collect(),
             vips: desired.groups.iter().map(|group| self.vip(group)).collect(),
             events: self.events.iter().map(|event| self.event(event)).collect(),
@@ -115,6 +112,20 @@ impl View<'_> {
             kind: words::kind(&record.fact).into(),
             sentence: words.fact(&record.fact),
         }
+    }
+
+    /// What the loop counted, with what the core ignored of it.
+    fn counters(&self) -> BTreeMap<String, u64> {
+        let mut counters = self.host.counters.clone();
+        let Ignored { stale, unproven, duplicate, stranger } = self.status.ignored;
+        let ignored = [
+            ("ignored_stale", stale),
+            ("ignored_unproven", unproven),
+            ("ignored_duplicate", duplicate),
+            ("ignored_stranger", stranger),
+        ];
+        counters.extend(ignored.map(|(name, count)| (name.into(), count)));
+        counters
     }
 
     fn words(&self) -> Words<'_> {

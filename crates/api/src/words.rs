@@ -247,3 +247,250 @@ pub fn span(duration: Duration) -> String {
         86_400.. => format!("{}d{}h", seconds / 86_400, seconds / 3_600 % 24),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use buoy_model::{
+        Cidr, ClusterId, Epoch, Group, GroupId, Incarnation, Instant, Mac, Node, Timing, VipAddress,
+    };
+    use std::net::{IpAddr, Ipv4Addr};
+
+    const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 100));
+
+    fn desired() -> Desired {
+        let node = |name: &str, last: u8| Node {
+            id: NodeId::of(name),
+            name: name.into(),
+            address: ([10, 0, 0, last], 4747).into(),
+        };
+        let mut nodes = vec![node("lb1", 11), node("lb2", 12)];
+        nodes.sort_by_key(|n| n.id);
+        Desired {
+            generation: 1,
+            digest: 0,
+            cluster: ClusterId(1),
+            cluster_name: "prod".into(),
+            me: NodeId::of("lb2"),
+            nodes,
+            timing: Timing {
+                heartbeat: Duration::from_millis(10),
+                lease: Duration::from_millis(50),
+            },
+            groups: vec![Group {
+                id: GroupId::of("web"),
+                name: "web".into(),
+                addresses: vec![VipAddress {
+                    cidr: Cidr::new(ADDRESS, 24).unwrap(),
+                    link: Some(LinkId(3)),
+                    link_name: "eth0".into(),
+                }],
+                safety: Safety::Exclusive,
+                nodes: vec![],
+                prefer: vec![],
+                failback: Failback::Never,
+                services: vec![],
+            }],
+        }
+    }
+
+    const fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn every_cause_is_a_clause_with_names() {
+        let desired = desired();
+        let words = Words::new(&desired);
+        let lb1 = NodeId::of("lb1");
+        let table = [
+            (Cause::NoOwner, "nobody had it"),
+            (Cause::OwnerSilent { node: lb1, silent: ms(37) }, "lb1 was silent for 37 ms"),
+            (Cause::OwnerReleased { node: lb1 }, "lb1 gave it up"),
+            (Cause::LeaseExpired, "lb2 was without a majority for a whole lease"),
+            (Cause::Drain, "the operator drains lb2"),
+            (Cause::Stop, "the agent of lb2 stops"),
+            (Cause::CarrierLost { link: LinkId(3) }, "eth0 lost its carrier"),
+            (Cause::CarrierLost { link: LinkId(9) }, "interface 9 lost its carrier"),
+            (Cause::Failback { to: lb1 }, "lb1 is the better place and is fit again"),
+            (Cause::BetterOwner { node: lb1 }, "lb1 owns it too and comes first"),
+            (Cause::Reload, "the configuration of lb2 changed"),
+            (Cause::Stalled, "the agent of lb2 was frozen for longer than the lease"),
+        ];
+        for (cause, clause) in table {
+            assert_eq!(words.cause(&cause), clause);
+        }
+    }
+
+    fn assert_said(fact: &Fact, name: &str, grave: Gravity, sentence: &str) {
+        let desired = desired();
+        assert_eq!(Words::new(&desired).fact(fact), sentence);
+        assert_eq!((kind(fact), gravity(fact)), (name, grave), "{sentence}");
+    }
+
+    #[test]
+    fn every_fact_about_ownership_is_a_sentence_a_kind_and_a_gravity() {
+        let (epoch, lb1) = (Epoch(7), NodeId::of("lb1"));
+        let silent = Cause::OwnerSilent { node: lb1, silent: ms(37) };
+        let table = [
+            (
+                Fact::Acquired { epoch, cause: silent, took: Duration::from_micros(1_230) },
+                "acquired",
+                "lb2 took it over: lb1 was silent for 37 ms (epoch 7, after 1.2 ms)",
+            ),
+            (
+                Fact::Released { epoch, cause: Cause::Drain },
+                "released",
+                "lb2 gave it up: the operator drains lb2 (epoch 7)",
+            ),
+            (Fact::OwnerHeard { node: lb1, epoch }, "owner_heard", "lb1 owns it now (epoch 7)"),
+            (
+                Fact::Drained { reason: "kernel upgrade (by root)".into() },
+                "drained",
+                "lb2 is drained: kernel upgrade (by root)",
+            ),
+            (Fact::Undrained, "undrained", "lb2 takes part again"),
+        ];
+        for (fact, name, sentence) in table {
+            assert_said(&fact, name, Gravity::Info, sentence);
+        }
+    }
+
+    #[test]
+    fn every_fact_about_a_conflict_says_what_to_do() {
+        let mac = Mac([2, 0, 0, 0, 0, 9]);
+        let conflict = |defended| Fact::Conflict { address: ADDRESS, mac, defended };
+        let claims = "02:00:00:00:00:09 claims 10.0.0.100, which lb2 serves";
+        let advice = "find that host and take the address off it";
+        assert_said(
+            &conflict(true),
+            "conflict",
+            Gravity::Warn,
+            &format!("{claims} (answered): {advice}"),
+        );
+        assert_said(
+            &conflict(false),
+            "conflict",
+            Gravity::Warn,
+            &format!("{claims} (answered less than 10 s ago): {advice}"),
+        );
+        assert_said(
+            &Fact::DuplicateNode { node: NodeId::of("lb1") },
+            "duplicate_node",
+            Gravity::Error,
+            "two agents say that they are lb1: stop one of them, \
+             or give it its own `node` name",
+        );
+    }
+
+    #[test]
+    fn every_fact_about_the_hosts_is_a_sentence_a_kind_and_a_gravity() {
+        let (info, warn) = (Gravity::Info, Gravity::Warn);
+        let (lb1, link) = (NodeId::of("lb1"), LinkId(3));
+        let table = [
+            (
+                Fact::PeerUp { node: lb1, incarnation: Incarnation(4) },
+                "peer_up",
+                info,
+                "lb1 is heard",
+            ),
+            (
+                Fact::PeerDown { node: lb1, silent: ms(31) },
+                "peer_down",
+                warn,
+                "lb1 has been silent for 31 ms",
+            ),
+            (
+                Fact::Restored { address: ADDRESS },
+                "restored",
+                warn,
+                "somebody removed 10.0.0.100 from lb2; it was put back",
+            ),
+            (Fact::Link { link, up: false }, "link_down", warn, "eth0 of lb2 lost its carrier"),
+            (Fact::Link { link, up: true }, "link_up", info, "eth0 of lb2 has carrier"),
+            (
+                Fact::Stalled { late: ms(120) },
+                "stalled",
+                warn,
+                "the agent of lb2 was not run by the kernel for 120 ms",
+            ),
+        ];
+        for (fact, name, grave, sentence) in table {
+            assert_said(&fact, name, grave, sentence);
+        }
+    }
+
+    #[test]
+    fn every_standing_has_its_reason() {
+        let desired = desired();
+        let words = Words::new(&desired);
+        let out = Standing::Excluded;
+        let table = [
+            (Standing::Owner, "owns it"),
+            (Standing::Wants, "asks for votes"),
+            (Standing::Candidate, "could take it"),
+            (out(Exclusion::NotAllowed), "not among the `nodes` of this VIP"),
+            (out(Exclusion::NeverHeard), "never heard since this agent started"),
+            (out(Exclusion::Silent(ms(4_200))), "silent for 4.2 s"),
+            (out(Exclusion::Draining), "drained by the operator"),
+            (out(Exclusion::NoCarrier(LinkId(3))), "eth0 has no carrier"),
+            (
+                out(Exclusion::NotOffered),
+                "heard, but does not offer itself: no carrier there, or another configuration",
+            ),
+            (
+                out(Exclusion::Listening(ms(50))),
+                "started lately: listens for owners for another 50 ms",
+            ),
+        ];
+        for (standing, reason) in table {
+            assert_eq!(words.standing(standing), reason);
+        }
+    }
+
+    #[test]
+    fn a_record_of_a_vip_that_left_the_file_still_has_a_name() {
+        let desired = desired();
+        let record = |group| Record { at: Instant::ZERO, group, fact: Fact::Undrained };
+        let words = Words::new(&desired);
+        assert_eq!(words.vip(&record(Some(GroupId::of("web")))).as_deref(), Some("web"));
+        assert_eq!(words.vip(&record(Some(GroupId(0xab)))).as_deref(), Some("#000000ab"));
+        assert_eq!(words.vip(&record(None)), None);
+        assert_eq!(words.node(NodeId(0xcd)), "node #000000cd");
+    }
+
+    #[test]
+    fn a_duration_has_the_digits_that_one_can_use() {
+        let table = [
+            (Duration::ZERO, "0 ms"),
+            (Duration::from_micros(230), "0.2 ms"),
+            (Duration::from_micros(9_949), "9.9 ms"),
+            (Duration::from_micros(9_960), "10 ms"),
+            (ms(37), "37 ms"),
+            (Duration::from_micros(999_700), "1.0 s"),
+            (ms(1_240), "1.2 s"),
+            (ms(9_990), "10.0 s"),
+            (ms(59_990), "59 s"),
+            (Duration::from_secs(252), "4m12s"),
+            (Duration::from_secs(3_600), "1h0m"),
+            (Duration::from_secs(2 * 86_400 + 3 * 3_600 + 59), "2d3h"),
+        ];
+        for (duration, text) in table {
+            assert_eq!(span(duration), text, "{duration:?}");
+        }
+    }
+
+    #[test]
+    fn the_words_of_the_file_are_the_words_of_the_api() {
+        assert_eq!(safety(Safety::Exclusive), "exclusive");
+        assert_eq!(safety(Safety::Available), "available");
+        assert_eq!(failback(Failback::Never), "never");
+        assert_eq!(failback(Failback::After(Duration::ZERO)), "now");
+        assert_eq!(failback(Failback::After(Duration::from_secs(30))), "after 30 s");
+        assert_eq!(mode(Mode::Kernel), "kernel");
+        assert_eq!(mode(Mode::Proxy), "proxy");
+        assert_eq!(balance(Balance::Hash), "hash");
+        assert_eq!(balance(Balance::RoundRobin), "roundrobin");
+        assert_eq!(balance(Balance::LeastConnections), "leastconn");
+    }
+}

@@ -1,0 +1,384 @@
+//! The API over a real socket, with a fake daemon behind it.
+
+use super::*;
+use buoy_api::view::BackendReport;
+use buoy_api::{Client, ClientError, Problem};
+use buoy_core::{Candidate, Exclusion, GroupStatus, Ignored, NodeStatus, Standing};
+use buoy_model::{
+    Backend, BackendState, Balance, Cause, Cidr, ClusterId, Epoch, Fact, Failback, GroupId,
+    Incarnation, Instant, LinkId, Mode, Node, NodeId, Protocol, Record, Safety, SendProxy, Service,
+    SourceAddress, Timing, VipAddress,
+};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use tokio::sync::oneshot;
+
+/// A daemon that answers from values and remembers its orders.
+#[derive(Default)]
+struct Fake {
+    gone: AtomicBool,
+    invalid: AtomicBool,
+    orders: Mutex<Vec<DrainOrder>>,
+}
+
+impl Agent for Fake {
+    fn desired(&self) -> Arc<Desired> {
+        Arc::new(desired())
+    }
+
+    async fn status(&self) -> Result<Status, LoopGone> {
+        if self.gone.load(Ordering::SeqCst) { Err(LoopGone) } else { Ok(known()) }
+    }
+
+    fn events(&self, count: usize) -> Vec<DatedRecord> {
+        let web = Some(GroupId::of("web"));
+        let acquired = Fact::Acquired {
+            epoch: Epoch(7),
+            cause: Cause::OwnerSilent {
+                node: NodeId::of("lb2"),
+                silent: Duration::from_millis(37),
+            },
+            took: Duration::from_millis(2),
+        };
+        let record = |group, fact| Record { at: Instant::ZERO, group, fact };
+        let all = [(1_000, record(None, Fact::Undrained)), (2_000, record(web, acquired))];
+        all[2_usize.saturating_sub(count)..].to_vec()
+    }
+
+    fn services(&self) -> Vec<ServiceReport> {
+        let backend = |name: &str, state, reason: &str| BackendReport {
+            name: name.into(),
+            state,
+            reason: reason.into(),
+        };
+        vec![ServiceReport {
+            group: GroupId::of("web"),
+            protocol: Protocol::Tcp,
+            port: 443,
+            problem: None,
+            backends: vec![
+                backend("web1", BackendState::Up, "connected"),
+                backend("web2", BackendState::Down, "HTTP 503"),
+            ],
+        }]
+    }
+
+    fn host(&self) -> HostReport {
+        HostReport { defences: vec!["the kernel gate stands".into()], ..HostReport::default() }
+    }
+
+    async fn drain(&self, order: DrainOrder) -> Result<(), LoopGone> {
+        self.orders.lock().unwrap().push(order);
+        Ok(())
+    }
+
+    async fn reload(&self) -> Result<ReloadReply, ReloadRefusal> {
+        if self.invalid.load(Ordering::SeqCst) {
+            return Err(ReloadRefusal::Invalid("buoy.toml:3:1: unknown key".into()));
+        }
+        Ok(ReloadReply { generation: 2, changes: vec!["vip web changed".into()], warnings: vec![] })
+    }
+}
+
+fn desired() -> Desired {
+    let node = |name: &str, last: u8| Node {
+        id: NodeId::of(name),
+        name: name.into(),
+        address: ([10, 0, 0, last], 4747).into(),
+    };
+    let mut nodes = vec![node("lb1", 11), node("lb2", 12), node("lb3", 13)];
+    nodes.sort_by_key(|n| n.id);
+    let mut groups =
+        vec![group("web", "10.0.0.100", vec![service()]), group("db", "2001:db8::100", vec![])];
+    groups.sort_by_key(|g| g.id);
+    Desired {
+        generation: 1,
+        digest: 0x7f3c,
+        cluster: ClusterId::of("prod"),
+        cluster_name: "prod".into(),
+        me: NodeId::of("lb1"),
+        nodes,
+        timing: Timing { heartbeat: Duration::from_millis(10), lease: Duration::from_millis(50) },
+        groups,
+    }
+}
+
+fn group(name: &str, address: &str, services: Vec<Service>) -> Group {
+    Group {
+        id: GroupId::of(name),
+        name: name.into(),
+        addresses: vec![VipAddress {
+            cidr: Cidr::new(address.parse().unwrap(), 24).unwrap(),
+            link: Some(LinkId(2)),
+            link_name: "eth0".into(),
+        }],
+        safety: Safety::Exclusive,
+        nodes: vec![],
+        prefer: vec![],
+        failback: Failback::Never,
+        services,
+    }
+}
+
+fn service() -> Service {
+    let backend = |name: &str, last: u8| Backend {
+        name: name.into(),
+        address: ([10, 0, 0, last], 8443).into(),
+        weight: 1,
+        backup: false,
+    };
+    Service {
+        protocol: Protocol::Tcp,
+        port: 443,
+        mode: Mode::Kernel,
+        balance: Balance::Hash,
+        source: SourceAddress::Vip,
+        send_proxy: SendProxy::Off,
+        connections_max: 1,
+        idle_timeout: Duration::from_secs(1),
+        connect_timeout: Duration::from_secs(1),
+        backends: vec![backend("web1", 21), backend("web2", 22), backend("web3", 23)],
+        check: None,
+    }
+}
+
+/// lb1 owns web; nobody owns db; lb2 has been silent for a while and lb3 has another file.
+fn known() -> Status {
+    let (lb1, lb2, lb3) = (NodeId::of("lb1"), NodeId::of("lb2"), NodeId::of("lb3"));
+    let silent = Duration::from_secs(4);
+    let node = |id, alive, heard, digest| NodeStatus {
+        id,
+        alive,
+        heard,
+        round_trip: None,
+        hears_us: alive,
+        draining: false,
+        digest,
+        owns: usize::from(id == lb1),
+    };
+    let candidate = |node, standing| Candidate { node, preferred: None, standing };
+    let line = |first, second| {
+        vec![
+            candidate(lb1, first),
+            candidate(lb3, second),
+            candidate(lb2, Standing::Excluded(Exclusion::Silent(silent))),
+        ]
+    };
+    let group = |name, owner, candidates| GroupStatus {
+        id: GroupId::of(name),
+        owner,
+        epoch: Epoch(7),
+        since: Some(Duration::from_secs(60)),
+        lease_left: owner.map(|_| Duration::from_millis(44)),
+        votes: vec![lb1],
+        candidates,
+        last_change: None,
+    };
+    let excluded = Standing::Excluded(Exclusion::Draining);
+    Status {
+        at: Instant::from_nanos(1),
+        me: lb1,
+        incarnation: Incarnation(1),
+        generation: 1,
+        digest: 0x7f3c,
+        draining: None,
+        nodes: vec![
+            node(lb1, true, None, Some(0x7f3c)),
+            node(lb2, false, Some(silent), Some(0x7f3c)),
+            node(lb3, true, Some(Duration::from_millis(3)), Some(0xdead)),
+        ],
+        groups: vec![
+            group("web", Some(lb1), line(Standing::Owner, Standing::Candidate)),
+            group("db", None, line(Standing::Wants, excluded)),
+        ],
+        ignored: Ignored { stale: 5, ..Ignored::default() },
+    }
+}
+
+/// A server on a socket of its own, stopped when the test ends.
+struct Running {
+    fake: Arc<Fake>,
+    path: PathBuf,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<io::Result<()>>>,
+}
+
+impl Running {
+    fn start() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let n = NEXT.fetch_add(1, Ordering::SeqCst);
+        let folder = std::env::temp_dir().join(format!("buoy-server-{}-{n}", std::process::id()));
+        let path = folder.join("api.sock");
+        let fake = Arc::new(Fake::default());
+        let (stop, stopped) = oneshot::channel();
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let (agent, at) = (Arc::clone(&fake), path.clone());
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                let socket = Socket::open(&at).expect("the folder is the test's own");
+                ready.send(()).expect("the test waits");
+                serve(socket, agent, async { drop(stopped.await) }).await
+            })
+        });
+        is_ready.recv().expect("the server starts");
+        Self { fake, path, stop: Some(stop), thread: Some(thread) }
+    }
+
+    fn client(&self) -> Client {
+        Client::connect(&self.path).unwrap()
+    }
+
+    /// Bytes in, bytes out: what a client of another language would see.
+    fn raw(&self, request: &str) -> String {
+        let mut stream = UnixStream::connect(&self.path).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            assert!(thread.join().is_ok(), "the server ended in order");
+        }
+        assert!(!self.path.exists(), "the socket goes with the server");
+        drop(std::fs::remove_dir_all(self.path.with_file_name("")));
+    }
+}
+
+fn problem<T: std::fmt::Debug>(result: Result<T, ClientError>) -> Problem {
+    match result {
+        Err(ClientError::Refused(problem)) => problem,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[test]
+fn the_status_speaks_in_names_and_says_what_is_wrong() {
+    let server = Running::start();
+    let status = server.client().status().unwrap();
+    assert_eq!((status.cluster.as_str(), status.node.as_str()), ("prod", "lb1"));
+    assert_eq!(status.digest, "00007f3c");
+    assert_eq!(status.defences, ["the kernel gate stands"]);
+    assert_eq!(status.loop_.counters["ignored_stale"], 5);
+    let problems = status.problems.join("\n");
+    assert!(problems.contains("lb3 runs another configuration"), "{problems}");
+    assert!(!problems.contains("lb2"), "a silent node's digest is old news: {problems}");
+    let states: Vec<_> = status.nodes.iter().map(|n| (n.name.as_str(), n.state.as_str())).collect();
+    assert!(states.contains(&("lb1", "healthy")), "{states:?}");
+    assert!(states.contains(&("lb2", "silent for 4.0 s")), "{states:?}");
+
+    let web = status.vips.iter().find(|v| v.name == "web").unwrap();
+    assert_eq!((web.owner.as_deref(), web.mine, web.votes_needed), (Some("lb1"), true, 2));
+    let service = &web.services[0];
+    assert_eq!((service.port.as_str(), service.up), ("443/tcp", 2));
+    let states: Vec<_> = service.backends.iter().map(|b| b.state.as_str()).collect();
+    assert_eq!(states, ["up", "down", "unknown"], "what nobody checked yet counts as up");
+    assert_eq!(web.problem.as_deref(), Some("web2: HTTP 503"));
+
+    let db = status.vips.iter().find(|v| v.name == "db").unwrap();
+    let why = db.problem.as_deref().unwrap();
+    for part in ["lb1 asks for votes", "lb3 drained", "lb2 silent for 4.0 s", "1 of 2 votes"] {
+        assert!(why.contains(part), "{part}: {why}");
+    }
+    assert_eq!(status.events.len(), 2);
+    assert_eq!(status.events[1].vip.as_deref(), Some("web"));
+    assert!(status.events[1].sentence.starts_with("lb1 took it over: lb2 was silent for 37 ms"));
+}
+
+#[test]
+fn a_vip_is_asked_for_by_name_or_by_address() {
+    let server = Running::start();
+    for vip in ["web", "10.0.0.100", "10.0.0.100/24"] {
+        let why = server.client().why(vip).unwrap();
+        assert_eq!(why.vip.name, "web");
+        assert!(why.answer.starts_with("lb1 has owned web for 1m0s"), "{}", why.answer);
+        assert_eq!(why.history.len(), 1, "only what is about it");
+    }
+    let why = server.client().why("2001:db8::100").unwrap();
+    assert!(why.answer.starts_with("Nobody owns db: "), "{}", why.answer);
+    let unknown = problem(server.client().why("wep"));
+    assert_eq!(unknown.code, "unknown_vip");
+    assert_eq!(unknown.detail, "the configuration has db, web");
+}
+
+#[test]
+fn the_owner_question_is_a_health_check_for_load_balancers() {
+    let server = Running::start();
+    assert_eq!(server.client().owner("web").unwrap().owner, "lb1");
+    let refused = problem(server.client().owner("db"));
+    assert_eq!((refused.code.as_str(), refused.detail.as_str()), ("not_owner", "nobody does"));
+    let answer = server.raw("GET /v1/vips/db/owner HTTP/1.0\r\n\r\n");
+    assert!(answer.contains(" 503 "), "{answer}");
+}
+
+#[test]
+fn a_drain_records_who_asked_by_the_kernels_word() {
+    let server = Running::start();
+    let who = account::user_name(nix::unistd::getuid().as_raw());
+    let reply = server.client().drain(Some(" kernel\nupgrade ".into())).unwrap();
+    assert_eq!(reply.owned, 1);
+    let with_reason = format!("kernel upgrade (by {who})");
+    assert_eq!(reply.draining.as_ref(), Some(&with_reason));
+    server.client().drain(None).unwrap();
+    assert_eq!(server.client().undrain().unwrap().draining, None);
+    let drain = |reason: String| DrainOrder::Drain { reason };
+    assert_eq!(
+        *server.fake.orders.lock().unwrap(),
+        [drain(with_reason), drain(format!("by {who}")), DrainOrder::Undrain]
+    );
+    assert_eq!(problem(server.client().drain(Some("x".repeat(REASON_MAX + 1)))).code, "reason");
+}
+
+#[test]
+fn a_refused_file_comes_back_with_its_report() {
+    let server = Running::start();
+    assert_eq!(server.client().reload().unwrap().changes, ["vip web changed"]);
+    server.fake.invalid.store(true, Ordering::SeqCst);
+    let refused = problem(server.client().reload());
+    assert_eq!(refused.code, "config");
+    assert_eq!(refused.detail, "buoy.toml:3:1: unknown key");
+}
+
+#[test]
+fn a_loop_that_is_gone_is_an_answer_too() {
+    let server = Running::start();
+    assert!(server.raw("GET /healthz HTTP/1.0\r\n\r\n").ends_with("ok\n"));
+    server.fake.gone.store(true, Ordering::SeqCst);
+    assert_eq!(problem(server.client().status()).code, "loop_gone");
+    assert!(server.raw("GET /healthz HTTP/1.0\r\n\r\n").contains(" 503 "));
+}
+
+#[test]
+fn every_refusal_is_json_with_a_code() {
+    let server = Running::start();
+    let big = "x".repeat(BODY_MAX + 1);
+    let post = |body: &str| {
+        format!("POST /v1/drain HTTP/1.0\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+    };
+    let table = [
+        ("GET /nowhere HTTP/1.0\r\n\r\n".to_owned(), " 404 ", "unknown_path"),
+        ("GET /v1/drain HTTP/1.0\r\n\r\n".to_owned(), " 405 ", "method"),
+        ("POST /v1/status HTTP/1.0\r\n\r\n".to_owned(), " 405 ", "method"),
+        ("GET /v1/events?n=many HTTP/1.0\r\n\r\n".to_owned(), " 400 ", "query"),
+        (post("{"), " 400 ", "json"),
+        (post("{\"because\":\"x\"}"), " 400 ", "json"),
+        (post(&big), " 413 ", "too_large"),
+    ];
+    for (request, status, code) in table {
+        let line = request.lines().next().unwrap_or_default().to_owned();
+        let answer = server.raw(&request);
+        assert!(answer.contains(status), "{line}: {answer}");
+        let body = answer.split("\r\n\r\n").nth(1).unwrap_or_default();
+        let problem: Problem = serde_json::from_str(body).expect("a Problem");
+        assert_eq!(problem.code, code, "{line}");
+    }
+    assert!(server.fake.orders.lock().unwrap().is_empty(), "nothing refused was done");
+}
