@@ -103,6 +103,7 @@ pub struct Apply {
     requests: Requests,
     announcer: Announcer,
     gate: Option<Gate>,
+    /// Sorted by interface and address.
     placed: Vec<Placed>,
     failures: Failures,
 }
@@ -252,18 +253,21 @@ impl Apply {
         })
     }
 
+    /// Where it is in `placed`, which is sorted, or where it would be.
+    fn place(&self, link: LinkId, cidr: Cidr) -> Result<usize, usize> {
+        self.placed.binary_search_by_key(&(link, cidr), |p| (p.link, p.cidr))
+    }
+
     fn placed(&mut self, link: LinkId, cidr: Cidr) -> &mut Placed {
-        let index = self.placed.iter().position(|p| p.link == link && p.cidr == cidr);
-        let index = index.unwrap_or_else(|| {
-            self.placed.push(Placed { link, cidr, on: false, removals: 0 });
-            self.placed.len() - 1
+        let index = self.place(link, cidr).unwrap_or_else(|index| {
+            self.placed.insert(index, Placed { link, cidr, on: false, removals: 0 });
+            index
         });
         &mut self.placed[index]
     }
 
     fn gone(&mut self, link: LinkId, cidr: Cidr, tell: &mut dyn FnMut(Event<'static>)) {
-        let found = self.placed.iter().position(|p| p.link == link && p.cidr == cidr);
-        let Some(index) = found else { return };
+        let Ok(index) = self.place(link, cidr) else { return };
         let placed = &mut self.placed[index];
         if placed.removals > 0 {
             placed.removals -= 1;
@@ -272,7 +276,7 @@ impl Apply {
             tell(Event::AddressLost { link, address: cidr.address() });
         }
         if !self.placed[index].on && self.placed[index].removals == 0 {
-            self.placed.swap_remove(index);
+            self.placed.remove(index);
         }
     }
 }

@@ -266,9 +266,11 @@ impl Gate {
             return Ok(());
         }
         let Some(predecessor) = filter.program.and_then(predecessor) else { return Ok(()) };
+        let now = clock::monotonic();
         for (key, entry) in predecessor.iter().flatten() {
-            // Not over an entry of our own, which is newer.
-            if self.deadlines.get(&key, 0).is_err() {
+            let [_, until] = entry;
+            // Not what means nothing any more, and not over an entry of our own, which is newer.
+            if now < until && self.deadlines.get(&key, 0).is_err() {
                 let written = self.deadlines.insert(key, entry, 0);
                 written.map_err(|e| GateError::Load { reason: e.to_string() })?;
             }

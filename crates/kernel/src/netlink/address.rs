@@ -107,3 +107,84 @@ fn ip(bytes: &[u8]) -> Option<IpAddr> {
     let v6 = || <[u8; 16]>::try_from(bytes).ok().map(|b| Ipv6Addr::from(b).into());
     v4().or_else(v6)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::messages;
+    use super::*;
+    use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+    use netlink_packet_route::RouteNetlinkMessage;
+    use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressProtocol};
+    use netlink_packet_route::address::{AddressMessage, CacheInfo};
+
+    fn cidr(text: &str, prefix: u8) -> Cidr {
+        Cidr::new(text.parse().unwrap(), prefix).unwrap()
+    }
+
+    /// What another implementation reads in our bytes.
+    fn second_opinion(mut request: Request) -> (u16, AddressMessage, bool) {
+        let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(request.finish(7));
+        let message = message.unwrap();
+        assert_eq!(message.header.sequence_number, 7);
+        let NetlinkPayload::InnerMessage(inner) = message.payload else { panic!("no message") };
+        if let RouteNetlinkMessage::NewAddress(address) = inner {
+            (message.header.flags, address, true)
+        } else if let RouteNetlinkMessage::DelAddress(address) = inner {
+            (message.header.flags, address, false)
+        } else {
+            panic!("{inner:?}")
+        }
+    }
+
+    #[test]
+    fn an_added_address_says_all_that_the_kernel_must_know() {
+        // Address, prefix, preferred seconds of 2 valid ones.
+        let table = [("10.0.0.100", 24, 2), ("10.9.9.9", 32, 2), ("fd00::100", 64, 0)];
+        for (text, prefix, preferred) in table {
+            let (flags, message, is_new) = second_opinion(add(LinkId(5), cidr(text, prefix), 2));
+            assert!(is_new);
+            let wanted =
+                libc::NLM_F_REQUEST | libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
+            assert_eq!(i32::from(flags), wanted);
+            assert_eq!((message.header.index, message.header.prefix_len), (5, prefix));
+            let address = text.parse().unwrap();
+            let mut lifetime = CacheInfo::default();
+            lifetime.ifa_preferred = preferred;
+            lifetime.ifa_valid = 2;
+            assert_eq!(
+                message.attributes,
+                [
+                    AddressAttribute::Local(address),
+                    AddressAttribute::Address(address),
+                    AddressAttribute::Flags(AddressFlags::Nodad | AddressFlags::Noprefixroute),
+                    AddressAttribute::CacheInfo(lifetime),
+                    AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL_MARK)),
+                ]
+            );
+        }
+    }
+
+    #[test]
+    fn a_removed_address_is_named_with_its_prefix() {
+        let (_, message, is_new) = second_opinion(remove(LinkId(5), cidr("10.0.0.100", 24)));
+        assert!(!is_new);
+        assert_eq!((message.header.index, message.header.prefix_len), (5, 24));
+    }
+
+    #[test]
+    fn what_the_kernel_says_of_an_address_is_read() {
+        for (text, prefix) in [("10.0.0.100", 24), ("fd00::100", 64)] {
+            let mut request = add(LinkId(5), cidr(text, prefix), 2);
+            let bytes = request.finish(1).to_vec();
+            let facts = messages(&bytes).find_map(|m| parse(&m)).unwrap();
+            assert_eq!((facts.link, facts.cidr), (LinkId(5), cidr(text, prefix)));
+            assert!(facts.ours);
+            assert!(!facts.tentative);
+            // No cut of it is read past its end.
+            for length in 0..bytes.len() - 16 {
+                let payload = &bytes[16..16 + length];
+                let _ = parse(&Message { kind: 20, flags: 0, sequence: 1, payload });
+            }
+        }
+    }
+}

@@ -108,3 +108,51 @@ pub(crate) fn half(bytes: &[u8], at: usize) -> Option<u16> {
 pub(crate) fn word(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_ne_bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_built_is_read_back() {
+        let mut request = Request::new(16, libc::NLM_F_ACK, &[1, 2, 3, 4]);
+        request.attribute(1, b"abc").nest(2, |inner| {
+            inner.attribute(3, &[]).attribute(4, &[5; 8]);
+        });
+        let bytes = request.finish(77).to_vec();
+        let list: Vec<_> = messages(&bytes).collect();
+        assert_eq!(list.len(), 1);
+        assert_eq!((list[0].kind, list[0].sequence), (16, 77));
+        assert_eq!(i32::from(list[0].flags), libc::NLM_F_ACK | libc::NLM_F_REQUEST);
+        let outer: Vec<_> = attributes(&list[0].payload[4..]).collect();
+        assert_eq!(outer[0], (1, &b"abc"[..]));
+        let inner: Vec<_> = attributes(outer[1].1).collect();
+        assert_eq!(inner, [(3, &[][..]), (4, &[5; 8][..])]);
+    }
+
+    #[test]
+    fn no_cut_of_a_datagram_is_read_past_its_end() {
+        let mut request = Request::new(16, 0, &[0; 8]);
+        request.attribute(1, b"abcde").attribute(2, &[9; 16]);
+        let whole = request.finish(1).to_vec();
+        for length in 0..whole.len() {
+            assert_eq!(messages(&whole[..length]).count(), 0, "{length}");
+            let _ = attributes(&whole[..length]).count();
+        }
+        let two = [whole.clone(), whole].concat();
+        assert_eq!(messages(&two).count(), 2);
+    }
+
+    #[test]
+    fn a_length_that_leads_nowhere_ends_the_list() {
+        for length in [0_u32, 1, 15, 17, u32::MAX] {
+            let mut bytes = [0; 16];
+            bytes[..4].copy_from_slice(&length.to_ne_bytes());
+            assert_eq!(messages(&bytes).count(), 0, "{length}");
+        }
+        for length in [0_u16, 3, 9, u16::MAX] {
+            let [low, high] = length.to_ne_bytes();
+            assert_eq!(attributes(&[low, high, 1, 0, 0, 0, 0, 0]).count(), 0, "{length}");
+        }
+    }
+}
