@@ -49,6 +49,8 @@ pub enum RunError {
     Start(StartError),
     /// The slow side cannot start.
     Runtime(std::io::Error),
+    /// The API's socket is not to be had.
+    Socket(server::SocketError),
     /// The loop ended by itself.
     LoopEnded,
 }
@@ -59,6 +61,7 @@ impl fmt::Display for RunError {
             Self::Configuration(cause) => cause.fmt(f),
             Self::Start(cause) => cause.fmt(f),
             Self::Runtime(cause) => write!(f, "the runtime does not start: {cause}"),
+            Self::Socket(cause) => cause.fmt(f),
             Self::LoopEnded => f.write_str("the real-time loop ended by itself; see the log above"),
         }
     }
@@ -79,9 +82,13 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         .build()
         .map_err(RunError::Runtime)?;
     let desired = Arc::new(checked.desired);
+    // The socket first: a second agent on this host must not get as far as the addresses.
+    let socket = runtime
+        .block_on(async { server::Socket::open(&options.socket) })
+        .map_err(RunError::Socket)?;
     let running =
         realtime::start(Arc::clone(&desired), checked.keyring).map_err(RunError::Start)?;
-    runtime.block_on(live(options, desired, running))
+    runtime.block_on(live(options, desired, running, socket))
 }
 
 /// Everything that may be slow, until the end.
@@ -89,6 +96,7 @@ async fn live(
     options: &Options,
     desired: Arc<buoy_model::Desired>,
     running: Running,
+    socket: server::Socket,
 ) -> Result<(), RunError> {
     let Running { handle, reports, thread } = running;
     tracing::info!(node = desired.node_name(desired.me), "the agent runs: {}", handle.scheduling);
@@ -98,11 +106,17 @@ async fn live(
     let (wanted, _watch) = watch::channel(desired);
     let forward = ForwardView { services: Box::new(Vec::new), problems: Box::new(Vec::new) };
     let daemon = Arc::new(Daemon::new(handle, options.config.clone(), wanted, forward));
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(server::serve(socket, Arc::clone(&daemon), async {
+        let _ = stopped.await;
+    }));
     let listening = {
         let daemon = Arc::clone(&daemon);
         tokio::spawn(async move { daemon.listen(reports).await })
     };
     let told = orders(&daemon, listening).await;
+    drop(stop);
+    let _ = tokio::time::timeout(STOP_TIMEOUT, serving).await;
     let ended = tokio::task::spawn_blocking(move || thread.join());
     let _ = tokio::time::timeout(STOP_TIMEOUT, ended).await;
     told
