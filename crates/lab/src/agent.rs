@@ -27,8 +27,9 @@ pub struct Buoy {
     nodes: Vec<&'static str>,
     exclusive: bool,
     agents: BTreeMap<String, Process>,
-    /// Environment of the agents, on top of the lab's own.
-    pub environment: Vec<(String, String)>,
+    /// A command that the agents are started through, as in `unshare --mount`; it must end in an
+    /// `exec` of its arguments, so that signals reach the agent.
+    pub through: Vec<String>,
 }
 
 impl Buoy {
@@ -41,7 +42,7 @@ impl Buoy {
             nodes: segment.topology.nodes(),
             exclusive: true,
             agents: BTreeMap::new(),
-            environment: Vec::new(),
+            through: Vec::new(),
         };
         for node in &buoy.nodes {
             let folder = buoy.folder.join(node);
@@ -73,10 +74,16 @@ impl Buoy {
     /// Starts an agent without waiting for its answer.
     pub fn launch(&mut self, segment: &Segment, node: &str) -> Result<()> {
         self.agents.remove(node);
-        let mut command = Command::new(&self.program);
+        let mut command = match self.through.split_first() {
+            None => Command::new(&self.program),
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(&self.program);
+                command
+            }
+        };
         command.arg("agent").arg("--config").arg(self.config(node));
         command.arg("--socket").arg(self.socket(node));
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let process = Process::start(segment.inside(node)?, command, &self.log(node))?;
         self.agents.insert(node.to_owned(), process);
         Ok(())

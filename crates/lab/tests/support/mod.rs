@@ -1,0 +1,149 @@
+//! A cluster of real agents for one test, with the logs shown when the test fails.
+
+#![allow(dead_code, reason = "each file of tests uses a part of it")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test says what is wrong")]
+
+use buoy_lab::agent::{self, Buoy, config_head};
+use buoy_lab::peer::Peer;
+use buoy_lab::probe::Window;
+use buoy_lab::probe::arp::ArpObserver;
+use buoy_lab::process::wait_until;
+use buoy_lab::segment::Segment;
+use buoy_lab::topology::Topology;
+use buoy_lab::trial::Session;
+use buoy_lab::{privilege, skip};
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+/// One millisecond.
+pub(crate) const MS: Duration = Duration::from_millis(1);
+/// How long anything may take that should take far less.
+pub(crate) const SOON: Duration = Duration::from_secs(10);
+/// The VIP of most tests.
+pub(crate) const VIP: Ipv4Addr = buoy_lab::topology::ipv4(100);
+/// One VIP that its owner serves itself.
+pub(crate) const LOCAL: &str = "[[vip]]\nname = \"web\"\naddress = \"10.77.0.100/24\"\n";
+/// Three services of `LOCAL`: HTTP, lines over TCP, echo over UDP.
+pub(crate) const SERVICES: &str = "
+[[vip.service]]
+port = \"80/tcp\"
+backends = [\"web1 10.77.0.21:80\", \"web2 10.77.0.22:80\"]
+[[vip.service]]
+port = \"7/tcp\"
+backends = [\"web1 10.77.0.21:7\", \"web2 10.77.0.22:7\"]
+[[vip.service]]
+port = \"7/udp\"
+backends = [\"web1 10.77.0.21:7\", \"web2 10.77.0.22:7\"]
+";
+
+/// A segment with agents on its nodes.
+pub(crate) struct Cluster {
+    /// The agents; first, so that they end before their hosts.
+    pub(crate) buoy: Buoy,
+    /// The hosts.
+    pub(crate) segment: Segment,
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for node in self.buoy.nodes() {
+                eprintln!("--- the agent of {node}:");
+                let log = std::fs::read_to_string(self.buoy.log(node)).unwrap_or_default();
+                let lines: Vec<&str> = log.lines().collect();
+                for line in &lines[lines.len().saturating_sub(60)..] {
+                    eprintln!("{line}");
+                }
+            }
+        }
+    }
+}
+
+/// The hosts and the files, agents not started; `None` when this host cannot, which is said.
+pub(crate) fn prepared(test: &str, nodes: usize, vips: &str) -> Option<Cluster> {
+    if let Some(reason) = privilege::missing() {
+        skip(test, &reason);
+        return None;
+    }
+    if let Err(error) = agent::program() {
+        skip(test, &error.to_string());
+        return None;
+    }
+    let segment = Segment::build(Topology::with_nodes(nodes), &mut |_| {}).unwrap();
+    let config = format!("{}{vips}", config_head(&segment.topology));
+    let buoy = Buoy::new(&segment, &config).unwrap();
+    Some(Cluster { buoy, segment })
+}
+
+/// A running cluster in which every VIP has an owner.
+pub(crate) fn cluster(test: &str, nodes: usize, vips: &str) -> Option<Cluster> {
+    let mut cluster = prepared(test, nodes, vips)?;
+    cluster.buoy.start_all(&cluster.segment).unwrap();
+    for node in cluster.buoy.nodes() {
+        cluster.wait_owned(node);
+    }
+    Some(cluster)
+}
+
+impl Cluster {
+    /// Waits until a node knows an owner for every VIP.
+    pub(crate) fn wait_owned(&self, node: &str) {
+        let owned = |status: &buoy_api::ClusterStatus| {
+            !status.vips.is_empty() && status.vips.iter().all(|vip| vip.owner.is_some())
+        };
+        self.buoy.wait_status(node, SOON, "an owner for every VIP", owned).unwrap();
+    }
+
+    /// Starts the probes against `VIP`, which needs `SERVICES`.
+    pub(crate) fn session(&mut self) -> Session<'_> {
+        Session::begin(&self.segment, &mut self.buoy, VIP).unwrap()
+    }
+
+    /// Watches who answers for some addresses.
+    pub(crate) fn observer(&self, addresses: &[Ipv4Addr]) -> ArpObserver {
+        ArpObserver::start(self.segment.inside("observer").unwrap(), addresses).unwrap()
+    }
+
+    /// The node that answers for an address, once exactly one does.
+    pub(crate) fn wait_answerer(&self, observer: &ArpObserver, address: Ipv4Addr) -> String {
+        let mut owner = None;
+        wait_until(SOON, "one answerer", || {
+            owner = observer.owner(address);
+            Ok(owner.is_some())
+        })
+        .unwrap();
+        self.segment.topology.by_mac(owner.unwrap()).unwrap().name.to_owned()
+    }
+
+    /// The node that answers for an address, once it is another than that.
+    pub(crate) fn wait_other(
+        &self,
+        observer: &ArpObserver,
+        address: Ipv4Addr,
+        than: &str,
+    ) -> String {
+        let mut name = String::new();
+        wait_until(SOON, &format!("another answerer than {than}"), || {
+            let mac = observer.owner(address);
+            let host = mac.and_then(|mac| self.segment.topology.by_mac(mac));
+            name = host.map(|host| host.name.to_owned()).unwrap_or_default();
+            Ok(!name.is_empty() && name != than)
+        })
+        .unwrap();
+        name
+    }
+
+    /// Whether an address is on the interface of a host.
+    pub(crate) fn has_address(&self, host: &str, address: &str) -> bool {
+        let inside = self.segment.inside(host).unwrap();
+        inside.ip("-oneline addr show dev eth0").unwrap().contains(&format!(" {address}/"))
+    }
+}
+
+/// Lets time pass while an observer asks so many questions; returns the window.
+pub(crate) fn watch(observer: &ArpObserver, questions: usize) -> Window {
+    let from = Instant::now();
+    let asked = || observer.asked(Window { from, to: Instant::now() });
+    wait_until(6 * SOON, "the observer's questions", || Ok(questions <= asked())).unwrap();
+    Window { from, to: Instant::now() - 5 * MS }
+}
