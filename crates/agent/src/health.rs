@@ -99,10 +99,7 @@ impl Drop for Running {
     }
 }
 
-async fn follow(
-    mut desired: watch::Receiver<Arc<Desired>>,
-    states: Arc<watch::Sender<States>>,
-) {
+async fn follow(mut desired: watch::Receiver<Arc<Desired>>, states: Arc<watch::Sender<States>>) {
     let mut running: BTreeMap<Key, Running> = BTreeMap::new();
     loop {
         let wanted = wanted(&desired.borrow_and_update());
@@ -113,7 +110,9 @@ async fn follow(
             running.iter().filter(|(k, r)| moved(k, r)).map(|(k, _)| k.clone()).collect();
         running.retain(|key, was| wanted.get(key) == Some(&was.asked));
         states.send_if_modified(|states| {
-            forgotten.iter().fold(false, |any, key| states.remove(key).is_some() || any)
+            let before = states.len();
+            states.retain(|key, _| !forgotten.contains(key));
+            states.len() != before
         });
         for (key, asked) in wanted {
             running.entry(key.clone()).or_insert_with(|| {
@@ -147,11 +146,11 @@ fn wanted(desired: &Desired) -> BTreeMap<Key, Asked> {
 }
 
 type Answer = (Question, Result<(), String>, Duration);
-type Pending<'a> = Option<Pin<Box<dyn Future<Output = Answer> + Send + 'a>>>;
+type Pending = Option<Pin<Box<dyn Future<Output = Answer> + Send>>>;
 
 /// Checks one backend for ever.
 async fn keep_asking(key: Key, asked: Asked, states: Arc<watch::Sender<States>>) {
-    let mut asker = Asker::new(&asked.check.kind, address(&asked));
+    let asker = Arc::new(Asker::new(&asked.check.kind, address(&asked)));
     let start = time::Instant::now();
     let now = || {
         let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
@@ -160,49 +159,117 @@ async fn keep_asking(key: Key, asked: Asked, states: Arc<watch::Sender<States>>)
     let known = states.borrow().get(&key).map_or(BackendState::Unknown, |known| known.state);
     let jitter = jitter(&key, asked.check.every);
     let mut machine = check::Health::new((&asked.check).into(), known, now(), jitter);
-    publish(&states, &key, known, None, None);
+    // A question is asked in here, so that giving it up drops it and its connection.
+    let mut pending: Pending = None;
     let mut out = Vec::new();
     loop {
-        // The question is asked in here, so that giving up drops it and its connection.
-        let mut pending: Pending<'_> = None;
-        let mut question = Question(0);
-        loop {
-            let at = start + Duration::from_nanos(machine.deadline().as_nanos());
-            let (event, reason, latency) = tokio::select! {
-                biased;
-                (question, answer, took) = answered(&mut pending) => match answer {
-                    Ok(()) => (Event::Passed(question), Some(String::new()), Some(took)),
-                    Err(reason) => (Event::Failed(question), Some(reason), None),
-                },
-                () = time::sleep_until(at) => (Event::Tick, None, None),
-            };
-            machine.handle(now(), event, &mut out);
-            let gave_up = out.iter().any(|a| matches!(a, Action::GiveUp(_)));
-            let late = gave_up.then(|| format!("timed out after {:?}", asked.check.timeout));
-            publish(&states, &key, machine.verdict(), reason.or(late), latency);
-            for action in out.drain(..) {
-                match action {
-                    Action::Ask(number) => question = number,
-                    Action::GiveUp(_) => pending = None,
-                    Action::TurnedUp => tracing::info!(
-                        backend = key.backend, service_port = key.port, "backend is up"
-                    ),
-                    Action::TurnedDown => {
-                        let reason = states.borrow().get(&key).map(|h| h.reason.clone());
-                        let reason = reason.unwrap_or_default();
-                        tracing::warn!(
-                            backend = key.backend, service_port = key.port, reason, "backend is down"
-                        );
+        let due = start + Duration::from_nanos(machine.deadline().as_nanos());
+        let mut heard = Heard::default();
+        let event = tokio::select! {
+            biased;
+            (question, answer, took) = answer(&mut pending) => {
+                pending = None;
+                match answer {
+                    Ok(()) => {
+                        heard = Heard { reason: Some(String::new()), latency: Some(took) };
+                        Event::Passed(question)
+                    }
+                    Err(reason) => {
+                        heard.reason = Some(reason);
+                        Event::Failed(question)
                     }
                 }
             }
-            if !matches!(event, Event::Tick) {
-                pending = None;
-            }
-            if question != Question(0) && pending.is_none() {
-                break;
+            () = time::sleep_until(due) => Event::Tick,
+        };
+        machine.handle(now(), event, &mut out);
+        for action in &out {
+            match action {
+                Action::Ask(question) => pending = Some(ask(Arc::clone(&asker), *question)),
+                Action::GiveUp(_) => {
+                    pending = None;
+                    heard.reason = Some(format!("timed out after {:?}", asked.check.timeout));
+                }
+                Action::TurnedUp | Action::TurnedDown => {}
             }
         }
-        let _ = (&mut asker, question);
+        say(&key, &out, &heard);
+        out.clear();
+        publish(&states, &key, machine.verdict(), heard);
     }
 }
+
+/// What the last answer told.
+#[derive(Debug, Default)]
+struct Heard {
+    /// What was wrong, empty when nothing was; `None` when there was no answer.
+    reason: Option<String>,
+    latency: Option<Duration>,
+}
+
+fn ask(asker: Arc<Asker>, question: Question) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
+    Box::pin(async move {
+        let start = time::Instant::now();
+        let answer = asker.ask().await;
+        (question, answer, start.elapsed())
+    })
+}
+
+/// The answer to the question under way; waits for ever when there is none.
+async fn answer(pending: &mut Pending) -> Answer {
+    match pending {
+        Some(question) => question.await,
+        None => std::future::pending().await,
+    }
+}
+
+fn say(key: &Key, actions: &[Action], heard: &Heard) {
+    let Key { backend, port, .. } = key;
+    for action in actions {
+        match action {
+            Action::Ask(_) | Action::GiveUp(_) => {}
+            Action::TurnedUp => tracing::info!(backend, port, "the backend is up"),
+            Action::TurnedDown => {
+                let reason = heard.reason.as_deref().unwrap_or_default();
+                tracing::warn!(backend, port, reason, "the backend is down");
+            }
+        }
+    }
+}
+
+/// Keeps what is known, and wakes the readers when the backend has turned.
+fn publish(states: &watch::Sender<States>, key: &Key, state: BackendState, heard: Heard) {
+    states.send_if_modified(|states| {
+        let known = states.entry(key.clone()).or_insert_with(|| BackendHealth {
+            state: BackendState::Unknown,
+            reason: String::new(),
+            since: clock::now(),
+            last_latency: None,
+        });
+        if let Some(reason) = heard.reason {
+            known.reason = reason;
+        }
+        known.last_latency = heard.latency.or(known.last_latency);
+        let turned = known.state != state;
+        if turned {
+            known.state = state;
+            known.since = clock::now();
+        }
+        turned
+    });
+}
+
+/// Where to ask: the backend itself, or the port that the check names.
+fn address(asked: &Asked) -> SocketAddr {
+    let port = asked.check.port.unwrap_or_else(|| asked.backend.port());
+    SocketAddr::new(asked.backend.ip(), port)
+}
+
+/// Spreads the first questions over one interval: by name, so that nothing has to be remembered.
+fn jitter(key: &Key, every: Duration) -> Duration {
+    let hash = name_key(&format!("{}/{}/{}", key.group.0, key.port, key.backend));
+    every.mul_f64(f64::from(hash) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests;

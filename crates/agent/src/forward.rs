@@ -1,0 +1,349 @@
+//! Makes the kernel and the proxies forward what the configuration and the checks say.
+//!
+//! Level-triggered: every round computes all that should be there ([`wanted`], pure), compares it with
+//! what was done, and does the difference. A round comes with every change of the configuration or of
+//! a backend, after a back-off while something does not work, and every `AUDIT` anyway, because somebody may
+//! have flushed nftables. What does not work is a sentence in [`Forward::services`], and other
+//! services go on.
+//!
+//! When the agent stops, the kernel's table stays: a restart must not drop a packet.
+
+use crate::health::{Key, States};
+use buoy_api::view::{BackendReport, ServiceReport};
+use buoy_core::balance::{self, Table};
+use buoy_kernel::nft::{self, Spread};
+use buoy_model::{
+    Backend, BackendState, Balance, Desired, Group, GroupId, Mode, Protocol, Service,
+};
+use buoy_proxy::{Proxy, Settings};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::time;
+
+/// How often the kernel is asked whether the table is still there.
+const AUDIT: Duration = Duration::from_secs(5);
+/// First pause after something did not work; doubled each time.
+const RETRY_FIRST: Duration = Duration::from_millis(500);
+/// Longest pause after something did not work.
+const RETRY_LAST: Duration = Duration::from_secs(30);
+/// How long `nft` may take.
+const NFT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Forwarding on this host. Proxies end when this is dropped; the kernel's table stays.
+#[derive(Debug)]
+pub struct Forward {
+    desired: watch::Receiver<Arc<Desired>>,
+    states: watch::Receiver<States>,
+    problems: Arc<Mutex<Problems>>,
+    task: AbortHandle,
+}
+
+impl Forward {
+    /// Starts forwarding what the configuration names to the backends that are up. To be called
+    /// inside a tokio runtime.
+    pub fn start(desired: watch::Receiver<Arc<Desired>>, states: watch::Receiver<States>) -> Self {
+        let problems = Arc::new(Mutex::new(Problems::default()));
+        let task = tokio::spawn(follow(desired.clone(), states.clone(), Arc::clone(&problems)));
+        Self { desired, states, problems, task: task.abort_handle() }
+    }
+
+    /// Each service, what keeps this host from forwarding it, and its backends.
+    pub fn services(&self) -> Vec<ServiceReport> {
+        let desired = Arc::clone(&self.desired.borrow());
+        let states = self.states.borrow();
+        let problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = Vec::new();
+        for group in &desired.groups {
+            for service in &group.services {
+                let place = Place::of(group, service);
+                all.push(ServiceReport {
+                    group: group.id,
+                    protocol: service.protocol,
+                    port: service.port,
+                    problem: problems.services.get(&place).cloned(),
+                    backends: backends(&place, service, &states),
+                });
+            }
+        }
+        all
+    }
+
+    /// What is wrong with forwarding on this host as a whole.
+    pub fn problems(&self) -> Vec<String> {
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner).host.clone()
+    }
+}
+
+impl Drop for Forward {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn backends(place: &Place, service: &Service, states: &States) -> Vec<BackendReport> {
+    let report = |backend: &Backend| {
+        let known = states.get(&place.key(backend));
+        BackendReport {
+            name: backend.name.clone(),
+            state: known.map_or(BackendState::Unknown, |known| known.state),
+            reason: known.map_or_else(String::new, |known| known.reason.clone()),
+        }
+    };
+    service.backends.iter().map(report).collect()
+}
+
+/// What does not work, in sentences that say what to do.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+struct Problems {
+    services: BTreeMap<Place, String>,
+    host: Vec<String>,
+}
+
+/// One service of one group.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct Place {
+    group: GroupId,
+    protocol: Protocol,
+    port: u16,
+}
+
+impl Place {
+    const fn of(group: &Group, service: &Service) -> Self {
+        Self { group: group.id, protocol: service.protocol, port: service.port }
+    }
+
+    fn key(&self, backend: &Backend) -> Key {
+        let Self { group, protocol, port } = *self;
+        Key { group, protocol, port, backend: backend.name.clone() }
+    }
+}
+
+/// All that should be there.
+#[derive(Debug, Default)]
+struct Wanted {
+    /// The kernel's table, with the service that each row is for.
+    kernel: Vec<(Place, nft::Forward)>,
+    proxies: BTreeMap<(SocketAddr, Protocol), WantedProxy>,
+    /// What cannot be done, seen without trying.
+    problems: BTreeMap<Place, String>,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct WantedProxy {
+    place: Place,
+    settings: Settings,
+    /// Those that take connections now.
+    backends: Vec<Backend>,
+}
+
+/// What should be there, from what people want and what is known of the backends.
+fn wanted(desired: &Desired, states: &States) -> Wanted {
+    let mut wanted = Wanted::default();
+    for group in &desired.groups {
+        // On every node that may own it, owner or not: a failover then has nothing to set up.
+        let addresses = group.addresses.iter().filter(|a| a.link.is_some());
+        for address in addresses.map(|a| a.cidr.address()) {
+            for service in &group.services {
+                let place = Place::of(group, service);
+                match service.mode {
+                    Mode::Kernel => want_kernel(&mut wanted, place, address, service, states),
+                    Mode::Proxy => {
+                        let at = (SocketAddr::new(address, service.port), service.protocol);
+                        let known = known(&place, &service.backends, states);
+                        let backends = balance::shares(&service.backends, &known)
+                            .iter()
+                            .map(|share| service.backends[share.backend].clone())
+                            .collect();
+                        let settings = service.into();
+                        wanted.proxies.insert(at, WantedProxy { place, settings, backends });
+                    }
+                }
+            }
+        }
+    }
+    wanted
+}
+
+fn want_kernel(wanted: &mut Wanted, place: Place, vip: IpAddr, service: &Service, states: &States) {
+    // The kernel translates within a family only.
+    let able: Vec<Backend> =
+        service.backends.iter().filter(|b| b.address.is_ipv4() == vip.is_ipv4()).cloned().collect();
+    if able.is_empty() {
+        let family = if vip.is_ipv4() { "IPv4" } else { "IPv6" };
+        wanted.problems.insert(
+            place,
+            format!("{vip} has no {family} backend: add one, or use mode = \"proxy\""),
+        );
+    }
+    let shares = balance::shares(&able, &known(&place, &able, states));
+    let addresses = |list: &[usize]| list.iter().map(|&i| able[i].address).collect();
+    let spread = match (service.balance, Table::new(&able, &shares)) {
+        (Balance::Hash | Balance::RoundRobin | Balance::LeastConnections, None) => Spread::Refuse,
+        (Balance::RoundRobin, Some(_)) => Spread::Turns(addresses(&balance::rotation(&shares))),
+        // `config` refuses fewest connections here: the kernel does not count them.
+        (Balance::Hash | Balance::LeastConnections, Some(table)) => {
+            Spread::Hash(addresses(table.slots()))
+        }
+    };
+    let forward = nft::Forward {
+        vip,
+        port: service.port,
+        protocol: service.protocol,
+        source: service.source,
+        spread,
+        backends: able.iter().map(|b| b.address).collect(),
+    };
+    wanted.kernel.push((place, forward));
+}
+
+fn known(place: &Place, backends: &[Backend], states: &States) -> Vec<BackendState> {
+    let state = |b| states.get(&place.key(b)).map_or(BackendState::Unknown, |known| known.state);
+    backends.iter().map(state).collect()
+}
+
+async fn follow(
+    mut desired: watch::Receiver<Arc<Desired>>,
+    mut states: watch::Receiver<States>,
+    problems: Arc<Mutex<Problems>>,
+) {
+    let mut engines = Engines::default();
+    let mut pause = RETRY_FIRST;
+    loop {
+        let wanted = {
+            let desired = Arc::clone(&desired.borrow_and_update());
+            wanted(&desired, &states.borrow_and_update())
+        };
+        let found = engines.converge(wanted).await;
+        let wait = if engines.failing { pause } else { AUDIT };
+        pause = if engines.failing { (pause * 2).min(RETRY_LAST) } else { RETRY_FIRST };
+        say_what_is_new(&problems, &found);
+        *problems.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        tokio::select! {
+            changed = desired.changed() => if changed.is_err() { return },
+            changed = states.changed() => if changed.is_err() { return },
+            () = time::sleep(wait) => {}
+        }
+    }
+}
+
+fn say_what_is_new(before: &Mutex<Problems>, now: &Problems) {
+    let before = before.lock().unwrap_or_else(PoisonError::into_inner);
+    for (place, problem) in &now.services {
+        if before.services.get(place) != Some(problem) {
+            let (protocol, port) = (place.protocol.name(), place.port);
+            tracing::warn!(port, protocol, "a service is not forwarded here: {problem}");
+        }
+    }
+    for problem in now.host.iter().filter(|p| !before.host.contains(p)) {
+        tracing::warn!("{problem}");
+    }
+}
+
+/// What was done so far.
+#[derive(Debug, Default)]
+struct Engines {
+    /// The table as last applied; `None`: not known, as after the start or an error.
+    table: Option<Vec<nft::Forward>>,
+    proxies: BTreeMap<(SocketAddr, Protocol), (WantedProxy, Proxy)>,
+    /// Something has to be tried again soon.
+    failing: bool,
+}
+
+impl Engines {
+    /// Does the difference, and returns what could not be done.
+    async fn converge(&mut self, wanted: Wanted) -> Problems {
+        let mut problems = Problems { services: wanted.problems, host: Vec::new() };
+        self.failing = false;
+        self.converge_kernel(wanted.kernel, &mut problems).await;
+        self.converge_proxies(wanted.proxies, &mut problems);
+        problems
+    }
+
+    async fn converge_kernel(
+        &mut self,
+        wanted: Vec<(Place, nft::Forward)>,
+        problems: &mut Problems,
+    ) {
+        let (places, table): (Vec<Place>, Vec<nft::Forward>) = wanted.into_iter().unzip();
+        let known = self.table.take();
+        let changed = known.as_ref() != Some(&table);
+        let work = {
+            let table = table.clone();
+            tokio::task::spawn_blocking(move || converge_table(&table, changed))
+        };
+        match time::timeout(NFT_TIMEOUT, work).await {
+            Ok(Ok(Ok(found))) => {
+                problems.host.extend(found);
+                self.table = Some(table);
+            }
+            Ok(Ok(Err(error))) => self.fail(places, &error.to_string(), problems),
+            Ok(Err(_)) => self.fail(places, "the thread that runs `nft` ended", problems),
+            Err(_) => {
+                let said = format!("`nft` has not answered for {NFT_TIMEOUT:?}");
+                self.fail(places, &said, problems);
+            }
+        }
+    }
+
+    fn fail(&mut self, places: Vec<Place>, said: &str, problems: &mut Problems) {
+        self.failing = true;
+        problems.services.extend(places.into_iter().map(|place| (place, said.to_owned())));
+    }
+
+    fn converge_proxies(
+        &mut self,
+        wanted: BTreeMap<(SocketAddr, Protocol), WantedProxy>,
+        problems: &mut Problems,
+    ) {
+        self.proxies.retain(|at, _| wanted.contains_key(at));
+        for ((address, protocol), wish) in wanted {
+            match self.proxies.get_mut(&(address, protocol)) {
+                Some((done, _)) if *done == wish => {}
+                Some((done, proxy)) => {
+                    proxy.update(wish.settings, &wish.backends);
+                    *done = wish;
+                }
+                None => match Proxy::start(address, protocol, wish.settings, &wish.backends) {
+                    Ok(proxy) => {
+                        self.proxies.insert((address, protocol), (wish, proxy));
+                    }
+                    Err(error) => self.fail(vec![wish.place], &error.to_string(), problems),
+                },
+            }
+        }
+    }
+}
+
+/// Runs where it may block. Returns what is wrong though the table stands.
+fn converge_table(table: &[nft::Forward], changed: bool) -> Result<Vec<String>, nft::Error> {
+    if table.is_empty() {
+        return if changed { nft::remove().map(|()| Vec::new()) } else { Ok(Vec::new()) };
+    }
+    let (v4, v6) = (table.iter().any(|f| f.vip.is_ipv4()), table.iter().any(|f| f.vip.is_ipv6()));
+    for change in nft::enable_forwarding(v4, v6)? {
+        tracing::info!("forwarding needs it: {change}");
+    }
+    if changed || nft::observe()?.is_none() {
+        nft::apply(table)?;
+    }
+    let mut problems = Vec::new();
+    match nft::enable_pickup() {
+        Ok(changes) => {
+            for change in changes {
+                tracing::info!("a failover without loss needs it: {change}");
+            }
+        }
+        Err(error) => {
+            problems.push(format!("connections may not survive coming back to this host: {error}"))
+        }
+    }
+    problems.extend(nft::pickup_problem());
+    Ok(problems)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,292 @@
+//! Real sockets on loopback: what each kind of backend is said to be.
+
+use super::*;
+use buoy_model::{
+    Backend, Balance, CheckKind, ClusterId, Failback, Group, Mode, NodeId, Safety, SendProxy,
+    Service, SourceAddress, Timing,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn http(path: &str, tls: bool, ca: Option<String>, expect: Option<u16>) -> CheckKind {
+    CheckKind::Http { path: path.into(), host: None, tls, ca, expect }
+}
+
+fn check(kind: CheckKind) -> Check {
+    let (every, timeout) = (Duration::from_millis(20), Duration::from_millis(200));
+    Check { kind, port: None, every, timeout, rise: 2, fall: 2 }
+}
+
+fn desired(check: Check, backends: &[(&str, SocketAddr)]) -> Arc<Desired> {
+    let backends = backends
+        .iter()
+        .map(|&(name, address)| Backend { name: name.into(), address, weight: 1, backup: false })
+        .collect();
+    let service = Service {
+        protocol: Protocol::Tcp,
+        port: 80,
+        mode: Mode::Kernel,
+        balance: Balance::Hash,
+        source: SourceAddress::Vip,
+        send_proxy: SendProxy::Off,
+        connections_max: 1,
+        idle_timeout: Duration::from_secs(1),
+        connect_timeout: Duration::from_secs(1),
+        backends,
+        check: Some(check),
+    };
+    let group = Group {
+        id: GroupId(7),
+        name: "web".into(),
+        addresses: vec![],
+        safety: Safety::Available,
+        nodes: vec![],
+        prefer: vec![],
+        failback: Failback::Never,
+        services: vec![service],
+    };
+    Arc::new(Desired {
+        generation: 1,
+        digest: 0,
+        cluster: ClusterId(1),
+        cluster_name: "test".into(),
+        me: NodeId(1),
+        nodes: vec![],
+        timing: Timing { heartbeat: Duration::from_millis(10), lease: Duration::from_millis(50) },
+        groups: vec![group],
+    })
+}
+
+async fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+/// Answers every connection with these bytes, after the request.
+async fn answering(answer: &'static str) -> SocketAddr {
+    let (listener, address) = listener().await;
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let _ = stream.read(&mut [0; 1024]).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+            });
+        }
+    });
+    address
+}
+
+/// Writes head bytes for ever, as fast as they are read or one each 10 ms.
+async fn endless(drip: bool) -> SocketAddr {
+    let (listener, address) = listener().await;
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n").await;
+                let piece: &[u8] = if drip { b"x" } else { b"x-header: and another\r\n" };
+                while stream.write_all(piece).await.is_ok() {
+                    if drip {
+                        time::sleep(Duration::from_millis(10)).await;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+/// Waits until the only backend is in this state, and returns all that is known.
+async fn until(states: &mut watch::Receiver<States>, state: BackendState) -> BackendHealth {
+    let known = |all: &States| all.values().next().cloned();
+    let seen = states.wait_for(|all| known(all).is_some_and(|k| k.state == state));
+    let seen = time::timeout(PATIENCE, seen).await.expect("never came to be").unwrap();
+    known(&seen).unwrap()
+}
+
+async fn verdict(kind: CheckKind, address: SocketAddr) -> BackendHealth {
+    let (_keep, desired) = watch::channel(desired(check(kind), &[("web", address)]));
+    let health = Health::start(desired);
+    let mut states = health.states();
+    let seen = states.wait_for(|all| all.values().any(|k| k.state != BackendState::Unknown));
+    let seen = time::timeout(PATIENCE, seen).await.expect("no verdict").unwrap();
+    seen.values().next().unwrap().clone()
+}
+
+#[tokio::test]
+async fn an_http_answer_is_judged_by_its_status() {
+    let cases = [
+        ("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", None, Ok(())),
+        ("HTTP/1.1 302 Found\r\ncontent-length: 0\r\n\r\n", None, Ok(())),
+        ("HTTP/1.0 200 OK\r\n\r\nhello", None, Ok(())),
+        ("HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n", None, Err("HTTP 503")),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", Some(204), Err("HTTP 200 instead of 204")),
+        ("HTTP/1.1 404 No\r\ncontent-length: 0\r\n\r\n", Some(404), Ok(())),
+        ("SSH-2.0-OpenSSH\r\n", None, Err("the answer is not HTTP")),
+        ("", None, Err("closed the connection without an answer")),
+    ];
+    for (answer, expect, expected) in cases {
+        let address = answering(answer).await;
+        let known = verdict(http("/health", false, None, expect), address).await;
+        match expected {
+            Ok(()) => assert_eq!(known.state, BackendState::Up, "{answer:?}: {}", known.reason),
+            Err(reason) => {
+                assert_eq!(known.state, BackendState::Down, "{answer:?}");
+                assert_eq!(known.reason, reason, "{answer:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_backend_that_never_ends_its_answer_is_down_in_time() {
+    let known = verdict(http("/", false, None, None), endless(true).await).await;
+    assert_eq!((known.state, known.reason.as_str()), (BackendState::Down, "timed out after 200ms"));
+    let known = verdict(http("/", false, None, None), endless(false).await).await;
+    assert_eq!(
+        (known.state, known.reason.as_str()),
+        (BackendState::Down, "the answer's head is too long")
+    );
+}
+
+#[tokio::test]
+async fn a_backend_that_says_nothing_times_out() {
+    let (_silent, address) = listener().await;
+    let known = verdict(http("/", false, None, None), address).await;
+    assert_eq!((known.state, known.reason.as_str()), (BackendState::Down, "timed out after 200ms"));
+    let known = verdict(CheckKind::Tcp, address).await;
+    assert_eq!(known.state, BackendState::Up, "a handshake is enough for a TCP check");
+    assert!(known.last_latency.is_some());
+}
+
+#[tokio::test]
+async fn a_backend_goes_and_comes_back_with_its_reason() {
+    let (server, address) = listener().await;
+    let (_keep, desired) = watch::channel(desired(check(CheckKind::Tcp), &[("web", address)]));
+    let health = Health::start(desired);
+    let mut states = health.states();
+    let up = until(&mut states, BackendState::Up).await;
+    drop(server);
+    let down = until(&mut states, BackendState::Down).await;
+    assert_eq!(down.reason, "connection refused");
+    assert!(up.since <= down.since);
+    let _server = TcpListener::bind(address).await.unwrap();
+    let up = until(&mut states, BackendState::Up).await;
+    assert_eq!(up.reason, "");
+}
+
+#[tokio::test]
+async fn a_reload_keeps_what_is_known_and_forgets_who_left() {
+    let (_server, address) = listener().await;
+    let (change, watched) = watch::channel(desired(check(CheckKind::Tcp), &[("web", address)]));
+    let health = Health::start(watched);
+    let mut states = health.states();
+    until(&mut states, BackendState::Up).await;
+
+    // Another rhythm for the same backend: it is not `Unknown` for a moment.
+    let slower = Check { every: Duration::from_secs(3600), ..check(CheckKind::Tcp) };
+    change.send(desired(slower.clone(), &[("web", address), ("new", address)])).unwrap();
+    let both =
+        states.wait_for(|all| all.len() <= 2 && all.values().all(|k| k.state == BackendState::Up));
+    time::timeout(PATIENCE, both).await.unwrap().unwrap();
+
+    change.send(desired(slower, &[])).unwrap();
+    let empty = states.wait_for(States::is_empty);
+    time::timeout(PATIENCE, empty).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn tls_is_verified_when_there_is_a_ca_and_only_then() {
+    let ours = rcgen::generate_simple_self_signed(vec!["web.example".into()]).unwrap();
+    let other = rcgen::generate_simple_self_signed(vec!["web.example".into()]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (good, bad) = (write("ours.pem", &ours.cert.pem()), write("other.pem", &other.cert.pem()));
+    let missing = folder.path().join("none.pem").to_str().unwrap().to_owned();
+    let address = answering_over_tls(&ours).await;
+    let ask = |ca: Option<&String>, host: &str| CheckKind::Http {
+        path: "/".into(),
+        host: Some(host.into()),
+        tls: true,
+        ca: ca.cloned(),
+        expect: Some(200),
+    };
+    let known = verdict(ask(None, "anything.example"), address).await;
+    assert_eq!((known.state, known.reason.as_str()), (BackendState::Up, ""));
+    let known = verdict(ask(Some(&good), "web.example:443"), address).await;
+    assert_eq!((known.state, known.reason.as_str()), (BackendState::Up, ""));
+    let known = verdict(ask(Some(&good), "elsewhere.example"), address).await;
+    assert_eq!(known.state, BackendState::Down);
+    assert!(known.reason.starts_with("TLS: "), "{}", known.reason);
+    let known = verdict(ask(Some(&bad), "web.example"), address).await;
+    assert_eq!(known.state, BackendState::Down);
+    let known = verdict(ask(Some(&missing), "web.example"), address).await;
+    assert!(known.reason.starts_with("cannot read "), "{}", known.reason);
+}
+
+async fn answering_over_tls(certified: &rcgen::CertifiedKey<rcgen::KeyPair>) -> SocketAddr {
+    let key = rustls::pki_types::PrivateKeyDer::try_from(certified.signing_key.serialize_der());
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(
+        rustls::crypto::ring::default_provider(),
+    ))
+    .with_safe_default_protocol_versions()
+    .unwrap()
+    .with_no_client_auth()
+    .with_single_cert(vec![certified.cert.der().clone()], key.unwrap())
+    .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let (listener, address) = listener().await;
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                let _ = stream.read(&mut [0; 1024]).await;
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+                let _ = stream.shutdown().await;
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_check_may_ask_another_port() {
+    let (_server, asked) = listener().await;
+    let (gone, backend) = listener().await;
+    drop(gone);
+    let check = Check { port: Some(asked.port()), ..check(CheckKind::Tcp) };
+    let (_keep, desired) = watch::channel(desired(check, &[("web", backend)]));
+    let health = Health::start(desired);
+    until(&mut health.states(), BackendState::Up).await;
+    assert!(TcpStream::connect(backend).await.is_err());
+}
+
+#[test]
+fn a_hundred_checks_do_not_start_together() {
+    let every = Duration::from_secs(1);
+    let mut starts: Vec<_> = (0..100)
+        .map(|i| {
+            let key = Key {
+                group: GroupId(1),
+                protocol: Protocol::Tcp,
+                port: 80,
+                backend: format!("10.0.0.{i}:80"),
+            };
+            jitter(&key, every)
+        })
+        .collect();
+    starts.sort();
+    assert!(starts.iter().all(|j| *j <= every));
+    let most = (0..10).map(|tenth| {
+        let (from, to) = (every * tenth / 10, every * (tenth + 1) / 10);
+        starts.iter().filter(|j| (from..to).contains(j)).count()
+    });
+    assert!(most.max() < Some(30), "{starts:?}");
+}
