@@ -5,6 +5,7 @@
 
 use crate::gate::{Gate, GateError};
 use crate::netlink::{AddressFacts, NetlinkError, News, Requests};
+use crate::orders::{Order, Orders, Outcome};
 use crate::packet::{Announcer, PacketError};
 use buoy_model::{Action, Cidr, Event, FrameKind, Instant, LinkId};
 use std::fmt;
@@ -103,8 +104,12 @@ pub struct Apply {
     requests: Requests,
     announcer: Announcer,
     gate: Option<Gate>,
+    /// Where addresses are changed beside the loop; only with a gate.
+    orders: Option<Orders>,
     /// Sorted by interface and address.
     placed: Vec<Placed>,
+    /// The first failure of an order that was not told yet.
+    late: Option<ApplyError>,
     failures: Failures,
 }
 
@@ -120,13 +125,18 @@ struct Placed {
 }
 
 impl Apply {
-    /// With a gate, or with the kernel's address lifetimes only.
+    /// With a gate, or with the kernel's address lifetimes only. With a gate a thread of its own
+    /// changes the addresses (`orders`); it is started here, in this network namespace.
     pub fn new(requests: Requests, announcer: Announcer, gate: Option<Gate>) -> Self {
-        Self { requests, announcer, gate, placed: Vec::new(), failures: Failures::default() }
+        // A host that cannot start a thread can still change addresses from the loop.
+        let beside = || Requests::open().ok().and_then(|requests| Orders::start(requests).ok());
+        let orders = gate.as_ref().and_then(|_| beside());
+        let (placed, failures) = (Vec::new(), Failures::default());
+        Self { requests, announcer, gate, orders, placed, late: None, failures }
     }
 
     /// Does what the action says, if it says something to the kernel. Heartbeats, answers, records
-    /// and the end are the loop's own.
+    /// and the end are the loop's own. The error may be that of an earlier action: it says which.
     pub fn apply(&mut self, action: &Action) -> Result<(), ApplyError> {
         let result = match *action {
             Action::Fence { address, link, until } => self.fence(link, address, until),
@@ -143,7 +153,32 @@ impl Apply {
         if let Err(error) = &result {
             self.failures.0[error.effect as usize] += 1;
         }
-        result
+        self.look_back();
+        result.and_then(|()| self.late.take().map_or(Ok(()), Err))
+    }
+
+    /// Learns what became of the orders that were given.
+    fn look_back(&mut self) {
+        while let Some(outcome) = self.orders.as_ref().and_then(Orders::outcome) {
+            match outcome {
+                Outcome::NotThere { link, cidr } => {
+                    if let Ok(index) = self.place(link, cidr) {
+                        let removals = &mut self.placed[index].removals;
+                        *removals = removals.saturating_sub(1);
+                    }
+                }
+                Outcome::Failed { order, cause } => {
+                    let error = failed(order, cause);
+                    self.failures.0[error.effect as usize] += 1;
+                    self.late.get_or_insert(error);
+                }
+            }
+        }
+    }
+
+    /// How many changes of addresses are ordered and not carried out yet.
+    pub fn pending(&self) -> usize {
+        self.orders.as_ref().map_or(0, Orders::pending)
     }
 
     /// Takes off every address that an earlier run left on this host with our mark; to be called
@@ -158,6 +193,7 @@ impl Apply {
 
     /// Turns the kernel's news into what a node must know: what we did ourselves is no news.
     pub fn observe(&mut self, news: News, tell: &mut dyn FnMut(Event<'static>)) {
+        self.look_back();
         match news {
             News::Link { link, up, mac } => {
                 if let Some(mac) = mac {
@@ -205,8 +241,11 @@ impl Apply {
         self.failures
     }
 
-    /// Takes the gate away at a clean stop, after the last address.
+    /// At a clean stop: waits for the last address to be gone, then takes the gate away.
     pub fn close(self) -> Result<(), GateError> {
+        if let Some(orders) = self.orders {
+            orders.close();
+        }
         self.gate.map_or(Ok(()), Gate::close)
     }
 
@@ -221,26 +260,25 @@ impl Apply {
     }
 
     fn add(&mut self, link: LinkId, cidr: Cidr, valid_lifetime: u32) -> Result<(), ApplyError> {
-        self.requests.add_address(link, cidr, valid_lifetime).map_err(|cause| ApplyError {
-            effect: Effect::Add,
-            link,
-            address: cidr.address(),
-            cause: Cause::Netlink(cause),
-        })?;
+        match &self.orders {
+            Some(orders) => orders.give(Order::Add { link, cidr, valid_lifetime }),
+            None => self.requests.add_address(link, cidr, valid_lifetime),
+        }
+        .map_err(|cause| failed(Order::Add { link, cidr, valid_lifetime }, cause))?;
         self.placed(link, cidr).on = true;
         Ok(())
     }
 
     fn remove(&mut self, link: LinkId, cidr: Cidr) -> Result<(), ApplyError> {
-        let removed = self.requests.remove_address(link, cidr).map_err(|cause| ApplyError {
-            effect: Effect::Remove,
-            link,
-            address: cidr.address(),
-            cause: Cause::Netlink(cause),
-        })?;
+        let will_be_news = match &self.orders {
+            // If it turns out that it was not there, `look_back` takes this back.
+            Some(orders) => orders.give(Order::Remove { link, cidr }).map(|()| true),
+            None => self.requests.remove_address(link, cidr),
+        }
+        .map_err(|cause| failed(Order::Remove { link, cidr }, cause))?;
         let placed = self.placed(link, cidr);
         placed.on = false;
-        placed.removals += u32::from(removed);
+        placed.removals += u32::from(will_be_news);
         Ok(())
     }
 
@@ -279,4 +317,12 @@ impl Apply {
             self.placed.remove(index);
         }
     }
+}
+
+fn failed(order: Order, cause: NetlinkError) -> ApplyError {
+    let (effect, link, cidr) = match order {
+        Order::Add { link, cidr, .. } => (Effect::Add, link, cidr),
+        Order::Remove { link, cidr } => (Effect::Remove, link, cidr),
+    };
+    ApplyError { effect, link, address: cidr.address(), cause: Cause::Netlink(cause) }
 }

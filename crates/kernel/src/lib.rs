@@ -11,6 +11,7 @@ pub mod gate;
 pub mod host;
 pub mod netlink;
 pub mod nft;
+mod orders;
 pub mod packet;
 pub mod poll;
 pub mod port;

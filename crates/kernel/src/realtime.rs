@@ -52,7 +52,8 @@ fn lock() -> Result<(), Missing> {
     })
 }
 
-fn schedule() -> Result<(), Missing> {
+/// Puts the calling thread before ordinary ones.
+pub(crate) fn schedule() -> Result<(), Missing> {
     sys::schedule_fifo(PRIORITY).map_err(|error| {
         Missing(format!(
             "the loop runs as an ordinary thread, so a busy host can delay a heartbeat: {error}: \

@@ -5,6 +5,7 @@
 mod segment;
 
 use buoy_kernel::apply::{Apply, Effect};
+use buoy_kernel::gate::{Gate, GateError};
 use buoy_kernel::netlink::{Monitor, News, Requests};
 use buoy_kernel::packet::Announcer;
 use buoy_model::{Action, Event, FrameKind, LinkId};
@@ -85,6 +86,52 @@ fn a_foreign_deletion_is_news_and_our_own_is_not() {
         ip(&format!("addr del {vip} dev near"));
         assert_eq!(lost(&mut monitor, &mut apply), gone);
     }
+}
+
+#[test]
+fn beside_the_loop_nothing_is_told_differently() {
+    let test = "beside_the_loop_nothing_is_told_differently";
+    let Some(segment) = Segment::new(test) else { return };
+    let gate = match Gate::open(&[segment.near]) {
+        Ok(gate) => gate,
+        Err(GateError::Permission) => {
+            eprintln!("SKIPPED: {test}: BPF programs are not permitted here");
+            return;
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let mut monitor = Monitor::open().unwrap();
+    let mut requests = Requests::open().unwrap();
+    let mut apply = Apply::new(Requests::open().unwrap(), Announcer::open().unwrap(), Some(gate));
+    for vip in VIPS {
+        let gone = [format!("lost {}", cidr(vip).address())];
+        let actions = [
+            add(segment.near, vip),
+            add(segment.near, vip),
+            remove(segment.near, vip),
+            remove(segment.near, vip),
+            add(segment.near, vip),
+        ];
+        for action in actions {
+            apply.apply(&action).unwrap();
+        }
+        wait_until("the orders are carried out", || apply.pending() == 0);
+        assert_eq!(requests.list_ours().unwrap().len(), 1);
+        assert_eq!(lost(&mut monitor, &mut apply), [""; 0]);
+        ip(&format!("addr del {vip} dev near"));
+        assert_eq!(lost(&mut monitor, &mut apply), gone);
+        apply.apply(&remove(segment.near, vip)).unwrap();
+    }
+    // What fails comes back with a later action, under its own name.
+    apply.apply(&add(LinkId(4_000), VIPS[0])).unwrap();
+    wait_until("the order has failed", || apply.pending() == 0);
+    let error = apply.apply(&add(segment.near, VIPS[0])).unwrap_err().to_string();
+    assert!(error.starts_with("cannot add 10.0.0.100 on interface 4000: "), "{error}");
+    assert_eq!(apply.failures().of(Effect::Add), 1);
+    apply.apply(&remove(segment.near, VIPS[0])).unwrap();
+    // A clean stop waits for the last order.
+    apply.close().unwrap();
+    assert_eq!(requests.list_ours().unwrap(), []);
 }
 
 #[test]

@@ -1,0 +1,117 @@
+//! Changes addresses beside the loop, which must not wait for the kernel's lock.
+//!
+//! Every change of an address takes the RTNL lock, and whoever creates or removes interfaces on
+//! this host holds it: a few containers that come and go make a renewal wait for tens of
+//! milliseconds (measured: 50 us alone, up to 52 ms beside veth pairs that come and go), and that
+//! is a lease. So where the gate stands, which needs no lock, a thread of its own gives these
+//! orders, one after another. Without a gate the loop gives them itself: then an address must be
+//! gone before anybody else is told, and the lease is long enough to wait.
+
+use crate::netlink::{NetlinkError, Requests};
+use crate::realtime;
+use buoy_model::limits::{GROUP_ADDRESSES_MAX, GROUPS_MAX};
+use buoy_model::{Cidr, LinkId};
+use nix::errno::Errno;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{Builder, JoinHandle};
+
+/// Every address of a cluster at once.
+const ORDERS_MAX: usize = GROUPS_MAX * GROUP_ADDRESSES_MAX;
+/// Outcomes that the loop has not looked at; past it the thread waits for the loop.
+const OUTCOMES_MAX: usize = 256;
+
+/// One change.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Order {
+    /// Put it on, or renew it.
+    Add { link: LinkId, cidr: Cidr, valid_lifetime: u32 },
+    /// Take it off.
+    Remove { link: LinkId, cidr: Cidr },
+}
+
+/// What became of an order, where that is worth telling.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Outcome {
+    /// There was nothing to take off.
+    NotThere { link: LinkId, cidr: Cidr },
+    /// The kernel refused.
+    Failed { order: Order, cause: NetlinkError },
+}
+
+/// The loop's end of the thread.
+pub(crate) struct Orders {
+    /// `None` only while it is closed.
+    sender: Option<SyncSender<Order>>,
+    outcomes: Receiver<Outcome>,
+    pending: Arc<AtomicUsize>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Orders {
+    /// Starts the thread.
+    pub(crate) fn start(mut requests: Requests) -> io::Result<Self> {
+        let (sender, orders) = sync_channel(ORDERS_MAX);
+        let (tell, outcomes) = sync_channel(OUTCOMES_MAX);
+        let pending = Arc::new(AtomicUsize::new(0));
+        let left = Arc::clone(&pending);
+        let thread = Builder::new().name("buoy-addresses".to_owned()).spawn(move || {
+            // An address that comes late is an outage. Missing permission is told for the loop.
+            let _ = realtime::schedule();
+            for order in orders {
+                if let Some(outcome) = carry_out(&mut requests, order)
+                    && tell.send(outcome).is_err()
+                {
+                    return; // nobody listens any more
+                }
+                left.fetch_sub(1, Ordering::Release);
+            }
+        })?;
+        Ok(Self { sender: Some(sender), outcomes, pending, thread: Some(thread) })
+    }
+
+    /// Gives an order; never waits, never allocates.
+    pub(crate) fn give(&self, order: Order) -> Result<(), NetlinkError> {
+        self.pending.fetch_add(1, Ordering::Relaxed);
+        let given = self.sender.as_ref().is_some_and(|sender| sender.try_send(order).is_ok());
+        if given {
+            return Ok(());
+        }
+        self.pending.fetch_sub(1, Ordering::Relaxed);
+        Err(NetlinkError::NoAnswer(Errno::EBUSY))
+    }
+
+    /// The next outcome that is worth telling, if there is one.
+    pub(crate) fn outcome(&self) -> Option<Outcome> {
+        self.outcomes.try_recv().ok()
+    }
+
+    /// How many orders are not carried out yet.
+    pub(crate) fn pending(&self) -> usize {
+        self.pending.load(Ordering::Acquire)
+    }
+
+    /// Waits until all orders are carried out, and ends the thread.
+    pub(crate) fn close(mut self) {
+        drop(self.sender.take());
+        // It may be waiting for somebody to look at what it has to tell.
+        while self.outcomes.recv().is_ok() {}
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn carry_out(requests: &mut Requests, order: Order) -> Option<Outcome> {
+    let result = match order {
+        Order::Add { link, cidr, valid_lifetime } => {
+            requests.add_address(link, cidr, valid_lifetime).map(|()| None)
+        }
+        Order::Remove { link, cidr } => requests
+            .remove_address(link, cidr)
+            .map(|was_there| (!was_there).then_some(Outcome::NotThere { link, cidr })),
+    };
+    result.unwrap_or_else(|cause| Some(Outcome::Failed { order, cause }))
+}
