@@ -48,6 +48,8 @@ pub struct Key {
 pub struct Schema {
     /// As people call it: `[[vip]]`.
     pub title: &'static str,
+    /// Where that is, in a sentence: `in [[vip]]`.
+    pub place: &'static str,
     /// The keys it may have.
     pub keys: &'static [&'static Key],
     /// Keys of later versions, each with what to do today.
@@ -59,7 +61,7 @@ pub struct Schema {
 /// Declares the keys of one table as constants, and the list of them.
 macro_rules! schema {
     (
-        $module:ident, $title:literal, $doc:literal;
+        $module:ident, $title:literal, $place:literal, $doc:literal;
         keys { $($constant:ident: $name:literal, $form:literal, $example:literal, $default:literal, $reload:ident;)+ }
         later { $($later:literal: $instead:literal;)* }
         foreign { $($foreign:literal: $meant:literal;)* }
@@ -80,6 +82,7 @@ macro_rules! schema {
             /// The whole table.
             pub static SCHEMA: Schema = Schema {
                 title: $title,
+                place: $place,
                 keys: &[$(&$constant,)+],
                 later: &[$(($later, $instead),)*],
                 foreign: &[$(($foreign, $meant),)*],
@@ -89,17 +92,17 @@ macro_rules! schema {
 }
 
 schema! {
-    top, "the top of the file", "Keys before the first `[[vip]]`.";
+    top, "the top of the file", "at the top of the file", "Keys before the first `[[vip]]`.";
     keys {
-        PEERS: "peers", "list of addresses, or table name = address", r#"["10.0.0.11", "10.0.0.12"]"#, "required", Restart;
+        PEERS: "peers", "a list of addresses, or a table name = address", r#"["10.0.0.11", "10.0.0.12"]"#, "required", Restart;
         SECRET: "secret", "\"file:PATH\", or a list of them", r#""file:cluster.key""#, "required", Restart;
-        CLUSTER: "cluster", "name", r#""buoy""#, "\"buoy\"", Restart;
-        NODE: "node", "name of a peer", r#""lb1""#, "by address", Restart;
+        CLUSTER: "cluster", "a name", r#""buoy""#, "\"buoy\"", Restart;
+        NODE: "node", "the name of a peer", r#""lb1""#, "by address", Restart;
         SAFETY: "safety", "\"exclusive\" or \"available\"", r#""exclusive""#, "by peers", Vip;
-        HEARTBEAT: "heartbeat", "duration", r#""10ms""#, "\"10ms\"", Live;
-        LEASE: "lease", "duration", r#""50ms""#, "\"50ms\"", Live;
-        PORT: "port", "UDP port number", "4747", "4747", Restart;
-        VIP: "vip", "list of tables `[[vip]]`", r#"[[vip]]"#, "none", Live;
+        HEARTBEAT: "heartbeat", "a duration", r#""10ms""#, "\"10ms\"", Live;
+        LEASE: "lease", "a duration", r#""50ms""#, "\"100ms\"", Live;
+        PORT: "port", "a UDP port number", "4747", "4747", Restart;
+        VIP: "vip", "a list of tables `[[vip]]`", r#"[[vip]]"#, "none", Live;
     }
     later {
         "bgp": "remove it; this version announces by ARP and NDP";
@@ -123,16 +126,16 @@ schema! {
 }
 
 schema! {
-    vip, "[[vip]]", "Keys of `[[vip]]`.";
+    vip, "[[vip]]", "in [[vip]]", "Keys of `[[vip]]`.";
     keys {
-        NAME: "name", "name", r#""web""#, "first address", Vip;
+        NAME: "name", "a name", r#""web""#, "first address", Vip;
         ADDRESS: "address", "\"ADDRESS/PREFIX\", or a list of them", r#""10.0.0.100/24""#, "required", Vip;
-        INTERFACE: "interface", "name of an interface", r#""eth0""#, "by subnet", Vip;
-        NODES: "nodes", "list of peers", r#"["lb1", "lb2"]"#, "all peers", Vip;
-        PREFER: "prefer", "list of peers, best first", r#"["lb1"]"#, "none", Vip;
+        INTERFACE: "interface", "the name of an interface", r#""eth0""#, "by subnet", Vip;
+        NODES: "nodes", "a list of peers", r#"["lb1", "lb2"]"#, "all peers", Vip;
+        PREFER: "prefer", "a list of peers, best first", r#"["lb1"]"#, "none", Vip;
         FAILBACK: "failback", "\"never\", \"now\" or a duration", r#""30s""#, "\"never\"", Live;
         SAFETY: "safety", "\"exclusive\" or \"available\"", r#""exclusive""#, "as at the top", Vip;
-        SERVICE: "service", "list of tables `[[vip.service]]`", r#"[[vip.service]]"#, "none", Live;
+        SERVICE: "service", "a list of tables `[[vip.service]]`", r#"[[vip.service]]"#, "none", Live;
     }
     later {
         "vrrp": "remove it; hosts that run Buoy need no VRRP between them";
@@ -156,18 +159,18 @@ schema! {
 }
 
 schema! {
-    service, "[[vip.service]]", "Keys of `[[vip.service]]`.";
+    service, "[[vip.service]]", "in [[vip.service]]", "Keys of `[[vip.service]]`.";
     keys {
         PORT: "port", "\"PORT/tcp\" or \"PORT/udp\", or a list of them", r#""443/tcp""#, "required", Service;
-        BACKENDS: "backends", "list of \"[name] ADDRESS:PORT [weight=N] [backup]\"", r#"["10.0.0.21:8443", "10.0.0.22:8443"]"#, "required", Live;
+        BACKENDS: "backends", "a list of \"[name] ADDRESS:PORT [weight=N] [backup]\"", r#"["10.0.0.21:8443", "10.0.0.22:8443"]"#, "required", Live;
         MODE: "mode", "\"kernel\" or \"proxy\"", r#""kernel""#, "\"kernel\"", Service;
         BALANCE: "balance", "\"hash\", \"roundrobin\" or \"leastconn\"", r#""hash""#, "by mode", Live;
         SOURCE: "source", "\"vip\" or \"client\"", r#""vip""#, "\"vip\"", Service;
         SEND_PROXY: "send_proxy", "\"v2\"", r#""v2""#, "off", Service;
-        MAX_CONNECTIONS: "max_connections", "number", "4096", "4096", Service;
-        IDLE_TIMEOUT: "idle_timeout", "duration", r#""5m""#, "\"5m\" tcp, \"30s\" udp", Service;
-        CONNECT_TIMEOUT: "connect_timeout", "duration", r#""2s""#, "\"2s\"", Service;
-        CHECK: "check", "table, or false", r#"{ http = "GET /health" }"#, "TCP connect", Live;
+        MAX_CONNECTIONS: "max_connections", "a number", "4096", "4096", Service;
+        IDLE_TIMEOUT: "idle_timeout", "a duration", r#""5m""#, "\"5m\" tcp, \"30s\" udp", Service;
+        CONNECT_TIMEOUT: "connect_timeout", "a duration", r#""2s""#, "\"2s\"", Service;
+        CHECK: "check", "a table, or false", r#"{ http = "GET /health" }"#, "TCP connect", Live;
     }
     later {
         "forward": "remove it; choose `mode = \"kernel\"` or `mode = \"proxy\"`";
@@ -188,19 +191,19 @@ schema! {
 }
 
 schema! {
-    check, "check", "Keys of `check = { ... }`.";
+    check, "check = { ... }", "in a check", "Keys of `check = { ... }`.";
     keys {
         TCP: "tcp", "true", "true", "for tcp services", Live;
         HTTP: "http", "\"GET /PATH\"", r#""GET /health""#, "none", Live;
-        HOST: "host", "text", r#""www.example.org""#, "backend's address", Live;
+        HOST: "host", "a text", r#""www.example.org""#, "backend's address", Live;
         TLS: "tls", "true or false", "true", "false", Live;
-        CA: "ca", "path of a PEM file", r#""ca.pem""#, "not verified", Live;
-        EXPECT: "expect", "HTTP status", "200", "any 2xx or 3xx", Live;
-        PORT: "port", "port number", "8080", "backend's port", Live;
-        EVERY: "every", "duration", r#""1s""#, "\"1s\"", Live;
-        TIMEOUT: "timeout", "duration", r#""1s""#, "\"1s\", or `every` if shorter", Live;
-        FALL: "fall", "number", "3", "3", Live;
-        RISE: "rise", "number", "2", "2", Live;
+        CA: "ca", "the path of a PEM file", r#""ca.pem""#, "not verified", Live;
+        EXPECT: "expect", "an HTTP status", "200", "any 2xx or 3xx", Live;
+        PORT: "port", "a port number", "8080", "backend's port", Live;
+        EVERY: "every", "a duration", r#""1s""#, "\"1s\"", Live;
+        TIMEOUT: "timeout", "a duration", r#""1s""#, "\"1s\", or `every` if shorter", Live;
+        FALL: "fall", "a number", "3", "3", Live;
+        RISE: "rise", "a number", "2", "2", Live;
     }
     later {
         "dns": "check a TCP port instead: check = { tcp = true, port = 53 }";

@@ -16,7 +16,7 @@ use alloc::vec::Vec;
 use buoy_model::limits::{GROUPS_MAX, LEASE_HEARTBEATS_MIN, LEASE_WITHOUT_GATE, SILENT_HEARTBEATS};
 use buoy_model::{
     Action, Cause, Claim, Desired, DrainOrder, Event, Fact, FrameKind, Grant, Incarnation, Instant,
-    LinkId, Mac, Message, MessageKind, NodeId, Record, Safety, Sequence, Verdict,
+    LinkId, Mac, Message, MessageKind, NodeId, Record, Safety, Sequence, Timing, Verdict,
 };
 use core::net::IpAddr;
 use core::time::Duration;
@@ -247,8 +247,9 @@ impl Node {
 
     /// How long a peer may be silent.
     pub(crate) fn silence(&self) -> Duration {
-        let beat = self.desired.timing.heartbeat;
-        beat * SILENT_HEARTBEATS + beat / 2
+        let Timing { heartbeat, lease } = self.desired.timing;
+        // Not much sooner than the lease ends: to want it earlier gains nothing.
+        (heartbeat * SILENT_HEARTBEATS + heartbeat / 2).max(lease * 7 / 10)
     }
 
     pub(crate) fn me(&self) -> Asker {

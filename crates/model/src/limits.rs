@@ -36,14 +36,14 @@ pub const HEARTBEAT_MIN: Duration = Duration::from_millis(2);
 /// Longest time between two heartbeats.
 pub const HEARTBEAT_MAX: Duration = Duration::from_secs(1);
 /// Term of a grant, unless the file says otherwise.
-pub const LEASE_DEFAULT: Duration = Duration::from_millis(50);
+pub const LEASE_DEFAULT: Duration = Duration::from_millis(100);
 /// A lease is at least so many heartbeats, so that one lost datagram costs nothing.
 pub const LEASE_HEARTBEATS_MIN: u32 = 4;
 /// Longest term of a grant; a voter that restarts grants nothing for as long.
 pub const LEASE_MAX: Duration = Duration::from_millis(2_500);
 /// Term asked for by a node whose kernel has no gate: covers `KERNEL_FENCE_LAG` and the renewal.
 pub const LEASE_WITHOUT_GATE: Duration = Duration::from_millis(2_500);
-/// After a silence of so many heartbeats a peer counts as gone.
+/// After a silence of so many heartbeats, and of 7/10 of a lease, a peer counts as gone.
 pub const SILENT_HEARTBEATS: u32 = 3;
 
 /// A node that asks for votes in vain for so long is passed over by the next in line.
