@@ -286,7 +286,7 @@ fn a_hundred_checks_do_not_start_together() {
     assert!(starts.iter().all(|j| *j <= every));
     let most = (0..10).map(|tenth| {
         let (from, to) = (every * tenth / 10, every * (tenth + 1) / 10);
-        starts.iter().filter(|j| (from..to).contains(j)).count()
+        starts.iter().filter(|j| (from..to).contains(*j)).count()
     });
     assert!(most.max() < Some(30), "{starts:?}");
 }
