@@ -1,6 +1,7 @@
 //! The slow side: keeps the records, reloads, answers the API; hands orders to the loop.
 
 use crate::configuration::{self, ConfigurationError};
+use crate::forward::Forward;
 use crate::realtime::{Command, Gone, Handle, Report};
 use crate::server::{Agent, LoopGone, ReloadRefusal};
 use buoy_api::ReloadReply;
@@ -20,18 +21,12 @@ use tokio::sync::{mpsc, watch};
 /// Problems of the kernel that are remembered for the status.
 const PROBLEMS_MAX: usize = 16;
 
-/// What the forwarding side says of itself when asked.
-pub(crate) struct ForwardView {
-    pub(crate) services: Box<dyn Fn() -> Vec<ServiceReport> + Send + Sync>,
-    pub(crate) problems: Box<dyn Fn() -> Vec<String> + Send + Sync>,
-}
-
 /// The agent as the API sees it.
 pub(crate) struct Daemon {
     pub(crate) handle: Handle,
     config: PathBuf,
     desired: watch::Sender<Arc<Desired>>,
-    forward: ForwardView,
+    forward: Forward,
     memory: Mutex<Memory>,
     /// One reload at a time.
     reloading: tokio::sync::Mutex<()>,
@@ -53,7 +48,7 @@ impl Daemon {
         handle: Handle,
         config: PathBuf,
         desired: watch::Sender<Arc<Desired>>,
-        forward: ForwardView,
+        forward: Forward,
     ) -> Self {
         Self {
             handle,
@@ -157,7 +152,7 @@ impl Agent for Daemon {
     }
 
     fn services(&self) -> Vec<ServiceReport> {
-        (self.forward.services)()
+        self.forward.services()
     }
 
     fn host(&self) -> HostReport {
@@ -165,7 +160,7 @@ impl Agent for Daemon {
         let mut problems: Vec<String> = memory.refusals.iter().cloned().collect();
         problems.extend(memory.refused_file.clone());
         problems.extend(memory.duplicate.clone());
-        problems.extend((self.forward.problems)());
+        problems.extend(self.forward.problems());
         if self.handle.counters.rejected(Reject::Own) > 0 {
             problems.push(
                 "another host says that it is this node: two hosts have one node name; give each \

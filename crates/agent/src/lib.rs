@@ -7,7 +7,9 @@
 mod configuration;
 pub mod counters;
 mod daemon;
+pub mod forward;
 mod hardware;
+pub mod health;
 mod log;
 pub mod realtime;
 pub mod server;
@@ -16,7 +18,9 @@ pub use configuration::{ConfigurationError, load, this_host};
 pub use hardware::StartError;
 pub use log::Format as LogFormat;
 
-use daemon::{Daemon, ForwardView};
+use daemon::Daemon;
+use forward::Forward;
+use health::Health;
 use realtime::{Command, Running};
 use server::Agent as _;
 use std::fmt;
@@ -103,8 +107,9 @@ async fn live(
     for defence in &handle.defences {
         tracing::info!("{defence}");
     }
-    let (wanted, _watch) = watch::channel(desired);
-    let forward = ForwardView { services: Box::new(Vec::new), problems: Box::new(Vec::new) };
+    let (wanted, watched) = watch::channel(desired);
+    let health = Health::start(watched.clone());
+    let forward = Forward::start(watched, health.states());
     let daemon = Arc::new(Daemon::new(handle, options.config.clone(), wanted, forward));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let serving = tokio::spawn(server::serve(socket, Arc::clone(&daemon), async {

@@ -1,0 +1,306 @@
+//! What is accepted, what it becomes, and what holds where the file says nothing.
+
+use crate::support::{self, KEY_2, SMALL, accepted, check_on, cidr, host};
+use buoy_config::{HostAddress, key};
+use buoy_model::{
+    Balance, Check, CheckKind, ClusterId, Desired, Failback, Group, LinkId, Mode, NodeId, Protocol,
+    Safety, SendProxy, Service, SourceAddress, VipAddress,
+};
+use std::time::Duration;
+
+const MS: fn(u64) -> Duration = Duration::from_millis;
+
+fn desired(text: &str) -> Desired {
+    accepted(text).desired
+}
+
+/// The first group of `SMALL` with more lines.
+fn group(lines: &str) -> Group {
+    desired(&format!("{SMALL}{lines}\n")).groups.remove(0)
+}
+
+/// The services of one `[[vip.service]]`.
+fn services(lines: &str) -> Vec<Service> {
+    group(&format!("[[vip.service]]\n{lines}\n")).services
+}
+
+#[test]
+fn four_lines_are_a_complete_wish() {
+    let desired = desired(SMALL);
+    assert_eq!(desired.cluster_name, "buoy");
+    assert_eq!(desired.cluster, ClusterId::of("buoy"));
+    assert_eq!(desired.me, NodeId::of("10.0.0.11"));
+    assert_eq!(desired.generation, 1);
+    assert_eq!((desired.timing.heartbeat, desired.timing.lease), (MS(10), MS(50)));
+    assert!(desired.nodes.is_sorted_by_key(|n| n.id));
+    assert_eq!(desired.node(desired.me).unwrap().address, "10.0.0.11:4747".parse().unwrap());
+    let group = &desired.groups[0];
+    assert_eq!(group.name, "10.0.0.100");
+    let address = VipAddress {
+        cidr: cidr("10.0.0.100/24"),
+        link: Some(LinkId(2)),
+        link_name: "eth0".to_owned(),
+    };
+    assert_eq!(group.addresses, [address]);
+    assert_eq!(group.safety, Safety::Available);
+    assert_eq!(group.nodes, desired.nodes.iter().map(|n| n.id).collect::<Vec<_>>());
+    assert_eq!(
+        (&group.prefer, group.failback, &group.services),
+        (&vec![], Failback::Never, &vec![])
+    );
+}
+
+#[test]
+fn three_peers_are_exclusive_unless_the_file_says_otherwise() {
+    let three = SMALL.replace("\"10.0.0.12\"", "\"10.0.0.12\", \"10.0.0.13\"");
+    for (line, top) in
+        [("", true), ("safety = \"available\"", true), ("safety = \"available\"", false)]
+    {
+        let text = if top { format!("{line}\n{three}") } else { format!("{three}{line}\n") };
+        let expected = if line.is_empty() { Safety::Exclusive } else { Safety::Available };
+        assert_eq!(desired(&text).groups[0].safety, expected, "{text}");
+    }
+    let mixed = format!("safety = \"available\"\n{three}safety = \"exclusive\"\n");
+    assert_eq!(desired(&mixed).groups[0].safety, Safety::Exclusive);
+}
+
+#[test]
+fn a_slower_heartbeat_stretches_the_default_lease() {
+    for (top, heartbeat, lease) in [
+        ("heartbeat = \"5ms\"", 5, 50),
+        ("heartbeat = \"100ms\"", 100, 500),
+        ("heartbeat = \"600ms\"", 600, 2_500),
+        ("heartbeat = \"20ms\"\nlease = \"80ms\"", 20, 80),
+    ] {
+        let timing = desired(&format!("{top}\n{SMALL}")).timing;
+        assert_eq!((timing.heartbeat, timing.lease), (MS(heartbeat), MS(lease)), "{top}");
+    }
+}
+
+#[test]
+fn peers_have_names_ports_and_both_families() {
+    let peers = r#"{ lb1 = "10.0.0.11", lb2 = "10.0.0.12:5000", lb3 = "2001:db8::13", lb4 = "[2001:db8::14]:5000" }"#;
+    let text = SMALL.replace(r#"["10.0.0.11", "10.0.0.12"]"#, peers);
+    let desired = desired(&format!("port = 4000\n{text}"));
+    for (name, address) in [
+        ("lb1", "10.0.0.11:4000"),
+        ("lb2", "10.0.0.12:5000"),
+        ("lb3", "[2001:db8::13]:4000"),
+        ("lb4", "[2001:db8::14]:5000"),
+    ] {
+        let node = desired.node(NodeId::of(name)).unwrap();
+        assert_eq!((node.name.as_str(), node.address), (name, address.parse().unwrap()));
+    }
+    assert_eq!(desired.me, NodeId::of("lb1"));
+}
+
+#[test]
+fn a_table_of_peers_may_have_its_own_header() {
+    let text = "secret = \"file:cluster.key\"\n[peers]\nlb1 = \"10.0.0.11\"\nlb2 = \"10.0.0.12\"\n[[vip]]\naddress = \"10.0.0.100/24\"\nprefer = [\"lb2\"]\n";
+    assert_eq!(desired(text).groups[0].prefer, [NodeId::of("lb2")]);
+}
+
+#[test]
+fn failback_is_never_now_or_a_time() {
+    for (line, failback) in [
+        ("", Failback::Never),
+        ("failback = \"never\"", Failback::Never),
+        ("failback = \"now\"", Failback::After(Duration::ZERO)),
+        ("failback = \"30s\"", Failback::After(MS(30_000))),
+        ("failback = \"5m\"", Failback::After(MS(300_000))),
+    ] {
+        assert_eq!(group(line).failback, failback, "{line}");
+    }
+}
+
+#[test]
+fn a_vip_of_nodes_elsewhere_asks_nothing_of_this_host() {
+    let text = format!("{SMALL}nodes = [\"10.0.0.12\"]\ninterface = \"eth9\"\n")
+        .replace("10.0.0.100/24", "172.16.0.1/24");
+    let group = &desired(&text).groups[0];
+    assert_eq!((group.addresses[0].link, group.nodes.len()), (None, 1));
+}
+
+#[test]
+fn addresses_that_buoy_put_there_say_nothing_about_the_host() {
+    let mut host = host();
+    // The VIP itself, and another of ours whose subnet the host does not have otherwise.
+    for (link, address) in [(1, "10.0.0.100/24"), (2, "172.16.0.1/24")] {
+        host.links[link].addresses.push(HostAddress { cidr: cidr(address), ours: true });
+    }
+    assert!(check_on(SMALL, &host).is_ok());
+    let elsewhere = SMALL.replace("10.0.0.100", "172.16.0.2");
+    assert!(check_on(&elsewhere, &host).unwrap_err().to_string().contains("no subnet"));
+}
+
+#[test]
+fn the_interface_is_found_by_subnet_or_taken_as_named() {
+    for (address, more, name) in [
+        ("10.0.0.100/24", "", "eth0"),
+        ("10.0.0.100/32", "", "eth0"),
+        ("192.168.5.100/24", "", "eth1"),
+        ("2001:db8::100/64", "", "eth0"),
+        ("172.16.0.1/24", "interface = \"eth1\"", "eth1"),
+        ("fe80::1/64", "interface = \"eth1\"", "eth1"),
+    ] {
+        let text = format!("{}{more}\n", SMALL.replace("10.0.0.100/24", address));
+        assert_eq!(desired(&text).groups[0].addresses[0].link_name, name, "{address} {more}");
+    }
+}
+
+#[test]
+fn a_service_has_the_defaults_of_its_mode() {
+    let base = "backends = [\"10.0.0.21:8443\"]\n";
+    type Row = (&'static str, Mode, Balance, SendProxy);
+    let table: [Row; 7] = [
+        ("", Mode::Kernel, Balance::Hash, SendProxy::Off),
+        ("mode = \"kernel\"", Mode::Kernel, Balance::Hash, SendProxy::Off),
+        ("mode = \"proxy\"", Mode::Proxy, Balance::RoundRobin, SendProxy::Off),
+        ("balance = \"leastconn\"", Mode::Proxy, Balance::LeastConnections, SendProxy::Off),
+        ("send_proxy = \"v2\"", Mode::Proxy, Balance::RoundRobin, SendProxy::V2),
+        ("balance = \"roundrobin\"", Mode::Kernel, Balance::RoundRobin, SendProxy::Off),
+        ("mode = \"proxy\"\nbalance = \"hash\"", Mode::Proxy, Balance::Hash, SendProxy::Off),
+    ];
+    for (lines, mode, balance, send_proxy) in table {
+        let service = services(&format!("port = \"443/tcp\"\n{base}{lines}")).remove(0);
+        assert_eq!(
+            (service.mode, service.balance, service.send_proxy),
+            (mode, balance, send_proxy),
+            "{lines}"
+        );
+        assert_eq!((service.protocol, service.port), (Protocol::Tcp, 443));
+        assert_eq!(service.source, SourceAddress::Vip);
+        assert_eq!(service.connections_max, 4096);
+        assert_eq!((service.idle_timeout, service.connect_timeout), (MS(300_000), MS(2_000)));
+        let backend = &service.backends[0];
+        assert_eq!(
+            (backend.name.as_str(), backend.weight, backend.backup),
+            ("10.0.0.21:8443", 1, false)
+        );
+        let check = Check {
+            kind: CheckKind::Tcp,
+            port: None,
+            every: MS(1_000),
+            timeout: MS(1_000),
+            rise: 2,
+            fall: 3,
+        };
+        assert_eq!(service.check, Some(check));
+    }
+}
+
+#[test]
+fn a_list_of_ports_is_a_service_each() {
+    let services = services("port = [\"53/tcp\", \"53/udp\"]\nbackends = [\"10.0.0.21:53\"]");
+    assert_eq!(services.len(), 2);
+    assert_eq!((services[1].protocol, services[1].idle_timeout), (Protocol::Udp, MS(30_000)));
+    assert!(services[0].check.is_some(), "TCP is checked by connecting");
+    assert!(services[1].check.is_none(), "UDP is not checked unless the file says how");
+}
+
+#[test]
+fn backends_have_names_weights_and_reserves() {
+    let services = services(
+        "port = \"80/tcp\"\nbackends = [\"web1 10.0.0.21:80\", \"web2 10.0.0.22:80 weight=2\", \"10.0.0.29:80 weight=0 backup\"]",
+    );
+    let backends: Vec<_> =
+        services[0].backends.iter().map(|b| (b.name.as_str(), b.weight, b.backup)).collect();
+    assert_eq!(backends, [("web1", 1, false), ("web2", 2, false), ("10.0.0.29:80", 0, true)]);
+}
+
+#[test]
+fn a_check_is_what_the_file_says() {
+    let check = |text: &str| {
+        services(&format!("port = \"80/tcp\"\nbackends = [\"10.0.0.21:80\"]\ncheck = {text}"))
+            .remove(0)
+            .check
+    };
+    assert_eq!(check("false"), None);
+    let quick = check("{ tcp = true, every = \"200ms\", port = 81 }").unwrap();
+    assert_eq!((quick.every, quick.timeout, quick.port), (MS(200), MS(200), Some(81)));
+    let http = check("{ http = \"GET /health?deep=1\", tls = true, ca = \"ca.pem\", host = \"a.example\", expect = 204, every = \"2s\", timeout = \"500ms\", fall = 1, rise = 4 }").unwrap();
+    let kind = CheckKind::Http {
+        path: "/health?deep=1".to_owned(),
+        host: Some("a.example".to_owned()),
+        tls: true,
+        ca: Some("/etc/buoy/ca.pem".to_owned()),
+        expect: Some(204),
+    };
+    assert_eq!(
+        http,
+        Check { kind, port: None, every: MS(2_000), timeout: MS(500), rise: 4, fall: 1 }
+    );
+}
+
+#[test]
+fn a_proxy_may_change_the_family_and_reach_this_host() {
+    let services = services(
+        "port = \"80/tcp\"\nmode = \"proxy\"\nbackends = [\"127.0.0.1:80\", \"[2001:db8::21]:80\"]",
+    );
+    assert_eq!(services[0].backends.len(), 2);
+}
+
+#[test]
+fn two_keys_are_in_use_while_the_key_is_changed() {
+    let text = SMALL.replace("\"file:cluster.key\"", "[\"file:second.key\", \"file:cluster.key\"]");
+    let checked = accepted(&text);
+    let expected = format!("{:08x}", key::parse(KEY_2).unwrap().id());
+    let shown = format!("{:?}", checked.keyring);
+    assert!(shown.contains(&expected), "the first key signs: {shown}");
+    assert!(checked.warnings.is_empty());
+}
+
+#[test]
+fn the_digest_is_of_what_hosts_must_agree_on() {
+    let digest = |text: &str| desired(text).digest;
+    let same = digest(SMALL);
+    let reordered = SMALL.replace(r#"["10.0.0.11", "10.0.0.12"]"#, r#"["10.0.0.12", "10.0.0.11"]"#);
+    for text in [
+        reordered,
+        format!("# a comment\n{SMALL}failback = \"never\"\nname = \"10.0.0.100\"\n"),
+        format!(
+            "heartbeat = \"10ms\"\nlease = \"100ms\"\nport = 4747\ncluster = \"buoy\"\nnode = \"10.0.0.11\"\n{SMALL}"
+        ),
+        SMALL.replace("file:cluster.key", "file:second.key"),
+    ] {
+        assert_eq!(digest(&text), same, "{text}");
+    }
+    let mut other = host();
+    other.links[1].name = "enp3s0".to_owned();
+    other.links[1].addresses[0].cidr = cidr("10.0.0.12/24");
+    assert_eq!(check_on(SMALL, &other).unwrap().desired.digest, same, "on the other host");
+    assert_eq!(buoy_config::check_offline(SMALL, "x").unwrap().digest, same, "without a host");
+    let differing = [
+        format!("cluster = \"other\"\n{SMALL}"),
+        format!("lease = \"60ms\"\n{SMALL}"),
+        format!("port = 4748\n{SMALL}"),
+        SMALL.replace("100/24", "101/24"),
+        format!("{SMALL}failback = \"30s\"\n"),
+        format!("{SMALL}prefer = [\"10.0.0.12\"]\n"),
+        format!("{SMALL}nodes = [\"10.0.0.11\"]\n"),
+        format!("{SMALL}[[vip.service]]\nport = \"80/tcp\"\nbackends = [\"10.0.0.21:80\"]\n"),
+        format!(
+            "{SMALL}[[vip.service]]\nport = \"80/tcp\"\nbackends = [\"10.0.0.21:80 weight=2\"]\n"
+        ),
+        format!(
+            "{SMALL}[[vip.service]]\nport = \"80/tcp\"\nbackends = [\"10.0.0.21:80\"]\ncheck = false\n"
+        ),
+        format!(
+            "{SMALL}[[vip.service]]\nport = \"80/tcp\"\nbackends = [\"10.0.0.21:80\"]\ncheck = {{ http = \"GET /\" }}\n"
+        ),
+    ];
+    let mut seen = vec![same];
+    for text in differing {
+        let digest = digest(&text);
+        assert!(!seen.contains(&digest), "{text}");
+        seen.push(digest);
+    }
+}
+
+#[test]
+fn a_cluster_on_one_host_is_for_trying_things_out() {
+    let text = "peers = { a = \"127.0.0.1:4001\", b = \"127.0.0.1:4002\" }\nsecret = \"file:cluster.key\"\nnode = \"b\"\n[[vip]]\naddress = \"10.0.0.100/24\"\n";
+    assert_eq!(desired(text).me, NodeId::of("b"));
+    let report = support::report(&text.replace("node = \"b\"\n", ""));
+    assert!(report.to_string().contains("this host is two peers"), "{report}");
+}

@@ -1,0 +1,75 @@
+//! The example files are what a newcomer copies: every one must be accepted without a word.
+
+use crate::support::{KEY, KEY_2, host};
+use buoy_config::FileFacts;
+use buoy_model::{Mode, Safety};
+use std::path::{Path, PathBuf};
+
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Every example with its file name.
+pub(crate) fn texts() -> Vec<(String, String)> {
+    let mut texts = Vec::new();
+    for entry in std::fs::read_dir(root().join("examples")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "toml") {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            texts.push((name, std::fs::read_to_string(path).unwrap()));
+        }
+    }
+    texts.sort();
+    assert!(texts.len() >= 4, "the examples are not where this test looks");
+    texts
+}
+
+fn checked(name: &str) -> buoy_config::Checked {
+    let (_, text) = texts().into_iter().find(|(n, _)| n == name).unwrap();
+    let files = |path: &str| {
+        let key = if path.ends_with("previous.key") { KEY_2 } else { KEY };
+        Ok(FileFacts { content: key.as_bytes().to_vec(), mode: 0o600 })
+    };
+    let checked = buoy_config::check(&text, name, &host(), &files);
+    checked.unwrap_or_else(|report| panic!("{name} is refused:\n{report}"))
+}
+
+/// Lines that say something: neither blank nor comment.
+fn lines(name: &str) -> usize {
+    let (_, text) = texts().into_iter().find(|(n, _)| n == name).unwrap();
+    text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')).count()
+}
+
+#[test]
+fn every_example_is_accepted_without_a_warning() {
+    for (name, text) in texts() {
+        let checked = checked(&name);
+        assert!(checked.warnings.is_empty(), "{name}:\n{}", checked.warnings);
+        let offline = buoy_config::check_offline(&text, &name).unwrap();
+        assert_eq!(offline.digest, checked.desired.digest, "{name}");
+    }
+}
+
+#[test]
+fn four_lines_make_a_failover_and_seven_balance() {
+    assert_eq!(lines("failover.toml"), 4);
+    assert_eq!(checked("failover.toml").desired.groups.len(), 1);
+    assert_eq!(lines("balanced.toml"), 7);
+    let balanced = checked("balanced.toml").desired;
+    assert_eq!(balanced.groups[0].services[0].backends.len(), 2);
+    assert!(
+        balanced.groups[0].services[0].check.is_some(),
+        "backends are checked without being asked"
+    );
+}
+
+#[test]
+fn the_larger_examples_are_what_their_comments_say() {
+    let pair = checked("pair.toml").desired;
+    let web = pair.find_group("web").unwrap();
+    assert_eq!((web.addresses.len(), web.services[0].mode), (2, Mode::Proxy));
+    assert_eq!(web.safety, Safety::Available);
+    let three = checked("three-nodes.toml").desired;
+    let db = three.find_group("db").unwrap();
+    assert_eq!((db.safety, db.nodes.len()), (Safety::Exclusive, 2));
+}
