@@ -85,8 +85,8 @@ impl View<'_> {
             defences: self.host.defences.clone(),
             problems: self.problems(),
             loop_: LoopView { realtime: self.host.realtime.clone(), counters: self.counters() },
-            nodes: self.status.nodes.iter().map(|node| self.node(node)).collect(),
-            vips: desired.groups.iter().map(|group| self.vip(group)).collect(),
+            nodes: by_name(self.status.nodes.iter().map(|n| self.node(n)), |n| &n.name),
+            vips: by_name(desired.groups.iter().map(|g| self.vip(g)), |v| &v.name),
             events: self.events.iter().map(|event| self.event(event)).collect(),
         }
     }
@@ -324,4 +324,10 @@ fn digest(digest: u32) -> String {
 /// Milliseconds, no finer than a microsecond, so that JSON stays readable.
 fn millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+/// In the order people look for: the ids on the wire are hashes.
+fn by_name<T>(all: impl Iterator<Item = T>, name: impl Fn(&T) -> &String) -> Vec<T> {
+    let mut all: Vec<T> = all.collect();
+    all.sort_by(|a, b| name(a).cmp(name(b)));
+    all
 }
