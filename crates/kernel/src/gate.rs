@@ -6,7 +6,9 @@
 //! there is no moment without a gate.
 //!
 //! What it cannot do: see a frame that another BPF program on the interface has already taken (XDP,
-//! or TCX, which both come before clsact), or answer for an interface that it is not attached to.
+//! or TCX, which both come before clsact), or guard an interface that it is not attached to: Linux
+//! answers ARP for every IPv4 address of the host on every interface (unless `arp_ignore` says
+//! otherwise), so where two interfaces share a segment, both need the gate.
 
 use crate::clock;
 use crate::netlink::{Direction, Hook, NetlinkError, Requests};

@@ -40,3 +40,29 @@ impl AsFd for Wakeups {
         self.0.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use crate::poll::Poller;
+
+    #[test]
+    fn many_calls_are_one_and_none_is_lost() {
+        let (waker, wakeups) = pair().unwrap();
+        let mut poller = Poller::new();
+        assert!(poller.watch(0, &wakeups));
+        let mut woken = || poller.wait(Some(clock::now())).unwrap().contains(0);
+        assert!(!woken());
+        let other = waker.clone();
+        std::thread::spawn(move || (0..1000).for_each(|_| other.wake())).join().unwrap();
+        assert!(woken());
+        wakeups.clear();
+        assert!(!woken());
+        waker.wake();
+        assert!(woken());
+        // Nothing to forget is fine.
+        wakeups.clear();
+        wakeups.clear();
+    }
+}

@@ -4,8 +4,9 @@
 
 mod segment;
 
+use buoy_config::Host;
 use buoy_kernel::netlink::Requests;
-use buoy_kernel::{clock, poll::Poller};
+use buoy_kernel::{clock, host, poll::Poller};
 use nix::errno::Errno;
 use segment::{Segment, cidr, ip, wait_until};
 use std::net::UdpSocket;
@@ -116,4 +117,22 @@ fn a_refusal_says_what_the_kernel_says() {
     assert_eq!(error.errno(), Errno::ENODEV);
     assert_ne!(error.to_string(), "");
     assert!(!requests.remove_address(nowhere, cidr("10.0.0.100/24")).unwrap());
+}
+
+#[test]
+fn a_configuration_is_checked_against_what_is_really_here() {
+    let test = "a_configuration_is_checked_against_what_is_really_here";
+    let Some(segment) = Segment::new(test) else { return };
+    Requests::open().unwrap().add_address(segment.near, cidr(VIPS[0]), 60).unwrap();
+    let facts = host::facts().unwrap();
+    assert_eq!(facts.link(segment.near).unwrap().mac, Some(segment.near_mac));
+    let host = Host::from(&facts);
+    assert_eq!(host.hostname, facts.hostname);
+    let near = host.links.iter().find(|link| link.name == "near").unwrap();
+    assert!(near.up);
+    let is_ours = |text: &str| near.addresses.iter().find(|a| a.cidr == cidr(text)).unwrap().ours;
+    assert!(is_ours(VIPS[0]));
+    assert!(!is_ours("10.0.0.1/24"));
+    let loopback = facts.links.iter().find(|link| link.name == "lo").unwrap();
+    assert_eq!(loopback.mac, None);
 }

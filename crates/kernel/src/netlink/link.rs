@@ -7,6 +7,9 @@ const FIXED_LEN: usize = 16; // struct ifinfomsg
 const UP: u32 = libc::IFF_UP as u32;
 /// The driver's carrier; not in `libc` (linux/if.h).
 const LOWER_UP: u32 = 1 << 16;
+/// RFC 2863's operational state. It follows the carrier, but only then are the queues open: what is
+/// sent between the two is lost without an error.
+const RUNNING: u32 = libc::IFF_RUNNING as u32;
 
 /// An interface of this host.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -50,7 +53,7 @@ pub(super) fn parse<'a>(message: &Message<'a>) -> Option<LinkState<'a>> {
             _ => {}
         }
     }
-    let up = flags & UP != 0 && flags & LOWER_UP != 0;
+    let up = flags & (UP | LOWER_UP | RUNNING) == UP | LOWER_UP | RUNNING;
     Some(LinkState { id: LinkId(word(message.payload, 4)?), up, mac, name })
 }
 

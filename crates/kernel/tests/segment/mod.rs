@@ -54,9 +54,13 @@ impl Segment {
         ip(&format!("link set far netns /proc/{}/fd/{}", id(), segment.there.as_raw_fd()));
         (segment.near, segment.near_mac) = bring_up("near", "1");
         (segment.far, segment.far_mac) = segment.there(|| bring_up("far", "2"));
-        wait_until("the segment carries", || {
-            host::facts().unwrap().link(segment.near).is_some_and(|l| l.up)
-        });
+        let carries = |link| {
+            wait_until("the segment carries", || {
+                host::facts().unwrap().link(link).is_some_and(|l| l.up)
+            });
+        };
+        carries(segment.near);
+        segment.there(|| carries(segment.far));
         Some(segment)
     }
 
