@@ -42,17 +42,15 @@ impl Asked {
 
 pub(crate) fn read(service: &Section<'_>, problems: &mut Problems<'_>) -> Asked {
     let Some(value) = service.raw(&service::CHECK) else { return Asked::Default };
-    match value.get_ref() {
-        DeValue::Boolean(false) => Asked::Off,
-        DeValue::Table(table) => {
-            let section = Section::new(&check::SCHEMA, table, value.span(), problems);
-            read_table(&section, problems).map_or(Asked::Default, Asked::This)
-        }
-        other => {
-            tree::wrong_type(&service::CHECK, other, &value.span(), problems);
-            Asked::Default
-        }
+    if let DeValue::Boolean(false) = value.get_ref() {
+        return Asked::Off;
     }
+    let DeValue::Table(table) = value.get_ref() else {
+        tree::wrong_type(&service::CHECK, value, problems);
+        return Asked::Default;
+    };
+    let section = Section::new(&check::SCHEMA, table, value.span(), problems);
+    read_table(&section, problems).map_or(Asked::Default, Asked::This)
 }
 
 fn read_table(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<Check> {

@@ -111,7 +111,7 @@ impl Peers {
 
 pub(crate) fn read(top: &Section<'_>, problems: &mut Problems<'_>) -> Cluster {
     let name =
-        top.text(&top::CLUSTER, problems).filter(|n| check_name(&top::CLUSTER.name, n, problems));
+        top.text(&top::CLUSTER, problems).filter(|n| check_name(top::CLUSTER.name, n, problems));
     let port = top.number(&top::PORT, 1..=u32::from(u16::MAX), problems);
     let port = port.and_then(|p| u16::try_from(p.value).ok()).unwrap_or(PORT_DEFAULT);
     let peers = read_peers(top, port, problems);
@@ -170,7 +170,7 @@ fn read_timing(top: &Section<'_>, problems: &mut Problems<'_>) -> Timing {
     let clean = problems.count() == before;
     let beat = heartbeat.as_ref().map_or(HEARTBEAT_DEFAULT, |h| h.value);
     // A slower beat stretches the default with it, so that one key is enough to calm a bad network.
-    let term = lease.as_ref().map_or((beat * 5).clamp(LEASE_DEFAULT, LEASE_MAX), |l| l.value);
+    let term = lease.as_ref().map_or(stretched(beat), |l| l.value);
     let least = beat * LEASE_HEARTBEATS_MIN;
     if let (Some(lease), true) = (&lease, clean && term < least) {
         let message = format!(
@@ -194,6 +194,12 @@ fn read_timing(top: &Section<'_>, problems: &mut Problems<'_>) -> Timing {
     Timing { heartbeat: beat, lease: term }
 }
 
+/// The default lease of a heartbeat: in proportion, and never below the default.
+fn stretched(beat: Duration) -> Duration {
+    let beats = LEASE_DEFAULT.as_millis() / HEARTBEAT_DEFAULT.as_millis();
+    (beat * u32::try_from(beats).unwrap_or(u32::MAX)).clamp(LEASE_DEFAULT, LEASE_MAX)
+}
+
 fn read_peers(top: &Section<'_>, port: u16, problems: &mut Problems<'_>) -> Peers {
     let Some(value) = top.raw(&top::PEERS) else {
         top.miss(&top::PEERS, problems);
@@ -201,24 +207,21 @@ fn read_peers(top: &Section<'_>, port: u16, problems: &mut Problems<'_>) -> Peer
     };
     let before = problems.count();
     let mut peers = Peers { span: value.span(), ..Peers::default() };
-    match value.get_ref() {
-        DeValue::Table(table) => read_named(table, port, &mut peers, problems),
-        DeValue::Array(_) => {
-            peers.unnamed = true;
-            for text in top.texts(&top::PEERS, problems).map(|l| l.value).unwrap_or_default() {
-                let address = peer_address(&text, port, problems);
-                // Without a usable address there is no name either.
-                let Some(address) = address else { continue };
-                let name = At::new(address.value.ip().to_string(), text.span);
-                peers.list.push(Peer { name, address: Some(address) });
-            }
+    if let DeValue::Table(table) = value.get_ref() {
+        read_named(table, port, &mut peers, problems);
+        if table.is_empty() {
+            let reason = "a cluster is at least this host";
+            let fix = format!("write `peers = {}`", top::PEERS.example);
+            problems.add(Code::EmptyList, &value.span(), "`peers` is empty", reason, fix);
         }
-        other => tree::wrong_type(&top::PEERS, other, &value.span(), problems),
-    }
-    if matches!(value.get_ref(), DeValue::Table(table) if table.is_empty()) {
-        let reason = "a cluster is at least this host";
-        let fix = format!("write `peers = {}`", top::PEERS.example);
-        problems.add(Code::EmptyList, &value.span(), "`peers` is empty", reason, fix);
+    } else {
+        peers.unnamed = true;
+        for text in top.texts(&top::PEERS, problems).map(|l| l.value).unwrap_or_default() {
+            // Without a usable address there is no name either.
+            let Some(address) = peer_address(&text, port, problems) else { continue };
+            let name = At::new(address.value.ip().to_string(), text.span);
+            peers.list.push(Peer { name, address: Some(address) });
+        }
     }
     if let Some(extra) = peers.list.get(NODES_MAX) {
         let message = format!("{} peers: a cluster has at most {NODES_MAX}", peers.list.len());
@@ -243,14 +246,11 @@ fn read_named(table: &DeTable<'_>, port: u16, peers: &mut Peers, problems: &mut 
         if !check_name("peers", &name, problems) {
             continue;
         }
-        let address = match address.get_ref() {
-            DeValue::String(text) => {
-                peer_address(&At::new(text.as_ref(), address.span()), port, problems)
-            }
-            other => {
-                tree::wrong_type(&PEER, other, &address.span(), problems);
-                None
-            }
+        let address = if let DeValue::String(text) = address.get_ref() {
+            peer_address(&At::new(text.as_ref(), address.span()), port, problems)
+        } else {
+            tree::wrong_type(&PEER, address, problems);
+            None
         };
         peers.list.push(Peer { name: At::new(name.value.to_owned(), name.span), address });
     }
@@ -263,7 +263,7 @@ static PEER: crate::keys::Key = crate::keys::Key {
     form: "an address for each name",
     example: r#"{ lb1 = "10.0.0.11", lb2 = "10.0.0.12" }"#,
     default: "required",
-    reload: crate::keys::Reload::Restart,
+    reload: crate::keys::Reload::Member,
 };
 
 fn peer_address(text: &At<&str>, port: u16, problems: &mut Problems<'_>) -> Option<At<SocketAddr>> {

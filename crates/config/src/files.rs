@@ -1,12 +1,12 @@
 //! Reads the files that the configuration names: cluster keys and certificate authorities.
 
 use crate::Code;
-use crate::keys::top;
+use crate::keys::{check as check_key, service as service_key, top, vip as vip_key};
 use crate::report::{At, Problems, Span, shown};
 use crate::tree::Section;
 use crate::{key, vip};
 use buoy_model::limits::KEYS_MAX;
-use buoy_wire::{Key, Keyring, KeyringError};
+use buoy_wire::{Key, Keyring};
 use std::io;
 use std::path::Path;
 use toml::de::{DeTable, DeValue};
@@ -96,11 +96,8 @@ pub(crate) fn read_keyring(
         }
         keys.push(At::new(key, path.span.clone()));
     }
-    match Keyring::new(keys.into_iter().map(|k| k.value).collect()) {
-        Ok(keyring) => Some(keyring),
-        // Said above, at the places where it is wrong.
-        Err(KeyringError::Empty | KeyringError::TooMany(_) | KeyringError::Twice(_)) => None,
-    }
+    // What makes no keyring was said above, at the place where it is wrong.
+    Keyring::new(keys.into_iter().map(|k| k.value).collect()).ok()
 }
 
 fn read_key(
@@ -113,16 +110,14 @@ fn read_key(
     let facts = match files(path) {
         Ok(facts) => facts,
         Err(error) => {
-            let fix = match error.kind() {
-                io::ErrorKind::NotFound => {
-                    format!(
-                        "run `buoy key new {shown_path}` on one host, and copy the file to the others"
-                    )
-                }
-                io::ErrorKind::PermissionDenied => {
-                    "run as root, or as a user who may read the key".to_owned()
-                }
-                _ => format!("make it a file of one key: `buoy key new {shown_path}`"),
+            let fix = if error.kind() == io::ErrorKind::NotFound {
+                format!(
+                    "run `buoy key new {shown_path}` on one host, and copy the file to the others"
+                )
+            } else if error.kind() == io::ErrorKind::PermissionDenied {
+                "run as root, or as a user who may read the key".to_owned()
+            } else {
+                format!("make it a file of one key: `buoy key new {shown_path}`")
             };
             let message = format!("cannot read the key file {shown_path}");
             problems.add(Code::KeyUnreadable, span, message, error_words(&error), fix);
@@ -163,12 +158,8 @@ fn refuse_open(path: &str, mode: u32, span: &Span, problems: &mut Problems<'_>) 
 /// Every `ca` of every check.
 pub(crate) fn authorities<'t>(top: &'t DeTable<'t>) -> Vec<At<&'t str>> {
     let tables = |value: Option<&'t toml::Spanned<DeValue<'t>>>| -> Vec<&'t DeTable<'t>> {
-        match value.map(toml::Spanned::get_ref) {
-            Some(DeValue::Array(array)) => {
-                array.iter().filter_map(|v| v.get_ref().as_table()).collect()
-            }
-            _ => Vec::new(),
-        }
+        let array = value.and_then(|v| v.get_ref().as_array());
+        array.into_iter().flat_map(|a| a.iter()).filter_map(|v| v.get_ref().as_table()).collect()
     };
     let vips = tables(top.get(top::VIP.name));
     let services = vips.into_iter().flat_map(|vip| tables(vip.get(vip_key::SERVICE.name)));
@@ -176,8 +167,6 @@ pub(crate) fn authorities<'t>(top: &'t DeTable<'t>) -> Vec<At<&'t str>> {
     let found = checks.filter_map(|c| c.get(check_key::CA.name));
     found.filter_map(|ca| Some(At::new(ca.get_ref().as_str()?, ca.span()))).collect()
 }
-
-use crate::keys::{check as check_key, service as service_key, vip as vip_key};
 
 /// A check whose authority is missing would fail for ever, and take every backend down.
 pub(crate) fn check_authority(
@@ -204,10 +193,11 @@ pub(crate) fn check_authority(
 
 /// An error of the system in plain words, without its number.
 pub(crate) fn error_words(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "there is no such file".to_owned(),
-        io::ErrorKind::PermissionDenied => "this user may not read it".to_owned(),
-        io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
-        _ => error.to_string(),
-    }
+    let known = [
+        (io::ErrorKind::NotFound, "there is no such file"),
+        (io::ErrorKind::PermissionDenied, "this user may not read it"),
+        (io::ErrorKind::IsADirectory, "it is a directory"),
+    ];
+    let plain = known.iter().find(|(kind, _)| *kind == error.kind());
+    plain.map_or_else(|| error.to_string(), |(_, words)| (*words).to_owned())
 }

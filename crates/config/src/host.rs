@@ -1,7 +1,7 @@
 //! Finds this host in the file, and the interface that carries each VIP here.
 
 use crate::Code;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Peer};
 use crate::report::{At, Problems, listed};
 use crate::value::{self, Unfit};
 use crate::vip::Vip;
@@ -88,7 +88,9 @@ pub(crate) fn find_me(
         return Some(node.value);
     }
     let mine = peers.list.iter().filter(|p| p.address.as_ref().is_some_and(|a| here(a.value.ip())));
-    let mine: Vec<_> = mine.collect();
+    let mut mine: Vec<&Peer> = mine.collect();
+    // Two peers of one address were reported as such.
+    mine.dedup_by_key(|p| p.address.as_ref().map(|a| a.value));
     match mine.as_slice() {
         [me] => Some(NodeId::of(&me.name.value)),
         [] => {
@@ -112,9 +114,8 @@ pub(crate) fn find_me(
                 "write node = \"{}\" on this host, or keep one of its addresses",
                 first.name.value
             );
-            let span = |p: &crate::cluster::Peer| {
-                p.address.as_ref().map_or(p.name.span.clone(), |a| a.span.clone())
-            };
+            let span =
+                |p: &Peer| p.address.as_ref().map_or(p.name.span.clone(), |a| a.span.clone());
             problems.add_pair(
                 Code::TwoMembers,
                 (&span(second), "also an address of this host"),

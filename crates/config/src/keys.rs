@@ -12,7 +12,9 @@ pub enum Reload {
     Vip,
     /// Connections through this service may be closed; the VIP stays.
     Service,
-    /// Needs a restart of the agent.
+    /// One peer at a time, so that no two majorities exist while the file is rolled out.
+    Member,
+    /// Refused: needs a restart of the agent.
     Restart,
 }
 
@@ -23,6 +25,7 @@ impl Reload {
             Self::Live => "live",
             Self::Vip => "vip",
             Self::Service => "service",
+            Self::Member => "member",
             Self::Restart => "restart",
         }
     }
@@ -94,8 +97,8 @@ macro_rules! schema {
 schema! {
     top, "the top of the file", "at the top of the file", "Keys before the first `[[vip]]`.";
     keys {
-        PEERS: "peers", "a list of addresses, or a table name = address", r#"["10.0.0.11", "10.0.0.12"]"#, "required", Restart;
-        SECRET: "secret", "\"file:PATH\", or a list of them", r#""file:cluster.key""#, "required", Restart;
+        PEERS: "peers", "a list of addresses, or a table name = address", r#"["10.0.0.11", "10.0.0.12"]"#, "required", Member;
+        SECRET: "secret", "\"file:PATH\", or a list of them", r#""file:cluster.key""#, "required", Live;
         CLUSTER: "cluster", "a name", r#""buoy""#, "\"buoy\"", Restart;
         NODE: "node", "the name of a peer", r#""lb1""#, "by address", Restart;
         SAFETY: "safety", "\"exclusive\" or \"available\"", r#""exclusive""#, "by peers", Vip;

@@ -24,6 +24,7 @@ pub mod keys;
 mod render;
 mod report;
 mod service;
+mod syntax;
 mod tree;
 mod value;
 mod vip;
@@ -34,7 +35,7 @@ pub use host::{Host, HostAddress, HostLink};
 pub use report::{Problem, Report};
 
 use buoy_model::limits::{CONFIG_BYTES_MAX, GROUPS_MAX};
-use buoy_model::{CheckKind, ClusterId, Desired, Group, GroupId, Node, NodeId, Timing, VipAddress};
+use buoy_model::{CheckKind, ClusterId, Desired, Group, GroupId, Node, Timing, VipAddress};
 use buoy_wire::Keyring;
 use cluster::Cluster;
 use report::{At, Problems};
@@ -149,14 +150,11 @@ pub fn check_offline(text: &str, name: &str) -> Result<CheckedOffline, Report> {
 /// The tree of what could be read, and the number of syntax errors.
 fn parse<'t>(text: &'t str, problems: &mut Problems<'_>) -> (toml::Spanned<DeTable<'t>>, usize) {
     let (tree, errors) = DeTable::parse_recoverable(text);
-    for error in &errors {
-        let span = error.span().unwrap_or_default();
-        syntax::add(error.message(), &span, problems);
+    if !errors.is_empty() {
+        syntax::add(&errors, problems);
     }
     (tree, errors.len())
 }
-
-mod syntax;
 
 /// Everything the file says, before the host is looked at.
 struct Draft<'t> {
@@ -219,12 +217,12 @@ impl<'t> Draft<'t> {
 fn read_text(path: &Path) -> Result<String, Report> {
     let name = path.to_string_lossy();
     let bytes = read_bytes(path, CONFIG_BYTES_MAX as u64 + 1).map_err(|error| {
-        let fix = match error.kind() {
-            io::ErrorKind::NotFound => {
-                "write the file, or name another one; examples are in examples/"
-            }
-            io::ErrorKind::PermissionDenied => "run as root, or as a user who may read it",
-            _ => "name a TOML file",
+        let fix = if error.kind() == io::ErrorKind::NotFound {
+            "write the file, or name another one; examples are in examples/"
+        } else if error.kind() == io::ErrorKind::PermissionDenied {
+            "run as root, or as a user who may read it"
+        } else {
+            "name a TOML file"
         };
         let message = format!("cannot read {name}");
         Report::of_file(&name, Code::FileUnreadable, message, &files::error_words(&error), fix)

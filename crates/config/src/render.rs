@@ -26,6 +26,10 @@ pub(crate) fn report(report: &Report, width: usize, colour: bool) -> String {
         // Infallible: a `String` takes whatever is written to it.
         let _ = writeln!(out, "... and {} more problems, not shown", report.left_out());
     }
+    out.truncate(out.trim_end().len());
+    if !out.is_empty() {
+        out.push('\n');
+    }
     out
 }
 

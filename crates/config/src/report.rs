@@ -77,6 +77,11 @@ impl Report {
         self.problems.iter().filter(|p| p.severity == Severity::Error).count()
     }
 
+    /// How many of the problems are warnings.
+    pub fn warnings(&self) -> usize {
+        self.problems.len() - self.errors()
+    }
+
     /// The report for people, as wide as their terminal, in colour if they asked for it.
     pub fn render(&self, width: usize, colour: bool) -> String {
         render::report(self, width, colour)

@@ -140,8 +140,11 @@ fn read_settings(
     let send_proxy = section.word(&service::SEND_PROXY, &versions, problems);
     let least = balance.as_ref().filter(|b| b.value == Balance::LeastConnections);
     let asked = if send_proxy.is_some() || least.is_some() { Mode::Proxy } else { Mode::Kernel };
-    // A mode that was written but could not be read says nothing against the other keys.
-    let unread = mode.is_none() && section.has(&service::MODE);
+    // What was written but could not be read says nothing against the other keys.
+    let unreadable = |key: &Key, value: bool| section.has(key) && !value;
+    let unread = unreadable(&service::MODE, mode.is_some())
+        || unreadable(&service::BALANCE, balance.is_some())
+        || unreadable(&service::SEND_PROXY, send_proxy.is_some());
     let chosen = mode.as_ref().map_or(asked, |m| m.value);
     let settings = Settings {
         mode: chosen,

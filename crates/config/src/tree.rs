@@ -15,6 +15,8 @@ pub(crate) struct Section<'t> {
     schema: &'static Schema,
     table: &'t DeTable<'t>,
     span: Span,
+    /// Keys that unknown ones stand for, mostly by a slip of the finger.
+    meant: Vec<&'static str>,
 }
 
 /// A word that a key takes, and what it means; `Later` words are planned.
@@ -31,10 +33,11 @@ impl<'t> Section<'t> {
         span: Span,
         problems: &mut Problems<'_>,
     ) -> Self {
-        let section = Self { schema, table, span };
-        for key in table.keys() {
+        let mut section = Self { schema, table, span, meant: Vec::new() };
+        for (key, value) in table {
             if !schema.keys.iter().any(|known| known.name == key.get_ref().as_ref()) {
-                section.refuse_key(key, problems);
+                let meant = section.refuse_key(key, &value.span(), problems);
+                section.meant.extend(meant);
             }
         }
         section
@@ -62,33 +65,31 @@ impl<'t> Section<'t> {
 
     /// Reports that the key must be there.
     pub(crate) fn miss(&self, key: &Key, problems: &mut Problems<'_>) {
-        let title = self.schema.title;
-        let message = format!("`{}` is missing in {title}", key.name);
-        let reason = format!("it takes {}", key.form);
-        let fix = format!("add `{} = {}`", key.name, key.example);
+        if self.meant.contains(&key.name) {
+            return; // It is there under a wrong name, and that was said.
+        }
+        let message = format!("`{}` is missing {}", key.name, self.schema.place);
+        let reason = format!("`{}` takes {}", key.name, key.form);
+        let fix = format!("add it, as in `{} = {}`", key.name, key.example);
         problems.add(Code::MissingKey, &self.span, message, reason, fix);
     }
 
     pub(crate) fn text(&self, key: &Key, problems: &mut Problems<'_>) -> Option<At<&'t str>> {
         let value = self.raw(key)?;
-        match value.get_ref() {
-            DeValue::String(text) => Some(At::new(text.as_ref(), value.span())),
-            other => {
-                wrong_type(key, other, &value.span(), problems);
-                None
-            }
-        }
+        let DeValue::String(text) = value.get_ref() else {
+            wrong_type(key, value, problems);
+            return None;
+        };
+        Some(At::new(text.as_ref(), value.span()))
     }
 
     pub(crate) fn flag(&self, key: &Key, problems: &mut Problems<'_>) -> Option<At<bool>> {
         let value = self.raw(key)?;
-        match value.get_ref() {
-            DeValue::Boolean(flag) => Some(At::new(*flag, value.span())),
-            other => {
-                wrong_type(key, other, &value.span(), problems);
-                None
-            }
-        }
+        let DeValue::Boolean(flag) = value.get_ref() else {
+            wrong_type(key, value, problems);
+            return None;
+        };
+        Some(At::new(*flag, value.span()))
     }
 
     pub(crate) fn number(
@@ -99,7 +100,7 @@ impl<'t> Section<'t> {
     ) -> Option<At<u32>> {
         let value = self.raw(key)?;
         let DeValue::Integer(integer) = value.get_ref() else {
-            wrong_type(key, value.get_ref(), &value.span(), problems);
+            wrong_type(key, value, problems);
             return None;
         };
         let number = i128::from_str_radix(integer.as_str(), integer.radix());
@@ -122,7 +123,7 @@ impl<'t> Section<'t> {
     ) -> Option<At<Duration>> {
         let value = self.raw(key)?;
         let DeValue::String(text) = value.get_ref() else {
-            wrong_type(key, value.get_ref(), &value.span(), problems);
+            wrong_type(key, value, problems);
             return None;
         };
         read_duration(key, &At::new(text.as_ref(), value.span()), range, problems)
@@ -135,34 +136,30 @@ impl<'t> Section<'t> {
         problems: &mut Problems<'_>,
     ) -> Option<At<Vec<At<&'t str>>>> {
         let value = self.raw(key)?;
-        let list = match value.get_ref() {
-            DeValue::String(text) => vec![At::new(text.as_ref(), value.span())],
-            DeValue::Array(array) => {
-                let mut list = Vec::new();
-                for item in array.iter() {
-                    match item.get_ref() {
-                        DeValue::String(text) => list.push(At::new(text.as_ref(), item.span())),
-                        other => wrong_type(key, other, &item.span(), problems),
-                    }
-                }
-                if array.is_empty() {
-                    let message = format!("`{}` is an empty list", key.name);
-                    let reason = format!("it takes {}", key.form);
-                    let fix = match key.default {
-                        "required" => format!("write `{} = {}`", key.name, key.example),
-                        default => {
-                            format!("name at least one, or remove the line (default: {default})")
-                        }
-                    };
-                    problems.add(Code::EmptyList, &value.span(), message, reason, fix);
-                }
-                list
-            }
-            other => {
-                wrong_type(key, other, &value.span(), problems);
-                return None;
-            }
+        if let DeValue::String(text) = value.get_ref() {
+            return Some(At::new(vec![At::new(text.as_ref(), value.span())], value.span()));
+        }
+        let DeValue::Array(array) = value.get_ref() else {
+            wrong_type(key, value, problems);
+            return None;
         };
+        if array.is_empty() {
+            let message = format!("`{}` is an empty list", key.name);
+            let reason = format!("it takes {}", key.form);
+            let fix = match key.default {
+                "required" => format!("write `{} = {}`", key.name, key.example),
+                default => format!("name at least one, or remove the line (default: {default})"),
+            };
+            problems.add(Code::EmptyList, &value.span(), message, reason, fix);
+        }
+        let mut list = Vec::new();
+        for item in array.iter() {
+            if let DeValue::String(text) = item.get_ref() {
+                list.push(At::new(text.as_ref(), item.span()));
+            } else {
+                wrong_type(key, item, problems);
+            }
+        }
         Some(At::new(list, value.span()))
     }
 
@@ -210,45 +207,41 @@ impl<'t> Section<'t> {
         problems: &mut Problems<'_>,
     ) -> Vec<Section<'t>> {
         let Some(value) = self.raw(key) else { return Vec::new() };
-        match value.get_ref() {
-            DeValue::Array(array) => {
-                let mut out = Vec::new();
-                for item in array.iter() {
-                    match item.get_ref() {
-                        DeValue::Table(table) => {
-                            out.push(Section::new(
-                                schema,
-                                table,
-                                header(item.span(), problems),
-                                problems,
-                            ));
-                        }
-                        other => wrong_type(key, other, &item.span(), problems),
-                    }
-                }
-                out
-            }
-            DeValue::Table(table) => {
-                let title = schema.title;
-                let single = &title[1..title.len() - 1];
-                let message = format!("{single} must be {title}");
-                let reason = "there can be several, so each has double brackets";
-                let span = header(value.span(), problems);
-                problems.add(Code::WrongType, &span, message, reason, format!("write {title}"));
-                // Read it all the same: what is wrong inside is wrong in any case.
-                vec![Section::new(schema, table, span, problems)]
-            }
-            other => {
-                wrong_type(key, other, &value.span(), problems);
-                Vec::new()
+        if let DeValue::Table(table) = value.get_ref() {
+            let title = schema.title;
+            let message = format!("{} must be {title}", &title[1..title.len() - 1]);
+            let reason = "there can be several, so each has double brackets";
+            let span = header(value.span(), problems);
+            problems.add(Code::WrongType, &span, message, reason, format!("write {title}"));
+            // Read it all the same: what is wrong inside is wrong in any case.
+            return vec![Section::new(schema, table, span, problems)];
+        }
+        let DeValue::Array(array) = value.get_ref() else {
+            wrong_type(key, value, problems);
+            return Vec::new();
+        };
+        let mut sections = Vec::new();
+        for item in array.iter() {
+            if let DeValue::Table(table) = item.get_ref() {
+                let span = header(item.span(), problems);
+                sections.push(Section::new(schema, table, span, problems));
+            } else {
+                wrong_type(key, item, problems);
             }
         }
+        sections
     }
 
-    fn refuse_key(&self, key: &Spanned<DeString<'_>>, problems: &mut Problems<'_>) {
-        let (name, title) = (key.get_ref().as_ref(), self.schema.title);
+    /// Reports a key that is not known; the answer is the key that was meant, if that is clear.
+    fn refuse_key(
+        &self,
+        key: &Spanned<DeString<'_>>,
+        value: &Span,
+        problems: &mut Problems<'_>,
+    ) -> Option<&'static str> {
+        let (name, schema) = (key.get_ref().as_ref(), self.schema);
         let span = key.span();
-        if let Some((_, instead)) = self.schema.later.iter().find(|(later, _)| *later == name) {
+        if let Some((_, instead)) = schema.later.iter().find(|(later, _)| *later == name) {
             let message = format!("`{name}` is not in this version of Buoy");
             problems.add(
                 Code::NotInThisVersion,
@@ -257,30 +250,36 @@ impl<'t> Section<'t> {
                 "a later version has it",
                 *instead,
             );
-            return;
+            return None;
         }
-        let known = self.schema.keys.iter().map(|k| k.name);
-        let elsewhere = keys::SCHEMAS
-            .iter()
-            .filter(|s| s.title != title)
-            .find(|s| s.keys.iter().any(|k| k.name == name));
+        let known = schema.keys.iter().map(|k| k.name);
         let foreign =
-            self.schema.foreign.iter().find(|(word, _)| *word == name).map(|(_, meant)| *meant);
-        let meant = value::nearest(name, known.clone()).or(foreign);
-        let reason = format!("not a key of {title}");
-        let fix = match (foreign, meant, elsewhere) {
-            (Some(meant), _, _) | (None, Some(meant), _) => format!("did you mean `{meant}`?"),
-            (None, None, Some(schema)) => format!("move it: it is a key of {}", schema.title),
-            (None, None, None) => format!("remove it; the keys of {title} are {}", listed(known)),
+            schema.foreign.iter().find(|(word, _)| *word == name).map(|(_, meant)| *meant);
+        let elsewhere = elsewhere(schema, name);
+        let meant = match (foreign, elsewhere) {
+            (Some(meant), _) => Some(meant),
+            (None, Some(_)) => None,
+            (None, None) => value::nearest(name, known.clone()),
         };
-        problems.add(
-            Code::UnknownKey,
-            &span,
-            format!("unknown key `{}` in {title}", shown(name)),
-            reason,
-            fix,
-        );
+        if meant == Some(keys::top::SECRET.name) {
+            problems.mask(value);
+        }
+        let fix = match (meant, elsewhere) {
+            (Some(meant), _) => format!("did you mean `{meant}`?"),
+            (None, Some(other)) => format!("move it: `{name}` belongs {}", other.place),
+            (None, None) => format!("remove it; the keys here are {}", listed(known)),
+        };
+        let message = format!("unknown key `{}` {}", shown(name), schema.place);
+        problems.add(Code::UnknownKey, &span, message, "", fix);
+        meant
     }
+}
+
+/// Another table that has this key; the one right below comes first.
+fn elsewhere(schema: &Schema, name: &str) -> Option<&'static Schema> {
+    let others = keys::SCHEMAS.iter().filter(|s| s.title != schema.title);
+    let below = keys::SCHEMAS.iter().skip_while(|s| s.title != schema.title).skip(1);
+    below.chain(others).find(|s| s.keys.iter().any(|k| k.name == name)).copied()
 }
 
 /// A string that must be a time span within a range.
@@ -317,32 +316,24 @@ pub(crate) fn read_duration(
 }
 
 /// Reports a value of the wrong type, with the value people most likely meant.
-pub(crate) fn wrong_type(key: &Key, value: &DeValue<'_>, span: &Span, problems: &mut Problems<'_>) {
-    let message = format!("`{}` cannot be {}", key.name, type_name(value));
+pub(crate) fn wrong_type(key: &Key, value: &Spanned<DeValue<'_>>, problems: &mut Problems<'_>) {
+    let message = format!("`{}` cannot be {}", key.name, type_name(value.get_ref()));
     let reason = format!("it takes {}", key.form);
-    let fix = match value {
-        DeValue::Integer(number) if key.form.contains("duration") => {
-            format!(
-                "write \"{}ms\" or \"{}s\": a time span has a unit",
-                shown(number.as_str()),
-                shown(number.as_str())
-            )
-        }
-        DeValue::Integer(number) if key.form.contains("PORT/tcp") => {
-            format!("write \"{}/tcp\"", shown(number.as_str()))
-        }
-        DeValue::String(text) if text.parse::<u64>().is_ok() => {
-            format!("write {} = {}, without quotes", key.name, shown(text))
-        }
-        DeValue::String(text) if matches!(text.as_ref(), "true" | "false") => {
-            format!("write {} = {text}, without quotes", key.name)
-        }
-        _ if key.example.starts_with('[') && key.example.ends_with("]]") => {
-            format!("write {} on a line of its own, and its keys below", key.example)
-        }
-        _ => format!("write `{} = {}`", key.name, key.example),
+    let number = value.get_ref().as_integer().map(|n| shown(n.as_str()));
+    let text = value.get_ref().as_str();
+    let unquoted = text.filter(|t| t.parse::<u64>().is_ok() || matches!(*t, "true" | "false"));
+    let fix = if let Some(n) = number.as_ref().filter(|_| key.form.contains("duration")) {
+        format!("write \"{n}ms\" or \"{n}s\": a time span has a unit")
+    } else if let Some(n) = number.filter(|_| key.form.contains("PORT/tcp")) {
+        format!("write \"{n}/tcp\"")
+    } else if let Some(text) = unquoted {
+        format!("write {} = {}, without quotes", key.name, shown(text))
+    } else if key.example.starts_with("[[") {
+        format!("write {} on a line of its own, and its keys below", key.example)
+    } else {
+        format!("write `{} = {}`", key.name, key.example)
     };
-    problems.add(Code::WrongType, span, message, reason, fix);
+    problems.add(Code::WrongType, &value.span(), message, reason, fix);
 }
 
 fn type_name(value: &DeValue<'_>) -> &'static str {

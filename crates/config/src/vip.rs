@@ -5,7 +5,7 @@ use crate::cluster::{self, Cluster};
 use crate::keys::{Key, service, vip};
 use crate::report::{At, Problems, Span, listed, shown};
 use crate::service as services;
-use crate::tree::{self, Section, Word};
+use crate::tree::{self, Section};
 use crate::value::{self, Unfit};
 use buoy_model::limits::{FAILBACK_MAX, GROUP_ADDRESSES_MAX, GROUP_SERVICES_MAX, NODES_MAX};
 use buoy_model::{Cidr, Failback, NodeId, Safety, Service};
@@ -15,7 +15,6 @@ use core::time::Duration;
 /// One `[[vip]]`, as far as the file alone says it.
 #[derive(Clone, Debug)]
 pub(crate) struct Vip {
-    pub(crate) span: Span,
     pub(crate) name: At<String>,
     pub(crate) addresses: Vec<At<Cidr>>,
     pub(crate) interface: Option<At<String>>,
@@ -47,7 +46,6 @@ pub(crate) fn read(
         None => At::new(first.value.address().to_string(), first.span.clone()),
     };
     Some(Vip {
-        span: section.span().clone(),
         name,
         interface: interface.map(|i| At::new(i.value.to_owned(), i.span)),
         nodes,
@@ -165,10 +163,11 @@ fn end_of_subnet(cidr: Cidr) -> Option<&'static str> {
         // RFC 3021: a /31 has no network and no broadcast address.
         IpAddr::V4(address) if cidr.prefix() < 31 => {
             let host_mask = u32::MAX.checked_shr(u32::from(cidr.prefix())).unwrap_or(0);
-            match address.to_bits() & host_mask {
-                0 => Some("it is the network address of its subnet"),
-                host if host == host_mask => Some("it is the broadcast address of its subnet"),
-                _ => None,
+            let host = address.to_bits() & host_mask;
+            if host == 0 {
+                Some("it is the network address of its subnet")
+            } else {
+                (host == host_mask).then_some("it is the broadcast address of its subnet")
             }
         }
         IpAddr::V6(address) if cidr.prefix() < 127 => {

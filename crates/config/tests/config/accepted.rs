@@ -2,6 +2,7 @@
 
 use crate::support::{self, KEY_2, SMALL, accepted, check_on, cidr, host};
 use buoy_config::{HostAddress, key};
+use buoy_model::limits::{HEARTBEAT_DEFAULT, LEASE_DEFAULT};
 use buoy_model::{
     Balance, Check, CheckKind, ClusterId, Desired, Failback, Group, LinkId, Mode, NodeId, Protocol,
     Safety, SendProxy, Service, SourceAddress, VipAddress,
@@ -31,7 +32,10 @@ fn four_lines_are_a_complete_wish() {
     assert_eq!(desired.cluster, ClusterId::of("buoy"));
     assert_eq!(desired.me, NodeId::of("10.0.0.11"));
     assert_eq!(desired.generation, 1);
-    assert_eq!((desired.timing.heartbeat, desired.timing.lease), (MS(10), MS(50)));
+    assert_eq!(
+        (desired.timing.heartbeat, desired.timing.lease),
+        (HEARTBEAT_DEFAULT, LEASE_DEFAULT)
+    );
     assert!(desired.nodes.is_sorted_by_key(|n| n.id));
     assert_eq!(desired.node(desired.me).unwrap().address, "10.0.0.11:4747".parse().unwrap());
     let group = &desired.groups[0];
@@ -67,8 +71,8 @@ fn three_peers_are_exclusive_unless_the_file_says_otherwise() {
 #[test]
 fn a_slower_heartbeat_stretches_the_default_lease() {
     for (top, heartbeat, lease) in [
-        ("heartbeat = \"5ms\"", 5, 50),
-        ("heartbeat = \"100ms\"", 100, 500),
+        ("heartbeat = \"5ms\"", 5, 100),
+        ("heartbeat = \"100ms\"", 100, 1_000),
         ("heartbeat = \"600ms\"", 600, 2_500),
         ("heartbeat = \"20ms\"\nlease = \"80ms\"", 20, 80),
     ] {

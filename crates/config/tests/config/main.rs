@@ -1,5 +1,7 @@
 //! Holds the configuration to its promises: what is refused, where the caret stands, what it says.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)] // All of it is test.
+
 mod accepted;
 mod cases;
 mod examples;

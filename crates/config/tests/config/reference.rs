@@ -109,3 +109,18 @@ fn examples_and_defaults_of_keys_are_toml() {
         }
     }
 }
+
+#[test]
+fn the_defaults_of_the_reference_are_those_of_the_limits() {
+    use buoy_model::limits::{
+        HEARTBEAT_DEFAULT, LEASE_DEFAULT, PORT_DEFAULT, PROXY_CONNECTIONS_DEFAULT,
+    };
+    use keys::{check, service, top};
+    let millis = |d: std::time::Duration| format!("\"{}ms\"", d.as_millis());
+    assert_eq!(top::HEARTBEAT.default, millis(HEARTBEAT_DEFAULT));
+    assert_eq!(top::LEASE.default, millis(LEASE_DEFAULT));
+    assert_eq!(top::PORT.default, PORT_DEFAULT.to_string());
+    assert_eq!(service::MAX_CONNECTIONS.default, PROXY_CONNECTIONS_DEFAULT.to_string());
+    assert_eq!(check::FALL.default, buoy_model::limits::CHECK_FALL_DEFAULT.to_string());
+    assert_eq!(check::RISE.default, buoy_model::limits::CHECK_RISE_DEFAULT.to_string());
+}
