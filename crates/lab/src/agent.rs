@@ -214,8 +214,11 @@ impl Peer for Buoy {
     fn is_ready(&mut self, node: &str) -> bool {
         let all = self.nodes.len();
         self.status(node).is_ok_and(|status| {
+            // A voter that has just started listens before it votes or offers itself.
+            let mut candidates = status.vips.iter().flat_map(|vip| &vip.candidates);
             status.draining.is_none()
                 && status.nodes.iter().filter(|n| n.me || (n.alive && n.hears_us)).count() == all
+                && !candidates.any(|c| c.node == node && c.standing == "excluded")
         })
     }
 

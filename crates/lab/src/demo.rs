@@ -10,7 +10,7 @@ use crate::capture::Capture;
 use crate::fault::Fault;
 use crate::keepalived::Keepalived;
 use crate::peer::Peer;
-use crate::probe::median;
+use crate::probe::{http, median};
 use crate::segment::{ECHO_PORT, HTTP_PORT, Segment};
 use crate::topology::{Topology, ipv4};
 use crate::trial::{CONNECTIONS, Figures, Session};
@@ -250,10 +250,11 @@ fn tell(fault: Fault, figures: &Figures, why: Option<&str>) {
         (None, _) | (_, None) => println!("   owner:  NOBODY TOOK OVER"),
     }
     println!(
-        "   client: outage {}; {} of {} requests lost; {} of {} connections alive",
+        "   client: outage {}; of {} requests {} lost, {} late; {} of {} connections alive",
         outage(figures.outage),
-        figures.requests.lost,
         figures.requests.sent,
+        figures.requests.lost,
+        figures.requests.late,
         figures.survived,
         figures.connections,
     );
@@ -351,16 +352,20 @@ fn conclude(rows: &[Row], options: &Options, outcome: &Outcome, start: Instant) 
         ">outage ms, median",
         ">worst",
         ">at return",
-        ">requests lost",
+        ">requests",
+        ">lost",
+        ">late",
         ">connections alive",
         ">two answerers ms",
     ];
     let lines: Vec<Vec<String>> = rows.iter().map(line).collect();
     println!("\n{}", table::render(&headings, &lines));
     println!(
-        "outage: the longest time without an answer to one datagram a millisecond. requests lost: no\n\
-         answer within 1 s, of 200 a second. at return: the worst outage when the fault was healed.\n\
-         two answerers: the worst time in which two hosts answered one ARP question."
+        "outage: the longest time without an answer to one datagram a millisecond. at return: the worst\n\
+         outage when the fault was healed. lost: requests without an answer within {} s; late: after\n\
+         more than {} s. two answerers: the worst time in which two hosts answered one ARP question.",
+        http::ANSWER_MAX.as_secs_f64(),
+        http::LATE.as_secs_f64(),
     );
     if let Some(file) = &options.json {
         let text = serde_json::to_string_pretty(&raw(rows)).unwrap_or_default();
@@ -380,7 +385,7 @@ fn line(row: &Row) -> Vec<String> {
     if row.trials.is_empty() {
         let dash = || "-".to_owned();
         let mut cells = vec![row.peer.clone(), row.fault.name(), "n/a".to_owned()];
-        cells.extend([dash(), dash(), dash(), dash(), dash(), dash()]);
+        cells.extend([dash(), dash(), dash(), dash(), dash(), dash(), dash(), dash()]);
         return cells;
     }
     let of = |read: fn(&Figures) -> Duration| row.trials.iter().map(read).collect::<Vec<_>>();
@@ -393,7 +398,9 @@ fn line(row: &Row) -> Vec<String> {
         format!("{:.1}", ms(median(&of(|f| f.outage)))),
         format!("{:.1}", worst(of(|f| f.outage))),
         format!("{:.1}", worst(of(|f| f.outage_at_return))),
-        format!("{} of {}", sum(|f| f.requests.lost), sum(|f| f.requests.sent)),
+        sum(|f| f.requests.sent).to_string(),
+        sum(|f| f.requests.lost).to_string(),
+        sum(|f| f.requests.late).to_string(),
         format!("{} of {}", sum(|f| f.survived), sum(|f| f.connections)),
         format!("{:.0}", worst(of(|f| f.two_answerers))),
     ]
@@ -410,7 +417,7 @@ fn raw(rows: &[Row]) -> Value {
             "datagrams_lost": f.datagrams_lost,
             "requests": f.requests.sent,
             "requests_lost": f.requests.lost,
-            "requests_slow": f.requests.slow,
+            "requests_late": f.requests.late,
             "connections": f.connections,
             "connections_alive": f.survived,
             "two_answerers_ms": ms(f.two_answerers),

@@ -2,7 +2,7 @@
 
 use crate::namespace::Namespace;
 use crate::{Error, Result};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,13 @@ impl Process {
         let second = file.try_clone().map_err(Error::system("share the log"))?;
         command.stdin(Stdio::null()).stdout(file).stderr(second);
         let doing = format!("start {}", command.get_program().to_string_lossy());
-        let child = namespace.enter(|| command.spawn())?.map_err(Error::system(doing))?;
+        let child = namespace
+            .enter(|| {
+                // A child inherits the mask of its thread, and ours may hold back SIGTERM.
+                SigSet::all().thread_unblock()?;
+                command.spawn()
+            })?
+            .map_err(Error::system(doing))?;
         Ok(Self { child, log: log.to_owned(), ended: None })
     }
 

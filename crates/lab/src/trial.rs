@@ -137,8 +137,10 @@ impl<'a> Session<'a> {
         let steady = Instant::now();
         std::thread::sleep(AFTER);
         let to = Instant::now();
-        // Requests and questions of the last moment still have their time to be answered.
-        std::thread::sleep(http::ANSWER_MAX.max(udp::ANSWER_MAX) + Duration::from_millis(50));
+        // Questions and requests of the last moment still have their time to be answered.
+        std::thread::sleep(udp::ANSWER_MAX + Duration::from_millis(20));
+        let _never =
+            wait_until(2 * http::ANSWER_MAX, "the last requests", || Ok(self.http.all_ended(to)));
         self.read(from, healed, to, &mut figures);
         read_connections(&connections, steady, &mut figures);
         Ok(Some(figures))

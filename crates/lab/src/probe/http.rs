@@ -15,9 +15,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// A request without its answer by then is lost: a user has gone elsewhere.
-pub const ANSWER_MAX: Duration = Duration::from_secs(1);
-/// An answer that took longer was late.
-pub const SLOW: Duration = Duration::from_millis(200);
+pub const ANSWER_MAX: Duration = Duration::from_secs(3);
+/// An answer that took longer was late: a lost SYN costs a second.
+pub const LATE: Duration = Duration::from_millis(500);
 
 /// How one request ended.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -33,8 +33,8 @@ pub struct Figures {
     pub sent: usize,
     /// Without an answer in `ANSWER_MAX`, refused, reset, or answered with another status than 200.
     pub lost: usize,
-    /// Answered, but later than `SLOW`.
-    pub slow: usize,
+    /// Answered, but later than `LATE`.
+    pub late: usize,
     /// Why requests were lost, each reason once.
     pub why: Vec<String>,
     /// How many answers each backend gave.
@@ -47,6 +47,7 @@ pub struct Figures {
 #[derive(Debug)]
 pub struct HttpProbe {
     done: Arc<Mutex<Vec<(Instant, End)>>>,
+    oldest: Arc<Mutex<Option<Instant>>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -56,7 +57,9 @@ impl HttpProbe {
     pub fn start(inside: &Namespace, to: SocketAddr, every: Duration) -> Result<Self> {
         let done = Arc::new(Mutex::new(Vec::new()));
         let stop = Arc::new(AtomicBool::new(false));
+        let oldest = Arc::new(Mutex::new(None));
         let (its_done, its_stop) = (Arc::clone(&done), Arc::clone(&stop));
+        let its_oldest = Arc::clone(&oldest);
         let thread = Some(inside.spawn("http probe", move || {
             let mut requests: Vec<Request> = Vec::new();
             let mut next = Instant::now();
@@ -77,12 +80,20 @@ impl HttpProbe {
                     }
                     None => true,
                 });
+                *its_oldest.lock().unwrap_or_else(PoisonError::into_inner) =
+                    requests.iter().map(|request| request.begun).min();
             }
         })?);
-        Ok(Self { done, stop, thread })
+        Ok(Self { done, oldest, stop, thread })
     }
 
-    /// What became of the requests begun in a window; ask `ANSWER_MAX` after its end.
+    /// Whether every request begun before that moment has ended, one way or the other.
+    pub fn all_ended(&self, before: Instant) -> bool {
+        let oldest = *self.oldest.lock().unwrap_or_else(PoisonError::into_inner);
+        oldest.is_none_or(|begun| before <= begun)
+    }
+
+    /// What became of the requests begun in a window, and ended by now.
     pub fn figures(&self, window: Window) -> Figures {
         let done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
         let mut figures = Figures::default();
@@ -90,7 +101,7 @@ impl HttpProbe {
             figures.sent += 1;
             match end {
                 End::Answered { took, backend, client } => {
-                    figures.slow += usize::from(SLOW < *took);
+                    figures.late += usize::from(LATE < *took);
                     *figures.by.entry(backend.clone()).or_default() += 1;
                     figures.clients.insert(client.clone());
                 }
