@@ -1,2 +1,120 @@
-//! The one binary: buoy agent, config, status, why, drain, key, lab, version.
-fn main() {}
+//! The one binary: reads the command line and hands over to the file of the command.
+//!
+//! One file per group of commands. A new command is a file with a clap `Args` and a `run`, and a
+//! line each in [`Command`] and `run` below. Commands return what went wrong as a [`Failure`]; only
+//! this file ends the process.
+
+mod agent;
+mod config;
+mod drain;
+mod events;
+mod failure;
+mod key;
+mod lab;
+mod output;
+mod reload;
+mod status;
+mod table;
+mod version;
+mod why;
+
+use clap::{Args, Parser, Subcommand};
+use failure::Failure;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Keeps IP addresses above water: a virtual-IP system for Linux.
+///
+/// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no agent answers, 78 bad configuration.
+#[derive(Debug, Parser)]
+#[command(name = "buoy", version, propagate_version = true, arg_required_else_help = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run this node (as a service: systemctl start buoy)
+    Agent(agent::Arguments),
+    /// Check a configuration file; changes nothing
+    #[command(subcommand)]
+    Config(config::Command),
+    /// One screen: nodes, VIPs, owners, since when, why not
+    Status(status::Arguments),
+    /// Say why a VIP is where it is
+    Why(why::Arguments),
+    /// Show what happened lately
+    Events(events::Arguments),
+    /// Take this node out of service: its VIPs move to the others
+    Drain(drain::DrainArguments),
+    /// Put this node back into service
+    Undrain(drain::UndrainArguments),
+    /// Make the agent read its file again and apply the difference
+    Reload(reload::Arguments),
+    /// Make cluster keys
+    #[command(subcommand)]
+    Key(key::Command),
+    /// Run a cluster in network namespaces on this machine
+    #[command(subcommand)]
+    Lab(lab::Command),
+    /// Say what this binary is
+    Version(version::Arguments),
+}
+
+/// Where the agent is, for commands that ask it.
+#[derive(Args, Debug)]
+struct AgentSocket {
+    /// The agent's UNIX socket
+    #[arg(long, value_name = "PATH", default_value = buoy_api::SOCKET_DEFAULT)]
+    socket: PathBuf,
+}
+
+impl AgentSocket {
+    fn client(&self) -> Result<buoy_api::Client, Failure> {
+        Ok(buoy_api::Client::connect(&self.socket)?)
+    }
+}
+
+fn main() -> ExitCode {
+    match run(CommandLine::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Agent(arguments) => agent::run(arguments),
+        Command::Config(command) => config::run(command),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Why(arguments) => why::run(&arguments),
+        Command::Events(arguments) => events::run(&arguments),
+        Command::Drain(arguments) => drain::drain(arguments),
+        Command::Undrain(arguments) => drain::undrain(&arguments),
+        Command::Reload(arguments) => reload::run(&arguments),
+        Command::Key(command) => key::run(command),
+        Command::Lab(command) => lab::run(command),
+        Command::Version(arguments) => version::run(&arguments),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_says_what_it_is_for() {
+        fn walk(command: &clap::Command) {
+            assert!(command.get_about().is_some(), "{} says nothing", command.get_name());
+            command.get_subcommands().for_each(walk);
+        }
+        walk(&CommandLine::command());
+    }
+}

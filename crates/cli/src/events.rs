@@ -1,0 +1,97 @@
+//! `buoy events`: what happened lately, oldest first.
+
+use crate::AgentSocket;
+use crate::failure::Failure;
+use crate::output::{self, Form};
+use crate::table::{Align, Table, Tone};
+use buoy_api::EventView;
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    agent: AgentSocket,
+    /// How many, the latest ones
+    #[arg(short, value_name = "N", default_value_t = 20)]
+    n: usize,
+    /// Form of the answer; JSON is one object a line
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Form,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let events = arguments.agent.client()?.events(arguments.n)?.events;
+    match arguments.output {
+        Form::Json => events.iter().try_for_each(output::json_line),
+        Form::Table => output::text(&table(&events).render(output::colour())),
+    }
+}
+
+fn table(events: &[EventView]) -> Table<3> {
+    let mut table = Table::new([
+        ("TIME (UTC)", Align::Left),
+        ("VIP", Align::Left),
+        ("WHAT HAPPENED", Align::Left),
+    ]);
+    for event in events {
+        let vip = event.vip.clone().unwrap_or_default();
+        table.row(Tone::Plain, [moment(event.at), vip, event.sentence.clone()]);
+    }
+    table
+}
+
+/// Milliseconds since 1970 as a date that sorts; UTC, so that two hosts can be compared.
+pub(crate) fn moment(at: u64) -> String {
+    let (seconds, millis) = (at / 1_000, at % 1_000);
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = date(days);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{millis:03}")
+}
+
+/// The Gregorian date of a day since 1970, by counting in eras of 400 years that begin in March.
+const fn date(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    (era * 400 + year + next, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_dates_that_sort() {
+        let table = [
+            (0, "1970-01-01 00:00:00.000"),
+            (951_782_399_999, "2000-02-28 23:59:59.999"),
+            (951_782_400_000, "2000-02-29 00:00:00.000"),
+            (1_795_366_923_045, "2026-11-22 17:02:03.045"),
+            (4_107_542_400_000, "2100-03-01 00:00:00.000"),
+        ];
+        for (at, text) in table {
+            assert_eq!(moment(at), text);
+        }
+    }
+
+    #[test]
+    fn an_event_is_a_line() {
+        let event = |vip: Option<&str>, sentence: &str| EventView {
+            at: 1_795_366_923_045,
+            vip: vip.map(str::to_owned),
+            kind: "acquired".into(),
+            sentence: sentence.into(),
+        };
+        let events = [event(Some("web"), "lb1 took it over"), event(None, "lb2 is heard")];
+        let expected = "\
+TIME (UTC)               VIP  WHAT HAPPENED
+2026-11-22 17:02:03.045  web  lb1 took it over
+2026-11-22 17:02:03.045  -    lb2 is heard
+";
+        assert_eq!(table(&events).render(false), expected);
+    }
+}

@@ -1,0 +1,283 @@
+//! `buoy status`: the whole cluster on one screen, as this node sees it.
+
+use crate::AgentSocket;
+use crate::failure::Failure;
+use crate::output::{self, Form};
+use crate::table::{Align, Table, Tone, plain};
+use buoy_api::{ClusterStatus, EventView, NodeView, ServiceView, VipView, words};
+use std::time::Duration;
+
+/// Time between two looks with `--watch`.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// Events at the foot of the screen.
+const EVENTS_SHOWN: usize = 5;
+/// Clears a terminal and starts at its top.
+const CLEAR: &str = "\x1b[2J\x1b[H";
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    agent: AgentSocket,
+    /// Form of the answer
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Form,
+    /// Ask again every second, until Ctrl-C; JSON is one object a line then
+    #[arg(short, long)]
+    watch: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let client = arguments.agent.client()?;
+    if !arguments.watch {
+        let status = client.status()?;
+        return match arguments.output {
+            Form::Json => output::json(&status),
+            Form::Table => output::text(&screen(&status, output::colour())),
+        };
+    }
+    loop {
+        let answer = client.status();
+        match (arguments.output, answer) {
+            (Form::Json, Ok(status)) => output::json_line(&status)?,
+            (Form::Json, Err(error)) => return Err(error.into()),
+            (Form::Table, Ok(status)) => draw(&screen(&status, output::colour()))?,
+            // An agent that restarts is worth waiting for, before one's eyes.
+            (Form::Table, Err(error)) => draw(&format!("{error}\n"))?,
+        }
+        std::thread::sleep(WATCH_EVERY);
+    }
+}
+
+fn draw(screen: &str) -> Result<(), Failure> {
+    let before = if output::terminal() { CLEAR } else { "" };
+    output::text(&format!("{before}{screen}\n"))
+}
+
+/// The screen as text.
+fn screen(status: &ClusterStatus, colour: bool) -> String {
+    let mut text = heading(status);
+    if let Some(reason) = &status.draining {
+        text.push_str(&format!("DRAINED {} takes no VIP: {}\n", status.node, plain(reason)));
+    }
+    text.push_str(&format!("\n{}", nodes(&status.nodes).render(colour)));
+    if status.vips.is_empty() {
+        text.push_str("\nno VIP: add a [[vip]] to the file and run `buoy reload`\n");
+    } else {
+        text.push_str(&format!("\n{}", vips(&status.vips).render(colour)));
+    }
+    let mut list = |heading: &str, lines: &[String]| {
+        for (n, line) in lines.iter().enumerate() {
+            let heading = if n == 0 { format!("\n{heading}\n") } else { String::new() };
+            text.push_str(&format!("{heading}  {}\n", plain(line)));
+        }
+    };
+    list("PROBLEMS", &status.problems);
+    list("DEFENCES", &status.defences);
+    let latest = status.events.len().saturating_sub(EVENTS_SHOWN);
+    let latest: Vec<_> = status.events[latest..].iter().map(event).collect();
+    list("LATEST (`buoy events` has more)", &latest);
+    text
+}
+
+fn heading(status: &ClusterStatus) -> String {
+    let alive = status.nodes.iter().filter(|node| node.alive).count();
+    let known = status.nodes.iter().filter_map(|node| node.digest.as_ref());
+    let same = known.filter(|digest| **digest != status.digest).count() == 0;
+    format!(
+        "CLUSTER {}  {} nodes, {alive} heard  config {} ({}), generation {}  seen from {}\n",
+        status.cluster,
+        status.nodes.len(),
+        status.digest,
+        if same { "same on all heard" } else { "NOT the same on all" },
+        status.generation,
+        status.node,
+    )
+}
+
+fn nodes(nodes: &[NodeView]) -> Table<5> {
+    let mut table = Table::new([
+        ("NODE", Align::Left),
+        ("STATE", Align::Left),
+        ("OWNS", Align::Right),
+        ("RTT", Align::Right),
+        ("ADDRESS", Align::Left),
+    ]);
+    for node in nodes {
+        let tone = if node.alive && (node.me || node.hears_us) { Tone::Plain } else { Tone::Wrong };
+        table.row(
+            tone,
+            [
+                if node.me { format!("{} *", node.name) } else { node.name.clone() },
+                node.state.clone(),
+                node.owns.to_string(),
+                node.round_trip_ms.map_or_else(String::new, |ms| format!("{ms:.1} ms")),
+                node.address.clone(),
+            ],
+        );
+    }
+    table
+}
+
+fn vips(vips: &[VipView]) -> Table<7> {
+    let mut table = Table::new([
+        ("VIP", Align::Left),
+        ("ADDRESS", Align::Left),
+        ("OWNER", Align::Left),
+        ("EPOCH", Align::Right),
+        ("SINCE", Align::Right),
+        ("SERVICES", Align::Left),
+        ("PROBLEM", Align::Left),
+    ]);
+    for vip in vips {
+        let tone = if vip.problem.is_some() { Tone::Wrong } else { Tone::Plain };
+        let address = |n: usize| vip.addresses.get(n).map(|a| a.address.clone());
+        let service = |n: usize| vip.services.get(n).map(service);
+        table.row(
+            tone,
+            [
+                vip.name.clone(),
+                address(0).unwrap_or_default(),
+                vip.owner.clone().unwrap_or_default(),
+                vip.epoch.to_string(),
+                vip.since_ms.map_or_else(String::new, span),
+                service(0).unwrap_or_default(),
+                vip.problem.clone().unwrap_or_default(),
+            ],
+        );
+        // A VIP of several addresses or services goes on below itself.
+        for n in 1..vip.addresses.len().max(vip.services.len()) {
+            let mut cells = [const { String::new() }; 7];
+            cells[1] = address(n).unwrap_or_default();
+            cells[5] = service(n).unwrap_or_default();
+            table.continuation(tone, cells);
+        }
+    }
+    table
+}
+
+/// As in `443/tcp 2/3 up`.
+fn service(service: &ServiceView) -> String {
+    format!("{} {}/{} up", service.port, service.up, service.backends.len())
+}
+
+fn event(event: &EventView) -> String {
+    let time = crate::events::moment(event.at);
+    let vip = event.vip.as_ref().map_or_else(String::new, |vip| format!("{vip}: "));
+    format!("{time}  {vip}{}", event.sentence)
+}
+
+/// Milliseconds as people say them.
+pub(crate) fn span(millis: f64) -> String {
+    words::span(Duration::try_from_secs_f64(millis / 1e3).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use buoy_api::{BackendView, VipAddressView};
+
+    fn status() -> ClusterStatus {
+        let node = |name: &str, alive: bool, state: &str| NodeView {
+            name: name.into(),
+            address: "10.0.0.11:4747".into(),
+            me: name == "lb1",
+            alive,
+            round_trip_ms: (name == "lb2").then_some(0.23),
+            hears_us: alive,
+            digest: Some("00007f3c".into()),
+            state: state.into(),
+            ..NodeView::default()
+        };
+        let address = |address: &str| VipAddressView { address: address.into(), interface: None };
+        let https = ServiceView {
+            port: "443/tcp".into(),
+            backends: vec![BackendView::default(); 3],
+            up: 2,
+            ..ServiceView::default()
+        };
+        let web = VipView {
+            name: "web".into(),
+            addresses: vec![address("10.0.0.100/24"), address("2001:db8::100/64")],
+            owner: Some("lb1".into()),
+            epoch: 41,
+            since_ms: Some(183_600_000.0),
+            services: vec![https],
+            problem: Some("web3: HTTP 503".into()),
+            ..VipView::default()
+        };
+        let db = VipView {
+            name: "db".into(),
+            addresses: vec![address("10.0.0.200/24")],
+            epoch: 7,
+            ..VipView::default()
+        };
+        ClusterStatus {
+            cluster: "prod".into(),
+            node: "lb1".into(),
+            digest: "00007f3c".into(),
+            generation: 2,
+            nodes: vec![node("lb1", true, "healthy"), node("lb2", true, "healthy")],
+            vips: vec![web, db],
+            ..ClusterStatus::default()
+        }
+    }
+
+    #[test]
+    fn the_cluster_fits_one_screen() {
+        let expected = "\
+CLUSTER prod  2 nodes, 2 heard  config 00007f3c (same on all heard), generation 2  seen from lb1
+
+NODE   STATE    OWNS     RTT  ADDRESS
+lb1 *  healthy     0       -  10.0.0.11:4747
+lb2    healthy     0  0.2 ms  10.0.0.11:4747
+
+VIP  ADDRESS           OWNER  EPOCH  SINCE  SERVICES        PROBLEM
+web  10.0.0.100/24     lb1       41   2d3h  443/tcp 2/3 up  web3: HTTP 503
+     2001:db8::100/64
+db   10.0.0.200/24     -          7      -  -               -
+";
+        assert_eq!(screen(&status(), false), expected);
+    }
+
+    #[test]
+    fn what_is_wrong_and_what_happened_stand_below() {
+        let mut status = status();
+        status.nodes[1].digest = Some("dead".into());
+        status.draining = Some("kernel upgrade (by root)".into());
+        status.problems = vec!["lb2 runs another configuration".into(), "two".into()];
+        status.defences = vec!["the kernel gate stands on eth0".into()];
+        status.events = (0..7)
+            .map(|n| EventView {
+                at: n,
+                vip: (n == 6).then(|| "web".into()),
+                kind: String::new(),
+                sentence: format!("event {n}"),
+            })
+            .collect();
+        let screen = screen(&status, false);
+        let foot = "
+PROBLEMS
+  lb2 runs another configuration
+  two
+
+DEFENCES
+  the kernel gate stands on eth0
+
+LATEST (`buoy events` has more)
+  1970-01-01 00:00:00.002  event 2
+  1970-01-01 00:00:00.003  event 3
+  1970-01-01 00:00:00.004  event 4
+  1970-01-01 00:00:00.005  event 5
+  1970-01-01 00:00:00.006  web: event 6
+";
+        assert!(screen.ends_with(foot), "{screen}");
+        assert!(screen.contains("NOT the same on all"), "{screen}");
+        assert!(screen.contains("\nDRAINED lb1 takes no VIP: kernel upgrade (by root)\n"));
+    }
+
+    #[test]
+    fn a_cluster_without_vips_says_how_to_get_one() {
+        let status = ClusterStatus { vips: vec![], ..status() };
+        assert!(screen(&status, false).contains("\nno VIP: add a [[vip]]"));
+    }
+}

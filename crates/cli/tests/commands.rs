@@ -1,0 +1,218 @@
+//! Runs the built binary as an operator and a script would.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy.toml allows it in tests; it does not see that these functions are in one"
+)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// A folder that goes with the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("buoy-cli-{}-{name}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_buoy"));
+    command.args(arguments).env_remove("COLUMNS").stdin(Stdio::null());
+    command
+}
+
+fn buoy(arguments: &[&str]) -> Output {
+    command(arguments).output().unwrap()
+}
+
+fn exit(output: &Output) -> i32 {
+    output.status.code().expect("it ended by itself")
+}
+
+fn out(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+fn err(output: &Output) -> &str {
+    std::str::from_utf8(&output.stderr).unwrap()
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+const GOOD: &str = r#"
+peers  = { lb1 = "192.0.2.11", lb2 = "192.0.2.12" }
+secret = "file:cluster.key"
+
+[[vip]]
+address = "192.0.2.100/24"
+nodes   = ["lb2"]
+"#;
+
+#[test]
+fn the_binary_says_what_it_is() {
+    let output = buoy(&["version"]);
+    assert_eq!(exit(&output), 0);
+    assert!(out(&output).starts_with(concat!("buoy ", env!("CARGO_PKG_VERSION"))));
+    let output = buoy(&["version", "-o", "json"]);
+    let value: serde_json::Value = serde_json::from_str(out(&output)).unwrap();
+    assert_eq!(value["version"], env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn help_lists_every_command() {
+    let output = buoy(&["--help"]);
+    assert_eq!(exit(&output), 0);
+    let commands = [
+        "agent", "config", "status", "why", "events", "drain", "undrain", "reload", "key", "lab",
+        "version",
+    ];
+    for name in commands {
+        assert!(out(&output).contains(&format!("\n  {name} ")), "{name}:\n{}", out(&output));
+    }
+}
+
+#[test]
+fn wrong_usage_is_told_apart_from_failure() {
+    let output = buoy(&["statsu"]);
+    assert_eq!(exit(&output), 2);
+    assert!(err(&output).contains("status"), "the nearest name is offered: {}", err(&output));
+    assert_eq!(exit(&buoy(&["status", "--no-such-option"])), 2);
+    assert_eq!(exit(&buoy(&["drain", "--timeout", "3"])), 2, "without --wait it means nothing");
+}
+
+#[test]
+fn a_new_key_is_for_its_owner_only_and_is_never_overwritten() {
+    let folder = Folder::new("key");
+    let key = folder.0.join("sub/cluster.key");
+    let output = buoy(&["key", "new", path(&key)]);
+    assert_eq!(exit(&output), 0, "{}", err(&output));
+    assert!(out(&output).contains("copy it to every host"), "{}", out(&output));
+    assert!(out(&output).contains("secret = \"file:cluster.key\""), "{}", out(&output));
+    assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+    let first = fs::read_to_string(&key).unwrap();
+    buoy_config::key::parse(&first).expect("a key file");
+
+    let output = buoy(&["key", "new", path(&key)]);
+    assert_eq!(exit(&output), 1);
+    assert!(err(&output).contains("exists and stays as it is"), "{}", err(&output));
+    assert_eq!(fs::read_to_string(&key).unwrap(), first);
+
+    let output = buoy(&["key", "new", "-"]);
+    buoy_config::key::parse(out(&output)).expect("a key on standard output");
+    assert_ne!(out(&output), first, "no two keys are the same");
+}
+
+#[test]
+fn a_good_file_is_said_to_be_good() {
+    let folder = Folder::new("good");
+    let file = folder.file("buoy.toml", GOOD);
+    let output = buoy(&["config", "check", path(&file), "--offline"]);
+    assert_eq!(exit(&output), 0, "{}{}", out(&output), err(&output));
+    assert!(out(&output).contains("ok: cluster buoy, 2 nodes, 1 VIP,"), "{}", out(&output));
+}
+
+#[test]
+fn a_file_of_other_hosts_is_refused_on_this_one() {
+    let folder = Folder::new("elsewhere");
+    let file = folder.file("buoy.toml", GOOD);
+    assert_eq!(exit(&buoy(&["key", "new", path(&folder.0.join("cluster.key"))])), 0);
+    let output = buoy(&["config", "check", path(&file)]);
+    assert_eq!(exit(&output), 78, "{}{}", out(&output), err(&output));
+    assert!(out(&output).contains("this host is not among the peers"), "{}", out(&output));
+}
+
+#[test]
+fn a_bad_file_is_refused_with_every_problem_at_its_place() {
+    let folder = Folder::new("bad");
+    let text = GOOD.replace("nodes ", "noods ").replace("192.0.2.100", "192.0.2.300");
+    let file = folder.file("buoy.toml", &text);
+    let output = buoy(&["config", "check", path(&file), "--offline"]);
+    assert_eq!(exit(&output), 78);
+    for part in ["buoy.toml:6:", "192.0.2.300", "buoy.toml:7:1", "noods", "nodes", "2 errors"] {
+        assert!(out(&output).contains(part), "{part}:\n{}", out(&output));
+    }
+    assert!(!out(&output).contains('\x1b'), "no colour in a pipe");
+
+    let output = buoy(&["config", "check", path(&file), "--offline", "-o", "json"]);
+    assert_eq!(exit(&output), 78);
+    let value: serde_json::Value = serde_json::from_str(out(&output)).unwrap();
+    assert_eq!((&value["ok"], &value["errors"]), (&false.into(), &2.into()));
+    let lines: Vec<_> =
+        value["problems"].as_array().unwrap().iter().map(|p| p["line"].clone()).collect();
+    assert_eq!(lines, [6, 7]);
+}
+
+#[test]
+fn an_absent_file_is_a_bad_configuration() {
+    let output = buoy(&["config", "check", "/nonexistent/buoy.toml", "--offline"]);
+    assert_eq!(exit(&output), 78);
+    assert!(out(&output).contains("/nonexistent/buoy.toml"), "{}", out(&output));
+}
+
+#[test]
+fn an_agent_with_a_bad_file_ends_before_anything_changes() {
+    let folder = Folder::new("agent");
+    let file = folder.file("buoy.toml", "peers = []\n");
+    let socket = folder.0.join("api.sock");
+    let output = buoy(&["agent", "--config", path(&file), "--socket", path(&socket)]);
+    assert_eq!(exit(&output), 78, "{}", err(&output));
+    assert!(err(&output).contains("buoy.toml:1:"), "{}", err(&output));
+    assert!(!socket.exists());
+}
+
+#[test]
+fn without_an_agent_every_question_says_so_in_one_line() {
+    let folder = Folder::new("absent");
+    let socket = folder.0.join("api.sock");
+    let questions: [&[&str]; 6] =
+        [&["status"], &["why", "web"], &["events"], &["drain"], &["undrain"], &["reload"]];
+    for question in questions {
+        let mut arguments = question.to_vec();
+        arguments.extend(["--socket", path(&socket)]);
+        let output = buoy(&arguments);
+        assert_eq!(exit(&output), 3, "{question:?}: {}", err(&output));
+        let expected = format!(
+            "buoy: no agent is listening on {}: is `buoy agent` running? (systemctl status buoy)\n",
+            socket.display()
+        );
+        assert_eq!(err(&output), expected, "{question:?}");
+    }
+}
+
+#[test]
+fn a_reader_that_has_gone_is_no_failure() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = command(&["version"]).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!(exit(&output), 0);
+    assert_eq!(err(&output), "", "and no panic");
+}
+
+#[test]
+fn a_full_disk_is_a_failure() {
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output =
+        command(&["key", "new", "-"]).stdout(full).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!(exit(&output), 1);
+    assert!(err(&output).contains("cannot write to standard output"), "{}", err(&output));
+}
