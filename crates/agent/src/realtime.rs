@@ -121,6 +121,7 @@ pub fn start(desired: Arc<Desired>, keyring: Keyring) -> Result<Running, StartEr
             message: Message::default(),
             datagram: Vec::with_capacity(DATAGRAM_MAX),
             out: Vec::with_capacity(64),
+            news: Vec::with_capacity(64),
             heartbeat,
             stopped: false,
         };
@@ -159,6 +160,7 @@ struct Loop {
     message: Message,
     datagram: Vec<u8>,
     out: Vec<Action>,
+    news: Vec<Event<'static>>,
     heartbeat: std::time::Duration,
     /// Everything is given away.
     stopped: bool,
@@ -167,8 +169,8 @@ struct Loop {
 impl Loop {
     fn run(mut self) {
         self.hardware.watch_wakeups(&self.wakeups);
-        self.hardware.look(&mut |event| self.node.handle(clock::now(), event, &mut self.out));
-        self.act();
+        self.hardware.look(&mut |event| self.news.push(event));
+        self.take_news();
         while !self.stopped && self.turn() {}
         let Self { hardware, report, .. } = self;
         if let Err(error) = hardware.close() {
@@ -225,13 +227,24 @@ impl Loop {
     }
 
     fn read_kernel(&mut self) {
-        let Self { hardware, node, out, .. } = self;
-        hardware.read_news(&mut |event| node.handle(clock::now(), event, out));
+        let Self { hardware, news, .. } = self;
+        hardware.read_news(&mut |event| news.push(event));
         hardware.read_packets(&mut |heard| {
             let packet::Heard::Claim { link, address, mac } = heard;
-            node.handle(clock::now(), Event::ForeignClaim { link, address, mac }, out);
+            news.push(Event::ForeignClaim { link, address, mac });
         });
-        self.act();
+        self.take_news();
+    }
+
+    /// One by one: what an event leads to is done, and said, before the next is looked at. Else a
+    /// heartbeat of the first would be composed after the second, and could say "released" before it is.
+    fn take_news(&mut self) {
+        let mut news = std::mem::take(&mut self.news);
+        for event in news.drain(..) {
+            self.node.handle(clock::now(), event, &mut self.out);
+            self.act();
+        }
+        self.news = news;
     }
 
     fn read_orders(&mut self) {

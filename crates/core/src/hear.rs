@@ -21,7 +21,9 @@ impl Node {
         let reception = self.peers[at].receive(now, &message.header, stale_too, &mut self.random);
         let node = self.peers[at].id;
         match reception {
-            Reception::Stale => {
+            // An answer counts from when it was asked for, however late it is; but it is no sign of life.
+            Reception::Late if message.kind == MessageKind::Answer => {}
+            Reception::Late => {
                 self.ignored.stale += 1;
                 return;
             }

@@ -482,3 +482,32 @@ fn steady_state_changes_nothing_but_deadlines() {
         assert!(steady, "node {i}: {action:?}");
     }
 }
+
+#[test]
+fn an_overtaken_answer_still_counts_but_is_no_sign_of_life() {
+    let mut cluster = Cluster::new(3, 1, Safety::Exclusive);
+    cluster.settle();
+    let owner = cluster.owner(0);
+    let voter = (owner + 1) % 3;
+    let mut beat = Message::default();
+    let mut answer = Message::default();
+    let mut out = vec![];
+    let (now, mine) = (cluster.now, cluster.nodes[owner].desired.me);
+    let theirs = cluster.nodes[voter].desired.me;
+    cluster.nodes[owner].compose(now, &Action::Heartbeat { to: theirs }, &mut beat);
+    cluster.nodes[voter].handle(now, Event::Heard(&beat), &mut out);
+    cluster.nodes[voter].compose(now, &Action::Answer { to: mine }, &mut answer);
+    cluster.nodes[voter].compose(now, &Action::Heartbeat { to: mine }, &mut beat);
+    let later = now + Duration::from_millis(1);
+    cluster.nodes[owner].handle(later, Event::Heard(&beat), &mut out);
+    let until = cluster.nodes[owner].owned[0].holding().unwrap().until;
+    let voter = cluster.nodes[owner].desired.node_index(theirs).unwrap();
+    let stands = |node: &Node| node.owned[0].holding().unwrap().votes.stands(voter, until);
+    assert!(!stands(&cluster.nodes[owner]));
+    let evening = later + Duration::from_millis(1);
+    cluster.nodes[owner].handle(evening, Event::Heard(&answer), &mut out);
+    assert!(stands(&cluster.nodes[owner]));
+    let i = cluster.nodes[owner].peers.iter().position(|p| p.id == theirs).unwrap();
+    assert_eq!(cluster.nodes[owner].peers[i].heard_at(), Some(later));
+    assert_eq!(cluster.nodes[owner].ignored.stale, 0);
+}

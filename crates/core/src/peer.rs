@@ -61,8 +61,8 @@ pub(crate) enum Reception {
     Fresh,
     /// The first of a session.
     Begins,
-    /// Old: a duplicate, a late one or a replay.
-    Stale,
+    /// Of the session, but overtaken by a newer one.
+    Late,
     /// Of a life that has not proven itself yet.
     Unproven,
     /// Of a second agent under this name.
@@ -99,14 +99,14 @@ impl Peer {
         match self.session {
             Session::Up { incarnation, sequence, .. } if incarnation == header.incarnation => {
                 if header.sequence <= sequence && !accept_stale {
-                    return Reception::Stale;
+                    return Reception::Late;
                 }
                 self.begin(now, header);
                 Reception::Fresh
             }
             Session::Down { incarnation, sequence, .. } if incarnation == header.incarnation => {
                 if header.sequence <= sequence && !accept_stale {
-                    return Reception::Stale;
+                    return Reception::Late;
                 }
                 // What it said before the silence is no news of today.
                 self.offers.clear();
@@ -359,8 +359,8 @@ mod tests {
         let mut b = Bench::new();
         let challenge = b.peer.challenge;
         assert_eq!(b.hear(5, 10, challenge), Reception::Begins);
-        assert_eq!(b.hear(5, 10, challenge), Reception::Stale);
-        assert_eq!(b.hear(5, 9, challenge), Reception::Stale);
+        assert_eq!(b.hear(5, 10, challenge), Reception::Late);
+        assert_eq!(b.hear(5, 9, challenge), Reception::Late);
         assert_eq!(b.hear(5, 11, 0), Reception::Fresh);
     }
 

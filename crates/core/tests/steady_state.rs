@@ -58,16 +58,16 @@ fn steady_state_allocates_nothing() {
 fn turn(hosts: &mut [Host], keyring: &Keyring, wire: &mut Wire, turns: &mut u64) -> Instant {
     *turns += 1;
     let due = hosts.iter().enumerate().filter_map(|(i, h)| Some((h.node.deadline()?, i))).min();
-    let (now, i) = due.unwrap();
+    let (now, i) = due.expect("a node always has a next beat");
     let host = &mut hosts[i];
     host.node.handle(now, Event::Tick, &mut host.out);
     act(host, now, keyring, wire);
     let mut delivered = 0;
     while delivered < wire.used {
         let (to, datagram) = &wire.slots[delivered];
-        let host = hosts.iter_mut().find(|h| h.id == *to).unwrap();
+        let host = hosts.iter_mut().find(|h| h.id == *to).expect("a known node");
         let mut message = std::mem::take(&mut host.message);
-        keyring.open(ClusterId(1), host.id, datagram, &mut message).unwrap();
+        keyring.open(ClusterId(1), host.id, datagram, &mut message).expect("our own bytes");
         host.node.handle(now, Event::Heard(&message), &mut host.out);
         host.message = message;
         delivered += 1;
@@ -118,7 +118,7 @@ fn desired(me: NodeId) -> Desired {
             id: GroupId::of(&format!("vip{n}")),
             name: format!("vip{n}"),
             addresses: vec![VipAddress {
-                cidr: Cidr::new(([10, 0, 0, 100 + n]).into(), 24).unwrap(),
+                cidr: Cidr::new(([10, 0, 0, 100 + n]).into(), 24).expect("a prefix"),
                 link: Some(LinkId(2)),
                 link_name: "eth0".into(),
             }],
