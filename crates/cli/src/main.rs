@@ -27,7 +27,7 @@ use std::process::ExitCode;
 ///
 /// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no agent answers, 78 bad configuration.
 #[derive(Debug, Parser)]
-#[command(name = "buoy", version, propagate_version = true, arg_required_else_help = true)]
+#[command(name = "buoy", version, arg_required_else_help = true)]
 struct CommandLine {
     #[command(subcommand)]
     command: Command,
