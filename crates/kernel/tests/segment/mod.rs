@@ -78,7 +78,7 @@ impl Segment {
             let mut announcer = Announcer::open().unwrap();
             announcer.set_link(self.far, self.far_mac, false);
             let listener = Listener::open(self.far, self.far_mac).unwrap();
-            Asker { announcer, listener, link: self.far }
+            Asker { announcer, listener, link: self.far, late: 0 }
         })
     }
 }
@@ -108,11 +108,15 @@ pub(crate) struct Asker {
     announcer: Announcer,
     listener: Listener,
     link: LinkId,
+    /// How many claims came after the time given for them, and before the next question.
+    pub(crate) late: u32,
 }
 
 impl Asker {
     /// Asks once, and gives who says within that time that the address is theirs.
     pub(crate) fn ask(&mut self, address: IpAddr, within: Duration) -> Option<Mac> {
+        // The answer to an earlier question is no answer to this one.
+        self.listener.read(&mut |Heard::Claim { .. }| self.late += 1).unwrap();
         let from = if address.is_ipv4() { "10.0.0.2" } else { "fd00::2" };
         self.announcer.ask(self.link, from.parse().unwrap(), address).unwrap();
         self.hear(address, within)
