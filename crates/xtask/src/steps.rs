@@ -24,6 +24,23 @@ const CLIPPY: Step = Step {
     junit: None,
 };
 
+const CLIPPY_MUTANTS: Step = Step {
+    name: "clippy, with the faults put in on purpose",
+    arguments: &[
+        "clippy",
+        "--locked",
+        "-p",
+        "buoy-sim",
+        "--features",
+        "mutants",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ],
+    junit: None,
+};
+
 const DENY: Step = Step {
     name: "licences, bans, sources",
     arguments: &["deny", "--offline", "check", "licenses", "bans", "sources"],
@@ -76,14 +93,16 @@ struct Outcome {
 
 /// Everything that needs no running system: format, lints, licences, house rules.
 pub(crate) fn check() -> ExitCode {
-    let outcomes: Vec<Outcome> = [FORMAT, CLIPPY, DENY, TIDY].iter().map(run).collect();
+    let outcomes: Vec<Outcome> =
+        [FORMAT, CLIPPY, CLIPPY_MUTANTS, DENY, TIDY].iter().map(run).collect();
     show(&outcomes);
     exit_code(outcomes.iter().all(|outcome| outcome.ok))
 }
 
 /// `check`, then every test, then the count alone on the last line, for CI to read.
 pub(crate) fn test() -> ExitCode {
-    let mut outcomes: Vec<Outcome> = [FORMAT, CLIPPY, DENY].iter().map(run).collect();
+    let mut outcomes: Vec<Outcome> =
+        [FORMAT, CLIPPY, CLIPPY_MUTANTS, DENY].iter().map(run).collect();
     let build = run(&BUILD);
     let built = build.ok;
     outcomes.push(build);
