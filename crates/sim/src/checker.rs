@@ -45,6 +45,13 @@ pub enum Violation {
         /// Who should, one of these.
         expected: Vec<usize>,
     },
+    /// A group lost or changed its owner though nothing was broken any more.
+    Unstable {
+        /// When, in nanoseconds of true time.
+        at: u64,
+        /// The group's name.
+        group: String,
+    },
     /// A machine asks to be woken at a moment that is over.
     Spins {
         /// When, in nanoseconds of true time.
@@ -77,6 +84,9 @@ impl fmt::Display for Violation {
                 "convergence: {group} is answered for by {answering:?}, should be one of \
                  {expected:?} within {CONVERGENCE:?}"
             ),
+            Self::Unstable { at, group } => {
+                write!(f, "stability: {group} lost its owner in calm weather at {} ms", ms(at))
+            }
             Self::Spins { at, host } => {
                 write!(f, "progress: n{host} asks for a deadline of the past at {} ms", ms(at))
             }
@@ -85,6 +95,20 @@ impl fmt::Display for Violation {
                 write!(f, "codec: n{host} rejects a sound datagram ({reject}) at {} ms", ms(at))
             }
         }
+    }
+}
+
+/// A group that has not the owner it should have.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Unsettled {
+    pub(crate) group: String,
+    answering: Vec<usize>,
+    expected: Vec<usize>,
+}
+
+impl From<Unsettled> for Violation {
+    fn from(Unsettled { group, answering, expected }: Unsettled) -> Self {
+        Self::NotConverged { group, answering, expected }
     }
 }
 
@@ -115,7 +139,7 @@ pub(crate) fn unsettled(
     hosts: &[Host],
     fitness: &[Fitness],
     now: u64,
-) -> Option<Violation> {
+) -> Option<Unsettled> {
     scenario.groups.iter().find_map(|group| {
         let expected = expected(scenario, group, fitness);
         let settled = match &expected {
@@ -126,7 +150,7 @@ pub(crate) fn unsettled(
             }
         };
         let (Expected::OneOf(able) | Expected::NoneOr(able)) = expected;
-        (!settled).then(|| Violation::NotConverged {
+        (!settled).then(|| Unsettled {
             group: group.name.clone(),
             answering: answering(hosts, now, group),
             expected: able,

@@ -113,7 +113,7 @@ impl Scenario {
         if random.permille(250) {
             scenario.drained = some(&mut random, &all, hosts - 1);
         }
-        scenario.patient = random.permille(60);
+        scenario.patient = random.permille(100);
         scenario
     }
 

@@ -77,6 +77,8 @@ pub struct Statistics {
     pub orphaned: u64,
     /// Faults.
     pub faults: u64,
+    /// When a node last took a group, in nanoseconds.
+    pub last_acquired: u64,
 }
 
 /// A run that kept every promise.
@@ -169,13 +171,17 @@ impl World {
             })
             .collect();
         let bound = self.scenario.calm_at + CONVERGENCE.as_nanos() as u64;
-        match checker::unsettled(&self.scenario, &self.hosts, &fitness, self.now) {
-            Some(violation) if bound <= self.now => return Err(violation),
+        let stable = STABLE.as_nanos() as u64;
+        let settled = checker::unsettled(&self.scenario, &self.hosts, &fitness, self.now);
+        let watched = self.settled_since.is_some_and(|since| since + stable <= self.now);
+        match settled {
+            Some(unsettled) if watched => {
+                return Err(Violation::Unstable { at: self.now, group: unsettled.group });
+            }
+            Some(unsettled) if bound <= self.now => return Err(unsettled.into()),
             Some(_) => self.settled_since = None,
             None => _ = self.settled_since.get_or_insert(self.now),
         }
-        let stable = STABLE.as_nanos() as u64;
-        let watched = self.settled_since.is_some_and(|since| since + stable <= self.now);
         Ok(watched && (!self.scenario.patient || bound + stable <= self.now))
     }
 
@@ -475,6 +481,7 @@ impl World {
         match fact {
             Fact::Acquired { cause, .. } => {
                 self.statistics.acquired += 1;
+                self.statistics.last_acquired = self.now;
                 if let Cause::OwnerSilent { .. } = cause {
                     self.statistics.taken_over += 1;
                 }
