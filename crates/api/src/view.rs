@@ -7,7 +7,8 @@ use crate::status::{
 use crate::words::{self, Words};
 use buoy_core::{Candidate, Ignored, NodeStatus, Standing};
 use buoy_model::{
-    Backend, BackendState, Desired, Group, GroupId, Protocol, Record, Safety, Service, VipAddress,
+    Backend, BackendState, Desired, Epoch, Fact, Group, GroupId, Protocol, Record, Safety, Service,
+    VipAddress,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -97,9 +98,37 @@ impl View<'_> {
         let about_it = self.events.iter().filter(|(_, record)| record.group == Some(group.id));
         WhyReply {
             node: self.words().node(self.desired.me),
-            answer: answer(&vip),
+            answer: self.answer(group, &vip),
             history: about_it.map(|event| self.event(event)).collect(),
             vip,
+        }
+    }
+
+    /// Why the VIP is where it is, in one sentence.
+    fn answer(&self, group: &Group, vip: &VipView) -> String {
+        let Some(owner) = &vip.owner else {
+            return format!("Nobody owns {}: {}.", vip.name, line(vip));
+        };
+        let since = vip.since_ms.map_or_else(String::new, |ms| {
+            format!(
+                " for {}",
+                words::span(Duration::try_from_secs_f64(ms / 1e3).unwrap_or_default())
+            )
+        });
+        // The cause is in a record of whoever took it or gave it up; the others only heard of it.
+        let about_it =
+            self.events.iter().rev().filter(|(_, record)| record.group == Some(group.id));
+        let cause = about_it
+            .map(|(_, record)| &record.fact)
+            .find(|fact| epoch_with_cause(fact).is_some_and(|epoch| vip.epoch <= epoch.0 + 1))
+            .map(|fact| self.words().fact(fact));
+        match cause {
+            Some(cause) => format!("{owner} has owned {}{since}; {cause}.", vip.name),
+            None if vip.mine => format!("{owner} has owned {}{since}.", vip.name),
+            None => format!(
+                "{owner} has owned {}{since}; `buoy why {}` on {owner} knows the cause.",
+                vip.name, vip.name
+            ),
         }
     }
 
@@ -234,7 +263,8 @@ impl View<'_> {
             (report.group, report.protocol, report.port) == (group, service.protocol, service.port)
         });
         let reports = report.map_or(&[][..], |report| &report.backends);
-        let backends: Vec<_> = service.backends.iter().map(|b| backend(b, reports)).collect();
+        let backends: Vec<_> =
+            service.backends.iter().map(|b| backend(b, service, reports)).collect();
         let down = words::backend_state(BackendState::Down);
         ServiceView {
             port: format!("{}/{}", service.port, service.protocol.name()),
@@ -254,13 +284,20 @@ fn address(address: &VipAddress) -> VipAddressView {
     }
 }
 
-fn backend(backend: &Backend, reports: &[BackendReport]) -> BackendView {
+fn backend(backend: &Backend, service: &Service, reports: &[BackendReport]) -> BackendView {
     let report = reports.iter().find(|report| report.name == backend.name);
+    let state = report.map_or(BackendState::Unknown, |report| report.state);
+    let said = report.map_or("", |report| report.reason.as_str());
+    let reason = match (state, said, &service.check) {
+        (BackendState::Unknown, "", None) => "no check: counts as up",
+        (BackendState::Unknown, "", Some(_)) => "not checked yet: counts as up",
+        (BackendState::Unknown | BackendState::Up | BackendState::Down, said, _) => said,
+    };
     BackendView {
         name: backend.name.clone(),
         address: backend.address.to_string(),
-        state: words::backend_state(report.map_or(BackendState::Unknown, |r| r.state)).into(),
-        reason: report.map_or_else(String::new, |r| r.reason.clone()),
+        state: words::backend_state(state).into(),
+        reason: reason.into(),
         weight: backend.weight,
         backup: backend.backup,
     }
@@ -302,19 +339,21 @@ fn line(vip: &VipView) -> String {
     if reasons.is_empty() { "the agent has just started".into() } else { reasons.join(", ") }
 }
 
-/// Why the VIP is where it is, in one sentence.
-fn answer(vip: &VipView) -> String {
-    let Some(owner) = &vip.owner else {
-        return format!("Nobody owns {}: {}.", vip.name, line(vip));
-    };
-    let since = vip.since_ms.map_or_else(String::new, |ms| {
-        format!(" for {}", words::span(Duration::from_secs_f64(ms.max(0.0) / 1e3)))
-    });
-    let cause = vip.last_change.as_ref().map_or_else(
-        || "it owned it before this agent started".into(),
-        |change| change.sentence.clone(),
-    );
-    format!("{owner} has owned {}{since}: {cause}.", vip.name)
+/// The epoch that a record with a cause is about.
+const fn epoch_with_cause(fact: &Fact) -> Option<Epoch> {
+    match fact {
+        Fact::Acquired { epoch, .. } | Fact::Released { epoch, .. } => Some(*epoch),
+        Fact::OwnerHeard { .. }
+        | Fact::PeerUp { .. }
+        | Fact::PeerDown { .. }
+        | Fact::DuplicateNode { .. }
+        | Fact::Conflict { .. }
+        | Fact::Restored { .. }
+        | Fact::Link { .. }
+        | Fact::Stalled { .. }
+        | Fact::Drained { .. }
+        | Fact::Undrained => None,
+    }
 }
 
 fn digest(digest: u32) -> String {
@@ -330,4 +369,143 @@ fn by_name<T>(all: impl Iterator<Item = T>, name: impl Fn(&T) -> &String) -> Vec
     let mut all: Vec<T> = all.collect();
     all.sort_by(|a, b| name(a).cmp(name(b)));
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use buoy_core::{GroupStatus, Status};
+    use buoy_model::{Cause, ClusterId, Failback, Incarnation, Instant, Node, NodeId, Timing};
+
+    const fn lb(n: u32) -> NodeId {
+        NodeId(n)
+    }
+
+    /// lb1 asks; the VIP is web.
+    fn desired(safety: Safety) -> Desired {
+        let node = |n: u8| Node {
+            id: lb(n.into()),
+            name: format!("lb{n}"),
+            address: ([10, 0, 0, n], 4747).into(),
+        };
+        let group = Group {
+            id: GroupId(1),
+            name: "web".into(),
+            addresses: vec![],
+            safety,
+            nodes: vec![],
+            prefer: vec![],
+            failback: Failback::Never,
+            services: vec![],
+        };
+        Desired {
+            generation: 1,
+            digest: 0,
+            cluster: ClusterId(1),
+            cluster_name: "prod".into(),
+            me: lb(1),
+            nodes: vec![node(1), node(2), node(3)],
+            timing: Timing {
+                heartbeat: Duration::from_millis(10),
+                lease: Duration::from_millis(50),
+            },
+            groups: vec![group],
+        }
+    }
+
+    fn status(owner: Option<NodeId>, candidates: Vec<Candidate>) -> Status {
+        let group = GroupStatus {
+            id: GroupId(1),
+            owner,
+            epoch: Epoch(7),
+            since: Some(Duration::from_secs(60)),
+            lease_left: None,
+            votes: vec![lb(1)],
+            candidates,
+            last_change: None,
+        };
+        Status {
+            at: Instant::from_nanos(5_000_000_000),
+            me: lb(1),
+            incarnation: Incarnation(1),
+            generation: 1,
+            digest: 0,
+            draining: None,
+            nodes: vec![],
+            groups: vec![group],
+            ignored: Ignored::default(),
+        }
+    }
+
+    fn record(fact: Fact) -> DatedRecord {
+        (1, Record { at: Instant::ZERO, group: Some(GroupId(1)), fact })
+    }
+
+    fn why(desired: &Desired, status: &Status, events: &[DatedRecord]) -> String {
+        let host = HostReport::default();
+        let view = View { desired, status, now: 9_000, services: &[], host: &host, events };
+        view.why(&desired.groups[0]).answer
+    }
+
+    #[test]
+    fn the_answer_has_the_cause_of_the_present_owner_only() {
+        let desired = desired(Safety::Exclusive);
+        let acquired = |epoch| {
+            let took = Duration::from_millis(2);
+            record(Fact::Acquired { epoch: Epoch(epoch), cause: Cause::NoOwner, took })
+        };
+        let released = |epoch| record(Fact::Released { epoch: Epoch(epoch), cause: Cause::Drain });
+        let heard = record(Fact::OwnerHeard { node: lb(2), epoch: Epoch(7) });
+        let took = "lb1 took it over: nobody had it (epoch 7, after 2.0 ms)";
+        let gave = "lb1 gave it up: the operator drains lb1 (epoch 6)";
+        let ask = "`buoy why web` on lb2 knows the cause";
+        let table = [
+            (1, vec![released(6), acquired(7)], format!("lb1 has owned web for 1m0s; {took}.")),
+            (1, vec![acquired(5)], "lb1 has owned web for 1m0s.".into()),
+            (2, vec![released(6), heard.clone()], format!("lb2 has owned web for 1m0s; {gave}.")),
+            (2, vec![released(5), heard], format!("lb2 has owned web for 1m0s; {ask}.")),
+        ];
+        for (owner, events, answer) in table {
+            assert_eq!(why(&desired, &status(Some(lb(owner)), vec![]), &events), answer);
+        }
+    }
+
+    #[test]
+    fn a_vip_without_an_owner_says_what_keeps_each_node() {
+        let candidate = |n, standing| Candidate { node: lb(n), preferred: None, standing };
+        let silent = Standing::Excluded(buoy_core::Exclusion::Silent(Duration::from_secs(4)));
+        let line = vec![candidate(1, Standing::Wants), candidate(2, silent)];
+        let table = [
+            (
+                Safety::Exclusive,
+                line.clone(),
+                "Nobody owns web: lb1 asks for votes, lb2 silent for 4.0 s, 1 of 2 votes needed.",
+            ),
+            (Safety::Available, line, "Nobody owns web: lb1 asks for votes, lb2 silent for 4.0 s."),
+            (Safety::Exclusive, vec![], "Nobody owns web: the agent has just started."),
+        ];
+        for (safety, candidates, answer) in table {
+            assert_eq!(why(&desired(safety), &status(None, candidates), &[]), answer);
+        }
+    }
+
+    #[test]
+    fn the_last_change_is_dated_by_its_age_not_by_the_clock_then() {
+        let desired = desired(Safety::Exclusive);
+        let mut status = status(Some(lb(1)), vec![]);
+        let at = Instant::from_nanos(3_000_000_000);
+        let change = Record { at, group: Some(GroupId(1)), fact: Fact::Undrained };
+        status.groups[0].last_change = Some(change);
+        let host = HostReport::default();
+        let view = View {
+            desired: &desired,
+            status: &status,
+            now: 9_000,
+            services: &[],
+            host: &host,
+            events: &[],
+        };
+        let change = view.cluster().vips[0].last_change.clone().expect("there is one");
+        assert_eq!(change.at, 7_000, "two seconds before now");
+    }
 }

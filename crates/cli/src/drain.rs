@@ -39,7 +39,7 @@ pub(crate) fn drain(arguments: DrainArguments) -> Result<(), Failure> {
         1 => "its VIP moves to another node".to_owned(),
         n => format!("its {n} VIPs move to the other nodes"),
     };
-    output::text(&format!("{} is drained ({reason}): {moving}\n", reply.node))?;
+    output::text(&format!("{} is drained: {reason}; {moving}\n", reply.node))?;
     if !arguments.wait {
         return output::text("`buoy undrain` puts it back into service\n");
     }

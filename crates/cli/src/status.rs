@@ -110,7 +110,9 @@ fn nodes(nodes: &[NodeView]) -> Table<5> {
                 if node.me { format!("{} *", node.name) } else { node.name.clone() },
                 node.state.clone(),
                 node.owns.to_string(),
-                node.round_trip_ms.map_or_else(String::new, |ms| format!("{ms:.1} ms")),
+                node.round_trip_ms
+                    .filter(|_| node.alive)
+                    .map_or_else(String::new, |ms| format!("{ms:.1} ms")),
                 node.address.clone(),
             ],
         );

@@ -281,6 +281,7 @@ fn the_status_speaks_in_names_and_says_what_is_wrong() {
     assert_eq!((service.port.as_str(), service.up), ("443/tcp", 2));
     let states: Vec<_> = service.backends.iter().map(|b| b.state.as_str()).collect();
     assert_eq!(states, ["up", "down", "unknown"], "what nobody checked yet counts as up");
+    assert_eq!(service.backends[2].reason, "no check: counts as up");
     assert_eq!(web.problem.as_deref(), Some("web2: HTTP 503"));
 
     let db = status.vips.iter().find(|v| v.name == "db").unwrap();
@@ -299,7 +300,8 @@ fn a_vip_is_asked_for_by_name_or_by_address() {
     for vip in ["web", "10.0.0.100", "10.0.0.100/24"] {
         let why = server.client().why(vip).unwrap();
         assert_eq!(why.vip.name, "web");
-        assert!(why.answer.starts_with("lb1 has owned web for 1m0s"), "{}", why.answer);
+        let cause = "lb1 has owned web for 1m0s; lb1 took it over: lb2 was silent for 37 ms";
+        assert!(why.answer.starts_with(cause), "{}", why.answer);
         assert_eq!(why.history.len(), 1, "only what is about it");
     }
     let why = server.client().why("2001:db8::100").unwrap();
