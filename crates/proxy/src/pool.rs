@@ -5,6 +5,7 @@ use crate::picker::Picker;
 use buoy_core::balance::{Table, shares};
 use buoy_model::Backend;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
@@ -136,14 +137,21 @@ impl Pool {
         taken.then(|| Seat(Arc::clone(self)))
     }
 
-    /// Waits for a seat.
-    pub(crate) async fn wait_for_seat(self: &Arc<Self>) -> Seat {
+    /// A seat, whatever the limit.
+    pub(crate) fn sit(self: &Arc<Self>) -> Seat {
+        self.active.fetch_add(1, Relaxed);
+        Seat(Arc::clone(self))
+    }
+
+    /// Waits until there are fewer connections than the limit.
+    pub(crate) async fn wait_for_room(&self) {
         let mut met = false;
         loop {
             // Listen first: a seat given back between the look and the wait must wake us.
-            let room = self.room.notified();
-            if let Some(seat) = self.take_seat() {
-                return seat;
+            let mut room = pin!(self.room.notified());
+            room.as_mut().enable();
+            if self.active.load(Relaxed) < self.settings().connections_max {
+                return;
             }
             if !met {
                 self.limited.fetch_add(1, Relaxed);

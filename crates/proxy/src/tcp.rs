@@ -27,15 +27,15 @@ const ATTEMPTS: usize = 2;
 /// Accepts connections for ever; at the limit it leaves them to the kernel's backlog.
 pub(crate) async fn listen(listener: TcpListener, pool: Arc<Pool>) {
     loop {
-        let seat = pool.wait_for_seat().await;
+        // Nobody else takes seats, so there is room still when somebody has come.
+        pool.wait_for_room().await;
         match listener.accept().await {
             Ok((client, from)) => {
                 pool.count_accepted();
-                tokio::spawn(carry(client, from, pool.clone(), seat));
+                tokio::spawn(carry(client, from, pool.clone(), pool.sit()));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
-                drop(seat);
                 sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -173,5 +173,25 @@ impl Activity {
             }
             sleep_until(end).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn every_byte_starts_the_idle_time_anew() {
+        let limit = Duration::from_secs(60);
+        let activity = Activity::new();
+        let start = Instant::now();
+        let bytes = async {
+            for _ in 0..5 {
+                sleep(Duration::from_secs(50)).await;
+                activity.touch();
+            }
+        };
+        tokio::join!(activity.idle_for(limit), bytes);
+        assert_eq!(start.elapsed().as_secs(), 5 * 50 + 60);
     }
 }

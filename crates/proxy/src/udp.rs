@@ -8,11 +8,13 @@ use crate::header;
 use crate::pool::{Pool, Seat, Turn};
 use crate::tcp::Activity;
 use buoy_model::{Protocol, SendProxy};
+use socket2::SockRef;
 use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::io::{Interest, Ready};
 use tokio::net::UdpSocket;
 use tokio::task::AbortHandle;
 
@@ -115,12 +117,12 @@ fn forward(
     drop(table);
     flow.activity.touch();
     let sent = match pool.settings().send_proxy {
-        SendProxy::Off => flow.socket.try_send(data),
+        SendProxy::Off => send(&flow.socket, data),
         SendProxy::V2 => {
             let service = listener.local_addr().unwrap_or(client);
             let mut with_header = header::emit(Protocol::Udp, client, service);
             with_header.extend_from_slice(data);
-            flow.socket.try_send(&with_header)
+            send(&flow.socket, &with_header)
         }
     };
     if sent.is_ok() {
@@ -160,6 +162,12 @@ fn towards(backend: SocketAddr) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket)
 }
 
+/// Sends at once or not at all. The runtime would refuse a new socket until its next round of
+/// polling, and so lose the first datagram of every session.
+fn send(socket: &UdpSocket, data: &[u8]) -> io::Result<usize> {
+    SockRef::from(socket).send(data)
+}
+
 /// Passes a backend's answers on until the session is idle.
 async fn answer(
     flow: Arc<Flow>,
@@ -172,8 +180,13 @@ async fn answer(
     loop {
         tokio::select! {
             () = &mut idle => break,
-            ready = flow.socket.readable() => {
-                if ready.is_err() || !relay(&flow, &listener) {
+            ready = flow.socket.ready(Interest::READABLE | Interest::ERROR) => {
+                let told_off = ready.map_or(true, |ready: Ready| ready.is_error());
+                if told_off {
+                    // An ICMP error: nobody is there. The client's next datagram may find another.
+                    flow.turn.entry.count_failure();
+                }
+                if told_off || !relay(&flow, &listener) {
                     break;
                 }
             }
@@ -196,7 +209,8 @@ fn relay(flow: &Flow, listener: &UdpSocket) -> bool {
         match flow.socket.try_recv(&mut buffer) {
             Ok(length) => {
                 flow.activity.touch();
-                if listener.try_send_to(&buffer[..length], flow.client).is_ok() {
+                let client = flow.client.into();
+                if SockRef::from(listener).send_to(&buffer[..length], &client).is_ok() {
                     flow.turn.entry.bytes_from.fetch_add(length as u64, Relaxed);
                 }
             }

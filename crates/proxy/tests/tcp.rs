@@ -1,0 +1,345 @@
+//! TCP through the proxy over loopback: what goes in comes out, and how it ends.
+
+// The whole file is tests: a failed `unwrap` is a failed test.
+#![allow(clippy::unwrap_used)]
+
+use buoy_model::limits::PROXY_BUFFER;
+use buoy_model::{Backend, Balance, Protocol, SendProxy};
+use buoy_proxy::{Proxy, Settings};
+use std::future::Future;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn settings() -> Settings {
+    Settings {
+        balance: Balance::RoundRobin,
+        send_proxy: SendProxy::Off,
+        connections_max: 100,
+        idle_timeout: PATIENCE,
+        connect_timeout: Duration::from_secs(5),
+    }
+}
+
+fn backend(name: &str, address: SocketAddr) -> Backend {
+    Backend { name: name.into(), address, weight: 1, backup: false }
+}
+
+fn proxy(settings: Settings, backends: &[Backend]) -> Proxy {
+    let any = "127.0.0.1:0".parse().unwrap();
+    Proxy::start(any, Protocol::Tcp, settings, backends).unwrap()
+}
+
+async fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+/// A server that says its name and then echoes.
+async fn echo(name: &'static str) -> SocketAddr {
+    let (listener, address) = listener().await;
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let _ = stream.write_all(name.as_bytes()).await;
+                let (mut from, mut to) = stream.split();
+                let _ = tokio::io::copy(&mut from, &mut to).await;
+            });
+        }
+    });
+    address
+}
+
+/// An address where nobody listens.
+async fn nobody() -> SocketAddr {
+    listener().await.1
+}
+
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, what).await.expect("took too long")
+}
+
+async fn connect(proxy: &Proxy) -> TcpStream {
+    soon(TcpStream::connect(proxy.address())).await.unwrap()
+}
+
+async fn read(stream: &mut TcpStream, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    soon(stream.read_exact(&mut bytes)).await.unwrap();
+    bytes
+}
+
+/// Waits for what other tasks bring about.
+async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < PATIENCE, "waited too long for {what}");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn each_direction_ends_by_itself() {
+    let (listener, address) = listener().await;
+    let proxy = proxy(settings(), &[backend("a", address)]);
+    let mut client = connect(&proxy).await;
+    let (mut server, _) = soon(listener.accept()).await.unwrap();
+
+    client.write_all(b"question").await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut heard = Vec::new();
+    soon(server.read_to_end(&mut heard)).await.unwrap();
+    assert_eq!(heard, b"question");
+
+    // The client has ended; the server has not, and is still heard.
+    for _ in 0..3 {
+        server.write_all(b"answer").await.unwrap();
+        assert_eq!(read(&mut client, 6).await, b"answer");
+    }
+    server.shutdown().await.unwrap();
+    assert_eq!(soon(client.read(&mut [0; 8])).await.unwrap(), 0);
+    until("the connection to be over", || proxy.counts().active == 0).await;
+}
+
+#[tokio::test]
+async fn the_server_may_end_first() {
+    let (listener, address) = listener().await;
+    let proxy = proxy(settings(), &[backend("a", address)]);
+    let mut client = connect(&proxy).await;
+    let (mut server, _) = soon(listener.accept()).await.unwrap();
+    server.write_all(b"bye").await.unwrap();
+    server.shutdown().await.unwrap();
+    let mut heard = Vec::new();
+    soon(client.read_to_end(&mut heard)).await.unwrap();
+    assert_eq!(heard, b"bye");
+    client.write_all(b"one more word").await.unwrap();
+    assert_eq!(read(&mut server, 13).await, b"one more word");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_megabytes_each_way_arrive_intact() {
+    const LENGTH: usize = 10 << 20;
+    let pattern = |salt: usize| (0..LENGTH).map(move |i| ((i * 31 + i / 997) ^ salt) as u8);
+    let (listener, address) = listener().await;
+    let proxy = proxy(settings(), &[backend("a", address)]);
+    let client = connect(&proxy).await;
+    let (server, _) = soon(listener.accept()).await.unwrap();
+    let exchange = async |mut stream: TcpStream, send: Vec<u8>| {
+        let (mut from, mut to) = stream.split();
+        let mut heard = Vec::new();
+        let writing = async {
+            to.write_all(&send).await.unwrap();
+            to.shutdown().await.unwrap();
+        };
+        tokio::join!(writing, async { from.read_to_end(&mut heard).await.unwrap() });
+        heard
+    };
+    let (to, back): (Vec<u8>, Vec<u8>) = (pattern(1).collect(), pattern(2).collect());
+    let both = async { tokio::join!(exchange(client, to.clone()), exchange(server, back.clone())) };
+    let (client_heard, server_heard) = soon(both).await;
+    assert!(client_heard == back, "the answer was changed on its way");
+    assert!(server_heard == to, "the question was changed on its way");
+    let counts = &proxy.counts().backends[0];
+    assert_eq!((counts.bytes_to, counts.bytes_from), (LENGTH as u64, LENGTH as u64));
+}
+
+#[tokio::test]
+async fn a_slow_reader_slows_its_writer_and_not_this_host() {
+    let (listener, address) = listener().await;
+    let proxy = proxy(settings(), &[backend("a", address)]);
+    let mut client = connect(&proxy).await;
+    let (mut server, _) = soon(listener.accept()).await.unwrap();
+    // Nobody reads: writing must stall, with what is in flight in kernel buffers and one of ours.
+    let mut written = 0;
+    let block = vec![7; 1 << 16];
+    while let Ok(length) = timeout(Duration::from_millis(500), client.write(&block)).await {
+        written += length.unwrap();
+        assert!(written < 64 << 20, "{written} bytes went somewhere");
+    }
+    // All but one buffer is in the sockets: the proxy itself holds no more than that.
+    let passed = usize::try_from(proxy.counts().backends[0].bytes_to).unwrap();
+    let limit: usize = ["/proc/sys/net/ipv4/tcp_rmem", "/proc/sys/net/ipv4/tcp_wmem"]
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .map(|text| text.split_whitespace().last().unwrap().parse::<usize>().unwrap())
+        .iter()
+        .sum();
+    assert!(written - passed <= PROXY_BUFFER + limit, "{written} {passed} {limit}");
+    // And nothing is lost: the reader gets all of it.
+    client.shutdown().await.unwrap();
+    let mut heard = Vec::new();
+    soon(server.read_to_end(&mut heard)).await.unwrap();
+    assert_eq!(heard.len(), written);
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_after_its_time_and_not_before() {
+    let idle = Duration::from_millis(150);
+    let address = echo("a").await;
+    let proxy = proxy(Settings { idle_timeout: idle, ..settings() }, &[backend("a", address)]);
+    let start = Instant::now();
+    let mut client = connect(&proxy).await;
+    assert_eq!(read(&mut client, 1).await, b"a");
+    let ended = soon(client.read(&mut [0; 8])).await;
+    assert!(!matches!(ended, Ok(1..)), "{ended:?}");
+    assert!(idle <= start.elapsed());
+    until("the connection to be over", || proxy.counts().active == 0).await;
+}
+
+#[tokio::test]
+async fn at_the_limit_clients_wait_and_are_not_dropped() {
+    let address = echo("a").await;
+    let proxy = proxy(Settings { connections_max: 1, ..settings() }, &[backend("a", address)]);
+    let mut first = connect(&proxy).await;
+    assert_eq!(read(&mut first, 1).await, b"a");
+    until("the limit to be met", || proxy.counts().limited == 1).await;
+    let mut second = connect(&proxy).await;
+    second.write_all(b"hello").await.unwrap();
+    assert_eq!(proxy.counts().active, 1);
+    assert_eq!(proxy.counts().accepted, 1, "the second is still the kernel's");
+    drop(first);
+    assert_eq!(read(&mut second, 6).await, b"ahello");
+    assert_eq!(proxy.counts().refused, 0);
+}
+
+#[tokio::test]
+async fn a_higher_limit_lets_those_in_who_wait() {
+    let address = echo("a").await;
+    let backends = [backend("a", address)];
+    let proxy = proxy(Settings { connections_max: 1, ..settings() }, &backends);
+    let mut first = connect(&proxy).await;
+    assert_eq!(read(&mut first, 1).await, b"a");
+    let mut second = connect(&proxy).await;
+    proxy.update(Settings { connections_max: 2, ..settings() }, &backends);
+    assert_eq!(read(&mut second, 1).await, b"a");
+}
+
+#[tokio::test]
+async fn a_backend_is_told_who_the_client_is() {
+    let (listener, address) = listener().await;
+    let proxy =
+        proxy(Settings { send_proxy: SendProxy::V2, ..settings() }, &[backend("a", address)]);
+    let mut client = connect(&proxy).await;
+    client.write_all(b"GET").await.unwrap();
+    let (mut server, _) = soon(listener.accept()).await.unwrap();
+    let heard = read(&mut server, 28 + 3).await;
+    let mut expected = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c".to_vec();
+    expected.extend([127, 0, 0, 1, 127, 0, 0, 1]);
+    expected.extend(client.local_addr().unwrap().port().to_be_bytes());
+    expected.extend(proxy.address().port().to_be_bytes());
+    expected.extend(b"GET");
+    assert_eq!(heard, expected);
+}
+
+#[tokio::test]
+async fn the_least_busy_backend_gets_the_next_connection() {
+    let (a, b) = (echo("a").await, echo("b").await);
+    let settings = Settings { balance: Balance::LeastConnections, ..settings() };
+    let proxy = proxy(settings, &[backend("a", a), backend("b", b)]);
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        let mut client = connect(&proxy).await;
+        let name = read(&mut client, 1).await;
+        open.push((name, client));
+    }
+    assert_eq!(open.iter().filter(|(name, _)| name == b"a").count(), 2);
+    // `a` loses its two, so the next two go there.
+    open.retain(|(name, _)| name == b"b");
+    until("the ends to be noticed", || proxy.counts().active == 2).await;
+    for _ in 0..2 {
+        let mut client = connect(&proxy).await;
+        assert_eq!(read(&mut client, 1).await, b"a");
+        open.push((vec![], client));
+    }
+}
+
+#[tokio::test]
+async fn a_backend_that_does_not_accept_costs_no_connection() {
+    let (gone, here) = (nobody().await, echo("b").await);
+    let proxy = proxy(settings(), &[backend("gone", gone), backend("here", here)]);
+    for _ in 0..6 {
+        let mut client = connect(&proxy).await;
+        assert_eq!(read(&mut client, 1).await, b"b");
+    }
+    let counts = proxy.counts();
+    assert!(0 < counts.backends[0].failures, "{counts:?}");
+    assert_eq!(counts.refused, 0);
+}
+
+#[tokio::test]
+async fn without_a_backend_a_client_is_reset_at_once() {
+    let gone = nobody().await;
+    for backends in [vec![], vec![backend("gone", gone)]] {
+        let proxy = proxy(settings(), &backends);
+        let mut client = connect(&proxy).await;
+        let ended = soon(client.read(&mut [0; 8])).await;
+        assert_eq!(ended.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        assert_eq!(proxy.counts().refused, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_reset_is_passed_on_as_a_reset() {
+    let (listener, address) = listener().await;
+    let proxy = proxy(settings(), &[backend("a", address)]);
+    let mut client = connect(&proxy).await;
+    let (mut server, _) = soon(listener.accept()).await.unwrap();
+    // A reset before the connection is relayed would send it to another backend instead.
+    client.write_all(b"x").await.unwrap();
+    assert_eq!(read(&mut server, 1).await, b"x");
+    socket2::SockRef::from(&server).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(server);
+    let ended = soon(client.read(&mut [0; 8])).await;
+    assert_eq!(ended.unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn a_backend_that_leaves_keeps_its_connections_until_they_end() {
+    let (a, b) = (echo("a").await, echo("b").await);
+    let proxy = proxy(settings(), &[backend("a", a)]);
+    let mut old = connect(&proxy).await;
+    assert_eq!(read(&mut old, 1).await, b"a");
+    proxy.update(settings(), &[backend("b", b)]);
+    for _ in 0..3 {
+        assert_eq!(read(&mut connect(&proxy).await, 1).await, b"b");
+    }
+    old.write_all(b"still here").await.unwrap();
+    assert_eq!(read(&mut old, 10).await, b"still here");
+    let leaving = |proxy: &Proxy| proxy.counts().backends.iter().any(|b| b.name == "a");
+    assert!(leaving(&proxy), "it is shown while it has connections");
+    drop(old);
+    until("it to be gone", || !leaving(&proxy)).await;
+}
+
+#[tokio::test]
+async fn a_change_of_the_others_keeps_the_counters_of_those_who_stay() {
+    let (a, b) = (echo("a").await, echo("b").await);
+    let proxy = proxy(settings(), &[backend("a", a)]);
+    let mut client = connect(&proxy).await;
+    assert_eq!(read(&mut client, 1).await, b"a");
+    proxy.update(settings(), &[backend("b", b), backend("a", a)]);
+    let counts = proxy.counts();
+    assert_eq!((counts.backends[1].connections, counts.backends[1].active), (1, 1));
+}
+
+#[tokio::test]
+async fn stopping_ends_listening_and_no_connection() {
+    let address = echo("a").await;
+    let proxy = proxy(settings(), &[backend("a", address)]);
+    let mut client = connect(&proxy).await;
+    assert_eq!(read(&mut client, 1).await, b"a");
+    let at = proxy.address();
+    proxy.stop();
+    let start = Instant::now();
+    while TcpStream::connect(at).await.is_ok() {
+        assert!(start.elapsed() < PATIENCE, "still listens");
+        tokio::task::yield_now().await;
+    }
+    client.write_all(b"still here").await.unwrap();
+    assert_eq!(read(&mut client, 10).await, b"still here");
+}

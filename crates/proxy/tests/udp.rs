@@ -1,0 +1,175 @@
+//! UDP through the proxy over loopback: sessions, their limits and their end.
+
+// The whole file is tests: a failed `unwrap` is a failed test.
+#![allow(clippy::unwrap_used)]
+
+use buoy_model::{Backend, Balance, Protocol, SendProxy};
+use buoy_proxy::{Proxy, Settings};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use tokio::net::UdpSocket;
+use tokio::time::timeout;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn settings() -> Settings {
+    Settings {
+        balance: Balance::RoundRobin,
+        send_proxy: SendProxy::Off,
+        connections_max: 100,
+        idle_timeout: PATIENCE,
+        connect_timeout: PATIENCE,
+    }
+}
+
+fn backend(name: &str, address: SocketAddr) -> Backend {
+    Backend { name: name.into(), address, weight: 1, backup: false }
+}
+
+fn proxy(settings: Settings, backends: &[Backend]) -> Proxy {
+    let any = "127.0.0.1:0".parse().unwrap();
+    Proxy::start(any, Protocol::Udp, settings, backends).unwrap()
+}
+
+/// A server that puts its name before what it hears.
+async fn echo(name: &'static str) -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut buffer = vec![0; 65_535];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+            let answer = [name.as_bytes(), &buffer[..length]].concat();
+            let _ = socket.send_to(&answer, from).await;
+        }
+    });
+    address
+}
+
+/// A connected socket hears the VIP only: an answer from any other address is lost.
+async fn client(proxy: &Proxy) -> UdpSocket {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    socket.connect(proxy.address()).await.unwrap();
+    socket
+}
+
+async fn ask(client: &UdpSocket, question: &[u8]) -> Vec<u8> {
+    client.send(question).await.unwrap();
+    let mut buffer = vec![0; 65_535];
+    let length = timeout(PATIENCE, client.recv(&mut buffer)).await.expect("no answer").unwrap();
+    buffer.truncate(length);
+    buffer
+}
+
+async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < PATIENCE, "waited too long for {what}");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn answers_come_from_the_address_that_was_asked() {
+    let address = echo("a").await;
+    let proxy = proxy(settings(), &[backend("a", address)]);
+    let client = client(&proxy).await;
+    assert_eq!(ask(&client, b"hello").await, b"ahello");
+    let large = vec![3; 9000];
+    assert_eq!(ask(&client, &large).await.len(), 9001);
+    let counts = proxy.counts();
+    assert_eq!((counts.accepted, counts.active), (1, 1), "one client is one session");
+    assert_eq!(counts.backends[0].bytes_to, 9005);
+    assert_eq!(counts.backends[0].bytes_from, 9007);
+}
+
+#[tokio::test]
+async fn each_client_keeps_its_backend() {
+    let (a, b) = (echo("a").await, echo("b").await);
+    let proxy = proxy(settings(), &[backend("a", a), backend("b", b)]);
+    let (first, second) = (client(&proxy).await, client(&proxy).await);
+    assert_eq!(ask(&first, b"1").await, b"a1");
+    assert_eq!(ask(&second, b"1").await, b"b1");
+    for _ in 0..3 {
+        assert_eq!(ask(&first, b"2").await, b"a2");
+        assert_eq!(ask(&second, b"2").await, b"b2");
+    }
+}
+
+#[tokio::test]
+async fn an_idle_session_ends_and_the_client_gets_a_new_one() {
+    let address = echo("a").await;
+    let idle = Duration::from_millis(50);
+    let proxy = proxy(Settings { idle_timeout: idle, ..settings() }, &[backend("a", address)]);
+    let client = client(&proxy).await;
+    assert_eq!(ask(&client, b"1").await, b"a1");
+    until("the session to expire", || proxy.counts().active == 0).await;
+    assert_eq!(ask(&client, b"2").await, b"a2");
+    assert_eq!(proxy.counts().accepted, 2);
+}
+
+#[tokio::test]
+async fn sessions_are_bounded_and_those_who_have_one_go_on() {
+    let address = echo("a").await;
+    let proxy = proxy(Settings { connections_max: 1, ..settings() }, &[backend("a", address)]);
+    let (first, second) = (client(&proxy).await, client(&proxy).await);
+    assert_eq!(ask(&first, b"1").await, b"a1");
+    second.send(b"1").await.unwrap();
+    until("the second to be refused", || proxy.counts().refused == 1).await;
+    assert_eq!(proxy.counts().limited, 1);
+    assert_eq!(ask(&first, b"2").await, b"a2");
+    assert_eq!(proxy.counts().active, 1);
+}
+
+#[tokio::test]
+async fn a_client_moves_on_when_its_backend_leaves() {
+    let (a, b) = (echo("a").await, echo("b").await);
+    let proxy = proxy(settings(), &[backend("a", a)]);
+    let client = client(&proxy).await;
+    assert_eq!(ask(&client, b"1").await, b"a1");
+    proxy.update(settings(), &[backend("b", b)]);
+    assert_eq!(ask(&client, b"2").await, b"b2");
+    until("the old session to end", || proxy.counts().active == 1).await;
+}
+
+#[tokio::test]
+async fn a_backend_is_told_who_the_client_is() {
+    let address = echo("").await;
+    let proxy =
+        proxy(Settings { send_proxy: SendProxy::V2, ..settings() }, &[backend("a", address)]);
+    let client = client(&proxy).await;
+    let heard = ask(&client, b"hello").await;
+    let mut expected = b"\r\n\r\n\0\r\nQUIT\n\x21\x12\x00\x0c".to_vec();
+    expected.extend([127, 0, 0, 1, 127, 0, 0, 1]);
+    expected.extend(client.local_addr().unwrap().port().to_be_bytes());
+    expected.extend(proxy.address().port().to_be_bytes());
+    expected.extend(b"hello");
+    assert_eq!(heard, expected);
+}
+
+#[tokio::test]
+async fn a_backend_that_refuses_is_counted_and_its_session_ends() {
+    let gone = {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        socket.local_addr().unwrap()
+    };
+    let proxy = proxy(settings(), &[backend("gone", gone)]);
+    let client = client(&proxy).await;
+    client.send(b"1").await.unwrap();
+    until("the refusal", || proxy.counts().backends[0].failures == 1).await;
+    until("the session to end", || proxy.counts().active == 0).await;
+}
+
+#[tokio::test]
+async fn stopping_ends_the_sessions() {
+    let address = echo("a").await;
+    let proxy = proxy(settings(), &[backend("a", address)]);
+    let client = client(&proxy).await;
+    assert_eq!(ask(&client, b"1").await, b"a1");
+    let at = proxy.address();
+    proxy.stop();
+    let start = Instant::now();
+    while UdpSocket::bind(at).await.is_err() {
+        assert!(start.elapsed() < PATIENCE, "the port is still taken");
+        tokio::task::yield_now().await;
+    }
+}
