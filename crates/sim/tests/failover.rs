@@ -27,7 +27,7 @@ fn scenario(seed: u64, hosts: usize, safety: Safety, fault: Fault) -> Scenario {
 fn outage(scenario: Scenario) -> Duration {
     let at = scenario.faults[0].0;
     let mut world = World::new(scenario, false);
-    let outcome = world.run().unwrap_or_else(|violation| panic!("{violation}"));
+    let outcome = world.run().expect("every promise is kept");
     let statistics = outcome.statistics;
     // Once at the start and once after the fault; where no votes are asked for, two that start at the
     // same moment may both begin.
