@@ -8,6 +8,7 @@ use buoy_kernel::host::{self, Facts};
 use buoy_kernel::netlink::{Monitor, NetlinkError, Requests};
 use buoy_kernel::packet::{Announcer, Heard, Listener, PacketError};
 use buoy_kernel::poll::{FDS_MAX, Poller, Ready};
+use buoy_kernel::sysctl;
 use buoy_kernel::udp::{BindError, Transport};
 use buoy_kernel::wake::Wakeups;
 use buoy_model::{Desired, Event, Instant, LinkId};
@@ -136,11 +137,11 @@ impl Hardware {
         self.listeners.retain(|l| wanted.contains(&l.link()));
         for link in wanted {
             let known = self.listeners.iter().any(|l| l.link() == link);
-            let Some(mac) = facts.link(link).and_then(|l| l.mac) else {
+            let Some((mac, name)) = facts.link(link).and_then(|l| Some((l.mac?, &l.name))) else {
                 problems.push(no_ethernet(&facts, link));
                 continue;
             };
-            self.apply.announcer().set_link(link, mac, false);
+            self.apply.announcer().set_link(link, mac, routes_ipv6(name));
             if known {
                 continue;
             }
@@ -211,6 +212,13 @@ fn links(desired: &Desired) -> Vec<LinkId> {
     links.sort_unstable();
     links.dedup();
     links
+}
+
+/// Whether a neighbour advertisement from here must say "router" (RFC 4861 §4.4): who hears
+/// otherwise of its default router looks for another.
+fn routes_ipv6(link_name: &str) -> bool {
+    let setting = format!("net/ipv6/conf/{link_name}/forwarding");
+    sysctl::read(&setting).is_ok_and(|value| value != "0")
 }
 
 fn no_ethernet(facts: &Facts, link: LinkId) -> String {
