@@ -145,7 +145,7 @@ impl Gate {
         }
         let mut gate = Self {
             requests: Requests::open()
-                .map_err(|cause| GateError::Attach { link: LinkId(0), cause })?,
+                .map_err(|cause| GateError::Load { reason: cause.to_string() })?,
             deadlines: map(&mut programs, buoy_xdp::GATE_DEADLINES)?,
             counters: map(&mut programs, buoy_xdp::GATE_COUNTERS)?,
             programs,
