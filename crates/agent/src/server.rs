@@ -5,6 +5,7 @@
 //! and a handler here, and a method of `api::Client`.
 
 mod account;
+mod bounded;
 mod failure;
 mod socket;
 
@@ -18,6 +19,7 @@ use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Query, State};
 use axum::routing::{get, post};
 use axum::serve::IncomingStream;
+use bounded::{Bounded, CONNECTION_LIFETIME, CONNECTIONS_MAX};
 use buoy_api::view::{DatedRecord, HostReport, ServiceReport, View};
 use buoy_api::{
     BODY_MAX, ClusterStatus, DrainReply, DrainRequest, EventsReply, OwnerReply, REASON_MAX,
@@ -32,7 +34,6 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{fmt, io};
-use tokio::net::UnixListener;
 
 /// How long the real-time loop may take to answer: it does so between two packets.
 const LOOP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -96,6 +97,7 @@ pub async fn serve<A: Agent>(
 ) -> io::Result<()> {
     let Socket { listener, file } = socket;
     let service = router(agent).into_make_service_with_connect_info::<Asker>();
+    let listener = Bounded::new(listener, CONNECTIONS_MAX, CONNECTION_LIFETIME);
     let served = axum::serve(listener, service).with_graceful_shutdown(stop).await;
     drop(file);
     served
@@ -129,9 +131,9 @@ impl Asker {
     }
 }
 
-impl Connected<IncomingStream<'_, UnixListener>> for Asker {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        Self { uid: stream.io().peer_cred().ok().map(|credentials| credentials.uid()) }
+impl Connected<IncomingStream<'_, Bounded>> for Asker {
+    fn connect_info(stream: IncomingStream<'_, Bounded>) -> Self {
+        Self { uid: stream.io().peer().ok().map(|credentials| credentials.uid()) }
     }
 }
 
