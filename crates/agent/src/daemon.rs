@@ -74,7 +74,8 @@ impl Daemon {
     fn keep(&self, record: Record) {
         let desired = self.desired();
         let words = Words::new(&desired);
-        let vip = words.vip(&record).unwrap_or_default();
+        let vip = words.vip(&record);
+        let vip = vip.as_deref();
         let sentence = words.fact(&record.fact);
         let kind = words::kind(&record.fact);
         match words::gravity(&record.fact) {
