@@ -6,12 +6,14 @@ use crate::segment::Segment;
 use crate::topology::Topology;
 use crate::{Error, Result};
 use buoy_api::{Client, ClientError, ClusterStatus};
+use buoy_model::limits::LEASE_WITHOUT_GATE;
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long an agent may take to answer after its start.
 pub const START_MAX: Duration = Duration::from_secs(10);
@@ -26,7 +28,7 @@ pub struct Buoy {
     folder: PathBuf,
     nodes: Vec<&'static str>,
     exclusive: bool,
-    agents: BTreeMap<String, Process>,
+    agents: BTreeMap<String, (Process, Instant)>,
     /// A command that the agents are started through, as in `unshare --mount`; it must end in an
     /// `exec` of its arguments, so that signals reach the agent.
     pub through: Vec<String>,
@@ -85,7 +87,7 @@ impl Buoy {
         command.arg("agent").arg("--config").arg(self.config(node));
         command.arg("--socket").arg(self.socket(node));
         let process = Process::start(segment.inside(node)?, command, &self.log(node))?;
-        self.agents.insert(node.to_owned(), process);
+        self.agents.insert(node.to_owned(), (process, Instant::now()));
         Ok(())
     }
 
@@ -201,7 +203,7 @@ impl Peer for Buoy {
     }
 
     fn process(&mut self, node: &str) -> Result<&mut Process> {
-        let agent = self.agents.get_mut(node);
+        let agent = self.agents.get_mut(node).map(|(process, _)| process);
         agent.ok_or_else(|| Error::Unknown { what: format!("agent on {node}") })
     }
 
@@ -213,22 +215,25 @@ impl Peer for Buoy {
 
     fn is_ready(&mut self, node: &str) -> bool {
         let all = self.nodes.len();
-        self.status(node).is_ok_and(|status| {
-            // A voter that has just started listens before it votes or offers itself.
-            let mut candidates = status.vips.iter().flat_map(|vip| &vip.candidates);
-            status.draining.is_none()
-                && status.nodes.iter().filter(|n| n.me || (n.alive && n.hears_us)).count() == all
-                && !candidates.any(|c| c.node == node && c.standing == "excluded")
-        })
+        let since = self.agents.get(node).map(|(_, since)| since.elapsed()).unwrap_or_default();
+        // A voter that has just started grants nothing for the longest term it may have promised.
+        let votes = LEASE_WITHOUT_GATE + Duration::from_millis(300) < since;
+        votes
+            && self.status(node).is_ok_and(|status| {
+                let mut candidates = status.vips.iter().flat_map(|vip| &vip.candidates);
+                status.draining.is_none()
+                    && status.nodes.iter().filter(|n| n.me || (n.alive && n.hears_us)).count()
+                        == all
+                    && !candidates.any(|c| c.node == node && c.standing == "excluded")
+            })
     }
 
     fn is_exclusive(&self) -> bool {
         self.exclusive
     }
 
-    fn why(&mut self, node: &str) -> Option<String> {
-        let vip = self.status(node).ok()?.vips.into_iter().next()?.name;
-        self.client(node).ok()?.why(&vip).ok().map(|reply| reply.answer)
+    fn why(&mut self, node: &str, vip: Ipv4Addr) -> Option<String> {
+        self.client(node).ok()?.why(&vip.to_string()).ok().map(|reply| reply.answer)
     }
 }
 

@@ -13,13 +13,18 @@ use crate::peer::Peer;
 use crate::probe::{http, median};
 use crate::segment::{ECHO_PORT, HTTP_PORT, Segment};
 use crate::topology::{Topology, ipv4};
-use crate::trial::{CONNECTIONS, Figures, Session};
+use crate::trial::{CONNECTIONS, Figures, Session, TAKEOVER_MAX};
 use crate::{Error, Result, namespace, privilege, table};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+/// How long the demo is silent at most.
+const DOT_EVERY: Duration = Duration::from_millis(2_500);
 
 /// The faults, the planned one first.
 const FAULTS: [Fault; 6] =
@@ -213,9 +218,13 @@ fn story(
         println!("\n{}. {}", number + 1, fault.name());
         flush();
         let mut why = None;
+        let ticker = Ticker::start();
         let figures = session.trial(fault, |session, figures| {
-            why = figures.to.as_deref().and_then(|to| session.peer.why(to));
+            why = figures.to.as_deref().and_then(|to| session.peer.why(to, vip));
         })?;
+        if ticker.stop() {
+            println!();
+        }
         if let Some(figures) = &figures {
             tell(fault, figures, why.as_deref());
             judge(fault, figures, outcome);
@@ -305,7 +314,10 @@ fn repeat(
     }
     flush();
     for _ in row.trials.len()..repeats {
-        let Some(figures) = session.trial(row.fault, |_, _| {})? else {
+        let ticker = Ticker::start();
+        let figures = session.trial(row.fault, |_, _| {})?;
+        ticker.stop();
+        let Some(figures) = figures else {
             print!("     n/a");
             break;
         };
@@ -349,7 +361,8 @@ fn conclude(rows: &[Row], options: &Options, outcome: &Outcome, start: Instant) 
         "system",
         "fault",
         ">N",
-        ">outage ms, median",
+        ">new owner after ms",
+        ">outage ms",
         ">worst",
         ">at return",
         ">requests",
@@ -361,9 +374,10 @@ fn conclude(rows: &[Row], options: &Options, outcome: &Outcome, start: Instant) 
     let lines: Vec<Vec<String>> = rows.iter().map(line).collect();
     println!("\n{}", table::render(&headings, &lines));
     println!(
-        "outage: the longest time without an answer to one datagram a millisecond. at return: the worst\n\
-         outage when the fault was healed. lost: requests without an answer within {} s; late: after\n\
-         more than {} s. two answerers: the worst time in which two hosts answered one ARP question.",
+        "new owner: from the fault to its first answer to ARP. outage: the longest time without an answer\n\
+         to one datagram a millisecond. Medians, but for the worst outage, the worst when the fault was\n\
+         healed (at return) and the worst time in which two hosts answered one ARP question (two\n\
+         answerers). lost: no answer within {} s; late: after more than {} s.",
         http::ANSWER_MAX.as_secs_f64(),
         http::LATE.as_secs_f64(),
     );
@@ -385,7 +399,7 @@ fn line(row: &Row) -> Vec<String> {
     if row.trials.is_empty() {
         let dash = || "-".to_owned();
         let mut cells = vec![row.peer.clone(), row.fault.name(), "n/a".to_owned()];
-        cells.extend([dash(), dash(), dash(), dash(), dash(), dash(), dash(), dash()]);
+        cells.extend([dash(), dash(), dash(), dash(), dash(), dash(), dash(), dash(), dash()]);
         return cells;
     }
     let of = |read: fn(&Figures) -> Duration| row.trials.iter().map(read).collect::<Vec<_>>();
@@ -395,6 +409,7 @@ fn line(row: &Row) -> Vec<String> {
         row.peer.clone(),
         row.fault.name(),
         row.trials.len().to_string(),
+        format!("{:.1}", ms(median(&of(|f| f.takeover.unwrap_or(TAKEOVER_MAX))))),
         format!("{:.1}", ms(median(&of(|f| f.outage)))),
         format!("{:.1}", worst(of(|f| f.outage))),
         format!("{:.1}", worst(of(|f| f.outage_at_return))),
@@ -439,6 +454,34 @@ fn show_logs(buoy: &Buoy) {
         for line in &lines[lines.len().saturating_sub(20)..] {
             println!("  {line}");
         }
+    }
+}
+
+/// Prints a dot every now and then, so that nobody takes patience for a hang.
+struct Ticker {
+    stop: Sender<()>,
+    thread: JoinHandle<bool>,
+}
+
+impl Ticker {
+    fn start() -> Self {
+        let (stop, stopped) = channel();
+        let thread = std::thread::spawn(move || {
+            let mut printed = false;
+            while stopped.recv_timeout(DOT_EVERY) == Err(RecvTimeoutError::Timeout) {
+                print!("{}", if printed { "." } else { " ." });
+                flush();
+                printed = true;
+            }
+            printed
+        });
+        Self { stop, thread }
+    }
+
+    /// Whether any dot was printed.
+    fn stop(self) -> bool {
+        drop(self.stop);
+        self.thread.join().unwrap_or_default()
     }
 }
 

@@ -105,7 +105,7 @@ impl Peer for Keepalived {
         false
     }
 
-    fn why(&mut self, _node: &str) -> Option<String> {
+    fn why(&mut self, _node: &str, _vip: Ipv4Addr) -> Option<String> {
         None
     }
 }

@@ -5,6 +5,7 @@
 use crate::Result;
 use crate::process::Process;
 use crate::segment::Segment;
+use std::net::Ipv4Addr;
 
 /// A system under test: one daemon on each of its nodes.
 pub trait Peer {
@@ -29,6 +30,6 @@ pub trait Peer {
     /// Whether it promises never to have two owners.
     fn is_exclusive(&self) -> bool;
 
-    /// Why the address is where it is, in the words of the system, if it has words.
-    fn why(&mut self, node: &str) -> Option<String>;
+    /// Why an address is where it is, in the words of the system, if it has words.
+    fn why(&mut self, node: &str, vip: Ipv4Addr) -> Option<String>;
 }

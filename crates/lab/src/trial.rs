@@ -9,6 +9,7 @@ use crate::probe::udp::UdpProbe;
 use crate::probe::{Window, http, udp};
 use crate::process::wait_until;
 use crate::segment::{ECHO_PORT, HTTP_PORT, Segment};
+use crate::topology::Role;
 use crate::{Error, Result};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -20,10 +21,10 @@ pub const REQUEST_EVERY: Duration = Duration::from_millis(5);
 /// How long the cluster may take to be steady.
 pub const STEADY_MAX: Duration = Duration::from_secs(30);
 
-/// How long a fault lasts at least, so that second thoughts are seen too.
-const FAULT_MIN: Duration = Duration::from_millis(1_300);
+/// How long a fault lasts after another node has taken over, so that second thoughts are seen too.
+const FAULT_GOES_ON: Duration = Duration::from_millis(1_000);
 /// How long after a fault another node may take to answer.
-const TAKEOVER_MAX: Duration = Duration::from_secs(8);
+pub const TAKEOVER_MAX: Duration = Duration::from_secs(8);
 /// For how long all is watched after the fault is healed.
 const AFTER: Duration = Duration::from_millis(700);
 /// How long connections that retransmit are waited for.
@@ -112,6 +113,8 @@ impl<'a> Session<'a> {
         fault: Fault,
         mut during: impl FnMut(&mut Self, &Figures),
     ) -> Result<Option<Figures>> {
+        self.steady()?;
+        self.forget_neighbours()?;
         let owner = self.steady()?;
         let before = self.segment.host(&owner)?.mac();
         let connections = TcpProbe::start(
@@ -126,7 +129,7 @@ impl<'a> Session<'a> {
         }
         let mut figures = Figures { from: owner.clone(), ..Figures::default() };
         self.await_takeover(from, before, &mut figures);
-        std::thread::sleep(FAULT_MIN.saturating_sub(from.elapsed()));
+        std::thread::sleep(FAULT_GOES_ON);
         let healed = Instant::now();
         figures.outage = self.udp.figures(Window { from, to: healed }).outage;
         during(self, &figures);
@@ -144,6 +147,14 @@ impl<'a> Session<'a> {
         self.read(from, healed, to, &mut figures);
         read_connections(&connections, steady, &mut figures);
         Ok(Some(figures))
+    }
+
+    /// Makes everybody ask anew who has the VIP: after a past split some may still know another.
+    fn forget_neighbours(&self) -> Result<()> {
+        for host in self.segment.topology.hosts.iter().filter(|host| host.role != Role::Node) {
+            self.segment.inside(host.name)?.ip(&format!("neigh flush to {}", self.vip))?;
+        }
+        Ok(())
     }
 
     fn await_takeover(&self, from: Instant, before: [u8; 6], figures: &mut Figures) {
