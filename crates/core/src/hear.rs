@@ -76,7 +76,7 @@ impl Node {
     fn hear_answer(&mut self, now: Instant, at: usize, message: &Message, out: &mut Vec<Action>) {
         let Some(sent) = self.peers[at].take_answer(now, message.answered) else { return };
         let index = self.peers[at].index;
-        let end = lease_end(self.counts_from(sent, now), self.term());
+        let end = lease_end(self.counts_from(sent.at, now), sent.term);
         let end = self.with_drift_margin(end);
         let desired = Arc::clone(&self.desired);
         for grant in &message.grants {
@@ -91,7 +91,10 @@ impl Node {
                     self.count(now, &desired, i, out);
                 }
                 Verdict::Promised { to, remaining } => self.refused(now, i, to, remaining),
-                Verdict::Silent { remaining } => self.ask_again(now, remaining),
+                Verdict::Silent { remaining } => {
+                    self.peers[at].silent_until = now + remaining;
+                    self.ask_again(now, remaining);
+                }
             }
         }
     }

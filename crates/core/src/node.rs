@@ -190,8 +190,8 @@ impl Node {
         self.address(at, kind, message);
         match kind {
             MessageKind::Heartbeat => {
-                self.peers[at].note_sent(sequence, now);
                 self.claim(now, message);
+                self.peers[at].note_sent(sequence, now, message.term);
             }
             MessageKind::Answer => {
                 message.claims.clear();

@@ -29,9 +29,12 @@ pub(crate) struct Peer {
     pub(crate) digest: Option<u32>,
     /// What it said last of each group, sorted by group.
     pub(crate) offers: Vec<Offer>,
-    sent: [(Sequence, Instant); SENT_MAX],
+    /// Our latest heartbeats to it.
+    sent: [Sent; SENT_MAX],
     pub(crate) round_trip: Option<Duration>,
     answered_at: Option<Instant>,
+    /// Until when it said that it grants nothing.
+    pub(crate) silent_until: Instant,
     before: Incarnation,
     /// A life that spoke without proof: its last datagram, and how many there were.
     stranger: (Incarnation, Sequence, u32),
@@ -69,6 +72,15 @@ pub(crate) enum Reception {
     Duplicate,
 }
 
+/// A heartbeat of ours, as far as its answer needs it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent {
+    sequence: Sequence,
+    pub(crate) at: Instant,
+    /// What it asked for; a reload may have changed the term since.
+    pub(crate) term: Duration,
+}
+
 impl Peer {
     pub(crate) fn new(id: NodeId, index: usize, random: &mut Random) -> Self {
         Self {
@@ -80,9 +92,10 @@ impl Peer {
             draining: false,
             digest: None,
             offers: Vec::new(),
-            sent: [(Sequence(0), Instant::ZERO); SENT_MAX],
+            sent: [Sent::NOTHING; SENT_MAX],
             round_trip: None,
             answered_at: None,
+            silent_until: Instant::ZERO,
             before: Incarnation(0),
             stranger: (Incarnation(0), Sequence(0), 0),
         }
@@ -132,7 +145,7 @@ impl Peer {
         self.challenge = random.next() | 1;
         self.stranger = (Incarnation(0), Sequence(0), 0);
         self.offers.clear();
-        self.sent = [(Sequence(0), Instant::ZERO); SENT_MAX];
+        self.sent = [Sent::NOTHING; SENT_MAX];
         self.begin(now, header);
         // A life that ended does not come back: two agents take turns under one name.
         if again { Reception::Duplicate } else { Reception::Begins }
@@ -201,20 +214,20 @@ impl Peer {
         self.offer(group).filter(|o| o.claim.kind.serves())
     }
 
-    /// Remembers when a heartbeat was sent: votes count from then.
-    pub(crate) fn note_sent(&mut self, sequence: Sequence, at: Instant) {
-        self.sent[slot(sequence)] = (sequence, at);
+    /// Remembers a heartbeat: votes count from when it was sent, for the term that it asked for.
+    pub(crate) fn note_sent(&mut self, sequence: Sequence, at: Instant, term: Duration) {
+        self.sent[slot(sequence)] = Sent { sequence, at, term };
     }
 
-    /// When the heartbeat that is answered was sent; `None` when it is too old to matter.
-    pub(crate) fn take_answer(&mut self, now: Instant, answered: Sequence) -> Option<Instant> {
-        let (sequence, at) = self.sent[slot(answered)];
-        if sequence != answered || answered == Sequence(0) {
+    /// The heartbeat that is answered; `None` when it is too old to matter.
+    pub(crate) fn take_answer(&mut self, now: Instant, answered: Sequence) -> Option<Sent> {
+        let sent = self.sent[slot(answered)];
+        if sent.sequence != answered || answered == Sequence(0) {
             return None;
         }
-        self.round_trip = Some(now.since(at));
+        self.round_trip = Some(now.since(sent.at));
         self.answered_at = Some(now);
-        Some(at)
+        Some(sent)
     }
 
     /// Declares it gone when it was silent for too long; how long it was silent.
@@ -268,6 +281,10 @@ impl Peer {
     pub(crate) fn hears_us(&self, now: Instant, within: Duration) -> bool {
         self.answered_at.is_some_and(|at| now.since(at) <= within)
     }
+}
+
+impl Sent {
+    const NOTHING: Self = Self { sequence: Sequence(0), at: Instant::ZERO, term: Duration::ZERO };
 }
 
 impl Offer {

@@ -98,7 +98,9 @@ impl Voter {
         if let Some(promise) = self.entry(now, group) {
             promise.node = asker.node;
             promise.incarnation = asker.incarnation;
-            promise.until = now + asker.term;
+            // A shorter term than before (after a reload) does not shorten what was promised.
+            let until = now + asker.term;
+            promise.until = if is_theirs { promise.until.max(until) } else { until };
         }
         Verdict::Granted
     }
@@ -117,7 +119,6 @@ impl Voter {
     }
 
     /// Until when it promises nothing.
-    #[cfg(test)]
     pub(crate) const fn silent_until(&self) -> Instant {
         self.silent_until
     }
@@ -232,6 +233,18 @@ mod tests {
         let refused = Verdict::Promised { to: NodeId(1), remaining };
         assert_eq!(ask(&mut voter, last, 2, ClaimKind::Wants), [refused]);
         assert_eq!(ask(&mut voter, now + TERM, 2, ClaimKind::Wants), [Verdict::Granted]);
+    }
+
+    #[test]
+    fn a_shorter_term_does_not_shorten_a_promise() {
+        let (mut voter, now) = ready();
+        let long = Asker { term: TERM * 4, ..asker(1) };
+        voter.ask(now, long, GROUP, Epoch(0));
+        voter.ask(now, asker(1), GROUP, Epoch(0));
+        assert!(matches!(
+            voter.ask(now + TERM * 2, asker(2), GROUP, Epoch(0)),
+            Verdict::Promised { .. }
+        ));
     }
 
     #[test]

@@ -8,10 +8,10 @@ use crate::clock::Clock;
 use crate::host::Host;
 use crate::network::Weather;
 use crate::random::Random;
-use crate::scenario::LINK;
+use crate::scenario::{self, LINK};
 use crate::trace::What;
 use crate::world::{Planned, World};
-use buoy_model::DrainOrder;
+use buoy_model::{DrainOrder, Timing};
 use core::time::Duration;
 use std::sync::Arc;
 
@@ -45,8 +45,8 @@ pub enum Fault {
     Delete { host: usize, group: usize },
     /// Somebody else on the segment claims the addresses of a group.
     Claim { host: usize, group: usize },
-    /// The node gets a configuration with this set of groups.
-    Reload { host: usize, groups: u64 },
+    /// The node gets a configuration with this set of groups and these beats and terms.
+    Reload { host: usize, groups: u64, timing: Timing },
     /// The host's clock changes its rate.
     Drift { host: usize, ppm: i64 },
     /// So many datagrams of the past are delivered again.
@@ -124,10 +124,11 @@ fn one(
         11 => {
             // The file reaches each host when it does, and some never.
             let groups = random.within(0..1 << groups);
+            let timing = scenario::timing(random);
             for host in 0..hosts {
                 let at = at + random.within(0..500 * MS);
                 if random.permille(800) {
-                    faults.push((at, Fault::Reload { host, groups }));
+                    faults.push((at, Fault::Reload { host, groups, timing }));
                 }
             }
         }
@@ -179,7 +180,7 @@ impl World {
             Fault::Drain { host, on } => self.drain(host, on),
             Fault::Delete { host, group } => self.delete(host, group),
             Fault::Claim { host, group } => self.claim(host, group),
-            Fault::Reload { host, groups } => self.reload(host, groups),
+            Fault::Reload { host, groups, timing } => self.reload(host, groups, timing),
             Fault::Drift { host, ppm } => self.bend(host, ppm),
             Fault::Replay { count } => self.replay(count),
         }
@@ -276,9 +277,9 @@ impl World {
     }
 
     /// The file is there for the next life, too.
-    pub(crate) fn reload(&mut self, host: usize, groups: u64) {
+    pub(crate) fn reload(&mut self, host: usize, groups: u64, timing: Timing) {
         let generation = self.agents[host].desired.generation + 1;
-        let desired = self.scenario.desired(host, groups, generation);
+        let desired = self.scenario.desired(host, groups, timing, generation);
         self.agents[host].desired = Arc::new(desired);
         self.tell(host, News::Reload);
     }

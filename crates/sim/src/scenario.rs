@@ -67,21 +67,8 @@ impl Scenario {
     pub fn of_seed(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let hosts = random.pick(&[2, 3, 3, 3, 3, 4, 5, 5, 6, 7]);
-        let (heartbeat, lease) = random.pick(&[
-            (10, 50),
-            (10, 50),
-            (10, 60),
-            (20, 100),
-            (20, 80),
-            (50, 250),
-            (25, 1_000),
-            (40, LEASE_MAX.as_millis() as u64),
-        ]);
         let mut scenario = Self::quiet(seed, hosts, random.within(1..5) as usize);
-        scenario.timing = Timing {
-            heartbeat: Duration::from_millis(heartbeat),
-            lease: Duration::from_millis(lease),
-        };
+        scenario.timing = timing(&mut random);
         let drift = random.pick(&[0, 200, 5_000, DRIFT_MAX]);
         // Most clusters are gated throughout, some have one host without, a few have none.
         let one = 1 << random.index(hosts);
@@ -147,7 +134,13 @@ impl Scenario {
     }
 
     /// The configuration of one host with a set of the groups.
-    pub(crate) fn desired(&self, me: usize, groups: u64, generation: u64) -> Desired {
+    pub(crate) fn desired(
+        &self,
+        me: usize,
+        groups: u64,
+        timing: Timing,
+        generation: u64,
+    ) -> Desired {
         let id = self.hosts[me].id;
         let node = |(i, host): (usize, &HostPlan)| Node {
             id: host.id,
@@ -169,7 +162,7 @@ impl Scenario {
             cluster_name: "sim".into(),
             me: id,
             nodes: self.hosts.iter().enumerate().map(node).collect(),
-            timing: self.timing,
+            timing,
             groups: wanted.map(|(_, group)| mine(group)).collect(),
         }
     }
@@ -178,6 +171,22 @@ impl Scenario {
     pub(crate) fn place(&self, id: NodeId) -> Option<usize> {
         self.hosts.binary_search_by_key(&id, |host| host.id).ok()
     }
+}
+
+/// Beats and terms as people write them into their files, and the longest.
+pub(crate) fn timing(random: &mut Random) -> Timing {
+    let (heartbeat, lease) = random.pick(&[
+        (10, 50),
+        (10, 50),
+        (10, 100),
+        (20, 100),
+        (20, 80),
+        (50, 250),
+        (25, 1_000),
+        (40, LEASE_MAX.as_millis() as u64),
+    ]);
+    let (heartbeat, lease) = (Duration::from_millis(heartbeat), Duration::from_millis(lease));
+    Timing { heartbeat, lease }
 }
 
 fn group(i: usize, nodes: &[NodeId], safety: Safety) -> Group {

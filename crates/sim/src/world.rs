@@ -101,7 +101,7 @@ impl World {
         let everything = u64::MAX;
         let host =
             |plan: &crate::HostPlan| Host::new(Clock::new(0, plan.clock, plan.drift), plan.fence);
-        let agent = |i| Agent::new(Arc::new(scenario.desired(i, everything, 1)));
+        let agent = |i| Agent::new(Arc::new(scenario.desired(i, everything, scenario.timing, 1)));
         let key = Key::new([7; buoy_model::limits::KEY_LEN]);
         let mut world = Self {
             now: 0,
@@ -519,7 +519,7 @@ impl World {
                 self.start(host);
             }
             self.agents[host].frozen = 0;
-            self.reload(host, u64::MAX);
+            self.reload(host, u64::MAX, self.scenario.timing);
             self.carrier(host, true);
             self.drain(host, drained);
             self.go_on(host);
