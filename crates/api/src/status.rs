@@ -66,6 +66,9 @@ pub struct NodeView {
     pub draining: bool,
     /// Digest of its configuration in hex, once heard.
     pub digest: Option<String>,
+    /// It has started lately and grants nothing for so much longer: do not take the next node down
+    /// before; null: it votes, or has not been asked.
+    pub votes_in_ms: Option<f64>,
     /// How many VIPs it owns.
     pub owns: usize,
     /// All of this in one sentence.

@@ -195,6 +195,7 @@ impl View<'_> {
             hears_us: node.hears_us,
             draining: node.draining,
             digest: node.digest.map(digest),
+            votes_in_ms: node.votes_in.map(millis),
             owns: node.owns,
             state: self.node_state(node),
         }
@@ -205,7 +206,11 @@ impl View<'_> {
         match (node.alive, node.heard) {
             (true, _) if node.draining => "drained".into(),
             (true, _) if !me && !node.hears_us => "does not answer".into(),
-            (true, _) => "healthy".into(),
+            (true, _) => match node.votes_in {
+                // Taking down the next node now could leave nobody with a majority.
+                Some(left) => format!("votes in {}", words::span(left)),
+                None => "healthy".into(),
+            },
             (false, Some(heard)) => format!("silent for {}", words::span(heard)),
             (false, None) => "never heard".into(),
         }

@@ -511,3 +511,24 @@ fn an_overtaken_answer_still_counts_but_is_no_sign_of_life() {
     assert_eq!(cluster.nodes[owner].peers[i].heard_at(), Some(later));
     assert_eq!(cluster.nodes[owner].ignored.stale, 0);
 }
+
+#[test]
+fn a_restarted_voter_says_for_how_long_it_will_not_vote() {
+    let mut cluster = Cluster::new(3, 1, Safety::Exclusive);
+    cluster.settle();
+    let (owner, other) = (cluster.owner(0), cluster.other(0));
+    cluster.nodes[other] = start(cluster.now, desired(3, 1, Safety::Exclusive, other), 55);
+    cluster.run(BEAT * 10);
+    let votes_in = |asked: usize, of: usize, cluster: &Cluster| {
+        let id = cluster.nodes[of].desired.me;
+        let status = cluster.nodes[asked].status(cluster.now);
+        status.nodes.iter().find(|n| n.id == id).unwrap().votes_in
+    };
+    let left = votes_in(other, other, &cluster).unwrap();
+    assert!(left < LEASE_MAX);
+    assert!(votes_in(owner, other, &cluster).unwrap() <= left + BEAT);
+    assert_eq!(votes_in(other, owner, &cluster), None);
+    cluster.settle();
+    assert_eq!(votes_in(owner, other, &cluster), None);
+    assert_eq!(votes_in(other, other, &cluster), None);
+}

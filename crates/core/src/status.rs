@@ -58,6 +58,9 @@ pub struct NodeStatus {
     pub draining: bool,
     /// Digest of its configuration, once heard.
     pub digest: Option<u32>,
+    /// It has started lately and grants nothing for so much longer; `None`: it votes, or has not
+    /// been asked.
+    pub votes_in: Option<Duration>,
     /// How many groups it serves.
     pub owns: usize,
 }

@@ -35,6 +35,7 @@ fn node_status(node: &Node, now: Instant, id: NodeId) -> NodeStatus {
             hears_us: true,
             draining: node.draining.is_some(),
             digest: Some(node.desired.digest),
+            votes_in: remaining(node.voter.silent_until(), now),
             owns: node.owned.iter().filter(|o| o.holding().is_some()).count(),
         };
     };
@@ -47,8 +48,13 @@ fn node_status(node: &Node, now: Instant, id: NodeId) -> NodeStatus {
         hears_us: peer.hears_us(now, node.silence() * HEARS_US_SILENCES),
         draining: peer.draining,
         digest: peer.digest,
+        votes_in: remaining(peer.silent_until, now),
         owns: if peer.is_alive() { served.count() } else { 0 },
     }
+}
+
+fn remaining(until: Instant, now: Instant) -> Option<core::time::Duration> {
+    (now < until).then(|| until.since(now))
 }
 
 fn group_status(node: &Node, now: Instant, i: usize) -> GroupStatus {

@@ -157,6 +157,7 @@ fn known() -> Status {
         hears_us: alive,
         draining: false,
         digest,
+        votes_in: None,
         owns: usize::from(id == lb1),
     };
     let candidate = |node, standing| Candidate { node, preferred: None, standing };
