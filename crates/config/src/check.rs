@@ -91,7 +91,7 @@ fn read_kind(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<Check
         (false, Some(http)) => read_http(section, http, problems),
         (false, None) => {
             let unread = section.has(&check::HTTP) || (section.has(&check::TCP) && tcp.is_none());
-            if !unread {
+            if !unread && !section.has_unknown(&[&check::HTTP, &check::TCP]) {
                 let reason = "it has neither `tcp = true` nor `http = \"GET /path\"`";
                 let fix = "add one of them, or write check = false";
                 refuse(section.span(), "this check asks nothing", reason, fix, problems);

@@ -84,7 +84,7 @@ impl Peers {
         let fix = match (by_address, value::nearest(name.value, names())) {
             (Some(peer), _) => format!("write its name: \"{}\"", peer.name.value),
             (None, Some(near)) => format!("did you mean \"{near}\"?"),
-            (None, None) if self.unnamed => {
+            (None, None) if self.unnamed && value::host_port(name.value).is_err() => {
                 "name the peers: peers = { lb1 = \"10.0.0.11\", ... }; without names they go by address".to_owned()
             }
             (None, None) => "write the name of a peer, or add it to `peers`".to_owned(),

@@ -82,6 +82,7 @@ codes! {
     PreferNotInNodes = "V0306", Error, "A node is preferred that may not own the VIP.";
     VipIsPeer = "V0307", Error, "A VIP is the address of a peer.";
     LinkLocalVip = "V0308", Error, "A link-local VIP needs its interface named.";
+    NoVip = "V0309", Warning, "The file has no VIP, so there is nothing to keep alive.";
 
     BadPort = "V0401", Error, "A service port is not number and protocol.";
     DuplicatePort = "V0402", Error, "A port is served twice on one VIP.";
@@ -118,6 +119,9 @@ impl Code {
     /// Whether it says that something is not there. In a file with a syntax error such a thing may
     /// stand in the part that could not be read.
     pub(crate) const fn is_about_absence(self) -> bool {
-        matches!(self, Self::MissingKey | Self::EmptyList | Self::UnknownNode | Self::NotAMember)
+        matches!(
+            self,
+            Self::MissingKey | Self::EmptyList | Self::UnknownNode | Self::NotAMember | Self::NoVip
+        )
     }
 }

@@ -59,6 +59,8 @@ pub struct Schema {
     pub later: &'static [(&'static str, &'static str)],
     /// Words of other systems, each with the key that is meant.
     pub foreign: &'static [(&'static str, &'static str)],
+    /// Words of other systems that need no key here, each with what to do instead.
+    pub unneeded: &'static [(&'static str, &'static str)],
 }
 
 /// Declares the keys of one table as constants, and the list of them.
@@ -68,6 +70,7 @@ macro_rules! schema {
         keys { $($constant:ident: $name:literal, $form:literal, $example:literal, $default:literal, $reload:ident;)+ }
         later { $($later:literal: $instead:literal;)* }
         foreign { $($foreign:literal: $meant:literal;)* }
+        unneeded { $($unneeded:literal: $advice:literal;)* }
     ) => {
         #[doc = $doc]
         pub mod $module {
@@ -89,6 +92,7 @@ macro_rules! schema {
                 keys: &[$(&$constant,)+],
                 later: &[$(($later, $instead),)*],
                 foreign: &[$(($foreign, $meant),)*],
+                unneeded: &[$(($unneeded, $advice),)*],
             };
         }
     };
@@ -126,6 +130,12 @@ schema! {
         "auth_pass": "secret"; "password": "secret"; "key": "secret"; "router_id": "node";
         "advert_int": "heartbeat"; "interval": "heartbeat"; "ttl": "lease"; "name": "cluster";
     }
+    unneeded {
+        "log_level": "remove it; set BUOY_LOG=debug in the environment of `buoy agent`";
+        "log": "remove it; set BUOY_LOG=debug in the environment of `buoy agent`";
+        "virtual_router_id": "remove it; VIPs and hosts go by name";
+        "global_defs": "remove it; start from a file in examples/";
+    }
 }
 
 schema! {
@@ -159,6 +169,17 @@ schema! {
         "services": "service"; "real_server": "service"; "listen": "service"; "frontend": "service";
         "hosts": "nodes"; "peers": "nodes"; "id": "name";
     }
+    unneeded {
+        "virtual_router_id": "remove it; VIPs and hosts go by name";
+        "vrid": "remove it; VIPs and hosts go by name";
+        "advert_int": "remove it; the beat is `heartbeat` at the top of the file, 10ms by default";
+        "authentication": "remove it; the peers sign with `secret` at the top of the file";
+        "auth_pass": "remove it; the peers sign with `secret` at the top of the file";
+        "unicast_peer": "remove it; the hosts are `peers` at the top of the file";
+        "unicast_src_ip": "remove it; the hosts are `peers` at the top of the file";
+        "weight": "remove it; `prefer` says who should own the VIP";
+        "garp_master_delay": "remove it; the address is announced at once, and again";
+    }
 }
 
 schema! {
@@ -191,6 +212,12 @@ schema! {
         "health": "check"; "healthcheck": "check"; "health_check": "check"; "option": "check";
         "maxconn": "max_connections"; "proxy_protocol": "send_proxy"; "timeout": "idle_timeout"; "snat": "source";
     }
+    unneeded {
+        "persistence_timeout": "remove it; `balance = \"hash\"` sends a connection to one backend for all its life";
+        "weight": "write it into the backend: \"10.0.0.21:80 weight=2\"";
+        "backup": "write it into the backend: \"10.0.0.29:80 backup\"";
+        "sorry_server": "add it to `backends`: \"10.0.0.29:80 backup\"";
+    }
 }
 
 schema! {
@@ -220,6 +247,10 @@ schema! {
         "https": "http"; "path": "http"; "uri": "http"; "url": "http"; "get": "http"; "httpchk": "http";
         "inter": "every"; "interval": "every"; "delay_loop": "every"; "period": "every";
         "connect_timeout": "timeout"; "status": "expect"; "status_code": "expect"; "ssl": "tls"; "cafile": "ca"; "ca_file": "ca"; "retry": "fall"; "failures": "fall"; "successes": "rise";
+    }
+    unneeded {
+        "type": "remove it; write tcp = true, or http = \"GET /health\"";
+        "method": "remove it; write http = \"GET /health\"";
     }
 }
 

@@ -169,6 +169,15 @@ impl<'t> Draft<'t> {
         let cluster = cluster::read(&top, problems);
         let secret = files::read_secret(&top, problems);
         let sections = top.sections(&keys::top::VIP, &keys::vip::SCHEMA, problems);
+        // A file without a VIP is a fair start, and a host that only votes has one too.
+        if !top.has(&keys::top::VIP) && !top.has_unknown(&[&keys::top::VIP]) {
+            let fix = format!(
+                "add {} and, below it, `address = {}`",
+                keys::vip::SCHEMA.title,
+                keys::vip::ADDRESS.example
+            );
+            problems.add_to_file(Code::NoVip, "there is no VIP in this file".to_owned(), "", &fix);
+        }
         let spans: Vec<At<()>> = sections.iter().map(|s| At::new((), s.span().clone())).collect();
         vip::refuse_too_many(
             "VIPs",

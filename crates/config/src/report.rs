@@ -134,11 +134,19 @@ pub(crate) struct Problems<'t> {
     found: Vec<Problem>,
     uncounted: usize,
     masked: Vec<Span>,
+    lost_from: Option<usize>,
 }
 
 impl<'t> Problems<'t> {
     pub(crate) fn new(name: &str, text: &'t str) -> Self {
-        Self { name: name.to_owned(), text, found: Vec::new(), uncounted: 0, masked: Vec::new() }
+        Self {
+            name: name.to_owned(),
+            text,
+            found: Vec::new(),
+            uncounted: 0,
+            masked: Vec::new(),
+            lost_from: None,
+        }
     }
 
     /// The text that spans point into.
@@ -215,22 +223,29 @@ impl<'t> Problems<'t> {
         self.uncounted > 0 || self.found.iter().any(|p| p.severity == Severity::Error)
     }
 
-    /// In a file with a syntax error, what stands behind it may be read wrongly: those problems,
-    /// and those that say something is missing, would send people to the wrong place.
+    /// From here on the text is read otherwise than it was meant.
+    pub(crate) fn lose_track_at(&mut self, at: usize) {
+        let line_start = self.text[..at.min(self.text.len())].rfind('\n').map_or(0, |at| at + 1);
+        self.lost_from = Some(self.lost_from.map_or(line_start, |from| from.min(line_start)));
+    }
+
+    /// In a file with syntax errors some things that follow from them are not so: what is in the
+    /// same line, what only says that something is missing, and all that comes after an error that
+    /// is not confined to its line. Those would send people to the wrong place.
     pub(crate) fn keep_what_a_syntax_error_leaves_certain(&mut self) {
-        let is_syntax = |p: &&Problem| p.code == Code::Syntax;
-        let first = self
+        let text = self.text;
+        let line = |span: &Span| text[..span.start].bytes().filter(|b| *b == b'\n').count();
+        let broken: Vec<usize> = self
             .found
             .iter()
-            .filter(is_syntax)
-            .filter_map(|p| p.span.as_ref())
-            .map(|s| s.start)
-            .min();
-        let Some(first) = first else { return };
-        let line_start = self.text[..first].rfind('\n').map_or(0, |at| at + 1);
+            .filter(|p| p.code == Code::Syntax)
+            .filter_map(|p| p.span.as_ref().map(line))
+            .collect();
+        let lost_from = self.lost_from.unwrap_or(usize::MAX);
         self.found.retain(|p| {
-            let before = p.span.as_ref().is_some_and(|s| s.end <= line_start);
-            p.code == Code::Syntax || (before && !p.code.is_about_absence())
+            let in_doubt = |span: &Span| span.end > lost_from || broken.contains(&line(span));
+            let certain = !p.span.as_ref().is_some_and(in_doubt);
+            p.code == Code::Syntax || (certain && !p.code.is_about_absence())
         });
     }
 
@@ -303,10 +318,19 @@ fn visible(c: char) -> impl Iterator<Item = char> {
 
 /// `a, b and c`, for sentences.
 pub(crate) fn listed<T: fmt::Display>(things: impl IntoIterator<Item = T>) -> String {
+    joined(things, "and")
+}
+
+/// `a, b or c`, for sentences.
+pub(crate) fn choice<T: fmt::Display>(things: impl IntoIterator<Item = T>) -> String {
+    joined(things, "or")
+}
+
+fn joined<T: fmt::Display>(things: impl IntoIterator<Item = T>, last_with: &str) -> String {
     let all: Vec<String> = things.into_iter().map(|t| t.to_string()).collect();
     match all.as_slice() {
         [] => "nothing".to_owned(),
         [one] => one.clone(),
-        [init @ .., last] => format!("{} and {last}", init.join(", ")),
+        [init @ .., last] => format!("{} {last_with} {last}", init.join(", ")),
     }
 }

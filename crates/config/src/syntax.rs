@@ -1,7 +1,7 @@
 //! Says in plain words what the TOML parser found wrong, with what people mostly meant.
 
 use crate::Code;
-use crate::report::{Problems, Span};
+use crate::report::{Problems, Span, shown};
 use core::ops::ControlFlow;
 
 /// Adds the syntax errors that say something of their own; one mistake makes the parser stumble
@@ -33,9 +33,10 @@ fn add_one(
 ) -> ControlFlow<()> {
     let text = problems.text();
     let line = line_at(text, span);
-    if let Some((what, fix)) = foreign(line) {
+    if let Some((what, fix)) = foreign(text[line.clone()].trim()) {
         let message = format!("this is not TOML, it looks like {what}");
         problems.add(Code::Syntax, span, message, "Buoy's file is TOML: `key = value`", fix);
+        problems.lose_track_at(0);
         return ControlFlow::Break(());
     }
     let list =
@@ -46,71 +47,111 @@ fn add_one(
         let end = before.len();
         let start = before.char_indices().next_back().map_or(0, |(at, _)| at);
         let fix = "end the list with `]`, or put a comma between its elements";
-        problems.add(
-            Code::Syntax,
-            &(start..end),
-            "this list is not closed",
-            "the list goes on after this",
-            fix,
-        );
+        let reason = "the list goes on after this";
+        problems.add(Code::Syntax, &(start..end), "this list is not closed", reason, fix);
+        problems.lose_track_at(start);
         return ControlFlow::Break(());
     }
-    let (message, fix) = words(found, line);
-    problems.add(Code::Syntax, span, message, "", fix);
+    match Fault::of(found) {
+        Fault::Unquoted => add_unquoted(&line, span, problems),
+        Fault::Confined(message, fix) => problems.add(Code::Syntax, span, message, "", fix),
+        Fault::Open(message, fix) => {
+            problems.add(Code::Syntax, span, message, "", fix);
+            problems.lose_track_at(span.start);
+        }
+        Fault::Other => {
+            let fix = "write `key = value`, with texts in double quotes";
+            problems.add(Code::Syntax, span, format!("this is not TOML: {found}"), "", fix);
+            problems.lose_track_at(span.start);
+        }
+    }
     ControlFlow::Continue(())
 }
 
-/// The parser's words, or better ones; and what to do.
-fn words(found: &str, line: &str) -> (String, &'static str) {
-    let (plain, fix) = match found.split(',').next().unwrap_or(found) {
-        "string values must be quoted"
-        | "invalid boolean"
-        | "invalid value"
-        | "invalid float"
-        | "invalid integer"
-        | "invalid datetime" => {
-            ("this value is not quoted", "put it in double quotes, as in \"10ms\" or \"10.0.0.11\"")
+/// What the parser's words come to.
+enum Fault {
+    /// A text without quotes, by far the most frequent.
+    Unquoted,
+    /// The parser goes on in the next line as if nothing had happened; message and fix.
+    Confined(&'static str, &'static str),
+    /// What follows is read as something else; message and fix.
+    Open(&'static str, &'static str),
+    /// Rare: told in the parser's own words.
+    Other,
+}
+
+impl Fault {
+    fn of(found: &str) -> Self {
+        match found.split(',').next().unwrap_or(found) {
+            "string values must be quoted"
+            | "invalid boolean"
+            | "invalid value"
+            | "invalid float"
+            | "invalid integer"
+            | "invalid datetime" => Self::Unquoted,
+            "invalid basic string" | "invalid literal string" => Self::Confined(
+                "this text has no closing quote, or a stray backslash",
+                "end it with the quote it began with; write a backslash twice",
+            ),
+            "unexpected key or value" => Self::Confined(
+                "there is something after the value",
+                "write one `key = value` on a line; several values are a list: [\"a\", \"b\"]",
+            ),
+            "duplicate key" => Self::Confined(
+                "this key is here twice",
+                "remove one of the two; a second VIP has its own [[vip]]",
+            ),
+            "missing comma between array elements" => Self::Confined(
+                "a comma is missing in this list",
+                "put a comma between its elements",
+            ),
+            "missing comma between key-value pairs" => Self::Open(
+                "a comma is missing between `{` and `}`",
+                "put a comma between the keys, and `}` at the end",
+            ),
+            "unclosed inline table" => Self::Open("this `{` is not closed", "end it with `}`"),
+            "key with no value" | "invalid unquoted key" | "invalid key-value pair" => {
+                Self::Open("this line is not `key = value`", "write a key, `=`, and a value")
+            }
+            "unclosed array table" | "unclosed table" => Self::Open(
+                "this header of a table is not closed",
+                "write as many brackets at its end as at its beginning",
+            ),
+            "recursion limit" | "cannot recurse further; max recursion depth met" => Self::Open(
+                "this is nested too deeply",
+                "no key of Buoy takes more than a list in a table",
+            ),
+            _ => Self::Other,
         }
-        "invalid basic string" | "invalid multi-line basic string" | "invalid literal string" => (
-            "this text has no closing quote, or a stray backslash",
-            "end it with the quote it began with; write a backslash twice",
-        ),
-        "key with no value" | "invalid unquoted key" | "invalid key-value pair"
-            if line.starts_with('[') =>
-        {
-            ("this header of a table is not closed", "write [[vip]] or [[vip.service]]")
-        }
-        "key with no value" | "invalid unquoted key" | "invalid key-value pair" => {
-            ("this line is not `key = value`", "write a key, `=`, and a value")
-        }
-        "unclosed array table" | "unclosed table" => (
-            "this header of a table is not closed",
-            "write as many brackets at its end as at its beginning",
-        ),
-        "duplicate key" => {
-            ("this key is here twice", "remove one of the two; a second VIP has its own [[vip]]")
-        }
-        "missing comma between array elements" => {
-            ("a comma is missing in this list", "put a comma between its elements")
-        }
-        "missing comma between key-value pairs" => {
-            ("a comma is missing between `{` and `}`", "put a comma between the keys")
-        }
-        "unclosed inline table" => ("this `{` is not closed", "end it with `}`"),
-        "missing value for key" | "missing value" => {
-            ("this key has no value", "write a value after `=`")
-        }
-        "recursion limit" | "cannot recurse further; max recursion depth met" => {
-            ("this is nested too deeply", "no key of Buoy takes more than a list in a table")
-        }
-        _ => {
-            return (
-                format!("this is not TOML: {found}"),
-                "write `key = value`, with texts in double quotes",
-            );
-        }
+    }
+}
+
+/// A value without quotes: all of it is marked, and shown as it should be.
+fn add_unquoted(line: &Span, span: &Span, problems: &mut Problems<'_>) {
+    let text = problems.text();
+    let content = &text[line.clone()];
+    let simple = content.split_once('=').map(|(key, value)| {
+        let value = value.split(" #").next().unwrap_or(value).trim();
+        (key.trim(), value)
+    });
+    let Some((key, value)) = simple.filter(|(_, v)| !v.contains(['"', '\'', '[', '{', '='])) else {
+        let fix = "put it in double quotes, as in \"10ms\" or \"10.0.0.11\"";
+        problems.add(Code::Syntax, span, "this value is not quoted", "", fix);
+        return;
     };
-    (plain.to_owned(), fix)
+    if value.is_empty() {
+        let fix = "write a value after `=`, or remove the line";
+        problems.add(Code::Syntax, span, "this key has no value", "", fix);
+        return;
+    }
+    let start = line.start + (value.as_ptr() as usize - content.as_ptr() as usize);
+    let fix = if key == "secret" && !value.starts_with("file:") {
+        "name the file of the key: secret = \"file:cluster.key\"".to_owned()
+    } else {
+        format!("write {} = \"{}\"", shown(key), shown(value))
+    };
+    let span = start..start + value.len();
+    problems.add(Code::Syntax, &span, "this value is not quoted", "", fix);
 }
 
 /// Files of other programs, by a line that TOML cannot have.
@@ -137,11 +178,12 @@ fn foreign(line: &str) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// The line that the span begins in, without the space around it.
-fn line_at<'t>(text: &'t str, span: &Span) -> &'t str {
+/// The line that the span begins in.
+fn line_at(text: &str, span: &Span) -> Span {
     let before = text.get(..span.start).unwrap_or(text);
     let start = before.rfind('\n').map_or(0, |at| at + 1);
-    text[start..].lines().next().unwrap_or_default().trim()
+    let length = text[start..].find('\n').unwrap_or(text.len() - start);
+    start..start + length
 }
 
 /// A secret that stands in the file itself is not printed, even where the rest cannot be read.

@@ -2,7 +2,7 @@
 
 use crate::Code;
 use crate::keys::{self, Key, Schema};
-use crate::report::{At, Problems, Span, listed, shown};
+use crate::report::{At, Problems, Span, choice, listed, shown};
 use crate::value;
 use core::ops::RangeInclusive;
 use core::time::Duration;
@@ -41,6 +41,11 @@ impl<'t> Section<'t> {
             }
         }
         section
+    }
+
+    /// Whether an unknown key stands for one of these: then what is missing was said.
+    pub(crate) fn has_unknown(&self, known: &[&Key]) -> bool {
+        self.meant.iter().any(|meant| known.iter().any(|k| k.name == *meant))
     }
 
     /// Where the table begins: its header.
@@ -172,7 +177,7 @@ impl<'t> Section<'t> {
     ) -> Option<At<T>> {
         let text = self.text(key, problems)?;
         let now = || words.iter().filter(|(_, w)| matches!(w, Word::Now(_))).map(|(name, _)| *name);
-        let choices = listed(now().map(|name| format!("\"{name}\"")));
+        let choices = choice(now().map(|name| format!("\"{name}\"")));
         match words.iter().find(|(name, _)| *name == text.value) {
             Some((_, Word::Now(meaning))) => return Some(At::new(*meaning, text.span)),
             Some((name, Word::Later)) => {
@@ -208,6 +213,9 @@ impl<'t> Section<'t> {
     ) -> Vec<Section<'t>> {
         let Some(value) = self.raw(key) else { return Vec::new() };
         if let DeValue::Table(table) = value.get_ref() {
+            if let Some(named) = named_tables(table, schema) {
+                return refuse_named(key, &named, schema, problems);
+            }
             let title = schema.title;
             let message = format!("{} must be {title}", &title[1..title.len() - 1]);
             let reason = "there can be several, so each has double brackets";
@@ -264,8 +272,16 @@ impl<'t> Section<'t> {
         if meant == Some(keys::top::SECRET.name) {
             problems.mask(value);
         }
+        let unneeded = schema.unneeded.iter().find(|(word, _)| *word == name);
+        let example = |meant: &str| schema.keys.iter().find(|k| k.name == meant).map(|k| k.example);
         let fix = match (meant, elsewhere) {
-            (Some(meant), _) => format!("did you mean `{meant}`?"),
+            _ if let Some((_, instead)) = unneeded => (*instead).to_owned(),
+            (Some(meant), _) => {
+                match example(meant).filter(|e| foreign.is_some() && *e != "[[vip]]") {
+                    Some(example) => format!("write `{meant}`, as in `{meant} = {example}`"),
+                    None => format!("did you mean `{meant}`?"),
+                }
+            }
             (None, Some(other)) => format!("move it: `{name}` belongs {}", other.place),
             (None, None) => format!("remove it; the keys here are {}", listed(known)),
         };
@@ -273,6 +289,36 @@ impl<'t> Section<'t> {
         problems.add(Code::UnknownKey, &span, message, "", fix);
         meant
     }
+}
+
+/// `[vip.web]`, `[vip.dns]`: tables by name where a list of tables is meant.
+fn named_tables<'t>(
+    table: &'t DeTable<'t>,
+    schema: &Schema,
+) -> Option<Vec<(&'t Spanned<DeString<'t>>, &'t DeTable<'t>)>> {
+    let names =
+        table.keys().any(|k| schema.keys.iter().any(|known| known.name == k.get_ref().as_ref()));
+    let tables = table.iter().map(|(name, value)| Some((name, value.get_ref().as_table()?)));
+    let tables: Option<Vec<_>> = tables.collect();
+    tables.filter(|tables| !names && !tables.is_empty())
+}
+
+fn refuse_named<'t>(
+    key: &Key,
+    tables: &[(&'t Spanned<DeString<'t>>, &'t DeTable<'t>)],
+    schema: &'static Schema,
+    problems: &mut Problems<'_>,
+) -> Vec<Section<'t>> {
+    let mut sections = Vec::new();
+    for (name, table) in tables {
+        let shown = shown(name.get_ref());
+        let message = format!("[{}.{shown}] must be {}", key.name, schema.title);
+        let reason = "the name is a key of its own";
+        let fix = format!("write {}, and name = \"{shown}\" below it", schema.title);
+        problems.add(Code::WrongType, &name.span(), message, reason, fix);
+        sections.push(Section::new(schema, table, name.span(), problems));
+    }
+    sections
 }
 
 /// Another table that has this key; the one right below comes first.

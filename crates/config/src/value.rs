@@ -176,12 +176,18 @@ pub(crate) fn nearest<'k>(text: &str, known: impl IntoIterator<Item = &'k str>) 
         return None;
     }
     let text = text.to_lowercase();
-    known
+    let mut near: Vec<(usize, &str)> = known
         .into_iter()
         .map(|k| (strsim::damerau_levenshtein(&text, &k.to_lowercase()), k))
         .filter(|(distance, k)| *distance <= 1 + k.len().min(text.len()) / 4)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, k)| k)
+        .collect();
+    near.sort_by_key(|(distance, _)| *distance);
+    match near.as_slice() {
+        [] => None,
+        // Two equally near: lb3 is no more lb1 than lb2.
+        [(first, _), (second, _), ..] if first == second => None,
+        [(_, one), ..] => Some(one),
+    }
 }
 
 #[cfg(test)]
@@ -246,5 +252,6 @@ mod tests {
         assert_eq!(nearest("adress", known), Some("address"));
         assert_eq!(nearest("Port", known), Some("port"));
         assert_eq!(nearest("zebra", known), None);
+        assert_eq!(nearest("lb3", ["lb1", "lb2"]), None, "equally near to both");
     }
 }

@@ -12,7 +12,7 @@ type Case = (Code, &'static str, &'static str);
 /// Texts that come before `[[vip]]`; the rest is as in `SMALL`.
 const TOP: &[Case] = &[
     (Code::UnknownKey, "»hartbeat = \"10ms\"", "did you mean `heartbeat`?"),
-    (Code::UnknownKey, "»advert_int = 1", "did you mean `heartbeat`?"),
+    (Code::UnknownKey, "»advert_int = 1", "as in `heartbeat = \"10ms\"`"),
     (Code::UnknownKey, "»prefer = [\"10.0.0.11\"]", "belongs in [[vip]]"),
     (Code::UnknownKey, "»zebra = 1", "the keys here are peers, secret"),
     (Code::NotInThisVersion, "»bgp = { asn = 64512 }", "ARP and NDP"),
@@ -35,17 +35,17 @@ const TOP: &[Case] = &[
         "heartbeat = \"20ms\"\nlease = »\"50ms\"",
         "\"80ms\", or heartbeat = \"12ms\"",
     ),
-    (Code::UnknownNode, "node = »\"10.0.0.13\"", "did you mean \"10.0.0.11\"?"),
+    (Code::UnknownNode, "node = »\"10.0.0.13\"", "add it to `peers`"),
     (Code::AddressAbsent, "node = »\"10.0.0.12\"", "remove `node`"),
     (Code::ExclusivePair, "safety = »\"exclusive\"", "a third peer"),
-    (Code::Syntax, "cluster = »production", "double quotes"),
+    (Code::Syntax, "cluster = »production", "write cluster = \"production\""),
     (Code::Syntax, "cluster »production", "`=`"),
 ];
 
 /// Lines that follow `address` in the VIP of `SMALL`.
 const VIP: &[Case] = &[
     (Code::UnknownKey, "»fallback = \"30s\"", "did you mean `failback`?"),
-    (Code::UnknownKey, "»priority = 100", "did you mean `prefer`?"),
+    (Code::UnknownKey, "»priority = 100", "as in `prefer = [\"lb1\"]`"),
     (Code::UnknownKey, "»backends = []", "belongs in [[vip.service]]"),
     (Code::NotInThisVersion, "»notify = \"/bin/true\"", "remove it"),
     (Code::NotInThisVersion, "»follow = { http = \"http://127.0.0.1/\" }", "remove it"),
@@ -59,7 +59,7 @@ const VIP: &[Case] = &[
     (Code::BadName, "name = »\"\"", "a short name"),
     (Code::BadName, "interface = »\"a name far too long\"", "ip link"),
     (Code::UnknownNode, "nodes = [»\"lb1\"]", "name the peers"),
-    (Code::UnknownNode, "prefer = [»\"10.0.0.13\"]", "did you mean \"10.0.0.11\"?"),
+    (Code::UnknownNode, "prefer = [»\"10.0.0.13\"]", "add it to `peers`"),
     (Code::DuplicatePeer, "prefer = [\"10.0.0.11\", »\"10.0.0.11\"]", "remove one"),
     (
         Code::PreferNotInNodes,
@@ -67,7 +67,7 @@ const VIP: &[Case] = &[
         "add it to `nodes`",
     ),
     (Code::ExclusivePair, "safety = »\"exclusive\"", "\"available\""),
-    (Code::NoInterface, "interface = »\"eth9\"", "did you mean \"eth0\"?"),
+    (Code::NoInterface, "interface = »\"eht0\"", "did you mean \"eth0\"?"),
     (Code::MissingKey, "»[[vip]]\nname = \"second\"", "address = "),
     (Code::DuplicateVip, "[[vip]]\nname = \"second\"\naddress = »\"10.0.0.100/24\"", "remove one"),
     (Code::DuplicateVip, "[[vip]]\naddress = »\"10.0.0.100/24\"", "remove one"),
@@ -119,7 +119,7 @@ const ADDRESS: &[Case] = &[
 
 /// Lines of a `[[vip.service]]` besides a port, if they have none, and backends, if they have none.
 const SERVICE: &[Case] = &[
-    (Code::UnknownKey, "»algorithm = \"rr\"", "did you mean `balance`?"),
+    (Code::UnknownKey, "»algorithm = \"rr\"", "as in `balance = \"hash\"`"),
     (Code::NotInThisVersion, "»forward = \"dsr\"", "mode"),
     (Code::NotInThisVersion, "mode = »\"xdp\"", "\"kernel\""),
     (Code::NotInThisVersion, "balance = »\"maglev\"", "\"hash\""),
@@ -301,6 +301,27 @@ const CLUSTER: &[Case] = &[
 
 /// Whole files.
 const WHOLE: &[Case] = &[
+    (Code::Syntax, "»{ \"peers\": [\"10.0.0.11\"] }", "without the outer braces"),
+    (
+        Code::Syntax,
+        "peers = [\"10.0.0.11\"]\nsecret = \"file:cluster.key\"\n[[vip]]\naddress = \"10.0.0.100/24\" »\"10.0.0.101/24\"",
+        "a list",
+    ),
+    (
+        Code::Syntax,
+        "peers = [\"10.0.0.11\"]\nsecret = \"file:cluster.key\"\n[[vip]]\naddress = »10.0.0.100/24 # ours",
+        "write address = \"10.0.0.100/24\"",
+    ),
+    (
+        Code::Syntax,
+        "peers = [\"10.0.0.11\"]\nsecret = »file:cluster.key\n[[vip]]\naddress = \"10.0.0.100/24\"",
+        "write secret = \"file:cluster.key\"",
+    ),
+    (
+        Code::WrongType,
+        "peers = [\"10.0.0.11\"]\nsecret = \"file:cluster.key\"\n[vip.»web]\naddress = \"10.0.0.100/24\"",
+        "name = \"web\"",
+    ),
     (
         Code::Syntax,
         "peers = [\"10.0.0.11\", \"10.0.0.12»\"\nsecret = \"file:cluster.key\"\n[[vip]]\naddress = \"10.0.0.100/24\"",
@@ -377,7 +398,7 @@ fn every_wrong_file_gets_its_code_its_place_and_its_fix_and_nothing_else() {
 #[test]
 fn every_code_has_a_wrong_file() {
     // Those that need a real file: `files.rs`.
-    let of_files = [Code::FileUnreadable, Code::FileTooLarge, Code::FileNotText];
+    let of_files = [Code::FileUnreadable, Code::FileTooLarge, Code::FileNotText, Code::NoVip];
     let tested: Vec<Code> = all().into_iter().map(|(code, _, _)| code).chain(of_files).collect();
     let missing: Vec<&Code> = Code::ALL.iter().filter(|code| !tested.contains(code)).collect();
     assert!(missing.is_empty(), "no case for {missing:?}");
@@ -410,7 +431,9 @@ fn limits_are_told_at_the_first_thing_too_many() {
         .collect();
     let vip = "[[vip]]\naddress = \"10.0.0.100/24\"\n[[vip.service]]\n";
     let texts = [
-        format!("peers = [{peers}]\nsecret = \"file:cluster.key\"\n"),
+        format!(
+            "peers = [{peers}]\nsecret = \"file:cluster.key\"\n[[vip]]\naddress = \"10.9.0.1/24\"\n"
+        ),
         format!("{top}[[vip]]\naddress = [{addresses}]\n"),
         format!("{top}{vip}port = \"80/tcp\"\nbackends = [{backends}]\n"),
         format!("{top}{vip}port = [{ports}]\nbackends = [\"10.0.1.1:80\"]\n"),

@@ -124,6 +124,15 @@ fn a_problem_of_the_file_itself_has_no_line() {
 }
 
 #[test]
+fn a_file_without_a_vip_is_taken_and_told() {
+    let (cluster, _) = SMALL.split_once("[[vip]]").unwrap();
+    let checked = support::accepted(cluster);
+    let problem = &checked.warnings.problems()[0];
+    assert_eq!((problem.code, problem.line), (Code::NoVip, 0));
+    assert!(problem.fix.contains("[[vip]]"));
+}
+
+#[test]
 fn a_secret_in_the_file_is_never_printed() {
     for line in [
         "secret = \"hunter2hunter2\"",
@@ -152,11 +161,28 @@ fn the_content_of_a_key_file_is_never_printed() {
 }
 
 #[test]
-fn one_syntax_error_does_not_hide_what_was_wrong_before_it() {
-    let text = format!("hartbeat = \"10ms\"\n{SMALL}name = web\nprefer = [\"nobody\"]\n");
-    let report = support::report(&text);
-    let codes: Vec<Code> = report.problems().iter().map(|p| p.code).collect();
-    assert_eq!(codes, [Code::UnknownKey, Code::Syntax], "{report}");
+fn one_syntax_error_hides_only_what_follows_from_it() {
+    for (wrong, codes) in [
+        // The parser goes on in the next line, and so do we.
+        ("name = web\nfallback = \"30s\"", vec![Code::UnknownKey, Code::Syntax, Code::UnknownKey]),
+        (
+            "name = \"web\nfallback = \"30s\"",
+            vec![Code::UnknownKey, Code::Syntax, Code::UnknownKey],
+        ),
+        (
+            "address = 10.0.0.1\nfailback = 10",
+            vec![Code::UnknownKey, Code::Syntax, Code::WrongType],
+        ),
+        // What follows was meant otherwise.
+        ("prefer = [\"a\"\nfallback = \"30s\"", vec![Code::UnknownKey, Code::Syntax]),
+        ("[[vip\nfallback = \"30s\"", vec![Code::UnknownKey, Code::Syntax]),
+        // What is not there may be in the part that could not be read.
+        ("name = web\nprefer = [\"nobody\"]", vec![Code::UnknownKey, Code::Syntax]),
+    ] {
+        let report = support::report(&format!("hartbeat = \"10ms\"\n{SMALL}{wrong}\n"));
+        let found: Vec<Code> = report.problems().iter().map(|p| p.code).collect();
+        assert_eq!(found, codes, "{report}");
+    }
 }
 
 #[test]
