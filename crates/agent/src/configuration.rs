@@ -1,6 +1,6 @@
 //! Reads the configuration for this host, and says which changes of it need more than a reload.
 
-use buoy_config::{Checked, Host, HostAddress, HostLink, Report};
+use buoy_config::{Checked, Host, Report};
 use buoy_kernel::host;
 use buoy_kernel::netlink::NetlinkError;
 use buoy_model::Desired;
@@ -42,18 +42,7 @@ pub fn load(path: &Path) -> Result<Checked, ConfigurationError> {
 
 /// This host as a configuration sees it.
 pub fn this_host() -> Result<Host, NetlinkError> {
-    let facts = host::facts()?;
-    let links = facts.links.into_iter().map(|link| HostLink {
-        id: link.id,
-        name: link.name,
-        up: link.up,
-        addresses: link
-            .addresses
-            .into_iter()
-            .map(|a| HostAddress { cidr: a.cidr, ours: a.ours })
-            .collect(),
-    });
-    Ok(Host { hostname: facts.hostname, links: links.collect() })
+    Ok(Host::from(&host::facts()?))
 }
 
 /// Why a running agent cannot go from one configuration to the other; `None`: it can.

@@ -11,12 +11,13 @@
 use crate::health::{Key, States};
 use buoy_api::view::{BackendReport, ServiceReport};
 use buoy_core::balance::{self, Table};
+use buoy_kernel::conntrack::{self, Flows};
 use buoy_kernel::nft::{self, Spread};
 use buoy_model::{
     Backend, BackendState, Balance, Desired, Group, GroupId, Mode, Protocol, Service,
 };
 use buoy_proxy::{Proxy, Settings};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -127,6 +128,8 @@ impl Place {
 struct Wanted {
     /// The kernel's table, with the service that each row is for.
     kernel: Vec<(Place, nft::Forward)>,
+    /// UDP flows that would go on to a backend that is down.
+    dead: BTreeSet<Flows>,
     proxies: BTreeMap<(SocketAddr, Protocol), WantedProxy>,
     /// What cannot be done, seen without trying.
     problems: BTreeMap<Place, String>,
@@ -179,7 +182,9 @@ fn want_kernel(wanted: &mut Wanted, place: Place, vip: IpAddr, service: &Service
             format!("{vip} has no {family} backend: add one, or use mode = \"proxy\""),
         );
     }
-    let shares = balance::shares(&able, &known(&place, &able, states));
+    let known = known(&place, &able, states);
+    let shares = balance::shares(&able, &known);
+    want_dead(wanted, vip, service, able.iter().zip(&known));
     let addresses = |list: &[usize]| list.iter().map(|&i| able[i].address).collect();
     let spread = match (service.balance, Table::new(&able, &shares)) {
         (Balance::Hash | Balance::RoundRobin | Balance::LeastConnections, None) => Spread::Refuse,
@@ -198,6 +203,27 @@ fn want_kernel(wanted: &mut Wanted, place: Place, vip: IpAddr, service: &Service
         backends: able.iter().map(|b| b.address).collect(),
     };
     wanted.kernel.push((place, forward));
+}
+
+fn want_dead<'a>(
+    wanted: &mut Wanted,
+    vip: IpAddr,
+    service: &Service,
+    backends: impl Iterator<Item = (&'a Backend, &'a BackendState)>,
+) {
+    match service.protocol {
+        // A connection ends with its backend by itself.
+        Protocol::Tcp => {}
+        Protocol::Udp => {
+            let address = SocketAddr::new(vip, service.port);
+            let down = backends.filter(|(_, state)| **state == BackendState::Down);
+            wanted.dead.extend(down.map(|(backend, _)| Flows {
+                protocol: service.protocol,
+                service: address,
+                backend: backend.address,
+            }));
+        }
+    }
 }
 
 fn known(place: &Place, backends: &[Backend], states: &States) -> Vec<BackendState> {
@@ -258,7 +284,7 @@ impl Engines {
     async fn converge(&mut self, wanted: Wanted) -> Problems {
         let mut problems = Problems { services: wanted.problems, host: Vec::new() };
         self.failing = false;
-        self.converge_kernel(wanted.kernel, &mut problems).await;
+        self.converge_kernel(wanted.kernel, wanted.dead, &mut problems).await;
         self.converge_proxies(wanted.proxies, &mut problems);
         problems
     }
@@ -266,6 +292,7 @@ impl Engines {
     async fn converge_kernel(
         &mut self,
         wanted: Vec<(Place, nft::Forward)>,
+        dead: BTreeSet<Flows>,
         problems: &mut Problems,
     ) {
         let (places, table): (Vec<Place>, Vec<nft::Forward>) = wanted.into_iter().unzip();
@@ -273,7 +300,7 @@ impl Engines {
         let changed = known.as_ref() != Some(&table);
         let work = {
             let table = table.clone();
-            tokio::task::spawn_blocking(move || converge_table(&table, changed))
+            tokio::task::spawn_blocking(move || converge_table(&table, &dead, changed))
         };
         match time::timeout(NFT_TIMEOUT, work).await {
             Ok(Ok(Ok(found))) => {
@@ -319,7 +346,11 @@ impl Engines {
 }
 
 /// Runs where it may block. Returns what is wrong though the table stands.
-fn converge_table(table: &[nft::Forward], changed: bool) -> Result<Vec<String>, nft::Error> {
+fn converge_table(
+    table: &[nft::Forward],
+    dead: &BTreeSet<Flows>,
+    changed: bool,
+) -> Result<Vec<String>, nft::Error> {
     if table.is_empty() {
         return if changed { nft::remove().map(|()| Vec::new()) } else { Ok(Vec::new()) };
     }
@@ -331,6 +362,17 @@ fn converge_table(table: &[nft::Forward], changed: bool) -> Result<Vec<String>, 
         nft::apply(table)?;
     }
     let mut problems = Vec::new();
+    // After the table: a flow that is forgotten before would be given to the same backend again.
+    for flows in dead.iter().filter(|_| changed) {
+        match conntrack::forget(flows) {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, backend = %flows.backend, "UDP flows move on"),
+            Err(error) => problems.push(format!(
+                "UDP clients of {} that keep their port stay with {}, which is down: {error}",
+                flows.service, flows.backend
+            )),
+        }
+    }
     match nft::enable_pickup() {
         Ok(changes) => {
             for change in changes {

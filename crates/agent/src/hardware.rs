@@ -62,6 +62,8 @@ pub(crate) struct Hardware {
     pub(crate) defences: Vec<String>,
     monitor: Monitor,
     listeners: Vec<Listener>,
+    /// Interfaces where the gate should stand and does not: as good as down.
+    unfenced: Vec<LinkId>,
     poller: Poller,
     ready: Ready,
 }
@@ -74,7 +76,10 @@ impl Hardware {
         let requests = Requests::open().map_err(StartError::Netlink)?;
         let monitor = Monitor::open().map_err(StartError::Netlink)?;
         let announcer = Announcer::open().map_err(StartError::Packet)?;
-        let gate = Gate::open(&links(desired));
+        let mut gate = Gate::open(&links(desired));
+        if let Ok(gate) = &mut gate {
+            fence_everywhere(gate, desired);
+        }
         let (fence, defences) = defences(&gate);
         let mut apply = Apply::new(requests, announcer, gate.ok());
         let left = apply.clean().map_err(StartError::Netlink)?;
@@ -89,6 +94,7 @@ impl Hardware {
             defences,
             monitor,
             listeners: Vec::new(),
+            unfenced: Vec::new(),
             poller: Poller::new(),
             ready: Ready::default(),
         };
@@ -103,9 +109,13 @@ impl Hardware {
     /// Puts the new configuration's interfaces in place; what did not work, as sentences.
     pub(crate) fn reload(&mut self, desired: Arc<Desired>) -> Vec<String> {
         let mut problems = self.listen(&desired);
+        self.unfenced.clear();
         if let Some(gate) = self.apply.gate() {
             for link in links(&desired) {
-                problems.extend(gate.attach(link).err().map(|e| e.to_string()));
+                if let Err(error) = gate.attach(link) {
+                    problems.push(format!("no VIP is taken there: {error}"));
+                    self.unfenced.push(link);
+                }
             }
         }
         self.desired = desired;
@@ -171,7 +181,8 @@ impl Hardware {
 
     /// Tells how all interfaces are.
     pub(crate) fn look(&mut self, tell: &mut dyn FnMut(Event<'static>)) {
-        self.apply.observe_all(tell);
+        let Self { apply, unfenced, .. } = self;
+        apply.observe_all(&mut |event| tell(as_fenced(unfenced, event)));
     }
 
     pub(crate) fn wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
@@ -183,7 +194,8 @@ impl Hardware {
         if !self.ready.contains(MONITOR) {
             return;
         }
-        let Self { monitor, apply, .. } = self;
+        let Self { monitor, apply, unfenced, .. } = self;
+        let tell = &mut |event| tell(as_fenced(unfenced, event));
         if monitor.read(&mut |news| apply.observe(news, tell)).is_err() {
             apply.observe_all(tell);
         }
@@ -202,6 +214,36 @@ impl Hardware {
     /// Takes the gate away: to be called when nothing is served any more.
     pub(crate) fn close(self) -> Result<(), GateError> {
         self.apply.close()
+    }
+}
+
+/// An interface without the gate that the others have cannot keep the promise, so it counts as down.
+fn as_fenced(unfenced: &[LinkId], event: Event<'static>) -> Event<'static> {
+    match event {
+        Event::Link { link, up } => Event::Link { link, up: up && !unfenced.contains(&link) },
+        Event::Tick
+        | Event::Heard(_)
+        | Event::AddressLost { .. }
+        | Event::ForeignClaim { .. }
+        | Event::Reload(_)
+        | Event::Drain(_)
+        | Event::Stop => event,
+    }
+}
+
+/// Puts the gate on the host's other Ethernet interfaces too: Linux answers ARP for any of its
+/// IPv4 addresses on every interface that shares the segment.
+fn fence_everywhere(gate: &mut Gate, desired: &Desired) {
+    let carrying = links(desired);
+    let others = host::facts()
+        .unwrap_or_default()
+        .links
+        .into_iter()
+        .filter(|l| l.mac.is_some() && !l.addresses.is_empty() && !carrying.contains(&l.id));
+    for link in others {
+        if let Err(error) = gate.attach(link.id) {
+            tracing::debug!(link = link.name, "no gate beside the VIPs' own interfaces: {error}");
+        }
     }
 }
 

@@ -272,6 +272,9 @@ impl Loop {
         for problem in self.hardware.reload(Arc::clone(&desired)) {
             self.tell(Report::Problem(problem));
         }
+        // Before the node takes anything new: an interface that could not be fenced is down.
+        self.hardware.look(&mut |event| self.news.push(event));
+        self.take_news();
         self.node.handle(now, Event::Reload(desired), &mut self.out);
         self.act();
         self.hardware.forget_what_left(&before);
