@@ -7,6 +7,7 @@
 
 pub mod apply;
 pub mod clock;
+pub mod conntrack;
 pub mod gate;
 pub mod host;
 pub mod netlink;

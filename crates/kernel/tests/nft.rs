@@ -4,6 +4,7 @@
 // The whole file is tests: a failed `unwrap` is a failed test, and a skipped test must be seen.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+use buoy_kernel::conntrack::{self, Flows};
 use buoy_kernel::nft::{self, Forward, Spread};
 use buoy_model::{Protocol, SourceAddress};
 use std::collections::BTreeMap;
@@ -153,21 +154,28 @@ impl Lab {
         Ok(connection)
     }
 
-    /// One question over UDP from a port of its own: who answered, and whom did it see?
-    fn ask(&self, from: &str, to: SocketAddr) -> std::io::Result<(String, String)> {
-        let socket = self.inside(from, || {
-            let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-            UdpSocket::bind(any)
-        })?;
+    /// A UDP socket that speaks with one service.
+    fn socket(&self, from: &str, to: SocketAddr) -> std::io::Result<UdpSocket> {
+        let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = self.inside(from, || UdpSocket::bind(any))?;
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.connect(to)?;
-        socket.send(b"who?")?;
-        let mut buffer = [0; 256];
-        let length = socket.recv(&mut buffer)?;
-        let text = String::from_utf8_lossy(&buffer[..length]).trim().to_owned();
-        let (server, peer) = text.split_once(' ').unwrap();
-        Ok((server.into(), peer.into()))
+        Ok(socket)
     }
+
+    /// One question over UDP from a port of its own: who answered, and whom did it see?
+    fn ask(&self, from: &str, to: SocketAddr) -> std::io::Result<(String, String)> {
+        answer(&self.socket(from, to)?)
+    }
+}
+
+fn answer(socket: &UdpSocket) -> std::io::Result<(String, String)> {
+    socket.send(b"who?")?;
+    let mut buffer = [0; 256];
+    let length = socket.recv(&mut buffer)?;
+    let text = String::from_utf8_lossy(&buffer[..length]).trim().to_owned();
+    let (server, peer) = text.split_once(' ').unwrap();
+    Ok((server.into(), peer.into()))
 }
 
 impl Drop for Lab {
@@ -423,6 +431,33 @@ fn a_backend_that_leaves_takes_no_connection_and_breaks_none() {
     }
     for _ in 0..4 {
         assert_eq!(lab.connect("client", service(Family::V4)).unwrap().server, "s2");
+    }
+}
+
+#[test]
+fn a_udp_client_that_keeps_its_port_leaves_a_dead_backend_when_told() {
+    let Some(lab) = Lab::new("a_udp_client_that_keeps_its_port_leaves_a_dead_backend") else {
+        return;
+    };
+    lab.serve();
+    lab.own("a");
+    for family in [Family::V4, Family::V6] {
+        let only = |spread: fn(Vec<SocketAddr>) -> Spread| [forward(family, Protocol::Udp, spread)];
+        lab.apply(&only(|b| Spread::Turns(vec![b[0]])));
+        let client = lab.socket("client", service(family)).unwrap();
+        let other = lab.socket("client", service(family)).unwrap();
+        assert_eq!(answer(&client).unwrap().0, "s1");
+        assert_eq!(answer(&other).unwrap().0, "s1");
+        lab.apply(&only(|b| Spread::Turns(vec![b[1]])));
+        assert_eq!(answer(&client).unwrap().0, "s1", "conntrack keeps the flow");
+        let (service, s1, s2) = (service(family), backend(family, 21), backend(family, 22));
+        let flows = |backend| Flows { protocol: Protocol::Udp, service, backend };
+        let forget = |flows| lab.inside("a", || conntrack::forget(&flows).unwrap());
+        assert_eq!(forget(flows(s2)), 0, "nobody is there yet");
+        assert_eq!(forget(flows(s1)), 2);
+        assert_eq!(answer(&client).unwrap().0, "s2");
+        assert_eq!(answer(&other).unwrap().0, "s2");
+        assert_eq!(forget(flows(s1)), 0);
     }
 }
 
