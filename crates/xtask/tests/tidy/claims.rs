@@ -149,3 +149,31 @@ fn commands(readme: &str) -> Vec<String> {
 fn is_word(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase())
 }
+
+#[test]
+fn every_configuration_in_the_readme_is_accepted() {
+    let texts = configurations(&read("README.md"));
+    assert!(texts.len() >= 2, "the README shows a failover address and balancing");
+    for text in &texts {
+        let checked = buoy_config::check_offline(text, "README.md");
+        let report = checked.err().map(|report| report.render(100, false));
+        assert!(report.is_none(), "{}\n{text}", report.unwrap_or_default());
+    }
+    let lines = |text: &String| text.lines().filter(|line| !line.trim().is_empty()).count();
+    assert_eq!(texts.iter().map(lines).collect::<Vec<_>>(), [4, 7], "as the README says");
+    let bad = "```toml\npeers = []\npears = []\n```\n";
+    assert!(buoy_config::check_offline(&configurations(bad)[0], "x").is_err());
+}
+
+/// The TOML texts of a document; an indented one goes on where the one before it ended.
+fn configurations(document: &str) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for block in document.split("```toml\n").skip(1) {
+        let block = block.split("```").next().unwrap_or_default();
+        match found.last() {
+            Some(before) if block.starts_with(' ') => found.push(format!("{before}{block}")),
+            Some(_) | None => found.push(block.to_owned()),
+        }
+    }
+    found
+}
