@@ -9,6 +9,10 @@ use core::time::Duration;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
+/// Unknown keys whose value is not printed with the line they are in.
+const SECRET_WORDS: &[&str] =
+    &["authentication", "auth_pass", "auth_key", "password", "key", "token"];
+
 /// One table of the file, of a known kind.
 #[derive(Clone, Debug)]
 pub(crate) struct Section<'t> {
@@ -269,19 +273,20 @@ impl<'t> Section<'t> {
             (None, Some(_)) => None,
             (None, None) => value::nearest(name, known.clone()),
         };
-        if meant == Some(keys::top::SECRET.name) {
+        if meant == Some(keys::top::SECRET.name) || SECRET_WORDS.contains(&name) {
             problems.mask(value);
         }
         let unneeded = schema.unneeded.iter().find(|(word, _)| *word == name);
         let example = |meant: &str| schema.keys.iter().find(|k| k.name == meant).map(|k| k.example);
         let fix = match (meant, elsewhere) {
             _ if let Some((_, instead)) = unneeded => (*instead).to_owned(),
-            (Some(meant), _) => {
-                match example(meant).filter(|e| foreign.is_some() && *e != "[[vip]]") {
-                    Some(example) => format!("write `{meant}`, as in `{meant} = {example}`"),
-                    None => format!("did you mean `{meant}`?"),
+            (Some(meant), _) => match example(meant) {
+                Some(example) if example.starts_with("[[") => format!("write {example}"),
+                Some(example) if foreign.is_some() => {
+                    format!("write `{meant}`, as in `{meant} = {example}`")
                 }
-            }
+                Some(_) | None => format!("did you mean `{meant}`?"),
+            },
             (None, Some(other)) => format!("move it: `{name}` belongs {}", other.place),
             (None, None) => format!("remove it; the keys here are {}", listed(known)),
         };

@@ -46,6 +46,7 @@ const TOP: &[Case] = &[
 const VIP: &[Case] = &[
     (Code::UnknownKey, "»fallback = \"30s\"", "did you mean `failback`?"),
     (Code::UnknownKey, "»priority = 100", "as in `prefer = [\"lb1\"]`"),
+    (Code::UnknownKey, "[[vip.»services]]", "write [[vip.service]]"),
     (Code::UnknownKey, "»backends = []", "belongs in [[vip.service]]"),
     (Code::NotInThisVersion, "»notify = \"/bin/true\"", "remove it"),
     (Code::NotInThisVersion, "»follow = { http = \"http://127.0.0.1/\" }", "remove it"),

@@ -140,6 +140,8 @@ fn a_secret_in_the_file_is_never_printed() {
         "secret = [\"hunter2hunter2\"]",
         "auth_pass = \"hunter2hunter2\"",
         "secret: hunter2hunter2",
+        "[[vip]]\nauthentication = { auth_pass = \"hunter2hunter2\" }",
+        "password = \"hunter2hunter2\"",
     ] {
         let text = format!("peers = [\"10.0.0.11\"]\n{line}\n[[vip]]\naddress = \"10.0.0.100\"\n");
         let report = support::report(&text);
