@@ -7,6 +7,9 @@
 //!
 //! Every wrong thing becomes a [`Problem`] with a [`Code`]; nothing stops at the first. What needs
 //! this host (its interfaces, its key files) comes last and can be left out ([`check_offline`]).
+//! A new key goes into `keys`, the file that reads its table, `digest`, and `docs/configuration.md`;
+//! a new problem into `code` and the table of wrong files in `tests/config/cases.rs`. Tests and the
+//! compiler name what was forgotten.
 //! Absent on purpose: the kernel. The caller says what the host has.
 
 #![forbid(unsafe_code)]
