@@ -19,7 +19,7 @@ use buoy_model::{
 use buoy_proxy::{Proxy, Settings};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -39,7 +39,7 @@ const NFT_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Forward {
     desired: watch::Receiver<Arc<Desired>>,
     states: watch::Receiver<States>,
-    problems: Arc<Mutex<Problems>>,
+    findings: Arc<Mutex<Findings>>,
     task: AbortHandle,
 }
 
@@ -47,16 +47,16 @@ impl Forward {
     /// Starts forwarding what the configuration names to the backends that are up. To be called
     /// inside a tokio runtime.
     pub fn start(desired: watch::Receiver<Arc<Desired>>, states: watch::Receiver<States>) -> Self {
-        let problems = Arc::new(Mutex::new(Problems::default()));
-        let task = tokio::spawn(follow(desired.clone(), states.clone(), Arc::clone(&problems)));
-        Self { desired, states, problems, task: task.abort_handle() }
+        let findings = Arc::new(Mutex::new(Findings::default()));
+        let task = tokio::spawn(follow(desired.clone(), states.clone(), Arc::clone(&findings)));
+        Self { desired, states, findings, task: task.abort_handle() }
     }
 
     /// Each service, what keeps this host from forwarding it, and its backends.
     pub fn services(&self) -> Vec<ServiceReport> {
         let desired = Arc::clone(&self.desired.borrow());
         let states = self.states.borrow();
-        let problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        let findings = self.findings();
         let mut all = Vec::new();
         for group in &desired.groups {
             for service in &group.services {
@@ -65,7 +65,7 @@ impl Forward {
                     group: group.id,
                     protocol: service.protocol,
                     port: service.port,
-                    problem: problems.services.get(&place).cloned(),
+                    problem: findings.services.get(&place).cloned(),
                     backends: backends(&place, service, &states),
                 });
             }
@@ -75,7 +75,17 @@ impl Forward {
 
     /// What is wrong with forwarding on this host as a whole.
     pub fn problems(&self) -> Vec<String> {
-        self.problems.lock().unwrap_or_else(PoisonError::into_inner).host.clone()
+        self.findings().host.clone()
+    }
+
+    /// What all services have done together, by name; not older than `AUDIT`.
+    pub fn counters(&self) -> BTreeMap<String, u64> {
+        self.findings().counters.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect()
+    }
+
+    /// Nothing that holds the lock can panic halfway through a change.
+    fn findings(&self) -> MutexGuard<'_, Findings> {
+        self.findings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -97,11 +107,13 @@ fn backends(place: &Place, service: &Service, states: &States) -> Vec<BackendRep
     service.backends.iter().map(report).collect()
 }
 
-/// What does not work, in sentences that say what to do.
+/// What a round found.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-struct Problems {
+struct Findings {
+    /// What does not work, in sentences that say what to do.
     services: BTreeMap<Place, String>,
     host: Vec<String>,
+    counters: BTreeMap<&'static str, u64>,
 }
 
 /// One service of one group.
@@ -234,7 +246,7 @@ fn known(place: &Place, backends: &[Backend], states: &States) -> Vec<BackendSta
 async fn follow(
     mut desired: watch::Receiver<Arc<Desired>>,
     mut states: watch::Receiver<States>,
-    problems: Arc<Mutex<Problems>>,
+    findings: Arc<Mutex<Findings>>,
 ) {
     let mut engines = Engines::default();
     let mut pause = RETRY_FIRST;
@@ -246,8 +258,8 @@ async fn follow(
         let found = engines.converge(wanted).await;
         let wait = if engines.failing { pause } else { AUDIT };
         pause = if engines.failing { (pause * 2).min(RETRY_LAST) } else { RETRY_FIRST };
-        say_what_is_new(&problems, &found);
-        *problems.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        say_what_is_new(&findings, &found);
+        *findings.lock().unwrap_or_else(PoisonError::into_inner) = found;
         tokio::select! {
             changed = desired.changed() => if changed.is_err() { return },
             changed = states.changed() => if changed.is_err() { return },
@@ -256,7 +268,7 @@ async fn follow(
     }
 }
 
-fn say_what_is_new(before: &Mutex<Problems>, now: &Problems) {
+fn say_what_is_new(before: &Mutex<Findings>, now: &Findings) {
     let before = before.lock().unwrap_or_else(PoisonError::into_inner);
     for (place, problem) in &now.services {
         if before.services.get(place) != Some(problem) {
@@ -274,6 +286,8 @@ fn say_what_is_new(before: &Mutex<Problems>, now: &Problems) {
 struct Engines {
     /// The table as last applied; `None`: not known, as after the start or an error.
     table: Option<Vec<nft::Forward>>,
+    /// What the kernel counted, as of the last round.
+    observed: nft::Observed,
     proxies: BTreeMap<(SocketAddr, Protocol), (WantedProxy, Proxy)>,
     /// Something has to be tried again soon.
     failing: bool,
@@ -281,19 +295,20 @@ struct Engines {
 
 impl Engines {
     /// Does the difference, and returns what could not be done.
-    async fn converge(&mut self, wanted: Wanted) -> Problems {
-        let mut problems = Problems { services: wanted.problems, host: Vec::new() };
+    async fn converge(&mut self, wanted: Wanted) -> Findings {
+        let mut findings = Findings { services: wanted.problems, ..Findings::default() };
         self.failing = false;
-        self.converge_kernel(wanted.kernel, wanted.dead, &mut problems).await;
-        self.converge_proxies(wanted.proxies, &mut problems);
-        problems
+        self.converge_kernel(wanted.kernel, wanted.dead, &mut findings).await;
+        self.converge_proxies(wanted.proxies, &mut findings);
+        self.count(&mut findings.counters);
+        findings
     }
 
     async fn converge_kernel(
         &mut self,
         wanted: Vec<(Place, nft::Forward)>,
         dead: BTreeSet<Flows>,
-        problems: &mut Problems,
+        findings: &mut Findings,
     ) {
         let (places, table): (Vec<Place>, Vec<nft::Forward>) = wanted.into_iter().unzip();
         let known = self.table.take();
@@ -304,27 +319,28 @@ impl Engines {
         };
         match time::timeout(NFT_TIMEOUT, work).await {
             Ok(Ok(Ok(found))) => {
-                problems.host.extend(found);
+                findings.host.extend(found.problems);
+                self.observed = found.observed;
                 self.table = Some(table);
             }
-            Ok(Ok(Err(error))) => self.fail(places, &error.to_string(), problems),
-            Ok(Err(_)) => self.fail(places, "the thread that runs `nft` ended", problems),
+            Ok(Ok(Err(error))) => self.fail(places, &error.to_string(), findings),
+            Ok(Err(_)) => self.fail(places, "the thread that runs `nft` ended", findings),
             Err(_) => {
                 let said = format!("`nft` has not answered for {NFT_TIMEOUT:?}");
-                self.fail(places, &said, problems);
+                self.fail(places, &said, findings);
             }
         }
     }
 
-    fn fail(&mut self, places: Vec<Place>, said: &str, problems: &mut Problems) {
+    fn fail(&mut self, places: Vec<Place>, said: &str, findings: &mut Findings) {
         self.failing = true;
-        problems.services.extend(places.into_iter().map(|place| (place, said.to_owned())));
+        findings.services.extend(places.into_iter().map(|place| (place, said.to_owned())));
     }
 
     fn converge_proxies(
         &mut self,
         wanted: BTreeMap<(SocketAddr, Protocol), WantedProxy>,
-        problems: &mut Problems,
+        findings: &mut Findings,
     ) {
         self.proxies.retain(|at, _| wanted.contains_key(at));
         for ((address, protocol), wish) in wanted {
@@ -338,32 +354,86 @@ impl Engines {
                     Ok(proxy) => {
                         self.proxies.insert((address, protocol), (wish, proxy));
                     }
-                    Err(error) => self.fail(vec![wish.place], &error.to_string(), problems),
+                    Err(error) => self.fail(vec![wish.place], &error.to_string(), findings),
                 },
             }
         }
     }
+
+    /// Adds up what all services have done.
+    fn count(&self, counters: &mut BTreeMap<&'static str, u64>) {
+        let mut add = |name, n| *counters.entry(name).or_default() += n;
+        for forward in self.table.iter().flatten() {
+            let counts = self.observed.counts(forward);
+            add("forward_packets", counts.packets);
+            add("forward_connections", counts.connections);
+            add("forward_refused", counts.refused);
+        }
+        if self.table.as_ref().is_some_and(|table| !table.is_empty()) {
+            add("forward_guarded", self.observed.guarded());
+            add("forward_invalid", self.observed.invalid());
+        }
+        for (_, proxy) in self.proxies.values() {
+            let counts = proxy.counts();
+            add("proxy_accepted", counts.accepted);
+            add("proxy_active", counts.active.into());
+            add("proxy_refused", counts.refused);
+            add("proxy_limited", counts.limited);
+        }
+    }
 }
 
-/// Runs where it may block. Returns what is wrong though the table stands.
+/// What there is to say of a table that stands.
+#[derive(Debug, Default)]
+struct Standing {
+    problems: Vec<String>,
+    observed: nft::Observed,
+}
+
+/// Runs where it may block.
 fn converge_table(
     table: &[nft::Forward],
     dead: &BTreeSet<Flows>,
     changed: bool,
-) -> Result<Vec<String>, nft::Error> {
+) -> Result<Standing, nft::Error> {
+    let mut standing = Standing::default();
     if table.is_empty() {
-        return if changed { nft::remove().map(|()| Vec::new()) } else { Ok(Vec::new()) };
+        if changed {
+            nft::remove()?;
+        }
+        return Ok(standing);
     }
     let (v4, v6) = (table.iter().any(|f| f.vip.is_ipv4()), table.iter().any(|f| f.vip.is_ipv6()));
     for change in nft::enable_forwarding(v4, v6)? {
         tracing::info!("forwarding needs it: {change}");
     }
-    if changed || nft::observe()?.is_none() {
-        nft::apply(table)?;
+    match nft::observe()? {
+        Some(observed) if !changed => standing.observed = observed,
+        Some(_) | None => {
+            nft::apply(table)?;
+            standing.observed = nft::observe()?.unwrap_or_default();
+        }
     }
-    let mut problems = Vec::new();
-    // After the table: a flow that is forgotten before would be given to the same backend again.
-    for flows in dead.iter().filter(|_| changed) {
+    if changed {
+        forget(dead, &mut standing.problems);
+    }
+    match nft::enable_pickup() {
+        Ok(changes) => {
+            for change in changes {
+                tracing::info!("a failover without loss needs it: {change}");
+            }
+        }
+        Err(error) => standing
+            .problems
+            .push(format!("connections may not survive coming back to this host: {error}")),
+    }
+    standing.problems.extend(nft::pickup_problem());
+    Ok(standing)
+}
+
+/// After the table: a flow that is forgotten before would be given to the same backend again.
+fn forget(dead: &BTreeSet<Flows>, problems: &mut Vec<String>) {
+    for flows in dead {
         match conntrack::forget(flows) {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, backend = %flows.backend, "UDP flows move on"),
@@ -373,18 +443,6 @@ fn converge_table(
             )),
         }
     }
-    match nft::enable_pickup() {
-        Ok(changes) => {
-            for change in changes {
-                tracing::info!("a failover without loss needs it: {change}");
-            }
-        }
-        Err(error) => {
-            problems.push(format!("connections may not survive coming back to this host: {error}"))
-        }
-    }
-    problems.extend(nft::pickup_problem());
-    Ok(problems)
 }
 
 #[cfg(test)]

@@ -135,6 +135,8 @@ fn the_kernel_follows_the_configuration_and_the_checks() {
         assert_eq!(report[0].backends[0].reason, "HTTP 503");
         assert_eq!(report[0].problem, None);
 
+        assert!(forward.counters().contains_key("forward_connections"));
+
         // Somebody flushes everything: the next round puts it back.
         assert!(Command::new("nft").args(["flush", "ruleset"]).status().unwrap().success());
         until("the table to come back", || ruleset().contains("127.0.0.22 . 8080 }")).await;

@@ -480,21 +480,28 @@ fn a_service_without_backends_refuses_at_once_and_counts_it() {
 }
 
 #[test]
-fn a_backend_sees_the_client_itself_when_asked_to() {
+fn a_backend_sees_the_client_itself_when_asked_to_and_after_a_failover() {
     let Some(lab) = Lab::new("a_backend_sees_the_client_itself") else { return };
     lab.serve();
     lab.own("a");
     // The condition of `source = "client"`: answers are routed through the VIP's owner.
-    for (server, _) in [("s1", ()), ("s2", ())] {
+    for server in ["s1", "s2"] {
         let name = lab.name(server);
-        ip(&["-n", &name, "route", "add", "10.9.0.1/32", "via", "10.9.0.11"]).unwrap();
+        ip(&["-n", &name, "route", "add", "10.9.0.1/32", "via", "10.9.0.100"]).unwrap();
     }
     let mut wanted = forward(Family::V4, Protocol::Tcp, Spread::Hash);
     wanted.source = SourceAddress::Client;
     lab.apply(&[wanted]);
-    let mut connection = lab.connect("client", service(Family::V4)).unwrap();
-    assert_eq!(connection.peer, "10.9.0.1");
-    assert!(connection.echoes("hello").unwrap());
+    let mut open: Vec<_> =
+        (0..10).map(|_| lab.connect("client", service(Family::V4)).unwrap()).collect();
+    for connection in &mut open {
+        assert_eq!(connection.peer, "10.9.0.1");
+        assert!(connection.echoes("hello").unwrap());
+    }
+    lab.own("b");
+    for connection in &mut open {
+        assert!(connection.echoes("after").unwrap());
+    }
 }
 
 #[test]

@@ -147,7 +147,7 @@ async fn a_port_in_use_is_a_sentence_and_the_other_services_go_on() {
         vec![service(Mode::Proxy, taken_port, two()), service(Mode::Proxy, free_port, two())];
     let wish = desired(&["127.0.0.1"], services);
     let mut engines = Engines::default();
-    let mut problems = Problems::default();
+    let mut problems = Findings::default();
     engines.converge_proxies(wanted(&wish, &States::new()).proxies, &mut problems);
     assert!(engines.failing);
     let said = &problems.services[&Place { port: taken_port, ..WEB }];
@@ -156,10 +156,10 @@ async fn a_port_in_use_is_a_sentence_and_the_other_services_go_on() {
 
     // The other process goes: the next round succeeds, and does not disturb the first service.
     drop(taken);
-    let (mut engines, mut problems) = (engines, Problems::default());
+    let (mut engines, mut problems) = (engines, Findings::default());
     engines.failing = false;
     engines.converge_proxies(wanted(&wish, &States::new()).proxies, &mut problems);
-    assert_eq!(problems, Problems::default());
+    assert_eq!(problems, Findings::default());
     assert_eq!(engines.proxies.len(), 2);
 }
 
@@ -172,9 +172,9 @@ async fn a_service_that_left_the_configuration_stops_listening() {
     let at = std::net::SocketAddr::from(([127, 0, 0, 1], port));
     let wish = desired(&["127.0.0.1"], vec![service(Mode::Proxy, port, two())]);
     let mut engines = Engines::default();
-    engines.converge_proxies(wanted(&wish, &States::new()).proxies, &mut Problems::default());
+    engines.converge_proxies(wanted(&wish, &States::new()).proxies, &mut Findings::default());
     assert!(tokio::net::TcpStream::connect(at).await.is_ok());
-    engines.converge_proxies(BTreeMap::new(), &mut Problems::default());
+    engines.converge_proxies(BTreeMap::new(), &mut Findings::default());
     time::timeout(Duration::from_secs(10), async {
         while tokio::net::TcpStream::connect(at).await.is_ok() {
             tokio::task::yield_now().await;
