@@ -18,7 +18,8 @@ impl Node {
             return;
         };
         let stale_too = self.accepts_stale();
-        let reception = self.peers[at].receive(now, &message.header, stale_too, &mut self.random);
+        let (kind, header) = (message.kind, &message.header);
+        let reception = self.peers[at].receive(now, kind, header, stale_too, &mut self.random);
         let node = self.peers[at].id;
         match reception {
             // An answer counts from when it was asked for, however late it is; but it is no sign of life.

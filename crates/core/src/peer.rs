@@ -8,7 +8,7 @@ use crate::random::Random;
 use alloc::vec::Vec;
 use buoy_model::limits::STRANGERS_MAX;
 use buoy_model::{
-    Claim, ClaimKind, GroupId, Header, Incarnation, Instant, Message, NodeId, Sequence,
+    Claim, ClaimKind, GroupId, Header, Incarnation, Instant, Message, MessageKind, NodeId, Sequence,
 };
 use core::time::Duration;
 
@@ -53,8 +53,16 @@ pub(crate) struct Offer {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Session {
     Unknown,
-    Up { incarnation: Incarnation, sequence: Sequence, heard_at: Instant },
-    Down { incarnation: Incarnation, sequence: Sequence, heard_at: Instant },
+    Up { incarnation: Incarnation, newest: Newest, heard_at: Instant },
+    Down { incarnation: Incarnation, newest: Newest, heard_at: Instant },
+}
+
+/// The newest datagram of each kind. They are counted apart: an answer that overtakes a heartbeat on
+/// the way makes it no older, and nodes that beat in phase would lose several in a row.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Newest {
+    heartbeat: Sequence,
+    answer: Sequence,
 }
 
 /// What a datagram turned out to be.
@@ -105,25 +113,35 @@ impl Peer {
     pub(crate) fn receive(
         &mut self,
         now: Instant,
+        kind: MessageKind,
         header: &Header,
         accept_stale: bool,
         random: &mut Random,
     ) -> Reception {
         match self.session {
-            Session::Up { incarnation, sequence, .. } if incarnation == header.incarnation => {
-                if header.sequence <= sequence && !accept_stale {
+            Session::Up { incarnation, mut newest, heard_at }
+                if incarnation == header.incarnation =>
+            {
+                let is_latest = newest.is_before(header.sequence);
+                if !newest.advance(kind, header.sequence) && !accept_stale {
                     return Reception::Late;
                 }
-                self.begin(now, header);
+                if is_latest {
+                    self.begin(now, header, newest);
+                } else {
+                    // Overtaken by one of the other kind: it counts, and is no sign of life.
+                    self.session = Session::Up { incarnation, newest, heard_at };
+                }
                 Reception::Fresh
             }
-            Session::Down { incarnation, sequence, .. } if incarnation == header.incarnation => {
-                if header.sequence <= sequence && !accept_stale {
+            Session::Down { incarnation, mut newest, .. } if incarnation == header.incarnation => {
+                if !newest.is_before(header.sequence) && !accept_stale {
                     return Reception::Late;
                 }
+                newest.advance(kind, header.sequence);
                 // What it said before the silence is no news of today.
                 self.offers.clear();
-                self.begin(now, header);
+                self.begin(now, header, newest);
                 Reception::Begins
             }
             Session::Unknown | Session::Up { .. } | Session::Down { .. } => {
@@ -146,7 +164,8 @@ impl Peer {
         self.stranger = (Incarnation(0), Sequence(0), 0);
         self.offers.clear();
         self.sent = [Sent::NOTHING; SENT_MAX];
-        self.begin(now, header);
+        let (heartbeat, answer) = (header.sequence, header.sequence);
+        self.begin(now, header, Newest { heartbeat, answer });
         // A life that ended does not come back: two agents take turns under one name.
         if again { Reception::Duplicate } else { Reception::Begins }
     }
@@ -166,13 +185,9 @@ impl Peer {
         if told { Reception::Duplicate } else { Reception::Unproven }
     }
 
-    fn begin(&mut self, now: Instant, header: &Header) {
+    fn begin(&mut self, now: Instant, header: &Header, newest: Newest) {
         self.echo = header.challenge;
-        self.session = Session::Up {
-            incarnation: header.incarnation,
-            sequence: header.sequence,
-            heard_at: now,
-        };
+        self.session = Session::Up { incarnation: header.incarnation, newest, heard_at: now };
     }
 
     /// Takes the claims of a heartbeat; whether anything is different from before.
@@ -233,8 +248,8 @@ impl Peer {
     /// Declares it gone when it was silent for too long; how long it was silent.
     pub(crate) fn expire(&mut self, now: Instant, silence: Duration) -> Option<Duration> {
         match self.session {
-            Session::Up { incarnation, sequence, heard_at } if heard_at + silence <= now => {
-                self.session = Session::Down { incarnation, sequence, heard_at };
+            Session::Up { incarnation, newest, heard_at } if heard_at + silence <= now => {
+                self.session = Session::Down { incarnation, newest, heard_at };
                 Some(now.since(heard_at))
             }
             Session::Up { .. } | Session::Down { .. } | Session::Unknown => None,
@@ -280,6 +295,24 @@ impl Peer {
     /// Whether it answered us within that time.
     pub(crate) fn hears_us(&self, now: Instant, within: Duration) -> bool {
         self.answered_at.is_some_and(|at| now.since(at) <= within)
+    }
+}
+
+impl Newest {
+    /// Whether a datagram comes after all of them.
+    fn is_before(self, sequence: Sequence) -> bool {
+        self.heartbeat.max(self.answer) < sequence
+    }
+
+    /// Takes the next datagram of its kind; false when it is none.
+    fn advance(&mut self, kind: MessageKind, sequence: Sequence) -> bool {
+        let newest = match kind {
+            MessageKind::Heartbeat => &mut self.heartbeat,
+            MessageKind::Answer => &mut self.answer,
+        };
+        let is_newer = *newest < sequence;
+        *newest = (*newest).max(sequence);
+        is_newer
     }
 }
 
@@ -342,7 +375,8 @@ mod tests {
         }
         fn hear(&mut self, incarnation: u64, sequence: u64, echo: u64) -> Reception {
             let header = header(incarnation, sequence, echo);
-            self.peer.receive(Instant::from_nanos(1), &header, false, &mut self.random)
+            let kind = MessageKind::Heartbeat;
+            self.peer.receive(Instant::from_nanos(1), kind, &header, false, &mut self.random)
         }
     }
 
@@ -379,6 +413,22 @@ mod tests {
         assert_eq!(b.hear(5, 10, challenge), Reception::Late);
         assert_eq!(b.hear(5, 9, challenge), Reception::Late);
         assert_eq!(b.hear(5, 11, 0), Reception::Fresh);
+    }
+
+    #[test]
+    fn an_answer_that_overtakes_a_heartbeat_makes_it_no_older() {
+        let mut b = Bench::new();
+        let challenge = b.peer.challenge;
+        assert_eq!(b.hear(5, 10, challenge), Reception::Begins);
+        let now = Instant::from_nanos(1);
+        let answer = |b: &mut Bench, sequence| {
+            let header = header(5, sequence, 0);
+            b.peer.receive(now, MessageKind::Answer, &header, false, &mut b.random)
+        };
+        assert_eq!(answer(&mut b, 12), Reception::Fresh);
+        assert_eq!(b.hear(5, 11, 0), Reception::Fresh);
+        assert_eq!(b.hear(5, 11, 0), Reception::Late);
+        assert_eq!(answer(&mut b, 12), Reception::Late);
     }
 
     #[test]
