@@ -166,7 +166,14 @@ fn is_dead(rest: &str) -> bool {
     let mut parts = rest.split('-');
     let pid = parts.next().and_then(|run| run.parse::<u32>().ok());
     // Something must follow: `buoy-lab-0` is the folder of `up` for user 0.
-    pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) && parts.next().is_some()
+    pid.is_some_and(|pid| !is_alive(pid)) && parts.next().is_some()
+}
+
+/// Whether a process runs; one that has ended and waits for its parent does not.
+fn is_alive(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name, in parentheses, may hold anything; the state follows the last one.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 fn names(folder: &Path) -> Vec<String> {
