@@ -186,11 +186,22 @@ async fn a_reload_keeps_what_is_known_and_forgets_who_left() {
     until(&mut states, BackendState::Up).await;
 
     // Another rhythm for the same backend: it is not `Unknown` for a moment.
-    let slower = Check { every: Duration::from_secs(3600), ..check(CheckKind::Tcp) };
+    let slower = Check { every: Duration::from_millis(30), ..check(CheckKind::Tcp) };
     change.send(desired(slower.clone(), &[("web", address), ("new", address)])).unwrap();
-    let both =
-        states.wait_for(|all| all.len() <= 2 && all.values().all(|k| k.state == BackendState::Up));
-    time::timeout(PATIENCE, both).await.unwrap().unwrap();
+    let both_up = async {
+        loop {
+            let state = |all: &States, name| {
+                all.iter().find(|(k, _)| k.backend == name).map(|(_, known)| known.state)
+            };
+            let all = states.borrow_and_update().clone();
+            assert_eq!(state(&all, "web"), Some(BackendState::Up));
+            if state(&all, "new") == Some(BackendState::Up) {
+                return;
+            }
+            states.changed().await.unwrap();
+        }
+    };
+    time::timeout(PATIENCE, both_up).await.unwrap();
 
     change.send(desired(slower, &[])).unwrap();
     let empty = states.wait_for(States::is_empty);
