@@ -225,6 +225,7 @@ impl Peer for Buoy {
                     && status.nodes.iter().filter(|n| n.me || (n.alive && n.hears_us)).count()
                         == all
                     && !candidates.any(|c| c.node == node && c.standing == "excluded")
+                && !sees_a_backend_down(&status)
             })
     }
 
@@ -259,6 +260,12 @@ pub fn program() -> Result<PathBuf> {
         program: "buoy".to_owned(),
         remedy: "build it first (cargo build -p buoy-cli), or name it in BUOY_BIN",
     })
+}
+
+/// After a cut a node's checks take a while to find the backends well again.
+fn sees_a_backend_down(status: &ClusterStatus) -> bool {
+    let services = status.vips.iter().flat_map(|vip| &vip.services);
+    services.flat_map(|service| &service.backends).any(|backend| backend.state == "down")
 }
 
 fn refused(node: &str) -> impl Fn(ClientError) -> Error {
