@@ -3,8 +3,9 @@
 use buoy_config::{Checked, Host, Report};
 use buoy_kernel::host;
 use buoy_kernel::netlink::NetlinkError;
-use buoy_model::Desired;
+use buoy_model::{Desired, GroupId};
 use std::fmt;
+use std::net::IpAddr;
 use std::path::Path;
 
 /// Why there is no configuration to run.
@@ -61,6 +62,9 @@ pub(crate) fn needs_more_than_a_reload(before: &Desired, after: &Desired) -> Opt
     if before.cluster != after.cluster {
         return Some("the cluster's name changed: restart the agent".into());
     }
+    if let Some(moved) = moved_address(before, after) {
+        return Some(moved);
+    }
     let left = before.nodes.iter().filter(|n| after.node(n.id).is_none()).count();
     let joined = after.nodes.iter().filter(|n| before.node(n.id).is_none()).count();
     // Majorities of n and n + 1 nodes always have a member in common; with a bigger step two
@@ -70,6 +74,26 @@ pub(crate) fn needs_more_than_a_reload(before: &Desired, after: &Desired) -> Opt
             "{joined} peers join and {left} leave: change one at a time, on all hosts, so that no \
              two majorities exist side by side"
         )
+    })
+}
+
+/// An address that would be under another lease: while the file is rolled out, one host would serve
+/// it under the old lease and another under the new one.
+fn moved_address(before: &Desired, after: &Desired) -> Option<String> {
+    let places = |d: &Desired| -> Vec<(IpAddr, GroupId, String)> {
+        let of = |g: &buoy_model::Group| {
+            g.addresses.iter().map(|a| (a.cidr.address(), g.id, g.name.clone())).collect::<Vec<_>>()
+        };
+        d.groups.iter().flat_map(of).collect()
+    };
+    let old = places(before);
+    places(after).into_iter().find_map(|(address, id, name)| {
+        let (_, _, was) = old.iter().find(|(a, old, _)| *a == address && *old != id)?;
+        Some(format!(
+            "the address {address} moves from the lease of vip {was} to that of vip {name}: two hosts \
+             could serve it while the file is rolled out; take it out on all hosts first, then put it \
+             back in its new place"
+        ))
     })
 }
 
@@ -98,7 +122,7 @@ pub(crate) fn changes(before: &Desired, after: &Desired) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use buoy_model::{ClusterId, Node, NodeId, Timing};
+    use buoy_model::{Cidr, ClusterId, Failback, Group, Node, NodeId, Safety, Timing, VipAddress};
     use std::time::Duration;
 
     fn desired(names: &[&str]) -> Desired {
@@ -135,6 +159,41 @@ mod tests {
         let told = needs_more_than_a_reload(&three, &five).unwrap();
         assert!(told.contains("one at a time"), "{told}");
         assert!(needs_more_than_a_reload(&three, &desired(&["a", "b", "x"])).is_some());
+    }
+
+    fn with_groups(groups: &[(&str, &[u8])]) -> Desired {
+        let mut desired = desired(&["a"]);
+        desired.groups = groups
+            .iter()
+            .map(|(name, addresses)| Group {
+                id: GroupId::of([10, 0, 0, *addresses.iter().min().unwrap()].into()),
+                name: (*name).into(),
+                addresses: addresses
+                    .iter()
+                    .map(|n| VipAddress {
+                        cidr: Cidr::new([10, 0, 0, *n].into(), 24).unwrap(),
+                        link: None,
+                        link_name: String::new(),
+                    })
+                    .collect(),
+                safety: Safety::Exclusive,
+                nodes: vec![],
+                prefer: vec![],
+                failback: Failback::Never,
+                services: vec![],
+            })
+            .collect();
+        desired
+    }
+
+    #[test]
+    fn a_vip_may_be_renamed_but_an_address_may_not_change_its_lease() {
+        let before = with_groups(&[("web", &[100, 101])]);
+        assert_eq!(needs_more_than_a_reload(&before, &with_groups(&[("www", &[100, 101])])), None);
+        assert_eq!(needs_more_than_a_reload(&before, &with_groups(&[("web", &[100])])), None);
+        let split = with_groups(&[("web", &[100]), ("db", &[101])]);
+        let told = needs_more_than_a_reload(&before, &split).unwrap();
+        assert!(told.contains("10.0.0.101 moves from the lease of vip web to that of vip db"));
     }
 
     #[test]

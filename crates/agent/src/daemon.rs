@@ -12,7 +12,7 @@ use buoy_kernel::clock;
 use buoy_model::limits::RECORDS_MAX;
 use buoy_model::{Desired, DrainOrder, Fact, Record};
 use buoy_wire::Reject;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -107,6 +107,12 @@ impl Daemon {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn counters(&self) -> BTreeMap<String, u64> {
+        let mut counters = self.handle.counters.read();
+        counters.extend(self.forward.counters());
+        counters
+    }
+
     fn order(&self, command: Command) -> Result<(), LoopGone> {
         self.handle.order(command).map_err(|Gone| LoopGone)
     }
@@ -180,7 +186,7 @@ impl Agent for Daemon {
             defences: self.handle.defences.clone(),
             problems,
             realtime: self.handle.scheduling.clone(),
-            counters: self.handle.counters.read(),
+            counters: self.counters(),
         }
     }
 

@@ -278,7 +278,7 @@ mod tests {
                 lease: Duration::from_millis(50),
             },
             groups: vec![Group {
-                id: GroupId::of("web"),
+                id: GroupId(buoy_model::name_key("web")),
                 name: "web".into(),
                 addresses: vec![VipAddress {
                     cidr: Cidr::new(ADDRESS, 24).unwrap(),
@@ -453,7 +453,10 @@ mod tests {
         let desired = desired();
         let record = |group| Record { at: Instant::ZERO, group, fact: Fact::Undrained };
         let words = Words::new(&desired);
-        assert_eq!(words.vip(&record(Some(GroupId::of("web")))).as_deref(), Some("web"));
+        assert_eq!(
+            words.vip(&record(Some(GroupId(buoy_model::name_key("web"))))).as_deref(),
+            Some("web")
+        );
         assert_eq!(words.vip(&record(Some(GroupId(0xab)))).as_deref(), Some("#000000ab"));
         assert_eq!(words.vip(&record(None)), None);
         assert_eq!(words.node(NodeId(0xcd)), "node #000000cd");

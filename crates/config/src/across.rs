@@ -11,6 +11,7 @@ use std::collections::HashMap;
 pub(crate) fn check(vips: &[Vip], peers: &Peers, problems: &mut Problems<'_>) {
     refuse_same_address(vips, problems);
     refuse_same_name(vips, problems);
+    refuse_same_key(vips, problems);
     refuse_peers(vips, peers, problems);
 }
 
@@ -31,13 +32,9 @@ fn refuse_same_address(vips: &[Vip], problems: &mut Problems<'_>) {
 }
 
 fn refuse_same_name(vips: &[Vip], problems: &mut Problems<'_>) {
-    let mut seen: HashMap<GroupId, &Vip> = HashMap::new();
+    let mut seen: HashMap<&str, &Vip> = HashMap::new();
     for vip in vips {
-        let Some(first) = seen.insert(GroupId::of(&vip.name.value), vip) else { continue };
-        if first.name.value != vip.name.value {
-            cluster::collision("VIPs", &vip.name, &first.name, problems);
-            continue;
-        }
+        let Some(first) = seen.insert(&vip.name.value, vip) else { continue };
         // Two VIPs without a name and with one address: said already, as a double address.
         if first.addresses.iter().any(|a| a.span == first.name.span)
             && vip.addresses.iter().any(|a| a.span == vip.name.span)
@@ -47,6 +44,19 @@ fn refuse_same_name(vips: &[Vip], problems: &mut Problems<'_>) {
         let message = format!("two VIPs are called \"{}\"", vip.name.value);
         let (again, first) = ((&vip.name.span, "again here"), (&first.name.span, "first here"));
         problems.add_pair(Code::DuplicateName, again, first, message, "rename one of them");
+    }
+}
+
+/// Two VIPs with one key on the wire: only an IPv6 address can have the key of another.
+fn refuse_same_key(vips: &[Vip], problems: &mut Problems<'_>) {
+    let mut seen: HashMap<GroupId, &Vip> = HashMap::new();
+    for vip in vips {
+        let Some(first) = seen.insert(vip.id(), vip) else { continue };
+        let smallest = |v: &Vip| v.addresses.iter().map(|a| a.value.address()).min();
+        // One address twice was said already.
+        if smallest(vip) != smallest(first) {
+            cluster::collision("VIPs", &vip.name, &first.name, vip.id().0, problems);
+        }
     }
 }
 

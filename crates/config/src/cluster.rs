@@ -9,7 +9,7 @@ use buoy_model::limits::{
     HEARTBEAT_DEFAULT, HEARTBEAT_MAX, HEARTBEAT_MIN, LEASE_DEFAULT, LEASE_HEARTBEATS_MIN,
     LEASE_MAX, NODES_MAX, PORT_DEFAULT,
 };
-use buoy_model::{ClusterId, Node, NodeId, Safety, Timing};
+use buoy_model::{Node, NodeId, Safety, Timing};
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use toml::de::{DeTable, DeValue};
@@ -332,7 +332,8 @@ fn refuse_same(peers: &Peers, problems: &mut Problems<'_>) {
                 fix,
             );
         } else if let Some(first) = same_key {
-            collision("peers", &peer.name, &first.name, problems);
+            let key = NodeId::of(&peer.name.value).0;
+            collision("peers", &peer.name, &first.name, key, problems);
         }
     }
     let loopback = |p: &&Peer| p.address.as_ref().is_some_and(|a| a.value.ip().is_loopback());
@@ -346,23 +347,24 @@ fn refuse_same(peers: &Peers, problems: &mut Problems<'_>) {
     }
 }
 
-/// Two names with one key on the wire: one chance in four thousand million per pair.
+/// Two things with one key on the wire: one chance in four thousand million per pair.
 pub(crate) fn collision(
     what: &str,
     name: &At<String>,
     first: &At<String>,
+    key: u32,
     problems: &mut Problems<'_>,
 ) {
     let message = format!(
         "{what} \"{}\" and \"{}\" cannot be told apart on the wire",
         first.value, name.value
     );
-    let reason = format!("both names have the key {:08x}", ClusterId::of(&name.value).0);
+    let reason = format!("both have the key {key:08x}");
     problems.add_pair(
         Code::NameCollision,
         (&name.span, &reason),
-        (&first.span, "the other name"),
+        (&first.span, "the other"),
         message,
-        "rename one of them",
+        "change one of them",
     );
 }

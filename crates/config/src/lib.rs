@@ -38,7 +38,7 @@ pub use host::{Host, HostAddress, HostLink};
 pub use report::{Problem, Report};
 
 use buoy_model::limits::{CONFIG_BYTES_MAX, GROUPS_MAX};
-use buoy_model::{CheckKind, ClusterId, Desired, Group, GroupId, Node, Timing, VipAddress};
+use buoy_model::{CheckKind, ClusterId, Desired, Group, Node, Timing, VipAddress};
 use buoy_wire::Keyring;
 use cluster::Cluster;
 use report::{At, Problems};
@@ -203,7 +203,7 @@ impl<'t> Draft<'t> {
         problems: &mut Problems<'_>,
     ) -> Vec<Group> {
         let group = |vip: &Vip| Group {
-            id: GroupId::of(&vip.name.value),
+            id: vip.id(),
             name: vip.name.value.clone(),
             addresses: place(vip, problems),
             safety: vip.safety,

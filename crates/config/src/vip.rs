@@ -8,7 +8,7 @@ use crate::service as services;
 use crate::tree::{self, Section};
 use crate::value::{self, Unfit};
 use buoy_model::limits::{FAILBACK_MAX, GROUP_ADDRESSES_MAX, GROUP_SERVICES_MAX, NODES_MAX};
-use buoy_model::{Cidr, Failback, NodeId, Safety, Service};
+use buoy_model::{Cidr, Failback, GroupId, NodeId, Safety, Service};
 use core::net::IpAddr;
 use core::time::Duration;
 
@@ -23,6 +23,14 @@ pub(crate) struct Vip {
     pub(crate) failback: Failback,
     pub(crate) safety: Safety,
     pub(crate) services: Vec<Service>,
+}
+
+impl Vip {
+    /// The lease that its addresses are served under.
+    pub(crate) fn id(&self) -> GroupId {
+        let smallest = self.addresses.iter().map(|a| a.value.address()).min();
+        smallest.map_or(GroupId(0), GroupId::of)
+    }
 }
 
 /// `None` when it has not one address that could be read: there is nothing to compare then.

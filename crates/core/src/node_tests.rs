@@ -32,7 +32,7 @@ fn desired(nodes: usize, groups: usize, safety: Safety, me: usize) -> Desired {
     let all: Vec<NodeId> = members.iter().map(|m| m.id).collect();
     let mut groups: Vec<Group> = (0..groups)
         .map(|g| Group {
-            id: GroupId::of(&format!("vip{g}")),
+            id: GroupId::of(vip(u8::try_from(g).unwrap())),
             name: format!("vip{g}"),
             addresses: vec![VipAddress {
                 cidr: Cidr::new(vip(u8::try_from(g).unwrap()), 24).unwrap(),
@@ -434,7 +434,7 @@ fn a_reload_touches_only_what_it_changes() {
         cluster.give(i, Event::Reload(Arc::new(wider)));
     }
     cluster.run(LEASE * 3);
-    let old = cluster.nodes[0].desired.group_index(GroupId::of("vip0")).unwrap();
+    let old = cluster.nodes[0].desired.group_index(GroupId::of(vip(0))).unwrap();
     assert_eq!(cluster.owner(old), owner);
     cluster.owner(1 - old);
     let disturbed = cluster.done.iter().any(|(_, a)| {

@@ -77,7 +77,7 @@ mod tests {
 
     fn group(name: &str, prefer: Vec<NodeId>) -> Group {
         Group {
-            id: GroupId::of(name),
+            id: GroupId(buoy_model::name_key(name)),
             name: name.into(),
             addresses: vec![],
             safety: Safety::Exclusive,

@@ -115,7 +115,7 @@ fn desired(me: NodeId) -> Desired {
     let ids: Vec<NodeId> = nodes.iter().map(|n| n.id).collect();
     let mut groups: Vec<Group> = (0..20)
         .map(|n| Group {
-            id: GroupId::of(&format!("vip{n}")),
+            id: GroupId::of([10, 0, 0, 100 + n].into()),
             name: format!("vip{n}"),
             addresses: vec![VipAddress {
                 cidr: Cidr::new(([10, 0, 0, 100 + n]).into(), 24).expect("a prefix"),

@@ -1,12 +1,14 @@
 //! Who and what is meant, in a form that fits a datagram and a map key.
 
 use core::fmt;
+use core::net::IpAddr;
 
 /// A node, by the hash of its name: the same on every host, whatever the order of `peers`.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct NodeId(pub u32);
 
-/// A group of VIPs that move together, by the hash of its name.
+/// A group of VIPs that move together, by its smallest address: what two hosts must not both serve
+/// is one lease on all of them, whatever each host's file calls it.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct GroupId(pub u32);
 
@@ -34,9 +36,12 @@ impl NodeId {
 }
 
 impl GroupId {
-    /// The group of that name.
-    pub const fn of(name: &str) -> Self {
-        Self(name_key(name))
+    /// The group whose smallest address this is.
+    pub const fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(v4) => Self(v4.to_bits()),
+            IpAddr::V6(v6) => Self(key(&v6.octets())),
+        }
     }
 }
 
@@ -53,9 +58,13 @@ impl fmt::Display for Epoch {
     }
 }
 
-/// FNV-1a: stable across builds and machines. Two names with one key are refused by `config`.
+/// The key of a name.
 pub const fn name_key(name: &str) -> u32 {
-    let bytes = name.as_bytes();
+    key(name.as_bytes())
+}
+
+/// FNV-1a: stable across builds and machines. Two things with one key are refused by `config`.
+const fn key(bytes: &[u8]) -> u32 {
     let mut hash: u32 = 0x811c_9dc5;
     let mut i = 0;
     while i < bytes.len() {

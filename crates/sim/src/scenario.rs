@@ -198,7 +198,7 @@ fn group(i: usize, nodes: &[NodeId], safety: Safety) -> Group {
         link_name: "eth0".into(),
     };
     Group {
-        id: GroupId::of(&name),
+        id: GroupId::of(v4),
         name,
         addresses: vec![address(v4, 16)],
         safety,

@@ -34,7 +34,7 @@ impl Agent for Fake {
     }
 
     fn events(&self, count: usize) -> Vec<DatedRecord> {
-        let web = Some(GroupId::of("web"));
+        let web = Some(GroupId(buoy_model::name_key("web")));
         let acquired = Fact::Acquired {
             epoch: Epoch(7),
             cause: Cause::OwnerSilent {
@@ -55,7 +55,7 @@ impl Agent for Fake {
             reason: reason.into(),
         };
         vec![ServiceReport {
-            group: GroupId::of("web"),
+            group: GroupId(buoy_model::name_key("web")),
             protocol: Protocol::Tcp,
             port: 443,
             problem: None,
@@ -108,7 +108,7 @@ fn desired() -> Desired {
 
 fn group(name: &str, address: &str, services: Vec<Service>) -> Group {
     Group {
-        id: GroupId::of(name),
+        id: GroupId(buoy_model::name_key(name)),
         name: name.into(),
         addresses: vec![VipAddress {
             cidr: Cidr::new(address.parse().unwrap(), 24).unwrap(),
@@ -169,7 +169,7 @@ fn known() -> Status {
         ]
     };
     let group = |name, owner, candidates| GroupStatus {
-        id: GroupId::of(name),
+        id: GroupId(buoy_model::name_key(name)),
         owner,
         epoch: Epoch(7),
         since: Some(Duration::from_secs(60)),

@@ -79,8 +79,8 @@ const VIP: &[Case] = &[
     ),
     (
         Code::NameCollision,
-        "name = \"costarring\"\n[[vip]]\nname = »\"liquid\"\naddress = \"10.0.0.101/24\"",
-        "rename",
+        "[[vip]]\naddress = \"10.0.0.184/24\"\n[[vip]]\naddress = »\"2001:db8::278:248b/64\"",
+        "change one",
     ),
     (
         Code::WrongType,
@@ -254,7 +254,7 @@ const CLUSTER: &[Case] = &[
     (
         Code::NameCollision,
         "peers = { costarring = \"10.0.0.11\", »liquid = \"10.0.0.12\" }\nsecret = \"file:cluster.key\"",
-        "rename",
+        "change one",
     ),
     (
         Code::NotAMember,
@@ -414,7 +414,8 @@ fn codes_are_unique_and_in_order() {
 #[test]
 fn the_colliding_names_of_the_table_do_collide() {
     assert_eq!(NodeId::of("costarring"), NodeId::of("liquid"));
-    assert_eq!(GroupId::of("costarring"), GroupId::of("liquid"));
+    let [v4, v6] = ["10.0.0.184", "2001:db8::278:248b"].map(|a| GroupId::of(a.parse().unwrap()));
+    assert_eq!(v4, v6);
 }
 
 #[test]
