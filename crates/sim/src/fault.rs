@@ -12,6 +12,7 @@ use crate::scenario::{self, LINK};
 use crate::trace::What;
 use crate::world::{Planned, World};
 use buoy_model::{DrainOrder, Timing};
+use core::ops::Range;
 use core::time::Duration;
 use std::sync::Arc;
 
@@ -45,8 +46,9 @@ pub enum Fault {
     Delete { host: usize, group: usize },
     /// Somebody else on the segment claims the addresses of a group.
     Claim { host: usize, group: usize },
-    /// The node gets a configuration with this set of groups and these beats and terms.
-    Reload { host: usize, groups: u64, timing: Timing },
+    /// The node gets a configuration with this set of groups, and with other beats and terms than
+    /// those of the scenario if they are given.
+    Reload { host: usize, groups: u64, timing: Option<Timing> },
     /// The host's clock changes its rate.
     Drift { host: usize, ppm: i64 },
     /// So many datagrams of the past are delivered again.
@@ -57,7 +59,7 @@ pub enum Fault {
 pub(crate) type Schedule = Vec<(u64, Fault)>;
 
 /// What a seed likes to break.
-const KINDS: usize = 13;
+const KINDS: usize = 14;
 
 /// Faults between two moments, each with its repair where it has one (maybe after the end).
 pub(crate) fn schedule(
@@ -65,9 +67,16 @@ pub(crate) fn schedule(
     hosts: usize,
     groups: usize,
     drift_max: i64,
-    span: core::ops::Range<u64>,
+    span: Range<u64>,
 ) -> Schedule {
-    let taste: [u64; KINDS] = core::array::from_fn(|_| random.pick(&[0, 0, 1, 1, 4]));
+    let mut taste: [u64; KINDS] = core::array::from_fn(|_| random.pick(&[0, 0, 1, 1, 4]));
+    if random.permille(500) {
+        // A voter that has just started is silent for long: where nobody dies, more happens.
+        taste[..3].fill(0);
+    }
+    // What needs company is rare if left to chance.
+    taste[3..=5].iter_mut().for_each(|weight| *weight *= 2);
+    taste[13] = random.pick(&[0, 2, 6]);
     let pace = random.pick(&[60, 150, 400, 1_000]) * MS;
     let mut faults = Schedule::new();
     let mut at = span.start;
@@ -102,10 +111,8 @@ fn one(
         }
         4 => {
             // One host, or any split, cut off in both directions.
-            let side = if random.permille(500) { 1 << host } else { random.within(1..all + 1) };
-            then(Fault::Cut { from: side, to: all }, Fault::Mend { from: side, to: all });
-            let (from, to) = (all, side);
-            faults.extend([(at, Fault::Cut { from, to }), (repair, Fault::Mend { from, to })]);
+            let side = if random.permille(400) { 1 << host } else { random.within(1..all + 1) };
+            apart(side, all & !side, at..repair, faults);
         }
         5 => {
             let (from, to) = (1 << host, random.within(1..all + 1));
@@ -124,7 +131,7 @@ fn one(
         11 => {
             // The file reaches each host when it does, and some never.
             let groups = random.within(0..1 << groups);
-            let timing = scenario::timing(random);
+            let timing = random.permille(150).then(|| scenario::timing(random));
             for host in 0..hosts {
                 let at = at + random.within(0..500 * MS);
                 if random.permille(800) {
@@ -132,10 +139,52 @@ fn one(
                 }
             }
         }
-        _ => {
+        12 => {
             let ppm = random.drift(drift_max);
             faults.push((at, Fault::Drift { host, ppm }));
             faults.push((repair, Fault::Replay { count: 1 + random.index(50) }));
+        }
+        _ => feud(random, hosts, at, faults),
+    }
+}
+
+/// Nothing gets from one side to the other, nor back.
+fn apart(side: u64, other: u64, time: Range<u64>, faults: &mut Schedule) {
+    for (from, to) in [(side, other), (other, side)] {
+        faults.push((time.start, Fault::Cut { from, to }));
+        faults.push((time.end, Fault::Mend { from, to }));
+    }
+}
+
+/// Two hosts that do not hear each other want the same things, and those whose votes they need have
+/// troubles of their own: this is where a promise that is broken shows.
+fn feud(random: &mut Random, hosts: usize, at: u64, faults: &mut Schedule) {
+    let owner = random.index(hosts);
+    let rival = (owner + 1 + random.index(hosts - 1)) % hosts;
+    let end = at + random.within(500 * MS..3_000 * MS);
+    apart(1 << owner, 1 << rival, at..end, faults);
+    for _ in 0..random.within(2..9) {
+        let at = random.within(at..end);
+        let host = random.index(hosts);
+        let soon = at + logarithmic(random, MS, 300 * MS);
+        match random.index(5) {
+            0 => {
+                faults.push((at, Fault::CrashAgent { host }));
+                faults.push((at + random.within(MS..40 * MS), Fault::Start { host }));
+            }
+            1 => {
+                let time = Duration::from_nanos(soon - at);
+                faults.push((at, Fault::Freeze { host: owner, time }));
+            }
+            2 => faults.push((at, Fault::Replay { count: 20 })),
+            3 => {
+                let (from, to) = (1 << owner, u64::MAX);
+                faults.extend([(at, Fault::Cut { from, to }), (soon, Fault::Mend { from, to })]);
+            }
+            _ => {
+                faults.push((at, Fault::Weather(Weather::FAR)));
+                faults.push((soon, Fault::Weather(Weather::CALM)));
+            }
         }
     }
 }
@@ -277,7 +326,8 @@ impl World {
     }
 
     /// The file is there for the next life, too.
-    pub(crate) fn reload(&mut self, host: usize, groups: u64, timing: Timing) {
+    pub(crate) fn reload(&mut self, host: usize, groups: u64, timing: Option<Timing>) {
+        let timing = timing.unwrap_or(self.scenario.timing);
         let generation = self.agents[host].desired.generation + 1;
         let desired = self.scenario.desired(host, groups, timing, generation);
         self.agents[host].desired = Arc::new(desired);

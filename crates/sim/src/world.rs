@@ -519,7 +519,7 @@ impl World {
                 self.start(host);
             }
             self.agents[host].frozen = 0;
-            self.reload(host, u64::MAX, self.scenario.timing);
+            self.reload(host, u64::MAX, None);
             self.carrier(host, true);
             self.drain(host, drained);
             self.go_on(host);

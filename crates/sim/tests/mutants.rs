@@ -69,7 +69,16 @@ fn a_rival_that_asks_all_the_time(seed: u64, lease: Duration) -> Scenario {
 
 #[test]
 fn half_of_the_votes_is_not_enough() {
-    gets_two_owners(Mutation::HalfIsMajority, Scenario::of_seed);
+    gets_two_owners(Mutation::HalfIsMajority, |seed| {
+        let mut scenario = Scenario::quiet(seed, 4, 2);
+        let (left, right) = (0b0011, 0b1100);
+        scenario.faults = vec![
+            (5 * SECOND, Fault::Cut { from: left, to: right }),
+            (5 * SECOND, Fault::Cut { from: right, to: left }),
+        ];
+        scenario.calm_at = 7 * SECOND;
+        scenario
+    });
 }
 
 #[test]

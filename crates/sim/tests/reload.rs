@@ -22,7 +22,7 @@ fn changes_its_lease(before: u64, after: u64, heard_for: u64) {
         scenario.calm_at = 8_000 * MS;
         let at = 5_000 * MS + seed * MS;
         scenario.faults = vec![
-            (at, Fault::Reload { host: 0, groups: u64::MAX, timing: timing(after) }),
+            (at, Fault::Reload { host: 0, groups: u64::MAX, timing: Some(timing(after)) }),
             (at + heard_for * MS, Fault::Cut { from: 0b001, to: 0b111 }),
         ];
         let result = World::new(scenario, false).run();

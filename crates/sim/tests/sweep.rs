@@ -9,10 +9,10 @@ fn sweep(seeds: core::ops::Range<u64>) {
     let failures: String = report.failures.iter().map(|f| format!("{f}\n")).collect();
     assert!(failures.is_empty(), "\n{failures}{report}");
     assert!(report.total.faults > 50 * report.seeds, "too little broke: {report}");
-    assert!(report.total.acquired > 10 * report.seeds, "too little moved: {report}");
-    assert!(report.total.taken_over > report.seeds, "too few takeovers: {report}");
+    assert!(report.total.acquired > 5 * report.seeds, "too little moved: {report}");
+    assert!(report.total.taken_over > report.seeds / 2, "too few takeovers: {report}");
     assert!(report.total.expired > report.seeds / 2, "too few leases ended: {report}");
-    assert!(report.total.orphaned > 2 * report.seeds, "too few owners stopped dead: {report}");
+    assert!(report.total.orphaned > report.seeds, "too few owners stopped dead: {report}");
 }
 
 #[test]
