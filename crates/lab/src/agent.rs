@@ -225,7 +225,7 @@ impl Peer for Buoy {
                     && status.nodes.iter().filter(|n| n.me || (n.alive && n.hears_us)).count()
                         == all
                     && !candidates.any(|c| c.node == node && c.standing == "excluded")
-                && !sees_a_backend_down(&status)
+                    && !sees_a_backend_down(&status)
             })
     }
 

@@ -435,6 +435,7 @@ fn raw(rows: &[Row]) -> Value {
             "requests_late": f.requests.late,
             "connections": f.connections,
             "connections_alive": f.survived,
+            "connections_broken": f.breaks,
             "two_answerers_ms": ms(f.two_answerers),
             "unanswered_ms": ms(f.unanswered),
         })

@@ -67,6 +67,8 @@ pub struct Figures {
     pub connections: usize,
     /// See `connections`.
     pub survived: usize,
+    /// How connections were broken; one that only waits is not listed.
+    pub breaks: Vec<String>,
     /// Time with two answerers over the whole trial.
     pub two_answerers: Duration,
     /// The longest time in which nobody answered ARP.
@@ -196,4 +198,5 @@ fn read_connections(connections: &TcpProbe, since: Instant, figures: &mut Figure
     let seen = connections.figures(since);
     figures.connections = seen.opened;
     figures.survived = seen.survived;
+    figures.breaks = seen.how.iter().map(ToString::to_string).collect();
 }
