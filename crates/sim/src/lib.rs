@@ -13,6 +13,11 @@
 //! - `progress`: no machine asks to be woken at a moment that is already over.
 //! - the machines' own assertions.
 //!
+//! Not simulated, because no promise is made for it: a host without gate whose agent freezes between
+//! a decision and its call into the kernel; a clock that stands still while its host is suspended
+//! and the others go on; two or more members added or removed at once; an address that changes its group
+//! while the hosts reload one after the other.
+//!
 //! One seed is one run to the last bit; `buoy-sim replay SEED` prints it.
 
 #![forbid(unsafe_code)]

@@ -361,7 +361,7 @@ impl World {
         node.handle(now, event, &mut self.decided);
         agent.todo.extend(self.decided.drain(..));
         // Without a gate nothing stops a kernel call that was decided before a freeze and is made
-        // after it: what such a host does, it does at once here, and the manual says so.
+        // after it: what such a host does, it does at once here (`lib.rs`: what is not simulated).
         let slow = self.hosts[host].fence == Fence::Gate && self.random.permille(30);
         if slow && !self.calm {
             self.plan_step(host);
