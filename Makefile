@@ -6,7 +6,10 @@
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Where Debian keeps ip, nft and keepalived; not on every user's path.
+# (A path that has them stays as it is: build scripts that look at it would run again.)
+ifeq (,$(findstring /usr/sbin,$(PATH)))
 export PATH := $(PATH):/usr/sbin:/sbin
+endif
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14

@@ -127,8 +127,7 @@ fn run(step: &Step) -> Outcome {
         drop(std::fs::remove_file(file));
     }
     let started = Instant::now();
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo).args(step.arguments).current_dir(root()).status();
+    let status = cargo().args(step.arguments).current_dir(root()).status();
     let took = started.elapsed();
     let ok = match status {
         Ok(status) => status.success(),
@@ -143,6 +142,19 @@ fn run(step: &Step) -> Outcome {
         count.failed = 1;
     }
     Outcome { name: step.name, ok, took, count }
+}
+
+/// Cargo, without what an outer cargo said about this very package: build scripts that look at it
+/// (that of ring does) would run again whenever somebody calls cargo by hand in between.
+fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        let ours = ["CARGO_MANIFEST_", "CARGO_PKG_"];
+        if name.to_str().is_some_and(|name| ours.iter().any(|start| name.starts_with(start))) {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
 }
 
 /// A file that cannot be read counts as one failure: its tests did not run.
