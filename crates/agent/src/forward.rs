@@ -116,6 +116,23 @@ struct Findings {
     counters: BTreeMap<&'static str, u64>,
 }
 
+/// Whether this host could serve each group well: every service of it has a backend that is up, or
+/// not known to be down yet.
+pub fn fitness(desired: &Desired, states: &States) -> Vec<(GroupId, bool)> {
+    let is_down = |place: &Place, backend: &Backend| {
+        states.get(&place.key(backend)).is_some_and(|s| s.state == BackendState::Down)
+    };
+    let has_backend = |group: &Group, service: &Service| {
+        let place = Place::of(group, service);
+        service.backends.iter().any(|backend| !is_down(&place, backend))
+    };
+    desired
+        .groups
+        .iter()
+        .map(|group| (group.id, group.services.iter().all(|service| has_backend(group, service))))
+        .collect()
+}
+
 /// One service of one group.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 struct Place {

@@ -225,6 +225,7 @@ fn as_fenced(unfenced: &[LinkId], event: Event<'static>) -> Event<'static> {
         | Event::Heard(_)
         | Event::AddressLost { .. }
         | Event::ForeignClaim { .. }
+        | Event::Fitness { .. }
         | Event::Reload(_)
         | Event::Drain(_)
         | Event::Stop => event,

@@ -21,7 +21,7 @@ pub use log::Format as LogFormat;
 use daemon::Daemon;
 use forward::Forward;
 use health::Health;
-use realtime::{Command, Running};
+use realtime::{Command, Handle, Running};
 use server::Agent as _;
 use std::fmt;
 use std::path::PathBuf;
@@ -109,6 +109,7 @@ async fn live(
     }
     let (wanted, watched) = watch::channel(desired);
     let health = Health::start(watched.clone());
+    let fit = tokio::spawn(report_fitness(handle.clone(), watched.clone(), health.states()));
     let forward = Forward::start(watched, health.states());
     let daemon = Arc::new(Daemon::new(handle, options.config.clone(), wanted, forward));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -120,11 +121,38 @@ async fn live(
         tokio::spawn(async move { daemon.listen(reports).await })
     };
     let told = orders(&daemon, listening).await;
+    fit.abort();
     drop(stop);
     let _ = tokio::time::timeout(STOP_TIMEOUT, serving).await;
     let ended = tokio::task::spawn_blocking(move || thread.join());
     let _ = tokio::time::timeout(STOP_TIMEOUT, ended).await;
     told
+}
+
+/// Tells the loop what the checks mean for ownership: now, and after every change of either.
+async fn report_fitness(
+    handle: Handle,
+    mut desired: watch::Receiver<Arc<buoy_model::Desired>>,
+    mut states: watch::Receiver<health::States>,
+) {
+    let mut told = None;
+    loop {
+        let wanted = Arc::clone(&desired.borrow_and_update());
+        let groups = forward::fitness(&wanted, &states.borrow_and_update());
+        // A reload may have made a group anew, so it is told again.
+        let now = Some((wanted.generation, groups.clone()));
+        // A loop that takes no orders now is told at the next change of a check, or is gone.
+        if now != told && handle.order(Command::Fitness(groups)).is_ok() {
+            told = now;
+        }
+        let changed = tokio::select! {
+            changed = desired.changed() => changed,
+            changed = states.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
+    }
 }
 
 /// Follows signals until one of them says stop, or the loop has ended.

@@ -8,7 +8,9 @@ use buoy_core::{Node, Settings, Status};
 use buoy_kernel::wake::{self, Waker, Wakeups};
 use buoy_kernel::{clock, packet, realtime};
 use buoy_model::limits::{DATAGRAM_MAX, LOOP_COMMANDS_MAX, LOOP_REPORTS_MAX};
-use buoy_model::{Action, Desired, DrainOrder, Event, Incarnation, Instant, Message, Record};
+use buoy_model::{
+    Action, Desired, DrainOrder, Event, GroupId, Incarnation, Instant, Message, Record,
+};
 use buoy_wire::Keyring;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -25,6 +27,8 @@ pub enum Command {
     Reload(Box<(Arc<Desired>, Keyring)>),
     /// Out of service, or back in.
     Drain(DrainOrder),
+    /// Whether this host could serve each group well.
+    Fitness(Vec<(GroupId, bool)>),
     /// What the node knows.
     Status(oneshot::Sender<Status>),
     /// Give everything away and end.
@@ -255,6 +259,13 @@ impl Loop {
                 Command::Reload(new) => self.reload(now, *new),
                 Command::Drain(order) => {
                     self.node.handle(now, Event::Drain(order), &mut self.out);
+                }
+                Command::Fitness(groups) => {
+                    for (group, fit) in groups {
+                        let event = Event::Fitness { group, fit };
+                        self.node.handle(now, event, &mut self.out);
+                        self.act();
+                    }
                 }
                 Command::Status(answer) => {
                     let _ = answer.send(self.node.status(now));

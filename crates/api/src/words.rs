@@ -103,6 +103,7 @@ impl<'a> Words<'a> {
                 format!("{} owns it too and comes first", self.node(*node))
             }
             Cause::Reload => format!("the configuration of {me} changed"),
+            Cause::NoBackend => format!("{me} saw no backend up, and another node did"),
             Cause::Stalled => format!("the agent of {me} was frozen for longer than the lease"),
         }
     }
@@ -129,6 +130,7 @@ impl<'a> Words<'a> {
                 "heard, but does not offer itself: no carrier there, or another configuration"
                     .into()
             }
+            Exclusion::NoBackend => "sees no backend up: takes it only if nobody else can".into(),
             Exclusion::Listening(left) => {
                 format!("started lately: listens for owners for another {}", span(left))
             }
@@ -315,6 +317,7 @@ mod tests {
             (Cause::Failback { to: lb1 }, "lb1 is the better place and is fit again"),
             (Cause::BetterOwner { node: lb1 }, "lb1 owns it too and comes first"),
             (Cause::Reload, "the configuration of lb2 changed"),
+            (Cause::NoBackend, "lb2 saw no backend up, and another node did"),
             (Cause::Stalled, "the agent of lb2 was frozen for longer than the lease"),
         ];
         for (cause, clause) in table {

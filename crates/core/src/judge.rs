@@ -23,6 +23,14 @@ pub(crate) struct Verdicts {
     moving: bool,
 }
 
+/// Who else could take a group.
+#[derive(Clone, Copy, Debug)]
+struct Field {
+    members: Members,
+    /// They see their backends up.
+    fit: bool,
+}
+
 /// How the last known owner of a group ended.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) enum LastOwner {
@@ -60,19 +68,28 @@ impl Node {
         self.desired.nodes[index].id
     }
 
-    /// Peers that could take the group, without those that have long asked for it in vain.
-    fn candidates(&self, now: Instant, group: &Group) -> Members {
+    /// Peers that could take the group: of those that offer themselves, the ones that see their
+    /// backends up; of those, the ones that have not long asked in vain.
+    fn candidates(&self, now: Instant, group: &Group) -> Field {
         let mut all = Members::default();
+        let mut fit = Members::default();
         let mut hopeful = Members::default();
         for peer in self.peers.iter().filter(|p| p.is_alive() && !p.draining) {
-            if let Some(offer) = peer.offer(group.id) {
-                all.insert(peer.index);
-                if !offer.in_vain(now, PASSED_OVER_AFTER) {
-                    hopeful.insert(peer.index);
-                }
+            let Some(offer) = peer.offer(group.id) else { continue };
+            all.insert(peer.index);
+            if offer.claim.kind == ClaimKind::Reluctant {
+                continue;
+            }
+            fit.insert(peer.index);
+            if !offer.in_vain(now, PASSED_OVER_AFTER) {
+                hopeful.insert(peer.index);
             }
         }
-        if hopeful.is_empty() { all } else { hopeful }
+        match (hopeful.is_empty(), fit.is_empty()) {
+            (false, true | false) => Field { members: hopeful, fit: true },
+            (true, false) => Field { members: fit, fit: true },
+            (true, true) => Field { members: all, fit: false },
+        }
     }
 
     /// The live peer that serves the group; the best one if there are several.
@@ -166,7 +183,7 @@ pub(crate) fn judge(node: &mut Node, now: Instant, i: usize) -> Judgement {
 
 /// A group that this node does not serve.
 fn judge_other(node: &mut Node, now: Instant, group: &Group, i: usize) -> Judgement {
-    let mut candidates = node.candidates(now, group);
+    let Field { members: mut candidates, fit } = node.candidates(now, group);
     let able = node.is_able(group) && node.is_open(now);
     let cause = match (node.rival(group), group.safety) {
         (Some((_, offer)), Safety::Available) if offer.claim.kind == ClaimKind::Yields => {
@@ -182,8 +199,10 @@ fn judge_other(node: &mut Node, now: Instant, group: &Group, i: usize) -> Judgem
     if let Some((yielding, _)) = node.rival(group) {
         candidates = candidates.without(yielding);
     }
-    if able {
-        candidates.insert(node.me);
+    match (able, node.owned[i].fit, fit) {
+        (true, true, false) => candidates = Members::default().with(node.me),
+        (true, true, true) | (true, false, false) => candidates.insert(node.me),
+        (true, false, true) | (false, true | false, true | false) => {}
     }
     for peer in &node.peers {
         if let Some(offer) = peer.offer(group.id).filter(|o| o.claim.kind == ClaimKind::Wants) {
@@ -211,7 +230,7 @@ fn judge_held(node: &mut Node, now: Instant, group: &Group, i: usize) -> Judgeme
     if let Some(judgement) = judge_rival(node, group, i) {
         return judgement;
     }
-    let others = node.candidates(now, group);
+    let Field { members: others, fit: others_fit } = node.candidates(now, group);
     if let Some(stop_at) = node.stop_at {
         let alone = others.is_empty() || stop_at <= now;
         return if alone { Judgement::GiveUp(Cause::Stop) } else { Judgement::Yield(Cause::Stop) };
@@ -220,7 +239,11 @@ fn judge_held(node: &mut Node, now: Instant, group: &Group, i: usize) -> Judgeme
         // With nobody to take it, an outage would be all that the drain achieves.
         return if others.is_empty() { Judgement::Leave } else { Judgement::Yield(Cause::Drain) };
     }
-    judge_failback(node, now, group, others)
+    match (node.owned[i].fit, others_fit) {
+        (false, true) => Judgement::Yield(Cause::NoBackend),
+        (true, true) | (false, false) => judge_failback(node, now, group, others),
+        (true, false) => Judgement::Take(Cause::NoOwner),
+    }
 }
 
 /// Somebody else serves it too, which only `Safety::Available` allows.
@@ -235,10 +258,17 @@ fn judge_rival(node: &Node, group: &Group, i: usize) -> Option<Judgement> {
         // A late word of a lease that is over: ours stands on a majority.
         (
             Safety::Exclusive,
-            ClaimKind::Yields | ClaimKind::Holds | ClaimKind::Wants | ClaimKind::Eligible,
+            ClaimKind::Yields
+            | ClaimKind::Holds
+            | ClaimKind::Wants
+            | ClaimKind::Eligible
+            | ClaimKind::Reluctant,
         ) => None,
         (Safety::Available, ClaimKind::Yields) => None,
-        (Safety::Available, ClaimKind::Holds | ClaimKind::Wants | ClaimKind::Eligible) => {
+        (
+            Safety::Available,
+            ClaimKind::Holds | ClaimKind::Wants | ClaimKind::Eligible | ClaimKind::Reluctant,
+        ) => {
             let better = static_place(group, theirs) < static_place(group, node.id(node.me));
             better.then_some(Judgement::GiveUp(Cause::BetterOwner { node: theirs }))
         }

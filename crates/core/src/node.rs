@@ -15,8 +15,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use buoy_model::limits::{GROUPS_MAX, LEASE_HEARTBEATS_MIN, LEASE_WITHOUT_GATE, SILENT_HEARTBEATS};
 use buoy_model::{
-    Action, Cause, Claim, Desired, DrainOrder, Event, Fact, FrameKind, Grant, Incarnation, Instant,
-    LinkId, Mac, Message, MessageKind, NodeId, Record, Safety, Sequence, Timing, Verdict,
+    Action, Cause, Claim, Desired, DrainOrder, Event, Fact, FrameKind, Grant, GroupId, Incarnation,
+    Instant, LinkId, Mac, Message, MessageKind, NodeId, Record, Safety, Sequence, Timing, Verdict,
 };
 use core::net::IpAddr;
 use core::time::Duration;
@@ -140,6 +140,7 @@ impl Node {
             Event::ForeignClaim { link, address, mac } => {
                 self.defend(now, link, address, mac, out);
             }
+            Event::Fitness { group, fit } => self.fitness(group, fit),
             Event::Reload(desired) => self.reload(now, desired, out),
             Event::Drain(order) => self.drain(now, order, out),
             Event::Stop => {
@@ -405,6 +406,13 @@ impl Node {
         let group = Some(desired.groups[i].id);
         let fact = Fact::Conflict { address, mac, defended };
         out.push(Action::Record(Record { at: now, group, fact }));
+    }
+
+    fn fitness(&mut self, group: GroupId, fit: bool) {
+        let Some(i) = self.desired.group_index(group) else { return };
+        if core::mem::replace(&mut self.owned[i].fit, fit) != fit {
+            self.beat_now();
+        }
     }
 
     fn drain(&mut self, now: Instant, order: DrainOrder, out: &mut Vec<Action>) {

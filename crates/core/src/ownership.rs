@@ -20,6 +20,8 @@ pub(crate) struct Ownership {
     /// The highest epoch heard of.
     pub(crate) epoch: Epoch,
     pub(crate) last_change: Option<Record>,
+    /// Whether the services behind it have backends, as this node sees it.
+    pub(crate) fit: bool,
 }
 
 /// Each timer lives in the one state that uses it.
@@ -80,13 +82,15 @@ impl Ownership {
             state: State::Idle { quiet_until: Instant::ZERO },
             epoch: Epoch(0),
             last_change: None,
+            fit: true,
         }
     }
 
     /// What to say of the group in a heartbeat, if it can be ours at all.
     pub(crate) const fn claim(&self) -> ClaimKind {
         match &self.state {
-            State::Idle { .. } => ClaimKind::Eligible,
+            State::Idle { .. } if self.fit => ClaimKind::Eligible,
+            State::Idle { .. } => ClaimKind::Reluctant,
             State::Wanting { .. } => ClaimKind::Wants,
             State::Holding(Holding { yielding: Some(_), .. }) => ClaimKind::Yields,
             State::Holding(Holding { yielding: None, .. }) => ClaimKind::Holds,

@@ -19,6 +19,10 @@ impl Members {
         self.0 |= 1 << index;
     }
 
+    pub(crate) const fn with(self, index: usize) -> Self {
+        Self(self.0 | 1 << index)
+    }
+
     pub(crate) const fn without(self, index: usize) -> Self {
         Self(self.0 & !(1 << index))
     }

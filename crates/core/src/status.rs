@@ -125,6 +125,8 @@ pub enum Exclusion {
     NoCarrier(LinkId),
     /// Heard, but does not offer itself: no carrier there, or another configuration.
     NotOffered,
+    /// It sees no backend of a service up: only if nobody else can.
+    NoBackend,
     /// This agent has started lately and is still listening for owners.
     Listening(Duration),
 }

@@ -126,7 +126,7 @@ fn own_standing(node: &Node, now: Instant, group: &Group, i: usize) -> Standing 
     match node.owned[i].claim() {
         ClaimKind::Holds | ClaimKind::Yields => return Standing::Owner,
         ClaimKind::Wants => return Standing::Wants,
-        ClaimKind::Eligible => {}
+        ClaimKind::Eligible | ClaimKind::Reluctant => {}
     }
     if group.nodes.binary_search(&node.desired.me).is_err() {
         return Standing::Excluded(Exclusion::NotAllowed);
@@ -140,6 +140,9 @@ fn own_standing(node: &Node, now: Instant, group: &Group, i: usize) -> Standing 
     }
     if now < node.listening_until {
         return Standing::Excluded(Exclusion::Listening(node.listening_until.since(now)));
+    }
+    if !node.owned[i].fit {
+        return Standing::Excluded(Exclusion::NoBackend);
     }
     Standing::Candidate
 }
@@ -157,8 +160,11 @@ fn peer_standing(now: Instant, group: &Group, peer: &Peer) -> Standing {
     match peer.offer(group.id).map(|o| o.claim.kind) {
         Some(ClaimKind::Holds | ClaimKind::Yields) => Standing::Owner,
         Some(ClaimKind::Wants) => Standing::Wants,
-        Some(ClaimKind::Eligible) if !peer.draining => Standing::Candidate,
-        Some(ClaimKind::Eligible) => Standing::Excluded(Exclusion::Draining),
+        Some(ClaimKind::Eligible | ClaimKind::Reluctant) if peer.draining => {
+            Standing::Excluded(Exclusion::Draining)
+        }
+        Some(ClaimKind::Eligible) => Standing::Candidate,
+        Some(ClaimKind::Reluctant) => Standing::Excluded(Exclusion::NoBackend),
         None if peer.draining => Standing::Excluded(Exclusion::Draining),
         None => Standing::Excluded(Exclusion::NotOffered),
     }

@@ -1,6 +1,6 @@
 //! What can happen to a node. The driver turns packets, kernel news and orders into these.
 
-use crate::{Desired, LinkId, Mac, Message};
+use crate::{Desired, GroupId, LinkId, Mac, Message};
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::net::IpAddr;
@@ -34,6 +34,13 @@ pub enum Event<'a> {
         address: IpAddr,
         /// Who says so.
         mac: Mac,
+    },
+    /// Whether this node could serve the group well: each of its services has a backend up.
+    Fitness {
+        /// Which group.
+        group: GroupId,
+        /// Whether it could.
+        fit: bool,
     },
     /// A new configuration that passed every check.
     Reload(Arc<Desired>),

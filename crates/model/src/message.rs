@@ -70,11 +70,13 @@ pub struct Claim {
     pub epoch: Epoch,
 }
 
-/// What a node is to a group. The order is that of the wire.
+/// What a node is to a group.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum ClaimKind {
     /// Could own it, asks for nothing; any grant it had is returned.
     Eligible,
+    /// Could own it, but sees no backend up: only if nobody else can. Asks for nothing.
+    Reluctant,
     /// Asks for votes, serves nothing.
     Wants,
     /// Serves it, asks for the votes again.
@@ -88,7 +90,7 @@ impl ClaimKind {
     pub const fn asks(self) -> bool {
         match self {
             Self::Wants | Self::Holds | Self::Yields => true,
-            Self::Eligible => false,
+            Self::Eligible | Self::Reluctant => false,
         }
     }
 
@@ -96,7 +98,7 @@ impl ClaimKind {
     pub const fn serves(self) -> bool {
         match self {
             Self::Holds | Self::Yields => true,
-            Self::Wants | Self::Eligible => false,
+            Self::Wants | Self::Eligible | Self::Reluctant => false,
         }
     }
 }

@@ -134,6 +134,8 @@ pub enum Cause {
         /// Which.
         node: NodeId,
     },
+    /// This node sees no backend of a service up, and another does.
+    NoBackend,
     /// The group, or this node's part in it, left the configuration.
     Reload,
     /// The loop was frozen for longer than the lease.

@@ -107,6 +107,7 @@ fn emit_heartbeat(message: &Message, out: &mut Vec<u8>) {
             ClaimKind::Wants => 1,
             ClaimKind::Holds => 2,
             ClaimKind::Yields => 3,
+            ClaimKind::Reluctant => 4,
         });
         out.extend_from_slice(&claim.epoch.0.to_be_bytes());
     }
@@ -217,6 +218,7 @@ fn parse_heartbeat(mut reader: Reader<'_>, message: &mut Message) -> Option<()> 
             1 => ClaimKind::Wants,
             2 => ClaimKind::Holds,
             3 => ClaimKind::Yields,
+            4 => ClaimKind::Reluctant,
             _ => return None,
         };
         let epoch = Epoch(reader.u32()?);

@@ -95,8 +95,13 @@ impl Random {
         let groups = self.groups();
         let epoch = Epoch(self.next() as u32);
         if self.below(2) == 0 {
-            let kinds =
-                [ClaimKind::Eligible, ClaimKind::Wants, ClaimKind::Holds, ClaimKind::Yields];
+            let kinds = [
+                ClaimKind::Eligible,
+                ClaimKind::Reluctant,
+                ClaimKind::Wants,
+                ClaimKind::Holds,
+                ClaimKind::Yields,
+            ];
             let claim = |group| Claim { group, kind: kinds[self.below(4)], epoch };
             let claims = groups.into_iter().map(claim).collect();
             let (draining, digest) = (self.below(2) == 0, self.next() as u32);

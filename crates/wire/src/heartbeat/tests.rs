@@ -168,7 +168,7 @@ fn every_broken_rule_is_malformed() {
         (&h, body + 9, &[0, 3], "fewer claims than bytes"),
         (&h, body + 9, &[0, 5], "more claims than bytes"),
         (&h, body + 9, &[1, 1], "more claims than GROUPS_MAX"),
-        (&h, body + 15, &[4], "claim kind 4"),
+        (&h, body + 15, &[5], "claim kind 5"),
         (&h, body + 20, &[0, 0, 0, 1], "a group twice"),
         (&h, body + 20, &[0, 0, 0, 0], "groups out of order"),
         (&a, body, &[0; 8], "an answer to nothing"),
