@@ -361,23 +361,24 @@ fn conclude(rows: &[Row], options: &Options, outcome: &Outcome, start: Instant) 
         "system",
         "fault",
         ">N",
-        ">new owner after ms",
-        ">outage ms",
+        ">new owner",
+        ">outage",
         ">worst",
-        ">at return",
+        ">return",
         ">requests",
         ">lost",
         ">late",
-        ">connections alive",
-        ">two answerers ms",
+        ">alive",
+        ">two",
     ];
     let lines: Vec<Vec<String>> = rows.iter().map(line).collect();
     println!("\n{}", table::render(&headings, &lines));
     println!(
-        "new owner: from the fault to its first answer to ARP. outage: the longest time without an answer\n\
-         to one datagram a millisecond. Medians, but for the worst outage, the worst when the fault was\n\
-         healed (at return) and the worst time in which two hosts answered one ARP question (two\n\
-         answerers). lost: no answer within {} s; late: after more than {} s.",
+        "All times in ms. new owner: median time from the fault to its first answer to ARP. outage: median \
+         and\nworst time without an answer to one datagram a millisecond; return: the worst when the \
+         fault was healed.\nrequests: lost without an answer within {} s, or late after more than \
+         {} s. alive: long connections that\nsurvived. two: the worst time in which two hosts \
+         answered one ARP question.",
         http::ANSWER_MAX.as_secs_f64(),
         http::LATE.as_secs_f64(),
     );
@@ -416,7 +417,7 @@ fn line(row: &Row) -> Vec<String> {
         sum(|f| f.requests.sent).to_string(),
         sum(|f| f.requests.lost).to_string(),
         sum(|f| f.requests.late).to_string(),
-        format!("{} of {}", sum(|f| f.survived), sum(|f| f.connections)),
+        format!("{}/{}", sum(|f| f.survived), sum(|f| f.connections)),
         format!("{:.0}", worst(of(|f| f.two_answerers))),
     ]
 }

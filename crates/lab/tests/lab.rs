@@ -14,11 +14,15 @@ use buoy_lab::process::wait_until;
 use buoy_lab::segment::{ECHO_PORT, HTTP_PORT, Segment};
 use buoy_lab::topology::{Topology, ipv4, ipv6};
 use buoy_lab::trial::Session;
-use buoy_lab::{command, privilege, skip};
+use buoy_lab::{agent, command, privilege, skip};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::net::SocketAddr;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const MS: Duration = Duration::from_millis(1);
+const NOTHING: [String; 0] = [];
 
 /// A segment, or the reason why there is none.
 fn segment(test: &str) -> Option<Segment> {
@@ -157,4 +161,78 @@ fn keepalived_fails_over_in_the_lab_and_its_leftover_is_seen() {
     // A killed VRRP daemon leaves its address behind: the very thing that Buoy is to prevent.
     let kill = session.trial(Fault::Kill, |_, _| {}).unwrap().unwrap();
     assert!(100 * MS < kill.two_answerers, "{kill:?}");
+}
+
+/// The namespaces of the lab of a process.
+fn namespaces_of(pid: u32) -> Vec<String> {
+    buoy_lab::namespace::of_run(&pid.to_string())
+}
+
+#[test]
+fn a_panic_leaves_nothing_behind() {
+    let Some(segment) = segment("a_panic_leaves_nothing_behind") else { return };
+    let folder = segment.folder().to_owned();
+    assert_ne!(namespaces_of(std::process::id()), NOTHING);
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _gone_with_the_panic = segment;
+        panic!("as a test would");
+    }));
+    assert!(panic.is_err());
+    assert_eq!(namespaces_of(std::process::id()), NOTHING);
+    assert!(!folder.exists());
+}
+
+#[test]
+fn ctrl_c_takes_the_lab_down() {
+    let test = "ctrl_c_takes_the_lab_down";
+    if let Some(reason) = privilege::missing() {
+        return skip(test, &reason);
+    }
+    let program = match agent::program() {
+        Ok(program) => program,
+        Err(error) => return skip(test, &error.to_string()),
+    };
+    let mut demo = Command::new(program)
+        .args(["lab", "demo", "--quick", "--no-peers"])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let pid = demo.id();
+    wait_until(10_000 * MS, "a lab", || Ok(namespaces_of(pid).len() == 8)).unwrap();
+    kill(Pid::from_raw(pid.cast_signed()), Signal::SIGINT).unwrap();
+    wait_until(10_000 * MS, "its end", || Ok(demo.try_wait().is_ok_and(|end| end.is_some())))
+        .unwrap();
+    assert_eq!(namespaces_of(pid), NOTHING);
+}
+
+#[test]
+fn a_lab_that_stays_serves_until_it_is_taken_down() {
+    let test = "a_lab_that_stays_serves_until_it_is_taken_down";
+    if let Some(reason) = privilege::missing() {
+        return skip(test, &reason);
+    }
+    if !buoy_lab::namespace::of_run("lab").is_empty() {
+        return skip(test, "somebody's `buoy lab up` stands on this machine");
+    }
+    let program = match agent::program() {
+        Ok(program) => program,
+        Err(error) => return skip(test, &error.to_string()),
+    };
+    let lab = |verb| Command::new(&program).args(["lab", verb]).output().unwrap();
+    let up = lab("up");
+    let said = String::from_utf8_lossy(&up.stdout).into_owned();
+    let served = || {
+        let words = ["netns", "exec", "buoy-lab-client", "sh", "-c"];
+        let ask = "exec 3<>/dev/tcp/10.77.0.100/80 && printf 'GET / HTTP/1.1\\r\\n\
+                   Connection: close\\r\\n\\r\\n' >&3 && head -1 <&3";
+        let ask = format!("bash -c \"{ask}\"");
+        let answer = Command::new("ip").args(words).arg(ask).output();
+        Ok(answer.is_ok_and(|a| String::from_utf8_lossy(&a.stdout).contains("200 OK")))
+    };
+    let answered = wait_until(15_000 * MS, "an answer of the VIP", served);
+    let down = lab("down");
+    assert!(up.status.success() && said.contains("buoy-lab-n1"), "{said}");
+    answered.unwrap();
+    assert!(down.status.success());
+    assert_eq!(buoy_lab::namespace::of_run("lab"), NOTHING);
 }
