@@ -21,7 +21,14 @@ pub const CONVERGENCE: Duration = LEASE_MAX
         3 * LEASE_WITHOUT_GATE.as_millis() as u64 + 50 * SILENT_HEARTBEATS as u64,
     ));
 
-/// How long a settled cluster is watched for a change of mind.
+/// How long after the last fault an owner may still change for a good reason: the voters' silence is
+/// over, everybody who asks in vain is passed over, and the slowest failback of a scenario is done.
+pub(crate) const RESTLESS: Duration = LEASE_MAX
+    .saturating_add(Duration::from_millis(LEASE_MAX.as_millis() as u64 / DRIFT_DIVISOR as u64))
+    .saturating_add(PASSED_OVER_AFTER)
+    .saturating_add(Duration::from_secs(1));
+
+/// How long a settled cluster is watched at least.
 pub(crate) const STABLE: Duration = Duration::from_millis(1_500);
 
 /// A promise that was broken.

@@ -9,7 +9,7 @@
 //! - `single_owner`: at no instant do two hosts answer for an address of an exclusive group.
 //!   Nothing is excused: not freezes, not dead agents, not partitions, not drifting clocks.
 //! - `convergence`: within `CONVERGENCE` after the last fault every group has one answering owner.
-//! - `stability`: from then on it keeps that owner.
+//! - `stability`: when the last reason to move is over, it keeps that owner.
 //! - `progress`: no machine asks to be woken at a moment that is already over.
 //! - the machines' own assertions.
 //!

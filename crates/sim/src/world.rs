@@ -5,7 +5,7 @@
 //! or die between two actions.
 
 use crate::agent::{Agent, News};
-use crate::checker::{self, CONVERGENCE, Fitness, STABLE, Violation};
+use crate::checker::{self, CONVERGENCE, Fitness, RESTLESS, STABLE, Violation};
 use crate::clock::Clock;
 use crate::host::{Host, LIFETIME_LAG};
 use crate::network::Network;
@@ -174,8 +174,9 @@ impl World {
         let stable = STABLE.as_nanos() as u64;
         let settled = checker::unsettled(&self.scenario, &self.hosts, &fitness, self.now);
         let watched = self.settled_since.is_some_and(|since| since + stable <= self.now);
+        let restless = self.now < self.scenario.calm_at + RESTLESS.as_nanos() as u64;
         match settled {
-            Some(unsettled) if watched => {
+            Some(unsettled) if watched && !restless => {
                 return Err(Violation::Unstable { at: self.now, group: unsettled.group });
             }
             Some(unsettled) if bound <= self.now => return Err(unsettled.into()),

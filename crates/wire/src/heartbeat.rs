@@ -17,7 +17,7 @@
 //! answer    (knd 2)  answered u64  count u16
 //!                    then `count` grants:  group u32  verdict u8  to u32  remaining u32  epoch u32
 //!
-//! claim kind: 0 eligible, 1 wants, 2 holds, 3 yields
+//! claim kind: 0 eligible, 1 wants, 2 holds, 3 yields, 4 reluctant
 //! verdict:    0 granted (to and remaining are 0), 1 promised, 2 silent (to is 0)
 //! ```
 //!

@@ -102,7 +102,7 @@ impl Random {
                 ClaimKind::Holds,
                 ClaimKind::Yields,
             ];
-            let claim = |group| Claim { group, kind: kinds[self.below(4)], epoch };
+            let claim = |group| Claim { group, kind: kinds[self.below(kinds.len())], epoch };
             let claims = groups.into_iter().map(claim).collect();
             let (draining, digest) = (self.below(2) == 0, self.next() as u32);
             let term = self.duration(LEASE_MAX);
