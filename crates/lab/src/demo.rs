@@ -434,6 +434,7 @@ fn raw(rows: &[Row]) -> Value {
             "requests": f.requests.sent,
             "requests_lost": f.requests.lost,
             "requests_late": f.requests.late,
+            "requests_why_lost": f.requests.why,
             "connections": f.connections,
             "connections_alive": f.survived,
             "connections_broken": f.breaks,

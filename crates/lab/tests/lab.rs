@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 
+use buoy_lab::capture::Capture;
 use buoy_lab::fault::Fault;
 use buoy_lab::keepalived::Keepalived;
 use buoy_lab::peer::Peer;
@@ -102,6 +103,26 @@ fn a_silent_cut_is_an_outage_of_its_length_and_leaves_the_carrier() {
     let figures = probe.figures(Window { from, to: Instant::now() - 50 * MS });
     assert!(200 * MS <= figures.outage && figures.outage <= healed - from + 50 * MS, "{figures:?}");
     assert_eq!(figures.by, ["web1"]);
+}
+
+#[test]
+fn a_capture_holds_what_passed_the_switch() {
+    let test = "a_capture_holds_what_passed_the_switch";
+    if command::find("tcpdump").is_none() {
+        return skip(test, "tcpdump is not installed");
+    }
+    let Some(segment) = segment(test) else { return };
+    let file = segment.file("all.pcap");
+    let capture = Capture::start(segment.switch.namespace(), "br0", &file).unwrap();
+    let to = SocketAddr::from((segment.host("web1").unwrap().ipv4(), ECHO_PORT));
+    let probe = UdpProbe::start(segment.inside("client").unwrap(), to).unwrap();
+    let length = || std::fs::metadata(&file).map_or(0, |file| file.len());
+    // The header of a pcap file has 24 bytes, a question and its answer more than 50 each.
+    wait_until(5000 * MS, "captured frames", || Ok(1000 < length())).unwrap();
+    drop(probe);
+    drop(capture);
+    let bytes = std::fs::read(&file).unwrap();
+    assert!(bytes.windows(4).any(|window| window == b"web1"), "an answer with its name");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::namespace::Namespace;
 use crate::{Error, Result};
 use nix::sys::socket::LinkAddr;
 use socket2::{Domain, Protocol, Socket, Type};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
@@ -147,15 +148,18 @@ impl ArpObserver {
         changes
     }
 
-    /// The longest time in a window in which nobody answered for an address.
+    /// The longest run of questions in a window that nobody answered for an address, each taken for
+    /// one millisecond.
     pub fn unanswered(&self, address: Ipv4Addr, window: Window) -> Duration {
-        let mut last = window.from;
-        let mut longest = Duration::ZERO;
-        for answer in self.answers(address, window) {
-            longest = longest.max(answer.asked.saturating_duration_since(last));
-            last = last.max(answer.asked);
+        let answers = self.answers(address, window);
+        let answered: BTreeSet<u32> = answers.into_iter().map(|answer| answer.number).collect();
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut run, mut longest) = (0, 0);
+        for (number, _) in (0u32..).zip(&log.asked).filter(|(_, at)| window.holds(**at)) {
+            run = if answered.contains(&number) { 0 } else { run + 1 };
+            longest = longest.max(run);
         }
-        longest.max(window.to.saturating_duration_since(last))
+        TICK * longest
     }
 
     /// How many questions were sent in a window, to know that the observer was awake.
@@ -175,8 +179,8 @@ impl Drop for ArpObserver {
 }
 
 fn answered_by_two(answers: &[Answer]) -> Vec<Instant> {
-    let mut first = std::collections::BTreeMap::new();
-    let mut twice = std::collections::BTreeMap::new();
+    let mut first = BTreeMap::new();
+    let mut twice = BTreeMap::new();
     for answer in answers {
         if *first.entry(answer.number).or_insert(answer.mac) != answer.mac {
             twice.insert(answer.number, answer.asked);

@@ -13,6 +13,10 @@ use std::time::{Duration, Instant};
 /// An answer that comes later than this is none: it waited in a queue while the address was gone.
 pub const ANSWER_MAX: Duration = Duration::from_millis(100);
 
+/// A question stands for the time until the next one, but not for more than this: when the probe
+/// itself had to wait for the processor, nobody asked.
+const STANDS_MAX: Duration = Duration::from_millis(5);
+
 /// One question.
 #[derive(Clone, Copy, Debug)]
 struct Question {
@@ -32,8 +36,6 @@ pub struct Figures {
     pub outage: Duration,
     /// All such stretches together.
     pub outage_sum: Duration,
-    /// When the longest began, after the window's start.
-    pub outage_after: Duration,
     /// The median time to an answer.
     pub round_trip: Duration,
     /// Who answered, in order of appearance.
@@ -156,38 +158,27 @@ impl Log {
     fn figures(&self, window: Window) -> Figures {
         let mut figures = Figures::default();
         let mut round_trips = Vec::new();
-        let mut began: Option<Instant> = None;
-        let end = |began: Instant, at: Instant, figures: &mut Figures| {
-            let outage = at - began;
-            figures.outage_sum += outage;
-            if figures.outage < outage {
-                figures.outage = outage;
-                figures.outage_after = began - window.from;
-            }
-        };
-        for question in self.questions.iter().filter(|q| window.holds(q.sent)) {
+        let mut outage = Duration::ZERO;
+        let asked: Vec<&Question> =
+            self.questions.iter().filter(|q| window.holds(q.sent)).collect();
+        let next = asked.iter().skip(1).map(|q| q.sent).chain([window.to]);
+        for (question, next) in asked.iter().zip(next) {
             figures.sent += 1;
-            match (question.answered, began) {
-                (Some(took), _) => {
-                    round_trips.push(took);
-                    if let Some(name) = self.answerers.get(usize::from(question.by))
-                        && !figures.by.contains(name)
-                    {
-                        figures.by.push(name.clone());
-                    }
-                    if let Some(began) = began.take() {
-                        end(began, question.sent, &mut figures);
-                    }
+            if let Some(took) = question.answered {
+                round_trips.push(took);
+                outage = Duration::ZERO;
+                if let Some(name) = self.answerers.get(usize::from(question.by))
+                    && !figures.by.contains(name)
+                {
+                    figures.by.push(name.clone());
                 }
-                (None, Some(_)) => figures.lost += 1,
-                (None, None) => {
-                    figures.lost += 1;
-                    began = Some(question.sent);
-                }
+            } else {
+                let stands = (next - question.sent).min(STANDS_MAX);
+                figures.lost += 1;
+                outage += stands;
+                figures.outage_sum += stands;
+                figures.outage = figures.outage.max(outage);
             }
-        }
-        if let Some(began) = began {
-            end(began, window.to, &mut figures);
         }
         figures.round_trip = super::median(&round_trips);
         figures
@@ -208,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_lasts_from_the_first_lost_question_to_the_next_answered_one() {
+    fn an_outage_is_the_longest_run_of_lost_questions() {
         let start = Instant::now();
         for (pattern, lost, outage, sum) in [
             ("++++", 0, 0, 0),
@@ -224,5 +215,14 @@ mod tests {
             let ms = Duration::from_millis;
             assert_eq!(seen, (lost, ms(outage), ms(sum)), "{pattern}");
         }
+    }
+
+    #[test]
+    fn a_probe_that_had_to_wait_itself_saw_no_outage_of_that_time() {
+        let start = Instant::now();
+        let mut log = log(start, "+-+");
+        log.questions[2].sent = start + 500 * TICK;
+        let figures = log.figures(Window { from: start, to: start + 501 * TICK });
+        assert_eq!((figures.lost, figures.outage), (1, STANDS_MAX));
     }
 }
