@@ -382,6 +382,9 @@ fn conclude(rows: &[Row], options: &Options, outcome: &Outcome, start: Instant) 
         http::ANSWER_MAX.as_secs_f64(),
         http::LATE.as_secs_f64(),
     );
+    let stalls = rows.iter().flat_map(|row| &row.trials).map(|figures| figures.stall);
+    let stall = ms(stalls.max().unwrap_or_default());
+    println!("This machine let the lab's own clockwork stand still for up to {stall:.0} ms.");
     if let Some(file) = &options.json {
         let text = serde_json::to_string_pretty(&raw(rows)).unwrap_or_default();
         std::fs::write(file, text).map_err(Error::system(format!("write {}", file.display())))?;
@@ -440,6 +443,7 @@ fn raw(rows: &[Row]) -> Value {
             "connections_broken": f.breaks,
             "two_answerers_ms": ms(f.two_answerers),
             "unanswered_ms": ms(f.unanswered),
+            "stall_ms": ms(f.stall),
         })
     };
     let row = |row: &Row| {

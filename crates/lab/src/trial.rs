@@ -73,6 +73,8 @@ pub struct Figures {
     pub two_answerers: Duration,
     /// The longest time in which nobody answered ARP.
     pub unanswered: Duration,
+    /// The longest time that the machine did not run the observer.
+    pub stall: Duration,
 }
 
 impl<'a> Session<'a> {
@@ -184,6 +186,7 @@ impl<'a> Session<'a> {
         figures.requests = self.http.figures(whole);
         let doubles = self.arp.answered_by_two(self.vip, whole).len();
         figures.two_answerers = crate::probe::TICK * u32::try_from(doubles).unwrap_or(u32::MAX);
+        figures.stall = self.arp.stall(whole);
         figures.unanswered = self.arp.unanswered(self.vip, whole);
     }
 }

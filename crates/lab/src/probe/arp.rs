@@ -162,6 +162,16 @@ impl ArpObserver {
         TICK * longest
     }
 
+    /// The longest time in a window that this thread was not run, beyond its beat: what the machine
+    /// itself adds to every figure.
+    pub fn stall(&self, window: Window) -> Duration {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked: Vec<Instant> =
+            log.asked.iter().copied().filter(|at| window.holds(*at)).collect();
+        let gaps = asked.windows(2).map(|pair| pair[1] - pair[0]);
+        gaps.max().unwrap_or_default().saturating_sub(TICK)
+    }
+
     /// How many questions were sent in a window, to know that the observer was awake.
     pub fn asked(&self, window: Window) -> usize {
         let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
