@@ -143,15 +143,14 @@ impl std::error::Error for SocketError {}
 mod tests {
     use super::*;
 
-    fn folder(name: &str) -> PathBuf {
-        let path = std::env::temp_dir().join(format!("buoy-socket-{}-{name}", std::process::id()));
-        drop(fs::remove_dir_all(&path));
-        path
+    fn folder() -> tempfile::TempDir {
+        tempfile::tempdir().unwrap()
     }
 
     #[tokio::test]
     async fn a_socket_is_for_its_owner_and_group_and_goes_with_the_agent() {
-        let path = folder("mode").join("sub/api.sock");
+        let folder = folder();
+        let path = folder.path().join("sub/api.sock");
         let socket = Socket::open(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, MODE);
         let left: Vec<_> = fs::read_dir(path.parent().unwrap()).unwrap().collect();
@@ -162,7 +161,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_running_agents_socket_is_not_stolen() {
-        let path = folder("running").join("api.sock");
+        let folder = folder();
+        let path = folder.path().join("api.sock");
         let _running = Socket::open(&path).unwrap();
         let error = Socket::open(&path).expect_err("somebody answers there");
         assert!(matches!(error, SocketError::InUse { .. }), "{error}");
@@ -172,8 +172,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_dead_agents_socket_is_replaced() {
-        let path = folder("dead").join("api.sock");
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let folder = folder();
+        let path = folder.path().join("api.sock");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists(), "a killed agent leaves its file");
         let _socket = Socket::open(&path).unwrap();
@@ -182,8 +182,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_file_in_the_way_is_left_alone() {
-        let path = folder("file").join("api.sock");
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let folder = folder();
+        let path = folder.path().join("api.sock");
         fs::write(&path, "precious").unwrap();
         let error = Socket::open(&path).expect_err("it is not ours");
         assert!(matches!(error, SocketError::NotASocket { .. }), "{error}");
