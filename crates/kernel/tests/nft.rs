@@ -94,19 +94,24 @@ impl Lab {
         })
     }
 
-    /// Gives the VIPs to one balancer, as a failover does, and tells the others.
+    /// Gives the VIPs to one balancer, as a failover does, and tells the others: after the move, or
+    /// a late acknowledgement would ask again while the old owner still answers.
     fn own(&self, owner: &str) {
-        for (host, _) in HOSTS {
-            for (cidr, address) in
-                [("10.9.0.100/24", "10.9.0.100"), ("fd00:9::100/64", "fd00:9::100")]
-            {
-                let verb: &[&str] = match (host == owner, host) {
-                    (true, _) => &["address", "replace", cidr, "dev", "eth0", "nodad"],
-                    (false, "a" | "b") => &["address", "del", cidr, "dev", "eth0"],
-                    (false, _) => &["neigh", "flush", "to", address],
+        let is_balancer = |host: &&str| ["a", "b"].contains(host);
+        let hosts = || HOSTS.iter().map(|(host, _)| *host);
+        for balancer in hosts().filter(is_balancer) {
+            for cidr in ["10.9.0.100/24", "fd00:9::100/64"] {
+                let verb: &[&str] = match balancer == owner {
+                    true => &["address", "replace", cidr, "dev", "eth0", "nodad"],
+                    false => &["address", "del", cidr, "dev", "eth0"],
                 };
                 // Taking an address from who does not have it fails, and is what we want.
-                let _ = ip(&[&["-n", &self.name(host)][..], verb].concat());
+                let _ = ip(&[&["-n", &self.name(balancer)][..], verb].concat());
+            }
+        }
+        for other in hosts().filter(|host| !is_balancer(host)) {
+            for address in ["10.9.0.100", "fd00:9::100"] {
+                ip(&["-n", &self.name(other), "neigh", "flush", "to", address]).unwrap();
             }
         }
     }
