@@ -4,11 +4,10 @@
 
 mod support;
 
-use buoy_lab::agent::config_head;
 use buoy_lab::peer::Peer;
 use buoy_lab::process::wait_until;
 use std::net::UdpSocket;
-use support::{Cluster, LOCAL, SERVICES, SOON, VIP, cluster, prepared};
+use support::{Cluster, LOCAL, SERVICES, SOON, VIP, cluster, config_head, prepared};
 
 /// Starts the agent of `n1`, which must end by itself with a message and no panic.
 fn ends_with_a_message(cluster: &mut Cluster) -> String {

@@ -4,7 +4,6 @@
 
 mod support;
 
-use buoy_lab::agent::config_head;
 use buoy_lab::peer::Peer;
 use buoy_lab::probe::Window;
 use buoy_lab::probe::udp::UdpProbe;
@@ -12,7 +11,7 @@ use buoy_lab::process::wait_until;
 use buoy_lab::segment::ECHO_PORT;
 use buoy_lab::topology::ipv4;
 use std::time::Instant;
-use support::{Cluster, LOCAL, MS, SERVICES, SOON, VIP, cluster, watch};
+use support::{Cluster, LOCAL, MS, SERVICES, SOON, VIP, cluster, config_head, watch};
 
 const SECOND: &str = "[[vip]]\nname = \"second\"\naddress = \"10.77.0.101/24\"\n";
 
