@@ -182,7 +182,10 @@ fn wanted(desired: &Desired, states: &States) -> Wanted {
             for service in &group.services {
                 let place = Place::of(group, service);
                 match service.mode {
-                    Mode::Kernel => want_kernel(&mut wanted, place, address, service, states),
+                    Mode::Kernel => {
+                        want_kernel(&mut wanted, place, address, service, states);
+                        relay(&mut wanted, desired, group, address);
+                    }
                     Mode::Proxy => {
                         let at = (SocketAddr::new(address, service.port), service.protocol);
                         let known = known(&place, &service.backends, states);
@@ -198,6 +201,16 @@ fn wanted(desired: &Desired, states: &States) -> Wanted {
         }
     }
     wanted
+}
+
+/// Names the other nodes that may know a connection of this address's latest service.
+fn relay(wanted: &mut Wanted, desired: &Desired, group: &Group, vip: IpAddr) {
+    let Some((_, forward)) = wanted.kernel.last_mut() else { return };
+    let others = group.nodes.iter().filter(|node| **node != desired.me);
+    let addresses = others.filter_map(|node| desired.node(*node)).map(|node| node.address.ip());
+    forward.relays = addresses.filter(|ip| ip.is_ipv4() == vip.is_ipv4()).collect();
+    let here = group.addresses.iter().find(|a| a.cidr.address() == vip);
+    forward.link = here.map(|a| a.link_name.clone()).unwrap_or_default();
 }
 
 fn want_kernel(wanted: &mut Wanted, place: Place, vip: IpAddr, service: &Service, states: &States) {
@@ -230,6 +243,8 @@ fn want_kernel(wanted: &mut Wanted, place: Place, vip: IpAddr, service: &Service
         source: service.source,
         spread,
         backends: able.iter().map(|b| b.address).collect(),
+        relays: Vec::new(),
+        link: String::new(),
     };
     wanted.kernel.push((place, forward));
 }

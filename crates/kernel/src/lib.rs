@@ -17,6 +17,7 @@ pub mod packet;
 pub mod poll;
 pub mod port;
 pub mod realtime;
+mod relay;
 #[allow(unsafe_code)] // The only place for it.
 mod sys;
 pub mod sysctl;

@@ -16,6 +16,7 @@
 //!
 //! Absent on purpose: who is up and who gets which slot (`core::balance`), and the VIP itself.
 
+use crate::relay;
 use crate::sysctl::{self, SysctlError};
 use buoy_model::{Protocol, SourceAddress};
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,6 +45,10 @@ pub struct Forward {
     pub spread: Spread,
     /// All backends of the service, up or down: their connections are guarded.
     pub backends: Vec<SocketAddr>,
+    /// The other nodes that may know a connection, by addresses of the VIP's family.
+    pub relays: Vec<IpAddr>,
+    /// The interface that carries the VIP.
+    pub link: String,
 }
 
 /// How new connections are given to backends. All are of the VIP's own family.
@@ -158,7 +163,9 @@ pub fn apply(forwards: &[Forward]) -> Result<(), Error> {
 /// Takes the table away; being gone already is success.
 pub fn remove() -> Result<(), Error> {
     // `add` first, so that `delete` always finds one.
-    let text = format!("add table inet {TABLE}\ndelete table inet {TABLE}\n");
+    let text: String = ["inet", "ip", "ip6"]
+        .map(|family| format!("add table {family} {TABLE}\ndelete table {family} {TABLE}\n"))
+        .concat();
     match run(&["-f", "-"], &text) {
         // No program: then no table of ours either.
         Ok(_) | Err(Error::Missing) => Ok(()),
@@ -197,6 +204,7 @@ pub fn render(forwards: &[Forward], observed: Option<&Observed>) -> String {
     source(forwards, &mut text);
     refuse(forwards, &mut text);
     text.push_str("}\n");
+    relay::render(forwards, &mut text);
     text
 }
 
@@ -507,6 +515,8 @@ mod tests {
             source: SourceAddress::Vip,
             spread,
             backends,
+            relays: vec![],
+            link: "eth0".into(),
         }
     }
 

@@ -245,6 +245,8 @@ fn forward(family: Family, protocol: Protocol, spread: fn(Vec<SocketAddr>) -> Sp
         source: SourceAddress::Vip,
         spread: spread(backends.clone()),
         backends,
+        relays: vec![],
+        link: "eth0".into(),
     }
 }
 
@@ -506,6 +508,41 @@ fn a_backend_sees_the_client_itself_when_asked_to_and_after_a_failover() {
     lab.own("b");
     for connection in &mut open {
         assert!(connection.echoes("after").unwrap());
+    }
+}
+
+#[test]
+fn an_answer_under_way_reaches_its_client_through_the_old_owner() {
+    let Some(lab) = Lab::new("an_answer_under_way_reaches_its_client") else { return };
+    for family in [Family::V4, Family::V6] {
+        lab.own("a");
+        lab.apply(&everywhere(Spread::Hash));
+        let other = |host| {
+            let mut forwards = everywhere(Spread::Hash);
+            let is_its = |f: &&mut Forward| f.vip == family.vip();
+            forwards.iter_mut().filter(is_its).for_each(|f| f.relays = vec![family.address(host)]);
+            forwards
+        };
+        lab.inside("a", || nft::apply(&other(12)).unwrap());
+        lab.inside("b", || nft::apply(&other(11)).unwrap());
+        let listeners: Vec<_> = [("s1", 21), ("s2", 22)]
+            .map(|(server, number)| {
+                lab.inside(server, || TcpListener::bind(backend(family, number)).unwrap())
+            })
+            .into();
+        let mut client = lab
+            .inside("client", || TcpStream::connect_timeout(&service(family), PATIENCE))
+            .unwrap();
+        let mut server = accept_any(&listeners);
+        client.write_all(b"x").unwrap();
+        server.read_exact(&mut [0]).unwrap();
+        lab.own("b");
+        // The client has nothing to say, so only the old owner knows whose answer this is.
+        server.write_all(b"news").unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut news = [0; 4];
+        client.read_exact(&mut news).unwrap();
+        assert_eq!(&news, b"news", "{family:?}");
     }
 }
 
