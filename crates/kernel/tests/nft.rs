@@ -4,6 +4,8 @@
 // The whole file is tests: a failed `unwrap` is a failed test, and a skipped test must be seen.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod talk;
+
 use buoy_kernel::conntrack::{self, Flows};
 use buoy_kernel::nft::{self, Forward, Spread};
 use buoy_model::{Protocol, SourceAddress};
@@ -13,6 +15,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+use talk::{Connection, greet_and_echo, ip};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const HOSTS: [(&str, u8); 5] = [("client", 1), ("a", 11), ("b", 12), ("s1", 21), ("s2", 22)];
@@ -188,51 +191,6 @@ impl Drop for Lab {
         for (host, _) in HOSTS.into_iter().chain([("switch", 0)]) {
             let _ = ip(&["netns", "delete", &self.name(host)]);
         }
-    }
-}
-
-fn ip(arguments: &[&str]) -> Result<(), String> {
-    let output = Command::new("ip").args(arguments).output().map_err(|e| format!("ip: {e}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
-}
-
-fn greet_and_echo(server: &str, mut stream: TcpStream) {
-    let Ok(peer) = stream.peer_addr() else { return };
-    let mut said = stream.write_all(format!("{server} {}\n", peer.ip()).as_bytes());
-    let mut buffer = [0; 4096];
-    while said.is_ok() {
-        said = match stream.read(&mut buffer) {
-            Ok(0) | Err(_) => return,
-            Ok(length) => stream.write_all(&buffer[..length]),
-        };
-    }
-}
-
-struct Connection {
-    stream: TcpStream,
-    server: String,
-    peer: String,
-}
-
-impl Connection {
-    fn line(&mut self) -> std::io::Result<String> {
-        let (mut line, mut byte) = (Vec::new(), [0]);
-        loop {
-            self.stream.read_exact(&mut byte)?;
-            if byte == *b"\n" {
-                return Ok(String::from_utf8(line).unwrap());
-            }
-            line.push(byte[0]);
-        }
-    }
-
-    /// Whether what is said comes back.
-    fn echoes(&mut self, words: &str) -> std::io::Result<bool> {
-        self.stream.write_all(format!("{words}\n").as_bytes())?;
-        Ok(self.line()? == words)
     }
 }
 
