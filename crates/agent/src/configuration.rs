@@ -55,7 +55,7 @@ pub(crate) fn needs_more_than_a_reload(before: &Desired, after: &Desired) -> Opt
             before.node_name(before.me)
         ));
     }
-    let address = |d: &Desired| d.node(d.me).map(|n| n.address);
+    let address = |d: &Desired| d.node(d.me).map(buoy_model::Node::address);
     if address(before) != address(after) {
         return Some("this node's own address or port changed: restart the agent".into());
     }
@@ -126,16 +126,11 @@ mod tests {
     use std::time::Duration;
 
     fn desired(names: &[&str]) -> Desired {
-        let mut nodes: Vec<Node> = names
-            .iter()
-            .map(|name| Node {
-                id: NodeId::of(name),
-                name: (*name).into(),
-                address: ([10, 0, 0, 1], 4747).into(),
-            })
-            .collect();
+        let mut nodes: Vec<Node> =
+            names.iter().map(|name| Node::new(name, ([10, 0, 0, 1], 4747).into())).collect();
         nodes.sort_by_key(|n| n.id);
         Desired {
+            leg_links: vec![None],
             generation: 1,
             digest: 0,
             cluster: ClusterId(1),
@@ -145,6 +140,7 @@ mod tests {
             timing: Timing {
                 heartbeat: Duration::from_millis(10),
                 lease: Duration::from_millis(50),
+                lease_max: Duration::from_millis(50),
             },
             groups: vec![],
         }
@@ -180,6 +176,8 @@ mod tests {
                 nodes: vec![],
                 prefer: vec![],
                 failback: Failback::Never,
+                apart: None,
+                checks: vec![],
                 services: vec![],
             })
             .collect();
@@ -200,7 +198,7 @@ mod tests {
     fn a_new_own_address_needs_a_restart() {
         let before = desired(&["a"]);
         let mut after = before.clone();
-        after.nodes[0].address = ([10, 0, 0, 2], 4747).into();
+        after.nodes[0].addresses = vec![([10, 0, 0, 2], 4747).into()];
         assert!(needs_more_than_a_reload(&before, &after).unwrap().contains("restart"));
     }
 }

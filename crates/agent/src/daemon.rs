@@ -10,7 +10,7 @@ use buoy_api::words::{self, Gravity, Words};
 use buoy_core::Status;
 use buoy_kernel::clock;
 use buoy_model::limits::RECORDS_MAX;
-use buoy_model::{Desired, DrainOrder, Fact, Record};
+use buoy_model::{Desired, Fact, Order, Record};
 use buoy_wire::Reject;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -190,8 +190,8 @@ impl Agent for Daemon {
         }
     }
 
-    async fn drain(&self, order: DrainOrder) -> Result<(), LoopGone> {
-        self.order(Command::Drain(order))
+    async fn drain(&self, order: Order) -> Result<(), LoopGone> {
+        self.order(Command::Order(order))
     }
 
     async fn reload(&self) -> Result<ReloadReply, ReloadRefusal> {

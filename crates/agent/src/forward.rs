@@ -14,7 +14,7 @@ use buoy_core::balance::{self, Table};
 use buoy_kernel::conntrack::{self, Flows};
 use buoy_kernel::nft::{self, Spread};
 use buoy_model::{
-    Backend, BackendState, Balance, Desired, Group, GroupId, Mode, Protocol, Service,
+    Backend, BackendState, Balance, Desired, Fitness, Group, GroupId, Mode, Protocol, Service,
 };
 use buoy_proxy::{Proxy, Settings};
 use std::collections::{BTreeMap, BTreeSet};
@@ -118,7 +118,7 @@ struct Findings {
 
 /// Whether this host could serve each group well: every service of it has a backend that is up, or
 /// not known to be down yet.
-pub fn fitness(desired: &Desired, states: &States) -> Vec<(GroupId, bool)> {
+pub fn fitness(desired: &Desired, states: &States) -> Vec<(GroupId, Fitness)> {
     let is_down = |place: &Place, backend: &Backend| {
         states.get(&place.key(backend)).is_some_and(|s| s.state == BackendState::Down)
     };
@@ -129,7 +129,10 @@ pub fn fitness(desired: &Desired, states: &States) -> Vec<(GroupId, bool)> {
     desired
         .groups
         .iter()
-        .map(|group| (group.id, group.services.iter().all(|service| has_backend(group, service))))
+        .map(|group| {
+            let served = group.services.iter().all(|service| has_backend(group, service));
+            (group.id, if served { Fitness::Fit } else { Fitness::NoBackend })
+        })
         .collect()
 }
 
@@ -207,7 +210,7 @@ fn wanted(desired: &Desired, states: &States) -> Wanted {
 fn relay(wanted: &mut Wanted, desired: &Desired, group: &Group, vip: IpAddr) {
     let Some((_, forward)) = wanted.kernel.last_mut() else { return };
     let others = group.nodes.iter().filter(|node| **node != desired.me);
-    let addresses = others.filter_map(|node| desired.node(*node)).map(|node| node.address.ip());
+    let addresses = others.filter_map(|node| desired.node(*node)).map(|node| node.address().ip());
     forward.relays = addresses.filter(|ip| ip.is_ipv4() == vip.is_ipv4()).collect();
     let here = group.addresses.iter().find(|a| a.cidr.address() == vip);
     forward.link = here.map(|a| a.link_name.clone()).unwrap_or_default();

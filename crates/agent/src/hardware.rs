@@ -70,7 +70,7 @@ pub(crate) struct Hardware {
 
 impl Hardware {
     pub(crate) fn open(desired: &Arc<Desired>) -> Result<Self, StartError> {
-        let me = desired.node(desired.me).map(|n| n.address);
+        let me = desired.node(desired.me).map(buoy_model::Node::address);
         let transport = Transport::bind(me.unwrap_or_else(|| ([0, 0, 0, 0], 0).into()))
             .map_err(StartError::Bind)?;
         let requests = Requests::open().map_err(StartError::Netlink)?;
@@ -222,12 +222,12 @@ fn as_fenced(unfenced: &[LinkId], event: Event<'static>) -> Event<'static> {
     match event {
         Event::Link { link, up } => Event::Link { link, up: up && !unfenced.contains(&link) },
         Event::Tick
-        | Event::Heard(_)
+        | Event::Heard { .. }
         | Event::AddressLost { .. }
         | Event::ForeignClaim { .. }
         | Event::Fitness { .. }
         | Event::Reload(_)
-        | Event::Drain(_)
+        | Event::Order(_)
         | Event::Stop => event,
     }
 }

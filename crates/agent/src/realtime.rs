@@ -9,7 +9,7 @@ use buoy_kernel::wake::{self, Waker, Wakeups};
 use buoy_kernel::{clock, packet, realtime};
 use buoy_model::limits::{DATAGRAM_MAX, LOOP_COMMANDS_MAX, LOOP_REPORTS_MAX};
 use buoy_model::{
-    Action, Desired, DrainOrder, Event, GroupId, Incarnation, Instant, Message, Record,
+    Action, Desired, Event, Fitness, GroupId, Incarnation, Instant, Leg, Message, Order, Record,
 };
 use buoy_wire::Keyring;
 use std::sync::Arc;
@@ -25,10 +25,10 @@ const DATAGRAMS_PER_TURN: usize = 256;
 pub enum Command {
     /// A new configuration that passed every check.
     Reload(Box<(Arc<Desired>, Keyring)>),
-    /// Out of service, or back in.
-    Drain(DrainOrder),
+    /// What an operator wants.
+    Order(Order),
     /// Whether this host could serve each group well.
-    Fitness(Vec<(GroupId, bool)>),
+    Fitness(Vec<(GroupId, Fitness)>),
     /// What the node knows.
     Status(oneshot::Sender<Status>),
     /// Give everything away and end.
@@ -221,7 +221,7 @@ impl Loop {
                 Err(reason) => self.counters.reject(reason),
                 Ok(()) => {
                     Counters::count(&self.counters.received);
-                    let event = Event::Heard(&self.message);
+                    let event = Event::Heard { message: &self.message, leg: Leg(0) };
                     self.node.handle(clock::now(), event, &mut self.out);
                     // An answer is made from what was just heard: it leaves before the next is read.
                     self.act();
@@ -257,12 +257,12 @@ impl Loop {
             let now = clock::now();
             match command {
                 Command::Reload(new) => self.reload(now, *new),
-                Command::Drain(order) => {
-                    self.node.handle(now, Event::Drain(order), &mut self.out);
+                Command::Order(order) => {
+                    self.node.handle(now, Event::Order(order), &mut self.out);
                 }
                 Command::Fitness(groups) => {
-                    for (group, fit) in groups {
-                        let event = Event::Fitness { group, fit };
+                    for (group, fitness) in groups {
+                        let event = Event::Fitness { group, fitness };
                         self.node.handle(now, event, &mut self.out);
                         self.act();
                     }
@@ -299,7 +299,9 @@ impl Loop {
                 Action::Heartbeat { .. } | Action::Answer { .. } => self.send(&action),
                 Action::Record(record) => self.tell(Report::Record(record)),
                 Action::Stopped => self.stopped = true,
+                Action::PrepareGoodbye { .. } => {}
                 Action::Fence { .. }
+                | Action::Renew { .. }
                 | Action::AddAddress { .. }
                 | Action::RemoveAddress { .. }
                 | Action::Announce { .. } => {
@@ -316,7 +318,7 @@ impl Loop {
     fn send(&mut self, action: &Action) {
         let Some(to) = self.node.compose(clock::now(), action, &mut self.message) else { return };
         let Some(peer) = self.hardware.desired.node(to) else { return };
-        let address = peer.address;
+        let address = peer.address();
         self.keyring.seal(&self.message, &mut self.datagram);
         let sent = self.hardware.transport.send(address, &self.datagram);
         Counters::count(if sent.is_ok() { &self.counters.sent } else { &self.counters.unsent });

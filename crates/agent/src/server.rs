@@ -27,7 +27,7 @@ use buoy_api::{
 };
 use buoy_core::Status;
 use buoy_model::limits::RECORDS_MAX;
-use buoy_model::{Desired, DrainOrder, Group};
+use buoy_model::{Desired, Group, Order};
 use failure::Failure;
 use serde::Deserialize;
 use std::future::Future;
@@ -57,7 +57,7 @@ pub trait Agent: Send + Sync + 'static {
     /// Lines of defence, problems, scheduling and counters.
     fn host(&self) -> HostReport;
     /// Hands the order to the real-time loop; its reason says already who gave it.
-    fn drain(&self, order: DrainOrder) -> impl Future<Output = Result<(), LoopGone>> + Send;
+    fn drain(&self, order: Order) -> impl Future<Output = Result<(), LoopGone>> + Send;
     /// Reads the file again and applies the difference; an invalid file changes nothing.
     fn reload(&self) -> impl Future<Output = Result<ReloadReply, ReloadRefusal>> + Send;
 }
@@ -249,7 +249,7 @@ async fn drain<A: Agent>(
     let reason = recorded_reason(request.reason.as_deref(), &asker.name())?;
     tracing::info!(reason, "drain");
     let reply = drain_reply(&*agent, Some(reason.clone())).await?;
-    agent.drain(DrainOrder::Drain { reason }).await?;
+    agent.drain(Order::Drain { reason, until: None }).await?;
     Ok(Json(reply))
 }
 
@@ -259,7 +259,7 @@ async fn undrain<A: Agent>(
 ) -> Result<Json<DrainReply>, Failure> {
     tracing::info!(by = asker.name(), "undrain");
     let reply = drain_reply(&*agent, None).await?;
-    agent.drain(DrainOrder::Undrain).await?;
+    agent.drain(Order::Undrain).await?;
     Ok(Json(reply))
 }
 

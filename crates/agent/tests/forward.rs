@@ -31,6 +31,7 @@ fn service(mode: Mode, port: u16) -> Service {
         backup: false,
     };
     Service {
+        addresses: vec![],
         protocol: Protocol::Tcp,
         port,
         mode,
@@ -59,16 +60,23 @@ fn desired(services: Vec<Service>) -> Arc<Desired> {
         nodes: vec![NodeId(1)],
         prefer: vec![],
         failback: Failback::Never,
+        apart: None,
+        checks: vec![],
         services,
     };
     Arc::new(Desired {
+        leg_links: vec![None],
         generation: 1,
         digest: 0,
         cluster: ClusterId(1),
         cluster_name: "test".into(),
         me: NodeId(1),
         nodes: vec![],
-        timing: Timing { heartbeat: Duration::from_millis(10), lease: Duration::from_millis(50) },
+        timing: Timing {
+            heartbeat: Duration::from_millis(10),
+            lease: Duration::from_millis(50),
+            lease_max: Duration::from_millis(50),
+        },
         groups: vec![group],
     })
 }

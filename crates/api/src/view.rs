@@ -187,7 +187,7 @@ impl View<'_> {
         let member = self.desired.node(node.id);
         NodeView {
             name: self.words().node(node.id),
-            address: member.map_or_else(String::new, |m| m.address.to_string()),
+            address: member.map_or_else(String::new, |m| m.address().to_string()),
             me: node.id == self.desired.me,
             alive: node.alive,
             heard_ms: node.heard.map(millis),
@@ -347,10 +347,19 @@ fn line(vip: &VipView) -> String {
 /// The epoch that a record with a cause is about.
 const fn epoch_with_cause(fact: &Fact) -> Option<Epoch> {
     match fact {
-        Fact::Acquired { epoch, .. } | Fact::Released { epoch, .. } => Some(*epoch),
+        Fact::Acquired { epoch, .. }
+        | Fact::Released { epoch, .. }
+        | Fact::Served { epoch, .. } => Some(*epoch),
         Fact::OwnerHeard { .. }
         | Fact::PeerUp { .. }
         | Fact::PeerDown { .. }
+        | Fact::PeerGoodbye { .. }
+        | Fact::Overlap { .. }
+        | Fact::Unheard { .. }
+        | Fact::Damped { .. }
+        | Fact::Tempo { .. }
+        | Fact::Held { .. }
+        | Fact::Freed { .. }
         | Fact::DuplicateNode { .. }
         | Fact::Conflict { .. }
         | Fact::Restored { .. }
@@ -401,6 +410,8 @@ mod tests {
             nodes: vec![],
             prefer: vec![],
             failback: Failback::Never,
+            apart: None,
+            checks: vec![],
             services: vec![],
         };
         Desired {

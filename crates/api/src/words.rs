@@ -78,6 +78,43 @@ impl<'a> Words<'a> {
             Fact::Stalled { late } => {
                 format!("the agent of {me} was not run by the kernel for {}", span(*late))
             }
+            Fact::PeerGoodbye { node } => {
+                format!("the agent of {} died, and its addresses are withdrawn", self.node(*node))
+            }
+            Fact::Served { epoch, detect, decide, address, announce, first_packet } => {
+                let first = first_packet.map_or_else(
+                    || "no packet yet".into(),
+                    |f| format!("first packet {}", span(f)),
+                );
+                format!(
+                    "{me} serves it (epoch {epoch}): silent {}, then votes {}, address {}, \
+                     announced {}, {first}",
+                    span(*detect),
+                    span(*decide),
+                    span(*address),
+                    span(*announce)
+                )
+            }
+            Fact::Overlap { node, at_most } => format!(
+                "{me} and {} both served it while they did not hear each other, for {} at most",
+                self.node(*node),
+                span(*at_most)
+            ),
+            Fact::Unheard { link, now: true } => format!(
+                "no live node is heard on {} of {me}, while another leg hears them",
+                self.link(*link)
+            ),
+            Fact::Unheard { link, now: false } => {
+                format!("nodes are heard again on {} of {me}", self.link(*link))
+            }
+            Fact::Damped { link, remaining } => format!(
+                "{} of {me} came and went too often: {me} takes only what nobody else can for {}",
+                self.link(*link),
+                span(*remaining)
+            ),
+            Fact::Tempo { term } => format!("{me} asks for leases of {} now", span(*term)),
+            Fact::Held { reason } => format!("{me} keeps it: {reason}"),
+            Fact::Freed { reason } => format!("it may leave {me} again: {reason}"),
             Fact::Drained { reason } => format!("{me} is drained: {reason}"),
             Fact::Undrained => format!("{me} takes part again"),
         }
@@ -92,6 +129,16 @@ impl<'a> Words<'a> {
                 format!("{} was silent for {}", self.node(*node), span(*silent))
             }
             Cause::OwnerReleased { node } => format!("{} gave it up", self.node(*node)),
+            Cause::OwnerDied { node } => format!("the agent of {} died", self.node(*node)),
+            Cause::Moved { to, reason } => {
+                format!("the operator moved it to {}: {reason}", self.node(*to))
+            }
+            Cause::CheckFailed { check } => {
+                format!("{me} fails the check {check}, and another node does not")
+            }
+            Cause::Unheard { link } => {
+                format!("{me} hears nobody on {}, while another leg does", self.link(*link))
+            }
             Cause::LeaseExpired => format!("{me} was without a majority for a whole lease"),
             Cause::Drain => format!("the operator drains {me}"),
             Cause::Stop => format!("the agent of {me} stops"),
@@ -161,6 +208,15 @@ pub const fn kind(fact: &Fact) -> &'static str {
         Fact::OwnerHeard { .. } => "owner_heard",
         Fact::PeerUp { .. } => "peer_up",
         Fact::PeerDown { .. } => "peer_down",
+        Fact::PeerGoodbye { .. } => "peer_goodbye",
+        Fact::Served { .. } => "served",
+        Fact::Overlap { .. } => "overlap",
+        Fact::Unheard { now: true, .. } => "unheard",
+        Fact::Unheard { now: false, .. } => "heard_again",
+        Fact::Damped { .. } => "damped",
+        Fact::Tempo { .. } => "tempo",
+        Fact::Held { .. } => "held",
+        Fact::Freed { .. } => "freed",
         Fact::DuplicateNode { .. } => "duplicate_node",
         Fact::Conflict { .. } => "conflict",
         Fact::Restored { .. } => "restored",
@@ -180,9 +236,18 @@ pub const fn gravity(fact: &Fact) -> Gravity {
         | Fact::OwnerHeard { .. }
         | Fact::PeerUp { .. }
         | Fact::Link { up: true, .. }
+        | Fact::Served { .. }
+        | Fact::Unheard { now: false, .. }
+        | Fact::Tempo { .. }
+        | Fact::Held { .. }
+        | Fact::Freed { .. }
         | Fact::Drained { .. }
         | Fact::Undrained => Gravity::Info,
         Fact::PeerDown { .. }
+        | Fact::PeerGoodbye { .. }
+        | Fact::Overlap { .. }
+        | Fact::Unheard { now: true, .. }
+        | Fact::Damped { .. }
         | Fact::Conflict { .. }
         | Fact::Restored { .. }
         | Fact::Link { up: false, .. }
@@ -291,6 +356,8 @@ mod tests {
                 nodes: vec![],
                 prefer: vec![],
                 failback: Failback::Never,
+                apart: None,
+                checks: vec![],
                 services: vec![],
             }],
         }

@@ -55,7 +55,7 @@ impl Peers {
             .filter_map(|peer| {
                 let address = peer.address.as_ref()?.value;
                 let name = peer.name.value.clone();
-                Some(Node { id: NodeId::of(&name), name, address })
+                Some(Node::new(&name, address))
             })
             .collect();
         nodes.sort_by_key(|node| node.id);
@@ -191,7 +191,7 @@ fn read_timing(top: &Section<'_>, problems: &mut Problems<'_>) -> Timing {
         };
         problems.add(Code::LeaseTooShort, &lease.span, message, reason, fix);
     }
-    Timing { heartbeat: beat, lease: term }
+    Timing { heartbeat: beat, lease: term, lease_max: term }
 }
 
 /// The default lease of a heartbeat: in proportion, and never below the default.

@@ -14,10 +14,10 @@ use std::fmt::Write as _;
 /// not count; the order of backends does, because tables are built from it.
 pub(crate) fn of(cluster: &Cluster, nodes: &[Node], groups: &[Group]) -> u32 {
     let mut out = String::new();
-    let Timing { heartbeat, lease } = cluster.timing;
-    line(&mut out, format_args!("cluster {} {heartbeat:?} {lease:?}", cluster.name));
-    for Node { id: _, name, address } in nodes {
-        line(&mut out, format_args!("node {name} {address}"));
+    let Timing { heartbeat, lease, lease_max } = cluster.timing;
+    line(&mut out, format_args!("cluster {} {heartbeat:?} {lease:?} {lease_max:?}", cluster.name));
+    for Node { id: _, name, addresses, weight, witness } in nodes {
+        line(&mut out, format_args!("node {name} {addresses:?} {weight} {witness}"));
     }
     for group in groups {
         add_group(&mut out, group);
@@ -26,7 +26,18 @@ pub(crate) fn of(cluster: &Cluster, nodes: &[Node], groups: &[Group]) -> u32 {
 }
 
 fn add_group(out: &mut String, group: &Group) {
-    let Group { id: _, name, addresses, safety, nodes, prefer, failback, services } = group;
+    let Group {
+        id: _,
+        name,
+        addresses,
+        safety,
+        nodes,
+        prefer,
+        failback,
+        services,
+        apart,
+        checks: _,
+    } = group;
     let safety = match safety {
         Safety::Exclusive => "exclusive",
         Safety::Available => "available",
@@ -35,7 +46,7 @@ fn add_group(out: &mut String, group: &Group) {
         Failback::Never => "never".to_owned(),
         Failback::After(after) => format!("{after:?}"),
     };
-    line(out, format_args!("vip {name} {safety} {failback}"));
+    line(out, format_args!("vip {name} {safety} {failback} {apart:?}"));
     for address in addresses {
         // Not the interface: it may have another name on each host.
         line(out, format_args!("address {}", address.cidr));
@@ -53,6 +64,7 @@ fn add_group(out: &mut String, group: &Group) {
 
 fn add_service(out: &mut String, service: &Service) {
     let Service {
+        addresses: _,
         protocol,
         port,
         mode,

@@ -120,6 +120,7 @@ pub fn check(text: &str, name: &str, host: &Host, files: &ReadFile<'_>) -> Resul
         cluster: ClusterId::of(&cluster_name),
         cluster_name,
         me,
+        leg_links: vec![None],
         nodes,
         timing,
         groups,
@@ -210,6 +211,8 @@ impl<'t> Draft<'t> {
             nodes: vip.nodes.clone(),
             prefer: vip.prefer.clone(),
             failback: vip.failback,
+            apart: None,
+            checks: vec![],
             services: vip.services.clone(),
         };
         let mut groups: Vec<Group> = self.vips.iter().map(group).collect();

@@ -48,6 +48,7 @@ pub(crate) fn read(
                 Protocol::Udp => PROXY_IDLE_UDP_DEFAULT,
             };
             let service = Service {
+                addresses: vips.iter().map(|v| v.value.address()).collect(),
                 protocol,
                 port,
                 mode: settings.mode,

@@ -7,12 +7,18 @@ use crate::voter::Asker;
 use crate::votes::lease_end;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use buoy_model::{Action, Fact, Instant, Message, MessageKind, NodeId, Record, Verdict};
+use buoy_model::{Action, Fact, Instant, Leg, Message, MessageKind, NodeId, Record, Verdict};
 use core::time::Duration;
 
 impl Node {
     /// A datagram of a peer: its session first, then what it says.
-    pub(crate) fn hear(&mut self, now: Instant, message: &Message, out: &mut Vec<Action>) {
+    pub(crate) fn hear(
+        &mut self,
+        now: Instant,
+        message: &Message,
+        leg: Leg,
+        out: &mut Vec<Action>,
+    ) {
         let Some(at) = self.peers.iter().position(|p| p.id == message.header.from) else {
             self.ignored.stranger += 1;
             return;
@@ -50,8 +56,9 @@ impl Node {
             Reception::Fresh => {}
         }
         match message.kind {
-            MessageKind::Heartbeat => self.hear_heartbeat(now, at, message, out),
+            MessageKind::Heartbeat => self.hear_heartbeat(now, at, message, leg, out),
             MessageKind::Answer => self.hear_answer(now, at, message, out),
+            MessageKind::Goodbye => {}
         }
     }
 
@@ -60,6 +67,7 @@ impl Node {
         now: Instant,
         at: usize,
         message: &Message,
+        leg: Leg,
         out: &mut Vec<Action>,
     ) {
         let peer = &mut self.peers[at];
@@ -71,7 +79,7 @@ impl Node {
         }
         self.voter.hear(now, asker, &message.claims, &mut self.grants);
         self.answered = message.header.sequence;
-        out.push(Action::Answer { to: asker.node });
+        out.push(Action::Answer { to: asker.node, leg });
     }
 
     fn hear_answer(&mut self, now: Instant, at: usize, message: &Message, out: &mut Vec<Action>) {

@@ -199,7 +199,7 @@ fn judge_other(node: &mut Node, now: Instant, group: &Group, i: usize) -> Judgem
     if let Some((yielding, _)) = node.rival(group) {
         candidates = candidates.without(yielding);
     }
-    match (able, node.owned[i].fit, fit) {
+    match (able, node.owned[i].is_fit(), fit) {
         (true, true, false) => candidates = Members::default().with(node.me),
         (true, true, true) | (true, false, false) => candidates.insert(node.me),
         (true, false, true) | (false, true | false, true | false) => {}
@@ -239,7 +239,7 @@ fn judge_held(node: &mut Node, now: Instant, group: &Group, i: usize) -> Judgeme
         // With nobody to take it, an outage would be all that the drain achieves.
         return if others.is_empty() { Judgement::Leave } else { Judgement::Yield(Cause::Drain) };
     }
-    match (node.owned[i].fit, others_fit) {
+    match (node.owned[i].is_fit(), others_fit) {
         (false, true) => Judgement::Yield(Cause::NoBackend),
         (true, true) | (false, false) => judge_failback(node, now, group, others),
         (true, false) => Judgement::Take(Cause::NoOwner),

@@ -15,6 +15,7 @@ mod hear;
 mod judge;
 mod mutation;
 mod node;
+mod orders;
 mod ownership;
 mod peer;
 mod placement;

@@ -15,7 +15,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use buoy_model::limits::{GROUPS_MAX, LEASE_HEARTBEATS_MIN, LEASE_WITHOUT_GATE, SILENT_HEARTBEATS};
 use buoy_model::{
-    Action, Cause, Claim, Desired, DrainOrder, Event, Fact, FrameKind, Grant, GroupId, Incarnation,
+    Action, Cause, Claim, Desired, Event, Fact, Fitness, FrameKind, Grant, GroupId, Incarnation,
     Instant, LinkId, Mac, Message, MessageKind, NodeId, Record, Safety, Sequence, Timing, Verdict,
 };
 use core::net::IpAddr;
@@ -134,15 +134,15 @@ impl Node {
         self.expire(now, out);
         match event {
             Event::Tick => self.tick(now, out),
-            Event::Heard(message) => self.hear(now, message, out),
+            Event::Heard { message, leg } => self.hear(now, message, leg, out),
             Event::Link { link, up } => self.link(now, link, up, out),
             Event::AddressLost { link, address } => self.restore(now, link, address, out),
             Event::ForeignClaim { link, address, mac } => {
                 self.defend(now, link, address, mac, out);
             }
-            Event::Fitness { group, fit } => self.fitness(group, fit),
+            Event::Fitness { group, fitness } => self.fitness(group, fitness),
             Event::Reload(desired) => self.reload(now, desired, out),
-            Event::Drain(order) => self.drain(now, order, out),
+            Event::Order(order) => self.order(now, order, out),
             Event::Stop => {
                 self.stop_at.get_or_insert(now + self.desired.timing.lease);
                 self.beat_now();
@@ -177,8 +177,10 @@ impl Node {
     ) -> Option<NodeId> {
         let (to, kind) = match action {
             Action::Heartbeat { to } => (*to, MessageKind::Heartbeat),
-            Action::Answer { to } => (*to, MessageKind::Answer),
+            Action::Answer { to, .. } => (*to, MessageKind::Answer),
+            Action::PrepareGoodbye { to } => (*to, MessageKind::Goodbye),
             Action::Fence { .. }
+            | Action::Renew { .. }
             | Action::AddAddress { .. }
             | Action::RemoveAddress { .. }
             | Action::Announce { .. }
@@ -199,6 +201,10 @@ impl Node {
                 message.answered = self.answered;
                 message.grants.clear();
                 message.grants.extend_from_slice(&self.grants);
+            }
+            MessageKind::Goodbye => {
+                message.claims.clear();
+                message.grants.clear();
             }
         }
         Some(to)
@@ -234,7 +240,7 @@ impl Node {
             if !kind.asks() && (!self.is_able(group) || !self.is_open(now)) {
                 continue;
             }
-            message.claims.push(Claim { group: group.id, kind, epoch: ownership.epoch });
+            message.claims.push(Claim::new(group.id, kind, ownership.epoch));
         }
     }
 
@@ -248,7 +254,7 @@ impl Node {
 
     /// How long a peer may be silent.
     pub(crate) fn silence(&self) -> Duration {
-        let Timing { heartbeat, lease } = self.desired.timing;
+        let Timing { heartbeat, lease, .. } = self.desired.timing;
         // Not much sooner than the lease ends: to want it earlier gains nothing.
         (heartbeat * SILENT_HEARTBEATS + heartbeat / 2).max(lease * 7 / 10)
     }
@@ -408,28 +414,12 @@ impl Node {
         out.push(Action::Record(Record { at: now, group, fact }));
     }
 
-    fn fitness(&mut self, group: GroupId, fit: bool) {
+    fn fitness(&mut self, group: GroupId, fitness: Fitness) {
         let Some(i) = self.desired.group_index(group) else { return };
-        if core::mem::replace(&mut self.owned[i].fit, fit) != fit {
+        if self.owned[i].fitness != fitness {
+            self.owned[i].fitness = fitness;
             self.beat_now();
         }
-    }
-
-    fn drain(&mut self, now: Instant, order: DrainOrder, out: &mut Vec<Action>) {
-        let fact = match order {
-            DrainOrder::Drain { reason } => {
-                self.draining = Some(reason.clone());
-                Fact::Drained { reason }
-            }
-            DrainOrder::Undrain if self.draining.is_none() => return,
-            DrainOrder::Undrain => {
-                self.draining = None;
-                Fact::Undrained
-            }
-        };
-        out.push(Action::Record(Record { at: now, group: None, fact }));
-        self.unsettled = true;
-        self.news = true;
     }
 
     /// Judges until nothing changes, then speaks.

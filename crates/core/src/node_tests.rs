@@ -43,6 +43,8 @@ fn desired(nodes: usize, groups: usize, safety: Safety, me: usize) -> Desired {
             nodes: all.clone(),
             prefer: vec![],
             failback: Failback::Never,
+            apart: None,
+            checks: vec![],
             services: vec![],
         })
         .collect();
@@ -54,7 +56,7 @@ fn desired(nodes: usize, groups: usize, safety: Safety, me: usize) -> Desired {
         cluster_name: "buoy".into(),
         me: NodeId::of(&name(me)),
         nodes: members,
-        timing: Timing { heartbeat: BEAT, lease: LEASE },
+        timing: Timing { heartbeat: BEAT, lease: LEASE, lease_max: LEASE },
         groups,
     }
 }

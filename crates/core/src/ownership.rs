@@ -10,7 +10,8 @@ use buoy_model::limits::{
     ADDRESS_REFRESH, KERNEL_FENCE_LAG, VALID_LIFETIME_GATED, VALID_LIFETIME_UNGATED,
 };
 use buoy_model::{
-    Action, Cause, ClaimKind, Epoch, Fact, FrameKind, Group, Instant, Record, Safety, Sequence,
+    Action, Cause, ClaimKind, Epoch, Fact, Fitness, FrameKind, Group, Guard, Instant, Record,
+    Safety, Sequence,
 };
 use core::time::Duration;
 
@@ -20,8 +21,8 @@ pub(crate) struct Ownership {
     /// The highest epoch heard of.
     pub(crate) epoch: Epoch,
     pub(crate) last_change: Option<Record>,
-    /// Whether the services behind it have backends, as this node sees it.
-    pub(crate) fit: bool,
+    /// How well this node could serve it, by its own checks.
+    pub(crate) fitness: Fitness,
 }
 
 /// Each timer lives in the one state that uses it.
@@ -82,14 +83,18 @@ impl Ownership {
             state: State::Idle { quiet_until: Instant::ZERO },
             epoch: Epoch(0),
             last_change: None,
-            fit: true,
+            fitness: Fitness::Fit,
         }
+    }
+
+    pub(crate) const fn is_fit(&self) -> bool {
+        matches!(self.fitness, Fitness::Fit)
     }
 
     /// What to say of the group in a heartbeat, if it can be ours at all.
     pub(crate) const fn claim(&self) -> ClaimKind {
         match &self.state {
-            State::Idle { .. } if self.fit => ClaimKind::Eligible,
+            State::Idle { .. } if self.is_fit() => ClaimKind::Eligible,
             State::Idle { .. } => ClaimKind::Reluctant,
             State::Wanting { .. } => ClaimKind::Wants,
             State::Holding(Holding { yielding: Some(_), .. }) => ClaimKind::Yields,
@@ -267,8 +272,17 @@ impl Ownership {
 pub(crate) fn fence(group: &Group, until: Instant, out: &mut Vec<Action>) {
     for address in &group.addresses {
         if let Some(link) = address.link {
-            out.push(Action::Fence { address: address.cidr.address(), link, until });
+            let address = address.cidr.address();
+            out.push(Action::Fence { address, link, until, lease: None, guard: guard(group) });
         }
+    }
+}
+
+/// Connections through a service survive a move, so only what ends here is silenced altogether.
+pub(crate) const fn guard(group: &Group) -> Guard {
+    match (group.safety, group.services.is_empty()) {
+        (Safety::Exclusive, true) => Guard::Traffic,
+        (Safety::Exclusive, false) | (Safety::Available, true | false) => Guard::Neighbours,
     }
 }
 

@@ -21,6 +21,8 @@ fn group(safety: Safety) -> Group {
         nodes: vec![],
         prefer: vec![],
         failback: Failback::Never,
+        apart: None,
+        checks: vec![],
         services: vec![],
     }
 }

@@ -307,7 +307,7 @@ impl Newest {
     /// Takes the next datagram of its kind; false when it is none.
     fn advance(&mut self, kind: MessageKind, sequence: Sequence) -> bool {
         let newest = match kind {
-            MessageKind::Heartbeat => &mut self.heartbeat,
+            MessageKind::Heartbeat | MessageKind::Goodbye => &mut self.heartbeat,
             MessageKind::Answer => &mut self.answer,
         };
         let is_newer = *newest < sequence;

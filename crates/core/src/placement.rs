@@ -88,6 +88,8 @@ mod tests {
             nodes: vec![],
             prefer,
             failback: Failback::Never,
+            apart: None,
+            checks: vec![],
             services: vec![],
         }
     }

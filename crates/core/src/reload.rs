@@ -102,8 +102,13 @@ impl Node {
         for address in &before.addresses {
             let stays = group.addresses.iter().any(|a| place(a) == place(address));
             if let (false, Some(link)) = (stays, address.link) {
-                let closed =
-                    Action::Fence { address: address.cidr.address(), link, until: Instant::ZERO };
+                let closed = Action::Fence {
+                    address: address.cidr.address(),
+                    link,
+                    until: Instant::ZERO,
+                    lease: None,
+                    guard: ownership::guard(group),
+                };
                 out.extend([closed, Action::RemoveAddress { link, cidr: address.cidr }]);
             }
         }

@@ -141,7 +141,7 @@ fn own_standing(node: &Node, now: Instant, group: &Group, i: usize) -> Standing 
     if now < node.listening_until {
         return Standing::Excluded(Exclusion::Listening(node.listening_until.since(now)));
     }
-    if !node.owned[i].fit {
+    if !node.owned[i].is_fit() {
         return Standing::Excluded(Exclusion::NoBackend);
     }
     Standing::Candidate

@@ -126,6 +126,8 @@ fn desired(me: NodeId) -> Desired {
             nodes: ids.clone(),
             prefer: vec![],
             failback: Failback::Never,
+            apart: None,
+            checks: vec![],
             services: vec![],
         })
         .collect();
@@ -137,7 +139,11 @@ fn desired(me: NodeId) -> Desired {
         cluster_name: "buoy".into(),
         me,
         nodes,
-        timing: Timing { heartbeat: Duration::from_millis(10), lease: Duration::from_millis(50) },
+        timing: Timing {
+            heartbeat: Duration::from_millis(10),
+            lease: Duration::from_millis(50),
+            lease_max: Duration::from_millis(50),
+        },
         groups,
     }
 }

@@ -139,7 +139,7 @@ impl Apply {
     /// and the end are the loop's own. The error may be that of an earlier action: it says which.
     pub fn apply(&mut self, action: &Action) -> Result<(), ApplyError> {
         let result = match *action {
-            Action::Fence { address, link, until } => self.fence(link, address, until),
+            Action::Fence { address, link, until, .. } => self.fence(link, address, until),
             Action::AddAddress { link, cidr, valid_lifetime } => {
                 self.add(link, cidr, valid_lifetime)
             }
@@ -147,6 +147,8 @@ impl Apply {
             Action::Announce { link, address, kind } => self.announce(link, address, kind),
             Action::Heartbeat { .. }
             | Action::Answer { .. }
+            | Action::PrepareGoodbye { .. }
+            | Action::Renew { .. }
             | Action::Record(_)
             | Action::Stopped => Ok(()),
         };

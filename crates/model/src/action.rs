@@ -2,7 +2,7 @@
 //!
 //! Actions are applied in order, and each so that doing it twice is doing it once.
 
-use crate::{Cidr, GroupId, Instant, LinkId, NodeId, Record};
+use crate::{Cidr, GroupId, Instant, Leg, LinkId, NodeId, Record};
 use core::net::IpAddr;
 
 /// One thing to do.
@@ -17,15 +17,33 @@ pub enum Action {
     Answer {
         /// To whom.
         to: NodeId,
+        /// On the leg that it came in on.
+        leg: Leg,
+    },
+    /// Keep a goodbye for this peer ready, for whoever sees this agent die: ask `Node::compose`.
+    PrepareGoodbye {
+        /// To whom.
+        to: NodeId,
     },
     /// Let the kernel answer for this address until then and not a moment longer, whatever
-    /// becomes of the agent. `Instant::ZERO` closes the gate at once.
+    /// becomes of the agent. `Instant::ZERO` without a lease closes the gate at once.
     Fence {
         /// Which address.
         address: IpAddr,
         /// On which interface.
         link: LinkId,
         /// The end of the lease.
+        until: Instant,
+        /// Answer as long as this one lasts too, whichever ends later.
+        lease: Option<SharedLease>,
+        /// What stops past the end.
+        guard: Guard,
+    },
+    /// Everything that is fenced with this lease may be answered for until then.
+    Renew {
+        /// Which lease.
+        lease: SharedLease,
+        /// Its end; it never moves back while something is fenced with it.
         until: Instant,
     },
     /// Put the address on the interface, or renew its lifetime there.
@@ -59,6 +77,24 @@ pub enum Action {
     Stopped,
 }
 
+/// A lease that many addresses share, so that renewing a thousand of them is one store.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SharedLease {
+    /// Renewed by the votes of a majority.
+    Majority,
+    /// Renewed by the loop itself (`Safety::Available`): it ends when the agent is dead or frozen.
+    Loop,
+}
+
+/// How much of an address stops when its lease is over.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Guard {
+    /// ARP and NDP: packets that still arrive are passed on, so that connections survive a move.
+    Neighbours,
+    /// All traffic from and to the address as well: two hosts never both speak for it.
+    Traffic,
+}
+
 /// Which frame announces an address.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum FrameKind {
@@ -75,6 +111,8 @@ impl Action {
             Self::Record(record) => record.group,
             Self::Heartbeat { .. }
             | Self::Answer { .. }
+            | Self::PrepareGoodbye { .. }
+            | Self::Renew { .. }
             | Self::Fence { .. }
             | Self::AddAddress { .. }
             | Self::RemoveAddress { .. }

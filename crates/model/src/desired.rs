@@ -3,11 +3,11 @@
 //! `config` is the only maker. What is in a `Desired` needs no check anywhere else: names are
 //! unique, nodes and groups are sorted by id, every address has a subnet on the hosts that may own it.
 
-use crate::service::Service;
+use crate::service::{CheckKind, Service};
 use crate::{Cidr, ClusterId, GroupId, LinkId, NodeId};
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
 /// The whole wish, as one host sees it.
@@ -25,6 +25,8 @@ pub struct Desired {
     pub me: NodeId,
     /// All members, this host among them, sorted by id.
     pub nodes: Vec<Node>,
+    /// The interface that carries each of this host's legs; `None` where it is not known.
+    pub leg_links: Vec<Option<LinkId>>,
     /// Beats and terms.
     pub timing: Timing,
     /// All groups, sorted by id.
@@ -38,8 +40,27 @@ pub struct Node {
     pub id: NodeId,
     /// The node's name.
     pub name: String,
-    /// Where its agent listens.
-    pub address: SocketAddr,
+    /// Where its agent listens: its legs, the first one before the others. The n-th leg of one node
+    /// speaks to the n-th leg of another.
+    pub addresses: Vec<SocketAddr>,
+    /// Its share of a pool relative to the others; 0 takes only what nobody else can.
+    pub weight: u16,
+    /// Votes and never owns.
+    pub witness: bool,
+}
+
+impl Node {
+    /// A member with one leg that shares evenly.
+    pub fn new(name: &str, address: SocketAddr) -> Self {
+        let (id, name) = (NodeId::of(name), name.into());
+        Self { id, name, addresses: alloc::vec![address], weight: 1, witness: false }
+    }
+
+    /// Its first leg.
+    pub fn address(&self) -> SocketAddr {
+        debug_assert!(!self.addresses.is_empty(), "config gives every node a leg");
+        self.addresses.first().copied().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)))
+    }
 }
 
 /// How often nodes speak and how long a promise lasts.
@@ -47,8 +68,10 @@ pub struct Node {
 pub struct Timing {
     /// Time between two heartbeats.
     pub heartbeat: Duration,
-    /// Term of a grant where the kernel gate stands.
+    /// Term of a grant where the kernel gate stands, on a calm network.
     pub lease: Duration,
+    /// How far the term grows where datagrams are lost or hosts stall; equal to `lease`: not at all.
+    pub lease_max: Duration,
 }
 
 /// VIPs that move together, with the services on them; one `[[vip]]` of the file.
@@ -68,8 +91,72 @@ pub struct Group {
     pub prefer: Vec<NodeId>,
     /// When a better node gets it back.
     pub failback: Failback,
+    /// Groups with the same label avoid each other's nodes.
+    pub apart: Option<String>,
+    /// Checks on this host that must pass for it to own the group.
+    pub checks: Vec<NodeCheck>,
     /// What is balanced behind it; empty: delivered to this host.
     pub services: Vec<Service>,
+}
+
+/// A question to this host itself: ownership follows the answer.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct NodeCheck {
+    /// What people call it.
+    pub name: String,
+    /// The question.
+    pub kind: NodeCheckKind,
+    /// Time from one question to the next.
+    pub every: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// So many passes in a row and it passes.
+    pub rise: u32,
+    /// So many failures in a row and it fails.
+    pub fall: u32,
+}
+
+/// What a `NodeCheck` asks.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum NodeCheckKind {
+    /// A process of that name (`comm`) runs.
+    Process {
+        /// As in `/proc/PID/comm`.
+        name: String,
+    },
+    /// A TCP or HTTP server answers.
+    Server {
+        /// Where.
+        address: SocketAddr,
+        /// In which way.
+        kind: CheckKind,
+    },
+    /// A program ends with exit code 0. It is started without a shell.
+    Exec {
+        /// An absolute path.
+        program: String,
+        /// What follows it.
+        arguments: Vec<String>,
+    },
+    /// A file is there, or is not.
+    File {
+        /// An absolute path.
+        path: String,
+        /// Whether it must be there.
+        present: bool,
+    },
+    /// Another interface is up, with carrier.
+    Link {
+        /// Its name.
+        name: String,
+    },
+    /// A router answers ARP or NDP on the VIP's segment.
+    Gateway {
+        /// Its address.
+        address: IpAddr,
+        /// The interface towards it; `None` where this host has none.
+        link: Option<LinkId>,
+    },
 }
 
 /// One address of a group, and where it lives on this host.

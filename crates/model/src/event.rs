@@ -1,6 +1,6 @@
 //! What can happen to a node. The driver turns packets, kernel news and orders into these.
 
-use crate::{Desired, GroupId, LinkId, Mac, Message};
+use crate::{Desired, GroupId, Instant, Leg, LinkId, Mac, Message, NodeId};
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::net::IpAddr;
@@ -11,7 +11,12 @@ pub enum Event<'a> {
     /// `deadline()` may have passed. Sockets were read before, so silence is silence.
     Tick,
     /// A datagram that was sealed with a key of ours and parsed.
-    Heard(&'a Message),
+    Heard {
+        /// What it says.
+        message: &'a Message,
+        /// Our leg that it came in on.
+        leg: Leg,
+    },
     /// An interface can or cannot carry traffic.
     Link {
         /// Which.
@@ -35,29 +40,71 @@ pub enum Event<'a> {
         /// Who says so.
         mac: Mac,
     },
-    /// Whether this node could serve the group well: each of its services has a backend up.
+    /// Whether this node could serve the group well, by its own checks.
     Fitness {
         /// Which group.
         group: GroupId,
-        /// Whether it could.
-        fit: bool,
+        /// Whether it could, or why not.
+        fitness: Fitness,
     },
     /// A new configuration that passed every check.
     Reload(Arc<Desired>),
-    /// An operator takes this node out of service, or back in.
-    Drain(DrainOrder),
+    /// An operator wants something of this node, or of a group that it owns.
+    Order(Order),
     /// The agent ends: give everything away, in order.
     Stop,
 }
 
-/// Out of service, or back in.
+/// How well this node could serve a group.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Fitness {
+    /// Each of its services has a backend up, and each of its checks passes.
+    #[default]
+    Fit,
+    /// A service has no backend up, as seen from here.
+    NoBackend,
+    /// A check on this node fails.
+    CheckFails {
+        /// Its name.
+        check: String,
+    },
+}
+
+/// What an operator can want. Each has a reason, for the record and for `buoy why`.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum DrainOrder {
+pub enum Order {
     /// Give every group away and take none.
     Drain {
-        /// For the record and for `buoy why`.
+        /// In the operator's words.
         reason: String,
+        /// When the node takes part again by itself.
+        until: Option<Instant>,
     },
     /// Take part again.
     Undrain,
+    /// Give this group to that node; it stays there until somebody moves or releases it.
+    Move {
+        /// Which, owned by this node.
+        group: GroupId,
+        /// To whom.
+        to: NodeId,
+        /// In the operator's words.
+        reason: String,
+    },
+    /// Keep this group on this node, whatever better node there is; a failure still moves it.
+    Hold {
+        /// Which, owned by this node.
+        group: GroupId,
+        /// In the operator's words.
+        reason: String,
+        /// When it is free to move again by itself.
+        until: Option<Instant>,
+    },
+    /// The end of a hold, or of what a move pinned: the group goes where it belongs.
+    Release {
+        /// Which, owned by this node.
+        group: GroupId,
+        /// In the operator's words.
+        reason: String,
+    },
 }

@@ -24,6 +24,14 @@ pub struct Incarnation(pub u64);
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Sequence(pub u64);
 
+/// Names one list of claims in its sender's life; grows with every change of the list, the first is 1.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ListVersion(pub u32);
+
+/// One of the addresses of a node, by its place in the file.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Leg(pub u8);
+
 /// Grows at every change of owner of a group.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Epoch(pub u32);

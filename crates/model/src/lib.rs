@@ -20,12 +20,18 @@ mod record;
 mod service;
 mod time;
 
-pub use action::{Action, FrameKind};
-pub use desired::{Desired, Failback, Group, Node, Safety, Timing, VipAddress};
-pub use event::{DrainOrder, Event};
-pub use id::{ClusterId, Epoch, GroupId, Incarnation, NodeId, Sequence, name_key};
+pub use action::{Action, FrameKind, Guard, SharedLease};
+pub use desired::{
+    Desired, Failback, Group, Node, NodeCheck, NodeCheckKind, Safety, Timing, VipAddress,
+};
+pub use event::{Event, Fitness, Order};
+pub use id::{
+    ClusterId, Epoch, GroupId, Incarnation, Leg, ListVersion, NodeId, Sequence, name_key,
+};
 pub use link::{Cidr, LinkId, Mac};
-pub use message::{Claim, ClaimKind, Grant, Header, Message, MessageKind, Verdict};
+pub use message::{
+    Claim, ClaimKind, Grant, Header, Message, MessageKind, Rest, Verdict, WireVersion,
+};
 pub use record::{Cause, Fact, Record};
 pub use service::{
     Backend, BackendState, Balance, Check, CheckKind, Mode, Protocol, SendProxy, Service,

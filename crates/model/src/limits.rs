@@ -5,7 +5,13 @@ use core::time::Duration;
 /// Nodes in one cluster. Votes are kept in arrays of this length.
 pub const NODES_MAX: usize = 16;
 /// Groups in one cluster: what fits the claims of one UDP datagram.
-pub const GROUPS_MAX: usize = 256;
+pub const GROUPS_MAX: usize = 1024;
+/// Groups in one cluster as long as a node speaks the first version of the wire format.
+pub const GROUPS_MAX_V1: usize = 256;
+/// Addresses of one node on which its agent listens: its legs.
+pub const LEGS_MAX: usize = 4;
+/// Largest weight of a node in the spread of a pool.
+pub const NODE_WEIGHT_MAX: u16 = 100;
 /// Groups a voter remembers: it also votes for groups that its own file does not have (yet, or any more).
 pub const VOTER_GROUPS_MAX: usize = 2 * GROUPS_MAX;
 /// Addresses of one group.
@@ -21,7 +27,7 @@ pub const KEYS_MAX: usize = 4;
 /// Bytes of a cluster key.
 pub const KEY_LEN: usize = 32;
 /// Bytes of the largest datagram of the lease protocol.
-pub const DATAGRAM_MAX: usize = 8192;
+pub const DATAGRAM_MAX: usize = 24 << 10;
 /// Bytes of a name of a node, group, cluster or backend.
 pub const NAME_MAX: usize = 63;
 /// UDP port of the lease protocol, unless the file says otherwise.
@@ -35,15 +41,17 @@ pub const HEARTBEAT_DEFAULT: Duration = Duration::from_millis(10);
 pub const HEARTBEAT_MIN: Duration = Duration::from_millis(2);
 /// Longest time between two heartbeats.
 pub const HEARTBEAT_MAX: Duration = Duration::from_secs(1);
-/// Term of a grant, unless the file says otherwise.
-pub const LEASE_DEFAULT: Duration = Duration::from_millis(100);
-/// A lease is at least so many heartbeats, so that one lost datagram costs nothing.
-pub const LEASE_HEARTBEATS_MIN: u32 = 4;
+/// Term of a grant on a calm network, unless the file says otherwise.
+pub const LEASE_DEFAULT: Duration = Duration::from_millis(36);
+/// A lease is at least so many heartbeats, so that two lost datagrams in a row cost nothing.
+pub const LEASE_HEARTBEATS_MIN: u32 = 3;
+/// How long a term grows where the network loses datagrams or the hosts stall, unless the file says otherwise.
+pub const LEASE_CEILING_DEFAULT: Duration = Duration::from_millis(300);
 /// Longest term of a grant; a voter that restarts grants nothing for as long.
 pub const LEASE_MAX: Duration = Duration::from_millis(2_500);
 /// Term asked for by a node whose kernel has no gate: covers `KERNEL_FENCE_LAG` and the renewal.
 pub const LEASE_WITHOUT_GATE: Duration = Duration::from_millis(2_500);
-/// After a silence of so many heartbeats, and of 7/10 of a lease, a peer counts as gone.
+/// After a silence of so many heartbeats, and of the term it asked for, a peer counts as gone.
 pub const SILENT_HEARTBEATS: u32 = 3;
 
 /// A node that asks for votes in vain for so long is passed over by the next in line.
@@ -55,11 +63,13 @@ pub const STRANGERS_MAX: u32 = 50;
 pub const DRIFT_DIVISOR: u32 = 64;
 
 /// `valid_lft` of a VIP in seconds where the gate is the first line of defence.
-pub const VALID_LIFETIME_GATED: u32 = 2;
+pub const VALID_LIFETIME_GATED: u32 = 6;
 /// `valid_lft` of a VIP in seconds where it is the only one.
 pub const VALID_LIFETIME_UNGATED: u32 = 1;
-/// How often a VIP's kernel lifetime is renewed.
+/// How often a VIP's kernel lifetime is renewed where it is the only fence.
 pub const ADDRESS_REFRESH: Duration = Duration::from_millis(300);
+/// How often it is renewed behind a gate: a thousand VIPs must not keep the kernel busy.
+pub const ADDRESS_REFRESH_GATED: Duration = Duration::from_millis(2_000);
 /// How long after its last refresh an address of `VALID_LIFETIME_UNGATED` may still answer (measured 1.3 s).
 pub const KERNEL_FENCE_LAG: Duration = Duration::from_millis(1_400);
 
@@ -116,8 +126,13 @@ const _: () = assert!(
     HEARTBEAT_DEFAULT.as_millis() * (LEASE_HEARTBEATS_MIN as u128) <= LEASE_DEFAULT.as_millis()
 );
 const _: () = assert!(LEASE_WITHOUT_GATE.as_millis() <= LEASE_MAX.as_millis());
+const _: () = assert!(
+    ADDRESS_REFRESH_GATED.as_millis() * 2 < VALID_LIFETIME_GATED as u128 * 1000,
+    "one lost renewal must not cost the address"
+);
 // A refresh is only sent while the lease outlives the address, so there must be time for it.
 const _: () = assert!(
     KERNEL_FENCE_LAG.as_millis() + 2 * ADDRESS_REFRESH.as_millis() < LEASE_WITHOUT_GATE.as_millis()
 );
-const _: () = assert!(SILENT_HEARTBEATS < LEASE_HEARTBEATS_MIN);
+const _: () = assert!(SILENT_HEARTBEATS <= LEASE_HEARTBEATS_MIN);
+const _: () = assert!(LEASE_CEILING_DEFAULT.as_millis() <= LEASE_MAX.as_millis());

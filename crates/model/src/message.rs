@@ -3,7 +3,7 @@
 //! A heartbeat says what its sender holds and wants. An answer says what the voter grants. Both
 //! carry the same header, which makes a datagram worthless outside the session it was made for.
 
-use crate::{ClusterId, Epoch, GroupId, Incarnation, NodeId, Sequence};
+use crate::{ClusterId, Epoch, GroupId, Incarnation, ListVersion, NodeId, Sequence};
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -12,7 +12,9 @@ use core::time::Duration;
 pub struct Message {
     /// Who speaks to whom, and when in their lives.
     pub header: Header,
-    /// Heartbeat or answer: says which of the fields below are meant.
+    /// The form on the wire: of one that was heard, or of one to be sent.
+    pub version: WireVersion,
+    /// Heartbeat, answer or goodbye: says which of the fields below are meant.
     pub kind: MessageKind,
     /// Heartbeat: the sender gives its groups away and takes none.
     pub draining: bool,
@@ -20,12 +22,40 @@ pub struct Message {
     pub digest: u32,
     /// Heartbeat: the term the sender asks for, which depends on its kernel's fence.
     pub term: Duration,
+    /// Heartbeat: which list of claims of the sender's life this is. Answer: which one the voter knows.
+    pub list: ListVersion,
+    /// Heartbeat: the claims are those of `list`, which the receiver knows; none are in here.
+    pub repeats: bool,
     /// Heartbeat: the groups the sender can own, sorted by id.
     pub claims: Vec<Claim>,
     /// Answer: the heartbeat that is answered.
     pub answered: Sequence,
-    /// Answer: one verdict per group asked for, sorted by id.
+    /// Answer: what holds for the groups that were asked for and are not in `grants`.
+    pub rest: Rest,
+    /// Answer: verdicts, sorted by group.
     pub grants: Vec<Grant>,
+}
+
+/// The form of a datagram. A node speaks the newest one that its peer has shown to know.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub enum WireVersion {
+    /// Every claim in every heartbeat, every verdict in every answer; no goodbye.
+    V1,
+    /// Lists that are named once they are known, goodbyes, handovers to a named node.
+    #[default]
+    V2,
+}
+
+/// What an answer says of the groups that it does not list.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Rest {
+    /// Nothing: the list is complete (`WireVersion::V1`).
+    #[default]
+    Unsaid,
+    /// They are granted.
+    Granted,
+    /// The voter does not know the list that was named: send it whole. Nothing is granted.
+    Unknown,
 }
 
 /// What both kinds of datagram begin with.
@@ -57,6 +87,9 @@ pub enum MessageKind {
     Heartbeat,
     /// Sent in return for a heartbeat.
     Answer,
+    /// The sender's life is over, and nothing answers for its addresses any more. Made in advance and
+    /// sent by whoever saw it die.
+    Goodbye,
 }
 
 /// What a node says of one group that it could own.
@@ -68,6 +101,17 @@ pub struct Claim {
     pub kind: ClaimKind,
     /// The epoch of a holder; else the highest the sender has heard of.
     pub epoch: Epoch,
+    /// Of a holder: an operator wants it to stay where it is.
+    pub held: bool,
+    /// `ClaimKind::Yields`: who is to take it; zero: whoever is best.
+    pub to: NodeId,
+}
+
+impl Claim {
+    /// A claim without more to say.
+    pub const fn new(group: GroupId, kind: ClaimKind, epoch: Epoch) -> Self {
+        Self { group, kind, epoch, held: false, to: NodeId(0) }
+    }
 }
 
 /// What a node is to a group.
@@ -81,7 +125,7 @@ pub enum ClaimKind {
     Wants,
     /// Serves it, asks for the votes again.
     Holds,
-    /// Serves it, asks for the votes again, and would rather give it away (`Safety::Available` only).
+    /// Serves it, asks for the votes again, and gives it away as soon as another is ready to serve.
     Yields,
 }
 

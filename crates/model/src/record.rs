@@ -56,6 +56,62 @@ pub enum Fact {
         /// For how long.
         silent: Duration,
     },
+    /// A peer said goodbye: its agent is dead, and nothing answers for its addresses.
+    PeerGoodbye {
+        /// Which.
+        node: NodeId,
+    },
+    /// How the takeover went on, in order of time, each counted from the decision to want the group.
+    Served {
+        /// The epoch that it is about.
+        epoch: Epoch,
+        /// How long the last owner had been silent when it was given up; zero where it said so itself.
+        detect: Duration,
+        /// The votes were there.
+        decide: Duration,
+        /// The address is on the interface, with the gate open.
+        address: Duration,
+        /// The first announcement is out.
+        announce: Duration,
+        /// The first packet for the address came in; `None`: not within a second.
+        first_packet: Option<Duration>,
+    },
+    /// Two nodes served the group at once while they did not hear each other (`Safety::Available`).
+    Overlap {
+        /// The other one.
+        node: NodeId,
+        /// For how long at most: since the other one was last heard before.
+        at_most: Duration,
+    },
+    /// None of the live peers is heard where a VIP is announced, while another leg hears them.
+    Unheard {
+        /// On which interface.
+        link: LinkId,
+        /// Whether it is so now, or over.
+        now: bool,
+    },
+    /// An interface came and went too often: this node takes only what nobody else can.
+    Damped {
+        /// Which interface.
+        link: LinkId,
+        /// For how long, if it stays up from now on.
+        remaining: Duration,
+    },
+    /// This node asks for longer or shorter terms, because of what the network and the host do.
+    Tempo {
+        /// The new term.
+        term: Duration,
+    },
+    /// An operator keeps the group here.
+    Held {
+        /// In the operator's words.
+        reason: String,
+    },
+    /// The group is free to move again.
+    Freed {
+        /// In the operator's words, or why by itself.
+        reason: String,
+    },
     /// Two agents say they are the same node.
     DuplicateNode {
         /// Which name.
@@ -112,6 +168,28 @@ pub enum Cause {
     OwnerReleased {
         /// Who.
         node: NodeId,
+    },
+    /// Its owner's agent died, and somebody said so.
+    OwnerDied {
+        /// Who.
+        node: NodeId,
+    },
+    /// An operator moved it.
+    Moved {
+        /// To whom.
+        to: NodeId,
+        /// In the operator's words.
+        reason: String,
+    },
+    /// A check on this node fails, and another node passes.
+    CheckFailed {
+        /// Its name.
+        check: String,
+    },
+    /// No live peer is heard where the VIP is announced, while another leg hears them.
+    Unheard {
+        /// On which interface.
+        link: LinkId,
     },
     /// This node lost its majority for a whole term.
     LeaseExpired,

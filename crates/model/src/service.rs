@@ -2,12 +2,14 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
 /// One port of a VIP and the backends behind it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Service {
+    /// The VIPs of the group that it listens on.
+    pub addresses: Vec<IpAddr>,
     /// TCP or UDP.
     pub protocol: Protocol,
     /// The port on the VIP.

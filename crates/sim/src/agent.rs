@@ -1,7 +1,7 @@
 //! The agent's loop of one host, as the driver runs it: everything that arrived first, then the tick.
 
 use buoy_core::Node;
-use buoy_model::{Action, Desired, DrainOrder, LinkId};
+use buoy_model::{Action, Desired, LinkId, Order};
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ pub(crate) enum News {
     AddressLost { link: LinkId, address: IpAddr },
     ForeignClaim { link: LinkId, address: IpAddr },
     Reload,
-    Drain(DrainOrder),
+    Order(Order),
     Stop,
 }
 

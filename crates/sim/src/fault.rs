@@ -11,7 +11,7 @@ use crate::random::Random;
 use crate::scenario::{self, LINK};
 use crate::trace::What;
 use crate::world::{Planned, World};
-use buoy_model::{DrainOrder, Timing};
+use buoy_model::{Order, Timing};
 use core::ops::Range;
 use core::time::Duration;
 use std::sync::Arc;
@@ -304,8 +304,8 @@ impl World {
         if self.agents[host].is_running() && self.agents[host].draining != on {
             self.agents[host].draining = on;
             let reason = "simulated".into();
-            let order = if on { DrainOrder::Drain { reason } } else { DrainOrder::Undrain };
-            self.tell(host, News::Drain(order));
+            let order = if on { Order::Drain { reason, until: None } } else { Order::Undrain };
+            self.tell(host, News::Order(order));
         }
     }
 

@@ -120,6 +120,7 @@ impl Scenario {
             timing: Timing {
                 heartbeat: Duration::from_millis(10),
                 lease: Duration::from_millis(50),
+                lease_max: Duration::from_millis(50),
             },
             groups: plans,
             weather: Weather::CALM,
@@ -144,8 +145,7 @@ impl Scenario {
         let id = self.hosts[me].id;
         let node = |(i, host): (usize, &HostPlan)| Node {
             id: host.id,
-            name: format!("n{i}"),
-            address: SocketAddr::from(([10, 0, 1, i as u8], 4747)),
+            ..Node::new(&format!("n{i}"), SocketAddr::from(([10, 0, 1, i as u8], 4747)))
         };
         let mine = |group: &Group| {
             let mut group = group.clone();
@@ -157,6 +157,7 @@ impl Scenario {
         let wanted = self.groups.iter().enumerate().filter(|(i, _)| groups >> i & 1 == 1);
         Desired {
             generation,
+            leg_links: vec![Some(LINK)],
             digest: groups as u32,
             cluster: ClusterId::of("sim"),
             cluster_name: "sim".into(),
@@ -186,7 +187,7 @@ pub(crate) fn timing(random: &mut Random) -> Timing {
         (40, LEASE_MAX.as_millis() as u64),
     ]);
     let (heartbeat, lease) = (Duration::from_millis(heartbeat), Duration::from_millis(lease));
-    Timing { heartbeat, lease }
+    Timing { heartbeat, lease, lease_max: lease }
 }
 
 fn group(i: usize, nodes: &[NodeId], safety: Safety) -> Group {
@@ -205,6 +206,8 @@ fn group(i: usize, nodes: &[NodeId], safety: Safety) -> Group {
         nodes: nodes.to_vec(),
         prefer: Vec::new(),
         failback: Failback::Never,
+        apart: None,
+        checks: vec![],
         services: Vec::new(),
     }
 }

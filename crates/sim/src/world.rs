@@ -13,7 +13,7 @@ use crate::random::Random;
 use crate::scenario::{LINK, Scenario};
 use crate::trace::{Trace, What};
 use buoy_core::{Fence, Node, Settings};
-use buoy_model::{Action, Cause, ClusterId, Event, Fact, Incarnation, Mac, Message, Safety};
+use buoy_model::{Action, Cause, ClusterId, Event, Fact, Incarnation, Leg, Mac, Message, Safety};
 use buoy_wire::{Key, Keyring};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -329,7 +329,7 @@ impl World {
                 let desired = Arc::clone(&self.agents[host].desired);
                 self.handle(host, Event::Reload(desired));
             }
-            News::Drain(order) => self.handle(host, Event::Drain(order)),
+            News::Order(order) => self.handle(host, Event::Order(order)),
             News::Stop => self.handle(host, Event::Stop),
         }
     }
@@ -342,7 +342,7 @@ impl World {
                 let from = self.scenario.place(message.header.from).unwrap_or(usize::MAX);
                 let (kind, sequence) = (message.kind, message.header.sequence);
                 self.note(host, What::Heard { from, kind, sequence });
-                self.handle(host, Event::Heard(&message));
+                self.handle(host, Event::Heard { message: &message, leg: Leg(0) });
             }
             Err(reject) => {
                 self.note(host, What::Rejected(reject));
@@ -400,6 +400,7 @@ impl World {
     fn apply(&mut self, host: usize, action: Action) {
         match action {
             Action::Heartbeat { .. } | Action::Answer { .. } => self.send(host, &action),
+            Action::PrepareGoodbye { .. } | Action::Renew { .. } => {}
             Action::Fence { address, until, .. } => {
                 self.note(host, What::Gate { address, until });
                 self.hosts[host].set_gate(address, until);
@@ -495,6 +496,14 @@ impl World {
             | Fact::PeerUp { .. }
             | Fact::PeerDown { .. }
             | Fact::DuplicateNode { .. }
+            | Fact::PeerGoodbye { .. }
+            | Fact::Served { .. }
+            | Fact::Overlap { .. }
+            | Fact::Unheard { .. }
+            | Fact::Damped { .. }
+            | Fact::Tempo { .. }
+            | Fact::Held { .. }
+            | Fact::Freed { .. }
             | Fact::Conflict { .. }
             | Fact::Restored { .. }
             | Fact::Link { .. }

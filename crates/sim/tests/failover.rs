@@ -12,7 +12,7 @@ const OWNER: usize = 0;
 
 fn scenario(seed: u64, hosts: usize, safety: Safety, fault: Fault) -> Scenario {
     let mut scenario = Scenario::quiet(seed, hosts, 1);
-    scenario.timing = Timing { heartbeat: HEARTBEAT, lease: LEASE };
+    scenario.timing = Timing { heartbeat: HEARTBEAT, lease: LEASE, lease_max: LEASE };
     scenario.groups[0].safety = safety;
     scenario.groups[0].prefer = vec![scenario.hosts[OWNER].id];
     scenario.groups[0].failback = Failback::Never;

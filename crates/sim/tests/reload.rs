@@ -14,6 +14,7 @@ fn changes_its_lease(before: u64, after: u64, heard_for: u64) {
         let timing = |lease| Timing {
             heartbeat: Duration::from_millis(10),
             lease: Duration::from_millis(lease),
+            lease_max: Duration::from_millis(lease),
         };
         scenario.timing = timing(before);
         scenario.weather = Weather { delay: 8 * MS..12 * MS, ..Weather::CALM };

@@ -43,6 +43,7 @@ pub const ENVELOPE_LEN: usize = 62;
 
 const KIND_HEARTBEAT: u8 = 1;
 const KIND_ANSWER: u8 = 2;
+const KIND_GOODBYE: u8 = 3;
 const FLAG_DRAINING: u8 = 1;
 const HEARTBEAT_LEN: usize = 11;
 const CLAIM_LEN: usize = 9;
@@ -75,6 +76,7 @@ pub fn emit(message: &Message, key: u32, out: &mut Vec<u8>) {
     out.push(match message.kind {
         MessageKind::Heartbeat => KIND_HEARTBEAT,
         MessageKind::Answer => KIND_ANSWER,
+        MessageKind::Goodbye => KIND_GOODBYE,
     });
     out.extend_from_slice(&key.to_be_bytes());
     let header = &message.header;
@@ -89,6 +91,7 @@ pub fn emit(message: &Message, key: u32, out: &mut Vec<u8>) {
     match message.kind {
         MessageKind::Heartbeat => emit_heartbeat(message, out),
         MessageKind::Answer => emit_answer(message, out),
+        MessageKind::Goodbye => {}
     }
 }
 
@@ -225,7 +228,7 @@ fn parse_heartbeat(mut reader: Reader<'_>, message: &mut Message) -> Option<()> 
         if message.claims.last().is_some_and(|last| last.group >= group) {
             return None;
         }
-        message.claims.push(Claim { group, kind, epoch });
+        message.claims.push(Claim::new(group, kind, epoch));
     }
     reader.end()
 }

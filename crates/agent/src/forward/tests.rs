@@ -14,6 +14,7 @@ fn backend(name: &str, address: &str) -> Backend {
 
 fn service(mode: Mode, port: u16, backends: Vec<Backend>) -> Service {
     Service {
+        addresses: vec![],
         protocol: Protocol::Tcp,
         port,
         mode,
@@ -48,16 +49,23 @@ fn desired(addresses: &[&str], services: Vec<Service>) -> Desired {
         nodes: vec![NodeId(1)],
         prefer: vec![],
         failback: Failback::Never,
+        apart: None,
+        checks: vec![],
         services,
     };
     Desired {
+        leg_links: vec![None],
         generation: 1,
         digest: 0,
         cluster: ClusterId(1),
         cluster_name: "test".into(),
         me: NodeId(1),
         nodes: vec![],
-        timing: Timing { heartbeat: Duration::from_millis(10), lease: Duration::from_millis(50) },
+        timing: Timing {
+            heartbeat: Duration::from_millis(10),
+            lease: Duration::from_millis(50),
+            lease_max: Duration::from_millis(50),
+        },
         groups: vec![group],
     }
 }

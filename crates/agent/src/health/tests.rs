@@ -25,6 +25,7 @@ fn desired(check: Check, backends: &[(&str, SocketAddr)]) -> Arc<Desired> {
         .map(|&(name, address)| Backend { name: name.into(), address, weight: 1, backup: false })
         .collect();
     let service = Service {
+        addresses: vec![],
         protocol: Protocol::Tcp,
         port: 80,
         mode: Mode::Kernel,
@@ -45,16 +46,23 @@ fn desired(check: Check, backends: &[(&str, SocketAddr)]) -> Arc<Desired> {
         nodes: vec![],
         prefer: vec![],
         failback: Failback::Never,
+        apart: None,
+        checks: vec![],
         services: vec![service],
     };
     Arc::new(Desired {
+        leg_links: vec![None],
         generation: 1,
         digest: 0,
         cluster: ClusterId(1),
         cluster_name: "test".into(),
         me: NodeId(1),
         nodes: vec![],
-        timing: Timing { heartbeat: Duration::from_millis(10), lease: Duration::from_millis(50) },
+        timing: Timing {
+            heartbeat: Duration::from_millis(10),
+            lease: Duration::from_millis(50),
+            lease_max: Duration::from_millis(50),
+        },
         groups: vec![group],
     })
 }

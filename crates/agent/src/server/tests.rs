@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 struct Fake {
     gone: AtomicBool,
     invalid: AtomicBool,
-    orders: Mutex<Vec<DrainOrder>>,
+    orders: Mutex<Vec<Order>>,
 }
 
 impl Agent for Fake {
@@ -70,7 +70,7 @@ impl Agent for Fake {
         HostReport { defences: vec!["the kernel gate stands".into()], ..HostReport::default() }
     }
 
-    async fn drain(&self, order: DrainOrder) -> Result<(), LoopGone> {
+    async fn drain(&self, order: Order) -> Result<(), LoopGone> {
         self.orders.lock().unwrap().push(order);
         Ok(())
     }
@@ -84,24 +84,25 @@ impl Agent for Fake {
 }
 
 fn desired() -> Desired {
-    let node = |name: &str, last: u8| Node {
-        id: NodeId::of(name),
-        name: name.into(),
-        address: ([10, 0, 0, last], 4747).into(),
-    };
+    let node = |name: &str, last: u8| Node::new(name, ([10, 0, 0, last], 4747).into());
     let mut nodes = vec![node("lb1", 11), node("lb2", 12), node("lb3", 13)];
     nodes.sort_by_key(|n| n.id);
     let mut groups =
         vec![group("web", "10.0.0.100", vec![service()]), group("db", "2001:db8::100", vec![])];
     groups.sort_by_key(|g| g.id);
     Desired {
+        leg_links: vec![None],
         generation: 1,
         digest: 0x7f3c,
         cluster: ClusterId::of("prod"),
         cluster_name: "prod".into(),
         me: NodeId::of("lb1"),
         nodes,
-        timing: Timing { heartbeat: Duration::from_millis(10), lease: Duration::from_millis(50) },
+        timing: Timing {
+            heartbeat: Duration::from_millis(10),
+            lease: Duration::from_millis(50),
+            lease_max: Duration::from_millis(50),
+        },
         groups,
     }
 }
@@ -119,6 +120,8 @@ fn group(name: &str, address: &str, services: Vec<Service>) -> Group {
         nodes: vec![],
         prefer: vec![],
         failback: Failback::Never,
+        apart: None,
+        checks: vec![],
         services,
     }
 }
@@ -131,6 +134,7 @@ fn service() -> Service {
         backup: false,
     };
     Service {
+        addresses: vec![],
         protocol: Protocol::Tcp,
         port: 443,
         mode: Mode::Kernel,
@@ -332,10 +336,10 @@ fn a_drain_records_who_asked_by_the_kernels_word() {
     assert_eq!(reply.draining.as_ref(), Some(&with_reason));
     server.client().drain(None).unwrap();
     assert_eq!(server.client().undrain().unwrap().draining, None);
-    let drain = |reason: String| DrainOrder::Drain { reason };
+    let drain = |reason: String| Order::Drain { reason, until: None };
     assert_eq!(
         *server.fake.orders.lock().unwrap(),
-        [drain(with_reason), drain(format!("by {who}")), DrainOrder::Undrain]
+        [drain(with_reason), drain(format!("by {who}")), Order::Undrain]
     );
     assert_eq!(problem(server.client().drain(Some("x".repeat(REASON_MAX + 1)))).code, "reason");
 }
