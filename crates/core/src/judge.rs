@@ -100,6 +100,12 @@ impl Node {
             .min_by_key(|(i, o)| (o.claim.kind, placement::place(group, self.id(*i), 0)))
     }
 
+    /// The live owner that gives the group away.
+    fn yielding(&self, group: &Group) -> Option<NodeId> {
+        let (owner, offer) = self.rival(group)?;
+        (offer.claim.kind == ClaimKind::Yields).then(|| self.id(owner))
+    }
+
     /// Notes who serves what after a peer's claims have changed.
     pub(crate) fn watch_owners(&mut self, now: Instant, at: usize, out: &mut Vec<Action>) {
         self.verdicts.last_owner.resize(self.desired.groups.len(), LastOwner::Nobody);
@@ -217,7 +223,11 @@ fn judge_other(node: &mut Node, now: Instant, group: &Group, i: usize) -> Judgem
         return Judgement::Leave;
     };
     node.verdicts.loads[best] += 1;
-    if best == node.me { Judgement::Take(cause) } else { Judgement::Leave }
+    if best == node.me {
+        Judgement::Take { cause, from: node.yielding(group) }
+    } else {
+        Judgement::Leave
+    }
 }
 
 /// A group that this node serves.
@@ -233,16 +243,24 @@ fn judge_held(node: &mut Node, now: Instant, group: &Group, i: usize) -> Judgeme
     let Field { members: others, fit: others_fit } = node.candidates(now, group);
     if let Some(stop_at) = node.stop_at {
         let alone = others.is_empty() || stop_at <= now;
-        return if alone { Judgement::GiveUp(Cause::Stop) } else { Judgement::Yield(Cause::Stop) };
+        return if alone {
+            Judgement::GiveUp(Cause::Stop)
+        } else {
+            Judgement::Yield { cause: Cause::Stop, to: NodeId(0) }
+        };
     }
     if node.draining.is_some() {
         // With nobody to take it, an outage would be all that the drain achieves.
-        return if others.is_empty() { Judgement::Leave } else { Judgement::Yield(Cause::Drain) };
+        return if others.is_empty() {
+            Judgement::Leave
+        } else {
+            Judgement::Yield { cause: Cause::Drain, to: NodeId(0) }
+        };
     }
     match (node.owned[i].is_fit(), others_fit) {
-        (false, true) => Judgement::Yield(Cause::NoBackend),
+        (false, true) => Judgement::Yield { cause: Cause::NoBackend, to: NodeId(0) },
         (true, true) | (false, false) => judge_failback(node, now, group, others),
-        (true, false) => Judgement::Take(Cause::NoOwner),
+        (true, false) => Judgement::Take { cause: Cause::NoOwner, from: None },
     }
 }
 
@@ -277,7 +295,7 @@ fn judge_rival(node: &Node, group: &Group, i: usize) -> Option<Judgement> {
 
 /// Whether a better node has been fit for long enough to get it back.
 fn judge_failback(node: &mut Node, now: Instant, group: &Group, others: Members) -> Judgement {
-    let keep = Judgement::Take(Cause::NoOwner);
+    let keep = Judgement::Take { cause: Cause::NoOwner, from: None };
     let Failback::After(delay) = group.failback else { return keep };
     let loads = node.verdicts.loads;
     let Some(best) = placement::best(group, others, &loads, |i| node.id(i)) else { return keep };
@@ -300,7 +318,7 @@ fn judge_failback(node: &mut Node, now: Instant, group: &Group, others: Members)
     node.verdicts.moving |= theirs.preferred == ours.preferred;
     node.verdicts.loads[best] += 1;
     node.verdicts.loads[node.me] = node.verdicts.loads[node.me].saturating_sub(1);
-    Judgement::Yield(Cause::Failback { to: node.id(best) })
+    Judgement::Yield { cause: Cause::Failback { to: node.id(best) }, to: node.id(best) }
 }
 
 /// A member's place whatever the loads: both sides of a healed cut agree on it.

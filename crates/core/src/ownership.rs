@@ -10,7 +10,7 @@ use buoy_model::limits::{
     ADDRESS_REFRESH, KERNEL_FENCE_LAG, VALID_LIFETIME_GATED, VALID_LIFETIME_UNGATED,
 };
 use buoy_model::{
-    Action, Cause, ClaimKind, Epoch, Fact, Fitness, FrameKind, Group, Guard, Instant, Record,
+    Action, Cause, ClaimKind, Epoch, Fact, Fitness, FrameKind, Group, Guard, Instant, NodeId, Record,
     Safety, Sequence,
 };
 use core::time::Duration;
@@ -52,12 +52,12 @@ pub(crate) struct Holding {
 /// What `Node` thinks of this node and this group.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Judgement {
-    /// It is ours to have.
-    Take(Cause),
+    /// It is ours to have. From an owner that yields: be ready to serve before it stops.
+    Take { cause: Cause, from: Option<NodeId> },
     /// It is not ours to ask for; keep it if we have it.
     Leave,
-    /// Somebody else should have it: make before break where two owners are allowed.
-    Yield(Cause),
+    /// That node should have it: keep it until it is ready, then give it up.
+    Yield { cause: Cause, to: NodeId },
     /// Give it up now.
     GiveUp(Cause),
 }
@@ -112,27 +112,27 @@ impl Ownership {
     /// Follows a judgement. Every pair of state and judgement is spelled out.
     pub(crate) fn judged(&mut self, c: Context<'_>, judgement: Judgement, out: &mut Vec<Action>) {
         match (&mut self.state, judgement) {
-            (State::Idle { quiet_until }, Judgement::Take(_)) if c.now < *quiet_until => {}
-            (State::Idle { .. }, Judgement::Take(cause)) => self.take(c, cause, out),
+            (State::Idle { quiet_until }, Judgement::Take { .. }) if c.now < *quiet_until => {}
+            (State::Idle { .. }, Judgement::Take { cause, .. }) => self.take(c, cause, out),
             (
                 State::Idle { quiet_until },
-                Judgement::Leave | Judgement::Yield(_) | Judgement::GiveUp(_),
+                Judgement::Leave | Judgement::Yield { .. } | Judgement::GiveUp(_),
             ) => {
                 if *quiet_until <= c.now {
                     *quiet_until = Instant::ZERO;
                 }
             }
 
-            (State::Wanting { .. }, Judgement::Take(_)) => {}
+            (State::Wanting { .. }, Judgement::Take { .. }) => {}
             (
                 State::Wanting { .. },
-                Judgement::Leave | Judgement::Yield(_) | Judgement::GiveUp(_),
+                Judgement::Leave | Judgement::Yield { .. } | Judgement::GiveUp(_),
             ) => self.state = State::Idle { quiet_until: Instant::ZERO },
 
-            (State::Holding(holding), Judgement::Take(_) | Judgement::Leave) => {
+            (State::Holding(holding), Judgement::Take { .. } | Judgement::Leave) => {
                 holding.yielding = None;
             }
-            (State::Holding(holding), Judgement::Yield(cause)) => match c.group.safety {
+            (State::Holding(holding), Judgement::Yield { cause, .. }) => match c.group.safety {
                 Safety::Exclusive => self.release(c.now, c.group, cause, out),
                 Safety::Available => {
                     let (cause, at) = holding.yielding.get_or_insert((cause, c.now + c.patience));

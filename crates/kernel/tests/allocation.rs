@@ -74,7 +74,13 @@ impl Loop {
         for vip in [cidr(VIPS[0]), cidr(VIPS[1])] {
             let address = vip.address();
             let actions = [
-                Action::Fence { address, link, until },
+                Action::Fence {
+                    address,
+                    link,
+                    until,
+                    lease: None,
+                    guard: buoy_model::Guard::Neighbours,
+                },
                 Action::AddAddress { link, cidr: vip, valid_lifetime: 60 },
                 Action::Announce { link, address, kind },
             ];
