@@ -5,7 +5,9 @@ use crate::status::{Exclusion, Standing};
 use alloc::format;
 use alloc::vec;
 use buoy_model::limits::{LEASE_MAX, VALID_LIFETIME_GATED};
-use buoy_model::{Cidr, ClusterId, Failback, Group, GroupId, Node as Member, Timing, VipAddress};
+use buoy_model::{
+    Cidr, ClusterId, Failback, Group, GroupId, Leg, Node as Member, Order, Timing, VipAddress,
+};
 use core::net::{IpAddr, Ipv4Addr};
 
 const LINK: LinkId = LinkId(3);
@@ -21,13 +23,8 @@ fn vip(n: u8) -> IpAddr {
 }
 
 fn desired(nodes: usize, groups: usize, safety: Safety, me: usize) -> Desired {
-    let mut members: Vec<Member> = (0..nodes)
-        .map(|i| Member {
-            id: NodeId::of(&name(i)),
-            name: name(i),
-            address: "10.0.0.1:4747".parse().unwrap(),
-        })
-        .collect();
+    let mut members: Vec<Member> =
+        (0..nodes).map(|i| Member::new(&name(i), "10.0.0.1:4747".parse().unwrap())).collect();
     members.sort_by_key(|m| m.id);
     let all: Vec<NodeId> = members.iter().map(|m| m.id).collect();
     let mut groups: Vec<Group> = (0..groups)
@@ -56,6 +53,7 @@ fn desired(nodes: usize, groups: usize, safety: Safety, me: usize) -> Desired {
         cluster_name: "buoy".into(),
         me: NodeId::of(&name(me)),
         nodes: members,
+        leg_links: vec![Some(LINK)],
         timing: Timing { heartbeat: BEAT, lease: LEASE, lease_max: LEASE },
         groups,
     }
@@ -110,7 +108,7 @@ impl Cluster {
         for (to, message) in sent {
             let to = self.nodes.iter().position(|n| n.desired.me == to).unwrap();
             if !self.cut.contains(&i) && !self.cut.contains(&to) {
-                self.give(to, Event::Heard(&message));
+                self.give(to, Event::Heard { message: &message, leg: Leg(0) });
             }
         }
     }
@@ -228,7 +226,7 @@ fn a_drained_owner_lets_go_before_it_says_so() {
     let owner = cluster.owner(0);
     cluster.done.clear();
     let reason = String::from("kernel update");
-    cluster.give(owner, Event::Drain(DrainOrder::Drain { reason }));
+    cluster.give(owner, Event::Order(Order::Drain { reason, until: None }));
     let next = cluster.owner(0);
     assert_ne!(next, owner, "the move needs no timer");
     let effects = cluster.effects(owner);
@@ -240,7 +238,7 @@ fn a_drained_owner_lets_go_before_it_says_so() {
     assert!(removed.unwrap() < said.unwrap());
     cluster.settle();
     assert_eq!(cluster.owner(0), next, "a drained node takes nothing back");
-    cluster.give(owner, Event::Drain(DrainOrder::Undrain));
+    cluster.give(owner, Event::Order(Order::Undrain));
     cluster.settle();
     assert_eq!(cluster.owner(0), next, "failback is never by default");
 }
@@ -252,12 +250,12 @@ fn a_drain_with_nobody_to_take_over_keeps_serving() {
     let owner = cluster.owner(0);
     for other in (0..3).filter(|i| *i != owner) {
         let reason = String::new();
-        cluster.give(other, Event::Drain(DrainOrder::Drain { reason }));
+        cluster.give(other, Event::Order(Order::Drain { reason, until: None }));
     }
-    cluster.give(owner, Event::Drain(DrainOrder::Drain { reason: String::new() }));
+    cluster.give(owner, Event::Order(Order::Drain { reason: String::new(), until: None }));
     cluster.settle();
     assert_eq!(cluster.owner(0), owner);
-    cluster.give((owner + 1) % 3, Event::Drain(DrainOrder::Undrain));
+    cluster.give((owner + 1) % 3, Event::Order(Order::Undrain));
     cluster.run(BEAT * 2);
     assert_eq!(cluster.owner(0), (owner + 1) % 3, "it goes as soon as somebody can take it");
 }
@@ -355,7 +353,7 @@ fn an_available_drain_makes_before_it_breaks() {
     cluster.run(LEASE * 4);
     let (owner, other) = (cluster.owner(0), cluster.other(0));
     cluster.done.clear();
-    cluster.give(owner, Event::Drain(DrainOrder::Drain { reason: String::new() }));
+    cluster.give(owner, Event::Order(Order::Drain { reason: String::new(), until: None }));
     cluster.run(BEAT);
     assert_eq!(cluster.owner(0), other);
     let made = |(n, a): &(usize, Action)| *n == other && matches!(a, Action::AddAddress { .. });
@@ -476,7 +474,11 @@ fn steady_state_changes_nothing_but_deadlines() {
     cluster.run(Duration::from_secs(2));
     for (i, action) in &cluster.done {
         let steady = match action {
-            Action::Heartbeat { .. } | Action::Answer { .. } | Action::AddAddress { .. } => true,
+            Action::Heartbeat { .. }
+            | Action::Answer { .. }
+            | Action::PrepareGoodbye { .. }
+            | Action::Renew { .. }
+            | Action::AddAddress { .. } => true,
             Action::Announce { .. } => true,
             Action::Fence { until, .. } => *until > Instant::ZERO,
             Action::RemoveAddress { .. } | Action::Record(_) | Action::Stopped => false,
@@ -497,17 +499,17 @@ fn an_overtaken_answer_still_counts_but_is_no_sign_of_life() {
     let (now, mine) = (cluster.now, cluster.nodes[owner].desired.me);
     let theirs = cluster.nodes[voter].desired.me;
     cluster.nodes[owner].compose(now, &Action::Heartbeat { to: theirs }, &mut beat);
-    cluster.nodes[voter].handle(now, Event::Heard(&beat), &mut out);
-    cluster.nodes[voter].compose(now, &Action::Answer { to: mine }, &mut answer);
+    cluster.nodes[voter].handle(now, Event::Heard { message: &beat, leg: Leg(0) }, &mut out);
+    cluster.nodes[voter].compose(now, &Action::Answer { to: mine, leg: Leg(0) }, &mut answer);
     cluster.nodes[voter].compose(now, &Action::Heartbeat { to: mine }, &mut beat);
     let later = now + Duration::from_millis(1);
-    cluster.nodes[owner].handle(later, Event::Heard(&beat), &mut out);
+    cluster.nodes[owner].handle(later, Event::Heard { message: &beat, leg: Leg(0) }, &mut out);
     let until = cluster.nodes[owner].owned[0].holding().unwrap().until;
     let voter = cluster.nodes[owner].desired.node_index(theirs).unwrap();
     let stands = |node: &Node| node.owned[0].holding().unwrap().votes.stands(voter, until);
     assert!(!stands(&cluster.nodes[owner]));
     let evening = later + Duration::from_millis(1);
-    cluster.nodes[owner].handle(evening, Event::Heard(&answer), &mut out);
+    cluster.nodes[owner].handle(evening, Event::Heard { message: &answer, leg: Leg(0) }, &mut out);
     assert!(stands(&cluster.nodes[owner]));
     let i = cluster.nodes[owner].peers.iter().position(|p| p.id == theirs).unwrap();
     assert_eq!(cluster.nodes[owner].peers[i].heard_at(), Some(later));
@@ -543,13 +545,13 @@ fn a_node_without_backends_is_the_last_in_line() {
         let first = cluster.owner(0);
         let group = cluster.nodes[0].desired.groups[0].id;
         let second = (first + 1) % 3;
-        cluster.give(second, Event::Fitness { group, fit: false });
-        cluster.give(first, Event::Fitness { group, fit: false });
+        cluster.give(second, Event::Fitness { group, fitness: Fitness::NoBackend });
+        cluster.give(first, Event::Fitness { group, fitness: Fitness::NoBackend });
         cluster.run(LEASE);
         let third = cluster.owner(0);
         assert_eq!(third, 3 - first - second, "{safety:?}: the one that sees backends");
         assert_eq!(own_standing(&cluster, first), Standing::Excluded(Exclusion::NoBackend));
-        cluster.give(third, Event::Fitness { group, fit: false });
+        cluster.give(third, Event::Fitness { group, fitness: Fitness::NoBackend });
         cluster.settle();
         assert_eq!(cluster.owner(0), third, "{safety:?}: nobody is better, nothing moves");
         cluster.cut = vec![third];
@@ -559,7 +561,7 @@ fn a_node_without_backends_is_the_last_in_line() {
         cluster.run(LEASE * 3);
         let reluctant = cluster.owner(0);
         let fit = (reluctant + 1) % 3;
-        cluster.give(fit, Event::Fitness { group, fit: true });
+        cluster.give(fit, Event::Fitness { group, fitness: Fitness::Fit });
         cluster.run(LEASE * 2);
         assert_eq!(cluster.owner(0), fit, "{safety:?}: whoever sees backends again gets it");
     }

@@ -10,8 +10,8 @@ use buoy_model::limits::{
     ADDRESS_REFRESH, KERNEL_FENCE_LAG, VALID_LIFETIME_GATED, VALID_LIFETIME_UNGATED,
 };
 use buoy_model::{
-    Action, Cause, ClaimKind, Epoch, Fact, Fitness, FrameKind, Group, Guard, Instant, NodeId, Record,
-    Safety, Sequence,
+    Action, Cause, ClaimKind, Epoch, Fact, Fitness, FrameKind, Group, Guard, Instant, NodeId,
+    Record, Safety, Sequence,
 };
 use core::time::Duration;
 

@@ -93,7 +93,9 @@ fn every_judgement_in_every_state() {
             for (judgement, wanted) in judgements().into_iter().zip(wanted) {
                 let mut ownership = states(&group)[row].clone();
                 // A group that may be had without votes is never merely wanted.
-                let wanted = if row == 1 && judgement == Judgement::Take { cause: Cause::NoOwner, from: None } {
+                let wanted = if row == 1
+                    && judgement == (Judgement::Take { cause: Cause::NoOwner, from: None })
+                {
                     Wants
                 } else {
                     wanted
@@ -173,11 +175,19 @@ fn a_yield_that_nobody_follows_ends_in_time() {
     let group = group(Safety::Available);
     let [_, _, mut holding] = states(&group);
     let mut out = vec![];
-    holding.judged(context(&group, at(2)), Judgement::Yield { cause: Cause::Stop, to: NodeId(0) }, &mut out);
+    holding.judged(
+        context(&group, at(2)),
+        Judgement::Yield { cause: Cause::Stop, to: NodeId(0) },
+        &mut out,
+    );
     assert_eq!(holding.claim(), ClaimKind::Yields);
     let end = at(2) + LEASE;
     assert!(holding.deadline().unwrap() <= end);
-    holding.judged(context(&group, end), Judgement::Yield { cause: Cause::Stop, to: NodeId(0) }, &mut out);
+    holding.judged(
+        context(&group, end),
+        Judgement::Yield { cause: Cause::Stop, to: NodeId(0) },
+        &mut out,
+    );
     assert_eq!(holding.claim(), ClaimKind::Eligible);
 }
 
@@ -186,7 +196,11 @@ fn who_stepped_back_waits_and_a_passed_pause_is_no_deadline() {
     let group = group(Safety::Exclusive);
     let [_, mut wanting, _] = states(&group);
     wanting.step_back(at(30));
-    wanting.judged(context(&group, at(10)), Judgement::Take { cause: Cause::NoOwner, from: None }, &mut vec![]);
+    wanting.judged(
+        context(&group, at(10)),
+        Judgement::Take { cause: Cause::NoOwner, from: None },
+        &mut vec![],
+    );
     assert_eq!(wanting.claim(), ClaimKind::Eligible);
     assert_eq!(wanting.deadline(), Some(at(30)));
     wanting.judged(context(&group, at(30)), Judgement::Leave, &mut vec![]);

@@ -203,7 +203,7 @@ mod tests {
     }
 
     fn claim(kind: ClaimKind) -> Vec<Claim> {
-        vec![Claim { group: GROUP, kind, epoch: Epoch(1) }]
+        vec![Claim::new(GROUP, kind, Epoch(1))]
     }
 
     fn ask(voter: &mut Voter, now: Instant, node: u32, kind: ClaimKind) -> Vec<Verdict> {

@@ -3,7 +3,7 @@
 use buoy_core::{Fence, Node, Settings};
 use buoy_model::limits::{DATAGRAM_MAX, KEY_LEN, LEASE_MAX};
 use buoy_model::{
-    Action, Cidr, ClusterId, Desired, Event, Failback, Group, GroupId, Incarnation, Instant,
+    Action, Cidr, ClusterId, Desired, Event, Failback, Group, GroupId, Incarnation, Instant, Leg,
     LinkId, Message, Node as Member, NodeId, Safety, Timing, VipAddress,
 };
 use buoy_wire::{Key, Keyring};
@@ -68,7 +68,7 @@ fn turn(hosts: &mut [Host], keyring: &Keyring, wire: &mut Wire, turns: &mut u64)
         let host = hosts.iter_mut().find(|h| h.id == *to).expect("a known node");
         let mut message = std::mem::take(&mut host.message);
         keyring.open(ClusterId(1), host.id, datagram, &mut message).expect("our own bytes");
-        host.node.handle(now, Event::Heard(&message), &mut host.out);
+        host.node.handle(now, Event::Heard { message: &message, leg: Leg(0) }, &mut host.out);
         host.message = message;
         delivered += 1;
         act(host, now, keyring, wire);
@@ -103,14 +103,8 @@ fn host(i: usize) -> Host {
 }
 
 fn desired(me: NodeId) -> Desired {
-    let mut nodes: Vec<Member> = NAMES
-        .iter()
-        .map(|name| Member {
-            id: NodeId::of(name),
-            name: (*name).into(),
-            address: ([10, 0, 0, 1], 4747).into(),
-        })
-        .collect();
+    let mut nodes: Vec<Member> =
+        NAMES.iter().map(|name| Member::new(name, ([10, 0, 0, 1], 4747).into())).collect();
     nodes.sort_by_key(|n| n.id);
     let ids: Vec<NodeId> = nodes.iter().map(|n| n.id).collect();
     let mut groups: Vec<Group> = (0..20)
@@ -138,6 +132,7 @@ fn desired(me: NodeId) -> Desired {
         cluster: ClusterId(1),
         cluster_name: "buoy".into(),
         me,
+        leg_links: vec![Some(LinkId(2))],
         nodes,
         timing: Timing {
             heartbeat: Duration::from_millis(10),
