@@ -170,6 +170,7 @@ mod tests {
                         cidr: Cidr::new([10, 0, 0, *n].into(), 24).unwrap(),
                         link: None,
                         link_name: String::new(),
+                        vip_name: "web".into(),
                     })
                     .collect(),
                 safety: Safety::Exclusive,

@@ -51,6 +51,7 @@ fn desired(services: Vec<Service>) -> Arc<Desired> {
         cidr: Cidr::new(VIP.into(), 8).unwrap(),
         link: Some(LinkId(1)),
         link_name: "lo".into(),
+        vip_name: "web".into(),
     };
     let group = Group {
         id: GroupId(7),

@@ -351,6 +351,7 @@ mod tests {
                     cidr: Cidr::new(ADDRESS, 24).unwrap(),
                     link: Some(LinkId(3)),
                     link_name: "eth0".into(),
+                    vip_name: "web".into(),
                 }],
                 safety: Safety::Exclusive,
                 nodes: vec![],

@@ -165,6 +165,7 @@ pub(crate) fn place(
                 cidr: address.value,
                 link: link.map(|l| l.id),
                 link_name: link.map(|l| l.name.clone()).unwrap_or_default(),
+                vip_name: vip.name.value.clone(),
             }
         })
         .collect()
@@ -172,7 +173,12 @@ pub(crate) fn place(
 
 /// The addresses of a VIP that this host cannot own.
 pub(crate) fn elsewhere(vip: &Vip) -> Vec<VipAddress> {
-    let absent = |a: &At<Cidr>| VipAddress { cidr: a.value, link: None, link_name: String::new() };
+    let absent = |a: &At<Cidr>| VipAddress {
+        cidr: a.value,
+        link: None,
+        link_name: String::new(),
+        vip_name: vip.name.value.clone(),
+    };
     vip.addresses.iter().map(absent).collect()
 }
 

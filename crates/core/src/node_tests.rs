@@ -35,6 +35,7 @@ fn desired(nodes: usize, groups: usize, safety: Safety, me: usize) -> Desired {
                 cidr: Cidr::new(vip(u8::try_from(g).unwrap()), 24).unwrap(),
                 link: Some(LINK),
                 link_name: "eth0".into(),
+                vip_name: "web".into(),
             }],
             safety,
             nodes: all.clone(),

@@ -16,6 +16,7 @@ fn group(safety: Safety) -> Group {
             cidr: Cidr::new(Ipv4Addr::new(10, 0, 0, 100).into(), 24).unwrap(),
             link: Some(LinkId(2)),
             link_name: String::from("eth0"),
+            vip_name: "web".into(),
         }],
         safety,
         nodes: vec![],

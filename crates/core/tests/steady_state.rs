@@ -115,6 +115,7 @@ fn desired(me: NodeId) -> Desired {
                 cidr: Cidr::new(([10, 0, 0, 100 + n]).into(), 24).expect("a prefix"),
                 link: Some(LinkId(2)),
                 link_name: "eth0".into(),
+                vip_name: "web".into(),
             }],
             safety: Safety::Exclusive,
             nodes: ids.clone(),

@@ -74,7 +74,8 @@ pub struct Timing {
     pub lease_max: Duration,
 }
 
-/// VIPs that move together, with the services on them; one `[[vip]]` of the file.
+/// VIPs that move together, with the services on them: one `[[vip]]` of the file, all with one
+/// `group`, or one address of a `[[pool]]`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Group {
     /// The group's id on the wire.
@@ -168,6 +169,8 @@ pub struct VipAddress {
     pub link: Option<LinkId>,
     /// That interface's name, for people.
     pub link_name: String,
+    /// The name of the `[[vip]]` that it comes from; that of the group where it has only one.
+    pub vip_name: String,
 }
 
 /// What to do when the cluster is cut.
@@ -214,14 +217,12 @@ impl Desired {
         self.groups.binary_search_by_key(&id, |g| g.id).ok()
     }
 
-    /// The group of that name, or with that address.
+    /// The group of that name, with a VIP of that name, or with that address.
     pub fn find_group(&self, name: &str) -> Option<&Group> {
         let address = name.split('/').next().unwrap_or(name).parse().ok();
-        self.groups.iter().find(|g| g.name == name).or_else(|| {
-            self.groups
-                .iter()
-                .find(|g| g.addresses.iter().any(|a| Some(a.cidr.address()) == address))
-        })
+        let has = |a: &VipAddress| a.vip_name == name || Some(a.cidr.address()) == address;
+        let named = self.groups.iter().find(|g| g.name == name);
+        named.or_else(|| self.groups.iter().find(|g| g.addresses.iter().any(has)))
     }
 
     /// How many votes make a majority.

@@ -197,6 +197,7 @@ fn group(i: usize, nodes: &[NodeId], safety: Safety) -> Group {
         cidr: Cidr::new(address, prefix).expect("the prefixes of the simulator fit"),
         link: Some(LINK),
         link_name: "eth0".into(),
+        vip_name: "web".into(),
     };
     Group {
         id: GroupId::of(v4),

@@ -39,6 +39,7 @@ fn desired(addresses: &[&str], services: Vec<Service>) -> Desired {
             cidr: Cidr::new(a.parse().unwrap(), 24).unwrap(),
             link: Some(LinkId(1)),
             link_name: "eth0".into(),
+            vip_name: "web".into(),
         })
         .collect();
     let group = Group {

@@ -115,6 +115,7 @@ fn group(name: &str, address: &str, services: Vec<Service>) -> Group {
             cidr: Cidr::new(address.parse().unwrap(), 24).unwrap(),
             link: Some(LinkId(2)),
             link_name: "eth0".into(),
+            vip_name: "web".into(),
         }],
         safety: Safety::Exclusive,
         nodes: vec![],

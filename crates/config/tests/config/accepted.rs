@@ -37,13 +37,14 @@ fn four_lines_are_a_complete_wish() {
         (HEARTBEAT_DEFAULT, LEASE_DEFAULT)
     );
     assert!(desired.nodes.is_sorted_by_key(|n| n.id));
-    assert_eq!(desired.node(desired.me).unwrap().address, "10.0.0.11:4747".parse().unwrap());
+    assert_eq!(desired.node(desired.me).unwrap().address(), "10.0.0.11:4747".parse().unwrap());
     let group = &desired.groups[0];
     assert_eq!(group.name, "10.0.0.100");
     let address = VipAddress {
         cidr: cidr("10.0.0.100/24"),
         link: Some(LinkId(2)),
         link_name: "eth0".to_owned(),
+        vip_name: "10.0.0.100".to_owned(),
     };
     assert_eq!(group.addresses, [address]);
     assert_eq!(group.safety, Safety::Available);
@@ -93,7 +94,7 @@ fn peers_have_names_ports_and_both_families() {
         ("lb4", "[2001:db8::14]:5000"),
     ] {
         let node = desired.node(NodeId::of(name)).unwrap();
-        assert_eq!((node.name.as_str(), node.address), (name, address.parse().unwrap()));
+        assert_eq!((node.name.as_str(), node.address()), (name, address.parse().unwrap()));
     }
     assert_eq!(desired.me, NodeId::of("lb1"));
 }
