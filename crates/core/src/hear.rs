@@ -16,7 +16,7 @@ impl Node {
         &mut self,
         now: Instant,
         message: &Message,
-        leg: Leg,
+        _leg: Leg,
         out: &mut Vec<Action>,
     ) {
         let Some(at) = self.peers.iter().position(|p| p.id == message.header.from) else {
@@ -56,7 +56,7 @@ impl Node {
             Reception::Fresh => {}
         }
         match message.kind {
-            MessageKind::Heartbeat => self.hear_heartbeat(now, at, message, leg, out),
+            MessageKind::Heartbeat => self.hear_heartbeat(now, at, message, out),
             MessageKind::Answer => self.hear_answer(now, at, message, out),
             MessageKind::Goodbye => {}
         }
@@ -67,7 +67,6 @@ impl Node {
         now: Instant,
         at: usize,
         message: &Message,
-        leg: Leg,
         out: &mut Vec<Action>,
     ) {
         let peer = &mut self.peers[at];
@@ -79,7 +78,7 @@ impl Node {
         }
         self.voter.hear(now, asker, &message.claims, &mut self.grants);
         self.answered = message.header.sequence;
-        out.push(Action::Answer { to: asker.node, leg });
+        out.push(Action::Answer { to: asker.node });
     }
 
     fn hear_answer(&mut self, now: Instant, at: usize, message: &Message, out: &mut Vec<Action>) {

@@ -21,6 +21,7 @@ mod peer;
 mod placement;
 mod random;
 mod reload;
+mod speak;
 mod status;
 mod voter;
 mod votes;

@@ -501,7 +501,7 @@ fn an_overtaken_answer_still_counts_but_is_no_sign_of_life() {
     let theirs = cluster.nodes[voter].desired.me;
     cluster.nodes[owner].compose(now, &Action::Heartbeat { to: theirs }, &mut beat);
     cluster.nodes[voter].handle(now, Event::Heard { message: &beat, leg: Leg(0) }, &mut out);
-    cluster.nodes[voter].compose(now, &Action::Answer { to: mine, leg: Leg(0) }, &mut answer);
+    cluster.nodes[voter].compose(now, &Action::Answer { to: mine }, &mut answer);
     cluster.nodes[voter].compose(now, &Action::Heartbeat { to: mine }, &mut beat);
     let later = now + Duration::from_millis(1);
     cluster.nodes[owner].handle(later, Event::Heard { message: &beat, leg: Leg(0) }, &mut out);

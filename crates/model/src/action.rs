@@ -2,23 +2,22 @@
 //!
 //! Actions are applied in order, and each so that doing it twice is doing it once.
 
-use crate::{Cidr, GroupId, Instant, Leg, LinkId, NodeId, Record};
+use crate::{Cidr, GroupId, Instant, LinkId, NodeId, Record};
 use core::net::IpAddr;
 
 /// One thing to do.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Action {
-    /// Send a heartbeat to this peer: ask `Node::compose` for its content.
+    /// Send a heartbeat to this peer, on every leg: ask `Node::compose` for its content.
     Heartbeat {
         /// To whom.
         to: NodeId,
     },
-    /// Answer the heartbeat just heard from this peer: ask `Node::compose`.
+    /// Answer the heartbeat just heard from this peer, on every leg: one may work in one direction
+    /// only. Ask `Node::compose`.
     Answer {
         /// To whom.
         to: NodeId,
-        /// On the leg that it came in on.
-        leg: Leg,
     },
     /// Keep a goodbye for this peer ready, for whoever sees this agent die: ask `Node::compose`.
     PrepareGoodbye {

@@ -56,6 +56,12 @@ pub enum Rest {
     Granted,
     /// The voter does not know the list that was named: send it whole. Nothing is granted.
     Unknown,
+    /// The voter knows the list, has started lately and grants nothing yet; `grants` is empty.
+    /// (On the wire `rest` 3, then the microseconds as u32; all others have no such field.)
+    Silent {
+        /// For how long at most.
+        remaining: Duration,
+    },
 }
 
 /// What both kinds of datagram begin with.
