@@ -3,10 +3,10 @@
 //! The inputs follow from a printed seed. The same promises are held by the targets in `fuzz/`,
 //! which run for as long as one lets them.
 
-use buoy_model::limits::{GROUPS_MAX, KEY_LEN, LEASE_MAX};
+use buoy_model::limits::{GROUPS_MAX, GROUPS_MAX_V1, KEY_LEN, LEASE_MAX};
 use buoy_model::{
-    Claim, ClaimKind, ClusterId, Epoch, Grant, GroupId, Header, Incarnation, Mac, Message,
-    MessageKind, NodeId, Sequence, Verdict,
+    Claim, ClaimKind, ClusterId, Epoch, Grant, GroupId, Header, Incarnation, ListVersion, Mac,
+    Message, MessageKind, NodeId, Rest, Sequence, Verdict, WireVersion,
 };
 use buoy_wire::heartbeat::{self, Envelope};
 use buoy_wire::{Key, Keyring, Reject, arp, ndp};
@@ -72,8 +72,9 @@ impl Random {
         Duration::from_micros(1 + self.next() % max.as_micros() as u64)
     }
 
-    fn groups(&mut self) -> Vec<GroupId> {
-        let most = if self.below(50) == 0 { GROUPS_MAX } else { 4 };
+    fn groups(&mut self, version: WireVersion) -> Vec<GroupId> {
+        let all = if version == WireVersion::V1 { GROUPS_MAX_V1 } else { GROUPS_MAX };
+        let most = if self.below(50) == 0 { all } else { 4 };
         let mut groups: Vec<_> =
             (0..self.below(most + 1)).map(|_| GroupId(self.next() as u32)).collect();
         groups.sort();
@@ -81,8 +82,8 @@ impl Random {
         groups
     }
 
-    fn message(&mut self) -> Message {
-        let header = Header {
+    fn header(&mut self) -> Header {
+        Header {
             cluster: CLUSTER,
             from: NodeId(1),
             to: ME,
@@ -91,35 +92,68 @@ impl Random {
             sequence: Sequence(self.next() | 1),
             challenge: self.next(),
             echo: self.next(),
-        };
-        let groups = self.groups();
-        let epoch = Epoch(self.next() as u32);
-        if self.below(2) == 0 {
-            let kinds = [
-                ClaimKind::Eligible,
-                ClaimKind::Reluctant,
-                ClaimKind::Wants,
-                ClaimKind::Holds,
-                ClaimKind::Yields,
-            ];
-            let claim = |group| Claim { group, kind: kinds[self.below(kinds.len())], epoch };
-            let claims = groups.into_iter().map(claim).collect();
-            let (draining, digest) = (self.below(2) == 0, self.next() as u32);
-            let term = self.duration(LEASE_MAX);
-            Message { header, draining, digest, term, claims, ..Message::default() }
-        } else {
-            let remaining = self.duration(LEASE_MAX);
-            let to = NodeId(self.next() as u32);
-            let verdicts = [
-                Verdict::Granted,
-                Verdict::Promised { to, remaining },
-                Verdict::Silent { remaining },
-            ];
-            let grant = |group| Grant { group, verdict: verdicts[self.below(3)], epoch };
-            let grants = groups.into_iter().map(grant).collect();
-            let (kind, answered) = (MessageKind::Answer, Sequence(self.next() | 1));
-            Message { header, kind, answered, grants, ..Message::default() }
         }
+    }
+
+    fn message(&mut self) -> Message {
+        let header = self.header();
+        let version = if self.below(2) == 0 { WireVersion::V1 } else { WireVersion::V2 };
+        let base = Message { header, version, ..Message::default() };
+        match self.below(if version == WireVersion::V1 { 8 } else { 9 }) {
+            0..4 => self.heartbeat(base),
+            4..8 => self.answer(base),
+            _ => Message { kind: MessageKind::Goodbye, ..base },
+        }
+    }
+
+    fn heartbeat(&mut self, base: Message) -> Message {
+        let kinds = [
+            ClaimKind::Eligible,
+            ClaimKind::Reluctant,
+            ClaimKind::Wants,
+            ClaimKind::Holds,
+            ClaimKind::Yields,
+        ];
+        let second = base.version == WireVersion::V2;
+        let epoch = Epoch(self.next() as u32);
+        let repeats = second && self.below(3) == 0;
+        let mut claims = Vec::new();
+        for group in if repeats { vec![] } else { self.groups(base.version) } {
+            let kind = kinds[self.below(kinds.len())];
+            let mut claim = Claim::new(group, kind, epoch);
+            claim.held = second && kind.serves() && self.below(2) == 0;
+            if second && kind == ClaimKind::Yields {
+                claim.to = NodeId(self.next() as u32);
+            }
+            claims.push(claim);
+        }
+        let list = ListVersion(if second { self.next() as u32 | 1 } else { 0 });
+        let (draining, digest) = (self.below(2) == 0, self.next() as u32);
+        let term = self.duration(LEASE_MAX);
+        Message { draining, digest, term, list, repeats, claims, ..base }
+    }
+
+    fn answer(&mut self, base: Message) -> Message {
+        let (list, rest) = match (base.version, self.below(4)) {
+            (WireVersion::V1, _) => (0, Rest::Unsaid),
+            (WireVersion::V2, 0) => (self.next() as u32, Rest::Unknown),
+            (WireVersion::V2, 1) => {
+                (self.next() as u32, Rest::Silent { remaining: self.duration(LEASE_MAX) })
+            }
+            (WireVersion::V2, _) => (self.next() as u32, Rest::Granted),
+        };
+        let (epoch, to) = (Epoch(self.next() as u32), NodeId(self.next() as u32));
+        let remaining = self.duration(LEASE_MAX);
+        let verdicts =
+            [Verdict::Granted, Verdict::Promised { to, remaining }, Verdict::Silent { remaining }];
+        let groups = match rest {
+            Rest::Unsaid | Rest::Granted => self.groups(base.version),
+            Rest::Unknown | Rest::Silent { .. } => vec![],
+        };
+        let grant = |group| Grant { group, verdict: verdicts[self.below(3)], epoch };
+        let grants = groups.into_iter().map(grant).collect();
+        let (kind, answered) = (MessageKind::Answer, Sequence(self.next() | 1));
+        Message { kind, answered, list: ListVersion(list), rest, grants, ..base }
     }
 }
 

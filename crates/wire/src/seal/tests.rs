@@ -3,7 +3,7 @@
 use super::*;
 use alloc::format;
 use alloc::vec;
-use buoy_model::{Header, Incarnation, Sequence};
+use buoy_model::{Header, Incarnation, ListVersion, MessageKind, Sequence, WireVersion};
 use core::time::Duration;
 
 const CLUSTER: ClusterId = ClusterId::of("buoy");
@@ -27,6 +27,7 @@ fn message() -> Message {
             sequence: Sequence(4),
             ..Header::default()
         },
+        version: WireVersion::V1,
         term: Duration::from_millis(50),
         ..Message::default()
     }
@@ -66,6 +67,19 @@ fn a_sealed_message_is_these_bytes() {
 }
 
 #[test]
+fn both_versions_are_sealed_and_opened_alike() {
+    for version in [WireVersion::V1, WireVersion::V2] {
+        let list = ListVersion(if version == WireVersion::V1 { 0 } else { 7 });
+        let message = Message { version, list, ..message() };
+        assert_eq!(open(&[1], &sealed(&message)), Ok(message));
+    }
+    let (version, term) = (WireVersion::V2, Duration::ZERO);
+    let goodbye = Message { version, term, kind: MessageKind::Goodbye, ..message() };
+    assert_eq!(sealed(&goodbye).len(), heartbeat::ENVELOPE_LEN + TAG_LEN);
+    assert_eq!(open(&[1], &sealed(&goodbye)), Ok(goodbye));
+}
+
+#[test]
 fn any_key_of_the_ring_opens_and_the_first_one_signs() {
     let bytes = sealed(&message());
     assert_eq!(open(&[2, 1], &bytes), Ok(message()));
@@ -92,7 +106,7 @@ fn every_reason_to_reject_can_be_reached_and_comes_in_its_order() {
         (short, Reject::TooShort),
         (vec![b'x'; DATAGRAM_MAX + 1], Reject::TooLong),
         (vec![b'x'; 100], Reject::Magic),
-        (with(4, 2), Reject::Version),
+        (with(4, 3), Reject::Version),
         (with(6, 0xff), Reject::UnknownKey),
         (with(5, 2), Reject::Forged),
         (from(Header { cluster: ClusterId(0), from: ME, ..header }), Reject::Cluster),
