@@ -1,7 +1,8 @@
 //! Holds VIPs against each other and against the peers: nothing may be two things at once.
 
 use crate::Code;
-use crate::cluster::{self, Peers};
+use crate::cluster;
+use crate::peers::Peers;
 use crate::report::{At, Problems, Span};
 use crate::vip::Vip;
 use buoy_model::GroupId;
@@ -62,10 +63,7 @@ fn refuse_same_key(vips: &[Vip], problems: &mut Problems<'_>) {
 
 fn refuse_peers(vips: &[Vip], peers: &Peers, problems: &mut Problems<'_>) {
     for At { value: cidr, span } in vips.iter().flat_map(|vip| &vip.addresses) {
-        let same = |address: &&At<core::net::SocketAddr>| address.value.ip() == cidr.address();
-        let Some(peer) = peers.list.iter().filter_map(|p| p.address.as_ref()).find(same) else {
-            continue;
-        };
+        let Some(peer) = peers.list.iter().find_map(|p| p.leg(cidr.address())) else { continue };
         let message = format!("the VIP {} is the address of a peer", cidr.address());
         let (vip, peer) =
             ((span, "a VIP moves, so it cannot be one host's own"), (&peer.span, "the peer"));

@@ -72,7 +72,12 @@ codes! {
     NameCollision = "V0203", Error, "Two names have the same 32-bit key on the wire.";
     LeaseTooShort = "V0204", Error, "The lease is too short for its heartbeat.";
     UnknownNode = "V0205", Error, "A node is named that is not among the peers.";
-    ExclusivePair = "V0206", Warning, "Two nodes and `exclusive`: the loss of either takes the VIP away.";
+    ExclusivePair = "V0206", Warning, "Two votes and `exclusive`: when either host is lost, nobody owns the VIP.";
+    LeaseMaxTooShort = "V0207", Error, "The longest lease is shorter than the lease.";
+    FewerLegs = "V0208", Warning, "A peer has fewer addresses than the others.";
+    LegFamily = "V0209", Error, "The n-th addresses of two peers are of different IP versions.";
+    WitnessOwns = "V0210", Error, "A witness is named where only owners can be.";
+    WitnessVotes = "V0211", Warning, "A witness makes no better majority.";
 
     BadVip = "V0301", Error, "A VIP is not an address.";
     BadPrefix = "V0302", Error, "The prefix of a VIP is missing or impossible.";
@@ -105,6 +110,8 @@ codes! {
     NoInterface = "V0506", Error, "This host has no interface of that name.";
     PrefixDiffers = "V0507", Warning, "The VIP's prefix is not that of the subnet it lies in.";
     OtherInterface = "V0508", Warning, "The VIP's subnet is on another interface than the one named.";
+    LegAbsent = "V0509", Warning, "This host does not have one of its addresses.";
+    SameLink = "V0510", Warning, "Two addresses of this host are on one interface: no second path.";
 
     BadSecret = "V0601", Error, "The secret is not given as `file:PATH`.";
     KeyUnreadable = "V0602", Error, "A key file cannot be read.";

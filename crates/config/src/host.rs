@@ -1,7 +1,8 @@
 //! Finds this host in the file, and the interface that carries each VIP here.
 
 use crate::Code;
-use crate::cluster::{Cluster, Peer};
+use crate::cluster::Cluster;
+use crate::peers::Peer;
 use crate::report::{At, Problems, listed};
 use crate::value::{self, Unfit};
 use crate::vip::Vip;
@@ -42,14 +43,14 @@ pub struct HostAddress {
 
 impl Host {
     /// Addresses that belong to the host itself, each with its interface.
-    fn own(&self) -> impl Iterator<Item = (&HostLink, Cidr)> {
+    pub(crate) fn own(&self) -> impl Iterator<Item = (&HostLink, Cidr)> {
         self.links
             .iter()
             .flat_map(|link| link.addresses.iter().filter(|a| !a.ours).map(move |a| (link, a.cidr)))
     }
 
     /// The host's subnets as a sentence: `lb1 has 10.0.1.11/24 (eth0) and ...`.
-    fn described(&self) -> String {
+    pub(crate) fn described(&self) -> String {
         let name = if self.hostname.is_empty() { "this host" } else { &self.hostname };
         let own = self.own().filter(|(_, cidr)| value::unfit(cidr.address()).is_none());
         let own = own.map(|(link, cidr)| Owned { cidr, link: &link.name });
@@ -78,24 +79,26 @@ pub(crate) fn find_me(
     let peers = &cluster.peers;
     if let Some(node) = &cluster.node {
         let peer = peers.list.iter().find(|p| NodeId::of(&p.name.value) == node.value)?;
-        let address = peer.address.as_ref()?.value.ip();
-        if !here(address) {
-            let message =
-                format!("this host is said to be {}, but does not have {address}", peer.name.value);
+        if !peer.legs.is_empty() && !peer.legs.iter().any(|leg| here(leg.value.ip())) {
+            let addresses = listed(peer.legs.iter().map(|leg| leg.value.ip()));
+            let message = format!(
+                "this host is said to be {}, but does not have {addresses}",
+                peer.name.value
+            );
             let fix = "remove `node`, or give the host this address";
             problems.add(Code::AddressAbsent, &node.span, message, host.described(), fix);
         }
         return Some(node.value);
     }
-    let mine = peers.list.iter().filter(|p| p.address.as_ref().is_some_and(|a| here(a.value.ip())));
-    let mut mine: Vec<&Peer> = mine.collect();
+    let leg = |p: &Peer| p.legs.iter().find(|leg| here(leg.value.ip())).cloned();
+    let mut mine: Vec<&Peer> = peers.list.iter().filter(|p| leg(p).is_some()).collect();
     // Two peers of one address were reported as such.
-    mine.dedup_by_key(|p| p.address.as_ref().map(|a| a.value));
+    mine.dedup_by_key(|p| leg(p).map(|leg| leg.value));
     match mine.as_slice() {
         [me] => Some(NodeId::of(&me.name.value)),
         [] => {
             // A peer that could not be read may be this host.
-            if !peers.list.is_empty() && peers.list.iter().all(|p| p.address.is_some()) {
+            if peers.is_complete() && !peers.list.is_empty() {
                 let fix = "add an address of this host to `peers`; on a machine outside the cluster use `buoy config check --offline`";
                 problems.add(
                     Code::NotAMember,
@@ -114,8 +117,7 @@ pub(crate) fn find_me(
                 "write node = \"{}\" on this host, or keep one of its addresses",
                 first.name.value
             );
-            let span =
-                |p: &Peer| p.address.as_ref().map_or(p.name.span.clone(), |a| a.span.clone());
+            let span = |p: &Peer| leg(p).map_or(p.name.span.clone(), |leg| leg.span);
             problems.add_pair(
                 Code::TwoMembers,
                 (&span(second), "also an address of this host"),

@@ -101,13 +101,16 @@ macro_rules! schema {
 schema! {
     top, "the top of the file", "at the top of the file", "Keys before the first `[[vip]]`.";
     keys {
-        PEERS: "peers", "a list of addresses, or a table name = address", r#"["10.0.0.11", "10.0.0.12"]"#, "required", Member;
+        PEERS: "peers", "a list of addresses, or a table name = address or list of addresses", r#"["10.0.0.11", "10.0.0.12"]"#, "required", Member;
+        WITNESS: "witness", "an address, a list of them, or a table as in `peers`", r#""10.0.0.13""#, "none", Member;
+        WEIGHTS: "weights", "a table peer = number", "{ lb1 = 3, lb2 = 1 }", "1 for each", Vip;
         SECRET: "secret", "\"file:PATH\", or a list of them", r#""file:cluster.key""#, "required", Live;
         CLUSTER: "cluster", "a name", r#""buoy""#, "\"buoy\"", Restart;
         NODE: "node", "the name of a peer", r#""lb1""#, "by address", Restart;
         SAFETY: "safety", "\"exclusive\" or \"available\"", r#""exclusive""#, "by peers", Vip;
         HEARTBEAT: "heartbeat", "a duration", r#""10ms""#, "\"10ms\"", Live;
-        LEASE: "lease", "a duration", r#""50ms""#, "\"100ms\"", Live;
+        LEASE: "lease", "a duration", r#""36ms""#, "\"36ms\"", Live;
+        LEASE_MAX: "lease_max", "a duration", r#""300ms""#, "\"300ms\", or `lease` if longer", Live;
         PORT: "port", "a UDP port number", "4747", "4747", Restart;
         VIP: "vip", "a list of tables `[[vip]]`", r#"[[vip]]"#, "none", Live;
     }
@@ -118,7 +121,6 @@ schema! {
         "vrrp": "remove it; hosts that run Buoy need no VRRP between them";
         "kubernetes": "remove it; write the addresses as [[vip]]";
         "etcd": "remove it; the peers agree among themselves";
-        "witness": "remove it; a third peer that no VIP names in `nodes` votes and owns nothing";
         "pool": "remove it; write the addresses as [[vip]]";
         "api": "remove it; the API is a UNIX socket: `buoy agent --help`";
         "metrics": "remove it; `buoy status -o json` has the numbers";
@@ -129,6 +131,7 @@ schema! {
         "unicast_peer": "peers"; "nodes": "peers"; "hosts": "peers"; "members": "peers";
         "auth_pass": "secret"; "password": "secret"; "key": "secret"; "router_id": "node";
         "advert_int": "heartbeat"; "interval": "heartbeat"; "ttl": "lease"; "name": "cluster";
+        "arbiter": "witness"; "quorum": "witness"; "tiebreaker": "witness"; "tie_breaker": "witness"; "qdevice": "witness"; "weight": "weights";
     }
     unneeded {
         "log_level": "remove it; set BUOY_LOG=debug in the environment of `buoy agent`";

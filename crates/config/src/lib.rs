@@ -24,6 +24,8 @@ mod files;
 mod host;
 pub mod key;
 pub mod keys;
+mod legs;
+mod peers;
 mod render;
 mod report;
 mod service;
@@ -114,13 +116,14 @@ pub fn check(text: &str, name: &str, host: &Host, files: &ReadFile<'_>) -> Resul
     };
     let Cluster { name: cluster_name, timing, .. } = draft.cluster.clone();
     let nodes = draft.cluster.peers.nodes();
+    let leg_links = legs::links(&draft.cluster.peers, me, host, &mut problems);
     let desired = Desired {
         generation: 1,
         digest: digest::of(&draft.cluster, &nodes, &groups),
         cluster: ClusterId::of(&cluster_name),
         cluster_name,
         me,
-        leg_links: vec![None],
+        leg_links,
         nodes,
         timing,
         groups,

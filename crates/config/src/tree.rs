@@ -107,21 +107,7 @@ impl<'t> Section<'t> {
         range: RangeInclusive<u32>,
         problems: &mut Problems<'_>,
     ) -> Option<At<u32>> {
-        let value = self.raw(key)?;
-        let DeValue::Integer(integer) = value.get_ref() else {
-            wrong_type(key, value, problems);
-            return None;
-        };
-        let number = i128::from_str_radix(integer.as_str(), integer.radix());
-        let number = number.ok().and_then(|n| u32::try_from(n).ok());
-        let found = number.filter(|n| range.contains(n));
-        if found.is_none() {
-            let message = format!("`{}` is out of range", key.name);
-            let reason = format!("it may be {} to {}", range.start(), range.end());
-            let fix = format!("write a number from {} to {}", range.start(), range.end());
-            problems.add(Code::OutOfRange, &value.span(), message, reason, fix);
-        }
-        found.map(|n| At::new(n, value.span()))
+        read_number(key, self.raw(key)?, range, problems)
     }
 
     pub(crate) fn duration(
@@ -331,6 +317,29 @@ fn elsewhere(schema: &Schema, name: &str) -> Option<&'static Schema> {
     let others = keys::SCHEMAS.iter().filter(|s| s.title != schema.title);
     let below = keys::SCHEMAS.iter().skip_while(|s| s.title != schema.title).skip(1);
     below.chain(others).find(|s| s.keys.iter().any(|k| k.name == name)).copied()
+}
+
+/// A value that must be a number within a range.
+pub(crate) fn read_number(
+    key: &Key,
+    value: &Spanned<DeValue<'_>>,
+    range: RangeInclusive<u32>,
+    problems: &mut Problems<'_>,
+) -> Option<At<u32>> {
+    let DeValue::Integer(integer) = value.get_ref() else {
+        wrong_type(key, value, problems);
+        return None;
+    };
+    let number = i128::from_str_radix(integer.as_str(), integer.radix());
+    let number = number.ok().and_then(|n| u32::try_from(n).ok());
+    let found = number.filter(|n| range.contains(n));
+    if found.is_none() {
+        let message = format!("`{}` is out of range", key.name);
+        let reason = format!("it may be {} to {}", range.start(), range.end());
+        let fix = format!("write a number from {} to {}", range.start(), range.end());
+        problems.add(Code::OutOfRange, &value.span(), message, reason, fix);
+    }
+    found.map(|n| At::new(n, value.span()))
 }
 
 /// A string that must be a time span within a range.

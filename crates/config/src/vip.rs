@@ -218,7 +218,7 @@ fn read_nodes(
     let prefer = read_names(section, &vip::PREFER, cluster, problems);
     let nodes: Vec<NodeId> = match &named {
         Some(named) => named.iter().map(|n| n.value).collect(),
-        None => cluster.peers.nodes().iter().map(|n| n.id).collect(),
+        None => cluster.peers.owners(),
     };
     if let Some(named) = &named {
         for name in prefer.iter().flatten().filter(|p| !nodes.contains(&p.value)) {
@@ -254,7 +254,7 @@ fn read_names(
     let texts = section.texts(key, problems)?.value;
     let mut names: Vec<At<NodeId>> = Vec::new();
     for text in texts.iter().take(4 * NODES_MAX) {
-        let Some(name) = cluster.peers.find(text, key.name, problems) else { continue };
+        let Some(name) = cluster.peers.find_owner(text, key.name, problems) else { continue };
         match names.iter().find(|n| n.value == name.value) {
             Some(first) => {
                 let message = format!("`{}` names \"{}\" twice", key.name, shown(text.value));

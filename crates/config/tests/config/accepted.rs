@@ -72,9 +72,10 @@ fn three_peers_are_exclusive_unless_the_file_says_otherwise() {
 #[test]
 fn a_slower_heartbeat_stretches_the_default_lease() {
     for (top, heartbeat, lease) in [
-        ("heartbeat = \"5ms\"", 5, 100),
-        ("heartbeat = \"100ms\"", 100, 1_000),
-        ("heartbeat = \"600ms\"", 600, 2_500),
+        ("heartbeat = \"5ms\"", 5, 36),
+        ("heartbeat = \"11ms\"", 11, 40),
+        ("heartbeat = \"100ms\"", 100, 360),
+        ("heartbeat = \"800ms\"", 800, 2_500),
         ("heartbeat = \"20ms\"\nlease = \"80ms\"", 20, 80),
     ] {
         let timing = desired(&format!("{top}\n{SMALL}")).timing;
@@ -83,18 +84,83 @@ fn a_slower_heartbeat_stretches_the_default_lease() {
 }
 
 #[test]
+fn a_lease_grows_up_to_lease_max_and_never_begins_above_it() {
+    for (top, lease, longest) in [
+        ("", 36, 300),
+        ("lease = \"500ms\"", 500, 500),
+        ("heartbeat = \"100ms\"", 360, 360),
+        ("lease = \"40ms\"\nlease_max = \"40ms\"", 40, 40),
+        ("lease_max = \"1s\"", 36, 1_000),
+    ] {
+        let timing = desired(&format!("{top}\n{SMALL}")).timing;
+        assert_eq!((timing.lease, timing.lease_max), (MS(lease), MS(longest)), "{top}");
+    }
+}
+
+/// `SMALL` with other peers, and lines before `[[vip]]`.
+fn with_peers(peers: &str, lines: &str) -> String {
+    format!("{lines}\n{}", SMALL.replace(r#"["10.0.0.11", "10.0.0.12"]"#, peers))
+}
+
+#[test]
+fn a_host_is_found_by_any_of_its_legs_and_knows_the_interface_of_each() {
+    let peers =
+        r#"{ lb1 = ["10.9.0.11", "192.168.5.11:5000"], lb2 = ["10.9.0.12", "192.168.5.12"] }"#;
+    let desired = desired(&with_peers(peers, ""));
+    assert_eq!(desired.me, NodeId::of("lb1"));
+    assert_eq!(desired.leg_links, [None, Some(LinkId(3))]);
+    let legs = ["10.9.0.11:4747", "192.168.5.11:5000"].map(|a| a.parse().unwrap());
+    assert_eq!(desired.node(desired.me).unwrap().addresses, legs);
+}
+
+#[test]
+fn a_witness_makes_two_peers_exclusive_and_owns_nothing() {
+    let small = desired(SMALL);
+    for witness in ["\"10.0.0.13\"", "[\"10.0.0.13\"]", "{ w = [\"10.0.0.13\"] }"] {
+        let desired = desired(&format!("witness = {witness}\n{SMALL}"));
+        let witnesses: Vec<_> = desired.nodes.iter().filter(|n| n.witness).collect();
+        assert_eq!((desired.nodes.len(), witnesses.len(), desired.majority()), (3, 1, 2));
+        assert_eq!(witnesses[0].address(), "10.0.0.13:4747".parse().unwrap());
+        assert_eq!(desired.groups[0].safety, Safety::Exclusive, "{witness}");
+        assert_eq!(desired.groups[0].nodes, small.groups[0].nodes);
+        assert_ne!(desired.digest, small.digest);
+    }
+}
+
+#[test]
+fn a_host_that_only_votes_needs_no_interface_for_any_vip() {
+    let peers = r#"{ lb1 = "10.0.0.21", lb2 = "10.0.0.22" }"#;
+    let text = with_peers(peers, "witness = { w = \"10.0.0.11\" }")
+        .replace("10.0.0.100/24", "172.16.0.1/24");
+    let checked = accepted(&text);
+    assert!(checked.warnings.is_empty(), "{}", checked.warnings);
+    assert_eq!(checked.desired.me, NodeId::of("w"));
+    assert_eq!(checked.desired.groups[0].addresses[0].link, None);
+}
+
+#[test]
+fn weights_are_of_peers_and_one_unless_the_file_says_otherwise() {
+    let peers = r#"{ lb1 = "10.0.0.11", lb2 = "10.0.0.12", lb3 = "10.0.0.13" }"#;
+    let desired = desired(&with_peers(peers, "weights = { lb1 = 3, lb2 = 0 }"));
+    for (name, weight) in [("lb1", 3), ("lb2", 0), ("lb3", 1)] {
+        assert_eq!(desired.node(NodeId::of(name)).unwrap().weight, weight, "{name}");
+    }
+}
+
+#[test]
 fn peers_have_names_ports_and_both_families() {
-    let peers = r#"{ lb1 = "10.0.0.11", lb2 = "10.0.0.12:5000", lb3 = "2001:db8::13", lb4 = "[2001:db8::14]:5000" }"#;
+    let peers = r#"{ lb1 = ["10.0.0.11", "2001:db8::11"], lb2 = ["10.0.0.12:5000", "[2001:db8::12]:5000"] }"#;
     let text = SMALL.replace(r#"["10.0.0.11", "10.0.0.12"]"#, peers);
     let desired = desired(&format!("port = 4000\n{text}"));
-    for (name, address) in [
-        ("lb1", "10.0.0.11:4000"),
-        ("lb2", "10.0.0.12:5000"),
-        ("lb3", "[2001:db8::13]:4000"),
-        ("lb4", "[2001:db8::14]:5000"),
+    for (name, legs) in [
+        ("lb1", ["10.0.0.11:4000", "[2001:db8::11]:4000"]),
+        ("lb2", ["10.0.0.12:5000", "[2001:db8::12]:5000"]),
     ] {
         let node = desired.node(NodeId::of(name)).unwrap();
-        assert_eq!((node.name.as_str(), node.address()), (name, address.parse().unwrap()));
+        assert_eq!(
+            (node.name.as_str(), &node.addresses),
+            (name, &legs.map(|l| l.parse().unwrap()).to_vec())
+        );
     }
     assert_eq!(desired.me, NodeId::of("lb1"));
 }
@@ -264,7 +330,7 @@ fn the_digest_is_of_what_hosts_must_agree_on() {
         reordered,
         format!("# a comment\n{SMALL}failback = \"never\"\nname = \"10.0.0.100\"\n"),
         format!(
-            "heartbeat = \"10ms\"\nlease = \"100ms\"\nport = 4747\ncluster = \"buoy\"\nnode = \"10.0.0.11\"\n{SMALL}"
+            "heartbeat = \"10ms\"\nlease = \"36ms\"\nlease_max = \"300ms\"\nport = 4747\ncluster = \"buoy\"\nnode = \"10.0.0.11\"\n{SMALL}"
         ),
         SMALL.replace("file:cluster.key", "file:second.key"),
     ] {
@@ -279,6 +345,9 @@ fn the_digest_is_of_what_hosts_must_agree_on() {
         format!("cluster = \"other\"\n{SMALL}"),
         format!("lease = \"60ms\"\n{SMALL}"),
         format!("port = 4748\n{SMALL}"),
+        format!("lease_max = \"1s\"\n{SMALL}"),
+        format!("witness = \"10.0.0.13\"\n{SMALL}"),
+        format!("weights = {{ \"10.0.0.12\" = 2 }}\n{SMALL}"),
         SMALL.replace("100/24", "101/24"),
         format!("{SMALL}failback = \"30s\"\n"),
         format!("{SMALL}prefer = [\"10.0.0.12\"]\n"),

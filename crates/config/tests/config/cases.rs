@@ -14,10 +14,28 @@ const TOP: &[Case] = &[
     (Code::UnknownKey, "»hartbeat = \"10ms\"", "did you mean `heartbeat`?"),
     (Code::UnknownKey, "»advert_int = 1", "as in `heartbeat = \"10ms\"`"),
     (Code::UnknownKey, "»prefer = [\"10.0.0.11\"]", "belongs in [[vip]]"),
-    (Code::UnknownKey, "»zebra = 1", "the keys here are peers, secret"),
+    (Code::UnknownKey, "»zebra = 1", "the keys here are peers, witness"),
     (Code::NotInThisVersion, "»bgp = { asn = 64512 }", "ARP and NDP"),
     (Code::NotInThisVersion, "»vrrp = { vrid = 51 }", "no VRRP"),
-    (Code::NotInThisVersion, "»witness = \"10.0.0.1\"", "a third peer"),
+    (Code::UnknownKey, "»quorum = \"10.0.0.13\"", "as in `witness = \"10.0.0.13\"`"),
+    (Code::OutOfRange, "weights = { \"10.0.0.12\" = »101 }", "0 to 100"),
+    (Code::WrongType, "weights = »2", "weights = { lb1"),
+    (Code::UnknownNode, "weights = { »lb9 = 1 }", "name the peers"),
+    (
+        Code::WitnessOwns,
+        "witness = \"10.0.0.13\"\nweights = { »\"10.0.0.13\" = 2 }",
+        "from `witness`",
+    ),
+    (Code::WitnessVotes, "witness = [\"10.0.0.13\", »\"10.0.0.14\"]", "one witness"),
+    (
+        Code::WitnessVotes,
+        "witness = [\"10.0.0.13\", \"10.0.0.14\", »\"10.0.0.15\"]",
+        "let the others be peers",
+    ),
+    (Code::DuplicatePeer, "witness = »\"10.0.0.12\"", "remove one"),
+    (Code::BadPeer, "witness = »\"router\"", "\"10.0.0.11\""),
+    (Code::OutOfRange, "lease_max = »\"3s\"", "\"2500ms\""),
+    (Code::LeaseMaxTooShort, "lease = \"100ms\"\nlease_max = »\"50ms\"", "lease_max = \"100ms\""),
     (Code::WrongType, "heartbeat = »10", "write \"10ms\" or \"10s\""),
     (Code::WrongType, "cluster = »true", "cluster = \"buoy\""),
     (Code::WrongType, "port = »\"4747\"", "port = 4747, without quotes"),
@@ -33,11 +51,11 @@ const TOP: &[Case] = &[
     (
         Code::LeaseTooShort,
         "heartbeat = \"20ms\"\nlease = »\"50ms\"",
-        "\"80ms\", or heartbeat = \"12ms\"",
+        "\"60ms\", or heartbeat = \"16ms\"",
     ),
     (Code::UnknownNode, "node = »\"10.0.0.13\"", "add it to `peers`"),
     (Code::AddressAbsent, "node = »\"10.0.0.12\"", "remove `node`"),
-    (Code::ExclusivePair, "safety = »\"exclusive\"", "a third peer"),
+    (Code::ExclusivePair, "safety = »\"exclusive\"", "witness = "),
     (Code::Syntax, "cluster = »production", "write cluster = \"production\""),
     (Code::Syntax, "cluster »production", "`=`"),
 ];
@@ -247,6 +265,47 @@ const CLUSTER: &[Case] = &[
         "remove one",
     ),
     (
+        Code::WrongType,
+        "peers = [»[\"10.0.0.11\", \"192.168.5.11\"], \"10.0.0.12\"]\nsecret = \"file:cluster.key\"",
+        "peers = { lb1 = [",
+    ),
+    (Code::EmptyList, "peers = { a = »[] }\nsecret = \"file:cluster.key\"", "at least one"),
+    (
+        Code::TooMany,
+        "peers = { a = [\"10.0.0.11\", \"10.1.0.1\", \"10.2.0.1\", \"10.3.0.1\", »\"10.4.0.1\"] }\nsecret = \"file:cluster.key\"",
+        "separate networks",
+    ),
+    (
+        Code::DuplicatePeer,
+        "peers = { a = [\"10.0.0.11\", »\"10.0.0.11\"] }\nsecret = \"file:cluster.key\"",
+        "another network",
+    ),
+    (
+        Code::DuplicatePeer,
+        "peers = { a = \"10.0.0.11\" }\nwitness = { a = »\"10.0.0.13\" }\nsecret = \"file:cluster.key\"",
+        "rename one",
+    ),
+    (
+        Code::FewerLegs,
+        "peers = { a = [\"10.0.0.11\", \"192.168.5.11\"], b = »\"10.0.0.12\" }\nsecret = \"file:cluster.key\"",
+        "give b an address",
+    ),
+    (
+        Code::LegFamily,
+        "peers = { a = \"10.0.0.11\", b = »\"2001:db8::12\" }\nsecret = \"file:cluster.key\"",
+        "the same place",
+    ),
+    (
+        Code::LegAbsent,
+        "peers = { a = [\"10.0.0.11\", »\"10.9.0.11\"], b = [\"10.0.0.12\", \"10.9.0.12\"] }\nsecret = \"file:cluster.key\"",
+        "give it to an interface",
+    ),
+    (
+        Code::SameLink,
+        "peers = { a = [\"10.0.0.11\", »\"2001:db8::11\"], b = [\"10.0.0.12\", \"2001:db8::12\"] }\nsecret = \"file:cluster.key\"",
+        "another interface",
+    ),
+    (
         Code::DuplicatePeer,
         "peers = { a = \"10.0.0.11\", b = »\"10.0.0.11\" }\nsecret = \"file:cluster.key\"",
         "remove one",
@@ -428,7 +487,7 @@ fn limits_are_told_at_the_first_thing_too_many() {
     let backends = list(129, &|i| format!("10.0.1.{}:80", 1 + i));
     let ports = list(33, &|i| format!("{}/tcp", 1 + i));
     let top = "peers = [\"10.0.0.11\"]\nsecret = \"file:cluster.key\"\n";
-    let vips: String = (0..257)
+    let vips: String = (0..1025)
         .map(|i| format!("[[vip]]\naddress = \"10.1.{}.{}/16\"\n", i / 100, 1 + i % 100))
         .collect();
     let vip = "[[vip]]\naddress = \"10.0.0.100/24\"\n[[vip.service]]\n";
@@ -442,7 +501,7 @@ fn limits_are_told_at_the_first_thing_too_many() {
         format!("{top}{vips}"),
     ];
     for text in texts {
-        let report = buoy_config::check_offline(&text, "buoy.toml").unwrap_err();
+        let report = buoy_config::check_offline(&text, "buoy.toml").map(|_| ()).unwrap_err();
         let codes: Vec<Code> = report.problems().iter().map(|p| p.code).collect();
         assert_eq!(codes, [Code::TooMany], "{report}");
         assert!(report.problems()[0].reason.starts_with("this is number"));

@@ -82,7 +82,8 @@ fn every_text_of_the_reference_that_is_a_file_is_accepted() {
         } else {
             ""
         };
-        let whole = format!("{secret}{peers}{vip}{block}");
+        let some = if block.contains("[[") { "" } else { "[[vip]]\naddress = \"10.0.0.100/24\"\n" };
+        let whole = format!("{secret}{peers}{vip}{block}{some}");
         let report = buoy_config::check_offline(&whole, "docs/configuration.md")
             .map_or_else(|r| r, |c| c.warnings);
         assert!(report.is_empty(), "{report}\nin\n{whole}");
@@ -113,12 +114,14 @@ fn examples_and_defaults_of_keys_are_toml() {
 #[test]
 fn the_defaults_of_the_reference_are_those_of_the_limits() {
     use buoy_model::limits::{
-        HEARTBEAT_DEFAULT, LEASE_DEFAULT, PORT_DEFAULT, PROXY_CONNECTIONS_DEFAULT,
+        HEARTBEAT_DEFAULT, LEASE_CEILING_DEFAULT, LEASE_DEFAULT, PORT_DEFAULT,
+        PROXY_CONNECTIONS_DEFAULT,
     };
     use keys::{check, service, top};
     let millis = |d: std::time::Duration| format!("\"{}ms\"", d.as_millis());
     assert_eq!(top::HEARTBEAT.default, millis(HEARTBEAT_DEFAULT));
     assert_eq!(top::LEASE.default, millis(LEASE_DEFAULT));
+    assert!(top::LEASE_MAX.default.starts_with(&millis(LEASE_CEILING_DEFAULT)));
     assert_eq!(top::PORT.default, PORT_DEFAULT.to_string());
     assert_eq!(service::MAX_CONNECTIONS.default, PROXY_CONNECTIONS_DEFAULT.to_string());
     assert_eq!(check::FALL.default, buoy_model::limits::CHECK_FALL_DEFAULT.to_string());
