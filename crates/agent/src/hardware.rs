@@ -11,15 +11,16 @@ use buoy_kernel::poll::{FDS_MAX, Poller, Ready};
 use buoy_kernel::sysctl;
 use buoy_kernel::udp::{BindError, Transport};
 use buoy_kernel::wake::Wakeups;
+use buoy_model::limits::LEGS_MAX;
 use buoy_model::{Desired, Event, Instant, LinkId};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
 const TRANSPORT: usize = 0;
-const MONITOR: usize = 1;
-const WAKEUPS: usize = 2;
-const LISTENERS: usize = 3;
+const MONITOR: usize = TRANSPORT + LEGS_MAX;
+const WAKEUPS: usize = MONITOR + 1;
+const LISTENERS: usize = WAKEUPS + 1;
 
 /// Why the agent cannot start.
 #[derive(Debug)]
@@ -70,9 +71,12 @@ pub(crate) struct Hardware {
 
 impl Hardware {
     pub(crate) fn open(desired: &Arc<Desired>) -> Result<Self, StartError> {
-        let me = desired.node(desired.me).map(buoy_model::Node::address);
-        let transport = Transport::bind(me.unwrap_or_else(|| ([0, 0, 0, 0], 0).into()))
-            .map_err(StartError::Bind)?;
+        let legs = desired.node(desired.me).map_or(&[][..], |me| &me.addresses[..]);
+        let transport = Transport::open(legs).map_err(StartError::Bind)?;
+        for &leg in transport.absent() {
+            let address = legs[usize::from(leg.0)].ip();
+            tracing::warn!(%address, "this host does not have this address of its own yet: nothing is heard there until it has");
+        }
         let requests = Requests::open().map_err(StartError::Netlink)?;
         let monitor = Monitor::open().map_err(StartError::Netlink)?;
         let announcer = Announcer::open().map_err(StartError::Packet)?;
@@ -98,7 +102,9 @@ impl Hardware {
             poller: Poller::new(),
             ready: Ready::default(),
         };
-        hardware.poller.watch(TRANSPORT, &hardware.transport);
+        for (leg, fd) in hardware.transport.fds().enumerate() {
+            hardware.poller.watch(TRANSPORT + leg, &fd);
+        }
         hardware.poller.watch(MONITOR, &hardware.monitor);
         for problem in hardware.listen(desired) {
             tracing::warn!("{problem}");

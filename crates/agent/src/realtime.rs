@@ -207,7 +207,7 @@ impl Loop {
     fn read_datagrams(&mut self) {
         let mut buffer = [0; DATAGRAM_MAX + 1];
         for _ in 0..DATAGRAMS_PER_TURN {
-            let Ok(Some((length, _))) = self.hardware.transport.receive(&mut buffer) else {
+            let Ok(Some((length, _, leg))) = self.hardware.transport.receive(&mut buffer) else {
                 return;
             };
             let desired = &self.hardware.desired;
@@ -221,7 +221,7 @@ impl Loop {
                 Err(reason) => self.counters.reject(reason),
                 Ok(()) => {
                     Counters::count(&self.counters.received);
-                    let event = Event::Heard { message: &self.message, leg: Leg(0) };
+                    let event = Event::Heard { message: &self.message, leg };
                     self.node.handle(clock::now(), event, &mut self.out);
                     // An answer is made from what was just heard: it leaves before the next is read.
                     self.act();
@@ -320,7 +320,7 @@ impl Loop {
         let Some(peer) = self.hardware.desired.node(to) else { return };
         let address = peer.address();
         self.keyring.seal(&self.message, &mut self.datagram);
-        let sent = self.hardware.transport.send(address, &self.datagram);
+        let sent = self.hardware.transport.send(Leg(0), address, &self.datagram);
         Counters::count(if sent.is_ok() { &self.counters.sent } else { &self.counters.unsent });
     }
 

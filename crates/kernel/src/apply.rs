@@ -3,13 +3,14 @@
 //! The one place that matches on `Action` for the kernel. Every action may be applied twice. What
 //! fails is a value and a counter; the next observation, not this one, decides what to do about it.
 
-use crate::gate::{Gate, GateError};
+use crate::gate::{Gate, GateError, Opening};
 use crate::netlink::{AddressFacts, NetlinkError, News, Requests};
 use crate::orders::{Order, Orders, Outcome};
 use crate::packet::{Announcer, PacketError};
-use buoy_model::{Action, Cidr, Event, FrameKind, Instant, LinkId};
+use buoy_model::{Action, Cidr, Event, FrameKind, Instant, LinkId, SharedLease};
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// What was tried.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -139,7 +140,13 @@ impl Apply {
     /// and the end are the loop's own. The error may be that of an earlier action: it says which.
     pub fn apply(&mut self, action: &Action) -> Result<(), ApplyError> {
         let result = match *action {
-            Action::Fence { address, link, until, .. } => self.fence(link, address, until),
+            Action::Fence { address, link, until, lease, guard } => {
+                self.fence(link, address, Opening { until, lease, guard })
+            }
+            Action::Renew { lease, until } => {
+                self.renew(lease, until);
+                Ok(())
+            }
             Action::AddAddress { link, cidr, valid_lifetime } => {
                 self.add(link, cidr, valid_lifetime)
             }
@@ -148,7 +155,6 @@ impl Apply {
             Action::Heartbeat { .. }
             | Action::Answer { .. }
             | Action::PrepareGoodbye { .. }
-            | Action::Renew { .. }
             | Action::Record(_)
             | Action::Stopped => Ok(()),
         };
@@ -251,17 +257,22 @@ impl Apply {
         self.gate.map_or(Ok(()), Gate::close)
     }
 
-    fn fence(&mut self, link: LinkId, address: IpAddr, until: Instant) -> Result<(), ApplyError> {
+    fn fence(&mut self, link: LinkId, address: IpAddr, opening: Opening) -> Result<(), ApplyError> {
         let Some(gate) = &mut self.gate else { return Ok(()) };
-        gate.set(link, address, until).map_err(|cause| ApplyError {
-            effect: Effect::Fence,
-            link,
-            address,
-            cause: Cause::Gate(cause),
-        })
+        gate.set(link, address, opening).map_err(|cause| ungated(link, address, cause))
+    }
+
+    fn renew(&self, lease: SharedLease, until: Instant) {
+        if let Some(gate) = &self.gate {
+            gate.renew(lease, until);
+        }
     }
 
     fn add(&mut self, link: LinkId, cidr: Cidr, valid_lifetime: u32) -> Result<(), ApplyError> {
+        if let Some(gate) = &mut self.gate {
+            let (address, lifetime) = (cidr.address(), Duration::from_secs(valid_lifetime.into()));
+            gate.keep(link, address, lifetime).map_err(|cause| ungated(link, address, cause))?;
+        }
         match &self.orders {
             Some(orders) => orders.give(Order::Add { link, cidr, valid_lifetime }),
             None => self.requests.add_address(link, cidr, valid_lifetime),
@@ -319,6 +330,10 @@ impl Apply {
             self.placed.remove(index);
         }
     }
+}
+
+fn ungated(link: LinkId, address: IpAddr, cause: GateError) -> ApplyError {
+    ApplyError { effect: Effect::Fence, link, address, cause: Cause::Gate(cause) }
 }
 
 fn failed(order: Order, cause: NetlinkError) -> ApplyError {

@@ -1,7 +1,9 @@
 //! The system calls that no safe crate offers as we need them; the only `unsafe` of the tree.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
 
 /// Turns the `-1` of a system call into its error.
@@ -106,12 +108,16 @@ pub(crate) fn socket_drops(fd: &impl AsRawFd) -> u32 {
     if result < 0 { 0 } else { words[DROPS] }
 }
 
+fn timespec(duration: Duration) -> libc::timespec {
+    libc::timespec {
+        tv_sec: libc::time_t::try_from(duration.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: duration.subsec_nanos().into(),
+    }
+}
+
 /// Waits until one of these can be read, or so long; `None` waits for ever. Gives how many can.
 pub(crate) fn poll(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> io::Result<i32> {
-    let timeout = timeout.map(|timeout| libc::timespec {
-        tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
-        tv_nsec: timeout.subsec_nanos().into(),
-    });
+    let timeout = timeout.map(timespec);
     let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     // Every caller has at most `poll::FDS_MAX` of them.
     let count = libc::nfds_t::try_from(fds.len()).unwrap_or(0);
@@ -127,4 +133,125 @@ pub(crate) fn schedule_fifo(priority: i32) -> io::Result<()> {
     // SAFETY: the kernel reads `parameters`, which outlives the call; 0 is the calling thread.
     checked(unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) })?;
     Ok(())
+}
+
+/// Marks every descriptor from that one on to be closed by the next `exec`.
+pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
+    let flags = libc::CLOSE_RANGE_CLOEXEC;
+    // SAFETY: no memory is passed, and no descriptor is closed in this process.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Memory that is shared with the kernel or with another process, as words that both may change
+/// at any time. It stays mapped until this is dropped, whatever becomes of the descriptor.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    start: NonNull<AtomicU64>,
+    words: usize,
+}
+
+// SAFETY: the memory belongs to no thread, and all access to it is atomic.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    /// Maps the first so many words of what the descriptor stands for; it must be that long.
+    pub(crate) fn map(fd: &impl AsFd, words: usize) -> io::Result<Self> {
+        let length = words.checked_mul(size_of::<u64>()).filter(|&length| length > 0);
+        let length = length.ok_or(io::ErrorKind::InvalidInput)?;
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let fd = fd.as_fd().as_raw_fd();
+        // SAFETY: no address is asked for, so nothing that is mapped already is touched.
+        let address = unsafe {
+            libc::mmap(std::ptr::null_mut(), length, protection, libc::MAP_SHARED, fd, 0)
+        };
+        if address == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(address.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { start, words })
+    }
+
+    /// The words.
+    pub(crate) const fn words(&self) -> &[AtomicU64] {
+        // SAFETY: `map` mapped so many words, page-aligned, readable and writable, and they stay
+        // until `drop`; any bits are an `AtomicU64`, and whoever else writes them may do so.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.words) }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let length = self.words.saturating_mul(size_of::<u64>());
+        // SAFETY: exactly what `map` mapped, and no reference to it outlives `self`.
+        let _ = unsafe { libc::munmap(self.start.as_ptr().cast(), length) };
+    }
+}
+
+/// Maps the first words of a file, shared with whoever else maps it, until the process ends. The
+/// caller has made sure that the file is that long and cannot shrink.
+pub(crate) fn map_shared(fd: &impl AsRawFd, count: usize) -> io::Result<&'static [AtomicU32]> {
+    let length = count * size_of::<AtomicU32>();
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: the kernel chooses the place, so no memory in use is replaced.
+    let pointer = unsafe {
+        libc::mmap(std::ptr::null_mut(), length, protection, libc::MAP_SHARED, fd.as_raw_fd(), 0)
+    };
+    if pointer == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the mapping is that long, aligned to a page and never taken away; any bytes are valid
+    // words, and what other processes write at the same time is what atomics are for.
+    Ok(unsafe { std::slice::from_raw_parts(pointer.cast(), count) })
+}
+
+/// Makes `head` the list of robust futexes of the calling thread: when it dies, however it dies, the
+/// kernel marks each futex on the list and wakes whoever waits for it (get_robust_list(2)).
+pub(crate) fn set_robust_list(head: &'static [AtomicU32]) -> io::Result<()> {
+    let length = 3 * size_of::<usize>(); // struct robust_list_head
+    if size_of_val(head) < length {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: the memory is never unmapped, and the kernel checks every address that it follows from
+    // there. The C library's own list of this thread is replaced: nothing here uses its robust mutexes.
+    let result = unsafe { libc::syscall(libc::SYS_set_robust_list, head.as_ptr(), length) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Sleeps until somebody wakes this futex, or so long by `CLOCK_MONOTONIC`; not at all when it has
+/// another value than expected.
+pub(crate) fn futex_wait(futex: &AtomicU32, expected: u32, timeout: Duration) -> io::Result<()> {
+    let timeout = timespec(timeout);
+    let (pointer, timeout) = (futex.as_ptr(), &raw const timeout);
+    // SAFETY: futex and timeout outlive the call; the kernel only reads them.
+    let result =
+        unsafe { libc::syscall(libc::SYS_futex, pointer, libc::FUTEX_WAIT, expected, timeout) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Wakes whoever sleeps on this futex.
+pub(crate) fn futex_wake(futex: &AtomicU32) {
+    // SAFETY: the kernel uses the address only to find the sleepers.
+    unsafe { libc::syscall(libc::SYS_futex, futex.as_ptr(), libc::FUTEX_WAKE, i32::MAX) };
+}
+
+/// A handle on a process that stays this process's, whoever gets its number later.
+pub(crate) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: no memory is passed.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let fd = checked(i32::try_from(fd).unwrap_or(-1))?;
+    // SAFETY: the descriptor was just opened and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Sends a signal to the process of that handle; an error when it is gone.
+pub(crate) fn pidfd_send_signal(fd: &impl AsRawFd, signal: i32) -> io::Result<()> {
+    let no_details = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: a null pointer stands for the details that kill(2) would give.
+    let result = unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, fd.as_raw_fd(), signal, no_details, 0)
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

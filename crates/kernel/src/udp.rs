@@ -1,6 +1,8 @@
-//! Carries the datagrams of the lease protocol.
+//! Carries the datagrams of the lease protocol, on every leg of this node.
 
 use crate::{port, sys};
+use buoy_model::Leg;
+use buoy_model::limits::LEGS_MAX;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::fmt;
 use std::io;
@@ -11,8 +13,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 const TRAFFIC_CLASS: u32 = 0xc0;
 /// The band of `pfifo_fast` that goes before ordinary traffic; more would need CAP_NET_ADMIN.
 const PRIORITY: u32 = 6;
-/// Room for the heartbeats of a whole cluster while the loop is away.
-const QUEUE_LEN: usize = 1 << 20;
+/// Bytes of room for the longest lists of a whole cluster while the loop is away.
+const QUEUE_LEN: i32 = 4 << 20;
 
 /// Why the agent cannot listen.
 #[derive(Debug)]
@@ -56,74 +58,144 @@ impl fmt::Display for BindError {
 
 impl std::error::Error for BindError {}
 
-/// The socket of the lease protocol.
+/// The sockets of the lease protocol: one for each leg, bound to the leg's own address, so that
+/// what is sent on a leg comes from it.
 #[derive(Debug)]
 pub struct Transport {
-    socket: UdpSocket,
+    legs: Vec<UdpSocket>,
+    /// Of each leg: this host did not have its address when it was opened.
+    absent: Vec<Leg>,
+    /// The leg to be read next, so that a flood on one cannot hide the others.
+    next: usize,
 }
 
 impl Transport {
-    /// Listens on this node's address.
-    pub fn bind(address: SocketAddr) -> Result<Self, BindError> {
-        open(address).map(|socket| Self { socket }).map_err(|cause| {
-            let in_use = cause.kind() == io::ErrorKind::AddrInUse;
-            let holder = in_use.then(|| port::holder(address.port())).flatten();
-            BindError { address, cause, holder }
-        })
+    /// Listens on all of this node's addresses. One that this host does not have yet (its interface
+    /// is down) is listened on as soon as it has: the kernel is told to bind it anyway. Only when it
+    /// has none of them is that an error.
+    pub fn open(addresses: &[SocketAddr]) -> Result<Self, BindError> {
+        let mut transport = Self { legs: Vec::new(), absent: Vec::new(), next: 0 };
+        for (leg, &address) in (0..).map(Leg).zip(addresses.iter().take(LEGS_MAX)) {
+            let socket = match open(address, Bind::Present) {
+                Err(error) if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) => {
+                    transport.absent.push(leg);
+                    // The last one is not forgiven: a host that has no address of this node is
+                    // another node.
+                    let all = transport.absent.len() == addresses.len();
+                    if all { Err(error) } else { open(address, Bind::Anyway) }
+                }
+                opened => opened,
+            };
+            transport.legs.push(socket.map_err(|cause| refused(address, cause))?);
+        }
+        Ok(transport)
     }
 
-    /// Sends one datagram; never waits, never allocates.
-    pub fn send(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
-        self.socket.send_to(datagram, to).map(|_| ())
+    /// The legs whose address this host did not have when they were opened.
+    pub fn absent(&self) -> &[Leg] {
+        &self.absent
     }
 
-    /// The next datagram, if there is one; never waits, never allocates. One that is longer than
-    /// the buffer is cut, so a buffer should be longer than what is accepted.
-    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<(usize, SocketAddr)>> {
-        loop {
-            match self.socket.recv_from(buffer) {
-                Ok(received) => return Ok(Some(received)),
-                Err(error) => match error.raw_os_error() {
-                    Some(libc::EAGAIN) => return Ok(None),
-                    Some(libc::EINTR) => {}
-                    Some(_) | None => return Err(error),
-                },
+    /// The descriptors to watch, by leg.
+    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.legs.iter().map(AsFd::as_fd)
+    }
+
+    /// Sends one datagram on a leg; never waits, never allocates.
+    pub fn send(&self, leg: Leg, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
+        let socket = self.leg(leg)?;
+        socket.send_to(datagram, to).map(|_| ())
+    }
+
+    /// The next datagram, and the leg that it came in on, if there is one; never waits, never
+    /// allocates. One that is longer than the buffer is cut, so a buffer should be longer than what
+    /// is accepted. After an error the next call looks at the next leg.
+    pub fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Option<(usize, SocketAddr, Leg)>> {
+        for _ in 0..self.legs.len() {
+            let leg = self.next;
+            self.next = (leg + 1) % self.legs.len();
+            if let Some((length, from)) = receive(&self.legs[leg], buffer)? {
+                return Ok(Some((length, from, Leg(u8::try_from(leg).unwrap_or(u8::MAX)))));
             }
         }
+        Ok(None)
     }
 
     /// How many datagrams the kernel has dropped because they were not received in time; only grows.
     pub fn dropped(&self) -> u32 {
-        sys::socket_drops(&self.socket)
+        self.legs.iter().map(sys::socket_drops).fold(0, u32::wrapping_add)
     }
 
-    /// Where it listens.
-    pub fn local(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+    /// Where a leg listens.
+    pub fn local(&self, leg: Leg) -> io::Result<SocketAddr> {
+        self.leg(leg)?.local_addr()
     }
-}
 
-impl AsFd for Transport {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+    fn leg(&self, leg: Leg) -> io::Result<&UdpSocket> {
+        self.legs.get(usize::from(leg.0)).ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
     }
 }
 
-fn open(address: SocketAddr) -> io::Result<UdpSocket> {
+fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Option<(usize, SocketAddr)>> {
+    loop {
+        match socket.recv_from(buffer) {
+            Ok(received) => return Ok(Some(received)),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EAGAIN) => return Ok(None),
+                Some(libc::EINTR) => {}
+                Some(_) | None => return Err(error),
+            },
+        }
+    }
+}
+
+fn refused(address: SocketAddr, cause: io::Error) -> BindError {
+    let in_use = cause.kind() == io::ErrorKind::AddrInUse;
+    let holder = in_use.then(|| port::holder(address.port())).flatten();
+    BindError { address, cause, holder }
+}
+
+/// Whether a leg's address must be there.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Bind {
+    Present,
+    Anyway,
+}
+
+fn open(address: SocketAddr, bind: Bind) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
-    // The marks and the queue are worth having and not worth failing for.
-    let _ = socket.set_recv_buffer_size(QUEUE_LEN);
+    // The marks and the queues are worth having and not worth failing for.
+    let _ = queue(&socket, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF);
+    let _ = queue(&socket, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF);
     let _ = match address.ip() {
-        IpAddr::V4(_) => socket.set_tos_v4(TRAFFIC_CLASS),
+        IpAddr::V4(_) => socket.set_tos_v4(TRAFFIC_CLASS).and_then(|()| may_fragment(&socket)),
         IpAddr::V6(_) => {
             socket.set_only_v6(true).and_then(|()| socket.set_tclass_v6(TRAFFIC_CLASS))
         }
     };
     // After the traffic class, which sets the priority too.
     let _ = socket.set_priority(PRIORITY);
+    match (bind, address.ip()) {
+        (Bind::Present, IpAddr::V4(_) | IpAddr::V6(_)) => {}
+        (Bind::Anyway, IpAddr::V4(_)) => socket.set_freebind_v4(true)?,
+        (Bind::Anyway, IpAddr::V6(_)) => socket.set_freebind_v6(true)?,
+    }
     socket.bind(&address.into())?;
     Ok(socket.into())
+}
+
+/// A long list of claims is longer than a frame: routers may cut it too, and what they say about
+/// their limits (which anybody can forge) changes nothing. IPv6 routers never cut; there the
+/// default asks the path.
+fn may_fragment(socket: &Socket) -> io::Result<()> {
+    sys::set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_OMIT)
+}
+
+/// Beyond net.core.rmem_max and wmem_max only with CAP_NET_ADMIN.
+fn queue(socket: &Socket, forced: i32, asked: i32) -> io::Result<()> {
+    sys::set_option(socket, libc::SOL_SOCKET, forced, QUEUE_LEN)
+        .or_else(|_| sys::set_option(socket, libc::SOL_SOCKET, asked, QUEUE_LEN))
 }
 
 #[cfg(test)]
@@ -132,23 +204,25 @@ mod tests {
     use crate::{clock, poll::Poller};
     use std::time::Duration;
 
+    const LEG: Leg = Leg(0);
+
     fn loopback(address: &str) -> Transport {
-        Transport::bind(address.parse().unwrap()).unwrap()
+        Transport::open(&[address.parse().unwrap()]).unwrap()
     }
 
     #[test]
     fn a_datagram_arrives_with_its_senders_address() {
         for address in ["127.0.0.1:0", "[::1]:0"] {
-            let (here, there) = (loopback(address), loopback(address));
+            let (here, mut there) = (loopback(address), loopback(address));
             let mut buffer = [0; 16];
             assert_eq!(there.receive(&mut buffer).unwrap(), None);
-            here.send(there.local().unwrap(), b"ahoy").unwrap();
+            here.send(LEG, there.local(LEG).unwrap(), b"ahoy").unwrap();
             let mut poller = Poller::new();
-            assert!(poller.watch(0, &there));
+            assert!(poller.watch(0, &there.fds().next().unwrap()));
             let ready = poller.wait(Some(clock::now() + Duration::from_secs(5))).unwrap();
             assert!(ready.contains(0));
             let received = there.receive(&mut buffer).unwrap();
-            assert_eq!(received, Some((4, here.local().unwrap())));
+            assert_eq!(received, Some((4, here.local(LEG).unwrap(), LEG)));
             assert_eq!(&buffer[..4], b"ahoy");
             assert_eq!(there.dropped(), 0);
         }
@@ -157,7 +231,7 @@ mod tests {
     #[test]
     fn a_port_in_use_says_who_has_it_and_what_to_do() {
         let first = loopback("127.0.0.1:0");
-        let error = Transport::bind(first.local().unwrap()).unwrap_err();
+        let error = Transport::open(&[first.local(LEG).unwrap()]).unwrap_err();
         let text = error.to_string();
         assert!(text.contains(&format!("(pid {})", std::process::id())), "{text}");
         assert!(text.contains("set another `port`"), "{text}");
@@ -165,17 +239,17 @@ mod tests {
 
     #[test]
     fn an_address_of_another_host_is_named() {
-        let error = Transport::bind("192.0.2.1:4747".parse().unwrap()).unwrap_err();
+        let error = Transport::open(&["192.0.2.1:4747".parse().unwrap()]).unwrap_err();
         assert!(error.to_string().contains("this host does not have 192.0.2.1"), "{error}");
     }
 
     #[test]
     fn what_comes_too_fast_is_counted() {
         let (here, there) = (loopback("127.0.0.1:0"), loopback("127.0.0.1:0"));
-        let to = there.local().unwrap();
+        let to = there.local(LEG).unwrap();
         let mut sent = 0;
         while there.dropped() == 0 && sent < 100_000 {
-            here.send(to, &[0; 1024]).unwrap();
+            here.send(LEG, to, &[0; 1024]).unwrap();
             sent += 1;
         }
         assert!(there.dropped() > 0, "{sent} datagrams of 1 KiB were queued");

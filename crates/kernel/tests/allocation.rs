@@ -11,7 +11,7 @@ use buoy_kernel::packet::{Announcer, Listener};
 use buoy_kernel::poll::Poller;
 use buoy_kernel::udp::Transport;
 use buoy_kernel::{clock, wake};
-use buoy_model::{Action, FrameKind, Instant, LinkId};
+use buoy_model::{Action, FrameKind, Instant, Leg, LinkId};
 use segment::{Segment, cidr, wait_until};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
@@ -52,15 +52,15 @@ impl Loop {
                 announcer.set_link(segment.far, segment.far_mac, false);
                 (segment.far, announcer)
             }),
-            transport: Transport::bind("10.0.0.1:0".parse().unwrap()).unwrap(),
-            peer: Transport::bind("10.0.0.1:0".parse().unwrap()).unwrap(),
+            transport: Transport::open(&["10.0.0.1:0".parse().unwrap()]).unwrap(),
+            peer: Transport::open(&["10.0.0.1:0".parse().unwrap()]).unwrap(),
             poller: Poller::new(),
             waker,
             wakeups,
             heard: 0,
         };
         assert!(this.poller.watch(0, &this.monitor));
-        assert!(this.poller.watch(1, &this.transport));
+        assert!(this.poller.watch(1, &this.transport.fds().next().unwrap()));
         assert!(this.poller.watch(2, &this.wakeups));
         let [arp, ndp] = this.listener.fds();
         assert!(this.poller.watch(3, &arp) && this.poller.watch(4, &ndp));
@@ -90,13 +90,13 @@ impl Loop {
             self.far.1.announce(self.far.0, address, kind).unwrap();
         }
         self.waker.wake();
-        self.peer.send(self.transport.local().unwrap(), &[7; 1000]).unwrap();
+        self.peer.send(Leg(0), self.transport.local(Leg(0)).unwrap(), &[7; 1000]).unwrap();
         let mut buffer = [0; 2048];
         let ready = self.poller.wait(Some(clock::now() + segment::PATIENCE)).unwrap();
         assert!(!ready.is_empty());
         self.wakeups.clear();
-        while let Some((_, from)) = self.transport.receive(&mut buffer).unwrap() {
-            self.transport.send(from, &buffer[..1000]).unwrap();
+        while let Some((_, from, leg)) = self.transport.receive(&mut buffer).unwrap() {
+            self.transport.send(leg, from, &buffer[..1000]).unwrap();
         }
         while self.peer.receive(&mut buffer).unwrap().is_some() {}
         let Self { apply, monitor, listener, heard, .. } = self;

@@ -5,10 +5,10 @@
 mod segment;
 
 use buoy_kernel::clock;
-use buoy_kernel::gate::{GATE_STALE, Gate, GateError};
+use buoy_kernel::gate::{GATE_STALE, Gate, GateError, Opening};
 use buoy_kernel::netlink::Requests;
 use buoy_kernel::packet::Announcer;
-use buoy_model::{FrameKind, Instant, LinkId};
+use buoy_model::{FrameKind, Guard, Instant, LinkId};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use segment::{PATIENCE, Segment, cidr, run, wait_until};
@@ -21,6 +21,16 @@ const VIPS: [&str; 2] = ["10.0.0.100/24", "fd00::100/64"];
 
 /// Long enough for an answer, which comes within the system call that asks.
 const QUIET: Duration = Duration::from_millis(50);
+
+const CLOSED: Opening = until(Instant::ZERO);
+
+const fn until(until: Instant) -> Opening {
+    Opening { until, lease: None, guard: Guard::Neighbours }
+}
+
+fn open() -> Opening {
+    until(clock::now() + Duration::from_secs(60))
+}
 
 /// A segment with a gate on the near side and the VIPs there; `None`, and a line that says so,
 /// where that is not permitted.
@@ -48,10 +58,10 @@ fn the_kernel_answers_until_the_deadline_and_not_after_it() {
     let mut asker = segment.asker();
     for vip in VIPS.map(cidr) {
         let address = vip.address();
-        gate.set(segment.near, address, clock::now() + Duration::from_secs(60)).unwrap();
+        gate.set(segment.near, address, open()).unwrap();
         assert_eq!(asker.find(address), Some(segment.near_mac));
         let deadline = clock::now() + Duration::from_millis(200);
-        gate.set(segment.near, address, deadline).unwrap();
+        gate.set(segment.near, address, until(deadline)).unwrap();
         let mut asked = clock::now();
         while asker.ask(address, QUIET).is_some() {
             // What was answered was asked in time, however late the answer was heard.
@@ -63,7 +73,7 @@ fn the_kernel_answers_until_the_deadline_and_not_after_it() {
         assert_eq!(asker.ask(address, QUIET), None);
         assert_eq!(gate.counters().ingress, before + 1);
         // Renewed, it answers again.
-        gate.set(segment.near, address, clock::now() + Duration::from_secs(60)).unwrap();
+        gate.set(segment.near, address, open()).unwrap();
         assert_eq!(asker.find(address), Some(segment.near_mac));
     }
 }
@@ -74,7 +84,7 @@ fn a_closed_address_is_silent_and_a_removed_one_is_none_of_the_gates_business() 
     let Some((segment, mut gate)) = guarded(test) else { return };
     let mut asker = segment.asker();
     for vip in VIPS.map(cidr) {
-        gate.set(segment.near, vip.address(), Instant::ZERO).unwrap();
+        gate.set(segment.near, vip.address(), CLOSED).unwrap();
         assert_eq!(asker.ask(vip.address(), QUIET), None);
         for _ in 0..2 {
             gate.remove(segment.near, vip.address()).unwrap();
@@ -101,11 +111,11 @@ fn a_closed_address_is_not_announced_and_another_owners_announcement_is_heard() 
     });
     for vip in VIPS.map(cidr) {
         let address = vip.address();
-        gate.set(segment.near, address, clock::now() + Duration::from_secs(60)).unwrap();
+        gate.set(segment.near, address, open()).unwrap();
         here.announce(segment.near, address, FrameKind::Gratuitous).unwrap();
         assert_eq!(asker.hear(address, PATIENCE), Some(segment.near_mac));
 
-        gate.set(segment.near, address, Instant::ZERO).unwrap();
+        gate.set(segment.near, address, CLOSED).unwrap();
         let before = gate.counters();
         assert!(here.announce(segment.near, address, FrameKind::Gratuitous).is_err());
         assert_eq!(asker.hear(address, QUIET), None);
@@ -155,7 +165,7 @@ fn hold_a_gate(link: LinkId) {
     let mut gate = Gate::open(&[link]).unwrap();
     let deadline = clock::now() + Duration::from_secs(1);
     for vip in VIPS.map(cidr) {
-        gate.set(link, vip.address(), deadline).unwrap();
+        gate.set(link, vip.address(), until(deadline)).unwrap();
     }
     let mut stdout = std::io::stdout();
     writeln!(stdout, "\nthe gate stands").unwrap();
@@ -172,7 +182,7 @@ fn an_entry_that_nobody_renews_does_not_silence_an_address_for_ever() {
     let mut asker = segment.asker();
     let closed = clock::now();
     for vip in VIPS.map(cidr) {
-        gate.set(segment.near, vip.address(), Instant::ZERO).unwrap();
+        gate.set(segment.near, vip.address(), CLOSED).unwrap();
     }
     for vip in VIPS.map(cidr) {
         let deadline = clock::now() + GATE_STALE + PATIENCE;
@@ -191,7 +201,7 @@ fn a_second_run_takes_over_the_gate_and_its_deadlines_without_a_gap() {
     let mut asker = segment.asker();
     let addresses = VIPS.map(|vip| cidr(vip).address());
     for address in addresses {
-        gate.set(segment.near, address, Instant::ZERO).unwrap();
+        gate.set(segment.near, address, CLOSED).unwrap();
         assert_eq!(asker.ask(address, QUIET), None);
     }
     let stop = std::sync::atomic::AtomicBool::new(false);
@@ -215,7 +225,7 @@ fn a_second_run_takes_over_the_gate_and_its_deadlines_without_a_gap() {
     assert_eq!(asker.late, 0);
     for address in addresses {
         assert_eq!(asker.ask(address, QUIET), None);
-        gate.set(segment.near, address, clock::now() + Duration::from_secs(60)).unwrap();
+        gate.set(segment.near, address, open()).unwrap();
         assert_eq!(asker.find(address), Some(segment.near_mac));
     }
     let filters = run("tc", "filter show dev near ingress");

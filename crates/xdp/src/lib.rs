@@ -4,7 +4,7 @@
 //! needs no clang, and a test holds it equal to its source. After a change of the source:
 //! `cargo run -p buoy-xdp --example regenerate`.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv6Addr};
 
 /// Object file of the gate; 8-byte aligned, as ELF readers want it.
 pub static GATE: &[u8] = &GATE_ALIGNED.bytes;
@@ -13,8 +13,18 @@ pub static GATE: &[u8] = &GATE_ALIGNED.bytes;
 pub const GATE_INGRESS: &str = "gate_ingress";
 /// Name of the program for what goes out.
 pub const GATE_EGRESS: &str = "gate_egress";
-/// Name of the map from [`GateKey`] to [`GateEntry`].
-pub const GATE_DEADLINES: &str = "deadlines";
+/// Name of the map from [`GateKey`] to the place of its [`GateEntry`].
+pub const GATE_SLOTS: &str = "gate_slots";
+/// Name of the array of [`GateEntry`], which can be mapped into memory.
+pub const GATE_ENTRIES: &str = "gate_entries";
+/// Name of the array of [`GateLease`], which can be mapped into memory: the master switch and then
+/// the shared leases.
+pub const GATE_LEASES: &str = "gate_leases";
+/// Its length.
+pub const GATE_LEASES_LEN: usize = 3;
+/// Name that the map of the first release has: from [`GateKey`] to the first two words of a
+/// [`GateEntry`].
+pub const GATE_DEADLINES_V1: &str = "deadlines";
 /// Name of the per-CPU array of counters, indexed by [`GateCounter`].
 pub const GATE_COUNTERS: &str = "counters";
 /// Addresses that the gate can guard.
@@ -40,13 +50,35 @@ pub struct GateKey {
     pub link: u32,
 }
 
-/// How long the gate stays open for an address.
+/// How long the gate stays open for an address, as 64-bit words: user space and the programs write
+/// and read them one by one.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct GateEntry {
-    /// Past it nothing is answered; nanoseconds of `CLOCK_BOOTTIME`.
+    /// Past it nothing is answered, unless the shared lease lasts; nanoseconds of `CLOCK_BOOTTIME`.
     pub deadline: u64,
-    /// Past it the entry means nothing any more; nanoseconds of `CLOCK_MONOTONIC`.
+    /// Past it, and past that of the shared lease, the entry means nothing any more; nanoseconds
+    /// of `CLOCK_MONOTONIC`.
+    pub until: u64,
+    /// When the first packet for the address came in since the gate was opened for it; written by
+    /// the program. Zero: none yet; nanoseconds of `CLOCK_BOOTTIME`.
+    pub first_packet: u64,
+    /// The index of the shared lease, zero for none, and [`GATE_GUARD_TRAFFIC`].
+    pub rule: u64,
+}
+
+/// In [`GateEntry::rule`]: all IP packets from and to the address stop too.
+pub const GATE_GUARD_TRAFFIC: u64 = 0x100;
+/// In [`GateEntry::rule`]: the index of the shared lease.
+pub const GATE_LEASE_MASK: u64 = 0xff;
+
+/// How long whatever shares it stays open.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct GateLease {
+    /// Nanoseconds of `CLOCK_BOOTTIME`. Of the master switch: anything but zero closes everything.
+    pub deadline: u64,
+    /// Past it the lease keeps no entry's meaning alive; nanoseconds of `CLOCK_MONOTONIC`.
     pub until: u64,
 }
 
@@ -60,11 +92,16 @@ pub enum GateCounter {
     Egress = 1,
     /// Frames let through because the entry is stale.
     Stale = 2,
+    /// Packets for an address, dropped on their way in.
+    TrafficIn = 3,
+    /// Packets from an address, dropped on their way out.
+    TrafficOut = 4,
 }
 
 // The same sizes are asserted in bpf/gate.bpf.c.
 const _: () = assert!(size_of::<GateKey>() == 20);
-const _: () = assert!(size_of::<GateEntry>() == 16);
+const _: () = assert!(size_of::<GateEntry>() == 32);
+const _: () = assert!(size_of::<GateLease>() == 16);
 
 impl GateKey {
     /// The key of an address on an interface.
@@ -82,19 +119,23 @@ impl GateKey {
         bytes[16..].copy_from_slice(&self.link.to_ne_bytes());
         bytes
     }
-}
 
-impl GateEntry {
-    /// As it lies in the map.
-    pub const fn to_words(self) -> [u64; 2] {
-        [self.deadline, self.until]
+    /// What `to_bytes` gave.
+    pub fn from_bytes(bytes: [u8; size_of::<Self>()]) -> Self {
+        let [address @ .., l0, l1, l2, l3] = bytes;
+        Self { address, link: u32::from_ne_bytes([l0, l1, l2, l3]) }
+    }
+
+    /// The address.
+    pub const fn address(self) -> IpAddr {
+        IpAddr::V6(Ipv6Addr::from_octets(self.address)).to_canonical()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use core::net::{Ipv4Addr, Ipv6Addr};
+    use core::net::Ipv4Addr;
 
     #[test]
     fn an_ipv4_address_has_one_lease_on_all_interfaces_and_an_ipv6_address_one_on_each() {
@@ -109,6 +150,11 @@ mod tests {
         let mut expected = [0; 20];
         expected[10..16].copy_from_slice(&[0xff, 0xff, 10, 0, 0, 1]);
         assert_eq!(GateKey::new(Ipv4Addr::new(10, 0, 0, 1).into(), 7).to_bytes(), expected);
+        for address in [Ipv4Addr::new(10, 0, 0, 1).into(), IpAddr::from(Ipv6Addr::LOCALHOST)] {
+            let key = GateKey::new(address, 7);
+            assert_eq!(GateKey::from_bytes(key.to_bytes()), key);
+            assert_eq!(key.address(), address);
+        }
     }
 
     #[test]
