@@ -8,6 +8,7 @@
 pub mod apply;
 pub mod clock;
 pub mod conntrack;
+pub mod descriptors;
 pub mod gate;
 pub mod host;
 pub mod netlink;
@@ -16,6 +17,7 @@ mod orders;
 pub mod packet;
 pub mod poll;
 pub mod port;
+pub mod reach;
 pub mod realtime;
 mod relay;
 #[allow(unsafe_code)] // The only place for it.
