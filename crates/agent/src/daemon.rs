@@ -9,7 +9,7 @@ use buoy_api::view::{DatedRecord, HostReport, ServiceReport};
 use buoy_api::words::{self, Gravity, Words};
 use buoy_core::Status;
 use buoy_kernel::clock;
-use buoy_model::limits::RECORDS_MAX;
+use buoy_model::limits::{CHANGES_MAX, RECORDS_MAX};
 use buoy_model::{Desired, Fact, Order, Record};
 use buoy_wire::Reject;
 use std::collections::{BTreeMap, VecDeque};
@@ -35,12 +35,66 @@ pub(crate) struct Daemon {
 /// What is remembered for people.
 #[derive(Default)]
 struct Memory {
+    /// Changes of owner, which nothing else drives out: every one is worth asking about later.
+    changes: VecDeque<DatedRecord>,
+    /// Everything else.
     records: VecDeque<DatedRecord>,
+    /// How often two nodes served one VIP at once.
+    overlaps: u64,
     /// The latest refusals of the kernel, each once.
     refusals: VecDeque<String>,
     /// Why the file on disk is not the one that runs.
     refused_file: Option<String>,
     duplicate: Option<String>,
+}
+
+impl Memory {
+    fn keep(&mut self, (at, record): DatedRecord) {
+        let (kept, most) = if is_change_of_owner(&record.fact) {
+            (&mut self.changes, CHANGES_MAX)
+        } else {
+            (&mut self.records, RECORDS_MAX)
+        };
+        if kept.len() >= most {
+            kept.pop_front();
+        }
+        kept.push_back((at, record));
+    }
+
+    /// The latest of all, oldest first.
+    fn latest(&self, count: usize) -> Vec<DatedRecord> {
+        let mut all: Vec<&DatedRecord> = self.changes.iter().chain(&self.records).collect();
+        // By this node's own clock, which nobody can set; what is of one moment stays in its order.
+        all.sort_by_key(|(_, record)| record.at);
+        let skip = all.len().saturating_sub(count);
+        all.into_iter().skip(skip).cloned().collect()
+    }
+}
+
+/// Whether this is about who owns a group.
+const fn is_change_of_owner(fact: &Fact) -> bool {
+    match fact {
+        Fact::Acquired { .. }
+        | Fact::Released { .. }
+        | Fact::OwnerHeard { .. }
+        | Fact::Served { .. }
+        | Fact::Overlap { .. } => true,
+        Fact::PeerUp { .. }
+        | Fact::PeerDown { .. }
+        | Fact::PeerGoodbye { .. }
+        | Fact::Unheard { .. }
+        | Fact::Damped { .. }
+        | Fact::Tempo { .. }
+        | Fact::Held { .. }
+        | Fact::Freed { .. }
+        | Fact::DuplicateNode { .. }
+        | Fact::Conflict { .. }
+        | Fact::Restored { .. }
+        | Fact::Link { .. }
+        | Fact::Stalled { .. }
+        | Fact::Drained { .. }
+        | Fact::Undrained => false,
+    }
 }
 
 impl Daemon {
@@ -87,10 +141,8 @@ impl Daemon {
         if matches!(record.fact, Fact::DuplicateNode { .. }) {
             memory.duplicate = Some(sentence);
         }
-        if memory.records.len() >= RECORDS_MAX {
-            memory.records.pop_front();
-        }
-        memory.records.push_back((wall_clock(&record), record));
+        memory.overlaps += u64::from(matches!(record.fact, Fact::Overlap { .. }));
+        memory.keep((wall_clock(&record), record));
     }
 
     fn refused(&self, problem: String) {
@@ -113,7 +165,7 @@ impl Daemon {
         counters
     }
 
-    fn order(&self, command: Command) -> Result<(), LoopGone> {
+    fn command(&self, command: Command) -> Result<(), LoopGone> {
         self.handle.order(command).map_err(|Gone| LoopGone)
     }
 
@@ -133,7 +185,7 @@ impl Daemon {
             warnings: checked.warnings.problems().iter().map(|p| p.message.clone()).collect(),
         };
         let new = Box::new((Arc::clone(&desired), checked.keyring));
-        self.order(Command::Reload(new))?;
+        self.command(Command::Reload(new))?;
         self.desired.send_replace(desired);
         Ok(reply)
     }
@@ -153,9 +205,7 @@ impl Agent for Daemon {
     }
 
     fn events(&self, count: usize) -> Vec<DatedRecord> {
-        let memory = self.memory();
-        let skip = memory.records.len().saturating_sub(count);
-        memory.records.iter().skip(skip).cloned().collect()
+        self.memory().latest(count)
     }
 
     fn services(&self) -> Vec<ServiceReport> {
@@ -183,6 +233,9 @@ impl Agent for Daemon {
             );
         }
         HostReport {
+            pid: Some(std::process::id()),
+            checks: Vec::new(),
+            overlaps: memory.overlaps,
             defences: self.handle.defences.clone(),
             problems,
             realtime: self.handle.scheduling.clone(),
@@ -190,8 +243,8 @@ impl Agent for Daemon {
         }
     }
 
-    async fn drain(&self, order: Order) -> Result<(), LoopGone> {
-        self.order(Command::Order(order))
+    async fn order(&self, order: Order) -> Result<(), LoopGone> {
+        self.command(Command::Order(order))
     }
 
     async fn reload(&self) -> Result<ReloadReply, ReloadRefusal> {
@@ -222,4 +275,27 @@ fn wall_clock(record: &Record) -> u64 {
     let then = SystemTime::now().checked_sub(age).unwrap_or(UNIX_EPOCH);
     let since = then.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use buoy_model::{Epoch, Instant, NodeId};
+
+    #[test]
+    fn noise_drives_no_change_of_owner_out_of_the_memory() {
+        let mut memory = Memory::default();
+        let at = |n: u64| Instant::from_nanos(n);
+        let change = Fact::OwnerHeard { node: NodeId(1), epoch: Epoch(7) };
+        memory.keep((0, Record { at: at(0), group: None, fact: change.clone() }));
+        for n in 1..=2 * RECORDS_MAX as u64 {
+            memory.keep((n, Record { at: at(n), group: None, fact: Fact::Undrained }));
+        }
+        let all = memory.latest(usize::MAX);
+        assert_eq!(all.len(), RECORDS_MAX + 1);
+        assert_eq!(all[0].1.fact, change);
+        assert!(all.is_sorted_by_key(|(_, record)| record.at));
+        assert_eq!(memory.latest(3).len(), 3);
+        assert_eq!(memory.latest(3)[2].0, 2 * RECORDS_MAX as u64, "the latest comes last");
+    }
 }

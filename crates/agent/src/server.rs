@@ -7,26 +7,22 @@
 mod account;
 mod bounded;
 mod failure;
+mod orders;
 mod socket;
 
 pub use socket::{Socket, SocketError};
 
 use axum::Json;
 use axum::Router;
-use axum::body::Bytes;
 use axum::extract::connect_info::Connected;
-use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Query, State};
 use axum::routing::{get, post};
 use axum::serve::IncomingStream;
 use bounded::{Bounded, CONNECTION_LIFETIME, CONNECTIONS_MAX};
 use buoy_api::view::{DatedRecord, HostReport, ServiceReport, View};
-use buoy_api::{
-    BODY_MAX, ClusterStatus, DrainReply, DrainRequest, EventsReply, OwnerReply, REASON_MAX,
-    ReloadReply, WhyReply,
-};
+use buoy_api::{BODY_MAX, ClusterStatus, EventsReply, OwnerReply, ReloadReply, WhyReply};
 use buoy_core::Status;
-use buoy_model::limits::RECORDS_MAX;
 use buoy_model::{Desired, Group, Order};
 use failure::Failure;
 use serde::Deserialize;
@@ -50,14 +46,15 @@ pub trait Agent: Send + Sync + 'static {
     fn desired(&self) -> Arc<Desired>;
     /// What the node knows, asked of the real-time loop.
     fn status(&self) -> impl Future<Output = Result<Status, LoopGone>> + Send;
-    /// The latest records, at most so many, oldest first.
+    /// The latest records, at most so many, oldest first; the latest changes of owner are kept longer
+    /// than the rest.
     fn events(&self, count: usize) -> Vec<DatedRecord>;
     /// What the checks and the engines know of the services, in any order.
     fn services(&self) -> Vec<ServiceReport>;
     /// Lines of defence, problems, scheduling and counters.
     fn host(&self) -> HostReport;
     /// Hands the order to the real-time loop; its reason says already who gave it.
-    fn drain(&self, order: Order) -> impl Future<Output = Result<(), LoopGone>> + Send;
+    fn order(&self, order: Order) -> impl Future<Output = Result<(), LoopGone>> + Send;
     /// Reads the file again and applies the difference; an invalid file changes nothing.
     fn reload(&self) -> impl Future<Output = Result<ReloadReply, ReloadRefusal>> + Send;
 }
@@ -110,8 +107,11 @@ fn router<A: Agent>(agent: Arc<A>) -> Router {
         .route("/v1/events", get(events::<A>))
         .route("/v1/vips/{vip}/why", get(why::<A>))
         .route("/v1/vips/{vip}/owner", get(owner::<A>))
-        .route("/v1/drain", post(drain::<A>))
-        .route("/v1/undrain", post(undrain::<A>))
+        .route("/v1/vips/{vip}/move", post(orders::move_vip::<A>))
+        .route("/v1/vips/{vip}/hold", post(orders::hold::<A>))
+        .route("/v1/vips/{vip}/release", post(orders::release::<A>))
+        .route("/v1/drain", post(orders::drain::<A>))
+        .route("/v1/undrain", post(orders::undrain::<A>))
         .route("/v1/reload", post(reload::<A>))
         .fallback(|| async { Failure::unknown_path() })
         .method_not_allowed_fallback(|| async { Failure::method() })
@@ -189,6 +189,8 @@ async fn status<A: Agent>(State(agent): State<Arc<A>>) -> Result<Json<ClusterSta
 #[derive(Deserialize)]
 struct EventsQuery {
     n: Option<usize>,
+    vip: Option<String>,
+    since_ms: Option<u64>,
 }
 
 async fn events<A: Agent>(
@@ -196,10 +198,17 @@ async fn events<A: Agent>(
     query: Result<Query<EventsQuery>, QueryRejection>,
 ) -> Result<Json<EventsReply>, Failure> {
     let Query(query) = query.map_err(|error| Failure::query(&error))?;
-    let count = query.n.unwrap_or(EVENTS_DEFAULT).min(RECORDS_MAX);
-    let snapshot = Snapshot::of(&*agent, count).await?;
+    let snapshot = Snapshot::of(&*agent, usize::MAX).await?;
+    let group = query.vip.map(|vip| snapshot.group(&vip).map(|group| group.id)).transpose()?;
+    let since = query.since_ms.unwrap_or_default();
+    let meant = |(at, record): &&DatedRecord| {
+        *at >= since && group.is_none_or(|group| record.group == Some(group))
+    };
     let view = snapshot.view();
-    let events = snapshot.events.iter().map(|event| view.event(event)).collect();
+    let mut events: Vec<_> =
+        snapshot.events.iter().filter(meant).map(|event| view.event(event)).collect();
+    let surplus = events.len().saturating_sub(query.n.unwrap_or(EVENTS_DEFAULT));
+    events.drain(..surplus);
     Ok(Json(EventsReply { events }))
 }
 
@@ -207,7 +216,7 @@ async fn why<A: Agent>(
     State(agent): State<Arc<A>>,
     Path(vip): Path<String>,
 ) -> Result<Json<WhyReply>, Failure> {
-    let snapshot = Snapshot::of(&*agent, RECORDS_MAX).await?;
+    let snapshot = Snapshot::of(&*agent, usize::MAX).await?;
     let mut reply = snapshot.view().why(snapshot.group(&vip)?);
     let surplus = reply.history.len().saturating_sub(WHY_EVENTS);
     reply.history.drain(..surplus);
@@ -235,61 +244,12 @@ async fn owner<A: Agent>(
     }
 }
 
-async fn drain<A: Agent>(
-    State(agent): State<Arc<A>>,
-    ConnectInfo(asker): ConnectInfo<Asker>,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Json<DrainReply>, Failure> {
-    let body = body.map_err(|error| Failure::body(&error))?;
-    let request = if body.is_empty() {
-        DrainRequest::default()
-    } else {
-        serde_json::from_slice(&body).map_err(|error| Failure::json(&error))?
-    };
-    let reason = recorded_reason(request.reason.as_deref(), &asker.name())?;
-    tracing::info!(reason, "drain");
-    let reply = drain_reply(&*agent, Some(reason.clone())).await?;
-    agent.drain(Order::Drain { reason, until: None }).await?;
-    Ok(Json(reply))
-}
-
-async fn undrain<A: Agent>(
-    State(agent): State<Arc<A>>,
-    ConnectInfo(asker): ConnectInfo<Asker>,
-) -> Result<Json<DrainReply>, Failure> {
-    tracing::info!(by = asker.name(), "undrain");
-    let reply = drain_reply(&*agent, None).await?;
-    agent.drain(Order::Undrain).await?;
-    Ok(Json(reply))
-}
-
 async fn reload<A: Agent>(
     State(agent): State<Arc<A>>,
     ConnectInfo(asker): ConnectInfo<Asker>,
 ) -> Result<Json<ReloadReply>, Failure> {
     tracing::info!(by = asker.name(), "reload");
     Ok(Json(agent.reload().await?))
-}
-
-async fn drain_reply<A: Agent>(
-    agent: &A,
-    draining: Option<String>,
-) -> Result<DrainReply, LoopGone> {
-    let status = ask_loop(agent).await?;
-    let desired = agent.desired();
-    let owned = status.groups.iter().filter(|group| group.owner == Some(desired.me)).count();
-    Ok(DrainReply { node: desired.node_name(desired.me).into(), draining, owned })
-}
-
-/// The operator's words with who said them, on one line.
-fn recorded_reason(reason: Option<&str>, who: &str) -> Result<String, Failure> {
-    let plain: String =
-        reason.unwrap_or_default().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let plain = plain.trim();
-    if plain.chars().count() > REASON_MAX {
-        return Err(Failure::reason_too_long());
-    }
-    Ok(if plain.is_empty() { format!("by {who}") } else { format!("{plain} (by {who})") })
 }
 
 async fn ask_loop<A: Agent>(agent: &A) -> Result<Status, LoopGone> {

@@ -1,15 +1,16 @@
 //! Asks the agent over its UNIX socket; errors are in the operator's words.
 
-use crate::status::{
-    ClusterStatus, DrainReply, DrainRequest, EventsReply, OwnerReply, Problem, ReloadReply,
-    WhyReply,
+use crate::order::{
+    DrainReply, DrainRequest, HoldRequest, MoveRequest, OrderReply, ReleaseRequest,
 };
+use crate::status::{ClusterStatus, EventsReply, OwnerReply, Problem, ReloadReply, WhyReply};
 use crate::{REPLY_MAX, SOCKET_DEFAULT};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -103,10 +104,46 @@ impl Client {
         self.get(&format!("/v1/events?n={count}"))
     }
 
-    /// Takes the agent's node out of service.
+    /// The latest records about one VIP or since a moment (milliseconds since 1970), oldest first.
+    pub fn events_of(
+        &self,
+        count: usize,
+        vip: Option<&str>,
+        since: Option<u64>,
+    ) -> Result<EventsReply, ClientError> {
+        let mut target = format!("/v1/events?n={count}");
+        if let Some(vip) = vip {
+            target.push_str(&format!("&vip={}", segment(vip)));
+        }
+        if let Some(since) = since {
+            target.push_str(&format!("&since_ms={since}"));
+        }
+        self.get(&target)
+    }
+
+    /// Takes the agent's node out of service until somebody puts it back.
     pub fn drain(&self, reason: Option<String>) -> Result<DrainReply, ClientError> {
-        let body = serde_json::to_vec(&DrainRequest { reason }).unwrap_or_default();
-        self.ask(Method::POST, "/v1/drain", body, ANSWER_TIMEOUT)
+        self.drain_for(&DrainRequest { reason, for_ms: None })
+    }
+
+    /// Takes the agent's node out of service, for a time if the request says so.
+    pub fn drain_for(&self, request: &DrainRequest) -> Result<DrainReply, ClientError> {
+        self.post("/v1/drain", request)
+    }
+
+    /// Gives a VIP that the agent's node owns to another; it stays there until it is released.
+    pub fn move_vip(&self, vip: &str, request: &MoveRequest) -> Result<OrderReply, ClientError> {
+        self.post(&format!("/v1/vips/{}/move", segment(vip)), request)
+    }
+
+    /// Keeps a VIP on the agent's node, which owns it.
+    pub fn hold(&self, vip: &str, request: &HoldRequest) -> Result<OrderReply, ClientError> {
+        self.post(&format!("/v1/vips/{}/hold", segment(vip)), request)
+    }
+
+    /// Ends a hold, or the pin of a move.
+    pub fn release(&self, vip: &str, request: &ReleaseRequest) -> Result<OrderReply, ClientError> {
+        self.post(&format!("/v1/vips/{}/release", segment(vip)), request)
     }
 
     /// Puts the agent's node back into service.
@@ -117,6 +154,15 @@ impl Client {
     /// Makes the agent read its file again; `Refused` with code `config` when the file is invalid.
     pub fn reload(&self) -> Result<ReloadReply, ClientError> {
         self.ask(Method::POST, "/v1/reload", Vec::new(), RELOAD_TIMEOUT)
+    }
+
+    fn post<T: DeserializeOwned>(
+        &self,
+        target: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body).unwrap_or_default();
+        self.ask(Method::POST, target, body, ANSWER_TIMEOUT)
     }
 
     fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T, ClientError> {

@@ -1,6 +1,6 @@
 //! The HTTP API as values: what the agent answers, in which words, and a client that asks.
 //!
-//! `status` has the types of every answer, `view` makes them from what the core knows, `words`
+//! `status` has the types of every answer, `order` those of what operators order, `view` makes them from what the core knows, `words`
 //! turns decisions into sentences for the log, the status and the event list alike, and `client`
 //! asks over the agent's UNIX socket. A new endpoint is a type here, a route in the agent's
 //! `server.rs` and a method of `Client`.
@@ -8,17 +8,21 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+mod order;
 pub mod status;
 pub mod view;
 pub mod words;
 
 pub use client::{Client, ClientError};
+pub use order::{DrainReply, DrainRequest, HoldRequest, MoveRequest, OrderReply, ReleaseRequest};
 pub use status::{
-    BackendView, CandidateView, ClusterStatus, DrainReply, DrainRequest, EventView, EventsReply,
-    LoopView, NodeView, OwnerReply, Problem, ReloadReply, ServiceView, VipAddressView, VipView,
-    WhyReply,
+    BackendView, CandidateView, CheckView, ClusterStatus, EventView, EventsReply, HeldView,
+    LegView, LinkView, LoopView, NodeView, OwnerReply, PhasesView, Problem, ReloadReply,
+    ServiceView, TimingView, VipAddressView, VipView, WhyReply,
 };
 pub use words::Words;
+
+use std::time::Duration;
 
 /// Where the agent listens, unless told otherwise.
 pub const SOCKET_DEFAULT: &str = "/run/buoy/api.sock";
@@ -26,5 +30,7 @@ pub const SOCKET_DEFAULT: &str = "/run/buoy/api.sock";
 pub const BODY_MAX: usize = 64 << 10;
 /// Bytes of an answer that the client is ready to read.
 pub const REPLY_MAX: usize = 64 << 20;
-/// Characters of an operator's reason for a drain.
+/// Characters of an operator's reason.
 pub const REASON_MAX: usize = 200;
+/// Longest hold or drain that ends by itself: what is longer is for good.
+pub const ORDER_FOR_MAX: Duration = Duration::from_secs(365 * 86_400);

@@ -1,13 +1,15 @@
 //! The types of the HTTP API, exactly as they travel in JSON.
 //!
 //! Names instead of ids, milliseconds in fields that end in `_ms`, sentences ready to print. A
-//! reader ignores fields that it does not know, so that an old client reads a new agent.
+//! reader ignores fields that it does not know and does without those that it misses, so that
+//! client and agent may be of different versions while a host is upgraded.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// `GET /v1/status`: the cluster as this node sees it.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
 pub struct ClusterStatus {
     /// The cluster's name.
     pub cluster: String,
@@ -19,8 +21,22 @@ pub struct ClusterStatus {
     pub generation: u64,
     /// Digest of all that must be the same on every host, in hex.
     pub digest: String,
+    /// The agent's process; null where the answer comes from none.
+    pub pid: Option<u32>,
+    /// Whether this node only votes and never owns.
+    pub witness: bool,
     /// The operator's reason, while the node is drained.
     pub draining: Option<String>,
+    /// When the node takes part again by itself, if it does.
+    pub drain_left_ms: Option<f64>,
+    /// Beats and terms.
+    pub timing: TimingView,
+    /// This node's interfaces that carry VIPs or legs, where there is something to say of them.
+    pub links: Vec<LinkView>,
+    /// What `exclusive` and `available` mean for the VIPs of this cluster, a sentence or two each.
+    pub safety: Vec<String>,
+    /// How often two nodes served one `available` VIP at once, as far as this agent has noticed.
+    pub overlaps: u64,
     /// The lines of defence against a second owner: which stand on this host, which lack, and why.
     pub defences: Vec<String>,
     /// What is wrong with this host or this cluster, as sentences that say what to do.
@@ -36,8 +52,37 @@ pub struct ClusterStatus {
     pub events: Vec<EventView>,
 }
 
+/// How often nodes speak and how long a promise lasts.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct TimingView {
+    /// Time between two heartbeats.
+    pub heartbeat_ms: f64,
+    /// Shortest term of a lease.
+    pub lease_ms: f64,
+    /// How far the term grows on a bad network or a busy host.
+    pub lease_max_ms: f64,
+    /// The term that this node asks for now.
+    pub term_ms: Option<f64>,
+    /// Why it is not the shortest one; null where it is.
+    pub term_reason: Option<String>,
+}
+
+/// An interface of the answering node of which there is something to say.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct LinkView {
+    /// Its name.
+    pub name: String,
+    /// None of the live peers is heard there, while another leg hears them.
+    pub unheard: bool,
+    /// It came and went too often: takes only what nobody else can for so much longer.
+    pub damped_left_ms: Option<f64>,
+}
+
 /// The real-time loop of the agent.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
 pub struct LoopView {
     /// How it is scheduled, as in "SCHED_FIFO 50, memory locked".
     pub realtime: String,
@@ -47,11 +92,18 @@ pub struct LoopView {
 
 /// One member of the cluster.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
 pub struct NodeView {
     /// Its name.
     pub name: String,
-    /// Where its agent listens.
+    /// Where its agent listens: its first leg.
     pub address: String,
+    /// All its legs, as heard from here.
+    pub legs: Vec<LegView>,
+    /// Whether it only votes and never owns.
+    pub witness: bool,
+    /// The term that it asks for now, once heard.
+    pub term_ms: Option<f64>,
     /// Whether it is the node that answers.
     pub me: bool,
     /// Heard lately.
@@ -75,8 +127,23 @@ pub struct NodeView {
     pub state: String,
 }
 
+/// One way between the answering node and another: leg n of one speaks to leg n of the other.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct LegView {
+    /// Its place in the file, counted from 1.
+    pub leg: u8,
+    /// Where the other node listens.
+    pub address: String,
+    /// How long ago the other node was last heard on it; null: never, or itself.
+    pub heard_ms: Option<f64>,
+    /// Whether that is lately.
+    pub alive: bool,
+}
+
 /// One VIP (a group of addresses that move together).
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
 pub struct VipView {
     /// Its name.
     pub name: String,
@@ -98,6 +165,12 @@ pub struct VipView {
     pub votes_needed: usize,
     /// `exclusive` or `available`.
     pub safety: String,
+    /// What that means in this cluster, in a sentence or two.
+    pub safety_means: String,
+    /// An operator keeps it where it is; null: it goes where it belongs.
+    pub held: Option<HeldView>,
+    /// What is asked of the answering node itself before it takes it.
+    pub checks: Vec<CheckView>,
     /// When a better node gets it back, as a clause.
     pub failback: String,
     /// What is balanced behind it.
@@ -110,17 +183,45 @@ pub struct VipView {
     pub problem: Option<String>,
 }
 
+/// An operator's word that a VIP stays where it is.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct HeldView {
+    /// In the operator's words, with who asked; empty where only its owner knows.
+    pub reason: String,
+    /// When it is free again by itself, if it is.
+    pub left_ms: Option<f64>,
+}
+
+/// A question to the answering node itself, and its answer.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
+pub struct CheckView {
+    /// What people call it.
+    pub name: String,
+    /// What is asked, as in "process postgres runs".
+    pub asks: String,
+    /// `pass`, `fail` or `unknown` (not asked yet; counts as passing).
+    pub state: String,
+    /// Why, in the words of the last answer.
+    pub reason: String,
+}
+
 /// One address of a VIP.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
 pub struct VipAddressView {
     /// With its prefix.
     pub address: String,
     /// The interface that carries it on the answering node; null: it cannot live there.
     pub interface: Option<String>,
+    /// The name of the VIP that it comes from, where several move together.
+    pub vip: String,
 }
 
 /// One port of a VIP.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
 pub struct ServiceView {
     /// As in `443/tcp`.
     pub port: String,
@@ -138,6 +239,7 @@ pub struct ServiceView {
 
 /// One server behind a service.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
 pub struct BackendView {
     /// Its name.
     pub name: String,
@@ -155,6 +257,7 @@ pub struct BackendView {
 
 /// One member's place in the line for a VIP.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
 pub struct CandidateView {
     /// Which.
     pub node: String,
@@ -167,7 +270,7 @@ pub struct CandidateView {
 }
 
 /// One thing that happened.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct EventView {
     /// When, in milliseconds since 1970 by this host's wall clock.
     pub at: u64,
@@ -177,10 +280,32 @@ pub struct EventView {
     pub kind: String,
     /// What it is, for people.
     pub sentence: String,
+    /// How the takeover went on, where this is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phases: Option<PhasesView>,
+}
+
+/// The phases of a takeover, each counted from the decision to want the VIP.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct PhasesView {
+    /// The epoch that began.
+    pub epoch: u32,
+    /// How long the last owner had been silent when it was given up; 0: it said so itself.
+    pub detect_ms: f64,
+    /// The votes were there.
+    pub decide_ms: f64,
+    /// The address was on the interface, with the gate open.
+    pub address_ms: f64,
+    /// The first announcement was out.
+    pub announce_ms: f64,
+    /// The first packet for the address came in; null: not within a second.
+    pub first_packet_ms: Option<f64>,
 }
 
 /// `GET /v1/vips/{vip}/why`: why the VIP is where it is.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
 pub struct WhyReply {
     /// The node that answers.
     pub node: String,
@@ -188,6 +313,8 @@ pub struct WhyReply {
     pub answer: String,
     /// The VIP with all candidates.
     pub vip: VipView,
+    /// How the answering node's last takeover of it went, if it took it.
+    pub phases: Option<PhasesView>,
     /// What happened to it, oldest first.
     pub history: Vec<EventView>,
 }
@@ -203,30 +330,11 @@ pub struct OwnerReply {
     pub epoch: u32,
 }
 
-/// `GET /v1/events?n=100`.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+/// `GET /v1/events?n=100&vip=web&since_ms=1795366923045`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct EventsReply {
     /// The latest, oldest first.
     pub events: Vec<EventView>,
-}
-
-/// The body of `POST /v1/drain`; may be empty.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct DrainRequest {
-    /// For the record and for `buoy why`.
-    pub reason: Option<String>,
-}
-
-/// The answer to `POST /v1/drain` and `POST /v1/undrain`.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub struct DrainReply {
-    /// The node that answers.
-    pub node: String,
-    /// The reason as recorded, with who asked; null after an undrain.
-    pub draining: Option<String>,
-    /// How many VIPs it owned when it was asked.
-    pub owned: usize,
 }
 
 /// The answer to `POST /v1/reload`.

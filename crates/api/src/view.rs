@@ -1,14 +1,14 @@
 //! Makes the answers of the API from what the core, the checks and the host know. Pure.
 
 use crate::status::{
-    BackendView, CandidateView, ClusterStatus, EventView, LoopView, NodeView, ServiceView,
-    VipAddressView, VipView, WhyReply,
+    BackendView, CandidateView, CheckView, ClusterStatus, EventView, LoopView, NodeView,
+    PhasesView, ServiceView, TimingView, VipAddressView, VipView, WhyReply,
 };
 use crate::words::{self, Words};
 use buoy_core::{Candidate, Ignored, NodeStatus, Standing};
 use buoy_model::{
-    Backend, BackendState, Desired, Epoch, Fact, Group, GroupId, Protocol, Record, Safety, Service,
-    VipAddress,
+    Backend, BackendState, Desired, Epoch, Fact, Group, GroupId, NodeCheck, Protocol, Record,
+    Safety, Service, VipAddress,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -39,9 +39,28 @@ pub struct BackendReport {
     pub reason: String,
 }
 
+/// What is known of one check of this node.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CheckReport {
+    /// The group that follows it.
+    pub group: GroupId,
+    /// Its name.
+    pub name: String,
+    /// Whether it passes; `None`: not asked yet, counts as passing.
+    pub passes: Option<bool>,
+    /// Why, in the words of the last answer.
+    pub reason: String,
+}
+
 /// What is to be said of this host apart from ownership.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct HostReport {
+    /// The agent's process.
+    pub pid: Option<u32>,
+    /// The checks of this node, in any order; one that is not listed counts as not asked yet.
+    pub checks: Vec<CheckReport>,
+    /// How often two nodes served one VIP at once.
+    pub overlaps: u64,
     /// The lines of defence, one sentence each: which stand, which lack and why.
     pub defences: Vec<String>,
     /// What is wrong, as sentences that say what to do.
@@ -82,14 +101,44 @@ impl View<'_> {
             version: env!("CARGO_PKG_VERSION").into(),
             generation: self.status.generation,
             digest: digest(self.status.digest),
+            pid: self.host.pid,
+            witness: desired.node(desired.me).is_some_and(|me| me.witness),
             draining: self.status.draining.clone(),
+            timing: self.timing(),
+            safety: self.safety(),
+            overlaps: self.host.overlaps,
             defences: self.host.defences.clone(),
             problems: self.problems(),
             loop_: LoopView { realtime: self.host.realtime.clone(), counters: self.counters() },
             nodes: by_name(self.status.nodes.iter().map(|n| self.node(n)), |n| &n.name),
             vips: by_name(desired.groups.iter().map(|g| self.vip(g)), |v| &v.name),
             events: self.events.iter().map(|event| self.event(event)).collect(),
+            ..ClusterStatus::default()
         }
+    }
+
+    fn timing(&self) -> TimingView {
+        let timing = self.desired.timing;
+        TimingView {
+            heartbeat_ms: millis(timing.heartbeat),
+            lease_ms: millis(timing.lease),
+            lease_max_ms: millis(timing.lease_max),
+            ..TimingView::default()
+        }
+    }
+
+    /// What the safeties that are in use mean, each explained once.
+    fn safety(&self) -> Vec<String> {
+        let mut said: Vec<String> = Vec::new();
+        for group in &self.desired.groups {
+            let means = words::safety_means(self.desired, group);
+            let sentence = format!("{}: {means}", words::safety(group.safety));
+            if !said.contains(&sentence) {
+                said.push(sentence);
+            }
+        }
+        said.sort();
+        said
     }
 
     /// The answer to `GET /v1/vips/{vip}/why`.
@@ -99,6 +148,7 @@ impl View<'_> {
         WhyReply {
             node: self.words().node(self.desired.me),
             answer: self.answer(group, &vip),
+            phases: about_it.clone().rev().find_map(|(_, record)| phases(&record.fact)),
             history: about_it.map(|event| self.event(event)).collect(),
             vip,
         }
@@ -140,6 +190,7 @@ impl View<'_> {
             vip: words.vip(record),
             kind: words::kind(&record.fact).into(),
             sentence: words.fact(&record.fact),
+            phases: phases(&record.fact),
         }
     }
 
@@ -197,7 +248,9 @@ impl View<'_> {
             digest: node.digest.map(digest),
             votes_in_ms: node.votes_in.map(millis),
             owns: node.owns,
+            witness: member.is_some_and(|m| m.witness),
             state: self.node_state(node),
+            ..NodeView::default()
         }
     }
 
@@ -222,6 +275,8 @@ impl View<'_> {
             name: group.name.clone(),
             addresses: group.addresses.iter().map(address).collect(),
             safety: words::safety(group.safety).into(),
+            safety_means: words::safety_means(self.desired, group),
+            checks: group.checks.iter().map(|c| self.check(group.id, c)).collect(),
             failback: words::failback(group.failback),
             votes_needed: match group.safety {
                 Safety::Exclusive => self.desired.majority(),
@@ -246,6 +301,17 @@ impl View<'_> {
         }
         vip.problem = vip_problem(&vip);
         vip
+    }
+
+    fn check(&self, group: GroupId, check: &NodeCheck) -> CheckView {
+        let report = self.host.checks.iter().find(|r| (r.group, &r.name) == (group, &check.name));
+        let (state, reason) = match report.map(|report| (report.passes, &report.reason)) {
+            Some((Some(true), reason)) => ("pass", reason.clone()),
+            Some((Some(false), reason)) => ("fail", reason.clone()),
+            Some((None, _)) | None => ("unknown", "not asked yet: counts as passing".into()),
+        };
+        let asks = words::asks(&check.kind);
+        CheckView { name: check.name.clone(), asks, state: state.into(), reason }
     }
 
     fn candidate(&self, candidate: &Candidate) -> CandidateView {
@@ -286,6 +352,7 @@ fn address(address: &VipAddress) -> VipAddressView {
     VipAddressView {
         address: address.cidr.to_string(),
         interface: address.link.map(|_| address.link_name.clone()),
+        vip: address.vip_name.clone(),
     }
 }
 
@@ -347,10 +414,44 @@ fn line(vip: &VipView) -> String {
 /// The epoch that a record with a cause is about.
 const fn epoch_with_cause(fact: &Fact) -> Option<Epoch> {
     match fact {
-        Fact::Acquired { epoch, .. }
-        | Fact::Released { epoch, .. }
-        | Fact::Served { epoch, .. } => Some(*epoch),
-        Fact::OwnerHeard { .. }
+        Fact::Acquired { epoch, .. } | Fact::Released { epoch, .. } => Some(*epoch),
+        Fact::Served { .. }
+        | Fact::OwnerHeard { .. }
+        | Fact::PeerUp { .. }
+        | Fact::PeerDown { .. }
+        | Fact::PeerGoodbye { .. }
+        | Fact::Overlap { .. }
+        | Fact::Unheard { .. }
+        | Fact::Damped { .. }
+        | Fact::Tempo { .. }
+        | Fact::Held { .. }
+        | Fact::Freed { .. }
+        | Fact::DuplicateNode { .. }
+        | Fact::Conflict { .. }
+        | Fact::Restored { .. }
+        | Fact::Link { .. }
+        | Fact::Stalled { .. }
+        | Fact::Drained { .. }
+        | Fact::Undrained => None,
+    }
+}
+
+/// The phases of a takeover, if this is the record of them.
+fn phases(fact: &Fact) -> Option<PhasesView> {
+    match fact {
+        Fact::Served { epoch, detect, decide, address, announce, first_packet } => {
+            Some(PhasesView {
+                epoch: epoch.0,
+                detect_ms: millis(*detect),
+                decide_ms: millis(*decide),
+                address_ms: millis(*address),
+                announce_ms: millis(*announce),
+                first_packet_ms: first_packet.map(millis),
+            })
+        }
+        Fact::Acquired { .. }
+        | Fact::Released { .. }
+        | Fact::OwnerHeard { .. }
         | Fact::PeerUp { .. }
         | Fact::PeerDown { .. }
         | Fact::PeerGoodbye { .. }
@@ -378,6 +479,7 @@ fn digest(digest: u32) -> String {
 fn millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
+
 /// In the order people look for: the ids on the wire are hashes.
 fn by_name<T>(all: impl Iterator<Item = T>, name: impl Fn(&T) -> &String) -> Vec<T> {
     let mut all: Vec<T> = all.collect();
@@ -399,8 +501,7 @@ mod tests {
     fn desired(safety: Safety) -> Desired {
         let node = |n: u8| Node {
             id: lb(n.into()),
-            name: format!("lb{n}"),
-            address: ([10, 0, 0, n], 4747).into(),
+            ..Node::new(&format!("lb{n}"), ([10, 0, 0, n], 4747).into())
         };
         let group = Group {
             id: GroupId(1),
@@ -415,6 +516,7 @@ mod tests {
             services: vec![],
         };
         Desired {
+            leg_links: vec![None],
             generation: 1,
             digest: 0,
             cluster: ClusterId(1),
@@ -424,6 +526,7 @@ mod tests {
             timing: Timing {
                 heartbeat: Duration::from_millis(10),
                 lease: Duration::from_millis(50),
+                lease_max: Duration::from_millis(300),
             },
             groups: vec![group],
         }

@@ -5,7 +5,8 @@
 
 use buoy_core::{Exclusion, Standing};
 use buoy_model::{
-    BackendState, Balance, Cause, Desired, Fact, Failback, LinkId, Mode, NodeId, Record, Safety,
+    BackendState, Balance, Cause, CheckKind, Desired, Fact, Failback, Group, LinkId, Mode, Node,
+    NodeCheckKind, NodeId, Record, Safety,
 };
 use std::time::Duration;
 
@@ -83,13 +84,12 @@ impl<'a> Words<'a> {
             }
             Fact::Served { epoch, detect, decide, address, announce, first_packet } => {
                 let first = first_packet.map_or_else(
-                    || "no packet yet".into(),
+                    || "no packet within a second".into(),
                     |f| format!("first packet {}", span(f)),
                 );
                 format!(
-                    "{me} serves it (epoch {epoch}): silent {}, then votes {}, address {}, \
-                     announced {}, {first}",
-                    span(*detect),
+                    "{me} serves it (epoch {epoch}): {}, votes {}, address {}, announced {}, {first}",
+                    detected(*detect),
                     span(*decide),
                     span(*address),
                     span(*announce)
@@ -200,6 +200,31 @@ impl<'a> Words<'a> {
     }
 }
 
+/// How the end of the last owner was noticed, as the first phase of a takeover.
+fn detected(silence: Duration) -> String {
+    if silence.is_zero() { "told".into() } else { format!("silence {}", span(silence)) }
+}
+
+/// What a node is asked about itself, as a clause that holds when the check passes.
+pub fn asks(kind: &NodeCheckKind) -> String {
+    match kind {
+        NodeCheckKind::Process { name } => format!("process {name} runs"),
+        NodeCheckKind::Server { address, kind: CheckKind::Tcp } => {
+            format!("{address} accepts connections")
+        }
+        NodeCheckKind::Server { address, kind: CheckKind::Http { path, tls, expect, .. } } => {
+            let scheme = if *tls { "https" } else { "http" };
+            let answer = expect.map_or_else(|| "well".into(), |status| status.to_string());
+            format!("{scheme}://{address}{path} answers {answer}")
+        }
+        NodeCheckKind::Exec { program, .. } => format!("{program} ends with exit code 0"),
+        NodeCheckKind::File { path, present: true } => format!("{path} is there"),
+        NodeCheckKind::File { path, present: false } => format!("{path} is not there"),
+        NodeCheckKind::Link { name } => format!("{name} has carrier"),
+        NodeCheckKind::Gateway { address, .. } => format!("{address} answers on the segment"),
+    }
+}
+
 /// A fact's name for programs.
 pub const fn kind(fact: &Fact) -> &'static str {
     match fact {
@@ -264,6 +289,73 @@ pub const fn safety(safety: Safety) -> &'static str {
     }
 }
 
+/// What a safety means for a group in this cluster, in words for those who must choose.
+pub fn safety_means(desired: &Desired, group: &Group) -> String {
+    let all = desired.nodes.len();
+    let needed = desired.majority();
+    let able: Vec<&str> = able(desired, group).map(|node| node.name.as_str()).collect();
+    let witnesses: Vec<&str> =
+        desired.nodes.iter().filter(|n| n.witness).map(|n| n.name.as_str()).collect();
+    match (group.safety, able.as_slice()) {
+        (Safety::Exclusive, _) if all == 1 => "never two owners, as there is one node".into(),
+        (Safety::Exclusive, _) if all == 2 => {
+            let both = listed(&desired.nodes.iter().map(|n| n.name.as_str()).collect::<Vec<_>>());
+            format!(
+                "never two owners: an owner needs the votes of both {both}, so while one of them is \
+                 down, or the network between them is cut, nobody serves it. A witness, a third \
+                 host that only votes, ends that"
+            )
+        }
+        (Safety::Exclusive, _) => {
+            let witness = match witnesses.as_slice() {
+                [] => String::new(),
+                some => format!(" ({} only to vote)", listed(some)),
+            };
+            format!(
+                "never two owners: an owner needs the votes of {needed} of the {all} \
+                 nodes{witness}. If the network is cut, only a side with {needed} of them can \
+                 serve it"
+            )
+        }
+        (Safety::Available, [] | [_]) => "it has one node to be on".into(),
+        (Safety::Available, [one, other]) => format!(
+            "served as long as one of {one} and {other} lives: if the network between {one} and \
+             {other} is cut, both serve it until it heals; then one is left within a heartbeat, and \
+             the overlap is recorded{}",
+            exclusive_advice(all)
+        ),
+        (Safety::Available, _) => format!(
+            "served as long as one node lives: if the network is cut, each side serves it until it \
+             heals; then one is left within a heartbeat, and the overlap is recorded{}",
+            exclusive_advice(all)
+        ),
+    }
+}
+
+/// The nodes that may own a group.
+fn able<'d>(desired: &'d Desired, group: &'d Group) -> impl Iterator<Item = &'d Node> {
+    let may = |node: &&Node| group.nodes.is_empty() || group.nodes.contains(&node.id);
+    desired.nodes.iter().filter(|node| !node.witness).filter(may)
+}
+
+const fn exclusive_advice(nodes: usize) -> &'static str {
+    if nodes > 2 {
+        ". With `safety = \"exclusive\"` it never has two owners"
+    } else {
+        ". With a witness, a third host that only votes, `safety = \"exclusive\"` gives it never \
+         two owners"
+    }
+}
+
+/// As in "lb1, lb2 and lb3".
+fn listed(names: &[&str]) -> String {
+    match names {
+        [] => String::new(),
+        [one] => (*one).into(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
 /// When a group goes back to a better node, as a clause.
 pub fn failback(failback: Failback) -> String {
     match failback {
@@ -299,6 +391,19 @@ pub const fn backend_state(state: BackendState) -> &'static str {
     }
 }
 
+/// A duration as the file and the command line write it: a whole number of the largest unit that
+/// holds it exactly.
+pub fn written(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    match millis {
+        0 => "0ms".into(),
+        _ if millis.is_multiple_of(3_600_000) => format!("{}h", millis / 3_600_000),
+        _ if millis.is_multiple_of(60_000) => format!("{}m", millis / 60_000),
+        _ if millis.is_multiple_of(1_000) => format!("{}s", millis / 1_000),
+        _ => format!("{millis}ms"),
+    }
+}
+
 /// A duration as people say it: the two largest units, and no more digits than one can use.
 pub fn span(duration: Duration) -> String {
     let seconds = duration.as_secs();
@@ -319,21 +424,18 @@ pub fn span(duration: Duration) -> String {
 mod tests {
     use super::*;
     use buoy_model::{
-        Cidr, ClusterId, Epoch, Group, GroupId, Incarnation, Instant, Mac, Node, Timing, VipAddress,
+        Cidr, ClusterId, Epoch, GroupId, Incarnation, Instant, Mac, Timing, VipAddress,
     };
     use std::net::{IpAddr, Ipv4Addr};
 
     const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 100));
 
     fn desired() -> Desired {
-        let node = |name: &str, last: u8| Node {
-            id: NodeId::of(name),
-            name: name.into(),
-            address: ([10, 0, 0, last], 4747).into(),
-        };
+        let node = |name: &str, last: u8| Node::new(name, ([10, 0, 0, last], 4747).into());
         let mut nodes = vec![node("lb1", 11), node("lb2", 12)];
         nodes.sort_by_key(|n| n.id);
         Desired {
+            leg_links: vec![None],
             generation: 1,
             digest: 0,
             cluster: ClusterId(1),
@@ -343,6 +445,7 @@ mod tests {
             timing: Timing {
                 heartbeat: Duration::from_millis(10),
                 lease: Duration::from_millis(50),
+                lease_max: Duration::from_millis(300),
             },
             groups: vec![Group {
                 id: GroupId(buoy_model::name_key("web")),
@@ -377,6 +480,19 @@ mod tests {
             (Cause::NoOwner, "nobody had it"),
             (Cause::OwnerSilent { node: lb1, silent: ms(37) }, "lb1 was silent for 37 ms"),
             (Cause::OwnerReleased { node: lb1 }, "lb1 gave it up"),
+            (Cause::OwnerDied { node: lb1 }, "the agent of lb1 died"),
+            (
+                Cause::Moved { to: lb1, reason: "patching (by ann)".into() },
+                "the operator moved it to lb1: patching (by ann)",
+            ),
+            (
+                Cause::CheckFailed { check: "postgres".into() },
+                "lb2 fails the check postgres, and another node does not",
+            ),
+            (
+                Cause::Unheard { link: LinkId(3) },
+                "lb2 hears nobody on eth0, while another leg does",
+            ),
             (Cause::LeaseExpired, "lb2 was without a majority for a whole lease"),
             (Cause::Drain, "the operator drains lb2"),
             (Cause::Stop, "the agent of lb2 stops"),
@@ -424,6 +540,159 @@ mod tests {
         ];
         for (fact, name, sentence) in table {
             assert_said(&fact, name, Gravity::Info, sentence);
+        }
+    }
+
+    #[test]
+    fn every_phase_of_a_takeover_is_told_in_its_order() {
+        let served = |detect, first_packet| Fact::Served {
+            epoch: Epoch(7),
+            detect,
+            decide: Duration::from_micros(1_200),
+            address: Duration::from_micros(1_500),
+            announce: Duration::from_micros(1_600),
+            first_packet,
+        };
+        let phases = "votes 1.2 ms, address 1.5 ms, announced 1.6 ms";
+        assert_said(
+            &served(ms(37), Some(ms(20))),
+            "served",
+            Gravity::Info,
+            &format!("lb2 serves it (epoch 7): silence 37 ms, {phases}, first packet 20 ms"),
+        );
+        assert_said(
+            &served(Duration::ZERO, None),
+            "served",
+            Gravity::Info,
+            &format!("lb2 serves it (epoch 7): told, {phases}, no packet within a second"),
+        );
+    }
+
+    #[test]
+    fn what_an_operator_ordered_is_told_in_the_operators_words() {
+        let reason = || "patching (by ann)".to_owned();
+        let table = [
+            (Fact::Held { reason: reason() }, "held", "lb2 keeps it: patching (by ann)"),
+            (
+                Fact::Freed { reason: reason() },
+                "freed",
+                "it may leave lb2 again: patching (by ann)",
+            ),
+        ];
+        for (fact, name, sentence) in table {
+            assert_said(&fact, name, Gravity::Info, sentence);
+        }
+    }
+
+    #[test]
+    fn what_happens_to_a_leg_or_a_peer_says_what_it_means() {
+        let (link, lb1) = (LinkId(3), NodeId::of("lb1"));
+        let table = [
+            (
+                Fact::Unheard { link, now: true },
+                "unheard",
+                Gravity::Warn,
+                "no live node is heard on eth0 of lb2, while another leg hears them",
+            ),
+            (
+                Fact::Unheard { link, now: false },
+                "heard_again",
+                Gravity::Info,
+                "nodes are heard again on eth0 of lb2",
+            ),
+            (
+                Fact::Damped { link, remaining: Duration::from_secs(60) },
+                "damped",
+                Gravity::Warn,
+                "eth0 of lb2 came and went too often: lb2 takes only what nobody else can for 1m0s",
+            ),
+            (
+                Fact::Tempo { term: ms(90) },
+                "tempo",
+                Gravity::Info,
+                "lb2 asks for leases of 90 ms now",
+            ),
+            (
+                Fact::PeerGoodbye { node: lb1 },
+                "peer_goodbye",
+                Gravity::Warn,
+                "the agent of lb1 died, and its addresses are withdrawn",
+            ),
+            (
+                Fact::Overlap { node: lb1, at_most: ms(800) },
+                "overlap",
+                Gravity::Warn,
+                "lb2 and lb1 both served it while they did not hear each other, for 800 ms at most",
+            ),
+        ];
+        for (fact, name, grave, sentence) in table {
+            assert_said(&fact, name, grave, sentence);
+        }
+    }
+
+    #[test]
+    fn both_safeties_are_explained_for_the_cluster_that_there_is() {
+        let mut desired = desired();
+        let means = |desired: &Desired, safety| {
+            let group = Group { safety, ..desired.groups[0].clone() };
+            safety_means(desired, &group)
+        };
+        desired.nodes.sort_by(|a, b| a.name.cmp(&b.name));
+        let available = means(&desired, Safety::Available);
+        for part in [
+            "if the network between lb1 and lb2 is cut, both serve it until it heals",
+            "one is left within a heartbeat",
+            "With a witness",
+        ] {
+            assert!(available.contains(part), "{part}: {available}");
+        }
+        let exclusive = means(&desired, Safety::Exclusive);
+        assert!(exclusive.contains("the votes of both lb1 and lb2"), "{exclusive}");
+        assert!(exclusive.contains("nobody serves it"), "{exclusive}");
+        let witness = Node { witness: true, ..Node::new("w1", ([10, 0, 0, 13], 4747).into()) };
+        desired.nodes.push(witness);
+        let exclusive = means(&desired, Safety::Exclusive);
+        assert!(exclusive.contains("2 of the 3 nodes (w1 only to vote)"), "{exclusive}");
+        let available = means(&desired, Safety::Available);
+        assert!(available.contains("between lb1 and lb2"), "a witness serves nothing: {available}");
+        assert!(!available.contains("With a witness"), "there is one: {available}");
+    }
+
+    #[test]
+    fn a_check_of_the_node_says_what_it_asks() {
+        let http = CheckKind::Http {
+            path: "/ready".into(),
+            host: None,
+            tls: true,
+            ca: None,
+            expect: Some(204),
+        };
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 8443));
+        let path = || "/run/maintenance".to_owned();
+        let table = [
+            (NodeCheckKind::Process { name: "postgres".into() }, "process postgres runs"),
+            (
+                NodeCheckKind::Server { address, kind: CheckKind::Tcp },
+                "127.0.0.1:8443 accepts connections",
+            ),
+            (
+                NodeCheckKind::Server { address, kind: http },
+                "https://127.0.0.1:8443/ready answers 204",
+            ),
+            (
+                NodeCheckKind::Exec { program: "/usr/bin/check".into(), arguments: vec![] },
+                "/usr/bin/check ends with exit code 0",
+            ),
+            (NodeCheckKind::File { path: path(), present: true }, "/run/maintenance is there"),
+            (NodeCheckKind::File { path: path(), present: false }, "/run/maintenance is not there"),
+            (NodeCheckKind::Link { name: "eth1".into() }, "eth1 has carrier"),
+            (
+                NodeCheckKind::Gateway { address: ADDRESS, link: None },
+                "10.0.0.100 answers on the segment",
+            ),
+        ];
+        for (kind, text) in table {
+            assert_eq!(asks(&kind), text);
         }
     }
 

@@ -87,8 +87,10 @@ pub const ANNOUNCE_REFRESH: Duration = Duration::from_secs(60);
 /// At most one defence of an address in this time (RFC 5227 §1.1, DEFEND_INTERVAL).
 pub const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Ownership records kept in memory.
+/// Records kept in memory that are not about a change of owner.
 pub const RECORDS_MAX: usize = 1024;
+/// Records of changes of owner kept in memory: room for some takeovers of every group there can be.
+pub const CHANGES_MAX: usize = 8 * GROUPS_MAX;
 /// Commands waiting for the real-time loop.
 pub const LOOP_COMMANDS_MAX: usize = 64;
 /// Reports waiting for the slow side; past it they are counted and dropped.

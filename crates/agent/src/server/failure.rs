@@ -5,10 +5,10 @@ use axum::Json;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use buoy_api::{BODY_MAX, Problem, REASON_MAX};
+use buoy_api::{BODY_MAX, ORDER_FOR_MAX, Problem, REASON_MAX};
 use buoy_model::Desired;
 
-/// Names of VIPs repeated in a message.
+/// Names of VIPs or nodes repeated in a message.
 const NAMES_SHOWN: usize = 10;
 
 /// One refusal.
@@ -36,17 +36,46 @@ impl Failure {
     }
 
     pub(super) fn unknown_vip(vip: &str, desired: &Desired) -> Self {
-        let mut names: Vec<_> = desired.groups.iter().map(|group| group.name.as_str()).collect();
-        names.sort_unstable();
-        let more = names.len().saturating_sub(NAMES_SHOWN);
-        names.truncate(NAMES_SHOWN);
-        let detail = match (names.is_empty(), more) {
-            (true, _) => "the configuration has no VIP".into(),
-            (false, 0) => format!("the configuration has {}", names.join(", ")),
-            (false, more) => format!("the configuration has {} and {more} more", names.join(", ")),
-        };
+        let names = desired.groups.iter().map(|group| group.name.as_str()).collect();
+        let detail = the_configuration_has(names, "the configuration has no VIP");
         let title = format!("there is no VIP {vip:?}");
         Self::new(StatusCode::NOT_FOUND, "unknown_vip", &title, detail)
+    }
+
+    pub(super) fn unknown_node(node: &str, desired: &Desired) -> Self {
+        let names = desired.nodes.iter().map(|node| node.name.as_str()).collect();
+        let detail = the_configuration_has(names, "the configuration has no node");
+        let title = format!("there is no node {node:?}");
+        Self::new(StatusCode::NOT_FOUND, "unknown_node", &title, detail)
+    }
+
+    pub(super) fn order_for_another(vip: &str, me: &str, owner: &str, command: &str) -> Self {
+        let title = format!("{me} does not own {vip}");
+        let detail = format!("{owner} does: run on {owner}: {command}");
+        Self::new(StatusCode::CONFLICT, "not_owner", &title, detail)
+    }
+
+    pub(super) fn no_owner(vip: &str) -> Self {
+        let title = format!("nobody owns {vip}");
+        let detail = format!("`buoy why {vip}` says why");
+        Self::new(StatusCode::CONFLICT, "no_owner", &title, detail)
+    }
+
+    pub(super) fn drained(me: &str, reason: &str) -> Self {
+        let title = format!("{me} is drained, so it keeps nothing");
+        let detail = format!("{reason}; `buoy undrain` puts it back into service");
+        Self::new(StatusCode::CONFLICT, "drained", &title, detail)
+    }
+
+    pub(super) fn cannot_take(node: &str, vip: &str, reason: &str) -> Self {
+        let title = format!("{node} cannot take {vip}");
+        Self::new(StatusCode::CONFLICT, "cannot_take", &title, reason)
+    }
+
+    pub(super) fn length() -> Self {
+        let days = ORDER_FOR_MAX.as_secs() / 86_400;
+        let detail = format!("more than nothing and at most {days} days; without it: for good");
+        Self::new(StatusCode::BAD_REQUEST, "for", "that is no time to last", detail)
     }
 
     pub(super) fn not_owner(vip: &str, me: &str, owner: Option<&str>) -> Self {
@@ -75,6 +104,18 @@ impl Failure {
     pub(super) fn reason_too_long() -> Self {
         let detail = format!("at most {REASON_MAX} characters");
         Self::new(StatusCode::BAD_REQUEST, "reason", "the reason is too long", detail)
+    }
+}
+
+/// What there is instead of a name that is not there.
+fn the_configuration_has(mut names: Vec<&str>, none: &str) -> String {
+    names.sort_unstable();
+    let more = names.len().saturating_sub(NAMES_SHOWN);
+    names.truncate(NAMES_SHOWN);
+    match (names.is_empty(), more) {
+        (true, _) => none.into(),
+        (false, 0) => format!("the configuration has {}", names.join(", ")),
+        (false, more) => format!("the configuration has {} and {more} more", names.join(", ")),
     }
 }
 

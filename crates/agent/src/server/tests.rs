@@ -1,5 +1,7 @@
 //! The API over a real socket, with a fake daemon behind it.
 
+mod orders;
+
 use super::*;
 use buoy_api::view::BackendReport;
 use buoy_api::{Client, ClientError, Problem};
@@ -20,6 +22,9 @@ use tokio::sync::oneshot;
 #[derive(Default)]
 struct Fake {
     gone: AtomicBool,
+    drained: AtomicBool,
+    /// lb3 owns web instead of the node that is asked.
+    elsewhere: AtomicBool,
     invalid: AtomicBool,
     orders: Mutex<Vec<Order>>,
 }
@@ -30,7 +35,12 @@ impl Agent for Fake {
     }
 
     async fn status(&self) -> Result<Status, LoopGone> {
-        if self.gone.load(Ordering::SeqCst) { Err(LoopGone) } else { Ok(known()) }
+        let draining = self.drained.load(Ordering::SeqCst).then(|| "patching (by ann)".to_owned());
+        let mut known = Status { draining, ..known() };
+        if self.elsewhere.load(Ordering::SeqCst) {
+            known.groups[0].owner = Some(NodeId::of("lb3"));
+        }
+        if self.gone.load(Ordering::SeqCst) { Err(LoopGone) } else { Ok(known) }
     }
 
     fn events(&self, count: usize) -> Vec<DatedRecord> {
@@ -67,10 +77,15 @@ impl Agent for Fake {
     }
 
     fn host(&self) -> HostReport {
-        HostReport { defences: vec!["the kernel gate stands".into()], ..HostReport::default() }
+        HostReport {
+            pid: Some(7),
+            overlaps: 2,
+            defences: vec!["the kernel gate stands".into()],
+            ..HostReport::default()
+        }
     }
 
-    async fn drain(&self, order: Order) -> Result<(), LoopGone> {
+    async fn order(&self, order: Order) -> Result<(), LoopGone> {
         self.orders.lock().unwrap().push(order);
         Ok(())
     }
@@ -85,7 +100,8 @@ impl Agent for Fake {
 
 fn desired() -> Desired {
     let node = |name: &str, last: u8| Node::new(name, ([10, 0, 0, last], 4747).into());
-    let mut nodes = vec![node("lb1", 11), node("lb2", 12), node("lb3", 13)];
+    let witness = Node { witness: true, ..node("w1", 14) };
+    let mut nodes = vec![node("lb1", 11), node("lb2", 12), node("lb3", 13), witness];
     nodes.sort_by_key(|n| n.id);
     let mut groups =
         vec![group("web", "10.0.0.100", vec![service()]), group("db", "2001:db8::100", vec![])];
@@ -272,6 +288,10 @@ fn the_status_speaks_in_names_and_says_what_is_wrong() {
     let status = server.client().status().unwrap();
     assert_eq!((status.cluster.as_str(), status.node.as_str()), ("prod", "lb1"));
     assert_eq!(status.digest, "00007f3c");
+    assert_eq!((status.pid, status.witness, status.overlaps), (Some(7), false, 2));
+    assert_eq!((status.timing.lease_ms, status.timing.lease_max_ms), (50.0, 50.0));
+    assert_eq!(status.safety.len(), 1, "one explanation for all: {:?}", status.safety);
+    assert!(status.safety[0].starts_with("exclusive: never two owners"), "{:?}", status.safety);
     assert_eq!(status.defences, ["the kernel gate stands"]);
     assert_eq!(status.loop_.counters["ignored_stale"], 5);
     let problems = status.problems.join("\n");
@@ -282,7 +302,7 @@ fn the_status_speaks_in_names_and_says_what_is_wrong() {
     assert!(states.contains(&("lb2", "silent for 4.0 s")), "{states:?}");
 
     let web = status.vips.iter().find(|v| v.name == "web").unwrap();
-    assert_eq!((web.owner.as_deref(), web.mine, web.votes_needed), (Some("lb1"), true, 2));
+    assert_eq!((web.owner.as_deref(), web.mine, web.votes_needed), (Some("lb1"), true, 3));
     let service = &web.services[0];
     assert_eq!((service.port.as_str(), service.up), ("443/tcp", 2));
     let states: Vec<_> = service.backends.iter().map(|b| b.state.as_str()).collect();
@@ -292,7 +312,7 @@ fn the_status_speaks_in_names_and_says_what_is_wrong() {
 
     let db = status.vips.iter().find(|v| v.name == "db").unwrap();
     let why = db.problem.as_deref().unwrap();
-    for part in ["lb1 asks for votes", "lb3 drained", "lb2 silent for 4.0 s", "1 of 2 votes"] {
+    for part in ["lb1 asks for votes", "lb3 drained", "lb2 silent for 4.0 s", "1 of 3 votes"] {
         assert!(why.contains(part), "{part}: {why}");
     }
     assert_eq!(status.events.len(), 2);
@@ -318,6 +338,18 @@ fn a_vip_is_asked_for_by_name_or_by_address() {
 }
 
 #[test]
+fn events_are_asked_for_by_vip_and_by_age() {
+    let server = Running::start();
+    let events = |vip, since| server.client().events_of(100, vip, since).unwrap().events;
+    assert_eq!(events(None, None).len(), 2);
+    assert_eq!(events(Some("10.0.0.100"), None).len(), 1, "found by its address too");
+    assert_eq!(events(Some("db"), None).len(), 0);
+    assert_eq!(events(None, Some(1_500))[0].kind, "acquired", "only what is not older");
+    assert_eq!(server.client().events_of(1, None, None).unwrap().events[0].at, 2_000);
+    assert_eq!(problem(server.client().events_of(1, Some("wep"), None)).code, "unknown_vip");
+}
+
+#[test]
 fn the_owner_question_is_a_health_check_for_load_balancers() {
     let server = Running::start();
     assert_eq!(server.client().owner("web").unwrap().owner, "lb1");
@@ -325,24 +357,6 @@ fn the_owner_question_is_a_health_check_for_load_balancers() {
     assert_eq!((refused.code.as_str(), refused.detail.as_str()), ("not_owner", "nobody does"));
     let answer = server.raw("GET /v1/vips/db/owner HTTP/1.0\r\n\r\n");
     assert!(answer.contains(" 503 "), "{answer}");
-}
-
-#[test]
-fn a_drain_records_who_asked_by_the_kernels_word() {
-    let server = Running::start();
-    let who = account::user_name(nix::unistd::getuid().as_raw());
-    let reply = server.client().drain(Some(" kernel\nupgrade ".into())).unwrap();
-    assert_eq!(reply.owned, 1);
-    let with_reason = format!("kernel upgrade (by {who})");
-    assert_eq!(reply.draining.as_ref(), Some(&with_reason));
-    server.client().drain(None).unwrap();
-    assert_eq!(server.client().undrain().unwrap().draining, None);
-    let drain = |reason: String| Order::Drain { reason, until: None };
-    assert_eq!(
-        *server.fake.orders.lock().unwrap(),
-        [drain(with_reason), drain(format!("by {who}")), Order::Undrain]
-    );
-    assert_eq!(problem(server.client().drain(Some("x".repeat(REASON_MAX + 1)))).code, "reason");
 }
 
 #[test]

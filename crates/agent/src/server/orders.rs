@@ -1,0 +1,266 @@
+//! Takes operators' orders: refuses what cannot be done with who can do it, hands on what can.
+//!
+//! An order about a VIP goes to the agent of its owner, which alone can give it away before it is
+//! taken. So a refusal names the owner and the command to run there.
+
+use super::failure::Failure;
+use super::{Agent, Asker, LoopGone, ask_loop};
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{ConnectInfo, Path, State};
+use buoy_api::words::{self, Words};
+use buoy_api::{
+    DrainReply, DrainRequest, HoldRequest, MoveRequest, ORDER_FOR_MAX, OrderReply, REASON_MAX,
+    ReleaseRequest,
+};
+use buoy_core::{GroupStatus, Standing, Status};
+use buoy_model::{Desired, Group, Instant, NodeId, Order};
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+use std::time::Duration;
+
+type Body = Result<Bytes, BytesRejection>;
+
+pub(super) async fn move_vip<A: Agent>(
+    State(agent): State<Arc<A>>,
+    Path(vip): Path<String>,
+    ConnectInfo(asker): ConnectInfo<Asker>,
+    body: Body,
+) -> Result<Json<OrderReply>, Failure> {
+    let MoveRequest { to, reason } = parsed(body)?;
+    let reason = Reason::of(reason.as_deref(), asker)?;
+    let case = Case::of(&*agent, &vip).await?;
+    let to = case.node(&to)?;
+    let command = format!("buoy move {} --to {}{}", case.group().name, to.1, reason.option());
+    case.owned_here(&command)?;
+    let (group, reason) = (case.group().id, reason.recorded);
+    // Where it is already: it stays there until somebody moves or releases it, which is a hold.
+    if to.0 == case.desired.me {
+        case.not_drained()?;
+        let order = Order::Hold { group, reason: reason.clone(), until: None };
+        return case.give(&*agent, order, "hold", Some(to.1), None, reason).await;
+    }
+    case.can_take(to.0)?;
+    let order = Order::Move { group, to: to.0, reason: reason.clone() };
+    case.give(&*agent, order, "move", Some(to.1), None, reason).await
+}
+
+pub(super) async fn hold<A: Agent>(
+    State(agent): State<Arc<A>>,
+    Path(vip): Path<String>,
+    ConnectInfo(asker): ConnectInfo<Asker>,
+    body: Body,
+) -> Result<Json<OrderReply>, Failure> {
+    let HoldRequest { reason, for_ms } = parsed(body)?;
+    let (reason, time) = (Reason::of(reason.as_deref(), asker)?, length(for_ms)?);
+    let case = Case::of(&*agent, &vip).await?;
+    let option = time.map_or_else(String::new, |time| format!(" --for {}", words::written(time)));
+    let command = format!("buoy hold {}{option}{}", case.group().name, reason.option());
+    case.owned_here(&command)?;
+    case.not_drained()?;
+    let (group, reason) = (case.group().id, reason.recorded);
+    let order = Order::Hold { group, reason: reason.clone(), until: case.end(time) };
+    case.give(&*agent, order, "hold", None, for_ms, reason).await
+}
+
+pub(super) async fn release<A: Agent>(
+    State(agent): State<Arc<A>>,
+    Path(vip): Path<String>,
+    ConnectInfo(asker): ConnectInfo<Asker>,
+    body: Body,
+) -> Result<Json<OrderReply>, Failure> {
+    let ReleaseRequest { reason } = parsed(body)?;
+    let reason = Reason::of(reason.as_deref(), asker)?;
+    let case = Case::of(&*agent, &vip).await?;
+    let command = format!("buoy release {}{}", case.group().name, reason.option());
+    case.owned_here(&command)?;
+    let (group, reason) = (case.group().id, reason.recorded);
+    let order = Order::Release { group, reason: reason.clone() };
+    case.give(&*agent, order, "release", None, None, reason).await
+}
+
+pub(super) async fn drain<A: Agent>(
+    State(agent): State<Arc<A>>,
+    ConnectInfo(asker): ConnectInfo<Asker>,
+    body: Body,
+) -> Result<Json<DrainReply>, Failure> {
+    let DrainRequest { reason, for_ms } = parsed(body)?;
+    let (reason, time) = (Reason::of(reason.as_deref(), asker)?.recorded, length(for_ms)?);
+    tracing::info!(reason, for_ms, "drain");
+    let status = ask_loop(&*agent).await?;
+    let until = time.map(|time| status.at + time);
+    let reply = DrainReply {
+        draining: Some(reason.clone()),
+        for_ms,
+        ..drain_reply(&agent.desired(), &status)
+    };
+    agent.order(Order::Drain { reason, until }).await?;
+    Ok(Json(reply))
+}
+
+pub(super) async fn undrain<A: Agent>(
+    State(agent): State<Arc<A>>,
+    ConnectInfo(asker): ConnectInfo<Asker>,
+) -> Result<Json<DrainReply>, Failure> {
+    tracing::info!(by = asker.name(), "undrain");
+    let reply = drain_reply(&agent.desired(), &ask_loop(&*agent).await?);
+    agent.order(Order::Undrain).await?;
+    Ok(Json(reply))
+}
+
+fn drain_reply(desired: &Desired, status: &Status) -> DrainReply {
+    let owned = status.groups.iter().filter(|group| group.owner == Some(desired.me)).count();
+    DrainReply { node: desired.node_name(desired.me).into(), owned, ..DrainReply::default() }
+}
+
+/// An order about one group, and all that is known of it at that moment.
+struct Case {
+    desired: Arc<Desired>,
+    status: Status,
+    /// Its place in `Desired::groups`.
+    index: usize,
+}
+
+impl Case {
+    async fn of<A: Agent>(agent: &A, vip: &str) -> Result<Self, Failure> {
+        let desired = agent.desired();
+        let unknown = || Failure::unknown_vip(vip, &desired);
+        let id = desired.find_group(vip).ok_or_else(unknown)?.id;
+        let index = desired.group_index(id).ok_or_else(unknown)?;
+        let status = ask_loop(agent).await?;
+        Ok(Self { desired, status, index })
+    }
+
+    fn group(&self) -> &Group {
+        &self.desired.groups[self.index]
+    }
+
+    fn known(&self) -> Result<&GroupStatus, LoopGone> {
+        // A reload may be under way: the loop then knows another set of groups for a moment.
+        self.status.groups.iter().find(|g| g.id == self.group().id).ok_or(LoopGone)
+    }
+
+    /// The node of that name, with its name as the file writes it.
+    fn node(&self, name: &str) -> Result<(NodeId, &str), Failure> {
+        let found = self.desired.nodes.iter().find(|node| node.name == name);
+        found
+            .map(|node| (node.id, node.name.as_str()))
+            .ok_or_else(|| Failure::unknown_node(name, &self.desired))
+    }
+
+    /// Refuses unless this node owns the group.
+    fn owned_here(&self, command: &str) -> Result<(), Failure> {
+        let me = self.desired.node_name(self.desired.me);
+        let name = &self.group().name;
+        match self.known()?.owner {
+            Some(owner) if owner == self.desired.me => Ok(()),
+            Some(owner) => {
+                let owner = self.desired.node_name(owner);
+                Err(Failure::order_for_another(name, me, owner, command))
+            }
+            None => Err(Failure::no_owner(name)),
+        }
+    }
+
+    /// Refuses while this node gives everything away.
+    fn not_drained(&self) -> Result<(), Failure> {
+        match &self.status.draining {
+            Some(reason) => Err(Failure::drained(self.desired.node_name(self.desired.me), reason)),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses when that node would not serve the group well.
+    fn can_take(&self, to: NodeId) -> Result<(), Failure> {
+        let refused = |reason: &str| {
+            Err(Failure::cannot_take(self.desired.node_name(to), &self.group().name, reason))
+        };
+        if self.desired.node(to).is_some_and(|node| node.witness) {
+            return refused("it is a witness, which votes and never owns");
+        }
+        let candidate = self.known()?.candidates.iter().find(|c| c.node == to);
+        match candidate.map(|candidate| candidate.standing.clone()) {
+            Some(Standing::Owner | Standing::Wants | Standing::Candidate) => Ok(()),
+            Some(Standing::Excluded(why)) => refused(&Words::new(&self.desired).exclusion(why)),
+            None => refused("nothing is known of it yet"),
+        }
+    }
+
+    fn end(&self, time: Option<Duration>) -> Option<Instant> {
+        time.map(|time| self.status.at + time)
+    }
+
+    async fn give<A: Agent>(
+        &self,
+        agent: &A,
+        order: Order,
+        verb: &str,
+        to: Option<&str>,
+        for_ms: Option<u64>,
+        reason: String,
+    ) -> Result<Json<OrderReply>, Failure> {
+        let vip = self.group().name.clone();
+        tracing::info!(vip, to, for_ms, reason, "{verb}");
+        let epoch = self.known()?.epoch.0;
+        agent.order(order).await?;
+        Ok(Json(OrderReply {
+            vip,
+            node: self.desired.node_name(self.desired.me).into(),
+            epoch,
+            order: verb.into(),
+            to: to.map(str::to_owned),
+            for_ms,
+            reason,
+        }))
+    }
+}
+
+/// The body as what it should be; an empty one says nothing.
+fn parsed<T: Default + DeserializeOwned>(body: Body) -> Result<T, Failure> {
+    let body = body.map_err(|error| Failure::body(&error))?;
+    if body.is_empty() {
+        return Ok(T::default());
+    }
+    serde_json::from_slice(&body).map_err(|error| Failure::json(&error))
+}
+
+/// How long something is to last.
+fn length(for_ms: Option<u64>) -> Result<Option<Duration>, Failure> {
+    let Some(millis) = for_ms else { return Ok(None) };
+    let time = Duration::from_millis(millis);
+    if time.is_zero() || time > ORDER_FOR_MAX {
+        return Err(Failure::length());
+    }
+    Ok(Some(time))
+}
+
+/// An operator's words, on one line.
+struct Reason {
+    said: String,
+    /// With who said them.
+    recorded: String,
+}
+
+impl Reason {
+    fn of(reason: Option<&str>, asker: Asker) -> Result<Self, Failure> {
+        let who = asker.name();
+        let plain = |c: char| if c.is_control() { ' ' } else { c };
+        let said: String = reason.unwrap_or_default().chars().map(plain).collect();
+        let said = said.trim().to_owned();
+        if said.chars().count() > REASON_MAX {
+            return Err(Failure::reason_too_long());
+        }
+        let recorded =
+            if said.is_empty() { format!("by {who}") } else { format!("{said} (by {who})") };
+        Ok(Self { said, recorded })
+    }
+
+    /// As an option of a command, quoted for a shell.
+    fn option(&self) -> String {
+        if self.said.is_empty() {
+            return String::new();
+        }
+        format!(" --reason '{}'", self.said.replace('\'', r"'\''"))
+    }
+}

@@ -1,0 +1,82 @@
+//! What operators order over the HTTP API, exactly as it travels in JSON.
+
+use serde::{Deserialize, Serialize};
+
+/// The body of `POST /v1/drain`; may be empty.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrainRequest {
+    /// For the record and for `buoy why`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// After so long the node takes part again by itself; absent: not by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_ms: Option<u64>,
+}
+
+/// The answer to `POST /v1/drain` and `POST /v1/undrain`.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct DrainReply {
+    /// The node that answers.
+    pub node: String,
+    /// The reason as recorded, with who asked; null after an undrain.
+    pub draining: Option<String>,
+    /// When the node takes part again by itself, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_ms: Option<u64>,
+    /// How many VIPs it owned when it was asked.
+    pub owned: usize,
+}
+
+/// The body of `POST /v1/vips/{vip}/move`.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct MoveRequest {
+    /// The node that is to own it.
+    pub to: String,
+    /// For the record and for `buoy why`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// The body of `POST /v1/vips/{vip}/hold`; may be empty.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct HoldRequest {
+    /// For the record and for `buoy why`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// After so long it is free to move again by itself; absent: not by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_ms: Option<u64>,
+}
+
+/// The body of `POST /v1/vips/{vip}/release`; may be empty.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseRequest {
+    /// For the record and for `buoy why`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// The answer to `POST /v1/vips/{vip}/move`, `hold` and `release`: the order was given. What comes of
+/// it is in the status.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
+pub struct OrderReply {
+    /// The VIP's name.
+    pub vip: String,
+    /// The node that answers, which owned it when it was asked.
+    pub node: String,
+    /// The epoch that it owned it in.
+    pub epoch: u32,
+    /// `move`, `hold` or `release`.
+    pub order: String,
+    /// To whom it is to go, of a move.
+    pub to: Option<String>,
+    /// When a hold ends by itself, if it does.
+    pub for_ms: Option<u64>,
+    /// The reason as recorded, with who asked.
+    pub reason: String,
+}
