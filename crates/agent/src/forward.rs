@@ -8,13 +8,13 @@
 //!
 //! When the agent stops, the kernel's table stays: a restart must not drop a packet.
 
-use crate::health::{Key, States};
+use crate::health::{self, Key, States};
 use buoy_api::view::{BackendReport, ServiceReport};
 use buoy_core::balance::{self, Table};
 use buoy_kernel::conntrack::{self, Flows};
 use buoy_kernel::nft::{self, Spread};
 use buoy_model::{
-    Backend, BackendState, Balance, Desired, Fitness, Group, GroupId, Mode, Protocol, Service,
+    Backend, BackendState, Balance, Desired, Group, GroupId, Mode, Protocol, Service,
 };
 use buoy_proxy::{Proxy, Settings};
 use std::collections::{BTreeMap, BTreeSet};
@@ -116,42 +116,36 @@ struct Findings {
     counters: BTreeMap<&'static str, u64>,
 }
 
-/// Whether this host could serve each group well: every service of it has a backend that is up, or
-/// not known to be down yet.
-pub fn fitness(desired: &Desired, states: &States) -> Vec<(GroupId, Fitness)> {
+/// Whether every service of the group has a backend that is up, or not known to be down yet.
+pub fn has_backends(group: &Group, states: &States) -> bool {
     let is_down = |place: &Place, backend: &Backend| {
         states.get(&place.key(backend)).is_some_and(|s| s.state == BackendState::Down)
     };
-    let has_backend = |group: &Group, service: &Service| {
+    group.services.iter().all(|service| {
         let place = Place::of(group, service);
         service.backends.iter().any(|backend| !is_down(&place, backend))
-    };
-    desired
-        .groups
-        .iter()
-        .map(|group| {
-            let served = group.services.iter().all(|service| has_backend(group, service));
-            (group.id, if served { Fitness::Fit } else { Fitness::NoBackend })
-        })
-        .collect()
+    })
 }
 
 /// One service of one group.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 struct Place {
     group: GroupId,
+    /// The first of the service's addresses.
+    address: IpAddr,
     protocol: Protocol,
     port: u16,
 }
 
 impl Place {
-    const fn of(group: &Group, service: &Service) -> Self {
-        Self { group: group.id, protocol: service.protocol, port: service.port }
+    fn of(group: &Group, service: &Service) -> Self {
+        let address = health::first_address(service);
+        Self { group: group.id, address, protocol: service.protocol, port: service.port }
     }
 
     fn key(&self, backend: &Backend) -> Key {
-        let Self { group, protocol, port } = *self;
-        Key { group, protocol, port, backend: backend.name.clone() }
+        let Self { group, address, protocol, port } = *self;
+        Key { group, address, protocol, port, backend: backend.name.clone() }
     }
 }
 
@@ -182,7 +176,8 @@ fn wanted(desired: &Desired, states: &States) -> Wanted {
         // On every node that may own it, owner or not: a failover then has nothing to set up.
         let addresses = group.addresses.iter().filter(|a| a.link.is_some());
         for address in addresses.map(|a| a.cidr.address()) {
-            for service in &group.services {
+            let services = group.services.iter().filter(|s| s.addresses.contains(&address));
+            for service in services {
                 let place = Place::of(group, service);
                 match service.mode {
                     Mode::Kernel => {

@@ -7,11 +7,15 @@
 mod configuration;
 pub mod counters;
 mod daemon;
+pub mod fitness;
 pub mod forward;
 mod hardware;
 pub mod health;
 mod log;
 pub mod realtime;
+#[cfg(test)]
+#[path = "../tests/sample/mod.rs"]
+mod sample;
 pub mod server;
 
 pub use configuration::{ConfigurationError, load, this_host};
@@ -19,9 +23,10 @@ pub use hardware::StartError;
 pub use log::Format as LogFormat;
 
 use daemon::Daemon;
+use fitness::Checks;
 use forward::Forward;
 use health::Health;
-use realtime::{Command, Handle, Running};
+use realtime::{Command, Running};
 use server::Agent as _;
 use std::fmt;
 use std::path::PathBuf;
@@ -109,7 +114,9 @@ async fn live(
     }
     let (wanted, watched) = watch::channel(desired);
     let health = Health::start(watched.clone());
-    let fit = tokio::spawn(report_fitness(handle.clone(), watched.clone(), health.states()));
+    let checks = Checks::start(watched.clone());
+    let (watch, known) = (watched.clone(), checks.states());
+    let fit = tokio::spawn(fitness::report(handle.clone(), watch, known, health.states()));
     let forward = Forward::start(watched, health.states());
     let daemon = Arc::new(Daemon::new(handle, options.config.clone(), wanted, forward));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -127,32 +134,6 @@ async fn live(
     let ended = tokio::task::spawn_blocking(move || thread.join());
     let _ = tokio::time::timeout(STOP_TIMEOUT, ended).await;
     told
-}
-
-/// Tells the loop what the checks mean for ownership: now, and after every change of either.
-async fn report_fitness(
-    handle: Handle,
-    mut desired: watch::Receiver<Arc<buoy_model::Desired>>,
-    mut states: watch::Receiver<health::States>,
-) {
-    let mut told = None;
-    loop {
-        let wanted = Arc::clone(&desired.borrow_and_update());
-        let groups = forward::fitness(&wanted, &states.borrow_and_update());
-        // A reload may have made a group anew, so it is told again.
-        let now = Some((wanted.generation, groups.clone()));
-        // A loop that takes no orders now is told at the next change of a check, or is gone.
-        if now != told && handle.order(Command::Fitness(groups)).is_ok() {
-            told = now;
-        }
-        let changed = tokio::select! {
-            changed = desired.changed() => changed,
-            changed = states.changed() => changed,
-        };
-        if changed.is_err() {
-            return;
-        }
-    }
 }
 
 /// Follows signals until one of them says stop, or the loop has ended.

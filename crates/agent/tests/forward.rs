@@ -3,16 +3,15 @@
 // The whole file is tests: a failed `unwrap` is a failed test, and a skipped test must be seen.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod sample;
+
 use buoy_agent::forward::Forward;
 use buoy_agent::health::{BackendHealth, Key, States};
 use buoy_kernel::nft;
-use buoy_model::{
-    Backend, BackendState, Balance, Cidr, ClusterId, Desired, Failback, Group, GroupId, Instant,
-    LinkId, Mode, NodeId, Protocol, Safety, SendProxy, Service, SourceAddress, Timing, VipAddress,
-};
+use buoy_model::{BackendState, Balance, Desired, Instant, Mode, Service};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use std::net::SocketAddr;
+use sample::{GROUP, PATIENCE, backend};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,66 +19,16 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-const PATIENCE: Duration = Duration::from_secs(20);
-const VIP: [u8; 4] = [127, 0, 0, 100];
+const VIP: &str = "127.0.0.100";
 
 fn service(mode: Mode, port: u16) -> Service {
-    let backend = |name: &str, last: u8| Backend {
-        name: name.into(),
-        address: SocketAddr::from(([127, 0, 0, last], 8080)),
-        weight: 1,
-        backup: false,
-    };
-    Service {
-        addresses: vec![],
-        protocol: Protocol::Tcp,
-        port,
-        mode,
-        balance: Balance::RoundRobin,
-        source: SourceAddress::Vip,
-        send_proxy: SendProxy::Off,
-        connections_max: 100,
-        idle_timeout: PATIENCE,
-        connect_timeout: PATIENCE,
-        backends: vec![backend("web1", 21), backend("web2", 22)],
-        check: None,
-    }
+    let backends = vec![backend("web1", "127.0.0.21:8080"), backend("web2", "127.0.0.22:8080")];
+    let balance = Balance::RoundRobin;
+    Service { balance, ..sample::service(mode, VIP, port, backends) }
 }
 
 fn desired(services: Vec<Service>) -> Arc<Desired> {
-    let address = VipAddress {
-        cidr: Cidr::new(VIP.into(), 8).unwrap(),
-        link: Some(LinkId(1)),
-        link_name: "lo".into(),
-        vip_name: "web".into(),
-    };
-    let group = Group {
-        id: GroupId(7),
-        name: "web".into(),
-        addresses: vec![address],
-        safety: Safety::Available,
-        nodes: vec![NodeId(1)],
-        prefer: vec![],
-        failback: Failback::Never,
-        apart: None,
-        checks: vec![],
-        services,
-    };
-    Arc::new(Desired {
-        leg_links: vec![None],
-        generation: 1,
-        digest: 0,
-        cluster: ClusterId(1),
-        cluster_name: "test".into(),
-        me: NodeId(1),
-        nodes: vec![],
-        timing: Timing {
-            heartbeat: Duration::from_millis(10),
-            lease: Duration::from_millis(50),
-            lease_max: Duration::from_millis(50),
-        },
-        groups: vec![group],
-    })
+    Arc::new(sample::desired(&[VIP], "lo", services))
 }
 
 /// Runs the test in a thread with its own network and mounts; says so where it may not.
@@ -118,7 +67,7 @@ fn ruleset() -> String {
 }
 
 fn down(backend: &str) -> (Key, BackendHealth) {
-    let key = Key { group: GroupId(7), protocol: Protocol::Tcp, port: 80, backend: backend.into() };
+    let key = Key::of(GROUP, &service(Mode::Kernel, 80), backend);
     let health = BackendHealth {
         state: BackendState::Down,
         reason: "HTTP 503".into(),
@@ -149,6 +98,24 @@ fn the_kernel_follows_the_configuration_and_the_checks() {
         // Somebody flushes everything: the next round puts it back.
         assert!(Command::new("nft").args(["flush", "ruleset"]).status().unwrap().success());
         until("the table to come back", || ruleset().contains("127.0.0.22 . 8080 }")).await;
+
+        // A second VIP of the group has other backends on the same port.
+        let other = Service {
+            addresses: vec!["127.0.0.101".parse().unwrap()],
+            backends: vec![backend("web1", "127.0.0.31:8080")],
+            ..service(Mode::Kernel, 80)
+        };
+        let both = vec![service(Mode::Kernel, 80), other];
+        wish.send(Arc::new(sample::desired(&[VIP, "127.0.0.101"], "lo", both))).unwrap();
+        until("the second VIP", || {
+            let rule = |vip: &str, to: &str| {
+                ruleset().lines().any(|l| l.contains(vip) && l.contains("dnat") && l.contains(to))
+            };
+            rule("daddr 127.0.0.101 ", "map { 0 : 127.0.0.31 . 8080 }")
+                && rule("daddr 127.0.0.100 ", "map { 0 : 127.0.0.22 . 8080 }")
+        })
+        .await;
+        assert_eq!(forward.services().len(), 2);
 
         wish.send(desired(vec![])).unwrap();
         until("the table to go", || !ruleset().contains("table inet buoy")).await;
@@ -188,6 +155,6 @@ fn without_nft_the_status_says_what_to_do_and_proxies_work() {
         let said = forward.services()[0].problem.clone().unwrap();
         assert!(said.contains("apt install nftables"), "{said}");
         assert_eq!(forward.services()[1].problem, None);
-        assert!(TcpStream::connect(SocketAddr::from((VIP, 81))).await.is_ok());
+        assert!(TcpStream::connect((VIP, 81)).await.is_ok());
     });
 }

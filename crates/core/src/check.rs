@@ -12,7 +12,7 @@
 //! the number of the question, so that an answer which comes after its time changes nothing.
 
 use alloc::vec::Vec;
-use buoy_model::{BackendState, Check, Instant};
+use buoy_model::{BackendState, Check, Instant, NodeCheck};
 use core::time::Duration;
 
 /// How one backend is asked.
@@ -25,14 +25,26 @@ pub struct Settings {
 }
 
 impl From<&Check> for Settings {
-    /// Zero would ask in a loop or decide from nothing: the least is a millisecond and one answer.
     fn from(check: &Check) -> Self {
+        Self::new(check.every, check.timeout, check.rise, check.fall)
+    }
+}
+
+impl From<&NodeCheck> for Settings {
+    fn from(check: &NodeCheck) -> Self {
+        Self::new(check.every, check.timeout, check.rise, check.fall)
+    }
+}
+
+impl Settings {
+    /// Zero would ask in a loop or decide from nothing: the least is a millisecond and one answer.
+    fn new(every: Duration, timeout: Duration, rise: u32, fall: u32) -> Self {
         let least = Duration::from_millis(1);
         Self {
-            every: check.every.max(least),
-            timeout: check.timeout.max(least),
-            rise: check.rise.max(1),
-            fall: check.fall.max(1),
+            every: every.max(least),
+            timeout: timeout.max(least),
+            rise: rise.max(1),
+            fall: fall.max(1),
         }
     }
 }

@@ -2,87 +2,34 @@
 
 use super::*;
 use crate::health::BackendHealth;
+use crate::sample::{backend, service};
 use buoy_model::limits::BALANCE_SLOTS;
-use buoy_model::{
-    Cidr, ClusterId, Failback, Instant, LinkId, NodeId, Safety, SendProxy, SourceAddress, Timing,
-    VipAddress,
-};
+use buoy_model::{Instant, NodeId};
+use std::net::Ipv4Addr;
 
-fn backend(name: &str, address: &str) -> Backend {
-    Backend { name: name.into(), address: address.parse().unwrap(), weight: 1, backup: false }
-}
+const VIP: &str = "10.0.0.100";
 
-fn service(mode: Mode, port: u16, backends: Vec<Backend>) -> Service {
-    Service {
-        addresses: vec![],
-        protocol: Protocol::Tcp,
-        port,
-        mode,
-        balance: match mode {
-            Mode::Kernel => Balance::Hash,
-            Mode::Proxy => Balance::RoundRobin,
-        },
-        source: SourceAddress::Vip,
-        send_proxy: SendProxy::Off,
-        connections_max: 100,
-        idle_timeout: Duration::from_secs(60),
-        connect_timeout: Duration::from_secs(2),
-        backends,
-        check: None,
-    }
-}
-
-fn desired(addresses: &[&str], services: Vec<Service>) -> Desired {
-    let addresses = addresses
-        .iter()
-        .map(|a| VipAddress {
-            cidr: Cidr::new(a.parse().unwrap(), 24).unwrap(),
-            link: Some(LinkId(1)),
-            link_name: "eth0".into(),
-            vip_name: "web".into(),
-        })
-        .collect();
-    let group = Group {
-        id: GroupId(7),
-        name: "web".into(),
-        addresses,
-        safety: Safety::Available,
-        nodes: vec![NodeId(1)],
-        prefer: vec![],
-        failback: Failback::Never,
-        apart: None,
-        checks: vec![],
-        services,
-    };
-    Desired {
-        leg_links: vec![None],
-        generation: 1,
-        digest: 0,
-        cluster: ClusterId(1),
-        cluster_name: "test".into(),
-        me: NodeId(1),
-        nodes: vec![],
-        timing: Timing {
-            heartbeat: Duration::from_millis(10),
-            lease: Duration::from_millis(50),
-            lease_max: Duration::from_millis(50),
-        },
-        groups: vec![group],
-    }
+fn desired(vips: &[&str], services: Vec<Service>) -> Desired {
+    crate::sample::desired(vips, "eth0", services)
 }
 
 fn down(place: Place, name: &str) -> (Key, BackendHealth) {
-    let Place { group, protocol, port } = place;
+    let Place { group, address, protocol, port } = place;
     let health = BackendHealth {
         state: BackendState::Down,
         reason: "connection refused".into(),
         since: Instant::ZERO,
         last_latency: None,
     };
-    (Key { group, protocol, port, backend: name.into() }, health)
+    (Key { group, address, protocol, port, backend: name.into() }, health)
 }
 
-const WEB: Place = Place { group: GroupId(7), protocol: Protocol::Tcp, port: 80 };
+const WEB: Place = Place {
+    group: crate::sample::GROUP,
+    address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 100)),
+    protocol: Protocol::Tcp,
+    port: 80,
+};
 
 fn two() -> Vec<Backend> {
     vec![backend("web1", "10.0.0.21:8080"), backend("web2", "10.0.0.22:8080")]
@@ -90,7 +37,7 @@ fn two() -> Vec<Backend> {
 
 #[test]
 fn a_backend_that_is_down_has_no_slot_and_stays_guarded() {
-    let desired = desired(&["10.0.0.100"], vec![service(Mode::Kernel, 80, two())]);
+    let desired = desired(&[VIP], vec![service(Mode::Kernel, VIP, 80, two())]);
     let all = wanted(&desired, &States::new());
     let Spread::Hash(slots) = &all.kernel[0].1.spread else { panic!("{all:?}") };
     assert_eq!(slots.len(), BALANCE_SLOTS);
@@ -108,16 +55,20 @@ fn a_backend_that_is_down_has_no_slot_and_stays_guarded() {
 #[test]
 fn kernel_services_stay_within_a_family_and_say_so() {
     let mut backends = two();
-    let both = ["10.0.0.100", "fd00::100"];
-    let all =
-        wanted(&desired(&both, vec![service(Mode::Kernel, 80, backends.clone())]), &States::new());
+    let both = [VIP, "fd00::100"];
+    let on_both = |backends| {
+        let mut service = service(Mode::Kernel, VIP, 80, backends);
+        service.addresses.push("fd00::100".parse().unwrap());
+        wanted(&desired(&both, vec![service]), &States::new())
+    };
+    let all = on_both(backends.clone());
     assert_eq!(all.kernel[1].1.spread, Spread::Refuse);
     let said = &all.problems[&WEB];
     assert!(said.contains("fd00::100 has no IPv6 backend"), "{said}");
     assert!(said.contains("mode = \"proxy\""), "{said}");
 
     backends.push(backend("web3", "[fd00::23]:8080"));
-    let all = wanted(&desired(&both, vec![service(Mode::Kernel, 80, backends)]), &States::new());
+    let all = on_both(backends);
     assert!(all.problems.is_empty());
     assert_eq!(all.kernel[0].1.backends.len(), 2);
     assert_eq!(all.kernel[1].1.backends, ["[fd00::23]:8080".parse().unwrap()]);
@@ -125,7 +76,7 @@ fn kernel_services_stay_within_a_family_and_say_so() {
 
 #[test]
 fn a_proxy_gets_the_backends_that_are_up() {
-    let desired = desired(&["10.0.0.100"], vec![service(Mode::Proxy, 80, two())]);
+    let desired = desired(&[VIP], vec![service(Mode::Proxy, VIP, 80, two())]);
     let all = wanted(&desired, &States::from([down(WEB, "web2")]));
     let at = ("10.0.0.100:80".parse().unwrap(), Protocol::Tcp);
     let names: Vec<_> = all.proxies[&at].backends.iter().map(|b| b.name.as_str()).collect();
@@ -136,12 +87,57 @@ fn a_proxy_gets_the_backends_that_are_up() {
 #[test]
 fn a_host_that_cannot_own_a_group_forwards_nothing_of_it() {
     let mut desired = desired(
-        &["10.0.0.100"],
-        vec![service(Mode::Kernel, 80, two()), service(Mode::Proxy, 81, two())],
+        &[VIP],
+        vec![service(Mode::Kernel, VIP, 80, two()), service(Mode::Proxy, VIP, 81, two())],
     );
     desired.groups[0].addresses[0].link = None;
     let all = wanted(&desired, &States::new());
     assert!(all.kernel.is_empty() && all.proxies.is_empty());
+}
+
+#[test]
+fn two_vips_of_one_group_have_their_own_backends_on_the_same_port() {
+    let vips = [VIP, "10.0.0.101"];
+    for mode in [Mode::Kernel, Mode::Proxy] {
+        // One name for two backends, as in two files of the same template.
+        let services = vec![
+            service(mode, VIP, 80, vec![backend("web", "10.0.0.21:8080")]),
+            service(mode, vips[1], 80, vec![backend("web", "10.0.0.22:8080")]),
+        ];
+        let mut desired = desired(&vips, services);
+        let all = wanted(&desired, &States::new());
+        let kernel = all.kernel.iter().map(|(_, forward)| {
+            (SocketAddr::new(forward.vip, forward.port), forward.backends.clone())
+        });
+        let proxies = all.proxies.iter().map(|((at, _), wish)| {
+            (*at, wish.backends.iter().map(|b| b.address).collect::<Vec<_>>())
+        });
+        let behind: BTreeMap<SocketAddr, Vec<SocketAddr>> = kernel.chain(proxies).collect();
+        let expected = [("10.0.0.100:80", "10.0.0.21:8080"), ("10.0.0.101:80", "10.0.0.22:8080")];
+        let expected = expected.map(|(at, to)| (at.parse().unwrap(), vec![to.parse().unwrap()]));
+        assert_eq!(behind, BTreeMap::from(expected), "{mode:?}");
+
+        // The first one's backend is down: that is its own affair, but the group is not well served.
+        let states = States::from([down(WEB, "web")]);
+        let all = wanted(&desired, &states);
+        let refusing = all.kernel.iter().filter(|(_, f)| f.spread == Spread::Refuse).count();
+        let empty = all.proxies.values().filter(|wish| wish.backends.is_empty()).count();
+        assert_eq!(refusing + empty, 1, "{mode:?}");
+        assert!(!has_backends(&desired.groups[0], &states));
+        desired.groups[0].services.remove(0);
+        assert!(has_backends(&desired.groups[0], &states));
+    }
+}
+
+#[test]
+fn the_other_nodes_are_named_for_each_address() {
+    let mut desired = desired(&[VIP], vec![service(Mode::Kernel, VIP, 80, two())]);
+    let other = buoy_model::Node::new("other", "10.0.0.12:4747".parse().unwrap());
+    desired.groups[0].nodes = vec![NodeId(1), other.id];
+    desired.nodes = vec![other];
+    let all = wanted(&desired, &States::new());
+    assert_eq!(all.kernel[0].1.relays, ["10.0.0.12".parse::<IpAddr>().unwrap()]);
+    assert_eq!(all.kernel[0].1.link, "eth0");
 }
 
 #[tokio::test]
@@ -153,13 +149,14 @@ async fn a_port_in_use_is_a_sentence_and_the_other_services_go_on() {
         free.local_addr().unwrap().port()
     };
     let services =
-        vec![service(Mode::Proxy, taken_port, two()), service(Mode::Proxy, free_port, two())];
+        [taken_port, free_port].map(|port| service(Mode::Proxy, "127.0.0.1", port, two())).into();
     let wish = desired(&["127.0.0.1"], services);
     let mut engines = Engines::default();
     let mut problems = Findings::default();
     engines.converge_proxies(wanted(&wish, &States::new()).proxies, &mut problems);
     assert!(engines.failing);
-    let said = &problems.services[&Place { port: taken_port, ..WEB }];
+    let said =
+        &problems.services[&Place { port: taken_port, address: [127, 0, 0, 1].into(), ..WEB }];
     assert!(said.contains("is in use by"), "{said}");
     assert!(tokio::net::TcpStream::connect(("127.0.0.1", free_port)).await.is_ok());
 
@@ -179,7 +176,7 @@ async fn a_service_that_left_the_configuration_stops_listening() {
         free.local_addr().unwrap().port()
     };
     let at = std::net::SocketAddr::from(([127, 0, 0, 1], port));
-    let wish = desired(&["127.0.0.1"], vec![service(Mode::Proxy, port, two())]);
+    let wish = desired(&["127.0.0.1"], vec![service(Mode::Proxy, "127.0.0.1", port, two())]);
     let mut engines = Engines::default();
     engines.converge_proxies(wanted(&wish, &States::new()).proxies, &mut Findings::default());
     assert!(tokio::net::TcpStream::connect(at).await.is_ok());

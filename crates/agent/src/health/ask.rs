@@ -1,4 +1,4 @@
-//! Asks one backend once: a TCP handshake, or an HTTP/1.1 GET with or without TLS.
+//! Asks one server once: a TCP handshake, or an HTTP/1.1 GET with or without TLS.
 //!
 //! The caller limits the time and drops the question; here the size of an answer is limited. Only
 //! the status line and the headers are read. What is wrong comes back in words for people.
@@ -25,9 +25,9 @@ use tokio_rustls::TlsConnector;
 /// Bytes of the head of an answer; the least that the HTTP library allows.
 const HEAD_MAX: usize = 8192;
 
-/// The question for one backend.
+/// The question for one server.
 #[derive(Debug)]
-pub(super) struct Asker {
+pub(crate) struct Asker {
     kind: CheckKind,
     address: SocketAddr,
     /// Made when first needed, and again while it cannot be made: a missing file may come.
@@ -35,12 +35,12 @@ pub(super) struct Asker {
 }
 
 impl Asker {
-    pub(super) fn new(kind: &CheckKind, address: SocketAddr) -> Self {
+    pub(crate) fn new(kind: &CheckKind, address: SocketAddr) -> Self {
         Self { kind: kind.clone(), address, tls: OnceCell::new() }
     }
 
     /// `Err` says what is wrong.
-    pub(super) async fn ask(&self) -> Result<(), String> {
+    pub(crate) async fn ask(&self) -> Result<(), String> {
         let stream = TcpStream::connect(self.address).await.map_err(|e| explain(&e))?;
         match &self.kind {
             CheckKind::Tcp => Ok(()),

@@ -1,14 +1,11 @@
 //! Real sockets on loopback: what each kind of backend is said to be.
 
 use super::*;
-use buoy_model::{
-    Backend, Balance, CheckKind, ClusterId, Failback, Group, Mode, NodeId, Safety, SendProxy,
-    Service, SourceAddress, Timing,
-};
+use crate::sample::{self, PATIENCE};
+use buoy_model::{Backend, CheckKind, Mode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-
-const PATIENCE: Duration = Duration::from_secs(20);
+use tokio::time;
 
 fn http(path: &str, tls: bool, ca: Option<String>, expect: Option<u16>) -> CheckKind {
     CheckKind::Http { path: path.into(), host: None, tls, ca, expect }
@@ -20,51 +17,12 @@ fn check(kind: CheckKind) -> Check {
 }
 
 fn desired(check: Check, backends: &[(&str, SocketAddr)]) -> Arc<Desired> {
-    let backends = backends
-        .iter()
-        .map(|&(name, address)| Backend { name: name.into(), address, weight: 1, backup: false })
-        .collect();
-    let service = Service {
-        addresses: vec![],
-        protocol: Protocol::Tcp,
-        port: 80,
-        mode: Mode::Kernel,
-        balance: Balance::Hash,
-        source: SourceAddress::Vip,
-        send_proxy: SendProxy::Off,
-        connections_max: 1,
-        idle_timeout: Duration::from_secs(1),
-        connect_timeout: Duration::from_secs(1),
-        backends,
-        check: Some(check),
-    };
-    let group = Group {
-        id: GroupId(7),
-        name: "web".into(),
-        addresses: vec![],
-        safety: Safety::Available,
-        nodes: vec![],
-        prefer: vec![],
-        failback: Failback::Never,
-        apart: None,
-        checks: vec![],
-        services: vec![service],
-    };
-    Arc::new(Desired {
-        leg_links: vec![None],
-        generation: 1,
-        digest: 0,
-        cluster: ClusterId(1),
-        cluster_name: "test".into(),
-        me: NodeId(1),
-        nodes: vec![],
-        timing: Timing {
-            heartbeat: Duration::from_millis(10),
-            lease: Duration::from_millis(50),
-            lease_max: Duration::from_millis(50),
-        },
-        groups: vec![group],
-    })
+    let backend =
+        |&(name, address)| Backend { name: String::from(name), address, weight: 1, backup: false };
+    let backends = backends.iter().map(backend).collect();
+    let mut service = sample::service(Mode::Kernel, "10.0.0.100", 80, backends);
+    service.check = Some(check);
+    Arc::new(sample::desired(&["10.0.0.100"], "eth0", vec![service]))
 }
 
 async fn listener() -> (TcpListener, SocketAddr) {
@@ -292,13 +250,8 @@ fn a_hundred_checks_do_not_start_together() {
     let every = Duration::from_secs(1);
     let mut starts: Vec<_> = (0..100)
         .map(|i| {
-            let key = Key {
-                group: GroupId(1),
-                protocol: Protocol::Tcp,
-                port: 80,
-                backend: format!("10.0.0.{i}:80"),
-            };
-            jitter(&key, every)
+            let service = sample::service(Mode::Kernel, "10.0.0.100", 80, vec![]);
+            jitter(&Key::of(GroupId(1), &service, &format!("10.0.0.{i}:80")), every)
         })
         .collect();
     starts.sort();
@@ -308,4 +261,31 @@ fn a_hundred_checks_do_not_start_together() {
         starts.iter().filter(|j| (from..to).contains(*j)).count()
     });
     assert!(most.max() < Some(30), "{starts:?}");
+}
+
+#[tokio::test]
+async fn two_services_on_one_port_of_a_group_are_asked_apart() {
+    let (_server, here) = listener().await;
+    let (gone, nobody) = listener().await;
+    drop(gone);
+    let service = |vip, at: SocketAddr| {
+        let backends = vec![sample::backend("web", &at.to_string())];
+        let mut service = sample::service(Mode::Kernel, vip, 80, backends);
+        service.check = Some(check(CheckKind::Tcp));
+        service
+    };
+    let services = vec![service("10.0.0.100", here), service("10.0.0.101", nobody)];
+    let vips = ["10.0.0.100", "10.0.0.101"];
+    let (_keep, desired) = watch::channel(Arc::new(sample::desired(&vips, "eth0", services)));
+    let health = Health::start(desired);
+    let state = |all: &States, vip: &str| {
+        let vip: IpAddr = vip.parse().unwrap();
+        all.iter().find(|(key, _)| key.address == vip).map(|(_, known)| known.state)
+    };
+    let mut states = health.states();
+    let told = states.wait_for(|all| {
+        state(all, vips[0]) == Some(BackendState::Up)
+            && state(all, vips[1]) == Some(BackendState::Down)
+    });
+    time::timeout(PATIENCE, told).await.unwrap().unwrap();
 }

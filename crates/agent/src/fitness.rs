@@ -1,0 +1,237 @@
+//! Asks this host itself whether it could serve each group, so that ownership follows the application.
+//!
+//! [`Checks::start`] follows the configuration: one task per check of a group that this host may
+//! own, in the rounds of `core::check` (`rise`, `fall`, one question at a time). What is known is in a
+//! `watch` channel; [`report`] joins it with the health of the backends and tells the loop.
+//!
+//! A check that has not been answered passes: a restart of the agent or a new check moves nothing
+//! before there is a reason. Its first answer decides at once. A reload keeps what is known of a
+//! check whose question stays.
+
+mod ask;
+mod exec;
+
+use crate::health::rounds::{self, News, Rounds, Tasks};
+use crate::realtime::{Command, Handle};
+use crate::{forward, health};
+use ask::Asker;
+use buoy_kernel::clock;
+use buoy_model::{BackendState, Desired, Fitness, Group, GroupId, Instant, NodeCheck, name_key};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+/// The first questions are spread over so much time at most: a host that is not fit should not be an
+/// owner for longer after its start.
+const FIRST_WITHIN: Duration = Duration::from_millis(250);
+/// First pause after the loop took no order; doubled each time.
+const RETRY_FIRST: Duration = Duration::from_millis(10);
+/// Longest pause after the loop took no order.
+const RETRY_LAST: Duration = Duration::from_secs(1);
+
+/// One check of one group.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Key {
+    /// The group.
+    pub group: GroupId,
+    /// The check's name.
+    pub check: String,
+}
+
+/// What is known of a check.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CheckState {
+    /// `Down` fails, `Up` passes, and so does `Unknown`, not answered yet.
+    pub state: BackendState,
+    /// What was wrong with its last answer, in words; empty when nothing was.
+    pub reason: String,
+    /// Since when it is in this state.
+    pub since: Instant,
+    /// When it was answered, or given up, last.
+    pub answered: Instant,
+}
+
+/// What is known of every check of this host; those not answered yet are missing.
+pub type States = BTreeMap<Key, CheckState>;
+
+/// All checks of this host. They end when this is dropped.
+#[derive(Debug)]
+pub struct Checks {
+    states: watch::Receiver<States>,
+    task: AbortHandle,
+}
+
+impl Checks {
+    /// Starts asking what the configuration names, now and after every change of it. To be called
+    /// inside a tokio runtime.
+    pub fn start(desired: watch::Receiver<Arc<Desired>>) -> Self {
+        let (sender, states) = watch::channel(States::new());
+        let task = tokio::spawn(follow(desired, Arc::new(sender)));
+        Self { states, task: task.abort_handle() }
+    }
+
+    /// What is known, and a wake-up when a check turns.
+    pub fn states(&self) -> watch::Receiver<States> {
+        self.states.clone()
+    }
+}
+
+impl Drop for Checks {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// How well this host could serve each group: a check that fails weighs more than lost backends.
+pub fn judge(
+    desired: &Desired,
+    checks: &States,
+    backends: &health::States,
+) -> Vec<(GroupId, Fitness)> {
+    let judge = |group: &Group| match failing(group, checks) {
+        Some(check) => Fitness::CheckFails { check: check.name.clone() },
+        None if forward::has_backends(group, backends) => Fitness::Fit,
+        None => Fitness::NoBackend,
+    };
+    desired.groups.iter().map(|group| (group.id, judge(group))).collect()
+}
+
+/// The first check of the group, in the file's order, that fails.
+fn failing<'a>(group: &'a Group, checks: &States) -> Option<&'a NodeCheck> {
+    group.checks.iter().find(|check| {
+        let key = Key { group: group.id, check: check.name.clone() };
+        checks.get(&key).is_some_and(|known| known.state == BackendState::Down)
+    })
+}
+
+/// Tells the loop what the checks mean for ownership: now, and after every change.
+pub async fn report(
+    handle: Handle,
+    mut desired: watch::Receiver<Arc<Desired>>,
+    mut checks: watch::Receiver<States>,
+    mut backends: watch::Receiver<health::States>,
+) {
+    let mut told = None;
+    let mut pause = RETRY_FIRST;
+    loop {
+        let wanted = Arc::clone(&desired.borrow_and_update());
+        let groups = judge(&wanted, &checks.borrow_and_update(), &backends.borrow_and_update());
+        // A reload may have made a group anew, so it is told again.
+        let now = Some((wanted.generation, groups.clone()));
+        let mut refused = false;
+        if now != told {
+            match handle.order(Command::Fitness(groups)) {
+                Ok(()) => told = now,
+                Err(_) => refused = true,
+            }
+        }
+        let again = if refused { pause } else { RETRY_LAST };
+        pause = if refused { (pause * 2).min(RETRY_LAST) } else { RETRY_FIRST };
+        let changed = tokio::select! {
+            changed = desired.changed() => changed,
+            changed = checks.changed() => changed,
+            changed = backends.changed() => changed,
+            () = tokio::time::sleep(again), if refused => Ok(()),
+        };
+        if changed.is_err() {
+            return;
+        }
+    }
+}
+
+async fn follow(mut desired: watch::Receiver<Arc<Desired>>, states: Arc<watch::Sender<States>>) {
+    let mut tasks: Tasks<Key, NodeCheck> = Tasks::default();
+    loop {
+        let wanted = wanted(&desired.borrow_and_update());
+        // Another rhythm is no other question.
+        let forgotten = tasks.end(&wanted, |now, before| now.kind == before.kind);
+        states.send_if_modified(|states| {
+            let before = states.len();
+            states.retain(|key, _| !forgotten.contains(key));
+            states.len() != before
+        });
+        tasks.start(wanted, |key, check| {
+            tokio::spawn(keep_asking(key, check, Arc::clone(&states))).abort_handle()
+        });
+        if desired.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The checks of all groups that this host may own.
+fn wanted(desired: &Desired) -> BTreeMap<Key, NodeCheck> {
+    let groups = desired.groups.iter().filter(|group| group.nodes.contains(&desired.me));
+    let checks = groups.flat_map(|group| {
+        let key = |check: &NodeCheck| Key { group: group.id, check: check.name.clone() };
+        group.checks.iter().map(move |check| (key(check), check.clone()))
+    });
+    checks.collect()
+}
+
+/// Asks one thing for ever.
+async fn keep_asking(key: Key, check: NodeCheck, states: Arc<watch::Sender<States>>) {
+    let known = states.borrow().get(&key).map_or(BackendState::Unknown, |known| known.state);
+    let rounds = Rounds {
+        settings: (&check).into(),
+        timeout: check.timeout,
+        known,
+        first: jitter(&key, check.every),
+    };
+    let asker = Arc::new(Asker::new(&check));
+    let ask = || {
+        let asker = Arc::clone(&asker);
+        async move { asker.ask().await }
+    };
+    rounds::keep_asking(rounds, ask, |news| {
+        say(&key, &news);
+        publish(&states, &key, news);
+    })
+    .await;
+}
+
+fn say(key: &Key, news: &News) {
+    let check = &key.check;
+    match (news.turned, news.state) {
+        (false, BackendState::Up | BackendState::Down) | (_, BackendState::Unknown) => {}
+        (true, BackendState::Up) => tracing::info!(check, "a check of this host passes"),
+        (true, BackendState::Down) => {
+            let reason = news.reason.as_deref().unwrap_or_default();
+            tracing::warn!(check, reason, "a check of this host fails");
+        }
+    }
+}
+
+/// Keeps what is known, and wakes the readers when the check has turned.
+fn publish(states: &watch::Sender<States>, key: &Key, news: News) {
+    // A question was asked, and that is all.
+    let Some(reason) = news.reason else { return };
+    states.send_if_modified(|states| {
+        let now = clock::now();
+        let known = states.entry(key.clone()).or_insert_with(|| CheckState {
+            state: BackendState::Unknown,
+            reason: String::new(),
+            since: now,
+            answered: now,
+        });
+        known.reason = reason;
+        known.answered = now;
+        let turned = known.state != news.state;
+        if turned {
+            known.state = news.state;
+            known.since = now;
+        }
+        turned
+    });
+}
+
+/// Spreads the first questions by name, so that nothing has to be remembered.
+fn jitter(key: &Key, every: Duration) -> Duration {
+    let hash = name_key(&format!("{}/{}", key.group.0, key.check));
+    every.min(FIRST_WITHIN).mul_f64(f64::from(hash) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,222 @@
+//! Runs one program as a question to this host: exit code 0 passes, and nothing of it stays behind.
+//!
+//! It is started without a shell, in `/`, with a bare environment, without input, and in a process
+//! group of its own. Whatever ends the question (its exit, the timeout, a reload, the end of
+//! the agent) ends the whole group. What it says is read to its end, and the first bytes are kept for people.
+
+use super::ask::Apart;
+use buoy_kernel::descriptors;
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
+use std::convert::Infallible;
+use std::io::{self, PipeWriter};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::net::unix::pipe::Receiver;
+
+/// Bytes of output that are kept.
+const SAID_MAX: usize = 512;
+/// Reads after the end: what still writes then has left the group.
+const READS_AFTER: usize = 64;
+/// Where programs are looked for by the program; its own path is absolute.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// `Err` says what is wrong, with the program's own words.
+pub(super) async fn run(apart: &Apart, program: &str, arguments: &[String]) -> Result<(), String> {
+    let start = |error: io::Error| format!("cannot start {program}: {error}");
+    let (reader, writer) = io::pipe().map_err(start)?;
+    let reader = Receiver::from_owned_fd(OwnedFd::from(reader)).map_err(start)?;
+    let command = command(program, arguments, writer).map_err(start)?;
+    let leash = Leash::default();
+    let end = {
+        let (program, leash) = (program.to_owned(), leash.clone());
+        apart.run(move |_| leash.follow(command).map_err(|error| explain(&program, &error)))
+    };
+    // Dropped with the question, whichever way it ends.
+    let _leash = Cut(leash);
+    let mut said = Vec::new();
+    let status = tokio::select! {
+        biased;
+        status = end => status?,
+        never = keep(&reader, &mut said) => match never {},
+    };
+    for _ in 0..READS_AFTER {
+        if read(&reader, &mut said) != Read::Some {
+            break;
+        }
+    }
+    judge(status, &said)
+}
+
+fn command(program: &str, arguments: &[String], writer: PipeWriter) -> io::Result<Command> {
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env_clear()
+        .env("PATH", PATH)
+        .env("LC_ALL", "C.UTF-8")
+        .current_dir("/")
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone()?)
+        .stderr(writer);
+    Ok(command)
+}
+
+/// Ends the program and its group, from whichever thread.
+#[derive(Clone, Debug, Default)]
+struct Leash(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Starting,
+    /// The process with this number is ours, alive or not yet reaped, so the number is not another's.
+    Running(Pid),
+    Over,
+}
+
+impl Leash {
+    /// Starts the program, waits for its end, and ends what it has left in its group.
+    fn follow(&self, mut command: Command) -> io::Result<ExitStatus> {
+        // Needs Linux 5.11; before, what the agent itself has inherited is passed on.
+        let _ = descriptors::keep_from_programs();
+        let mut child = command.spawn()?;
+        // It holds the pipe, which would never end.
+        drop(command);
+        let pid = Pid::from_raw(child.id().cast_signed());
+        {
+            let mut state = self.state();
+            match *state {
+                State::Starting => *state = State::Running(pid),
+                State::Running(_) | State::Over => kill(pid),
+            }
+        }
+        // Leaves the process as it is, so that its number stays taken until the group is gone.
+        while waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) == Err(Errno::EINTR)
+        {
+        }
+        self.reap(&mut child, pid)
+    }
+
+    fn reap(&self, child: &mut Child, pid: Pid) -> io::Result<ExitStatus> {
+        let mut state = self.state();
+        kill(pid);
+        *state = State::Over;
+        child.wait()
+    }
+
+    fn cut(&self) {
+        let mut state = self.state();
+        match *state {
+            State::Starting => *state = State::Over,
+            State::Running(pid) => kill(pid),
+            State::Over => {}
+        }
+    }
+
+    /// Nothing that holds the lock can panic halfway through a change.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Cut(Leash);
+
+impl Drop for Cut {
+    fn drop(&mut self) {
+        self.0.cut();
+    }
+}
+
+/// Being gone already is success.
+fn kill(group: Pid) {
+    let _ = killpg(group, Signal::SIGKILL);
+}
+
+/// Reads for ever; what is past the limit is read and dropped, so that the program is not held up.
+async fn keep(reader: &Receiver, said: &mut Vec<u8>) -> Infallible {
+    loop {
+        let ready = reader.readable().await;
+        match (ready, read(reader, said)) {
+            (Ok(()), Read::Some | Read::Nothing) => {}
+            // It may go on without a word.
+            (Ok(()), Read::End) | (Err(_), Read::Some | Read::Nothing | Read::End) => {
+                return std::future::pending().await;
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Read {
+    Some,
+    Nothing,
+    End,
+}
+
+fn read(reader: &Receiver, said: &mut Vec<u8>) -> Read {
+    let mut bytes = [0; 4096];
+    match reader.try_read(&mut bytes) {
+        Ok(0) => Read::End,
+        Ok(length) => {
+            let room = SAID_MAX - said.len();
+            said.extend_from_slice(&bytes[..length.min(room)]);
+            Read::Some
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Read::Nothing,
+        Err(_) => Read::End,
+    }
+}
+
+fn judge(status: ExitStatus, said: &[u8]) -> Result<(), String> {
+    let ended = match (status.code(), status.signal()) {
+        (Some(0), _) => return Ok(()),
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("ended by signal {signal}"),
+        (None, None) => "ended in an unknown way".to_owned(),
+    };
+    let said = in_words(said);
+    Err(if said.is_empty() { ended } else { format!("{ended}: {said}") })
+}
+
+/// One line for people: what a terminal would obey is left out.
+fn in_words(said: &[u8]) -> String {
+    let text = String::from_utf8_lossy(said);
+    let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    clean.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn explain(program: &str, error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::NotFound {
+        return format!("there is no program {program}");
+    }
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        return format!("{program} may not be run: make it executable (chmod +x)");
+    }
+    format!("cannot start {program}: {error}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_told_in_words_and_without_control_characters() {
+        let exited = |code: i32| ExitStatus::from_raw(code << 8);
+        let cases: [(ExitStatus, &[u8], Result<(), &str>); 5] = [
+            (exited(0), b"noise", Ok(())),
+            (exited(3), b"", Err("exit code 3")),
+            (exited(1), b"no\r\n\x1b[31mred \t line\n", Err("exit code 1: no [31mred line")),
+            (exited(2), b"\xff", Err("exit code 2: \u{fffd}")),
+            (ExitStatus::from_raw(9), b"half", Err("ended by signal 9: half")),
+        ];
+        for (status, said, expected) in cases {
+            assert_eq!(judge(status, said), expected.map_err(str::to_owned));
+        }
+    }
+}

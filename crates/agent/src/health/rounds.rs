@@ -1,0 +1,155 @@
+//! Asks in rounds: drives one machine of `core::check` with the clock and tells what came of it.
+//!
+//! Shared by the checks of backends and those of this host; what is asked is the caller's.
+
+use buoy_core::check::{self, Action, Event, Question, Settings};
+use buoy_model::{BackendState, Instant};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+use tokio::task::AbortHandle;
+use tokio::time;
+
+/// How one thing is asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rounds {
+    pub(crate) settings: Settings,
+    /// For the words of an answer that did not come.
+    pub(crate) timeout: Duration,
+    /// What was known before.
+    pub(crate) known: BackendState,
+    /// How long the first question waits, so that not all are asked at once.
+    pub(crate) first: Duration,
+}
+
+/// What came of one turn.
+#[derive(Debug)]
+pub(crate) struct News {
+    pub(crate) state: BackendState,
+    /// Whether the state is another than before.
+    pub(crate) turned: bool,
+    /// What was wrong, empty when nothing was; `None` when there was no answer.
+    pub(crate) reason: Option<String>,
+    /// How long a right answer took.
+    pub(crate) latency: Option<Duration>,
+}
+
+type Answer = (Question, Result<(), String>, Duration);
+type Pending = Option<Pin<Box<dyn Future<Output = Answer> + Send>>>;
+
+/// Asks for ever. A question that takes too long is dropped, and all that it holds with it.
+pub(crate) async fn keep_asking<Q>(rounds: Rounds, ask: impl Fn() -> Q, mut tell: impl FnMut(News))
+where
+    Q: Future<Output = Result<(), String>> + Send + 'static,
+{
+    let start = time::Instant::now();
+    let now = || {
+        let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        Instant::from_nanos(nanos)
+    };
+    let mut machine = check::Health::new(rounds.settings, rounds.known, now(), rounds.first);
+    // A question is asked in here, so that giving it up drops it and its connection.
+    let mut pending: Pending = None;
+    let mut out = Vec::new();
+    loop {
+        let due = start + Duration::from_nanos(machine.deadline().as_nanos());
+        let (mut reason, mut latency) = (None, None);
+        let event = tokio::select! {
+            biased;
+            (question, answer, took) = answer(&mut pending) => {
+                pending = None;
+                match answer {
+                    Ok(()) => {
+                        (reason, latency) = (Some(String::new()), Some(took));
+                        Event::Passed(question)
+                    }
+                    Err(said) => {
+                        reason = Some(said);
+                        Event::Failed(question)
+                    }
+                }
+            }
+            () = time::sleep_until(due) => Event::Tick,
+        };
+        machine.handle(now(), event, &mut out);
+        let mut turned = false;
+        for action in out.drain(..) {
+            match action {
+                Action::Ask(question) => pending = Some(timed(question, ask())),
+                Action::GiveUp(_) => {
+                    pending = None;
+                    reason = Some(format!("timed out after {:?}", rounds.timeout));
+                }
+                Action::TurnedUp | Action::TurnedDown => turned = true,
+            }
+        }
+        tell(News { state: machine.verdict(), turned, reason, latency });
+    }
+}
+
+fn timed<Q>(number: Question, question: Q) -> Pin<Box<dyn Future<Output = Answer> + Send>>
+where
+    Q: Future<Output = Result<(), String>> + Send + 'static,
+{
+    Box::pin(async move {
+        let start = time::Instant::now();
+        let answer = question.await;
+        (number, answer, start.elapsed())
+    })
+}
+
+/// The answer to the question under way; waits for ever when there is none.
+async fn answer(pending: &mut Pending) -> Answer {
+    match pending {
+        Some(question) => question.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// One task for each thing that is asked; they end when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Tasks<K, A>(BTreeMap<K, Running<A>>);
+
+#[derive(Debug)]
+struct Running<A> {
+    asked: A,
+    task: AbortHandle,
+}
+
+impl<A> Drop for Running<A> {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl<K, A> Default for Tasks<K, A> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<K: Clone + Ord, A: Clone + Eq> Tasks<K, A> {
+    /// Ends what is not wanted in just this way any more. Returns what is no longer known: what left,
+    /// and what is about something else now, by `is_same`.
+    pub(crate) fn end(
+        &mut self,
+        wanted: &BTreeMap<K, A>,
+        is_same: impl Fn(&A, &A) -> bool,
+    ) -> Vec<K> {
+        let other = |key: &K, was: &A| wanted.get(key).is_none_or(|asked| !is_same(asked, was));
+        let void = self.0.iter().filter(|(key, was)| other(key, &was.asked));
+        let void: Vec<K> = void.map(|(key, _)| key.clone()).collect();
+        self.0.retain(|key, was| wanted.get(key) == Some(&was.asked));
+        void
+    }
+
+    /// Starts what is wanted and does not run.
+    pub(crate) fn start(&mut self, wanted: BTreeMap<K, A>, start: impl Fn(K, A) -> AbortHandle) {
+        for (key, asked) in wanted {
+            self.0
+                .entry(key.clone())
+                .or_insert_with(|| Running { asked: asked.clone(), task: start(key, asked) });
+        }
+    }
+}

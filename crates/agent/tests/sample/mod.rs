@@ -1,0 +1,84 @@
+//! A configuration of one group, for tests to change: each states only what it is about.
+
+// Each file of tests uses a part of it, and a failed `unwrap` is a failed test.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+
+use buoy_model::{
+    Backend, Balance, Cidr, ClusterId, Desired, Failback, Group, GroupId, LinkId, Mode, NodeId,
+    Protocol, Safety, SendProxy, Service, SourceAddress, Timing, VipAddress,
+};
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// The only group.
+pub const GROUP: GroupId = GroupId(7);
+/// How long anything may take before a test fails; far more than it ever takes.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A backend of weight 1 at that address and port.
+pub fn backend(name: &str, address: &str) -> Backend {
+    Backend { name: name.into(), address: address.parse().unwrap(), weight: 1, backup: false }
+}
+
+/// A TCP service that is not checked.
+pub fn service(mode: Mode, vip: &str, port: u16, backends: Vec<Backend>) -> Service {
+    Service {
+        addresses: vec![vip.parse().unwrap()],
+        protocol: Protocol::Tcp,
+        port,
+        mode,
+        balance: match mode {
+            Mode::Kernel => Balance::Hash,
+            Mode::Proxy => Balance::RoundRobin,
+        },
+        source: SourceAddress::Vip,
+        send_proxy: SendProxy::Off,
+        connections_max: 100,
+        idle_timeout: PATIENCE,
+        connect_timeout: PATIENCE,
+        backends,
+        check: None,
+    }
+}
+
+/// A cluster of this host alone, which may own these addresses, all on one interface.
+pub fn desired(vips: &[&str], link_name: &str, services: Vec<Service>) -> Desired {
+    let address = |vip: &&str| {
+        let address: IpAddr = vip.parse().unwrap();
+        let prefix = if address.is_ipv4() { 24 } else { 64 };
+        let cidr = Cidr::new(address, prefix).unwrap();
+        VipAddress {
+            cidr,
+            link: Some(LinkId(1)),
+            link_name: link_name.into(),
+            vip_name: "web".into(),
+        }
+    };
+    let group = Group {
+        id: GROUP,
+        name: "web".into(),
+        addresses: vips.iter().map(address).collect(),
+        safety: Safety::Available,
+        nodes: vec![NodeId(1)],
+        prefer: vec![],
+        failback: Failback::Never,
+        apart: None,
+        checks: vec![],
+        services,
+    };
+    Desired {
+        leg_links: vec![None],
+        generation: 1,
+        digest: 0,
+        cluster: ClusterId(1),
+        cluster_name: "test".into(),
+        me: NodeId(1),
+        nodes: vec![],
+        timing: Timing {
+            heartbeat: Duration::from_millis(10),
+            lease: Duration::from_millis(50),
+            lease_max: Duration::from_millis(50),
+        },
+        groups: vec![group],
+    }
+}
