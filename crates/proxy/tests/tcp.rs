@@ -3,36 +3,21 @@
 // The whole file is tests: a failed `unwrap` is a failed test.
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use buoy_model::limits::PROXY_BUFFER;
 use buoy_model::{Backend, Balance, Protocol, SendProxy};
 use buoy_proxy::{Proxy, Settings};
-use std::future::Future;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
+use support::{PATIENCE, backend, settings, soon, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-const PATIENCE: Duration = Duration::from_secs(30);
-
-fn settings() -> Settings {
-    Settings {
-        balance: Balance::RoundRobin,
-        send_proxy: SendProxy::Off,
-        connections_max: 100,
-        idle_timeout: PATIENCE,
-        connect_timeout: Duration::from_secs(5),
-    }
-}
-
-fn backend(name: &str, address: SocketAddr) -> Backend {
-    Backend { name: name.into(), address, weight: 1, backup: false }
-}
-
 fn proxy(settings: Settings, backends: &[Backend]) -> Proxy {
-    let any = "127.0.0.1:0".parse().unwrap();
-    Proxy::start(any, Protocol::Tcp, settings, backends).unwrap()
+    support::proxy(Protocol::Tcp, settings, backends)
 }
 
 async fn listener() -> (TcpListener, SocketAddr) {
@@ -61,10 +46,6 @@ async fn nobody() -> SocketAddr {
     listener().await.1
 }
 
-async fn soon<T>(what: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, what).await.expect("took too long")
-}
-
 async fn connect(proxy: &Proxy) -> TcpStream {
     soon(TcpStream::connect(proxy.address())).await.unwrap()
 }
@@ -73,15 +54,6 @@ async fn read(stream: &mut TcpStream, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     soon(stream.read_exact(&mut bytes)).await.unwrap();
     bytes
-}
-
-/// Waits for what other tasks bring about.
-async fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < PATIENCE, "waited too long for {what}");
-        tokio::task::yield_now().await;
-    }
 }
 
 #[tokio::test]

@@ -3,32 +3,17 @@
 // The whole file is tests: a failed `unwrap` is a failed test.
 #![allow(clippy::unwrap_used)]
 
-use buoy_model::{Backend, Balance, Protocol, SendProxy};
+mod support;
+
+use buoy_model::{Backend, Protocol, SendProxy};
 use buoy_proxy::{Proxy, Settings};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
+use support::{PATIENCE, backend, settings, soon, until};
 use tokio::net::UdpSocket;
-use tokio::time::timeout;
-
-const PATIENCE: Duration = Duration::from_secs(30);
-
-fn settings() -> Settings {
-    Settings {
-        balance: Balance::RoundRobin,
-        send_proxy: SendProxy::Off,
-        connections_max: 100,
-        idle_timeout: PATIENCE,
-        connect_timeout: PATIENCE,
-    }
-}
-
-fn backend(name: &str, address: SocketAddr) -> Backend {
-    Backend { name: name.into(), address, weight: 1, backup: false }
-}
 
 fn proxy(settings: Settings, backends: &[Backend]) -> Proxy {
-    let any = "127.0.0.1:0".parse().unwrap();
-    Proxy::start(any, Protocol::Udp, settings, backends).unwrap()
+    support::proxy(Protocol::Udp, settings, backends)
 }
 
 /// A server that puts its name before what it hears.
@@ -55,17 +40,9 @@ async fn client(proxy: &Proxy) -> UdpSocket {
 async fn ask(client: &UdpSocket, question: &[u8]) -> Vec<u8> {
     client.send(question).await.unwrap();
     let mut buffer = vec![0; 65_535];
-    let length = timeout(PATIENCE, client.recv(&mut buffer)).await.expect("no answer").unwrap();
+    let length = soon(client.recv(&mut buffer)).await.unwrap();
     buffer.truncate(length);
     buffer
-}
-
-async fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < PATIENCE, "waited too long for {what}");
-        tokio::task::yield_now().await;
-    }
 }
 
 #[tokio::test]

@@ -1,0 +1,50 @@
+//! A proxy on loopback and what tests of both transports ask of it.
+
+// Each file of tests uses a part of it, and a failed `unwrap` is a failed test.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+
+use buoy_model::{Backend, Balance, Protocol, SendProxy};
+use buoy_proxy::{Proxy, Settings};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use tokio::time::timeout;
+
+/// How long anything may take before a test fails; far more than it ever takes.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// In turns, with room and time enough.
+pub fn settings() -> Settings {
+    Settings {
+        balance: Balance::RoundRobin,
+        send_proxy: SendProxy::Off,
+        connections_max: 100,
+        idle_timeout: PATIENCE,
+        connect_timeout: Duration::from_secs(5),
+    }
+}
+
+/// A backend of weight 1.
+pub fn backend(name: &str, address: SocketAddr) -> Backend {
+    Backend { name: name.into(), address, weight: 1, backup: false }
+}
+
+/// A proxy on a port that is free.
+pub fn proxy(protocol: Protocol, settings: Settings, backends: &[Backend]) -> Proxy {
+    let any = "127.0.0.1:0".parse().unwrap();
+    Proxy::start(any, protocol, settings, backends).unwrap()
+}
+
+/// Waits for an answer, but not for ever.
+pub async fn soon<T>(what: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, what).await.expect("took too long")
+}
+
+/// Waits for what other tasks bring about.
+pub async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < PATIENCE, "waited too long for {what}");
+        tokio::task::yield_now().await;
+    }
+}
