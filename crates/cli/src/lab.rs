@@ -1,8 +1,10 @@
 //! `buoy lab`: a cluster in network namespaces on this machine.
 
 use crate::failure::{Exit, Failure};
+use buoy_lab::bench::{self, Case};
 use buoy_lab::demo;
 use std::path::PathBuf;
+use std::time::Duration;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -12,6 +14,54 @@ pub(crate) enum Command {
     Down,
     /// Break everything before your eyes and measure it; exit 0 only if every promise held
     Demo(DemoArguments),
+    /// Measure against keepalived, and write down the figures
+    #[command(subcommand)]
+    Bench(Bench),
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Bench {
+    /// The same faults for Buoy and keepalived in turns; idle cost, many VIPs, minutes of calm
+    Failover(FailoverArguments),
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct FailoverArguments {
+    /// How often each fault happens to each system
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    repeat: usize,
+    /// How long nothing should happen, under load and again under loss; 0 leaves both out
+    #[arg(long, value_name = "M", default_value_t = 10.0)]
+    minutes: f64,
+    /// This fault and nothing else
+    #[arg(long, value_name = "FAULT", value_enum)]
+    only: Option<Only>,
+    /// Where the report goes; the raw figures go beside it, in JSON
+    #[arg(long, value_name = "FILE", default_value = "bench/results/failover.md")]
+    report: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Only {
+    Planned,
+    Crash,
+    CrashAll,
+    Freeze,
+    Unplug,
+    Cut,
+}
+
+impl Only {
+    const fn case(self) -> Case {
+        match self {
+            Self::Planned => Case::Planned,
+            Self::Crash => Case::Crash,
+            Self::CrashAll => Case::CrashAll,
+            Self::Freeze => Case::Freeze,
+            Self::Unplug => Case::Unplug,
+            Self::Cut => Case::SilentCut,
+        }
+    }
 }
 
 #[derive(clap::Args, Debug)]
@@ -38,7 +88,19 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Up => buoy_lab::up().map_err(Failure::failed),
         Command::Down => buoy_lab::down().map_err(Failure::failed),
         Command::Demo(arguments) => demo(arguments),
+        Command::Bench(Bench::Failover(arguments)) => failover(arguments),
     }
+}
+
+fn failover(arguments: FailoverArguments) -> Result<(), Failure> {
+    let minutes = Duration::try_from_secs_f64(arguments.minutes * 60.0);
+    let options = bench::Options {
+        repeat: arguments.repeat,
+        minutes: minutes.map_err(|error| Failure::failed(format!("--minutes: {error}")))?,
+        only: arguments.only.map(Only::case),
+        report: arguments.report,
+    };
+    bench::failover(&options).map(drop).map_err(Failure::failed)
 }
 
 fn demo(arguments: DemoArguments) -> Result<(), Failure> {

@@ -3,11 +3,12 @@
 use crate::peer::Peer;
 use crate::process::{Process, wait_until};
 use crate::segment::Segment;
-use crate::topology::Topology;
+use crate::topology::{Host, Role, Topology};
 use crate::{Error, Result};
 use buoy_api::{Client, ClientError, ClusterStatus};
 use buoy_model::limits::LEASE_WITHOUT_GATE;
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::OpenOptionsExt;
@@ -41,7 +42,7 @@ impl Buoy {
             name: "buoy".to_owned(),
             program: program()?,
             folder: segment.folder().to_owned(),
-            nodes: segment.topology.nodes(),
+            nodes: segment.topology.members(),
             exclusive: true,
             agents: BTreeMap::new(),
             through: Vec::new(),
@@ -207,6 +208,10 @@ impl Peer for Buoy {
         agent.ok_or_else(|| Error::Unknown { what: format!("agent on {node}") })
     }
 
+    fn protocol_process(&mut self, node: &str) -> Result<Pid> {
+        Ok(Pid::from_raw(self.process(node)?.pid().cast_signed()))
+    }
+
     fn drain(&mut self, node: &str, out: bool) -> Result<bool> {
         let client = self.client(node)?;
         let done = if out { client.drain(Some("lab".to_owned())) } else { client.undrain() };
@@ -222,6 +227,7 @@ impl Peer for Buoy {
             && self.status(node).is_ok_and(|status| {
                 let mut candidates = status.vips.iter().flat_map(|vip| &vip.candidates);
                 status.draining.is_none()
+                    && status.nodes.iter().all(|n| n.votes_in_ms.is_none())
                     && status.nodes.iter().filter(|n| n.me || (n.alive && n.hears_us)).count()
                         == all
                     && !candidates.any(|c| c.node == node && c.standing == "excluded")
@@ -238,15 +244,25 @@ impl Peer for Buoy {
     }
 }
 
-/// The head of every configuration of the lab: all nodes of a topology over IPv4, and the key.
+/// The head of every configuration of the lab: all members of a topology over IPv4, and the key.
 pub fn config_head(topology: &Topology) -> String {
-    let peers: Vec<String> = topology
-        .nodes()
-        .iter()
-        .zip(&topology.hosts)
-        .map(|(name, host)| format!("{name} = \"{}\"", host.ipv4()))
-        .collect();
+    let members = topology.hosts.iter().filter(|host| host.is_member());
+    let peers: Vec<String> = members.map(|host| peer(topology, host)).collect();
     format!("peers = {{ {} }}\nsecret = \"file:cluster.key\"\n", peers.join(", "))
+}
+
+fn peer(topology: &Topology, host: &Host) -> String {
+    let first = format!("\"{}\"", host.ipv4());
+    let legs = match topology.second_network {
+        true => format!("[{first}, \"{}\"]", host.second_ipv4()),
+        false => first,
+    };
+    match host.role {
+        Role::Witness => format!("{} = {{ address = {legs}, witness = true }}", host.name),
+        Role::Node | Role::Backend | Role::Client | Role::Observer => {
+            format!("{} = {legs}", host.name)
+        }
+    }
 }
 
 /// The `buoy` to test: `BUOY_BIN`, this very program, or the one that was built beside it.

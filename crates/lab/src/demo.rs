@@ -251,7 +251,12 @@ fn tell(fault: Fault, figures: &Figures, why: Option<&str>) {
             Fault::Freeze => format!("the agent of the owner {from} is frozen, and later thaws"),
             Fault::Unplug => format!("the cable of the owner {from} is pulled"),
             Fault::SilentCut => format!("the switch silently drops all frames of the owner {from}"),
-            Fault::DeafSwitch | Fault::DeafHost | Fault::Loss(_) | Fault::PowerOff => fault.name(),
+            Fault::Crash
+            | Fault::Hang
+            | Fault::DeafSwitch
+            | Fault::DeafHost
+            | Fault::Loss(_)
+            | Fault::PowerOff => fault.name(),
         }
     );
     match (&figures.to, figures.takeover) {

@@ -2,12 +2,12 @@
 //!
 //! A new fault is a variant, its name, what `inject` does and what `heal` undoes.
 
-use crate::Result;
 use crate::peer::Peer;
 use crate::process::wait_until;
 use crate::segment::Segment;
 use crate::switch::PortRule;
-use nix::sys::signal::Signal;
+use crate::{Error, Result};
+use nix::sys::signal::{Signal, kill};
 use std::time::Duration;
 
 /// How long a daemon may take to end after SIGTERM before it is killed.
@@ -20,6 +20,10 @@ pub enum Fault {
     Drain,
     /// The daemon is asked to end (SIGTERM).
     Terminate,
+    /// The process that runs the protocol is killed (SIGKILL); the rest of the daemon lives.
+    Crash,
+    /// The process that runs the protocol is stopped (SIGSTOP); the rest of the daemon lives.
+    Hang,
     /// The daemon and its children are killed (SIGKILL); the host lives.
     Kill,
     /// The daemon and its children are stopped (SIGSTOP), and go on when healed.
@@ -38,6 +42,9 @@ pub enum Fault {
     PowerOff,
 }
 
+/// How long after its fault a daemon may turn out to be dead.
+const RESTART_MAX: Duration = Duration::from_millis(150);
+
 /// Whether a fault could be injected.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Injected {
@@ -53,6 +60,8 @@ impl Fault {
         match self {
             Self::Drain => "drain (planned)".to_owned(),
             Self::Terminate => "stop (SIGTERM)".to_owned(),
+            Self::Crash => "crash (SIGKILL, protocol)".to_owned(),
+            Self::Hang => "hang (SIGSTOP, protocol)".to_owned(),
             Self::Kill => "crash (SIGKILL)".to_owned(),
             Self::Freeze => "freeze (SIGSTOP)".to_owned(),
             Self::Unplug => "unplug".to_owned(),
@@ -72,6 +81,8 @@ impl Fault {
                 return Ok(if drained { Injected::Yes } else { Injected::NotApplicable });
             }
             Self::Terminate => peer.process(node)?.signal(Signal::SIGTERM)?,
+            Self::Crash => signal(peer, node, Signal::SIGKILL)?,
+            Self::Hang => signal(peer, node, Signal::SIGSTOP)?,
             Self::Kill => peer.process(node)?.signal_family(Signal::SIGKILL)?,
             Self::Freeze => peer.process(node)?.signal_family(Signal::SIGSTOP)?,
             Self::Unplug => segment.switch.set_carrier(node, false)?,
@@ -102,7 +113,23 @@ impl Fault {
                 peer.process(node)?.wait_end(END_MAX)?;
                 peer.start(segment, node)
             }
-            Self::Freeze => peer.process(node)?.signal_family(Signal::SIGCONT),
+            Self::Crash => {
+                let daemon = peer.process(node)?;
+                // Some daemons start the part anew that was killed.
+                if daemon.wait_end(RESTART_MAX).is_ok() {
+                    return peer.start(segment, node);
+                }
+                Ok(())
+            }
+            Self::Hang | Self::Freeze => {
+                let daemon = peer.process(node)?;
+                daemon.signal_family(Signal::SIGCONT)?;
+                // A supervisor may have ended what stood still.
+                if daemon.wait_end(RESTART_MAX).is_ok() {
+                    return peer.start(segment, node);
+                }
+                Ok(())
+            }
             Self::Unplug => segment.switch.set_carrier(node, true),
             Self::SilentCut | Self::DeafSwitch | Self::DeafHost | Self::Loss(_) => {
                 cut(segment, node, false, false, 0)
@@ -113,8 +140,9 @@ impl Fault {
                 let host = *segment.host(node)?;
                 let inside = segment.inside(node)?;
                 inside.ip("addr flush dev eth0")?;
-                inside.ip(&format!("addr add {}/24 dev eth0", host.ipv4()))?;
-                inside.ip(&format!("addr add {}/64 dev eth0 nodad", host.ipv6()))?;
+                for address in segment.topology.addresses(&host) {
+                    inside.ip(&format!("addr add dev eth0 {address}"))?;
+                }
                 segment.switch.set_carrier(node, true)?;
                 wait_until(END_MAX, "the carrier to come back", || {
                     Ok(inside.ip("link show eth0")?.contains("LOWER_UP"))
@@ -123,6 +151,11 @@ impl Fault {
             }
         }
     }
+}
+
+fn signal(peer: &mut dyn Peer, node: &str, signal: Signal) -> Result<()> {
+    let pid = peer.protocol_process(node)?;
+    kill(pid, signal).map_err(Error::errno(format!("send {signal} to {pid}")))
 }
 
 fn cut(segment: &Segment, node: &str, from_host: bool, to_host: bool, loss: u8) -> Result<()> {

@@ -8,11 +8,15 @@ use crate::{Error, Result, command};
 use buoy_core::balance;
 use buoy_kernel::nft::{Forward, Spread, render};
 use buoy_model::{Backend, Protocol, SourceAddress};
+use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
+
+/// An address and the length of its prefix.
+pub type Cidr = (Ipv4Addr, u8);
 
 /// How long after its start a daemon is taken to listen to its master: more than three intervals
 /// of one second.
@@ -24,37 +28,79 @@ pub struct Keepalived {
     name: String,
     program: PathBuf,
     advert_interval: Duration,
-    vip: Ipv4Addr,
+    /// The addresses of each VRRP instance, with their prefixes.
+    instances: Vec<Vec<Cidr>>,
+    /// The address whose services are forwarded.
+    forwarded: Option<Ipv4Addr>,
     daemons: BTreeMap<String, (Process, Instant)>,
+    /// The process of each daemon that speaks VRRP, and since when it is there.
+    speakers: BTreeMap<String, (u32, Instant)>,
 }
 
 impl Keepalived {
-    /// With that interval between advertisements; an error says how to install it.
+    /// One instance with one forwarded VIP; an error says how to install keepalived.
     pub fn new(vip: Ipv4Addr, advert_interval: Duration) -> Result<Self> {
+        let mut keepalived = Self::with_instances(advert_interval, vec![vec![(vip, 24)]])?;
+        keepalived.forwarded = Some(vip);
+        Ok(keepalived)
+    }
+
+    /// With those instances (255 at most), whose addresses are served by their owner itself.
+    pub fn with_instances(advert_interval: Duration, instances: Vec<Vec<Cidr>>) -> Result<Self> {
         let program = command::require("keepalived", "apt-get install keepalived")?;
-        let name = format!("keepalived {} s", advert_interval.as_secs_f64());
-        Ok(Self { name, program, advert_interval, vip, daemons: BTreeMap::new() })
+        Ok(Self {
+            name: format!("keepalived {} s", advert_interval.as_secs_f64()),
+            program,
+            advert_interval,
+            instances,
+            forwarded: None,
+            daemons: BTreeMap::new(),
+            speakers: BTreeMap::new(),
+        })
+    }
+
+    /// Adds an address to the first instance, served by its owner itself.
+    #[must_use]
+    pub fn beside(mut self, vip: Ipv4Addr) -> Self {
+        self.instances.iter_mut().take(1).for_each(|addresses| addresses.push((vip, 24)));
+        self
     }
 
     /// Makes the nodes forward, with the very ruleset that Buoy would use.
     fn prepare(&self, segment: &Segment, node: &str) -> Result<()> {
+        let Some(vip) = self.forwarded else { return Ok(()) };
         let inside = segment.inside(node)?;
         inside.sysctl("ipv4.ip_forward", "1")?;
         inside.sysctl("ipv4.conf.all.send_redirects", "0")?;
         inside.sysctl("ipv4.conf.eth0.send_redirects", "0")?;
-        inside.nft(&render(&forwards(self.vip), None)).map(drop)
+        inside.nft(&render(&forwards(vip), None)).map(drop)
     }
 
     fn config(&self, node: &str) -> String {
         let priority = if node == "n1" { 100 } else { 90 };
-        format!(
-            "global_defs {{\n  router_id {node}\n}}\n\
-             vrrp_instance web {{\n  version 3\n  state BACKUP\n  nopreempt\n  interface eth0\n  \
-             virtual_router_id 51\n  priority {priority}\n  advert_int {}\n  \
-             virtual_ipaddress {{\n    {}/24\n  }}\n}}\n",
-            self.advert_interval.as_secs_f64(),
-            self.vip
-        )
+        let interval = self.advert_interval.as_secs_f64();
+        let mut text = format!("global_defs {{\n  router_id {node}\n}}\n");
+        for (number, addresses) in (1..).zip(&self.instances) {
+            text += &format!(
+                "vrrp_instance v{number} {{\n  version 3\n  state BACKUP\n  nopreempt\n  interface \
+                 eth0\n  virtual_router_id {number}\n  priority {priority}\n  advert_int {interval}\n"
+            );
+            // More than twenty do not fit an advertisement.
+            let (told, untold) = addresses.split_at(addresses.len().min(20));
+            for (block, addresses) in
+                [("virtual_ipaddress", told), ("virtual_ipaddress_excluded", untold)]
+            {
+                if !addresses.is_empty() {
+                    text += &format!("  {block} {{\n");
+                    for (address, prefix) in addresses {
+                        text += &format!("    {address}/{prefix}\n");
+                    }
+                    text += "  }\n";
+                }
+            }
+            text += "}\n";
+        }
+        text
     }
 }
 
@@ -90,15 +136,29 @@ impl Peer for Keepalived {
         daemon.ok_or_else(|| Error::Unknown { what: format!("keepalived on {node}") })
     }
 
+    fn protocol_process(&mut self, node: &str) -> Result<Pid> {
+        // The parent only watches; its one child speaks VRRP.
+        let children = self.process(node)?.children();
+        let first = children.first().map(|pid| Pid::from_raw(pid.cast_signed()));
+        first
+            .ok_or_else(|| Error::Unknown { what: format!("VRRP process of keepalived on {node}") })
+    }
+
     fn drain(&mut self, _node: &str, _out: bool) -> Result<bool> {
         Ok(false)
     }
 
     fn is_ready(&mut self, node: &str) -> bool {
         let settled = SETTLED * self.advert_interval.as_secs_f64();
-        self.daemons.get_mut(node).is_some_and(|(process, since)| {
-            process.is_running() && settled < since.elapsed().as_secs_f64()
-        })
+        let Some((process, _)) = self.daemons.get_mut(node) else { return false };
+        let speaker = if process.is_running() { process.children().first().copied() } else { None };
+        let Some(pid) = speaker else { return false };
+        let now = (pid, Instant::now());
+        let known = self.speakers.entry(node.to_owned()).or_insert(now);
+        if known.0 != pid {
+            *known = now;
+        }
+        settled < known.1.elapsed().as_secs_f64()
     }
 
     fn is_exclusive(&self) -> bool {
@@ -115,9 +175,11 @@ impl Keepalived {
     pub fn leave(&mut self, segment: &Segment, node: &str) -> Result<()> {
         self.daemons.remove(node);
         let inside = segment.inside(node)?;
-        let addresses = inside.ip("-oneline addr show dev eth0")?;
-        if addresses.contains(&format!("{}/", self.vip)) {
-            inside.ip(&format!("addr del {}/24 dev eth0", self.vip))?;
+        let present = inside.ip("-oneline addr show dev eth0")?;
+        for (address, prefix) in self.instances.iter().flatten() {
+            if present.contains(&format!(" {address}/")) {
+                inside.ip(&format!("addr del {address}/{prefix} dev eth0"))?;
+            }
         }
         inside.nft("flush ruleset").map(drop)
     }

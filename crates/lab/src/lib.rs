@@ -9,11 +9,13 @@
 
 pub mod agent;
 pub mod backend;
+pub mod bench;
 pub mod capture;
 pub mod command;
 pub mod demo;
 mod error;
 pub mod fault;
+pub mod hogs;
 pub mod keepalived;
 pub mod namespace;
 pub mod peer;

@@ -5,6 +5,7 @@
 use crate::Result;
 use crate::process::Process;
 use crate::segment::Segment;
+use nix::unistd::Pid;
 use std::net::Ipv4Addr;
 
 /// A system under test: one daemon on each of its nodes.
@@ -20,6 +21,9 @@ pub trait Peer {
 
     /// The daemon of a node.
     fn process(&mut self, node: &str) -> Result<&mut Process>;
+
+    /// The process of that daemon which runs the protocol.
+    fn protocol_process(&mut self, node: &str) -> Result<Pid>;
 
     /// Takes a node out of service, or back in; `false`: it knows no such thing.
     fn drain(&mut self, node: &str, out: bool) -> Result<bool>;

@@ -77,6 +77,19 @@ impl Process {
             .map_err(Error::errno(format!("send {signal} to {}", self.child.id())))
     }
 
+    /// The processor time that it and its descendants have used so far, by `/proc/PID/stat`.
+    pub fn cpu_time(&self) -> Duration {
+        let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten();
+        let per_second = per_second.and_then(|ticks| u64::try_from(ticks).ok()).unwrap_or(100);
+        let ticks: u64 = family(self.child.id()).into_iter().map(cpu_ticks).sum();
+        Duration::from_millis(ticks * 1000 / per_second)
+    }
+
+    /// Its children.
+    pub fn children(&self) -> Vec<u32> {
+        children(self.child.id())
+    }
+
     /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
         if self.ended.is_none() {
@@ -109,14 +122,30 @@ fn family(eldest: u32) -> Vec<u32> {
     let mut next = 0;
     while let Some(&pid) = all.get(next) {
         next += 1;
-        let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { continue };
-        for task in tasks.flatten() {
-            let children = std::fs::read_to_string(task.path().join("children"));
-            let children = children.unwrap_or_default();
-            all.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
-        }
+        all.extend(children(pid));
     }
     all
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let of_task = |task: std::fs::DirEntry| {
+        std::fs::read_to_string(task.path().join("children")).unwrap_or_default()
+    };
+    let texts: Vec<String> = tasks.flatten().map(of_task).collect();
+    texts
+        .iter()
+        .flat_map(|text| text.split_whitespace())
+        .filter_map(|pid| pid.parse().ok())
+        .collect()
+}
+
+/// Ticks in user and in kernel mode; a process that is gone has none.
+fn cpu_ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name, in parentheses, may hold anything; `utime` is the 12th field after it.
+    let rest = stat.rsplit_once(") ").map(|(_, rest)| rest).unwrap_or_default();
+    rest.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum()
 }
 
 /// Looks at a condition until it holds.

@@ -73,7 +73,7 @@ impl Segment {
                     let at = at.map(|ip| SocketAddr::new(ip, LOCAL_PORT));
                     self.echoes.push(EchoServer::start(inside, host.name, &at)?);
                 }
-                Role::Client | Role::Observer => {}
+                Role::Witness | Role::Client | Role::Observer => {}
             }
         }
         Ok(())

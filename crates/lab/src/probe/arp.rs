@@ -5,6 +5,7 @@
 //! that answered one question: no clock and no queue can explain them away. The questions are
 //! probes (RFC 5227: sender address 0.0.0.0), which leave no trace in anybody's neighbour table.
 
+use super::stall::go_first_as_a_probe;
 use super::{Metronome, TICK, Window};
 use crate::namespace::Namespace;
 use crate::{Error, Result};
@@ -23,6 +24,9 @@ use std::time::{Duration, Instant};
 const ETHERTYPE: u16 = 0x0806;
 /// First bytes of the sender's hardware address in our questions; locally administered.
 const MARK: [u8; 2] = [0x02, 0xb0];
+
+/// Whoever has not answered so many questions has not had the address: loss explains no such row.
+const AWHILE: u32 = 30;
 
 /// A hardware address.
 pub type HardwareAddress = [u8; 6];
@@ -82,13 +86,19 @@ pub struct ArpObserver {
 impl ArpObserver {
     /// Asks for all these addresses every millisecond, from inside a namespace.
     pub fn start(inside: &Namespace, addresses: &[Ipv4Addr]) -> Result<Self> {
+        Self::start_every(inside, addresses, TICK)
+    }
+
+    /// Asks at another beat; a question then stands for one of those.
+    pub fn start_every(inside: &Namespace, addresses: &[Ipv4Addr], beat: Duration) -> Result<Self> {
         let (socket, mac) = inside.enter(open)??;
         let log = Arc::new(Mutex::new(Log::default()));
         let stop = Arc::new(AtomicBool::new(false));
         let (its_log, its_stop) = (Arc::clone(&log), Arc::clone(&stop));
         let addresses = addresses.to_vec();
         let thread = Some(inside.spawn("arp observer", move || {
-            let mut metronome = Metronome::new(TICK);
+            go_first_as_a_probe();
+            let mut metronome = Metronome::new(beat);
             while !its_stop.load(Ordering::Relaxed) {
                 metronome.wait();
                 let mut log = its_log.lock().unwrap_or_else(PoisonError::into_inner);
@@ -148,6 +158,12 @@ impl ArpObserver {
         changes
     }
 
+    /// How often an address changed hands in a window: somebody answers who had not for a while, and
+    /// somebody else had meanwhile. Two answerers at a time are one change, not one for each answer.
+    pub fn takeovers(&self, address: Ipv4Addr, window: Window) -> usize {
+        takeovers(&self.answers(address, window))
+    }
+
     /// The longest run of questions in a window that nobody answered for an address, each taken for
     /// one millisecond.
     pub fn unanswered(&self, address: Ipv4Addr, window: Window) -> Duration {
@@ -199,6 +215,22 @@ fn answered_by_two(answers: &[Answer]) -> Vec<Instant> {
     twice.into_values().collect()
 }
 
+/// See `ArpObserver::takeovers`.
+fn takeovers(answers: &[Answer]) -> usize {
+    let mut last: BTreeMap<HardwareAddress, u32> = BTreeMap::new();
+    let mut count = 0;
+    for answer in answers {
+        let own = last.get(&answer.mac).copied();
+        let mut others =
+            last.iter().filter(|(mac, _)| **mac != answer.mac).map(|(_, number)| *number);
+        let after_another = others.any(|number| own.is_none_or(|own| own < number));
+        let afresh = own.is_none_or(|own| own + AWHILE < answer.number);
+        count += usize::from(afresh && after_another);
+        last.insert(answer.mac, answer.number);
+    }
+    count
+}
+
 /// Sends one frame as it is out of `eth0` of a namespace: for claims that no host would make.
 pub fn inject(inside: &Namespace, frame: &[u8]) -> Result<()> {
     inside.enter(|| {
@@ -213,7 +245,7 @@ pub fn gratuitous(mac: HardwareAddress, address: Ipv4Addr) -> Vec<u8> {
 }
 
 /// A raw socket for ARP on `eth0` of this namespace, and that interface's MAC.
-fn open() -> Result<(Socket, HardwareAddress)> {
+pub(super) fn open() -> Result<(Socket, HardwareAddress)> {
     let link = link_address("eth0")?;
     let mac = link.addr().ok_or(Error::Unknown { what: "hardware address".to_owned() })?;
     let protocol = Protocol::from(i32::from(ETHERTYPE.to_be()));
@@ -224,6 +256,27 @@ fn open() -> Result<(Socket, HardwareAddress)> {
     // A burst of answers while this thread waits for the processor must not be lost.
     let _smaller = socket.set_recv_buffer_size(4 << 20);
     Ok((socket, mac))
+}
+
+/// Asks once who has an address; nothing in the question tells it from another one.
+pub(super) fn ask(mut socket: &Socket, mac: HardwareAddress, address: Ipv4Addr) {
+    // Without carrier nothing is sent, and nothing will be answered.
+    let _unsent = socket.write(&frame(mac, mac, Ipv4Addr::UNSPECIFIED, address));
+}
+
+/// Reads what has come in: who says to have which address, in an answer or by itself.
+pub(super) fn each_claim(mut socket: &Socket, mut claim: impl FnMut(Ipv4Addr, HardwareAddress)) {
+    let mut bytes = [0; 256];
+    while let Ok(length) = socket.read(&mut bytes) {
+        let Some(arp) = bytes.get(14..length.min(42)).filter(|arp| arp.len() == 28) else {
+            continue;
+        };
+        let mac = <[u8; 6]>::try_from(&arp[8..14]).unwrap_or_default();
+        let address = Ipv4Addr::from(<[u8; 4]>::try_from(&arp[14..18]).unwrap_or_default());
+        if !address.is_unspecified() {
+            claim(address, mac);
+        }
+    }
 }
 
 fn link_address(name: &str) -> Result<LinkAddr> {
@@ -295,6 +348,30 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_takeover_is_a_new_answerer_and_neither_loss_nor_a_second_one_beside_it() {
+        let now = Instant::now();
+        let answers = |pattern: &[(u32, u8)]| {
+            let answer = |&(number, last)| Answer {
+                asked: now,
+                heard: now,
+                number,
+                address: Ipv4Addr::LOCALHOST,
+                mac: [0, 0, 0, 0, 0, last],
+            };
+            pattern.iter().map(answer).collect::<Vec<_>>()
+        };
+        for (pattern, count) in [
+            (vec![], 0),
+            (vec![(1, 1), (2, 1), (200, 1)], 0),
+            (vec![(1, 1), (2, 2), (3, 2)], 1),
+            (vec![(1, 1), (2, 1), (2, 2), (3, 1), (3, 2), (4, 1), (4, 2)], 1),
+            (vec![(1, 1), (2, 2), (60, 2), (61, 1), (62, 1)], 2),
+        ] {
+            assert_eq!(takeovers(&answers(&pattern)), count, "{pattern:?}");
+        }
+    }
 
     #[test]
     fn two_answers_to_one_number_are_two_answerers_and_one_host_twice_is_not() {

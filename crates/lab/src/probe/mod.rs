@@ -2,6 +2,8 @@
 
 pub mod arp;
 pub mod http;
+pub mod stall;
+pub mod sweep;
 pub mod tcp;
 pub mod udp;
 

@@ -1,6 +1,7 @@
 //! One UDP question per millisecond to an address, each with its number; what stays unanswered is
 //! an outage.
 
+use super::stall::go_first_as_a_probe;
 use super::{Metronome, TICK, Window};
 use crate::namespace::Namespace;
 use crate::{Error, Result};
@@ -73,6 +74,7 @@ impl UdpProbe {
         let stop = Arc::new(AtomicBool::new(false));
         let (its_log, its_stop) = (Arc::clone(&log), Arc::clone(&stop));
         let thread = Some(inside.spawn("udp probe", move || {
+            go_first_as_a_probe();
             let mut metronome = Metronome::new(TICK);
             while !its_stop.load(Ordering::Relaxed) {
                 metronome.wait();
@@ -88,6 +90,22 @@ impl UdpProbe {
     /// after its end.
     pub fn figures(&self, window: Window) -> Figures {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).figures(window)
+    }
+
+    /// When the client first had an answer of somebody else than `name`, to a question of a window.
+    pub fn first_answer_not_by(&self, name: &str, window: Window) -> Option<Instant> {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = log.answerers.iter().position(|n| n == name);
+        let of_other = |q: &&Question| known != Some(usize::from(q.by)) && window.holds(q.sent);
+        let heard = |q: &Question| q.answered.map(|took| q.sent + took);
+        log.questions.iter().filter(of_other).filter_map(heard).min()
+    }
+
+    /// When the first question of a window was asked that stayed without an answer.
+    pub fn first_lost(&self, window: Window) -> Option<Instant> {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let lost = |q: &&Question| q.answered.is_none() && window.holds(q.sent);
+        log.questions.iter().find(lost).map(|q| q.sent)
     }
 
     /// For how long every question has been answered, up to now.
