@@ -246,22 +246,23 @@ impl Peer for Buoy {
 
 /// The head of every configuration of the lab: all members of a topology over IPv4, and the key.
 pub fn config_head(topology: &Topology) -> String {
-    let members = topology.hosts.iter().filter(|host| host.is_member());
-    let peers: Vec<String> = members.map(|host| peer(topology, host)).collect();
-    format!("peers = {{ {} }}\nsecret = \"file:cluster.key\"\n", peers.join(", "))
+    let table = |role: Role| {
+        let of_role = topology.hosts.iter().filter(|host| host.role == role);
+        of_role.map(|host| member(topology, host)).collect::<Vec<_>>().join(", ")
+    };
+    let (peers, witness) = (table(Role::Node), table(Role::Witness));
+    let witness = match witness.is_empty() {
+        true => String::new(),
+        false => format!("witness = {{ {witness} }}\n"),
+    };
+    format!("peers = {{ {peers} }}\n{witness}secret = \"file:cluster.key\"\n")
 }
 
-fn peer(topology: &Topology, host: &Host) -> String {
-    let first = format!("\"{}\"", host.ipv4());
-    let legs = match topology.second_network {
-        true => format!("[{first}, \"{}\"]", host.second_ipv4()),
-        false => first,
-    };
-    match host.role {
-        Role::Witness => format!("{} = {{ address = {legs}, witness = true }}", host.name),
-        Role::Node | Role::Backend | Role::Client | Role::Observer => {
-            format!("{} = {legs}", host.name)
-        }
+fn member(topology: &Topology, host: &Host) -> String {
+    let (name, first, second) = (host.name, host.ipv4(), host.second_ipv4());
+    match topology.second_network {
+        true => format!("{name} = [\"{first}\", \"{second}\"]"),
+        false => format!("{name} = \"{first}\""),
     }
 }
 

@@ -23,6 +23,7 @@ pub mod privilege;
 pub mod probe;
 pub mod process;
 pub mod segment;
+pub mod standing;
 pub mod switch;
 pub mod table;
 pub mod topology;

@@ -10,7 +10,7 @@ use crate::peer::Peer;
 use crate::process::wait_until;
 use crate::segment::Segment;
 use crate::topology::{Topology, ipv4};
-use crate::{Error, Result, demo, namespace, privilege};
+use crate::{Error, Result, demo, namespace, privilege, standing};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::File;
@@ -97,13 +97,14 @@ fn keep() -> Result<()> {
     let segment = Segment::build_as(RUN, Topology::with_nodes(3), &mut |_| {})?;
     let mut buoy = Buoy::new(&segment, &demo::config(&segment.topology))?;
     buoy.start_all(&segment)?;
+    let orders = standing::listen(&folder, &buoy)?;
     let unfinished = folder.join("guide.new");
     std::fs::write(&unfinished, guide(&segment, &buoy))
         .map_err(Error::system("write the guide"))?;
     std::fs::rename(&unfinished, folder.join("guide")).map_err(Error::system("show the guide"))?;
+    // The thread of `remove_all_on_signal` ends this process.
     loop {
-        // The thread of `remove_all_on_signal` ends this process.
-        std::thread::park();
+        standing::obey(&orders, &segment, &mut buoy);
     }
 }
 
@@ -122,6 +123,7 @@ fn guide(segment: &Segment, buoy: &Buoy) -> String {
         "\nBreak something:\n  {program} drain --socket {}\n  ip -n buoy-{RUN}-switch link set n1 down\n",
         buoy.socket("n1").display()
     );
+    text += &format!("\nBreak it again and again, and see how long each step of the takeover took:\n  {program} drill web --kind kill --repeat 5\n");
     text += &format!(
         "\nThe file of every node is {}, the log {}.\nEnd it with `buoy lab down`.\n",
         buoy.config("n1").display(),
@@ -131,11 +133,11 @@ fn guide(segment: &Segment, buoy: &Buoy) -> String {
 }
 
 /// Where the keeper of this user leaves its pid and its guide.
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     std::env::temp_dir().join(format!("buoy-lab-{}", privilege::user()))
 }
 
-fn running() -> Option<Pid> {
+pub(crate) fn running() -> Option<Pid> {
     let text = std::fs::read_to_string(folder().join("pid")).ok()?;
     let pid: i32 = text.trim().parse().ok()?;
     // A pid that was given to another program since then is not the keeper's.

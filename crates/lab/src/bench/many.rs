@@ -87,7 +87,13 @@ pub(super) fn measure(
     for system in systems {
         for vips in counts(*system) {
             println!("{} idles with {vips} VIPs.", system.name());
-            let mut stand = Stand::many(*system, *vips, *vips)?;
+            let mut stand = match Stand::many(*system, *vips, *vips) {
+                Ok(stand) => stand,
+                Err(error) => {
+                    outcome.notes.push(format!("{} with {vips} VIPs: {error}", system.name()));
+                    continue;
+                }
+            };
             match idle(&mut stand, *vips) {
                 Ok(idle) => outcome.idle.push(idle),
                 Err(error) => {
