@@ -325,7 +325,7 @@ impl View<'_> {
             node: self.words().node(candidate.node),
             preferred: candidate.preferred.map(|place| place + 1),
             standing: standing.into(),
-            reason: self.words().standing(candidate.standing),
+            reason: self.words().standing(candidate.standing.clone()),
         }
     }
 

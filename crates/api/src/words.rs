@@ -62,10 +62,11 @@ impl<'a> Words<'a> {
                 "two agents say that they are {}: stop one of them, or give it its own `node` name",
                 self.node(*node)
             ),
-            Fact::Conflict { address, mac, defended } => {
+            Fact::Conflict { address, mac, defended, claims } => {
                 let answer = if *defended { "answered" } else { "answered less than 10 s ago" };
+                let often = if *claims > 1 { format!(", {claims} times") } else { String::new() };
                 format!(
-                    "{mac} claims {address}, which {me} serves ({answer}): \
+                    "{mac} claims {address}, which {me} serves ({answer}{often}): \
                      find that host and take the address off it"
                 )
             }
@@ -177,6 +178,21 @@ impl<'a> Words<'a> {
                 "heard, but does not offer itself: no carrier there, or another configuration"
                     .into()
             }
+            Exclusion::Witness => "a witness: votes, and never owns".into(),
+            Exclusion::Reluctant => {
+                "takes it only if nobody else can: it is not fit, or was not until lately".into()
+            }
+            Exclusion::CheckFails(check) => {
+                format!("fails the check {check}: takes it only if nobody else can")
+            }
+            Exclusion::Unheard(link) => format!(
+                "hears nobody on {}, while another leg does: takes it only if nobody else can",
+                self.link(link)
+            ),
+            Exclusion::Damped(left) => format!(
+                "came and went too often: takes it only if nobody else can for another {}",
+                span(left)
+            ),
             Exclusion::NoBackend => "sees no backend up: takes it only if nobody else can".into(),
             Exclusion::Listening(left) => {
                 format!("started lately: listens for owners for another {}", span(left))
@@ -699,7 +715,7 @@ mod tests {
     #[test]
     fn every_fact_about_a_conflict_says_what_to_do() {
         let mac = Mac([2, 0, 0, 0, 0, 9]);
-        let conflict = |defended| Fact::Conflict { address: ADDRESS, mac, defended };
+        let conflict = |defended| Fact::Conflict { address: ADDRESS, mac, defended, claims: 1 };
         let claims = "02:00:00:00:00:09 claims 10.0.0.100, which lb2 serves";
         let advice = "find that host and take the address off it";
         assert_said(

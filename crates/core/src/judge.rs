@@ -1,11 +1,13 @@
 //! Judges, for each group, what this node should do about it: from what it hears of the others.
 
 use crate::Node;
-use crate::ownership::Judgement;
+use crate::orders::MOVED_HERE;
+use crate::ownership::{Judgement, State};
 use crate::peer::Offer;
-use crate::placement::{self, Loads, Members, Place};
+use crate::placement::{self, Members};
+use crate::view::{Errand, Handover, Note, SUCCESSOR_PATIENCE, SUCCESSOR_RETRY, View};
 use alloc::vec::Vec;
-use buoy_model::limits::{NODES_MAX, PASSED_OVER_AFTER};
+use buoy_model::limits::PASSED_OVER_AFTER;
 use buoy_model::{
     Action, Cause, ClaimKind, Epoch, Fact, Failback, Group, Instant, NodeId, Record, Safety,
 };
@@ -14,20 +16,24 @@ use core::time::Duration;
 /// What was seen at the last look, and what is remembered between looks.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Verdicts {
-    loads: Loads,
+    pub(crate) view: View,
     /// Who served each group last, and how that ended; one for each of `Desired::groups`.
     pub(crate) last_owner: Vec<LastOwner>,
     /// When time alone may change a judgement.
     pub(crate) review_at: Option<Instant>,
-    /// One group at a time moves for the sake of balance.
-    moving: bool,
+    /// When the first hold, or the drain, ends by itself.
+    pub(crate) orders_end_at: Option<Instant>,
+    /// When each peer that fell silent was heard last before.
+    unheard_since: Vec<(NodeId, Instant)>,
+    /// How often two nodes turned out to have served a group at once.
+    pub(crate) overlaps: u64,
 }
 
 /// Who else could take a group.
 #[derive(Clone, Copy, Debug)]
 struct Field {
     members: Members,
-    /// They see their backends up.
+    /// They see their backends up, pass their checks and are heard.
     fit: bool,
 }
 
@@ -47,12 +53,16 @@ pub(crate) enum LastOwner {
         node: NodeId,
         silent: Duration,
     },
+    Died {
+        node: NodeId,
+    },
 }
 
 impl Node {
     /// Whether this node could own the group at all: allowed, with all its interfaces up.
     pub(crate) fn is_able(&self, group: &Group) -> bool {
         group.nodes.binary_search(&self.desired.me).is_ok()
+            && !self.desired.nodes.get(self.me).is_some_and(|n| n.witness)
             && group
                 .addresses
                 .iter()
@@ -64,18 +74,21 @@ impl Node {
         self.draining.is_none() && !self.is_stopping() && self.listening_until <= now
     }
 
-    fn id(&self, index: usize) -> NodeId {
+    pub(crate) fn id(&self, index: usize) -> NodeId {
         self.desired.nodes[index].id
     }
 
-    /// Peers that could take the group: of those that offer themselves, the ones that see their
-    /// backends up; of those, the ones that have not long asked in vain.
+    /// Peers that could take the group: of those that offer themselves, the ones that are fit; of
+    /// those, the ones that have not long asked in vain.
     fn candidates(&self, now: Instant, group: &Group) -> Field {
-        let mut all = Members::default();
-        let mut fit = Members::default();
-        let mut hopeful = Members::default();
+        let mut all = Members::NONE;
+        let mut fit = Members::NONE;
+        let mut hopeful = Members::NONE;
         for peer in self.peers.iter().filter(|p| p.is_alive() && !p.draining) {
             let Some(offer) = peer.offer(group.id) else { continue };
+            if self.desired.nodes[peer.index].witness {
+                continue;
+            }
             all.insert(peer.index);
             if offer.claim.kind == ClaimKind::Reluctant {
                 continue;
@@ -92,18 +105,17 @@ impl Node {
         }
     }
 
-    /// The live peer that serves the group; the best one if there are several.
-    pub(crate) fn rival(&self, group: &Group) -> Option<(usize, &Offer)> {
-        self.peers
-            .iter()
-            .filter_map(|p| p.serves(group.id).map(|o| (p.index, o)))
-            .min_by_key(|(i, o)| (o.claim.kind, placement::place(group, self.id(*i), 0)))
+    /// The live peers that an operator could move the group to.
+    pub(crate) fn could_take(&self, now: Instant, group: &Group, to: usize) -> bool {
+        let Field { members, fit } = self.candidates(now, group);
+        fit && members.contains(to)
     }
 
-    /// The live owner that gives the group away.
-    fn yielding(&self, group: &Group) -> Option<NodeId> {
-        let (owner, offer) = self.rival(group)?;
-        (offer.claim.kind == ClaimKind::Yields).then(|| self.id(owner))
+    /// The live peer that serves the group; the best one if there are several.
+    pub(crate) fn rival(&self, group: &Group) -> Option<(usize, &Offer)> {
+        self.peers.iter().filter_map(|p| p.serves(group.id).map(|o| (p.index, o))).min_by_key(
+            |(i, o)| (o.claim.kind, placement::static_place(group, &self.desired.nodes[*i])),
+        )
     }
 
     /// Notes who serves what after a peer's claims have changed.
@@ -126,6 +138,16 @@ impl Node {
                         self.owned[i].last_change = Some(record.clone());
                     }
                     out.push(Action::Record(record));
+                    let ours = self.owned[i].holding().filter(|h| h.yielding.is_none());
+                    let both = ours.filter(|_| offer.claim.kind == ClaimKind::Holds);
+                    if let (Some(holding), Safety::Available) = (both, group.safety) {
+                        let known = &self.verdicts.unheard_since;
+                        let before = known.iter().find(|(node, _)| *node == peer.id);
+                        let began = before.map_or(holding.since, |(_, at)| holding.since.max(*at));
+                        let fact = Fact::Overlap { node: peer.id, at_most: now.since(began) };
+                        out.push(Action::Record(Record { at: now, group: Some(group.id), fact }));
+                        self.verdicts.overlaps += 1;
+                    }
                 }
                 None if was => *last = LastOwner::Released { node: peer.id },
                 Some(_) | None => {}
@@ -143,134 +165,186 @@ impl Node {
     ) {
         let node = self.peers[at].id;
         let fact = Fact::PeerDown { node, silent };
+        self.end_owner(now, node, LastOwner::Silent { node, silent }, fact, out);
+        let heard_at = self.peers[at].heard_at().unwrap_or(now);
+        match self.verdicts.unheard_since.iter_mut().find(|(known, _)| *known == node) {
+            Some((_, since)) => *since = heard_at,
+            None => self.verdicts.unheard_since.push((node, heard_at)),
+        }
+    }
+
+    /// A peer's agent is dead, and somebody said so: nothing answers for its addresses any more.
+    pub(crate) fn mourn(&mut self, now: Instant, at: usize, out: &mut Vec<Action>) {
+        let node = self.peers[at].id;
+        self.end_owner(now, node, LastOwner::Died { node }, Fact::PeerGoodbye { node }, out);
+    }
+
+    fn end_owner(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        end: LastOwner,
+        fact: Fact,
+        out: &mut Vec<Action>,
+    ) {
         out.push(Action::Record(Record { at: now, group: None, fact }));
         for last in &mut self.verdicts.last_owner {
             if matches!(last, LastOwner::Serves { node: owner, .. } if *owner == node) {
-                *last = LastOwner::Silent { node, silent };
+                *last = end;
             }
         }
         self.unsettled = true;
-    }
-
-    fn review(&mut self, at: Instant) {
-        let known = self.verdicts.review_at;
-        self.verdicts.review_at = Some(known.map_or(at, |known| known.min(at)));
     }
 }
 
 /// Counts what everyone serves, before the groups are judged one by one.
 pub(crate) fn look(node: &mut Node, now: Instant) {
     node.verdicts.last_owner.resize(node.desired.groups.len(), LastOwner::Nobody);
-    node.verdicts.loads = [0; NODES_MAX];
-    node.verdicts.moving = false;
-    if now < node.listening_until {
-        node.review(node.listening_until);
-    }
-    for peer in node.peers.iter().filter(|p| p.is_alive()) {
-        let served = peer.offers.iter().filter(|o| o.claim.kind.serves()).count();
-        node.verdicts.loads[peer.index] = u16::try_from(served).unwrap_or(u16::MAX);
-    }
-    let mine = node.owned.iter().filter(|o| o.holding().is_some()).count();
-    node.verdicts.loads[node.me] = u16::try_from(mine).unwrap_or(u16::MAX);
+    let mut view = core::mem::take(&mut node.verdicts.view);
+    view.look(node, now);
+    node.verdicts.view = view;
 }
 
 /// What to do about one group.
 pub(crate) fn judge(node: &mut Node, now: Instant, i: usize) -> Judgement {
-    let desired = alloc::sync::Arc::clone(&node.desired);
-    let group = &desired.groups[i];
+    let mut view = core::mem::take(&mut node.verdicts.view);
+    let judgement = decide(node, &mut view, now, i);
+    if let Some(at) = view.review_at.take() {
+        let known = node.verdicts.review_at;
+        node.verdicts.review_at = Some(known.map_or(at, |known| known.min(at)));
+    }
+    node.verdicts.view = view;
+    judgement
+}
+
+/// The judgement, from a view that it changes for the next one.
+pub(crate) fn decide(node: &Node, view: &mut View, now: Instant, i: usize) -> Judgement {
     if node.never_claims() {
         return Judgement::Leave;
     }
-    match node.owned[i].holding().is_some() {
-        true => judge_held(node, now, group, i),
-        false => judge_other(node, now, group, i),
+    match &node.owned[i].state {
+        State::Holding(_) => decide_held(node, view, now, i),
+        State::Idle { .. } | State::Wanting { .. } => {
+            view.forget(i);
+            decide_other(node, view, now, i)
+        }
     }
 }
 
 /// A group that this node does not serve.
-fn judge_other(node: &mut Node, now: Instant, group: &Group, i: usize) -> Judgement {
-    let Field { members: mut candidates, fit } = node.candidates(now, group);
+fn decide_other(node: &Node, view: &mut View, now: Instant, i: usize) -> Judgement {
+    let group = &node.desired.groups[i];
     let able = node.is_able(group) && node.is_open(now);
-    let cause = match (node.rival(group), group.safety) {
-        (Some((_, offer)), Safety::Available) if offer.claim.kind == ClaimKind::Yields => {
-            Cause::OwnerReleased { node: node.rival(group).map_or(NodeId(0), |(i, _)| node.id(i)) }
-        }
-        (Some(_), Safety::Exclusive | Safety::Available) => return Judgement::Leave,
-        (None, Safety::Exclusive | Safety::Available) => match node.verdicts.last_owner[i] {
-            LastOwner::Nobody | LastOwner::Serves { .. } => Cause::NoOwner,
-            LastOwner::Released { node } => Cause::OwnerReleased { node },
-            LastOwner::Silent { node, silent } => Cause::OwnerSilent { node, silent },
-        },
-    };
-    if let Some((yielding, _)) = node.rival(group) {
-        candidates = candidates.without(yielding);
-    }
-    match (able, node.owned[i].is_fit(), fit) {
-        (true, true, false) => candidates = Members::default().with(node.me),
-        (true, true, true) | (true, false, false) => candidates.insert(node.me),
-        (true, false, true) | (false, true | false, true | false) => {}
-    }
-    for peer in &node.peers {
-        if let Some(offer) = peer.offer(group.id).filter(|o| o.claim.kind == ClaimKind::Wants) {
-            let at = offer.kind_since + PASSED_OVER_AFTER;
-            if now < at {
-                node.verdicts.review_at = Some(node.verdicts.review_at.map_or(at, |r| r.min(at)));
+    let rival = node.rival(group).map(|(index, offer)| (index, offer.claim));
+    let (cause, owner) = match rival {
+        Some((owner, claim)) => match claim.kind {
+            ClaimKind::Yields => (taken_from(node, owner, claim.held), Some(owner)),
+            ClaimKind::Holds | ClaimKind::Wants | ClaimKind::Eligible | ClaimKind::Reluctant => {
+                return Judgement::Leave;
             }
-        }
-    }
-    let loads = node.verdicts.loads;
-    let Some(best) = placement::best(group, candidates, &loads, |i| node.id(i)) else {
-        return Judgement::Leave;
+        },
+        None => (orphaned(node.verdicts.last_owner.get(i).copied().unwrap_or_default()), None),
     };
-    node.verdicts.loads[best] += 1;
-    if best == node.me {
-        Judgement::Take { cause, from: node.yielding(group) }
+    let from = owner.map(|owner| node.id(owner));
+    match rival.map(|(_, claim)| (claim.to, claim.held)) {
+        // Named by its owner: nobody else is to ask for it.
+        Some((to, held)) if to == node.desired.me && able => {
+            if held {
+                view.notes.push((i, Note::Pinned));
+            }
+            return Judgement::Take { cause, from };
+        }
+        Some((to, _)) if to != NodeId(0) => return Judgement::Leave,
+        Some(_) | None => {}
+    }
+    let Field { members, fit } = node.candidates(now, group);
+    let others = owner.map_or(members, |owner| members.without(owner));
+    let candidates = match (able, node.reluctance(now, i).is_none(), fit) {
+        (true, true, false) => Members::NONE.with(node.me),
+        (true, true, true) | (true, false, false) => others.with(node.me),
+        (true, false, true) | (false, true | false, true | false) => others,
+    };
+    review_askers(node, view, now, group);
+    let Some(best) = view.best(&node.desired, i, candidates) else { return Judgement::Leave };
+    view.add(i, best);
+    if best == node.me { Judgement::Take { cause, from } } else { Judgement::Leave }
+}
+
+/// Why a group whose owner yields comes here.
+fn taken_from(node: &Node, owner: usize, moved: bool) -> Cause {
+    if moved {
+        Cause::Moved { to: node.desired.me, reason: MOVED_HERE.into() }
     } else {
-        Judgement::Leave
+        Cause::OwnerReleased { node: node.id(owner) }
     }
 }
 
-/// A group that this node serves.
-fn judge_held(node: &mut Node, now: Instant, group: &Group, i: usize) -> Judgement {
+/// Why a group has no owner.
+const fn orphaned(last: LastOwner) -> Cause {
+    match last {
+        LastOwner::Nobody | LastOwner::Serves { .. } => Cause::NoOwner,
+        LastOwner::Released { node } => Cause::OwnerReleased { node },
+        LastOwner::Silent { node, silent } => Cause::OwnerSilent { node, silent },
+        LastOwner::Died { node } => Cause::OwnerDied { node },
+    }
+}
+
+/// Whoever asks in vain is passed over after a while: look again then.
+fn review_askers(node: &Node, view: &mut View, now: Instant, group: &Group) {
+    for peer in &node.peers {
+        let Some(offer) = peer.offer(group.id) else { continue };
+        let at = offer.kind_since + PASSED_OVER_AFTER;
+        if offer.claim.kind == ClaimKind::Wants && now < at {
+            view.review(at);
+        }
+    }
+}
+
+/// A group that this node serves: first what forbids it, then what orders say, then what is better.
+fn decide_held(node: &Node, view: &mut View, now: Instant, i: usize) -> Judgement {
+    let group = &node.desired.groups[i];
     if !node.is_able(group) {
         let down = group.addresses.iter().filter_map(|a| a.link);
         let lost = down.into_iter().find(|l| node.links_down.contains(l));
         return Judgement::GiveUp(lost.map_or(Cause::Reload, |link| Cause::CarrierLost { link }));
     }
-    if let Some(judgement) = judge_rival(node, group, i) {
+    if let Some(judgement) = decide_rival(node, group, i) {
         return judgement;
     }
-    let Field { members: others, fit: others_fit } = node.candidates(now, group);
-    if let Some(stop_at) = node.stop_at {
-        let alone = others.is_empty() || stop_at <= now;
-        return if alone {
-            Judgement::GiveUp(Cause::Stop)
-        } else {
-            Judgement::Yield { cause: Cause::Stop, to: NodeId(0) }
-        };
+    let Field { members: others, fit } = node.candidates(now, group);
+    if node.stop_at.is_some_and(|at| others.is_empty() || at <= now) {
+        return Judgement::GiveUp(Cause::Stop);
+    }
+    if let Some(judgement) = decide_move(node, view, now, i) {
+        return judgement;
+    }
+    if node.stop_at.is_some() {
+        return yield_to_best(node, view, (now, i), others, Cause::Stop);
     }
     if node.draining.is_some() {
         // With nobody to take it, an outage would be all that the drain achieves.
-        return if others.is_empty() {
-            Judgement::Leave
-        } else {
-            Judgement::Yield { cause: Cause::Drain, to: NodeId(0) }
-        };
+        return yield_to_best(node, view, (now, i), others, Cause::Drain);
     }
-    match (node.owned[i].is_fit(), others_fit) {
-        (false, true) => Judgement::Yield { cause: Cause::NoBackend, to: NodeId(0) },
-        (true, true) | (false, false) => judge_failback(node, now, group, others),
-        (true, false) => Judgement::Take { cause: Cause::NoOwner, from: None },
+    match node.reluctance(now, i).and_then(super::reluctance::Reluctance::cause) {
+        Some(cause) if fit => yield_to_best(node, view, (now, i), others, cause),
+        None if fit && node.owned[i].orders.held.is_none() => {
+            decide_failback(node, view, now, i, others)
+        }
+        Some(_) | None => keep(node, view, i),
     }
 }
 
+fn keep(node: &Node, view: &mut View, i: usize) -> Judgement {
+    view.keep(i, node.me);
+    Judgement::Take { cause: Cause::NoOwner, from: None }
+}
+
 /// Somebody else serves it too, which only `Safety::Available` allows.
-fn judge_rival(node: &Node, group: &Group, i: usize) -> Option<Judgement> {
+fn decide_rival(node: &Node, group: &Group, i: usize) -> Option<Judgement> {
     let (rival, offer) = node.rival(group)?;
     let holding = node.owned[i].holding()?;
-    let theirs = node.id(rival);
-    if let Some((cause, _)) = &holding.yielding {
-        return Some(Judgement::GiveUp(cause.clone()));
+    if let Some(yielding) = &holding.yielding {
+        return Some(Judgement::GiveUp(yielding.cause.clone()));
     }
     match (group.safety, offer.claim.kind) {
         // A late word of a lease that is over: ours stands on a majority.
@@ -287,43 +361,115 @@ fn judge_rival(node: &Node, group: &Group, i: usize) -> Option<Judgement> {
             Safety::Available,
             ClaimKind::Holds | ClaimKind::Wants | ClaimKind::Eligible | ClaimKind::Reluctant,
         ) => {
-            let better = static_place(group, theirs) < static_place(group, node.id(node.me));
-            better.then_some(Judgement::GiveUp(Cause::BetterOwner { node: theirs }))
+            let place = |member: usize| placement::static_place(group, &node.desired.nodes[member]);
+            let node_id = node.id(rival);
+            (place(rival) < place(node.me))
+                .then_some(Judgement::GiveUp(Cause::BetterOwner { node: node_id }))
         }
     }
 }
 
-/// Whether a better node has been fit for long enough to get it back.
-fn judge_failback(node: &mut Node, now: Instant, group: &Group, others: Members) -> Judgement {
-    let keep = Judgement::Take { cause: Cause::NoOwner, from: None };
-    let Failback::After(delay) = group.failback else { return keep };
-    let loads = node.verdicts.loads;
-    let Some(best) = placement::best(group, others, &loads, |i| node.id(i)) else { return keep };
-    let theirs = placement::place(group, node.id(best), 0);
-    let ours = placement::place(group, node.id(node.me), 0);
-    // Only the fullest node gives, or two would give to the same at once and one take back.
-    let fullest = (0..NODES_MAX).rev().max_by_key(|i| loads[*i]) == Some(node.me);
-    let relieves = fullest && loads[best] + 2 <= loads[node.me] && !node.verdicts.moving;
-    let better =
-        theirs.preferred < ours.preferred || (theirs.preferred == ours.preferred && relieves);
-    if !better {
-        return keep;
-    }
-    let offered = node.peers.iter().find(|p| p.index == best).and_then(|p| p.offer(group.id));
-    let fit_at = offered.map_or(now, |o| o.since) + delay;
-    if now < fit_at {
-        node.review(fit_at);
-        return keep;
-    }
-    node.verdicts.moving |= theirs.preferred == ours.preferred;
-    node.verdicts.loads[best] += 1;
-    node.verdicts.loads[node.me] = node.verdicts.loads[node.me].saturating_sub(1);
-    Judgement::Yield { cause: Cause::Failback { to: node.id(best) }, to: node.id(best) }
+/// An operator moves it: to that node and to no other, or not at all.
+fn decide_move(node: &Node, view: &mut View, now: Instant, i: usize) -> Option<Judgement> {
+    let wish = node.owned[i].orders.moving.as_ref()?;
+    let group = &node.desired.groups[i];
+    let ends_at = wish.since + SUCCESSOR_PATIENCE;
+    let to = node.desired.node_index(wish.to).filter(|to| node.could_take(now, group, *to));
+    let Some(to) = to.filter(|_| now < ends_at) else {
+        view.notes.push((i, Note::MoveFailed));
+        return None;
+    };
+    view.review(ends_at);
+    view.hand(i, node.me, Handover::new(to, wish.since, Errand::Order));
+    let cause = Cause::Moved { to: wish.to, reason: wish.reason.clone() };
+    Some(Judgement::Yield { cause, to: wish.to })
 }
 
-/// A member's place whatever the loads: both sides of a healed cut agree on it.
-fn static_place(group: &Group, node: NodeId) -> Place {
-    placement::place(group, node, 0)
+/// It has to go: to the best of the others, and to the next best if that one does not come forward.
+fn yield_to_best(
+    node: &Node,
+    view: &mut View,
+    (now, i): (Instant, usize),
+    others: Members,
+    cause: Cause,
+) -> Judgement {
+    let before = view.handover(i);
+    let in_time = before.filter(|h| others.contains(h.to) && now < h.since + SUCCESSOR_PATIENCE);
+    let next = in_time.map(Handover::must).or_else(|| {
+        let (line, tried) = Handover::line(before, others);
+        let to = view.best(&node.desired, i, line)?;
+        Some(Handover::new(to, now, Errand::Must).after(tried))
+    });
+    let Some(next) = next else {
+        // With nobody to take it, it is better off here.
+        return keep(node, view, i);
+    };
+    view.hand(i, node.me, next);
+    view.review(next.since + SUCCESSOR_PATIENCE);
+    Judgement::Yield { cause, to: node.id(next.to) }
+}
+
+/// Whether a better node has been fit for long enough to get it back.
+fn decide_failback(
+    node: &Node,
+    view: &mut View,
+    now: Instant,
+    i: usize,
+    others: Members,
+) -> Judgement {
+    let group = &node.desired.groups[i];
+    let Failback::After(delay) = group.failback else { return keep(node, view, i) };
+    let give = |to: usize| Judgement::Yield {
+        cause: Cause::Failback { to: node.id(to) },
+        to: node.id(to),
+    };
+    match view.handover(i).filter(|h| h.errand == Errand::Better) {
+        Some(h) if others.contains(h.to) && now < h.since + SUCCESSOR_PATIENCE => {
+            view.review(h.since + SUCCESSOR_PATIENCE);
+            return give(h.to);
+        }
+        // It did not come forward, and nothing is wrong here: leave it in peace for a while.
+        Some(_) => view.rest(i, now + SUCCESSOR_RETRY),
+        None => {}
+    }
+    view.keep(i, node.me);
+    if now < view.resting_until(i) {
+        view.review(view.resting_until(i));
+        return keep(node, view, i);
+    }
+    let Some(to) = better(node, view, i, others) else { return keep(node, view, i) };
+    let offered = node.peers.iter().find(|p| p.index == to).and_then(|p| p.offer(group.id));
+    let fit_at = offered.map_or(now, |o| o.kind_since) + delay;
+    if now < fit_at {
+        view.review(fit_at);
+        return keep(node, view, i);
+    }
+    let preferred = |member| view.place(&node.desired, i, member).rank.preferred;
+    view.moving |= preferred(to) == preferred(node.me);
+    view.hand(i, node.me, Handover::new(to, now, Errand::Better));
+    view.review(now + SUCCESSOR_PATIENCE);
+    give(to)
+}
+
+/// The best of the others, if the group is better off there than here.
+fn better(node: &Node, view: &View, i: usize, others: Members) -> Option<usize> {
+    let desired = &node.desired;
+    let to = view.best(desired, i, others)?;
+    let theirs = view.place(desired, i, to);
+    let ours = view.place_without(desired, i, node.me);
+    let (there, here) = (theirs.rank, ours.rank);
+    let moves = match (there < here, there == here) {
+        // Away from its like: one at a time, and from where there are most of them.
+        (true, false) if there.together < here.together && !here.is_last_resort() => {
+            !view.moving && view.is_most_crowded(i, node.me)
+        }
+        (true, false | true) => true,
+        (false, true) => {
+            theirs.share < ours.share && !view.moving && view.is_fullest(desired, to, node.me)
+        }
+        (false, false) => false,
+    };
+    moves.then_some(to)
 }
 
 /// The highest epoch that anyone has heard of, for people.

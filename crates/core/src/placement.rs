@@ -1,12 +1,15 @@
-//! Who should own a group: `prefer` first, then the node with the fewest groups, then a hash.
+//! Who should own a group: in `nodes`, apart from its like, `prefer`, the smallest share, then a hash.
 //!
 //! Every node computes this by itself. The same view gives the same answer; while views differ the
-//! leases decide. The hash is rendezvous hashing: each node has its own score for each group, so equal
-//! nodes share the groups, and a node that leaves moves only its own.
+//! leases decide. Shares are filled like seats in a parliament (Sainte-Laguë): the next group goes where
+//! it comes nearest to the weights, so equal nodes differ by one at most, and a group moves for the sake
+//! of balance only if that brings it nearer. The hash is rendezvous hashing: each node has its own
+//! score for each group, so equal nodes share the groups, and a node that leaves moves only its own.
 
 use crate::random::mix;
 use buoy_model::limits::NODES_MAX;
-use buoy_model::{Group, GroupId, NodeId};
+use buoy_model::{Group, GroupId, Node as Member, NodeId};
+use core::cmp::Ordering;
 
 /// A set of members, by their place in `Desired::nodes`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -15,6 +18,8 @@ pub(crate) struct Members(u16);
 const _: () = assert!(NODES_MAX <= 16);
 
 impl Members {
+    pub(crate) const NONE: Self = Self(0);
+
     pub(crate) const fn insert(&mut self, index: usize) {
         self.0 |= 1 << index;
     }
@@ -25,6 +30,15 @@ impl Members {
 
     pub(crate) const fn without(self, index: usize) -> Self {
         Self(self.0 & !(1 << index))
+    }
+
+    /// Those of this set that are not in the other.
+    pub(crate) const fn except(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    pub(crate) const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 
     pub(crate) const fn contains(self, index: usize) -> bool {
@@ -46,26 +60,80 @@ pub(crate) type Loads = [u16; NODES_MAX];
 /// A member's place in the line for a group; the smallest is the best.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Place {
-    /// Place in `prefer`; `usize::MAX` when not named there.
-    pub(crate) preferred: usize,
-    load: u16,
+    pub(crate) rank: Rank,
+    pub(crate) share: Share,
     distance: u64,
 }
 
-/// The place of one member.
-pub(crate) fn place(group: &Group, node: NodeId, load: u16) -> Place {
-    let preferred = group.prefer.iter().position(|n| *n == node).unwrap_or(usize::MAX);
-    Place { preferred, load, distance: distance(group.id, node) }
+/// What comes before any share; a group moves to a better rank wherever `failback` lets it.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Rank {
+    /// Has weight 0: takes only what nobody else can.
+    last_resort: bool,
+    /// How many groups it serves that this one is to stay apart from.
+    pub(crate) together: u16,
+    /// Place in `prefer`; `usize::MAX` when not named there.
+    pub(crate) preferred: usize,
 }
 
-/// The best of the candidates.
-pub(crate) fn best(
-    group: &Group,
-    candidates: Members,
-    loads: &Loads,
-    id: impl Fn(usize) -> NodeId,
-) -> Option<usize> {
-    candidates.iter().min_by_key(|i| place(group, id(*i), loads[*i]))
+impl Rank {
+    pub(crate) const fn is_last_resort(self) -> bool {
+        self.last_resort
+    }
+}
+
+/// What one more group would make of a member's share: (2 load + 1) / weight, compared exactly.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Share {
+    load: u16,
+    weight: u16,
+}
+
+impl Share {
+    pub(crate) const fn of(member: &Member, load: u16) -> Self {
+        // Those of weight 0 share evenly among themselves.
+        Self { load, weight: if member.weight == 0 { 1 } else { member.weight } }
+    }
+
+    const fn seats(self) -> u64 {
+        2 * self.load as u64 + 1
+    }
+}
+
+impl Ord for Share {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let mine = self.seats() * u64::from(other.weight);
+        mine.cmp(&(other.seats() * u64::from(self.weight)))
+    }
+}
+
+impl PartialOrd for Share {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Eq for Share {}
+
+impl PartialEq for Share {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+/// The place of one member that serves `load` groups, `together` of which this one is to stay apart from.
+pub(crate) fn place(group: &Group, member: &Member, load: u16, together: u16) -> Place {
+    let preferred = group.prefer.iter().position(|n| *n == member.id).unwrap_or(usize::MAX);
+    Place {
+        rank: Rank { last_resort: member.weight == 0, together, preferred },
+        share: Share::of(member, load),
+        distance: distance(group.id, member.id),
+    }
+}
+
+/// A member's place whatever the loads: both sides of a healed cut agree on it.
+pub(crate) fn static_place(group: &Group, member: &Member) -> Place {
+    place(group, member, 0, 0)
 }
 
 /// Rendezvous hash: the smallest distance wins.
@@ -74,79 +142,5 @@ fn distance(group: GroupId, node: NodeId) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use alloc::{format, vec, vec::Vec};
-    use buoy_model::{Failback, Safety};
-
-    fn group(name: &str, prefer: Vec<NodeId>) -> Group {
-        Group {
-            id: GroupId(buoy_model::name_key(name)),
-            name: name.into(),
-            addresses: vec![],
-            safety: Safety::Exclusive,
-            nodes: vec![],
-            prefer,
-            failback: Failback::Never,
-            apart: None,
-            checks: vec![],
-            services: vec![],
-        }
-    }
-
-    fn id(i: usize) -> NodeId {
-        NodeId::of(["lb1", "lb2", "lb3", "lb4", "lb5"][i])
-    }
-
-    fn members(n: usize) -> Members {
-        let mut members = Members::default();
-        (0..n).for_each(|i| members.insert(i));
-        members
-    }
-
-    fn assign(groups: usize, nodes: Members) -> (Vec<usize>, Loads) {
-        let mut loads = [0; NODES_MAX];
-        let owners = (0..groups)
-            .map(|g| {
-                let group = group(&format!("vip{g}"), vec![]);
-                let best = best(&group, nodes, &loads, id).unwrap();
-                loads[best] += 1;
-                best
-            })
-            .collect();
-        (owners, loads)
-    }
-
-    #[test]
-    fn a_pool_spreads_with_a_difference_of_one_at_most() {
-        for nodes in 1..=5 {
-            for groups in 0..40 {
-                let (_, loads) = assign(groups, members(nodes));
-                let used = &loads[..nodes];
-                let spread = used.iter().max().unwrap() - used.iter().min().unwrap();
-                assert!(spread <= 1, "{groups} groups on {nodes} nodes: {used:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn equal_nodes_do_not_all_give_the_first_group_to_the_same() {
-        let first: Vec<_> = (0..20)
-            .map(|g| best(&group(&format!("v{g}"), vec![]), members(3), &[0; NODES_MAX], id))
-            .collect();
-        for node in 0..3 {
-            assert!(first.contains(&Some(node)), "node {node} is never the first");
-        }
-    }
-
-    #[test]
-    fn prefer_beats_load_and_its_order_counts() {
-        let group = group("web", vec![id(2), id(0)]);
-        let mut loads = [0; NODES_MAX];
-        loads[2] = 50;
-        assert_eq!(best(&group, members(3), &loads, id), Some(2));
-        assert_eq!(best(&group, members(3).without(2), &loads, id), Some(0));
-        assert_eq!(best(&group, members(3).without(2).without(0), &loads, id), Some(1));
-        assert_eq!(best(&group, Members::default(), &loads, id), None);
-    }
-}
+#[path = "placement_tests.rs"]
+mod tests;

@@ -20,12 +20,34 @@ pub struct Status {
     pub digest: u32,
     /// The operator's reason, while it is drained.
     pub draining: Option<String>,
+    /// For how much longer it is drained, if the operator gave an end.
+    pub draining_for: Option<Duration>,
+    /// The term that this node asks for now.
+    pub term: Duration,
+    /// Who has to agree before it serves an exclusive group.
+    pub quorum: Quorum,
+    /// How often since the start two nodes turned out to have served a group at once
+    /// (`Safety::Available` only).
+    pub overlaps: u64,
     /// All members, itself among them, sorted by id.
     pub nodes: Vec<NodeStatus>,
     /// All groups, sorted by id.
     pub groups: Vec<GroupStatus>,
     /// Authentic datagrams that changed nothing.
     pub ignored: Ignored,
+}
+
+/// The votes of the cluster, as this node counts them.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Quorum {
+    /// Members, each with one vote.
+    pub members: usize,
+    /// Members that vote and never own.
+    pub witnesses: usize,
+    /// Votes that an exclusive group needs.
+    pub needed: usize,
+    /// Members that are heard now, this node among them.
+    pub heard: usize,
 }
 
 /// Authentic datagrams that changed nothing, by reason, since the start.
@@ -50,12 +72,16 @@ pub struct NodeStatus {
     pub alive: bool,
     /// How long ago it was last heard; `None`: never, or itself.
     pub heard: Option<Duration>,
+    /// The same, leg by leg, for the legs that both nodes have; empty: itself.
+    pub legs: Vec<Option<Duration>>,
     /// Round trip of the last answered heartbeat; `None`: never, or itself.
     pub round_trip: Option<Duration>,
     /// Whether it answers this node's heartbeats, so the path works both ways.
     pub hears_us: bool,
     /// Whether it is drained.
     pub draining: bool,
+    /// Votes and never owns.
+    pub witness: bool,
     /// Digest of its configuration, once heard.
     pub digest: Option<u32>,
     /// It has started lately and grants nothing for so much longer; `None`: it votes, or has not
@@ -80,14 +106,27 @@ pub struct GroupStatus {
     pub lease_left: Option<Duration>,
     /// Which members' votes this node holds for it, itself among them.
     pub votes: Vec<NodeId>,
+    /// To whom its owner gives it right now.
+    pub yields_to: Option<NodeId>,
+    /// An operator keeps it where it is.
+    pub held: Option<Hold>,
     /// Every member, best first, with the reason why it does or does not own the group.
     pub candidates: Vec<Candidate>,
     /// The last change of owner that this node saw.
     pub last_change: Option<Record>,
 }
 
+/// A group that an operator keeps where it is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Hold {
+    /// In the operator's words; `None`: only the owner knows.
+    pub reason: Option<String>,
+    /// For how much longer; `None`: until somebody moves or releases it, or only the owner knows.
+    pub remaining: Option<Duration>,
+}
+
 /// One member's place in the line for a group.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Candidate {
     /// Who.
     pub node: NodeId,
@@ -98,7 +137,7 @@ pub struct Candidate {
 }
 
 /// What a member is to a group.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Standing {
     /// Serves it.
     Owner,
@@ -110,11 +149,13 @@ pub enum Standing {
     Excluded(Exclusion),
 }
 
-/// Why a member cannot take a group.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// Why a member cannot take a group, or only if nobody else can.
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Exclusion {
     /// Not among the group's `nodes`.
     NotAllowed,
+    /// Votes and never owns.
+    Witness,
     /// Never heard since this agent started.
     NeverHeard,
     /// Not heard for so long.
@@ -125,8 +166,18 @@ pub enum Exclusion {
     NoCarrier(LinkId),
     /// Heard, but does not offer itself: no carrier there, or another configuration.
     NotOffered,
-    /// It sees no backend of a service up: only if nobody else can.
+    /// It says that it takes it only if nobody else can; it knows why.
+    Reluctant,
+    /// It sees no backend of a service up: only if nobody else can (known of this node only).
     NoBackend,
+    /// A check of this name fails there: only if nobody else can (known of this node only).
+    CheckFails(String),
+    /// No live peer is heard on the interface, while another leg hears one: only if nobody else can
+    /// (known of this node only).
+    Unheard(LinkId),
+    /// It came and went too often lately: only if nobody else can, for so much longer (known of this
+    /// node only).
+    Damped(Duration),
     /// This agent has started lately and is still listening for owners.
     Listening(Duration),
 }

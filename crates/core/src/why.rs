@@ -1,17 +1,36 @@
 //! Explains: the same facts that the judgements were made from, as values for people.
+//!
+//! The line of candidates is made by the very steps that judge, on a view of its own; `why_agrees`
+//! holds the two against each other.
 
 use crate::judge::{self, LastOwner};
-use crate::ownership::State;
-use crate::placement::{self, Place};
-use crate::status::{Candidate, Exclusion, GroupStatus, NodeStatus, Standing, Status};
+use crate::ownership::{Judgement, State};
+use crate::placement::Place;
+use crate::reluctance::Reluctance;
+use crate::status::{
+    Candidate, Exclusion, GroupStatus, Hold, NodeStatus, Quorum, Standing, Status,
+};
+use crate::view::{Errand, View};
 use crate::{Node, peer::Peer};
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
+use buoy_model::limits::PASSED_OVER_AFTER;
 use buoy_model::{ClaimKind, Group, Instant, NodeId};
+use core::time::Duration;
 
 /// How long an answer counts as "it hears us", in silences.
 const HEARS_US_SILENCES: u32 = 3;
 
+/// What this node would do about a group, and the line that it would give as the reason.
+struct Explained {
+    judgement: Judgement,
+    line: Vec<Candidate>,
+}
+
 pub(crate) fn status(node: &Node, now: Instant) -> Status {
+    let lines = explain(node, now);
+    let groups = lines.into_iter().enumerate();
     Status {
         at: now,
         me: node.desired.me,
@@ -19,153 +38,328 @@ pub(crate) fn status(node: &Node, now: Instant) -> Status {
         generation: node.desired.generation,
         digest: node.desired.digest,
         draining: node.draining.clone(),
-        nodes: node.desired.nodes.iter().map(|n| node_status(node, now, n.id)).collect(),
-        groups: (0..node.desired.groups.len()).map(|i| group_status(node, now, i)).collect(),
+        draining_for: node.drain_until.map(|at| at.since(now)),
+        term: node.term(),
+        quorum: Quorum {
+            members: node.desired.nodes.len(),
+            witnesses: node.desired.nodes.iter().filter(|n| n.witness).count(),
+            needed: node.desired.majority(),
+            heard: 1 + node.peers.iter().filter(|p| p.is_alive()).count(),
+        },
+        overlaps: node.verdicts.overlaps,
+        nodes: (0..node.desired.nodes.len()).map(|i| node_status(node, now, i)).collect(),
+        groups: groups.map(|(i, e)| group_status(node, now, i, e.line)).collect(),
         ignored: node.ignored,
     }
 }
 
-fn node_status(node: &Node, now: Instant, id: NodeId) -> NodeStatus {
-    let Some(peer) = node.peers.iter().find(|p| p.id == id) else {
+fn node_status(node: &Node, now: Instant, index: usize) -> NodeStatus {
+    let member = &node.desired.nodes[index];
+    let (id, witness) = (member.id, member.witness);
+    let Some(peer) = peer_of(node, index) else {
         return NodeStatus {
             id,
             alive: true,
             heard: None,
+            legs: Vec::new(),
             round_trip: None,
             hears_us: true,
             draining: node.draining.is_some(),
+            witness,
             digest: Some(node.desired.digest),
             votes_in: remaining(node.voter.silent_until(), now),
             owns: node.owned.iter().filter(|o| o.holding().is_some()).count(),
         };
     };
     let served = peer.offers.iter().filter(|o| o.claim.kind.serves());
+    let legs = member.addresses.len().min(node.desired.leg_links.len());
     NodeStatus {
         id,
         alive: peer.is_alive(),
         heard: peer.heard_at().map(|at| now.since(at)),
+        legs: (0..legs).map(|leg| node.legs.last(index, leg).map(|at| now.since(at))).collect(),
         round_trip: peer.round_trip,
         hears_us: peer.hears_us(now, node.silence() * HEARS_US_SILENCES),
         draining: peer.draining,
+        witness,
         digest: peer.digest,
         votes_in: remaining(peer.silent_until, now),
         owns: if peer.is_alive() { served.count() } else { 0 },
     }
 }
 
-fn remaining(until: Instant, now: Instant) -> Option<core::time::Duration> {
+fn remaining(until: Instant, now: Instant) -> Option<Duration> {
     (now < until).then(|| until.since(now))
 }
 
-fn group_status(node: &Node, now: Instant, i: usize) -> GroupStatus {
+fn group_status(node: &Node, now: Instant, i: usize, candidates: Vec<Candidate>) -> GroupStatus {
     let group = &node.desired.groups[i];
     let ownership = &node.owned[i];
     let holding = ownership.holding();
-    let rival = node.rival(group).map(|(index, _)| node.desired.nodes[index].id);
-    let owner = if holding.is_some() { Some(node.desired.me) } else { rival };
+    let rival = node.rival(group);
+    let owner = match holding {
+        Some(_) => Some(node.desired.me),
+        None => rival.map(|(index, _)| node.id(index)),
+    };
     let heard_since = match node.verdicts.last_owner.get(i) {
         Some(LastOwner::Serves { node, since }) if Some(*node) == owner => Some(now.since(*since)),
         Some(
             LastOwner::Nobody
             | LastOwner::Serves { .. }
             | LastOwner::Released { .. }
-            | LastOwner::Silent { .. },
+            | LastOwner::Silent { .. }
+            | LastOwner::Died { .. },
         )
         | None => None,
+    };
+    let heir = match holding {
+        Some(holding) => holding.yielding.as_ref().map(|y| y.to),
+        None => rival.map(|(_, offer)| offer.claim.to),
     };
     let votes = match &ownership.state {
         State::Idle { .. } => None,
         State::Wanting { votes, .. } => Some(votes),
         State::Holding(holding) => Some(&holding.votes),
     };
-    let standing = |index: usize| votes.is_some_and(|v| v.stands(index, now));
+    let shared_until = node.shared_until(group.safety);
+    let standing = |index: usize| votes.is_some_and(|v| v.stands(&node.renewals, index, now));
     GroupStatus {
         id: group.id,
         owner,
         epoch: judge::epoch(node, i),
         since: holding.map(|h| now.since(h.since)).or(heard_since),
-        lease_left: holding.map(|h| h.until.since(now)),
+        lease_left: holding.map(|h| h.until(shared_until).since(now)),
         votes: (0..node.desired.nodes.len())
             .filter(|n| standing(*n))
             .map(|n| node.desired.nodes[n].id)
             .collect(),
-        candidates: candidates(node, now, group, i),
+        yields_to: heir.filter(|to| *to != NodeId(0)),
+        held: hold(node, now, i),
+        candidates,
         last_change: ownership.last_change.clone(),
     }
 }
 
+fn hold(node: &Node, now: Instant, i: usize) -> Option<Hold> {
+    if node.owned[i].holding().is_some() {
+        let held = node.owned[i].orders.held.as_ref()?;
+        let remaining = held.until.map(|at| at.since(now));
+        return Some(Hold { reason: Some(held.reason.clone()), remaining });
+    }
+    let (_, offer) = node.rival(&node.desired.groups[i])?;
+    offer.claim.held.then_some(Hold { reason: None, remaining: None })
+}
+
+/// Judges every group in the order of `Node::judge_all`, and notes the line as each judgement saw it.
+fn explain(node: &Node, now: Instant) -> Vec<Explained> {
+    let mut view: View = node.verdicts.view.clone();
+    view.look(node, now);
+    let count = node.desired.groups.len();
+    let mut explained: Vec<Option<Explained>> = (0..count).map(|_| None).collect();
+    for held in [false, true] {
+        for (i, place) in explained.iter_mut().enumerate() {
+            if node.owned[i].holding().is_some() != held {
+                continue;
+            }
+            let line = line(node, &view, now, i);
+            let judgement = judge::decide(node, &mut view, now, i);
+            *place = Some(Explained { judgement, line });
+        }
+    }
+    explained.into_iter().flatten().collect()
+}
+
 /// Every member in the order in which it would get the group.
-fn candidates(node: &Node, now: Instant, group: &Group, i: usize) -> Vec<Candidate> {
-    let mut line: Vec<((u8, Place), Candidate)> = node
-        .desired
-        .nodes
-        .iter()
+fn line(node: &Node, view: &View, now: Instant, i: usize) -> Vec<Candidate> {
+    let mut line: Vec<((u8, Place), Candidate)> = (0..node.desired.nodes.len())
         .map(|member| {
-            let peer = node.peers.iter().find(|p| p.id == member.id);
-            let standing = match peer {
-                Some(peer) => peer_standing(now, group, peer),
-                None => own_standing(node, now, group, i),
+            let standing = standing(node, now, i, member);
+            let is_owner = standing == Standing::Owner;
+            let asks_in_vain = peer_of(node, member)
+                .and_then(|p| p.offer(node.desired.groups[i].id))
+                .is_some_and(|o| o.in_vain(now, PASSED_OVER_AFTER));
+            let place = match is_owner {
+                true => view.place_without(&node.desired, i, member),
+                false => view.place(&node.desired, i, member),
             };
-            let rank = match standing {
-                Standing::Owner => 0,
-                Standing::Wants => 1,
-                Standing::Candidate => 2,
-                Standing::Excluded(_) => 3,
-            };
-            let owns = u16::try_from(node_status(node, now, member.id).owns).unwrap_or(u16::MAX);
-            let place = placement::place(group, member.id, owns);
-            let preferred = (place.preferred != usize::MAX).then_some(place.preferred);
-            ((rank, place), Candidate { node: member.id, preferred, standing })
+            let preferred = Some(place.rank.preferred).filter(|p| *p != usize::MAX);
+            let node = node.id(member);
+            let in_vain = asks_in_vain && standing == Standing::Wants;
+            let rank = if in_vain { 2 } else { rank(&standing) };
+            ((rank, place), Candidate { node, preferred, standing })
         })
         .collect();
     line.sort_by_key(|(place, _)| *place);
     line.into_iter().map(|(_, candidate)| candidate).collect()
 }
 
-fn own_standing(node: &Node, now: Instant, group: &Group, i: usize) -> Standing {
-    match node.owned[i].claim() {
-        ClaimKind::Holds | ClaimKind::Yields => return Standing::Owner,
-        ClaimKind::Wants => return Standing::Wants,
-        ClaimKind::Eligible | ClaimKind::Reluctant => {}
+/// Who comes before whom, whatever its place: those who take it only if nobody else can come last
+/// but those who cannot.
+const fn rank(standing: &Standing) -> u8 {
+    match standing {
+        Standing::Owner => 0,
+        Standing::Wants | Standing::Candidate => 1,
+        Standing::Excluded(why) if is_last_resort(why) => 3,
+        Standing::Excluded(_) => 4,
+    }
+}
+
+/// Whether a member with this against it takes the group all the same if nobody else can.
+const fn is_last_resort(why: &Exclusion) -> bool {
+    match why {
+        Exclusion::Reluctant
+        | Exclusion::NoBackend
+        | Exclusion::CheckFails(_)
+        | Exclusion::Unheard(_)
+        | Exclusion::Damped(_) => true,
+        Exclusion::NotAllowed
+        | Exclusion::Witness
+        | Exclusion::NeverHeard
+        | Exclusion::Silent(_)
+        | Exclusion::Draining
+        | Exclusion::NoCarrier(_)
+        | Exclusion::NotOffered
+        | Exclusion::Listening(_) => false,
+    }
+}
+
+fn standing(node: &Node, now: Instant, i: usize, member: usize) -> Standing {
+    let group = &node.desired.groups[i];
+    let peer = peer_of(node, member);
+    let claim = match peer {
+        Some(peer) if !peer.is_alive() => None,
+        Some(peer) => peer.offer(group.id).map(|o| o.claim.kind),
+        None => Some(node.owned[i].claim()),
+    };
+    match claim {
+        Some(ClaimKind::Holds | ClaimKind::Yields) => return Standing::Owner,
+        Some(ClaimKind::Wants) => return Standing::Wants,
+        Some(ClaimKind::Eligible | ClaimKind::Reluctant) | None => {}
+    }
+    let exclusion = match peer {
+        Some(_) => peer_exclusion(node, now, group, member),
+        None => own_exclusion(node, now, group, i),
+    };
+    exclusion.map_or(Standing::Candidate, Standing::Excluded)
+}
+
+fn peer_of(node: &Node, member: usize) -> Option<&Peer> {
+    node.peers.iter().find(|p| p.index == member)
+}
+
+fn own_exclusion(node: &Node, now: Instant, group: &Group, i: usize) -> Option<Exclusion> {
+    if node.desired.nodes[node.me].witness {
+        return Some(Exclusion::Witness);
     }
     if group.nodes.binary_search(&node.desired.me).is_err() {
-        return Standing::Excluded(Exclusion::NotAllowed);
+        return Some(Exclusion::NotAllowed);
     }
     if node.draining.is_some() || node.is_stopping() {
-        return Standing::Excluded(Exclusion::Draining);
+        return Some(Exclusion::Draining);
     }
     let down = group.addresses.iter().filter_map(|a| a.link).find(|l| node.links_down.contains(l));
     if let Some(link) = down {
-        return Standing::Excluded(Exclusion::NoCarrier(link));
+        return Some(Exclusion::NoCarrier(link));
     }
     if now < node.listening_until {
-        return Standing::Excluded(Exclusion::Listening(node.listening_until.since(now)));
+        return Some(Exclusion::Listening(node.listening_until.since(now)));
     }
-    if !node.owned[i].is_fit() {
-        return Standing::Excluded(Exclusion::NoBackend);
-    }
-    Standing::Candidate
+    node.reluctance(now, i).map(|reluctance| match reluctance {
+        Reluctance::NoBackend => Exclusion::NoBackend,
+        Reluctance::CheckFails(check) => Exclusion::CheckFails(check),
+        Reluctance::Unheard(link) => Exclusion::Unheard(link),
+        Reluctance::Damped(remaining) => Exclusion::Damped(remaining),
+    })
 }
 
-fn peer_standing(now: Instant, group: &Group, peer: &Peer) -> Standing {
-    if group.nodes.binary_search(&peer.id).is_err() {
-        return Standing::Excluded(Exclusion::NotAllowed);
+/// Why a peer cannot take a group that it does not serve; `None`: it could.
+pub(crate) fn peer_exclusion(
+    node: &Node,
+    now: Instant,
+    group: &Group,
+    member: usize,
+) -> Option<Exclusion> {
+    let peer = peer_of(node, member)?;
+    if node.desired.nodes[member].witness {
+        return Some(Exclusion::Witness);
     }
-    let Some(heard_at) = peer.heard_at() else {
-        return Standing::Excluded(Exclusion::NeverHeard);
-    };
+    if group.nodes.binary_search(&peer.id).is_err() {
+        return Some(Exclusion::NotAllowed);
+    }
+    let Some(heard_at) = peer.heard_at() else { return Some(Exclusion::NeverHeard) };
     if !peer.is_alive() {
-        return Standing::Excluded(Exclusion::Silent(now.since(heard_at)));
+        return Some(Exclusion::Silent(now.since(heard_at)));
     }
     match peer.offer(group.id).map(|o| o.claim.kind) {
-        Some(ClaimKind::Holds | ClaimKind::Yields) => Standing::Owner,
-        Some(ClaimKind::Wants) => Standing::Wants,
-        Some(ClaimKind::Eligible | ClaimKind::Reluctant) if peer.draining => {
-            Standing::Excluded(Exclusion::Draining)
-        }
-        Some(ClaimKind::Eligible) => Standing::Candidate,
-        Some(ClaimKind::Reluctant) => Standing::Excluded(Exclusion::NoBackend),
-        None if peer.draining => Standing::Excluded(Exclusion::Draining),
-        None => Standing::Excluded(Exclusion::NotOffered),
+        _ if peer.draining => Some(Exclusion::Draining),
+        Some(ClaimKind::Eligible | ClaimKind::Wants | ClaimKind::Holds | ClaimKind::Yields) => None,
+        Some(ClaimKind::Reluctant) => Some(Exclusion::Reluctant),
+        None => Some(Exclusion::NotOffered),
     }
+}
+
+impl Node {
+    /// Whether the explanation agrees with the decision: for every group, the line that `status` gives
+    /// and the judgement that this node makes from the same view name the same node.
+    pub fn why_agrees(&self, now: Instant) -> Result<(), String> {
+        for (i, Explained { judgement, line }) in explain(self, now).iter().enumerate() {
+            let name = &self.desired.groups[i].name;
+            disagreement(self, i, judgement, line)
+                .map_or(Ok(()), |what| Err(format!("{name}: {what}; {judgement:?}; {line:?}")))?;
+        }
+        Ok(())
+    }
+}
+
+/// What a reader of the line would not expect of the judgement.
+fn disagreement(
+    node: &Node,
+    i: usize,
+    judgement: &Judgement,
+    line: &[Candidate],
+) -> Option<&'static str> {
+    if node.never_claims() {
+        return None;
+    }
+    let me = node.desired.me;
+    let can = |c: &&Candidate| match &c.standing {
+        Standing::Owner | Standing::Wants | Standing::Candidate => true,
+        Standing::Excluded(why) => is_last_resort(why),
+    };
+    let mine = line.iter().find(|c| c.node == me)?;
+    let owner = line.iter().find(|c| c.standing == Standing::Owner);
+    let able = can(&mine) && !(mine.standing == Standing::Wants && is_closed(node, i));
+    let ordered = node.verdicts.view.handover(i).is_some_and(|h| h.errand != Errand::Must);
+    match (judgement, owner) {
+        (Judgement::Take { .. }, Some(owner)) if owner.node == me => None,
+        (Judgement::Take { from: Some(from), .. }, Some(owner)) => {
+            (owner.node != *from).then_some("taken from somebody who is not its owner")
+        }
+        (Judgement::Take { .. }, Some(_)) => Some("taken although it has an owner"),
+        (Judgement::Take { .. }, None) => (!able).then_some("taken by a node that cannot"),
+        (Judgement::Yield { to, .. }, Some(owner)) if owner.node == me => {
+            let heir = line.iter().find(|c| c.node == *to);
+            let best = line.iter().find(|c| c.node != me && can(c)).map(|c| c.node);
+            match heir.filter(can) {
+                None => Some("given to a node that cannot take it"),
+                Some(_) if ordered || best == Some(*to) => None,
+                Some(_) => Some("given to a node that is not the first in line"),
+            }
+        }
+        (Judgement::GiveUp(_), Some(owner)) if owner.node == me => None,
+        (Judgement::Yield { .. } | Judgement::GiveUp(_), Some(_) | None) => {
+            Some("given away without being owned")
+        }
+        (Judgement::Leave, Some(_)) => None,
+        (Judgement::Leave, None) => {
+            let first = line.iter().find(can).map(|c| c.node);
+            (able && first == Some(me) && mine.standing != Standing::Wants)
+                .then_some("left alone although this node is the first in line")
+        }
+    }
+}
+
+/// Whether this node may not take what it has asked for any more.
+fn is_closed(node: &Node, i: usize) -> bool {
+    !node.is_able(&node.desired.groups[i]) || node.draining.is_some() || node.is_stopping()
 }

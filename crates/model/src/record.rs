@@ -125,6 +125,8 @@ pub enum Fact {
         mac: Mac,
         /// Whether it was answered (at most once in `DEFEND_INTERVAL`).
         defended: bool,
+        /// How many such claims there were since the last record of it.
+        claims: u32,
     },
     /// Somebody removed an address that this node serves; it was put back.
     Restored {
