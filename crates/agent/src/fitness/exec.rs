@@ -16,12 +16,14 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::net::unix::pipe::Receiver;
+use tokio::time;
 
 /// Bytes of output that are kept.
 const SAID_MAX: usize = 512;
-/// Reads after the end: what still writes then has left the group.
-const READS_AFTER: usize = 64;
+/// How long the last words of a program that has ended may take to arrive.
+const LAST_WORDS: Duration = Duration::from_millis(250);
 /// Where programs are looked for by the program; its own path is absolute.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -44,10 +46,9 @@ pub(super) async fn run(apart: &Apart, program: &str, arguments: &[String]) -> R
         status = end => status?,
         never = keep(&reader, &mut said) => match never {},
     };
-    for _ in 0..READS_AFTER {
-        if read(&reader, &mut said) != Read::Some {
-            break;
-        }
+    if !status.success() {
+        // All of the group is dead, so the pipe ends, unless something has left the group with it.
+        let _ = time::timeout(LAST_WORDS, read_to_end(&reader, &mut said)).await;
     }
     judge(status, &said)
 }
@@ -138,38 +139,25 @@ fn kill(group: Pid) {
     let _ = killpg(group, Signal::SIGKILL);
 }
 
-/// Reads for ever; what is past the limit is read and dropped, so that the program is not held up.
+/// Reads for ever: after the end of its output a program may go on without a word.
 async fn keep(reader: &Receiver, said: &mut Vec<u8>) -> Infallible {
-    loop {
-        let ready = reader.readable().await;
-        match (ready, read(reader, said)) {
-            (Ok(()), Read::Some | Read::Nothing) => {}
-            // It may go on without a word.
-            (Ok(()), Read::End) | (Err(_), Read::Some | Read::Nothing | Read::End) => {
-                return std::future::pending().await;
-            }
-        }
-    }
+    read_to_end(reader, said).await;
+    std::future::pending().await
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Read {
-    Some,
-    Nothing,
-    End,
-}
-
-fn read(reader: &Receiver, said: &mut Vec<u8>) -> Read {
+/// What is past the limit is read and dropped, so that the program is not held up.
+async fn read_to_end(reader: &Receiver, said: &mut Vec<u8>) {
     let mut bytes = [0; 4096];
-    match reader.try_read(&mut bytes) {
-        Ok(0) => Read::End,
-        Ok(length) => {
-            let room = SAID_MAX - said.len();
-            said.extend_from_slice(&bytes[..length.min(room)]);
-            Read::Some
+    while reader.readable().await.is_ok() {
+        match reader.try_read(&mut bytes) {
+            Ok(0) => return,
+            Ok(length) => {
+                let room = SAID_MAX - said.len();
+                said.extend_from_slice(&bytes[..length.min(room)]);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
         }
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Read::Nothing,
-        Err(_) => Read::End,
     }
 }
 
