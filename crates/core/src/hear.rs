@@ -1,13 +1,16 @@
 //! Takes what a peer says: its session first, then its claims or its verdicts.
 
 use crate::Node;
-use crate::ownership::State;
+use crate::ownership::{Ownership, State};
 use crate::peer::Reception;
 use crate::voter::Asker;
 use crate::votes::lease_end;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use buoy_model::{Action, Fact, Instant, Leg, Message, MessageKind, NodeId, Record, Verdict};
+use buoy_model::{
+    Action, Claim, ClaimKind, Fact, Grant, Instant, Leg, ListVersion, Message, MessageKind, NodeId,
+    Record, Rest, Verdict, WireVersion,
+};
 use core::time::Duration;
 
 impl Node {
@@ -16,16 +19,26 @@ impl Node {
         &mut self,
         now: Instant,
         message: &Message,
-        _leg: Leg,
+        leg: Leg,
         out: &mut Vec<Action>,
     ) {
         let Some(at) = self.peers.iter().position(|p| p.id == message.header.from) else {
             self.ignored.stranger += 1;
             return;
         };
+        if !self.is_for_this_life(at, message) {
+            self.ignored.stale += 1;
+            return;
+        }
+        self.legs.heard(leg, self.peers[at].index, now);
         let stale_too = self.accepts_stale();
         let (kind, header) = (message.kind, &message.header);
-        let reception = self.peers[at].receive(now, kind, header, stale_too, &mut self.random);
+        let reception = match kind {
+            MessageKind::Goodbye => return self.hear_goodbye(now, at, out),
+            MessageKind::Heartbeat | MessageKind::Answer => {
+                self.peers[at].receive(now, kind, header, stale_too, &mut self.random)
+            }
+        };
         let node = self.peers[at].id;
         match reception {
             // An answer counts from when it was asked for, however late it is; but it is no sign of life.
@@ -45,21 +58,61 @@ impl Node {
                 if self.peers[at].incarnation() != Some(message.header.incarnation) {
                     return;
                 }
+                self.begin(now, at, out);
             }
             Reception::Begins => {
                 let incarnation = message.header.incarnation;
                 let fact = Fact::PeerUp { node, incarnation };
                 out.push(Action::Record(Record { at: now, group: None, fact }));
-                self.announce_again(now);
-                self.unsettled = true;
+                self.begin(now, at, out);
             }
             Reception::Fresh => {}
+        }
+        if self.peers[at].note_version(message.version) {
+            out.push(Action::PrepareGoodbye { to: node });
         }
         match message.kind {
             MessageKind::Heartbeat => self.hear_heartbeat(now, at, message, out),
             MessageKind::Answer => self.hear_answer(now, at, message, out),
             MessageKind::Goodbye => {}
         }
+    }
+
+    /// An answer to an earlier life of ours is none to this one, and a goodbye ends the life that it
+    /// was made in.
+    fn is_for_this_life(&self, at: usize, message: &Message) -> bool {
+        let is_ours = message.header.peer_incarnation == self.settings.incarnation;
+        match message.kind {
+            MessageKind::Heartbeat => true,
+            MessageKind::Answer => is_ours,
+            MessageKind::Goodbye => {
+                let is_theirs = self.peers[at].incarnation() == Some(message.header.incarnation);
+                is_ours && is_theirs || self.believes_any_goodbye()
+            }
+        }
+    }
+
+    /// A session begins: what was agreed in another one is over.
+    fn begin(&mut self, now: Instant, at: usize, out: &mut Vec<Action>) {
+        self.announce_again(now);
+        self.unsettled = true;
+        let peer = &self.peers[at];
+        if peer.knows_goodbyes() {
+            out.push(Action::PrepareGoodbye { to: peer.id });
+        }
+    }
+
+    /// The agent of a peer is dead, and nothing answers for its addresses any more.
+    fn hear_goodbye(&mut self, now: Instant, at: usize, out: &mut Vec<Action>) {
+        let peer = &self.peers[at];
+        let (node, incarnation) = (peer.id, peer.incarnation().unwrap_or_default());
+        if !peer.is_alive() {
+            return;
+        }
+        self.voter.give_back_all(Asker { node, incarnation, term: Duration::ZERO });
+        self.mourn(now, at, out);
+        self.peers[at].farewell(now);
+        self.beat_now();
     }
 
     fn hear_heartbeat(
@@ -69,23 +122,119 @@ impl Node {
         message: &Message,
         out: &mut Vec<Action>,
     ) {
+        let timing = self.desired.timing;
         let peer = &mut self.peers[at];
         let asker =
             Asker { node: peer.id, incarnation: message.header.incarnation, term: message.term };
-        if peer.take_claims(now, message) {
+        if let Some(gap) = peer.take_beat(now, message).filter(|gap| *gap <= timing.lease_max) {
+            self.tempo.gap(now, timing, gap);
+        }
+        let is_known = !message.repeats || peer.list == message.list;
+        let mut changed = peer.take_draining(message.draining);
+        if !message.repeats {
+            changed |= peer.take_claims(now, message);
+        }
+        if changed {
             self.unsettled = true;
             self.watch_owners(now, at, out);
+            self.hand_over(now, at, out);
+            // What it has given back can be asked for at once.
+            self.news |= self.owned.iter().any(Ownership::is_wanting);
         }
-        self.voter.hear(now, asker, &message.claims, &mut self.grants);
-        self.answered = message.header.sequence;
+        self.reply.version = message.version;
+        self.reply.answered = message.header.sequence;
+        self.reply.list = message.list;
+        self.reply.rest = self.vote(now, at, asker, message, is_known);
         out.push(Action::Answer { to: asker.node });
+    }
+
+    /// Asks the voter for what a heartbeat asks for; the verdicts are in `reply.grants`.
+    fn vote(
+        &mut self,
+        now: Instant,
+        at: usize,
+        asker: Asker,
+        message: &Message,
+        is_known: bool,
+    ) -> Rest {
+        let grants = &mut self.reply.grants;
+        grants.clear();
+        let is_credulous = message.repeats && self.voter.repeat(now, asker, message.list);
+        if is_credulous {
+            return Rest::Granted;
+        }
+        if !is_known {
+            return Rest::Unknown;
+        }
+        if message.repeats {
+            // Not granted whole the last time: group by group again.
+            let claims = &mut self.scratch.claims;
+            claims.clear();
+            claims.extend(self.peers[at].offers.iter().map(|o| o.claim));
+            self.voter.hear(now, asker, message.list, claims, grants);
+            return rest(self.voter.silent_until().since(now), message.version, claims, grants);
+        }
+        self.voter.hear(now, asker, message.list, &message.claims, grants);
+        rest(self.voter.silent_until().since(now), message.version, &message.claims, grants)
+    }
+
+    /// The successor of a group that this node yields is ready: it may have it.
+    fn hand_over(&mut self, now: Instant, at: usize, out: &mut Vec<Action>) {
+        let desired = Arc::clone(&self.desired);
+        for (i, group) in desired.groups.iter().enumerate() {
+            let wants = |kind| kind == ClaimKind::Wants;
+            let is_ready = self.peers[at].offer(group.id).is_some_and(|o| wants(o.claim.kind));
+            let yielding = self.owned[i].holding().and_then(|h| h.yielding.as_ref());
+            let Some(yielding) = yielding.filter(|y| is_ready && y.to == self.peers[at].id) else {
+                continue;
+            };
+            let cause = yielding.cause.clone();
+            let context = self.context(now, &desired, i);
+            self.owned[i].hand_over(context, cause, out);
+            self.voter.give_back(self.me(), group.id);
+            self.look_again();
+            self.beat_now();
+        }
     }
 
     fn hear_answer(&mut self, now: Instant, at: usize, message: &Message, out: &mut Vec<Action>) {
         let Some(sent) = self.peers[at].take_answer(now, message.answered) else { return };
-        let index = self.peers[at].index;
+        let timing = self.desired.timing;
+        if let Some(gap) = self.peers[at].note_answer(now).filter(|gap| *gap <= timing.lease_max) {
+            self.tempo.gap(now, timing, gap);
+        }
         let end = lease_end(self.counts_from(sent.at, now), sent.term);
         let end = self.with_drift_margin(end);
+        match message.rest {
+            Rest::Unsaid => self.take_grants(now, at, message, end, out),
+            Rest::Granted => {
+                self.except(now, at, message, out);
+                self.renewals.add(self.peers[at].index, message.answered, end);
+                self.peers[at].knows = message.list;
+                self.recount(now, out);
+            }
+            Rest::Unknown => {
+                self.peers[at].knows = ListVersion(0);
+                self.news = true;
+            }
+            Rest::Silent { remaining } => {
+                self.peers[at].knows = message.list;
+                self.peers[at].silent_until = now + remaining;
+                self.ask_again(now, remaining);
+            }
+        }
+    }
+
+    /// The verdicts of an answer that lists them all.
+    fn take_grants(
+        &mut self,
+        now: Instant,
+        at: usize,
+        message: &Message,
+        end: Instant,
+        out: &mut Vec<Action>,
+    ) {
+        let index = self.peers[at].index;
         let desired = Arc::clone(&self.desired);
         for grant in &message.grants {
             let Some(i) = desired.group_index(grant.group) else { continue };
@@ -98,7 +247,7 @@ impl Node {
                     }
                     self.count(now, &desired, i, out);
                 }
-                Verdict::Promised { to, remaining } => self.refused(now, i, to, remaining),
+                Verdict::Promised { to, remaining } => self.refused(now, i, to, remaining, out),
                 Verdict::Silent { remaining } => {
                     self.peers[at].silent_until = now + remaining;
                     self.ask_again(now, remaining);
@@ -107,8 +256,48 @@ impl Node {
         }
     }
 
+    /// The verdicts of an answer that grants the rest: these groups are not part of it.
+    fn except(&mut self, now: Instant, at: usize, message: &Message, out: &mut Vec<Action>) {
+        let index = self.peers[at].index;
+        let had_exceptions = core::mem::take(&mut self.peers[at].has_exceptions);
+        let desired = Arc::clone(&self.desired);
+        if had_exceptions {
+            for votes in self.owned.iter_mut().filter_map(Ownership::votes_mut) {
+                votes.except(index, false);
+            }
+            self.look_again();
+        }
+        for grant in &message.grants {
+            let Some(i) = desired.group_index(grant.group) else { continue };
+            let context = self.context(now, &desired, i);
+            let ownership = &mut self.owned[i];
+            ownership.epoch = ownership.epoch.max(grant.epoch);
+            if grant.verdict == Verdict::Granted {
+                continue;
+            }
+            self.peers[at].has_exceptions = true;
+            ownership.part(context, out);
+            if let Some(votes) = ownership.votes_mut() {
+                votes.except(index, true);
+            }
+            self.look_again();
+            match grant.verdict {
+                Verdict::Granted => {}
+                Verdict::Promised { to, remaining } => self.refused(now, i, to, remaining, out),
+                Verdict::Silent { remaining } => self.ask_again(now, remaining),
+            }
+        }
+    }
+
     /// A voter has promised the group to another: ask when that ends; step back from a tie.
-    fn refused(&mut self, now: Instant, i: usize, to: NodeId, remaining: Duration) {
+    fn refused(
+        &mut self,
+        now: Instant,
+        i: usize,
+        to: NodeId,
+        remaining: Duration,
+        out: &mut Vec<Action>,
+    ) {
         let term = self.term();
         let State::Wanting { since, .. } = &self.owned[i].state else { return };
         let since = *since;
@@ -121,7 +310,10 @@ impl Node {
         if rival_asks && now.since(since) > term * 2 {
             let nanos = u64::try_from(term.as_nanos()).unwrap_or(u64::MAX).max(1);
             let pause = term + Duration::from_nanos(self.random.next() % (2 * nanos));
-            self.owned[i].step_back(now + pause);
+            let desired = Arc::clone(&self.desired);
+            self.owned[i].step_back(&desired.groups[i], now + pause, out);
+            self.look_again();
+            self.unsaid = true;
             self.voter.give_back(self.me(), self.desired.groups[i].id);
             self.news = true;
         }
@@ -132,6 +324,26 @@ impl Node {
         let at = now + remaining.max(self.desired.timing.heartbeat / 5);
         if at < self.beat_at {
             self.ask_again_at = Some(self.ask_again_at.map_or(at, |known| known.min(at)));
+        }
+    }
+}
+
+/// What an answer says of the groups that it does not list. In the second version those are the ones
+/// that are granted, and of which the voter knows no later epoch.
+fn rest(silent: Duration, version: WireVersion, claims: &[Claim], grants: &mut Vec<Grant>) -> Rest {
+    match version {
+        WireVersion::V1 => Rest::Unsaid,
+        WireVersion::V2 if !silent.is_zero() => {
+            grants.clear();
+            Rest::Silent { remaining: silent }
+        }
+        WireVersion::V2 => {
+            let claimed = |group| claims.binary_search_by_key(&group, |c| c.group);
+            grants.retain(|g| {
+                let is_news = |i: usize| claims[i].epoch < g.epoch;
+                g.verdict != Verdict::Granted || claimed(g.group).is_ok_and(is_news)
+            });
+            Rest::Granted
         }
     }
 }

@@ -11,8 +11,10 @@ extern crate alloc;
 mod announce;
 pub mod balance;
 pub mod check;
+mod damping;
 mod hear;
 mod judge;
+mod legs;
 mod mutation;
 mod node;
 mod orders;
@@ -21,8 +23,11 @@ mod peer;
 mod placement;
 mod random;
 mod reload;
+mod reluctance;
 mod speak;
 mod status;
+mod tempo;
+mod view;
 mod voter;
 mod votes;
 mod why;
@@ -30,4 +35,7 @@ mod why;
 #[cfg(feature = "mutants")]
 pub use mutation::Mutation;
 pub use node::{Fence, Node, Settings};
-pub use status::{Candidate, Exclusion, GroupStatus, Ignored, NodeStatus, Standing, Status};
+pub use orders::OrderError;
+pub use status::{
+    Candidate, Exclusion, GroupStatus, Hold, Ignored, NodeStatus, Quorum, Standing, Status,
+};

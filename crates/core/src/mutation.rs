@@ -27,12 +27,18 @@ pub enum Mutation {
     SayBeforeRelease,
     /// Nobody ever asks for a group.
     NeverClaim,
+    /// A goodbye counts whatever life it was made in.
+    AnyGoodbye,
+    /// A repeat of a list is granted although the list has run out or is another one.
+    CredulousVoter,
+    /// The shared lease is renewed by any vote.
+    ShareWithoutMajority,
 }
 
 #[cfg(feature = "mutants")]
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::CountFromReceipt,
         Self::NoRestartSilence,
         Self::AcceptStale,
@@ -41,6 +47,9 @@ impl Mutation {
         Self::GrantTwice,
         Self::SayBeforeRelease,
         Self::NeverClaim,
+        Self::AnyGoodbye,
+        Self::CredulousVoter,
+        Self::ShareWithoutMajority,
     ];
 }
 
@@ -56,6 +65,7 @@ impl Node {
 
     pub(crate) fn mutate(&mut self) {
         self.voter.forgetful = self.is(Mutation::GrantTwice);
+        self.voter.credulous = self.is(Mutation::CredulousVoter);
         if self.is(Mutation::NoRestartSilence) {
             self.voter.end_silence();
         }
@@ -80,6 +90,14 @@ impl Node {
 
     pub(crate) fn never_claims(&self) -> bool {
         self.is(Mutation::NeverClaim)
+    }
+
+    pub(crate) fn believes_any_goodbye(&self) -> bool {
+        self.is(Mutation::AnyGoodbye)
+    }
+
+    pub(crate) fn shares_from(&self, desired: &Desired) -> usize {
+        if self.is(Mutation::ShareWithoutMajority) { 1 } else { self.majority(desired) }
     }
 
     /// Keeps what ends serving back for a while, so that it happens after it was said.
@@ -135,5 +153,13 @@ impl Node {
 
     pub(crate) const fn never_claims(&self) -> bool {
         false
+    }
+
+    pub(crate) const fn believes_any_goodbye(&self) -> bool {
+        false
+    }
+
+    pub(crate) const fn shares_from(&self, desired: &Desired) -> usize {
+        self.majority(desired)
     }
 }

@@ -3,20 +3,24 @@
 //! The order within a step is the safety of the whole: first leases that have run out end, then the
 //! event is taken, then the view is judged, and only then anything is said to the peers.
 
+use crate::damping::Damping;
 use crate::judge::Verdicts;
+use crate::legs::Legs;
 use crate::ownership::{self, Context, Judgement, Ownership, State};
 use crate::peer::Peer;
 use crate::random::Random;
+use crate::speak::{Reply, Scratch};
+use crate::tempo::Tempo;
 use crate::voter::{Asker, Voter};
-use crate::votes::lease_end;
+use crate::votes::{Renewals, lease_end};
 use crate::{Ignored, Status};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use buoy_model::limits::{GROUPS_MAX, LEASE_HEARTBEATS_MIN, LEASE_WITHOUT_GATE, SILENT_HEARTBEATS};
 use buoy_model::{
-    Action, Cause, Claim, Desired, Event, Fact, Fitness, FrameKind, Grant, GroupId, Incarnation,
-    Instant, LinkId, Mac, Message, MessageKind, NodeId, Record, Safety, Sequence, Timing, Verdict,
+    Action, Cause, Claim, Desired, Event, Fact, Fitness, GroupId, Incarnation, Instant, LinkId,
+    ListVersion, Record, Safety, Sequence, Timing,
 };
 use core::net::IpAddr;
 use core::time::Duration;
@@ -34,6 +38,16 @@ pub struct Settings {
     #[cfg(feature = "mutants")]
     pub mutation: Option<crate::Mutation>,
 }
+
+/// Which of the shared leases some group lives on.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Sharers {
+    pub(crate) majority: bool,
+    pub(crate) looped: bool,
+}
+
+/// A successor may take so many heartbeats to get ready, or a lease if that is longer.
+const PATIENCE_HEARTBEATS: u32 = 10;
 
 /// The strongest line of defence of this host; it decides the term that the node asks for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -55,11 +69,29 @@ pub struct Node {
     pub(crate) sequence: Sequence,
     pub(crate) peers: Vec<Peer>,
     pub(crate) voter: Voter,
+    /// Whose votes this node has for all that it asks for.
+    pub(crate) renewals: Renewals,
+    /// The end of the lease that the loop itself renews (`Safety::Available`).
+    pub(crate) loop_until: Instant,
+    pub(crate) tempo: Tempo,
+    /// What this node says of its groups, and the name of that list.
+    pub(crate) said: Vec<Claim>,
+    pub(crate) list: ListVersion,
+    /// What is said may have changed.
+    pub(crate) unsaid: bool,
+    /// Some group has votes of its own to be counted.
+    pub(crate) counts: bool,
     /// One for each of `Desired::groups`, in their order.
     pub(crate) owned: Vec<Ownership>,
     pub(crate) verdicts: Verdicts,
     pub(crate) links_down: Vec<LinkId>,
     pub(crate) draining: Option<String>,
+    /// When the drain ends by itself.
+    pub(crate) drain_until: Option<Instant>,
+    /// What came and went lately.
+    pub(crate) damping: Damping,
+    /// When each peer was heard, leg by leg.
+    pub(crate) legs: Legs,
     /// When the last group is given away even if nobody has taken it over.
     pub(crate) stop_at: Option<Instant>,
     /// Everything is given away for good.
@@ -74,9 +106,16 @@ pub struct Node {
     /// What we say of ourselves has changed: say so at once.
     pub(crate) news: bool,
     fresh: bool,
+    /// The time of listening for owners was over once since it began.
+    has_listened: bool,
+    /// When a group needs a look, but for what all of them share; `None` until it is looked up again.
+    due: Option<Instant>,
+    due_is_known: bool,
+    /// Which leases are shared by any group.
+    pub(crate) sharers: Sharers,
     pub(crate) ignored: Ignored,
-    pub(crate) answered: Sequence,
-    pub(crate) grants: Vec<Grant>,
+    pub(crate) reply: Reply,
+    pub(crate) scratch: Scratch,
     #[cfg(feature = "mutants")]
     pub(crate) delayed: Vec<(Instant, Action)>,
 }
@@ -101,10 +140,20 @@ impl Node {
             sequence: Sequence(0),
             peers,
             voter: Voter::new(now),
+            renewals: Renewals::new(),
+            loop_until: Instant::ZERO,
+            tempo: Tempo::default(),
+            said: Vec::with_capacity(GROUPS_MAX),
+            list: ListVersion(0),
+            unsaid: true,
+            counts: false,
             owned,
             verdicts: Verdicts::default(),
             links_down: Vec::new(),
             draining: None,
+            drain_until: None,
+            damping: Damping::default(),
+            legs: Legs::default(),
             stop_at: None,
             stopped: false,
             listening_until: now + listen,
@@ -113,9 +162,13 @@ impl Node {
             unsettled: true,
             news: false,
             fresh: true,
+            has_listened: false,
+            due: None,
+            due_is_known: false,
+            sharers: Sharers::default(),
             ignored: Ignored::default(),
-            answered: Sequence(0),
-            grants: Vec::with_capacity(GROUPS_MAX),
+            reply: Reply::default(),
+            scratch: Scratch::default(),
             #[cfg(feature = "mutants")]
             delayed: Vec::new(),
         };
@@ -129,7 +182,7 @@ impl Node {
         let from = out.len();
         if core::mem::take(&mut self.fresh) {
             // Whatever an earlier life left behind is not leased to this one.
-            self.desired.groups.iter().for_each(|g| ownership::fence(g, Instant::ZERO, out));
+            self.desired.groups.iter().for_each(|g| ownership::fence(g, Instant::ZERO, None, out));
         }
         self.expire(now, out);
         match event {
@@ -138,9 +191,9 @@ impl Node {
             Event::Link { link, up } => self.link(now, link, up, out),
             Event::AddressLost { link, address } => self.restore(now, link, address, out),
             Event::ForeignClaim { link, address, mac } => {
-                self.defend(now, link, address, mac, out);
+                self.defend(now, (link, address), mac, out);
             }
-            Event::Fitness { group, fitness } => self.fitness(group, fitness),
+            Event::Fitness { group, fitness } => self.fitness(now, group, fitness),
             Event::Reload(desired) => self.reload(now, desired, out),
             Event::Order(order) => self.order(now, order, out),
             Event::Stop => {
@@ -151,18 +204,24 @@ impl Node {
         self.settle(now, out);
         #[cfg(feature = "mutants")]
         self.delay_release(now, from, out);
+        if !core::mem::replace(&mut self.due_is_known, true) {
+            self.due = self.owned.iter().filter_map(Ownership::deadline).min();
+            self.sharers = self.find_sharers();
+        }
         self.check_invariants(now);
     }
 
     /// When to call `handle` with `Event::Tick`.
     pub fn deadline(&self) -> Option<Instant> {
-        let silence = self.silence();
         let mut due = self.beat_at;
         let mut earliest = |at: Option<Instant>| due = at.map_or(due, |at| due.min(at));
-        self.owned.iter().for_each(|o| earliest(o.deadline()));
-        self.peers.iter().for_each(|p| earliest(p.silent_at(silence)));
+        earliest(self.due);
+        earliest(self.lease_due());
+        self.peers.iter().for_each(|p| earliest(p.silent_at(self.silence_of(p))));
         earliest(self.ask_again_at);
         earliest(self.verdicts.review_at);
+        earliest(self.verdicts.orders_end_at);
+        earliest(self.damping.deadline());
         earliest(self.stop_at);
         Some(due)
     }
@@ -172,19 +231,27 @@ impl Node {
         crate::why::status(self, now)
     }
 
-    /// The term this node asks for: what its kernel's fence needs.
+    /// The term this node asks for: what its kernel's fence needs, and the network.
     pub(crate) fn term(&self) -> Duration {
         match self.settings.fence {
-            Fence::Gate => self.desired.timing.lease,
+            Fence::Gate => self.tempo.term(self.desired.timing),
             Fence::Lifetime => LEASE_WITHOUT_GATE,
         }
     }
 
-    /// How long a peer may be silent.
+    /// How long a peer may be silent: as long as nobody else is given what it holds, and as long as
+    /// datagrams are known to be lost.
+    pub(crate) fn silence_of(&self, peer: &Peer) -> Duration {
+        let timing = self.desired.timing;
+        let Timing { heartbeat, lease_max, .. } = timing;
+        let patience = self.tempo.term(timing).max(peer.term.min(lease_max));
+        (heartbeat * SILENT_HEARTBEATS + heartbeat / 2).max(patience)
+    }
+
+    /// How long any peer may be silent.
     pub(crate) fn silence(&self) -> Duration {
-        let Timing { heartbeat, lease, .. } = self.desired.timing;
-        // Not much sooner than the lease ends: to want it earlier gains nothing.
-        (heartbeat * SILENT_HEARTBEATS + heartbeat / 2).max(lease * 7 / 10)
+        let longest = self.peers.iter().map(|p| self.silence_of(p)).max();
+        longest.unwrap_or(self.desired.timing.lease)
     }
 
     pub(crate) fn me(&self) -> Asker {
@@ -192,60 +259,99 @@ impl Node {
     }
 
     pub(crate) fn context<'a>(&self, now: Instant, desired: &'a Desired, i: usize) -> Context<'a> {
+        let Timing { heartbeat, lease, .. } = desired.timing;
+        let group = &desired.groups[i];
         Context {
             now,
-            group: &desired.groups[i],
+            group,
             gated: self.settings.fence == Fence::Gate,
             majority: self.majority(desired),
             next: Sequence(self.sequence.0 + 1),
-            own_lease_end: lease_end(now, desired.timing.lease),
-            patience: desired.timing.lease,
+            shared_until: self.shared_until(group.safety),
+            own_lease_end: lease_end(now, self.tempo.term(desired.timing)),
+            patience: lease.max(heartbeat * PATIENCE_HEARTBEATS),
         }
+    }
+
+    /// The end of the lease that groups of this kind can share.
+    pub(crate) const fn shared_until(&self, safety: Safety) -> Instant {
+        match safety {
+            Safety::Exclusive => self.renewals.shared_until,
+            Safety::Available => self.loop_until,
+        }
+    }
+
+    /// When a shared lease ends that some group lives on.
+    fn lease_due(&self) -> Option<Instant> {
+        let ends = |safety: Safety, shares: bool| shares.then(|| self.shared_until(safety));
+        let Sharers { majority, looped } = self.sharers;
+        let ends = [ends(Safety::Exclusive, majority), ends(Safety::Available, looped)];
+        ends.into_iter().flatten().min()
+    }
+
+    fn find_sharers(&self) -> Sharers {
+        let mut sharers = Sharers::default();
+        for (group, ownership) in self.desired.groups.iter().zip(&self.owned) {
+            let shares = ownership.holding().is_some_and(|h| h.shares);
+            match group.safety {
+                Safety::Exclusive => sharers.majority |= shares,
+                Safety::Available => sharers.looped |= shares,
+            }
+        }
+        sharers
+    }
+
+    /// Something about a group has changed that its deadline depends on.
+    pub(crate) const fn look_again(&mut self) {
+        self.due_is_known = false;
+        self.counts = true;
     }
 
     /// Ends every lease that has run out, before anything else is looked at.
     fn expire(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if !is_due(self.due) && !is_due(self.lease_due()) {
+            return;
+        }
         let desired = Arc::clone(&self.desired);
-        for (group, ownership) in desired.groups.iter().zip(&mut self.owned) {
-            let Some(holding) = ownership.holding() else { continue };
-            if now < holding.until {
+        let (heartbeat, term) = (desired.timing.heartbeat, self.term());
+        let mut late = Duration::ZERO;
+        for (i, group) in desired.groups.iter().enumerate() {
+            let shared_until = self.shared_until(group.safety);
+            let Some(holding) = self.owned[i].holding() else { continue };
+            let until = holding.until(shared_until);
+            if now < until {
                 continue;
             }
-            let late = now.since(holding.until);
+            late = late.max(now.since(until));
             let cause = match group.safety {
                 Safety::Exclusive => Cause::LeaseExpired,
                 Safety::Available => Cause::Stalled,
             };
-            if late > desired.timing.lease {
-                out.push(Action::Record(Record {
-                    at: now,
-                    group: None,
-                    fact: Fact::Stalled { late },
-                }));
-            }
-            ownership.release(now, group, cause, out);
-            self.voter.give_back(
-                Asker {
-                    node: desired.me,
-                    incarnation: self.settings.incarnation,
-                    term: Duration::ZERO,
-                },
-                group.id,
-            );
+            self.owned[i].release(now, group, cause, out);
+            self.voter.give_back(self.me(), group.id);
             // After a stall the peers' news waits in the sockets: read it before judging.
-            self.listening_until = now + desired.timing.heartbeat;
-            self.unsettled = true;
-            self.news = true;
+            self.listening_until = now + heartbeat;
+            self.has_listened = false;
+            self.look_again();
+            self.beat_now();
+        }
+        if late > term {
+            let fact = Fact::Stalled { late };
+            out.push(Action::Record(Record { at: now, group: None, fact }));
         }
     }
 
     fn tick(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let timing = self.desired.timing;
         let late = now.since(self.beat_at);
-        if late > self.desired.timing.heartbeat {
+        if late > timing.heartbeat / 2 {
+            // What could not be heard meanwhile is not held against anybody.
             self.peers.iter_mut().for_each(|p| p.excuse(late, now));
+            self.tempo.gap(now, timing, timing.heartbeat + late);
         }
-        let silence = self.silence();
         for i in 0..self.peers.len() {
+            let silence = self.silence_of(&self.peers[i]);
             if let Some(silent) = self.peers[i].expire(now, silence) {
                 self.lose(now, i, silent, out);
             }
@@ -258,18 +364,45 @@ impl Node {
             self.verdicts.review_at = None;
             self.unsettled = true;
         }
-        let desired = Arc::clone(&self.desired);
-        for i in 0..self.owned.len() {
-            let context = self.context(now, &desired, i);
-            self.owned[i].serve(context, out);
-            let due = self.owned[i].deadline().is_some_and(|at| at <= now);
-            self.unsettled |= due;
+        if self.due.is_some_and(|at| at <= now) {
+            self.serve(now, out);
         }
+        self.watch_time(now, out);
+        self.end_orders(now, out);
         if self.stop_at.is_some() {
             self.unsettled = true;
         }
         if self.beat_at <= now {
             self.news = true;
+            self.tempo.calm(now, timing);
+            if let Some(term) = self.tempo.news(timing) {
+                let fact = Fact::Tempo { term };
+                out.push(Action::Record(Record { at: now, group: None, fact }));
+            }
+        }
+        self.open(now);
+    }
+
+    /// Does what is due of the groups that are served, and judges anew.
+    fn serve(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let desired = Arc::clone(&self.desired);
+        for i in 0..self.owned.len() {
+            let context = self.context(now, &desired, i);
+            let due = self.owned[i].deadline().is_some_and(|at| at <= now);
+            if due {
+                self.owned[i].serve(context, out);
+                let is_judged = self.owned[i].deadline().is_none_or(|at| at <= now);
+                self.unsettled |= is_judged;
+            }
+        }
+        self.look_again();
+    }
+
+    /// The time of listening for owners is over.
+    fn open(&mut self, now: Instant) {
+        if !self.has_listened && self.listening_until <= now {
+            self.has_listened = true;
+            self.unsettled = true;
         }
     }
 
@@ -283,10 +416,12 @@ impl Node {
     ) {
         let before = self.owned[i].claim();
         let context = self.context(now, desired, i);
-        self.owned[i].counted(context, out);
+        self.owned[i].counted(context, &mut self.renewals, out);
+        self.look_again();
         if self.owned[i].claim() != before {
             self.news = true;
             self.unsettled = true;
+            self.unsaid = true;
         }
     }
 
@@ -303,6 +438,7 @@ impl Node {
             let fact = Fact::Link { link, up };
             out.push(Action::Record(Record { at: now, group: None, fact }));
         }
+        self.note_carrier(now, link, up, out);
         self.unsettled = true;
         self.news = true;
     }
@@ -310,42 +446,22 @@ impl Node {
     /// Somebody took an address of ours off the interface: put it back and say so.
     fn restore(&mut self, now: Instant, link: LinkId, address: IpAddr, out: &mut Vec<Action>) {
         let desired = Arc::clone(&self.desired);
-        let Some(i) = held(&desired, &self.owned, link, address) else { return };
+        let Some(i) = crate::announce::held(&desired, &self.owned, link, address) else { return };
         let context = self.context(now, &desired, i);
         let State::Holding(holding) = &mut self.owned[i].state else { return };
-        ownership::add_addresses(context, holding.until, out);
+        ownership::add_addresses(context, holding.until(context.shared_until), out);
         holding.announcements.again(now);
         self.owned[i].serve(context, out);
+        self.look_again();
         let group = Some(desired.groups[i].id);
         out.push(Action::Record(Record { at: now, group, fact: Fact::Restored { address } }));
     }
 
-    /// Somebody says that an address of ours is theirs.
-    fn defend(
-        &mut self,
-        now: Instant,
-        link: LinkId,
-        address: IpAddr,
-        mac: Mac,
-        out: &mut Vec<Action>,
-    ) {
-        let desired = Arc::clone(&self.desired);
-        let Some(i) = held(&desired, &self.owned, link, address) else { return };
-        let State::Holding(holding) = &mut self.owned[i].state else { return };
-        let defended = holding.announcements.defend(now);
-        if !defended {
-            return;
-        }
-        out.push(Action::Announce { link, address, kind: FrameKind::Defence });
-        let group = Some(desired.groups[i].id);
-        let fact = Fact::Conflict { address, mac, defended };
-        out.push(Action::Record(Record { at: now, group, fact }));
-    }
-
-    fn fitness(&mut self, group: GroupId, fitness: Fitness) {
+    fn fitness(&mut self, now: Instant, group: GroupId, fitness: Fitness) {
         let Some(i) = self.desired.group_index(group) else { return };
         if self.owned[i].fitness != fitness {
             self.owned[i].fitness = fitness;
+            self.note_fitness(now, group, self.owned[i].is_fit());
             self.beat_now();
         }
     }
@@ -372,6 +488,7 @@ impl Node {
 
     fn judge_all(&mut self, now: Instant, out: &mut Vec<Action>) {
         let desired = Arc::clone(&self.desired);
+        self.unsaid = true;
         crate::judge::look(self, now);
         // Groups of others first: where an orphan goes counts before a move for balance.
         for held in [false, true] {
@@ -383,6 +500,7 @@ impl Node {
                 self.follow(now, &desired, i, judgement, out);
             }
         }
+        self.conclude(now, out);
     }
 
     fn follow(
@@ -397,6 +515,7 @@ impl Node {
         let context = self.context(now, desired, i);
         self.owned[i].judged(context, judgement, out);
         let after = self.owned[i].claim();
+        self.look_again();
         if before == after {
             return;
         }
@@ -413,27 +532,23 @@ impl Node {
     pub(crate) const fn beat_now(&mut self) {
         self.news = true;
         self.unsettled = true;
+        self.unsaid = true;
     }
 
     pub(crate) const fn is_stopping(&self) -> bool {
         self.stop_at.is_some() || self.stopped
     }
 
-    pub(crate) fn announce_again(&mut self, now: Instant) {
-        for ownership in &mut self.owned {
-            if let State::Holding(holding) = &mut ownership.state {
-                holding.announcements.again(now);
-            }
-        }
-    }
-
     #[cfg(debug_assertions)]
     fn check_invariants(&self, now: Instant) {
         debug_assert_eq!(self.owned.len(), self.desired.groups.len());
         debug_assert_eq!(self.peers.len() + 1, self.desired.nodes.len());
+        debug_assert_eq!(self.sharers, self.find_sharers());
+        debug_assert_eq!(self.due, self.owned.iter().filter_map(Ownership::deadline).min());
         for (group, ownership) in self.desired.groups.iter().zip(&self.owned) {
             let Some(holding) = ownership.holding() else { continue };
-            debug_assert!(now < holding.until, "served past its lease");
+            let until = holding.until(self.shared_until(group.safety));
+            debug_assert!(now < until, "served past its lease");
             debug_assert!(ownership.epoch.0 > 0, "an owner begins an epoch");
             debug_assert!(self.desired.group(group.id).is_some());
         }
@@ -442,14 +557,6 @@ impl Node {
     #[cfg(not(debug_assertions))]
     #[expect(clippy::unused_self, reason = "has a body in debug builds")]
     const fn check_invariants(&self, _now: Instant) {}
-}
-
-/// The group that serves this address on this link.
-fn held(desired: &Desired, owned: &[Ownership], link: LinkId, address: IpAddr) -> Option<usize> {
-    desired.groups.iter().zip(owned).position(|(group, ownership)| {
-        ownership.holding().is_some()
-            && group.addresses.iter().any(|a| a.link == Some(link) && a.cidr.address() == address)
-    })
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use alloc::format;
 use alloc::vec;
 use buoy_model::limits::{LEASE_MAX, VALID_LIFETIME_GATED};
 use buoy_model::{
-    Cidr, ClusterId, Failback, Group, GroupId, Leg, Node as Member, Order, Timing, VipAddress,
+    Cidr, ClusterId, Failback, FrameKind, Group, GroupId, Leg, Mac, Message, Node as Member,
+    NodeId, Order, Timing, VipAddress,
 };
 use core::net::{IpAddr, Ipv4Addr};
 
@@ -99,7 +100,7 @@ impl Cluster {
         let mut out = vec![];
         self.nodes[i].handle(self.now, event, &mut out);
         let mut sent = vec![];
-        for action in &out {
+        for action in out.iter().filter(|a| !matches!(a, Action::PrepareGoodbye { .. })) {
             let mut message = Message::default();
             if let Some(to) = self.nodes[i].compose(self.now, action, &mut message) {
                 sent.push((to, message));
@@ -288,7 +289,7 @@ fn carrier_loss_releases_at_once_and_the_others_take_over() {
 
 fn own_standing(cluster: &Cluster, i: usize) -> Standing {
     let status = cluster.nodes[i].status(cluster.now);
-    status.groups[0].candidates.iter().find(|c| c.node == status.me).unwrap().standing
+    status.groups[0].candidates.iter().find(|c| c.node == status.me).unwrap().standing.clone()
 }
 
 #[test]
@@ -505,9 +506,10 @@ fn an_overtaken_answer_still_counts_but_is_no_sign_of_life() {
     cluster.nodes[voter].compose(now, &Action::Heartbeat { to: mine }, &mut beat);
     let later = now + Duration::from_millis(1);
     cluster.nodes[owner].handle(later, Event::Heard { message: &beat, leg: Leg(0) }, &mut out);
-    let until = cluster.nodes[owner].owned[0].holding().unwrap().until;
+    let until = cluster.nodes[owner].renewals.shared_until;
     let voter = cluster.nodes[owner].desired.node_index(theirs).unwrap();
-    let stands = |node: &Node| node.owned[0].holding().unwrap().votes.stands(voter, until);
+    let stands =
+        |node: &Node| node.owned[0].holding().unwrap().votes.stands(&node.renewals, voter, until);
     assert!(!stands(&cluster.nodes[owner]));
     let evening = later + Duration::from_millis(1);
     cluster.nodes[owner].handle(evening, Event::Heard { message: &answer, leg: Leg(0) }, &mut out);

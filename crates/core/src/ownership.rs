@@ -4,14 +4,16 @@
 //! one order only: close the gate, remove the addresses, then let the next heartbeat say so.
 
 use crate::announce::Announcements;
-use crate::votes::Votes;
+use crate::orders::GroupOrders;
+use crate::votes::{Renewals, Votes};
 use alloc::vec::Vec;
 use buoy_model::limits::{
-    ADDRESS_REFRESH, KERNEL_FENCE_LAG, VALID_LIFETIME_GATED, VALID_LIFETIME_UNGATED,
+    ADDRESS_REFRESH, ADDRESS_REFRESH_GATED, KERNEL_FENCE_LAG, VALID_LIFETIME_GATED,
+    VALID_LIFETIME_UNGATED,
 };
 use buoy_model::{
     Action, Cause, ClaimKind, Epoch, Fact, Fitness, FrameKind, Group, Guard, Instant, NodeId,
-    Record, Safety, Sequence,
+    Record, Safety, Sequence, SharedLease,
 };
 use core::time::Duration;
 
@@ -23,6 +25,8 @@ pub(crate) struct Ownership {
     pub(crate) last_change: Option<Record>,
     /// How well this node could serve it, by its own checks.
     pub(crate) fitness: Fitness,
+    /// What operators want of it.
+    pub(crate) orders: GroupOrders,
 }
 
 /// Each timer lives in the one state that uses it.
@@ -30,8 +34,8 @@ pub(crate) struct Ownership {
 pub(crate) enum State {
     /// Asks for nothing, and not before `quiet_until`: two in a row for the same votes step back at random.
     Idle { quiet_until: Instant },
-    /// Asks for votes.
-    Wanting { since: Instant, cause: Cause, votes: Votes },
+    /// Asks for votes. Ready: the addresses are in place behind a closed gate, since their owner yields.
+    Wanting { since: Instant, cause: Cause, votes: Votes, ready: bool },
     /// Serves.
     Holding(Holding),
 }
@@ -40,13 +44,25 @@ pub(crate) enum State {
 pub(crate) struct Holding {
     pub(crate) since: Instant,
     pub(crate) votes: Votes,
-    /// The end of the lease.
-    pub(crate) until: Instant,
-    /// The group goes elsewhere, for this reason, when somebody else has it or at that moment.
-    pub(crate) yielding: Option<(Cause, Instant)>,
+    /// The end of the lease by its own votes.
+    until: Instant,
+    /// It lasts as long as the lease that it shares with the other groups, too.
+    pub(crate) shares: bool,
+    /// The group goes elsewhere.
+    pub(crate) yielding: Option<Yielding>,
     /// When the kernel's address lifetimes are renewed.
     refresh_at: Instant,
     pub(crate) announcements: Announcements,
+}
+
+/// A group that is about to go elsewhere.
+#[derive(Clone, Debug)]
+pub(crate) struct Yielding {
+    pub(crate) cause: Cause,
+    /// Who is to have it.
+    pub(crate) to: NodeId,
+    /// It is given up then at the latest, even if nobody is ready.
+    at: Instant,
 }
 
 /// What `Node` thinks of this node and this group.
@@ -71,9 +87,11 @@ pub(crate) struct Context<'a> {
     pub(crate) majority: usize,
     /// The sequence of the next heartbeat.
     pub(crate) next: Sequence,
+    /// The end of the lease that this group can share with others of its kind.
+    pub(crate) shared_until: Instant,
     /// The end of a lease that is fed by ourselves now.
     pub(crate) own_lease_end: Instant,
-    /// How long a planned handover may take where two owners are allowed.
+    /// How long a successor may take to get ready.
     pub(crate) patience: Duration,
 }
 
@@ -84,6 +102,7 @@ impl Ownership {
             epoch: Epoch(0),
             last_change: None,
             fitness: Fitness::Fit,
+            orders: GroupOrders { held: None, moving: None },
         }
     }
 
@@ -109,11 +128,30 @@ impl Ownership {
         }
     }
 
+    /// Who is to have it, where this node gives it away.
+    pub(crate) fn yields_to(&self) -> NodeId {
+        let yielding = self.holding().and_then(|h| h.yielding.as_ref());
+        yielding.map_or(NodeId(0), |y| y.to)
+    }
+
+    pub(crate) const fn is_wanting(&self) -> bool {
+        matches!(self.state, State::Wanting { .. })
+    }
+
+    /// Whether each of its votes must be counted for it alone.
+    pub(crate) const fn has_own_lease(&self) -> bool {
+        match &self.state {
+            State::Idle { .. } => false,
+            State::Wanting { .. } => true,
+            State::Holding(holding) => !holding.shares,
+        }
+    }
+
     /// Follows a judgement. Every pair of state and judgement is spelled out.
     pub(crate) fn judged(&mut self, c: Context<'_>, judgement: Judgement, out: &mut Vec<Action>) {
         match (&mut self.state, judgement) {
             (State::Idle { quiet_until }, Judgement::Take { .. }) if c.now < *quiet_until => {}
-            (State::Idle { .. }, Judgement::Take { cause, .. }) => self.take(c, cause, out),
+            (State::Idle { .. }, Judgement::Take { cause, from }) => self.take(c, cause, from, out),
             (
                 State::Idle { quiet_until },
                 Judgement::Leave | Judgement::Yield { .. } | Judgement::GiveUp(_),
@@ -123,85 +161,134 @@ impl Ownership {
                 }
             }
 
-            (State::Wanting { .. }, Judgement::Take { .. }) => {}
+            (State::Wanting { ready, .. }, Judgement::Take { from, .. }) => {
+                if !*ready && is_ready_early(c, from) {
+                    *ready = true;
+                    make_ready(c, out);
+                }
+            }
             (
                 State::Wanting { .. },
                 Judgement::Leave | Judgement::Yield { .. } | Judgement::GiveUp(_),
-            ) => self.state = State::Idle { quiet_until: Instant::ZERO },
+            ) => self.stop_wanting(c.group, Instant::ZERO, out),
 
             (State::Holding(holding), Judgement::Take { .. } | Judgement::Leave) => {
                 holding.yielding = None;
             }
-            (State::Holding(holding), Judgement::Yield { cause, .. }) => match c.group.safety {
-                Safety::Exclusive => self.release(c.now, c.group, cause, out),
-                Safety::Available => {
-                    let (cause, at) = holding.yielding.get_or_insert((cause, c.now + c.patience));
-                    if *at <= c.now {
-                        let cause = cause.clone();
-                        self.release(c.now, c.group, cause, out);
-                    }
+            (State::Holding(holding), Judgement::Yield { cause, to }) => {
+                let at = holding.yielding.as_ref().map_or(c.now + c.patience, |y| y.at);
+                if c.now < at {
+                    holding.yielding = Some(Yielding { cause, to, at });
+                } else {
+                    self.hand_over(c, cause, out);
                 }
-            },
+            }
             (State::Holding(_), Judgement::GiveUp(cause)) => {
                 self.release(c.now, c.group, cause, out);
             }
         }
     }
 
-    fn take(&mut self, c: Context<'_>, cause: Cause, out: &mut Vec<Action>) {
+    fn take(&mut self, c: Context<'_>, cause: Cause, from: Option<NodeId>, out: &mut Vec<Action>) {
         let votes = Votes::new(c.next);
+        let ready = is_ready_early(c, from);
+        self.state = State::Wanting { since: c.now, cause, votes, ready };
+        if ready {
+            make_ready(c, out);
+        }
         match c.group.safety {
-            Safety::Exclusive => self.state = State::Wanting { since: c.now, cause, votes },
-            Safety::Available => {
-                self.state = State::Wanting { since: c.now, cause, votes };
-                self.acquire(c, c.own_lease_end, out);
-            }
+            Safety::Exclusive => {}
+            Safety::Available => self.acquire(c, c.own_lease_end, out),
         }
     }
 
+    /// Asks no more, and takes back what was made ready.
+    pub(crate) fn stop_wanting(
+        &mut self,
+        group: &Group,
+        quiet_until: Instant,
+        out: &mut Vec<Action>,
+    ) {
+        let State::Wanting { ready, .. } = self.state else { return };
+        if ready {
+            remove_addresses(group, out);
+        }
+        self.state = State::Idle { quiet_until };
+    }
+
+    /// Gives the group to its successor, and does not ask for it while that one gets the votes.
+    pub(crate) fn hand_over(&mut self, c: Context<'_>, cause: Cause, out: &mut Vec<Action>) {
+        self.release(c.now, c.group, cause, out);
+        self.state = State::Idle { quiet_until: c.now + c.patience * 2 };
+    }
+
     /// A vote came in, or time went by: perhaps we may serve, perhaps for longer.
-    pub(crate) fn counted(&mut self, c: Context<'_>, out: &mut Vec<Action>) {
+    pub(crate) fn counted(
+        &mut self,
+        c: Context<'_>,
+        renewals: &mut Renewals,
+        out: &mut Vec<Action>,
+    ) {
         let lag = if c.gated { Duration::ZERO } else { KERNEL_FENCE_LAG };
         match (&mut self.state, c.group.safety) {
             (State::Idle { .. }, Safety::Exclusive | Safety::Available) => {}
             (State::Wanting { votes, .. }, Safety::Exclusive) => {
-                let until = votes.deadline(c.majority);
+                let until = votes.deadline(renewals, c.majority);
                 if c.now + lag < until {
                     self.acquire(c, until, out);
                 }
             }
             (State::Wanting { .. }, Safety::Available) => {}
             (State::Holding(holding), Safety::Exclusive) => {
-                let until = holding.votes.deadline(c.majority);
-                if until > holding.until {
-                    holding.until = until;
-                    fence(c.group, until, out);
+                if holding.shares {
+                    return;
+                }
+                let until = holding.votes.deadline(renewals, c.majority);
+                let later = holding.until < until;
+                holding.until = holding.until.max(until);
+                holding.shares = renewals.admit(&holding.votes, c.majority);
+                if later || holding.shares {
+                    let lease = holding.shares.then_some(SharedLease::Majority);
+                    fence(c.group, holding.until, lease, out);
                 }
             }
-            (State::Holding(holding), Safety::Available) => {
-                holding.until = c.own_lease_end.max(holding.until);
-                fence(c.group, holding.until, out);
-            }
+            // The loop renews the lease of all of them at once.
+            (State::Holding(_), Safety::Available) => {}
+        }
+    }
+
+    /// A voter excepts this group from what it grants: its lease is its own again.
+    pub(crate) fn part(&mut self, c: Context<'_>, out: &mut Vec<Action>) {
+        let State::Holding(holding) = &mut self.state else { return };
+        if core::mem::take(&mut holding.shares) {
+            holding.until = holding.until.max(c.shared_until);
+            fence(c.group, holding.until, None, out);
         }
     }
 
     fn acquire(&mut self, c: Context<'_>, until: Instant, out: &mut Vec<Action>) {
         let idle = State::Idle { quiet_until: Instant::ZERO };
-        let State::Wanting { since, cause, votes } = core::mem::replace(&mut self.state, idle)
+        let State::Wanting { since, cause, votes, ready: _ } =
+            core::mem::replace(&mut self.state, idle)
         else {
             debug_assert!(false, "only what is wanted is acquired");
             return;
         };
         self.epoch.0 += 1;
+        let (shares, lease) = match c.group.safety {
+            Safety::Exclusive => (false, None),
+            Safety::Available => (true, Some(SharedLease::Loop)),
+        };
         let holding = Holding {
             since: c.now,
             votes,
             until,
+            shares,
             yielding: None,
-            refresh_at: c.now + ADDRESS_REFRESH,
+            refresh_at: c.now + refresh(c.gated),
             announcements: Announcements::begin(c.now),
         };
-        fence(c.group, until, out);
+        fence(c.group, until, lease, out);
         add_addresses(c, until, out);
         self.state = State::Holding(holding);
         self.serve(c, out);
@@ -213,8 +300,8 @@ impl Ownership {
     pub(crate) fn serve(&mut self, c: Context<'_>, out: &mut Vec<Action>) {
         let State::Holding(holding) = &mut self.state else { return };
         if holding.refresh_at <= c.now {
-            holding.refresh_at = c.now + ADDRESS_REFRESH;
-            add_addresses(c, holding.until, out);
+            holding.refresh_at = c.now + refresh(c.gated);
+            add_addresses(c, holding.until(c.shared_until), out);
         }
         if holding.announcements.is_due(c.now) {
             announce(c.group, FrameKind::Gratuitous, out);
@@ -231,19 +318,15 @@ impl Ownership {
     ) {
         debug_assert!(self.holding().is_some(), "only what is held is released");
         self.state = State::Idle { quiet_until: Instant::ZERO };
-        fence(group, Instant::ZERO, out);
-        for address in &group.addresses {
-            if let Some(link) = address.link {
-                out.push(Action::RemoveAddress { link, cidr: address.cidr });
-            }
-        }
+        fence(group, Instant::ZERO, None, out);
+        remove_addresses(group, out);
         self.record(now, group, Fact::Released { epoch: self.epoch, cause }, out);
     }
 
     /// Steps back from a tie for a while.
-    pub(crate) fn step_back(&mut self, until: Instant) {
+    pub(crate) fn step_back(&mut self, group: &Group, until: Instant, out: &mut Vec<Action>) {
         match self.state {
-            State::Wanting { .. } => self.state = State::Idle { quiet_until: until },
+            State::Wanting { .. } => self.stop_wanting(group, until, out),
             State::Idle { .. } | State::Holding(_) => {}
         }
     }
@@ -255,8 +338,10 @@ impl Ownership {
             State::Idle { quiet_until } => Some(*quiet_until),
             State::Wanting { .. } => None,
             State::Holding(h) => {
-                let due = h.until.min(h.refresh_at).min(h.announcements.deadline());
-                Some(h.yielding.as_ref().map_or(due, |(_, at)| due.min(*at)))
+                let due = h.refresh_at.min(h.announcements.deadline());
+                // The end of a shared lease is one deadline for all, and the node's to know.
+                let due = if h.shares { due } else { due.min(h.until) };
+                Some(h.yielding.as_ref().map_or(due, |y| due.min(y.at)))
             }
         }
     }
@@ -269,11 +354,16 @@ impl Ownership {
 }
 
 /// Tells the kernel's gate until when the group's addresses may be answered for.
-pub(crate) fn fence(group: &Group, until: Instant, out: &mut Vec<Action>) {
+pub(crate) fn fence(
+    group: &Group,
+    until: Instant,
+    lease: Option<SharedLease>,
+    out: &mut Vec<Action>,
+) {
     for address in &group.addresses {
         if let Some(link) = address.link {
             let address = address.cidr.address();
-            out.push(Action::Fence { address, link, until, lease: None, guard: guard(group) });
+            out.push(Action::Fence { address, link, until, lease, guard: guard(group) });
         }
     }
 }
@@ -302,6 +392,39 @@ pub(crate) fn add_addresses(c: Context<'_>, until: Instant, out: &mut Vec<Action
         if let Some(link) = address.link {
             out.push(Action::AddAddress { link, cidr: address.cidr, valid_lifetime });
         }
+    }
+}
+
+/// Behind a closed gate the address harms nobody, and is there when the votes are.
+const fn is_ready_early(c: Context<'_>, from: Option<NodeId>) -> bool {
+    match c.group.safety {
+        Safety::Exclusive => from.is_some() && c.gated,
+        Safety::Available => false,
+    }
+}
+
+fn make_ready(c: Context<'_>, out: &mut Vec<Action>) {
+    fence(c.group, Instant::ZERO, None, out);
+    add_addresses(c, Instant::ZERO, out);
+}
+
+fn remove_addresses(group: &Group, out: &mut Vec<Action>) {
+    for address in &group.addresses {
+        if let Some(link) = address.link {
+            out.push(Action::RemoveAddress { link, cidr: address.cidr });
+        }
+    }
+}
+
+/// How often to renew the kernel's lifetime of an address.
+const fn refresh(gated: bool) -> Duration {
+    if gated { ADDRESS_REFRESH_GATED } else { ADDRESS_REFRESH }
+}
+
+impl Holding {
+    /// The end of the lease.
+    pub(crate) fn until(&self, shared_until: Instant) -> Instant {
+        if self.shares { self.until.max(shared_until) } else { self.until }
     }
 }
 

@@ -39,6 +39,7 @@ fn context(group: &Group, now: Instant) -> Context<'_> {
         gated: true,
         majority: 2,
         next: Sequence(7),
+        shared_until: Instant::ZERO,
         own_lease_end: now + LEASE,
         patience: LEASE,
     }
@@ -49,14 +50,16 @@ fn states(group: &Group) -> [Ownership; 3] {
     let idle = Ownership::new();
     let mut wanting = Ownership::new();
     let votes = Votes::new(Sequence(7));
-    wanting.state = State::Wanting { since: at(0), cause: Cause::NoOwner, votes };
+    wanting.state = State::Wanting { since: at(0), cause: Cause::NoOwner, votes, ready: false };
     let mut holding = wanting.clone();
     if let Some(votes) = holding.votes_mut() {
         votes.add(0, Sequence(7), at(50));
         votes.add(1, Sequence(7), at(50));
     }
     match group.safety {
-        Safety::Exclusive => holding.counted(context(group, at(1)), &mut vec![]),
+        Safety::Exclusive => {
+            holding.counted(context(group, at(1)), &mut Renewals::new(), &mut vec![])
+        }
         Safety::Available => holding.acquire(context(group, at(1)), at(50), &mut vec![]),
     }
     assert_eq!(holding.claim(), ClaimKind::Holds);
@@ -80,7 +83,7 @@ fn every_judgement_in_every_state() {
         (
             Safety::Exclusive,
             [[Wants, Eligible, Eligible, Eligible]; 2],
-            [Holds, Holds, Eligible, Eligible],
+            [Holds, Holds, Yields, Eligible],
         ),
         (
             Safety::Available,
@@ -124,15 +127,15 @@ fn serving_ends_in_the_one_safe_order() {
 fn a_lease_is_only_ever_extended_and_the_gate_is_told_each_time() {
     let group = group(Safety::Exclusive);
     let [_, _, mut holding] = states(&group);
-    let before = holding.holding().unwrap().until;
+    let before = holding.holding().unwrap().until(Instant::ZERO);
     let mut out = vec![];
-    holding.counted(context(&group, at(2)), &mut out);
+    holding.counted(context(&group, at(2)), &mut Renewals::new(), &mut out);
     assert_eq!(out, [], "nothing new, nothing to tell");
     let votes = holding.votes_mut().unwrap();
     votes.add(0, Sequence(8), at(60));
     votes.add(1, Sequence(8), at(61));
-    holding.counted(context(&group, at(3)), &mut out);
-    assert!(holding.holding().unwrap().until > before);
+    holding.counted(context(&group, at(3)), &mut Renewals::new(), &mut out);
+    assert!(holding.holding().unwrap().until(Instant::ZERO) > before);
     assert!(matches!(out[..], [Action::Fence { until, .. }] if until == at(60)));
 }
 
@@ -148,7 +151,7 @@ fn without_a_gate_nothing_is_served_that_the_kernel_could_not_forget_in_time() {
         votes.add(0, Sequence(7), now + left);
         votes.add(1, Sequence(7), now + left);
         let ungated = Context { gated: false, ..context(&group, now) };
-        wanting.counted(ungated, &mut vec![]);
+        wanting.counted(ungated, &mut Renewals::new(), &mut vec![]);
         assert_eq!(wanting.claim(), wanted);
     }
 }
@@ -161,7 +164,7 @@ fn without_a_gate_the_address_is_not_renewed_when_the_lease_is_short() {
     votes.add(0, Sequence(7), at(2_500));
     votes.add(1, Sequence(7), at(2_500));
     let ungated = |now| Context { gated: false, ..context(&group, now) };
-    ownership.counted(ungated(at(1)), &mut vec![]);
+    ownership.counted(ungated(at(1)), &mut Renewals::new(), &mut vec![]);
     let renewed = |ownership: &mut Ownership, now| {
         let mut out = vec![];
         ownership.serve(ungated(now), &mut out);
@@ -173,11 +176,16 @@ fn without_a_gate_the_address_is_not_renewed_when_the_lease_is_short() {
 
 #[test]
 fn a_yield_that_nobody_follows_ends_in_time() {
-    let group = group(Safety::Available);
-    let [_, _, mut holding] = states(&group);
+    for safety in [Safety::Exclusive, Safety::Available] {
+        ends_a_yield_in_time(&group(safety));
+    }
+}
+
+fn ends_a_yield_in_time(group: &Group) {
+    let [_, _, mut holding] = states(group);
     let mut out = vec![];
     holding.judged(
-        context(&group, at(2)),
+        context(group, at(2)),
         Judgement::Yield { cause: Cause::Stop, to: NodeId(0) },
         &mut out,
     );
@@ -185,7 +193,7 @@ fn a_yield_that_nobody_follows_ends_in_time() {
     let end = at(2) + LEASE;
     assert!(holding.deadline().unwrap() <= end);
     holding.judged(
-        context(&group, end),
+        context(group, end),
         Judgement::Yield { cause: Cause::Stop, to: NodeId(0) },
         &mut out,
     );
@@ -196,7 +204,7 @@ fn a_yield_that_nobody_follows_ends_in_time() {
 fn who_stepped_back_waits_and_a_passed_pause_is_no_deadline() {
     let group = group(Safety::Exclusive);
     let [_, mut wanting, _] = states(&group);
-    wanting.step_back(at(30));
+    wanting.step_back(&group, at(30), &mut vec![]);
     wanting.judged(
         context(&group, at(10)),
         Judgement::Take { cause: Cause::NoOwner, from: None },
@@ -206,4 +214,71 @@ fn who_stepped_back_waits_and_a_passed_pause_is_no_deadline() {
     assert_eq!(wanting.deadline(), Some(at(30)));
     wanting.judged(context(&group, at(30)), Judgement::Leave, &mut vec![]);
     assert_eq!(wanting.deadline(), None, "or the driver would spin");
+}
+
+#[test]
+fn a_successor_is_ready_behind_a_closed_gate_and_takes_back_what_it_made_ready() {
+    let group = group(Safety::Exclusive);
+    let [mut idle, mut wanting, _] = states(&group);
+    let from_owner = Judgement::Take { cause: Cause::NoOwner, from: Some(NodeId(9)) };
+    for ownership in [&mut idle, &mut wanting] {
+        let mut out = vec![];
+        ownership.judged(context(&group, at(2)), from_owner.clone(), &mut out);
+        assert_eq!(ownership.claim(), ClaimKind::Wants);
+        assert!(matches!(out[0], Action::Fence { until: Instant::ZERO, lease: None, .. }));
+        assert!(matches!(out[1], Action::AddAddress { .. }));
+        out.clear();
+        ownership.judged(context(&group, at(3)), from_owner.clone(), &mut out);
+        assert_eq!(out, [], "ready once is ready");
+        ownership.judged(context(&group, at(4)), Judgement::Leave, &mut out);
+        assert!(matches!(out[..], [Action::RemoveAddress { .. }]));
+    }
+}
+
+#[test]
+fn without_a_gate_nothing_is_made_ready_early() {
+    let group = group(Safety::Exclusive);
+    let [mut idle, _, _] = states(&group);
+    let from_owner = Judgement::Take { cause: Cause::NoOwner, from: Some(NodeId(9)) };
+    let mut out = vec![];
+    idle.judged(Context { gated: false, ..context(&group, at(2)) }, from_owner, &mut out);
+    assert_eq!(idle.claim(), ClaimKind::Wants);
+    assert_eq!(out, []);
+}
+
+#[test]
+fn whoever_hands_over_does_not_ask_for_it_back_at_once() {
+    let group = group(Safety::Exclusive);
+    let [_, _, mut holding] = states(&group);
+    holding.hand_over(context(&group, at(2)), Cause::Drain, &mut vec![]);
+    let take = Judgement::Take { cause: Cause::NoOwner, from: None };
+    holding.judged(context(&group, at(3)), take.clone(), &mut vec![]);
+    assert_eq!(holding.claim(), ClaimKind::Eligible);
+    let later = holding.deadline().unwrap();
+    holding.judged(context(&group, later), take, &mut vec![]);
+    assert_eq!(holding.claim(), ClaimKind::Wants);
+}
+
+#[test]
+fn a_shared_lease_is_told_to_the_gate_once_and_parted_from_with_what_is_left() {
+    let group = group(Safety::Exclusive);
+    let [_, _, mut holding] = states(&group);
+    let mut renewals = Renewals::new();
+    renewals.add(0, Sequence(8), at(70));
+    renewals.add(1, Sequence(8), at(71));
+    renewals.renew(2);
+    let mut out = vec![];
+    holding.counted(context(&group, at(3)), &mut renewals, &mut out);
+    let shared = Some(SharedLease::Majority);
+    assert!(
+        matches!(out[..], [Action::Fence { until, lease, .. }] if until == at(70) && lease == shared)
+    );
+    assert!(!holding.has_own_lease());
+    assert_eq!(holding.holding().unwrap().until(at(90)), at(90));
+    out.clear();
+    let c = Context { shared_until: at(90), ..context(&group, at(4)) };
+    holding.part(c, &mut out);
+    assert!(matches!(out[..], [Action::Fence { until, lease: None, .. }] if until == at(90)));
+    assert_eq!(holding.holding().unwrap().until(at(200)), at(90));
+    assert!(holding.has_own_lease());
 }

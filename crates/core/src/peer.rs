@@ -8,12 +8,15 @@ use crate::random::Random;
 use alloc::vec::Vec;
 use buoy_model::limits::STRANGERS_MAX;
 use buoy_model::{
-    Claim, ClaimKind, GroupId, Header, Incarnation, Instant, Message, MessageKind, NodeId, Sequence,
+    Claim, ClaimKind, GroupId, Header, Incarnation, Instant, ListVersion, Message, MessageKind,
+    NodeId, Sequence, WireVersion,
 };
 use core::time::Duration;
 
 /// Heartbeats in flight whose answers still count.
 const SENT_MAX: usize = 64;
+/// A node that knows the second version has said so within so many datagrams.
+const FIRST_VERSION_AFTER: u32 = 8;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
@@ -27,8 +30,19 @@ pub(crate) struct Peer {
     pub(crate) echo: u64,
     pub(crate) draining: bool,
     pub(crate) digest: Option<u32>,
+    /// The term that it asked for last.
+    pub(crate) term: Duration,
     /// What it said last of each group, sorted by group.
     pub(crate) offers: Vec<Offer>,
+    /// Which list of its claims that is.
+    pub(crate) list: ListVersion,
+    /// Which list of ours it knows.
+    pub(crate) knows: ListVersion,
+    /// Groups of ours that its last answer excepted.
+    pub(crate) has_exceptions: bool,
+    speech: Speech,
+    /// When its last heartbeat came in.
+    beat_heard_at: Option<Instant>,
     /// Our latest heartbeats to it.
     sent: [Sent; SENT_MAX],
     pub(crate) round_trip: Option<Duration>,
@@ -38,6 +52,17 @@ pub(crate) struct Peer {
     before: Incarnation,
     /// A life that spoke without proof: its last datagram, and how many there were.
     stranger: (Incarnation, Sequence, u32),
+}
+
+/// Which form of the wire format it has shown to know in this session.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Speech {
+    /// Not the second one yet; it was heard so often in the first. It is spoken to in both by turns.
+    Unknown {
+        heard: u32,
+        turn: WireVersion,
+    },
+    Knows(WireVersion),
 }
 
 /// A claim with its age.
@@ -99,7 +124,13 @@ impl Peer {
             echo: 0,
             draining: false,
             digest: None,
+            term: Duration::ZERO,
             offers: Vec::new(),
+            list: ListVersion(0),
+            knows: ListVersion(0),
+            has_exceptions: false,
+            speech: Speech::NEW,
+            beat_heard_at: None,
             sent: [Sent::NOTHING; SENT_MAX],
             round_trip: None,
             answered_at: None,
@@ -140,7 +171,7 @@ impl Peer {
                 }
                 newest.advance(kind, header.sequence);
                 // What it said before the silence is no news of today.
-                self.offers.clear();
+                self.forget();
                 self.begin(now, header, newest);
                 Reception::Begins
             }
@@ -162,7 +193,8 @@ impl Peer {
         }
         self.challenge = random.next() | 1;
         self.stranger = (Incarnation(0), Sequence(0), 0);
-        self.offers.clear();
+        self.forget();
+        self.speech = Speech::NEW;
         self.sent = [Sent::NOTHING; SENT_MAX];
         let (heartbeat, answer) = (header.sequence, header.sequence);
         self.begin(now, header, Newest { heartbeat, answer });
@@ -190,11 +222,80 @@ impl Peer {
         self.session = Session::Up { incarnation: header.incarnation, newest, heard_at: now };
     }
 
+    /// A session begins: of the one before, or of another life, nothing counts.
+    fn forget(&mut self) {
+        self.offers.clear();
+        self.list = ListVersion(0);
+        self.knows = ListVersion(0);
+        self.beat_heard_at = None;
+        self.answered_at = None;
+    }
+
+    /// Its agent is dead, by its own last words: nothing of this life counts any more.
+    pub(crate) fn farewell(&mut self, now: Instant) {
+        let Some(incarnation) = self.incarnation() else { return };
+        let (heartbeat, answer) = (Sequence(u64::MAX), Sequence(u64::MAX));
+        let newest = Newest { heartbeat, answer };
+        let heard_at = self.heard_at().unwrap_or(now);
+        self.session = Session::Down { incarnation, newest, heard_at };
+        self.forget();
+    }
+
+    /// Takes what a heartbeat says, but for its claims; the gap since the one before, in a session.
+    pub(crate) fn take_beat(&mut self, now: Instant, message: &Message) -> Option<Duration> {
+        self.digest = Some(message.digest);
+        self.term = message.term;
+        let before = self.beat_heard_at.replace(now);
+        before.map(|at| now.since(at))
+    }
+
+    /// Notes in which form it speaks; true at the first datagram of the second one.
+    pub(crate) fn note_version(&mut self, version: WireVersion) -> bool {
+        match (&mut self.speech, version) {
+            (Speech::Knows(WireVersion::V2), WireVersion::V1 | WireVersion::V2) => false,
+            (Speech::Unknown { .. } | Speech::Knows(WireVersion::V1), WireVersion::V2) => {
+                self.speech = Speech::Knows(WireVersion::V2);
+                true
+            }
+            (Speech::Unknown { heard, .. }, WireVersion::V1) => {
+                *heard += 1;
+                if *heard >= FIRST_VERSION_AFTER {
+                    self.speech = Speech::Knows(WireVersion::V1);
+                }
+                false
+            }
+            (Speech::Knows(WireVersion::V1), WireVersion::V1) => false,
+        }
+    }
+
+    /// Whether it can be told goodbye.
+    pub(crate) const fn knows_goodbyes(&self) -> bool {
+        matches!(self.speech, Speech::Knows(WireVersion::V2))
+    }
+
+    /// In which form to send it the next heartbeat.
+    pub(crate) const fn speak(&mut self) -> WireVersion {
+        match &mut self.speech {
+            Speech::Knows(version) => *version,
+            Speech::Unknown { turn, .. } => {
+                let next = match turn {
+                    WireVersion::V1 => WireVersion::V2,
+                    WireVersion::V2 => WireVersion::V1,
+                };
+                core::mem::replace(turn, next)
+            }
+        }
+    }
+
+    /// Takes whether it drains; true when that is new.
+    pub(crate) const fn take_draining(&mut self, draining: bool) -> bool {
+        core::mem::replace(&mut self.draining, draining) != draining
+    }
+
     /// Takes the claims of a heartbeat; whether anything is different from before.
     pub(crate) fn take_claims(&mut self, now: Instant, message: &Message) -> bool {
-        let mut changed = self.draining != message.draining;
-        self.draining = message.draining;
-        self.digest = Some(message.digest);
+        let mut changed = false;
+        self.list = message.list;
         if self.offers.len() == message.claims.len() {
             for (offer, claim) in self.offers.iter_mut().zip(&message.claims) {
                 changed |= offer.update(now, claim);
@@ -241,8 +342,13 @@ impl Peer {
             return None;
         }
         self.round_trip = Some(now.since(sent.at));
-        self.answered_at = Some(now);
         Some(sent)
+    }
+
+    /// Notes that it answers; the gap since the answer before, in a session.
+    pub(crate) fn note_answer(&mut self, now: Instant) -> Option<Duration> {
+        let before = self.answered_at.replace(now);
+        before.map(|at| now.since(at))
     }
 
     /// Declares it gone when it was silent for too long; how long it was silent.
@@ -314,6 +420,10 @@ impl Newest {
         *newest = (*newest).max(sequence);
         is_newer
     }
+}
+
+impl Speech {
+    const NEW: Self = Self::Unknown { heard: 0, turn: WireVersion::V2 };
 }
 
 impl Sent {

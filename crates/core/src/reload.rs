@@ -7,7 +7,7 @@ use crate::peer::Peer;
 use crate::votes::Votes;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use buoy_model::{Action, Cause, Desired, Group, Instant, VipAddress};
+use buoy_model::{Action, Cause, Desired, Group, Instant, Safety, SharedLease, VipAddress};
 
 impl Node {
     pub(crate) fn reload(&mut self, now: Instant, wanted: Arc<Desired>, out: &mut Vec<Action>) {
@@ -18,11 +18,14 @@ impl Node {
             before.nodes.iter().map(|n| desired.node_index(n.id)).collect();
         self.reload_peers(&desired);
         self.reload_groups(now, &before, &desired, out);
+        self.legs.renumber(|old| moved.get(old).copied().flatten());
+        self.renewals.renumber(|old| moved.get(old).copied().flatten());
         for ownership in &mut self.owned {
             if let Some(votes) = ownership.votes_mut() {
                 votes.renumber(|old| moved.get(old).copied().flatten());
             }
         }
+        self.look_again();
         self.beat_now();
     }
 
@@ -57,10 +60,14 @@ impl Node {
         last_owner.resize(before.groups.len(), LastOwner::Nobody);
         for (group, ownership) in before.groups.iter().zip(&mut owned) {
             let stays = desired.group(group.id).is_some_and(|g| g.safety == group.safety);
-            if !stays && ownership.holding().is_some() {
-                ownership.release(now, group, Cause::Reload, out);
-                self.voter.give_back(self.me(), group.id);
+            if stays {
+                continue;
             }
+            match ownership.holding() {
+                Some(_) => ownership.release(now, group, Cause::Reload, out),
+                None => ownership.stop_wanting(group, Instant::ZERO, out),
+            }
+            self.voter.give_back(self.me(), group.id);
         }
         for (i, group) in desired.groups.iter().enumerate() {
             let known = before.group_index(group.id);
@@ -74,7 +81,7 @@ impl Node {
                 None => {
                     self.owned.push(Ownership::new());
                     self.verdicts.last_owner.push(LastOwner::Nobody);
-                    ownership::fence(group, Instant::ZERO, out);
+                    ownership::fence(group, Instant::ZERO, None, out);
                 }
             }
         }
@@ -95,7 +102,8 @@ impl Node {
         }
         let context = self.context(now, desired, i);
         let State::Holding(holding) = &mut self.owned[i].state else {
-            ownership::fence(group, Instant::ZERO, out);
+            self.owned[i].stop_wanting(before, Instant::ZERO, out);
+            ownership::fence(group, Instant::ZERO, None, out);
             return;
         };
         let place = |a: &VipAddress| (a.cidr, a.link);
@@ -113,8 +121,12 @@ impl Node {
             }
         }
         holding.announcements.again(now);
-        let until = holding.until;
-        ownership::fence(group, until, out);
+        let until = holding.until(context.shared_until);
+        let lease = holding.shares.then_some(match group.safety {
+            Safety::Exclusive => SharedLease::Majority,
+            Safety::Available => SharedLease::Loop,
+        });
+        ownership::fence(group, until, lease, out);
         ownership::add_addresses(context, until, out);
     }
 }

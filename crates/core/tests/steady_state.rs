@@ -79,6 +79,10 @@ fn turn(hosts: &mut [Host], keyring: &Keyring, wire: &mut Wire, turns: &mut u64)
 
 fn act(host: &mut Host, now: Instant, keyring: &Keyring, wire: &mut Wire) {
     for action in host.out.drain(..) {
+        // Kept for the supervisor, not sent.
+        if matches!(action, Action::PrepareGoodbye { .. }) {
+            continue;
+        }
         if let Some(to) = host.node.compose(now, &action, &mut host.message) {
             let slot = &mut wire.slots[wire.used];
             slot.0 = to;
