@@ -3,11 +3,12 @@
 //! The one place that matches on `Action` for the kernel. Every action may be applied twice. What
 //! fails is a value and a counter; the next observation, not this one, decides what to do about it.
 
+use crate::adopt::{self, Adopted};
 use crate::gate::{Gate, GateError, Opening};
-use crate::netlink::{AddressFacts, NetlinkError, News, Requests};
-use crate::orders::{Order, Orders, Outcome};
+use crate::netlink::{AddressChange, AddressFacts, NetlinkError, News, Requests};
+use crate::orders::{Orders, Outcome};
 use crate::packet::{Announcer, PacketError};
-use buoy_model::{Action, Cidr, Event, FrameKind, Instant, LinkId, SharedLease};
+use buoy_model::{Action, Cidr, Desired, Event, FrameKind, Instant, LinkId, SharedLease};
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -189,14 +190,38 @@ impl Apply {
         self.orders.as_ref().map_or(0, Orders::pending)
     }
 
-    /// Takes off every address that an earlier run left on this host with our mark; to be called
-    /// before the first event. Gives those that were there.
-    pub fn clean(&mut self) -> Result<Vec<AddressFacts>, NetlinkError> {
-        let left = self.requests.list_ours()?;
-        for address in &left {
-            self.requests.remove_address(address.link, address.cidr)?;
+    /// Takes over the addresses that an earlier run left on this host with our mark, or takes them
+    /// away; to be called before the first event. What stays is silent until it is fenced anew.
+    pub fn adopt(&mut self, desired: &Desired) -> Result<Adopted, NetlinkError> {
+        let (kept, gone) = adopt::sort(self.requests.list_ours()?, desired, self.gate.is_some());
+        let mut adopted = Adopted { kept, ..Adopted::default() };
+        for address in &adopted.kept {
+            if let Some(gate) = &mut self.gate
+                && let Err(cause) = gate.shut(address.link, address.cidr.address())
+            {
+                adopted.problems.push(ungated(address.link, address.cidr.address(), cause));
+            }
         }
-        Ok(left)
+        let remove = |a: &AddressFacts| AddressChange::Remove { link: a.link, cidr: a.cidr };
+        let changes: Vec<_> = gone.iter().map(remove).collect();
+        let mut refused = vec![false; changes.len()];
+        self.requests.change_addresses(&changes, &mut |at, cause| {
+            if !changes[at].is_done_already(cause.errno()) {
+                refused[at] = true;
+                adopted.problems.push(failed(changes[at], cause));
+            }
+        });
+        for (address, refused) in gone.into_iter().zip(refused) {
+            if refused {
+                continue;
+            }
+            adopted.removed.push(address);
+            // It is nobody's business here any more. What the gate does not forget grows stale.
+            if let Some(gate) = &mut self.gate {
+                let _ = gate.remove(address.link, address.cidr.address());
+            }
+        }
+        Ok(adopted)
     }
 
     /// Turns the kernel's news into what a node must know: what we did ourselves is no news.
@@ -210,7 +235,6 @@ impl Apply {
                 tell(Event::Link { link, up });
             }
             News::AddressGone { link, cidr } => self.gone(link, cidr, tell),
-            News::AddressAdded { .. } => {}
             News::Overrun => self.observe_all(tell),
         }
     }
@@ -274,10 +298,10 @@ impl Apply {
             gate.keep(link, address, lifetime).map_err(|cause| ungated(link, address, cause))?;
         }
         match &self.orders {
-            Some(orders) => orders.give(Order::Add { link, cidr, valid_lifetime }),
+            Some(orders) => orders.give(AddressChange::Add { link, cidr, valid_lifetime }),
             None => self.requests.add_address(link, cidr, valid_lifetime),
         }
-        .map_err(|cause| failed(Order::Add { link, cidr, valid_lifetime }, cause))?;
+        .map_err(|cause| failed(AddressChange::Add { link, cidr, valid_lifetime }, cause))?;
         self.placed(link, cidr).on = true;
         Ok(())
     }
@@ -285,10 +309,10 @@ impl Apply {
     fn remove(&mut self, link: LinkId, cidr: Cidr) -> Result<(), ApplyError> {
         let will_be_news = match &self.orders {
             // If it turns out that it was not there, `look_back` takes this back.
-            Some(orders) => orders.give(Order::Remove { link, cidr }).map(|()| true),
+            Some(orders) => orders.give(AddressChange::Remove { link, cidr }).map(|()| true),
             None => self.requests.remove_address(link, cidr),
         }
-        .map_err(|cause| failed(Order::Remove { link, cidr }, cause))?;
+        .map_err(|cause| failed(AddressChange::Remove { link, cidr }, cause))?;
         let placed = self.placed(link, cidr);
         placed.on = false;
         placed.removals += u32::from(will_be_news);
@@ -336,10 +360,10 @@ fn ungated(link: LinkId, address: IpAddr, cause: GateError) -> ApplyError {
     ApplyError { effect: Effect::Fence, link, address, cause: Cause::Gate(cause) }
 }
 
-fn failed(order: Order, cause: NetlinkError) -> ApplyError {
+fn failed(order: AddressChange, cause: NetlinkError) -> ApplyError {
     let (effect, link, cidr) = match order {
-        Order::Add { link, cidr, .. } => (Effect::Add, link, cidr),
-        Order::Remove { link, cidr } => (Effect::Remove, link, cidr),
+        AddressChange::Add { link, cidr, .. } => (Effect::Add, link, cidr),
+        AddressChange::Remove { link, cidr } => (Effect::Remove, link, cidr),
     };
     ApplyError { effect, link, address: cidr.address(), cause: Cause::Netlink(cause) }
 }

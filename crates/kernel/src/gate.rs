@@ -155,6 +155,12 @@ impl Gate {
         Ok(())
     }
 
+    /// Closes the address, whatever it was told before; what stops then stays as it was.
+    pub fn shut(&mut self, link: LinkId, address: IpAddr) -> Result<(), GateError> {
+        self.entries.find_or_add(key(link, address), address)?.shut();
+        Ok(())
+    }
+
     /// All that shares this lease is open until then: two stores into memory.
     pub fn renew(&self, lease: SharedLease, until: Instant) {
         self.leases.renew(lease, until);

@@ -5,12 +5,14 @@
 
 #![deny(unsafe_code)]
 
+pub mod adopt;
 pub mod apply;
 pub mod clock;
 pub mod conntrack;
 pub mod descriptors;
 pub mod gate;
 pub mod host;
+pub mod lifeline;
 pub mod netlink;
 pub mod nft;
 mod orders;

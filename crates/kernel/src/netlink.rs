@@ -10,7 +10,7 @@ mod message;
 mod monitor;
 mod requests;
 
-pub use address::AddressFacts;
+pub use address::{AddressChange, AddressFacts};
 pub(crate) use filter::{Direction, Hook};
 pub use link::LinkFacts;
 pub use monitor::{Monitor, News};

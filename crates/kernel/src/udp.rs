@@ -244,6 +244,67 @@ mod tests {
     }
 
     #[test]
+    fn each_leg_is_bound_to_its_own_address_and_speaks_from_it() {
+        let both = ["127.0.0.1:0".parse().unwrap(), "127.0.0.2:0".parse().unwrap()];
+        let (here, mut there) = (Transport::open(&both).unwrap(), Transport::open(&both).unwrap());
+        let legs = [Leg(0), Leg(1)];
+        for leg in legs {
+            here.send(leg, there.local(leg).unwrap(), &[leg.0]).unwrap();
+        }
+        let mut buffer = [0; 16];
+        let mut heard = Vec::new();
+        let mut poller = Poller::new();
+        for (token, fd) in there.fds().enumerate() {
+            assert!(poller.watch(token, &fd));
+        }
+        let deadline = clock::now() + Duration::from_secs(5);
+        while heard.len() < legs.len() && clock::now() < deadline {
+            poller.wait(Some(deadline)).unwrap();
+            while let Some((length, from, leg)) = there.receive(&mut buffer).unwrap() {
+                assert_eq!(&buffer[..length], [leg.0]);
+                heard.push((leg, from));
+            }
+        }
+        heard.sort_unstable();
+        assert_eq!(heard, legs.map(|leg| (leg, here.local(leg).unwrap())));
+        assert!(here.send(Leg(2), both[0], b"ahoy").is_err());
+    }
+
+    #[test]
+    fn a_leg_without_its_address_does_not_hinder_the_others() {
+        let lost: SocketAddr = "192.0.2.1:0".parse().unwrap();
+        let lost6: SocketAddr = "[2001:db8::1]:0".parse().unwrap();
+        let transport = Transport::open(&[lost, "127.0.0.1:0".parse().unwrap(), lost6]).unwrap();
+        assert_eq!(transport.absent(), [Leg(0), Leg(2)]);
+        assert_eq!(transport.fds().count(), 3);
+        let own = transport.local(Leg(1)).unwrap();
+        transport.send(Leg(1), own, b"ahoy").unwrap();
+        assert!(transport.send(Leg(0), own, b"ahoy").is_err());
+        // A host that has none of them is another node.
+        let error = Transport::open(&[lost, lost6]).unwrap_err();
+        assert!(error.to_string().contains("this host does not have"), "{error}");
+    }
+
+    #[test]
+    fn the_longest_datagram_arrives_whole() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let (here, mut there) = (loopback(address), loopback(address));
+            let datagram = vec![7; buoy_model::limits::DATAGRAM_MAX];
+            let to = there.local(LEG).unwrap();
+            // A few at once, also where only a small queue is permitted.
+            for _ in 0..4 {
+                here.send(LEG, to, &datagram).unwrap();
+            }
+            let mut buffer = vec![0; buoy_model::limits::DATAGRAM_MAX + 1];
+            for _ in 0..4 {
+                let received = there.receive(&mut buffer).unwrap();
+                assert_eq!(received, Some((datagram.len(), here.local(LEG).unwrap(), LEG)));
+            }
+            assert_eq!(there.dropped(), 0);
+        }
+    }
+
+    #[test]
     fn what_comes_too_fast_is_counted() {
         let (here, there) = (loopback("127.0.0.1:0"), loopback("127.0.0.1:0"));
         let to = there.local(LEG).unwrap();

@@ -60,3 +60,7 @@ fn named(maps: &[u32], name: &str) -> Option<MapData> {
         |id: &&u32| MapInfo::from_id(**id).is_ok_and(|info| info.name_as_str() == Some(name));
     MapData::from_id(*maps.iter().find(is_it)?).ok()
 }
+
+#[cfg(test)]
+#[path = "earlier_tests.rs"]
+mod tests;

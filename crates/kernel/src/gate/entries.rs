@@ -143,6 +143,13 @@ impl Entry<'_> {
         self.rule.store(shared | guard, Ordering::SeqCst);
     }
 
+    /// Closes it.
+    pub(super) fn shut(self) {
+        self.until.fetch_max(stale_bound(Instant::ZERO), Ordering::Release);
+        self.deadline.store(0, Ordering::SeqCst);
+        self.rule.fetch_and(!GATE_LEASE_MASK, Ordering::SeqCst);
+    }
+
     /// The address is on the interface for so long, so the entry means something for longer.
     pub(super) fn keep(self, lifetime: Duration) {
         let bound = stale_bound(clock::now() + lifetime);

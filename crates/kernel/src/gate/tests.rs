@@ -5,6 +5,7 @@ use aya::programs::{TestRun, TestRunOptions};
 use buoy_model::Mac;
 use buoy_wire::arp::{ArpPacket, Operation};
 use buoy_wire::{arp, ndp};
+use buoy_xdp::GateEntry;
 use nix::errno::Errno;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -160,4 +161,226 @@ fn a_full_gate_says_which_address_it_cannot_take() {
     let expected =
         GateError::Write { address: address(buoy_xdp::GATE_ADDRESSES_MAX), errno: Errno::E2BIG };
     assert_eq!(full, Some(expected));
+}
+
+const OUR_ETHERNET: Mac = Mac([0; 6]); // that of the interface of the kernel's own test
+
+/// The smallest IP packet, from and to these addresses.
+fn packet(to_mac: Mac, source: IpAddr, destination: IpAddr) -> Vec<u8> {
+    let mut frame = [&to_mac.0[..], &THEIR_MAC.0[..]].concat();
+    match (source, destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            frame.extend([8, 0, 0x45, 0, 0, 20, 0, 0, 0, 0, 64, 17, 0, 0]);
+            frame.extend(source.octets());
+            frame.extend(destination.octets());
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 0, 17, 64]);
+            frame.extend(source.octets());
+            frame.extend(destination.octets());
+        }
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => panic!("two families"),
+    }
+    frame
+}
+
+/// A VIP and another address, of each family.
+fn families() -> [(IpAddr, IpAddr); 2] {
+    [(VIP.into(), OTHER.into()), (VIP6.into(), OTHER6.into())]
+}
+
+fn question(vip: IpAddr) -> Vec<u8> {
+    match vip {
+        IpAddr::V4(vip) => arp::emit_request(THEIR_MAC, OTHER, vip).to_vec(),
+        IpAddr::V6(vip) => ndp::emit_solicitation(THEIR_MAC, OTHER6, vip).to_vec(),
+    }
+}
+
+fn soon() -> Instant {
+    clock::now() + Duration::from_secs(60)
+}
+
+#[test]
+fn all_traffic_of_an_exclusive_address_stops_with_its_lease_and_of_others_goes_on() {
+    let test = "all_traffic_of_an_exclusive_address_stops_with_its_lease_and_of_others_goes_on";
+    let Some(mut gate) = gate(test) else { return };
+    for (vip, other) in families() {
+        // Direction, packet, what becomes of it behind a closed `Guard::Traffic`.
+        let table = [
+            (Direction::Ingress, packet(OUR_ETHERNET, other, vip), DROP),
+            (Direction::Egress, packet(THEIR_MAC, vip, other), DROP),
+            // The other way round it is another owner's.
+            (Direction::Ingress, packet(OUR_ETHERNET, vip, other), PASS),
+            (Direction::Egress, packet(THEIR_MAC, other, vip), PASS),
+            // For another host's Ethernet address: none of this one's stack.
+            (Direction::Ingress, packet(OUR_MAC, other, vip), PASS),
+        ];
+        let each = |gate: &mut Gate, closed: bool| {
+            for (direction, frame, verdict_closed) in &table {
+                let expected = if closed { *verdict_closed } else { PASS };
+                assert_eq!(verdict(gate, *direction, frame), expected, "{vip} {direction:?}");
+            }
+        };
+        each(&mut gate, false);
+        for guard in [Guard::Neighbours, Guard::Traffic] {
+            for until in [soon(), Instant::ZERO] {
+                gate.set(LOOPBACK, vip, Opening { until, lease: None, guard }).unwrap();
+                each(&mut gate, guard == Guard::Traffic && until == Instant::ZERO);
+            }
+        }
+        // What asks for the address is counted as a question.
+        let before = gate.counters();
+        assert_eq!(verdict(&mut gate, Direction::Ingress, &question(vip)), DROP);
+        assert_eq!(gate.counters().ingress, before.ingress + 1);
+        gate.shut(LOOPBACK, vip).unwrap();
+        each(&mut gate, true);
+    }
+    let counters = gate.counters();
+    assert_eq!((counters.traffic_in, counters.traffic_out), (4, 4));
+}
+
+#[test]
+fn an_address_is_open_until_its_own_deadline_or_the_end_of_its_shared_lease() {
+    let test = "an_address_is_open_until_its_own_deadline_or_the_end_of_its_shared_lease";
+    let Some(mut gate) = gate(test) else { return };
+    let (over, lasts) = (Instant::ZERO, soon());
+    let shared = [None, Some(SharedLease::Majority), Some(SharedLease::Loop)];
+    for (vip, _) in families() {
+        for lease in shared {
+            for (own, majority, by_loop) in [
+                (over, over, over),
+                (lasts, over, over),
+                (over, lasts, over),
+                (over, over, lasts),
+                (lasts, lasts, lasts),
+            ] {
+                let opening = Opening { until: own, lease, guard: Guard::Neighbours };
+                gate.set(LOOPBACK, vip, opening).unwrap();
+                gate.renew(SharedLease::Majority, majority);
+                gate.renew(SharedLease::Loop, by_loop);
+                let is_open = match lease {
+                    None => own == lasts,
+                    Some(SharedLease::Majority) => own == lasts || majority == lasts,
+                    Some(SharedLease::Loop) => own == lasts || by_loop == lasts,
+                };
+                let expected = if is_open { PASS } else { DROP };
+                let heard = verdict(&mut gate, Direction::Ingress, &question(vip));
+                assert_eq!(heard, expected, "{vip} {lease:?} {own:?} {majority:?} {by_loop:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn one_store_closes_everything_and_nothing_reopens_it() {
+    let test = "one_store_closes_everything_and_nothing_reopens_it";
+    let Some(mut gate) = gate(test) else { return };
+    let switch = MasterSwitch::open(gate.leases_fd()).unwrap();
+    assert!(!switch.is_closed());
+    gate.renew(SharedLease::Majority, soon());
+    let lease = Some(SharedLease::Majority);
+    let shared = Opening { until: Instant::ZERO, lease, guard: Guard::Traffic };
+    let own = until(soon());
+    for opening in [shared, own] {
+        for (vip, _) in families() {
+            gate.set(LOOPBACK, vip, opening).unwrap();
+            assert_eq!(verdict(&mut gate, Direction::Ingress, &question(vip)), PASS);
+        }
+    }
+    gate.set(LOOPBACK, VIP.into(), shared).unwrap();
+    switch.close_all();
+    assert!(switch.is_closed());
+    let all_closed = |gate: &mut Gate| {
+        for (vip, other) in families() {
+            assert_eq!(verdict(gate, Direction::Ingress, &question(vip)), DROP);
+            let traffic = verdict(gate, Direction::Ingress, &packet(OUR_ETHERNET, other, vip));
+            assert_eq!(traffic, if vip.is_ipv4() { DROP } else { PASS });
+        }
+    };
+    all_closed(&mut gate);
+    gate.renew(SharedLease::Majority, soon());
+    for (vip, opening) in [(VIP.into(), shared), (VIP6.into(), own)] {
+        gate.set(LOOPBACK, vip, opening).unwrap();
+    }
+    all_closed(&mut gate);
+    // A run of its own has a switch of its own.
+    let mut next = Gate::open(&[]).unwrap();
+    next.set(LOOPBACK, VIP.into(), own).unwrap();
+    assert_eq!(verdict(&mut next, Direction::Ingress, &question(VIP.into())), PASS);
+}
+
+#[test]
+fn another_descriptor_is_not_a_master_switch() {
+    let nothing = std::fs::File::open("/dev/null").unwrap();
+    assert!(MasterSwitch::open(nothing.as_fd()).is_err());
+}
+
+#[test]
+fn the_first_packet_is_noted_once_for_each_opening() {
+    let Some(mut gate) = gate("the_first_packet_is_noted_once_for_each_opening") else { return };
+    for (vip, other) in families() {
+        let arrives = packet(OUR_ETHERNET, other, vip);
+        assert_eq!(gate.first_packet(LOOPBACK, vip), None);
+        let mut last = Instant::ZERO;
+        for _ in 0..2 {
+            // What is dropped, asked, or for another host is no packet for the address here.
+            let closed = Opening { guard: Guard::Traffic, ..CLOSED };
+            gate.set(LOOPBACK, vip, closed).unwrap();
+            assert_eq!(verdict(&mut gate, Direction::Ingress, &arrives), DROP);
+            gate.set(LOOPBACK, vip, until(soon())).unwrap();
+            for frame in [question(vip), packet(OUR_MAC, other, vip)] {
+                assert_eq!(verdict(&mut gate, Direction::Ingress, &frame), PASS);
+            }
+            assert_eq!(gate.first_packet(LOOPBACK, vip), None);
+            let before = clock::now();
+            assert_eq!(verdict(&mut gate, Direction::Ingress, &arrives), PASS);
+            let first = gate.first_packet(LOOPBACK, vip).unwrap();
+            assert!(last < first && before <= first && first <= clock::now());
+            // Neither another packet nor a renewal makes it later.
+            gate.set(LOOPBACK, vip, until(soon())).unwrap();
+            assert_eq!(verdict(&mut gate, Direction::Ingress, &arrives), PASS);
+            assert_eq!(gate.first_packet(LOOPBACK, vip), Some(first));
+            last = first;
+        }
+    }
+}
+
+#[test]
+fn an_entry_is_stale_only_when_its_own_bound_and_that_of_its_lease_are_over() {
+    let test = "an_entry_is_stale_only_when_its_own_bound_and_that_of_its_lease_are_over";
+    let Some(mut gate) = gate(test) else { return };
+    let (vip, rule) = (VIP.into(), lease::index(SharedLease::Majority));
+    gate.set(LOOPBACK, vip, CLOSED).unwrap();
+    let write = |gate: &Gate, until| {
+        let entry = gate.entries.find(&key(LOOPBACK, vip)).unwrap();
+        entry.write(GateEntry { until, rule, ..GateEntry::default() });
+    };
+    write(&gate, u64::MAX);
+    assert_eq!(verdict(&mut gate, Direction::Ingress, &question(vip)), DROP);
+    // The lease was never renewed, so its bound is over too.
+    write(&gate, 0);
+    assert_eq!(verdict(&mut gate, Direction::Ingress, &question(vip)), PASS);
+    gate.renew(SharedLease::Majority, Instant::ZERO);
+    assert_eq!(verdict(&mut gate, Direction::Ingress, &question(vip)), DROP);
+    // An address that is put on an interface has an entry that means something, and is closed.
+    write(&gate, 0);
+    gate.entries.find(&key(LOOPBACK, vip)).unwrap().shut();
+    gate.keep(LOOPBACK, VIP6.into(), Duration::from_secs(6)).unwrap();
+    for (vip, _) in families() {
+        assert_eq!(verdict(&mut gate, Direction::Ingress, &question(vip)), DROP);
+    }
+    assert_eq!(gate.counters().stale, 1);
+}
+
+#[test]
+fn places_of_forgotten_addresses_are_used_again() {
+    let Some(mut gate) = gate("places_of_forgotten_addresses_are_used_again") else { return };
+    for n in 0..2 * buoy_xdp::GATE_ADDRESSES_MAX {
+        let address = Ipv4Addr::from_bits(0x0a00_0000 + n).into();
+        gate.set(LOOPBACK, address, until(soon())).unwrap();
+        gate.remove(LOOPBACK, address).unwrap();
+    }
+    // A place that was open before is closed for the next.
+    gate.keep(LOOPBACK, VIP.into(), Duration::ZERO).unwrap();
+    assert_eq!(verdict(&mut gate, Direction::Ingress, &question(VIP.into())), DROP);
 }

@@ -3,6 +3,7 @@
 use super::PROTOCOL_MARK;
 use super::message::{Message, Request, attributes, word};
 use buoy_model::{Cidr, LinkId};
+use nix::errno::Errno;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const FIXED_LEN: usize = 8; // struct ifaddrmsg
@@ -19,6 +20,44 @@ pub struct AddressFacts {
     pub ours: bool,
     /// Whether the kernel is still looking for another owner, and so does not answer for it yet.
     pub tentative: bool,
+}
+
+/// One change of an address of ours.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum AddressChange {
+    /// Put it on, or renew it.
+    Add {
+        /// On which interface.
+        link: LinkId,
+        /// Which address, with its prefix.
+        cidr: Cidr,
+        /// Seconds until the kernel removes it by itself.
+        valid_lifetime: u32,
+    },
+    /// Take it off.
+    Remove {
+        /// From which interface.
+        link: LinkId,
+        /// Which address, with its prefix.
+        cidr: Cidr,
+    },
+}
+
+impl AddressChange {
+    /// Whether a refusal for this reason says that there is nothing to take off.
+    pub fn is_done_already(&self, errno: Errno) -> bool {
+        match self {
+            Self::Add { .. } => false,
+            Self::Remove { .. } => matches!(errno, Errno::EADDRNOTAVAIL | Errno::ENODEV),
+        }
+    }
+
+    pub(super) fn request(&self) -> Request {
+        match *self {
+            Self::Add { link, cidr, valid_lifetime } => add(link, cidr, valid_lifetime),
+            Self::Remove { link, cidr } => remove(link, cidr),
+        }
+    }
 }
 
 /// Puts an address on an interface or renews it there.

@@ -48,6 +48,14 @@ impl Request {
         self
     }
 
+    /// Only a refusal is answered.
+    pub(crate) fn without_acknowledgement(&mut self) -> &mut Self {
+        let flags = half(&self.bytes, 6).unwrap_or(0);
+        let acknowledge = u16::try_from(libc::NLM_F_ACK).unwrap_or(0);
+        self.bytes[6..8].copy_from_slice(&(flags & !acknowledge).to_ne_bytes());
+        self
+    }
+
     /// The bytes to send, with their place in the conversation.
     pub(crate) fn finish(&mut self, sequence: u32) -> &[u8] {
         let length = u32::try_from(self.length).unwrap_or(0);

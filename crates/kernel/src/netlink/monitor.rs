@@ -7,6 +7,7 @@ use crate::sys;
 use buoy_model::{Cidr, LinkId, Mac};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
+use socket2::{SockFilter, SockRef};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Room for a few thousand changes that come while the loop is away.
@@ -27,15 +28,6 @@ pub enum News {
         /// Its Ethernet address.
         mac: Option<Mac>,
     },
-    /// An address was added or renewed, by us or by others.
-    AddressAdded {
-        /// On which interface.
-        link: LinkId,
-        /// Which.
-        cidr: Cidr,
-        /// Whether it carries our mark.
-        ours: bool,
-    },
     /// An address was removed: by us, by others, or at the end of its lifetime.
     AddressGone {
         /// From which interface.
@@ -54,10 +46,15 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Subscribes to interfaces and addresses; reads no more than is there.
+    /// Subscribes to interfaces and to addresses that go. That an address came or was renewed is
+    /// dropped in the kernel: we renew ours all the time, and a thousand of them must not wake the
+    /// loop a thousand times.
     pub fn open() -> Result<Self, NetlinkError> {
         let groups = libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR;
         let socket = sys::netlink(groups.cast_unsigned(), libc::SOCK_NONBLOCK)
+            .map_err(|e| NetlinkError::Socket(last(&e)))?;
+        SockRef::from(&socket)
+            .attach_filter(&NOT_NEW_ADDRESSES)
             .map_err(|e| NetlinkError::Socket(last(&e)))?;
         // Beyond net.core.rmem_max only with CAP_NET_ADMIN; a smaller queue overruns sooner.
         if sys::set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, QUEUE_LEN).is_err() {
@@ -90,6 +87,18 @@ impl AsFd for Monitor {
     }
 }
 
+/// Lets through every message but `RTM_NEWADDR`, by the type in its header, which is in the byte
+/// order of the host while a filter reads in that of the network.
+const NOT_NEW_ADDRESSES: [SockFilter; 4] = [
+    SockFilter::new(LOAD_HALF, 0, 0, 4),
+    SockFilter::new(JUMP_EQUAL, 0, 1, libc::RTM_NEWADDR.to_be() as u32),
+    SockFilter::new(RETURN, 0, 0, 0),
+    SockFilter::new(RETURN, 0, 0, u32::MAX),
+];
+const LOAD_HALF: u16 = 0x28; // BPF_LD | BPF_H | BPF_ABS
+const JUMP_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+
 fn news(message: &Message<'_>) -> Option<News> {
     match message.kind {
         libc::RTM_NEWLINK => {
@@ -99,10 +108,6 @@ fn news(message: &Message<'_>) -> Option<News> {
         libc::RTM_DELLINK => {
             let state = link::parse(message)?;
             Some(News::Link { link: state.id, up: false, mac: state.mac })
-        }
-        libc::RTM_NEWADDR => {
-            let facts = address::parse(message)?;
-            Some(News::AddressAdded { link: facts.link, cidr: facts.cidr, ours: facts.ours })
         }
         libc::RTM_DELADDR => {
             let facts = address::parse(message)?;

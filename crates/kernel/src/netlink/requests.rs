@@ -1,7 +1,7 @@
 //! Asks the kernel for something and waits for its answer.
 
 use super::message::{Message, Request, attributes, messages, word};
-use super::{AddressFacts, LinkFacts, address, link};
+use super::{AddressChange, AddressFacts, LinkFacts, address, link};
 use crate::sys;
 use buoy_model::{Cidr, LinkId};
 use nix::errno::Errno;
@@ -14,6 +14,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 const ANSWER_MAX_MS: i64 = 200;
 const BUFFER_LEN: usize = 32 << 10;
 const DUMP_TRIES_MAX: u32 = 8;
+/// Orders in one datagram: if all are refused, the refusals still fit the queue of the socket.
+const BATCH_MAX: usize = 64;
 /// `NLMSGERR_ATTR_MSG`: the kernel's own words.
 const ERROR_WORDS: u16 = 1;
 /// `NLM_F_ACK_TLVS` and `NLM_F_CAPPED`: words follow; the request is not repeated before them.
@@ -67,6 +69,9 @@ pub struct Requests {
     socket: OwnedFd,
     sequence: u32,
     buffer: Box<[u8]>,
+    /// The orders that go out together.
+    batch: Vec<u8>,
+    calls: u64,
 }
 
 impl Requests {
@@ -80,7 +85,9 @@ impl Requests {
             sys::set_option(&socket, libc::SOL_NETLINK, option, 1)
                 .map_err(|e| NetlinkError::Socket(last(&e)))?;
         }
-        Ok(Self { socket, sequence: 0, buffer: vec![0; BUFFER_LEN].into_boxed_slice() })
+        let buffer = vec![0; BUFFER_LEN].into_boxed_slice();
+        let batch = Vec::with_capacity(BUFFER_LEN);
+        Ok(Self { socket, sequence: 0, buffer, batch, calls: 0 })
     }
 
     /// Puts an address of ours on an interface, or renews its lifetime there (seconds).
@@ -102,6 +109,70 @@ impl Requests {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Makes all these changes in their order, many in one system call. What is refused is told by
+    /// its place; the others are made all the same.
+    pub fn change_addresses(
+        &mut self,
+        changes: &[AddressChange],
+        refused: &mut dyn FnMut(usize, NetlinkError),
+    ) {
+        for (index, batch) in changes.chunks(BATCH_MAX).enumerate() {
+            let first = index * BATCH_MAX;
+            let answered = self.change_together(batch, &mut |at, error| refused(first + at, error));
+            if answered.is_ok() {
+                continue;
+            }
+            // Some were made and nobody knows which: to make one twice is to make it once.
+            for (at, change) in (first..).zip(batch) {
+                if let Err(error) = self.order(&mut change.request()) {
+                    refused(at, error);
+                }
+            }
+        }
+    }
+
+    fn change_together(
+        &mut self,
+        batch: &[AddressChange],
+        refused: &mut dyn FnMut(usize, NetlinkError),
+    ) -> Result<(), NetlinkError> {
+        let first = self.sequence.wrapping_add(1);
+        self.batch.clear();
+        for (index, change) in (1..).zip(batch) {
+            let mut request = change.request();
+            if index < batch.len() {
+                request.without_acknowledgement();
+            }
+            self.sequence = self.sequence.wrapping_add(1);
+            self.batch.extend_from_slice(request.finish(self.sequence));
+        }
+        self.calls += 1;
+        send(self.socket.as_raw_fd(), &self.batch, MsgFlags::empty())
+            .map_err(NetlinkError::NoAnswer)?;
+        let last = self.sequence;
+        loop {
+            let length = self.receive()?;
+            for answer in messages(&self.buffer[..length]) {
+                let at = usize::try_from(answer.sequence.wrapping_sub(first)).unwrap_or(usize::MAX);
+                // Further on: the late answer to an order that was given up.
+                if at >= batch.len() {
+                    continue;
+                }
+                if let Err(error) = outcome(&answer) {
+                    refused(at, error);
+                }
+                if answer.sequence == last {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// How many system calls it has made, for tests that count them.
+    pub const fn system_calls(&self) -> u64 {
+        self.calls
     }
 
     /// All addresses of this host.
@@ -174,12 +245,14 @@ impl Requests {
     fn send(&mut self, request: &mut Request) -> Result<u32, NetlinkError> {
         self.sequence = self.sequence.wrapping_add(1);
         let bytes = request.finish(self.sequence);
+        self.calls += 1;
         send(self.socket.as_raw_fd(), bytes, MsgFlags::empty()).map_err(NetlinkError::NoAnswer)?;
         Ok(self.sequence)
     }
 
     fn receive(&mut self) -> Result<usize, NetlinkError> {
         loop {
+            self.calls += 1;
             match recv(self.socket.as_raw_fd(), &mut self.buffer, MsgFlags::empty()) {
                 Ok(length) => return Ok(length),
                 Err(Errno::EINTR) => {}
