@@ -108,8 +108,11 @@ impl Standing {
 
 /// Says where the agents are, and listens for orders.
 pub(crate) fn listen(folder: &Path, buoy: &Buoy) -> Result<UnixListener> {
-    let lines: Vec<String> =
-        buoy.nodes().iter().map(|node| format!("{node} {}\n", buoy.socket(node).display())).collect();
+    let lines: Vec<String> = buoy
+        .nodes()
+        .iter()
+        .map(|node| format!("{node} {}\n", buoy.socket(node).display()))
+        .collect();
     std::fs::write(folder.join("agents"), lines.concat())
         .map_err(Error::system("write where the agents are"))?;
     UnixListener::bind(control(folder)).map_err(Error::system("listen for orders to the lab"))

@@ -123,7 +123,9 @@ fn guide(segment: &Segment, buoy: &Buoy) -> String {
         "\nBreak something:\n  {program} drain --socket {}\n  ip -n buoy-{RUN}-switch link set n1 down\n",
         buoy.socket("n1").display()
     );
-    text += &format!("\nBreak it again and again, and see how long each step of the takeover took:\n  {program} drill web --kind kill --repeat 5\n");
+    text += &format!(
+        "\nBreak it again and again, and see how long each step of the takeover took:\n  {program} drill web --kind kill --repeat 5\n"
+    );
     text += &format!(
         "\nThe file of every node is {}, the log {}.\nEnd it with `buoy lab down`.\n",
         buoy.config("n1").display(),

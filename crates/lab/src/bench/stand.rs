@@ -70,12 +70,12 @@ impl Stand {
         let segment = Segment::build(topology(system).with_wide_subnet(), &mut |_| {})?;
         let daemons = match system {
             System::Buoy => {
-                let vip = |n| {
-                    let address = wide_ipv4(n);
-                    format!("[[vip]]\naddress = \"{address}/16\"\nprefer = [\"n1\"]\n")
-                };
-                let vips: String = (0..vips).map(vip).collect();
-                let config = format!("{}{vips}", config_head(&segment.topology));
+                let (first, last) = (wide_ipv4(0), wide_ipv4(vips.saturating_sub(1)));
+                let config = format!(
+                    "{}[[pool]]\nname = \"many\"\naddresses = [\"{first}-{last}/16\"]\n\
+                     prefer = [\"n1\"]\n",
+                    config_head(&segment.topology)
+                );
                 Daemons::Buoy(Buoy::new(&segment, &config)?)
             }
             System::Keepalived(interval) => {

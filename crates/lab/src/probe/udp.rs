@@ -101,6 +101,16 @@ impl UdpProbe {
         log.questions.iter().filter(of_other).filter_map(heard).min()
     }
 
+    /// When the last question of a window was asked that `name` answered.
+    pub fn last_answer_by(&self, name: &str, window: Window) -> Option<Instant> {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = log.answerers.iter().position(|n| n == name)?;
+        let of_it = |q: &&Question| {
+            q.answered.is_some() && usize::from(q.by) == place && window.holds(q.sent)
+        };
+        log.questions.iter().rev().find(of_it).map(|q| q.sent)
+    }
+
     /// When the first question of a window was asked that stayed without an answer.
     pub fn first_lost(&self, window: Window) -> Option<Instant> {
         let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);

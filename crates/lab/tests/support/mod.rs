@@ -59,15 +59,28 @@ impl Drop for Cluster {
     }
 }
 
-/// The head of every file here. Shared machines stand still for some hundred milliseconds now and
+/// The lease of most tests, as a line of the file. Shared machines stand still for some hundred milliseconds now and
 /// then; a test about what is done, not how fast, should not see an owner change for that. The
 /// demo measures the defaults.
+pub(crate) const LEASE: &str = "lease = \"400ms\"\n";
+
+/// The head of most files here.
 pub(crate) fn config_head(topology: &Topology) -> String {
-    format!("{}lease = \"400ms\"\n", agent::config_head(topology))
+    format!("{}{LEASE}", agent::config_head(topology))
 }
 
 /// The hosts and the files, agents not started; `None` when this host cannot, which is said.
 pub(crate) fn prepared(test: &str, nodes: usize, vips: &str) -> Option<Cluster> {
+    prepared_on(test, Topology::with_nodes(nodes), LEASE, vips)
+}
+
+/// The same on another topology, with other lines at the top of the file.
+pub(crate) fn prepared_on(
+    test: &str,
+    topology: Topology,
+    top: &str,
+    vips: &str,
+) -> Option<Cluster> {
     if let Some(reason) = privilege::missing() {
         skip(test, &reason);
         return None;
@@ -76,20 +89,42 @@ pub(crate) fn prepared(test: &str, nodes: usize, vips: &str) -> Option<Cluster> 
         skip(test, &error.to_string());
         return None;
     }
-    let segment = Segment::build(Topology::with_nodes(nodes), &mut |_| {}).unwrap();
-    let config = format!("{}{vips}", config_head(&segment.topology));
+    let segment = Segment::build(topology, &mut |_| {}).unwrap();
+    let config = format!("{}{top}{vips}", agent::config_head(&segment.topology));
     let buoy = Buoy::new(&segment, &config).unwrap();
     Some(Cluster { buoy, segment })
 }
 
 /// A running cluster in which every VIP has an owner.
 pub(crate) fn cluster(test: &str, nodes: usize, vips: &str) -> Option<Cluster> {
-    let mut cluster = prepared(test, nodes, vips)?;
+    running(test, Topology::with_nodes(nodes), LEASE, vips)
+}
+
+/// The same on another topology, with other lines at the top of the file.
+pub(crate) fn running(test: &str, topology: Topology, top: &str, vips: &str) -> Option<Cluster> {
+    let mut cluster = prepared_on(test, topology, top, vips)?;
     cluster.buoy.start_all(&cluster.segment).unwrap();
     for node in cluster.buoy.nodes() {
         cluster.wait_owned(node);
     }
     Some(cluster)
+}
+
+/// How many of its latest events of that kind a node shows.
+pub(crate) fn events(cluster: &Cluster, node: &str, kind: &str) -> usize {
+    let reply = cluster.buoy.client(node).unwrap().events(200);
+    reply.map_or(0, |reply| reply.events.iter().filter(|event| event.kind == kind).count())
+}
+
+/// Waits until a node shows an event of that kind.
+pub(crate) fn wait_event(cluster: &Cluster, node: &str, kind: &str) {
+    let awaited = format!("event {kind} at {node}");
+    wait_until(SOON, &awaited, || Ok(events(cluster, node, kind) != 0)).unwrap();
+}
+
+/// From a moment until now.
+pub(crate) fn since(from: Instant) -> Window {
+    Window { from, to: Instant::now() }
 }
 
 impl Cluster {
@@ -120,6 +155,13 @@ impl Cluster {
         })
         .unwrap();
         self.segment.topology.by_mac(owner.unwrap()).unwrap().name.to_owned()
+    }
+
+    /// Waits until that node answers for `VIP`.
+    pub(crate) fn wait_at(&self, observer: &ArpObserver, node: &str) {
+        let mac = self.segment.host(node).unwrap().mac();
+        wait_until(2 * SOON, &format!("{node} to answer"), || Ok(observer.owner(VIP) == Some(mac)))
+            .unwrap();
     }
 
     /// The node that answers for an address, once it is another than that.
