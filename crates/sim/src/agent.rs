@@ -1,7 +1,7 @@
 //! The agent's loop of one host, as the driver runs it: everything that arrived first, then the tick.
 
 use buoy_core::Node;
-use buoy_model::{Action, Desired, LinkId, Order};
+use buoy_model::{Action, Desired, Fitness, GroupId, Instant, LinkId, Order, WireVersion};
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ pub(crate) struct Agent {
     /// `None`: dead.
     pub(crate) node: Option<Node>,
     /// Grows with every life, so that what was planned for an earlier one can be told apart.
-    pub(crate) life: u64,
+    pub(crate) life: u32,
     /// How many freezes hold it.
     pub(crate) frozen: u32,
     /// What arrived and was not looked at.
@@ -27,27 +27,33 @@ pub(crate) struct Agent {
     pub(crate) stepping: bool,
     /// Whether a freeze met it between two steps.
     pub(crate) halted: bool,
-    /// The true time of the next planned wake-up.
+    /// The true time of the next planned wake-up, and the deadline that it is for.
     pub(crate) wake_at: u64,
+    pub(crate) wake_for: Instant,
     /// The file on this host.
     pub(crate) desired: Arc<Desired>,
     pub(crate) draining: bool,
+    /// The program on this host: an old one understands the first wire version only.
+    pub(crate) speaks: WireVersion,
+    /// What its supervisor would send: a datagram to each host.
+    pub(crate) goodbyes: Vec<Option<u32>>,
 }
 
 /// What can arrive at an agent.
 #[derive(Clone, Debug)]
 pub(crate) enum News {
-    Datagram { bytes: Vec<u8>, again: bool },
+    Datagram { datagram: u32, leg: u8, again: bool },
     Link { link: LinkId, up: bool },
     AddressLost { link: LinkId, address: IpAddr },
     ForeignClaim { link: LinkId, address: IpAddr },
+    Fitness { group: GroupId, fitness: Fitness },
     Reload,
     Order(Order),
     Stop,
 }
 
 impl Agent {
-    pub(crate) const fn new(desired: Arc<Desired>) -> Self {
+    pub(crate) fn new(desired: Arc<Desired>, speaks: WireVersion) -> Self {
         Self {
             node: None,
             life: 0,
@@ -58,8 +64,11 @@ impl Agent {
             stepping: false,
             halted: false,
             wake_at: u64::MAX,
+            wake_for: Instant::ZERO,
+            goodbyes: vec![None; desired.nodes.len()],
             desired,
             draining: false,
+            speaks,
         }
     }
 

@@ -56,8 +56,42 @@ pub enum Violation {
     Unstable {
         /// When, in nanoseconds of true time.
         at: u64,
-        /// The group's name.
-        group: String,
+    },
+    /// A group changed hands more often than it may.
+    Flaps {
+        /// When, in nanoseconds of true time.
+        at: u64,
+        /// Which group, by its place.
+        group: usize,
+        /// How often it did.
+        changes: u32,
+    },
+    /// A group moved that need not have, or to a host that should not have got it.
+    NeedlessMove {
+        /// When, in nanoseconds of true time.
+        at: u64,
+        /// Which group, by its place.
+        group: usize,
+        /// Who had it.
+        from: Option<usize>,
+        /// Who has it.
+        to: usize,
+    },
+    /// Groups that can be anywhere are spread unevenly.
+    Uneven {
+        /// When, in nanoseconds of true time.
+        at: u64,
+        /// How many each host has.
+        loads: Vec<usize>,
+    },
+    /// What a node says of its decision is not its decision.
+    Untrue {
+        /// When, in nanoseconds of true time.
+        at: u64,
+        /// Which host.
+        host: usize,
+        /// What does not agree.
+        contradiction: String,
     },
     /// A machine asks to be woken at a moment that is over.
     Spins {
@@ -91,8 +125,26 @@ impl fmt::Display for Violation {
                 "convergence: {group} is answered for by {answering:?}, should be one of \
                  {expected:?} within {CONVERGENCE:?}"
             ),
-            Self::Unstable { at, group } => {
-                write!(f, "stability: {group} lost its owner in calm weather at {} ms", ms(at))
+            Self::Unstable { at } => {
+                write!(f, "stability: an owner changed in calm weather before {} ms", ms(at))
+            }
+            Self::Flaps { at, group, changes } => {
+                write!(
+                    f,
+                    "no_flap: group {group} changes hands too often ({changes}) at {} ms",
+                    ms(at)
+                )
+            }
+            Self::NeedlessMove { at, group, from, to } => write!(
+                f,
+                "minimal_moves: group {group} moves from {from:?} to n{to} at {} ms, and need not",
+                ms(at)
+            ),
+            Self::Uneven { at, loads } => {
+                write!(f, "minimal_moves: uneven spread {loads:?} at {} ms", ms(at))
+            }
+            Self::Untrue { at, host, contradiction } => {
+                write!(f, "why_is_true: n{host} at {} ms: {contradiction}", ms(at))
             }
             Self::Spins { at, host } => {
                 write!(f, "progress: n{host} asks for a deadline of the past at {} ms", ms(at))
@@ -108,7 +160,7 @@ impl fmt::Display for Violation {
 /// A group that has not the owner it should have.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Unsettled {
-    pub(crate) group: String,
+    group: String,
     answering: Vec<usize>,
     expected: Vec<usize>,
 }
@@ -125,15 +177,12 @@ pub(crate) struct Fitness {
     pub(crate) running: bool,
     pub(crate) draining: bool,
     pub(crate) carrier: bool,
+    /// It hears nobody where the VIPs are, and others do.
+    pub(crate) unheard: bool,
 }
 
 /// `single_owner`: the first other host that answers for an address which this host now answers for.
-pub(crate) fn second_owner(
-    hosts: &[Host],
-    host: usize,
-    now: u64,
-    address: IpAddr,
-) -> Option<usize> {
+pub(crate) fn second_owner(hosts: &[Host], host: usize, now: u64, address: usize) -> Option<usize> {
     if !hosts[host].answers(now, address) {
         return None;
     }
@@ -147,21 +196,25 @@ pub(crate) fn unsettled(
     fitness: &[Fitness],
     now: u64,
 ) -> Option<Unsettled> {
-    scenario.groups.iter().find_map(|group| {
-        let expected = expected(scenario, group, fitness);
+    (0..scenario.groups.len()).find_map(|i| {
+        let expected = expected(scenario, &scenario.groups[i], fitness);
+        let places: Vec<_> = scenario.places(i).into_iter().map(|(_, _, place)| place).collect();
+        let any = |host: &usize| places.iter().any(|place| hosts[*host].answers(now, *place));
+        let all = |host: usize| places.iter().all(|place| hosts[host].answers(now, *place));
+        let answering: Vec<_> = (0..hosts.len()).filter(any).collect();
+        let sole = match answering[..] {
+            [host] => all(host).then_some(host),
+            _ => None,
+        };
         let settled = match &expected {
-            Expected::OneOf(able) => able.iter().any(|host| is_sole(hosts, *host, now, group)),
+            Expected::OneOf(able) => sole.is_some_and(|host| able.contains(&host)),
             Expected::NoneOr(able) => {
-                able.iter().any(|host| is_sole(hosts, *host, now, group))
-                    || answering(hosts, now, group).is_empty()
+                sole.is_some_and(|host| able.contains(&host)) || answering.is_empty()
             }
         };
         let (Expected::OneOf(able) | Expected::NoneOr(able)) = expected;
-        (!settled).then(|| Unsettled {
-            group: group.name.clone(),
-            answering: answering(hosts, now, group),
-            expected: able,
-        })
+        let group = scenario.groups[i].name.clone();
+        (!settled).then_some(Unsettled { group, answering, expected: able })
     })
 }
 
@@ -180,27 +233,20 @@ fn expected(scenario: &Scenario, group: &Group, fitness: &[Fitness]) -> Expected
     let able = (0..fitness.len())
         .filter(|i| fitness[*i].running && fitness[*i].carrier && may(scenario.hosts[*i].id));
     let (drained, fit): (Vec<_>, Vec<_>) = able.partition(|i| fitness[*i].draining);
-    if fit.is_empty() { Expected::NoneOr(drained) } else { Expected::OneOf(fit) }
-}
-
-fn answering(hosts: &[Host], now: u64, group: &Group) -> Vec<usize> {
-    let any = |host: &Host| group.addresses.iter().any(|a| host.answers(now, a.cidr.address()));
-    (0..hosts.len()).filter(|i| any(&hosts[*i])).collect()
-}
-
-fn is_sole(hosts: &[Host], owner: usize, now: u64, group: &Group) -> bool {
-    group.addresses.iter().all(|address| {
-        let address = address.cidr.address();
-        hosts.iter().enumerate().all(|(i, host)| host.answers(now, address) == (i == owner))
-    })
+    if fit.is_empty() {
+        return Expected::NoneOr(drained);
+    }
+    let heard: Vec<_> = fit.iter().copied().filter(|i| !fitness[*i].unheard).collect();
+    Expected::OneOf(if heard.is_empty() { fit } else { heard })
 }
 
 /// How many groups each host answers for.
 pub(crate) fn loads(scenario: &Scenario, hosts: &[Host], now: u64) -> Vec<usize> {
     let mut loads = vec![0; hosts.len()];
-    for group in &scenario.groups {
-        for host in answering(hosts, now, group) {
-            loads[host] += 1;
+    for group in 0..scenario.groups.len() {
+        let places = scenario.places(group);
+        for (load, host) in loads.iter_mut().zip(hosts) {
+            *load += usize::from(places.iter().any(|(_, _, place)| host.answers(now, *place)));
         }
     }
     loads
@@ -214,30 +260,29 @@ mod tests {
     use buoy_core::Fence;
     use buoy_model::Instant;
 
-    const FIT: Fitness = Fitness { running: true, draining: false, carrier: true };
+    const FIT: Fitness = Fitness { running: true, draining: false, carrier: true, unheard: false };
 
     fn bench() -> (Scenario, Vec<Host>) {
-        let scenario = Scenario::quiet(1, 3, 1);
-        let hosts = (0..3).map(|_| Host::new(Clock::new(0, 0, 0), Fence::Gate)).collect();
+        let mut scenario = Scenario::quiet(1, 3, 1);
+        scenario.addresses = vec![scenario.groups[0].addresses[0].cidr.address()];
+        let hosts = (0..3).map(|_| Host::new(Clock::new(0, 0, 0), Fence::Gate, 1)).collect();
         (scenario, hosts)
     }
 
-    fn give(host: &mut Host, scenario: &Scenario) {
-        let cidr = scenario.groups[0].addresses[0].cidr;
-        host.add(0, LINK, cidr, 2, Duration::ZERO);
-        host.set_gate(cidr.address(), Instant::from_nanos(1_000));
+    fn give(host: &mut Host) {
+        host.add(0, LINK, 0, 2, Duration::ZERO);
+        host.set_gate(0, Instant::from_nanos(1_000), None);
     }
 
     #[test]
     fn two_that_answer_are_seen_and_one_after_the_other_is_not() {
-        let (scenario, mut hosts) = bench();
-        let address = scenario.groups[0].addresses[0].cidr.address();
-        give(&mut hosts[0], &scenario);
-        assert_eq!(second_owner(&hosts, 0, 999, address), None);
-        give(&mut hosts[2], &scenario);
-        assert_eq!(second_owner(&hosts, 2, 999, address), Some(0));
-        hosts[0].set_gate(address, Instant::ZERO);
-        assert_eq!(second_owner(&hosts, 2, 999, address), None);
+        let (_, mut hosts) = bench();
+        give(&mut hosts[0]);
+        assert_eq!(second_owner(&hosts, 0, 999, 0), None);
+        give(&mut hosts[2]);
+        assert_eq!(second_owner(&hosts, 2, 999, 0), Some(0));
+        hosts[0].set_gate(0, Instant::ZERO, None);
+        assert_eq!(second_owner(&hosts, 2, 999, 0), None);
     }
 
     #[test]
@@ -245,17 +290,20 @@ mod tests {
         let (scenario, mut hosts) = bench();
         let drained = Fitness { draining: true, ..FIT };
         let dead = Fitness { running: false, ..FIT };
+        let unheard = Fitness { unheard: true, ..FIT };
         let settled =
             |hosts: &[Host], fitness: &[Fitness]| unsettled(&scenario, hosts, fitness, 0).is_none();
         assert!(!settled(&hosts, &[FIT; 3]), "nobody has it");
         assert!(settled(&hosts, &[FIT, dead, dead]), "without a majority nobody may");
         assert!(settled(&hosts, &[drained; 3]), "nobody wants it");
-        give(&mut hosts[1], &scenario);
+        give(&mut hosts[1]);
         assert!(settled(&hosts, &[FIT; 3]));
         assert!(!settled(&hosts, &[FIT, drained, FIT]), "it should have gone elsewhere");
+        assert!(!settled(&hosts, &[FIT, unheard, FIT]), "nobody hears it there");
+        assert!(settled(&hosts, &[drained, unheard, dead]), "there is no other");
         assert!(settled(&hosts, &[drained; 3]), "it has nowhere to go");
         assert!(!settled(&hosts, &[FIT, dead, dead]));
-        give(&mut hosts[0], &scenario);
+        give(&mut hosts[0]);
         assert!(!settled(&hosts, &[FIT; 3]), "two have it");
     }
 }

@@ -46,33 +46,60 @@ impl Weather {
     };
 }
 
-/// The network between all hosts.
+/// The networks between all hosts, one for each leg.
 #[derive(Clone, Debug)]
 pub(crate) struct Network {
     random: Random,
     pub(crate) weather: Weather,
     hosts: usize,
-    /// How many faults cut each directed pair at the moment.
+    legs: usize,
+    /// How many faults cut each directed pair on each leg at the moment.
     cuts: Vec<u32>,
-    recordings: Vec<(usize, Vec<u8>)>,
+    recordings: Vec<Recording>,
 }
 
+/// A datagram of the past: to which host, on which leg.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Recording {
+    pub(crate) to: u8,
+    pub(crate) leg: u8,
+    pub(crate) datagram: u32,
+}
+
+/// From where to where.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Path {
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    pub(crate) leg: usize,
+}
+
+/// All legs.
+pub(crate) const EVERY_LEG: u64 = u64::MAX;
+
 impl Network {
-    pub(crate) fn new(hosts: usize, weather: Weather, random: Random) -> Self {
-        let cuts = vec![0; hosts * hosts];
-        Self { random, weather, hosts, cuts, recordings: Vec::new() }
+    pub(crate) fn new(hosts: usize, legs: usize, weather: Weather, random: Random) -> Self {
+        let cuts = vec![0; legs * hosts * hosts];
+        Self { random, weather, hosts, legs, cuts, recordings: Vec::new() }
     }
 
-    /// Cuts every path from one set of hosts to another, or takes one such cut back.
-    pub(crate) fn cut(&mut self, from: u64, to: u64, heal: bool) {
-        for a in 0..self.hosts {
-            for b in 0..self.hosts {
-                if from & 1 << a != 0 && to & 1 << b != 0 && a != b {
-                    let cuts = &mut self.cuts[a * self.hosts + b];
-                    *cuts = if heal { cuts.saturating_sub(1) } else { *cuts + 1 };
+    /// Cuts every path from one set of hosts to another on these legs, or takes one such cut back.
+    pub(crate) fn cut(&mut self, legs: u64, from: u64, to: u64, heal: bool) {
+        for leg in (0..self.legs).filter(|leg| legs & 1 << leg != 0) {
+            for a in 0..self.hosts {
+                for b in 0..self.hosts {
+                    if from & 1 << a != 0 && to & 1 << b != 0 && a != b {
+                        let at = self.at(Path { from: a, to: b, leg });
+                        let cuts = &mut self.cuts[at];
+                        *cuts = if heal { cuts.saturating_sub(1) } else { *cuts + 1 };
+                    }
                 }
             }
         }
+    }
+
+    const fn at(&self, path: Path) -> usize {
+        (path.leg * self.hosts + path.from) * self.hosts + path.to
     }
 
     /// Takes every cut back and lets the weather calm down.
@@ -82,12 +109,8 @@ impl Network {
     }
 
     /// How long each copy of a datagram takes; none: it is lost.
-    pub(crate) fn carry(&mut self, from: usize, to: usize, bytes: &[u8]) -> [Option<u64>; 2] {
-        if self.random.permille(20) {
-            self.record(to, bytes);
-        }
-        let cut = self.cuts[from * self.hosts + to] > 0;
-        if cut || self.random.permille(self.weather.loss) {
+    pub(crate) fn carry(&mut self, path: Path) -> [Option<u64>; 2] {
+        if self.cuts[self.at(path)] > 0 || self.random.permille(self.weather.loss) {
             return [None, None];
         }
         let again = self.random.permille(self.weather.twice);
@@ -96,30 +119,30 @@ impl Network {
 
     fn delay(&mut self) -> u64 {
         let late = self.random.permille(self.weather.late);
-        self.random.within(if late {
-            self.weather.tail.clone()
-        } else {
-            self.weather.delay.clone()
-        })
+        let range = if late { &self.weather.tail } else { &self.weather.delay };
+        self.random.within(range.clone())
     }
 
-    fn record(&mut self, to: usize, bytes: &[u8]) {
-        let recording = (to, bytes.to_vec());
+    /// Keeps a datagram now and then; answers what to forget instead, and whether it was kept.
+    pub(crate) fn record(&mut self, recording: Recording) -> (bool, Option<Recording>) {
+        if !self.random.permille(20) {
+            return (false, None);
+        }
         if self.recordings.len() < RECORDINGS_MAX {
             self.recordings.push(recording);
-        } else {
-            let at = self.random.index(RECORDINGS_MAX);
-            self.recordings[at] = recording;
+            return (true, None);
         }
+        let at = self.random.index(RECORDINGS_MAX);
+        (true, Some(std::mem::replace(&mut self.recordings[at], recording)))
     }
 
-    /// A datagram of the past, and whom it was for.
-    pub(crate) fn replay(&mut self) -> Option<(usize, Vec<u8>)> {
+    /// A datagram of the past.
+    pub(crate) fn replay(&mut self) -> Option<Recording> {
         if self.recordings.is_empty() {
             return None;
         }
         let at = self.random.index(self.recordings.len());
-        Some(self.recordings[at].clone())
+        Some(self.recordings[at])
     }
 }
 
@@ -127,33 +150,55 @@ impl Network {
 mod tests {
     use super::*;
 
-    fn arrives(network: &mut Network, from: usize, to: usize) -> bool {
-        network.carry(from, to, &[])[0].is_some()
+    fn arrives(network: &mut Network, from: usize, to: usize, leg: usize) -> bool {
+        network.carry(Path { from, to, leg })[0].is_some()
     }
 
     #[test]
     fn a_cut_has_a_direction_and_two_cuts_need_two_heals() {
-        let mut network = Network::new(3, Weather::CALM, Random::new(1));
-        network.cut(0b001, 0b110, false);
-        network.cut(0b001, 0b010, false);
-        assert!(!arrives(&mut network, 0, 1));
-        assert!(!arrives(&mut network, 0, 2));
-        assert!(arrives(&mut network, 1, 0));
-        network.cut(0b001, 0b110, true);
-        assert!(!arrives(&mut network, 0, 1));
-        assert!(arrives(&mut network, 0, 2));
+        let mut network = Network::new(3, 1, Weather::CALM, Random::new(1));
+        network.cut(EVERY_LEG, 0b001, 0b110, false);
+        network.cut(EVERY_LEG, 0b001, 0b010, false);
+        assert!(!arrives(&mut network, 0, 1, 0));
+        assert!(!arrives(&mut network, 0, 2, 0));
+        assert!(arrives(&mut network, 1, 0, 0));
+        network.cut(EVERY_LEG, 0b001, 0b110, true);
+        assert!(!arrives(&mut network, 0, 1, 0));
+        assert!(arrives(&mut network, 0, 2, 0));
         network.heal();
-        assert!(arrives(&mut network, 0, 1));
+        assert!(arrives(&mut network, 0, 1, 0));
+    }
+
+    #[test]
+    fn a_cut_of_one_leg_leaves_the_other() {
+        let mut network = Network::new(2, 2, Weather::CALM, Random::new(1));
+        network.cut(0b10, 0b01, 0b10, false);
+        assert!(arrives(&mut network, 0, 1, 0));
+        assert!(!arrives(&mut network, 0, 1, 1));
+        assert!(arrives(&mut network, 1, 0, 1));
     }
 
     #[test]
     fn weather_does_what_it_says() {
-        let mut network = Network::new(2, Weather::BAD, Random::new(1));
-        let carried: Vec<_> = (0..10_000).map(|_| network.carry(0, 1, &[])).collect();
+        let mut network = Network::new(2, 1, Weather::BAD, Random::new(1));
+        let path = Path { from: 0, to: 1, leg: 0 };
+        let carried: Vec<_> = (0..10_000).map(|_| network.carry(path)).collect();
         let count = |n: fn(&[Option<u64>; 2]) -> bool| carried.iter().filter(|c| n(c)).count();
         assert!((1_000..1_400).contains(&count(|c| c[0].is_none())));
         assert!((200..400).contains(&count(|c| c[1].is_some())));
         assert!((800..1_200).contains(&count(|c| c[0].is_some_and(|d| d > 5_000_000))));
+    }
+
+    #[test]
+    fn what_is_recorded_can_be_replayed() {
+        let mut network = Network::new(2, 1, Weather::CALM, Random::new(1));
+        assert!(network.replay().is_none());
+        let kept = (0..5_000).filter(|i| {
+            let (kept, forgotten) = network.record(Recording { to: 1, leg: 0, datagram: *i });
+            assert!(forgotten.is_none());
+            kept
+        });
+        assert!((50..200).contains(&kept.count()));
         assert!(network.replay().is_some());
     }
 }

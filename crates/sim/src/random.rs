@@ -53,6 +53,16 @@ impl Random {
     }
 }
 
+/// At least one of these and at most so many, in their order.
+pub(crate) fn some<T: Copy>(random: &mut Random, from: &[T], max: usize) -> Vec<T> {
+    if max == 0 {
+        return Vec::new();
+    }
+    let mut picked: Vec<_> = from.iter().copied().filter(|_| random.permille(500)).collect();
+    picked.truncate(max);
+    if picked.is_empty() { vec![random.pick(from)] } else { picked }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,9 @@
 
 use crate::checker::Violation;
 use crate::scenario::Scenario;
-use crate::world::{Outcome, Statistics, World};
+use crate::statistics::Statistics;
+use crate::trace::Trace;
+use crate::world::{Outcome, World};
 use core::ops::Range;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,6 +18,8 @@ pub struct Report {
     pub failures: Vec<Failure>,
     /// What all of them together were made of.
     pub total: Statistics,
+    /// How much time was simulated, in nanoseconds.
+    pub simulated: u64,
     /// The longest time from the last fault until all was settled, in nanoseconds.
     pub slowest: u64,
     /// The seed that took it.
@@ -37,7 +41,7 @@ pub struct Failure {
 pub fn run_seeds(seeds: Range<u64>) -> Report {
     let mut report = Report::default();
     for seed in seeds {
-        let mut world = World::new(Scenario::of_seed(seed), false);
+        let mut world = World::new(Scenario::of_seed(seed), Trace::short());
         report.seeds += 1;
         match run_caught(&mut world) {
             Ok(outcome) => report.add(seed, &outcome),
@@ -57,14 +61,8 @@ pub fn run_caught(world: &mut World) -> Result<Outcome, Violation> {
 
 impl Report {
     fn add(&mut self, seed: u64, outcome: &Outcome) {
-        let (total, this) = (&mut self.total, outcome.statistics);
-        total.events += this.events;
-        total.datagrams += this.datagrams;
-        total.acquired += this.acquired;
-        total.taken_over += this.taken_over;
-        total.expired += this.expired;
-        total.orphaned += this.orphaned;
-        total.faults += this.faults;
+        self.total.add(&outcome.statistics);
+        self.simulated += outcome.simulated;
         if outcome.settled_after > self.slowest {
             self.slowest = outcome.settled_after;
             self.slowest_seed = seed;
@@ -87,17 +85,21 @@ impl fmt::Display for Report {
         let (failed, t) = (self.failures.len(), &self.total);
         write!(
             f,
-            "{} seeds, {failed} failed; {} events, {} datagrams, {} faults, {} acquisitions \
-             ({} from a silent owner), {} leases expired, {} addresses left by a dead or frozen \
-             agent; slowest to settle: seed {} with {} ms",
+            "{} seeds, {failed} failed; {} s simulated, {} events, {} datagrams, {} faults, \
+             {} acquisitions ({} from a silent owner, {} from one whose death was told), {} leases \
+             expired, {} addresses left by a dead or frozen agent, {} explanations compared; slowest \
+             to settle: seed {} with {} ms",
             self.seeds,
+            self.simulated / 1_000_000_000,
             t.events,
             t.datagrams,
-            t.faults,
+            t.all_faults(),
             t.acquired,
             t.taken_over,
+            t.goodbyes,
             t.expired,
             t.orphaned,
+            t.explained,
             self.slowest_seed,
             self.slowest / 1_000_000
         )

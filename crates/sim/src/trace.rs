@@ -1,7 +1,7 @@
 //! What happened, one line per event; two runs of a seed have the same hash or the run is not a function of the seed.
 
 use crate::fault::Fault;
-use buoy_model::{Cidr, FrameKind, Instant, MessageKind, Record, Sequence};
+use buoy_model::{Cidr, FrameKind, Instant, MessageKind, Record, Sequence, SharedLease};
 use buoy_wire::Reject;
 use std::collections::VecDeque;
 use std::fmt;
@@ -36,12 +36,15 @@ pub(crate) enum What {
     Died,
     Resumed,
     Woke,
+    Mourned,
+    Ordered(String),
     Sent { to: usize, kind: MessageKind, sequence: Sequence },
-    Lost { to: usize },
+    Lost { to: usize, leg: usize },
     Overflowed,
-    Heard { from: usize, kind: MessageKind, sequence: Sequence },
+    Heard { from: usize, leg: u8, kind: MessageKind, sequence: Sequence },
     Rejected(Reject),
-    Gate { address: IpAddr, until: Instant },
+    Gate { address: IpAddr, until: Instant, lease: Option<SharedLease> },
+    Renewed { lease: SharedLease, until: Instant },
     Added { cidr: Cidr, valid: u32 },
     Removed { cidr: Cidr },
     Expired { address: IpAddr },
@@ -55,10 +58,19 @@ pub(crate) enum What {
 struct Fnv(u64);
 
 impl Trace {
-    /// An empty trace that keeps the last lines, or all of them.
-    pub const fn new(keep_all: bool) -> Self {
-        let kept = if keep_all { usize::MAX } else { KEPT };
+    /// An empty trace that keeps the last lines.
+    pub const fn short() -> Self {
+        Self::keeping(KEPT)
+    }
+
+    /// An empty trace that keeps so many lines.
+    pub const fn keeping(kept: usize) -> Self {
         Self { hash: Fnv(0xcbf2_9ce4_8422_2325), last: VecDeque::new(), kept }
+    }
+
+    /// No trace at all, and no hash: for hours that nobody will read.
+    pub const fn off() -> Self {
+        Self::keeping(0)
     }
 
     /// The hash of all lines so far.
@@ -72,6 +84,9 @@ impl Trace {
     }
 
     pub(crate) fn push(&mut self, at: u64, host: Option<usize>, what: What) {
+        if self.kept == 0 {
+            return;
+        }
         let line = Line { at, host, what };
         line.hash(&mut self.hash);
         if self.last.len() >= self.kept {
@@ -93,14 +108,20 @@ impl Hash for What {
             | Self::Died
             | Self::Resumed
             | Self::Woke
+            | Self::Mourned
             | Self::Overflowed
             | Self::Stopped => {}
-            Self::Sent { to, kind, sequence } | Self::Heard { from: to, kind, sequence } => {
-                (*to, *kind as u8, sequence).hash(state);
+            Self::Ordered(order) => order.hash(state),
+            Self::Sent { to, kind, sequence } => (*to, *kind as u8, sequence).hash(state),
+            Self::Heard { from, leg, kind, sequence } => {
+                (*from, leg, *kind as u8, sequence).hash(state);
             }
-            Self::Lost { to } => to.hash(state),
+            Self::Lost { to, leg } => (to, leg).hash(state),
             Self::Rejected(reject) => reject.hash(state),
-            Self::Gate { address, until } => (address, until).hash(state),
+            Self::Gate { address, until, lease } => {
+                (address, until, lease.map(|lease| lease as u8)).hash(state);
+            }
+            Self::Renewed { lease, until } => (*lease as u8, until).hash(state),
             Self::Added { cidr, valid } => (cidr, valid).hash(state),
             Self::Removed { cidr } => cidr.hash(state),
             Self::Expired { address } => address.hash(state),
@@ -129,15 +150,19 @@ impl fmt::Display for What {
             Self::Resumed => write!(f, "goes on"),
             Self::Woke => write!(f, "tick"),
             Self::Sent { to, kind, sequence } => write!(f, "-> n{to} {kind:?} {}", sequence.0),
-            Self::Lost { to } => write!(f, "-> n{to} lost"),
+            Self::Mourned => write!(f, "the supervisor says goodbye"),
+            Self::Ordered(order) => write!(f, "is ordered: {order}"),
+            Self::Lost { to, leg } => write!(f, "-> n{to} on leg {leg} lost"),
             Self::Overflowed => write!(f, "socket full, datagram dropped"),
-            Self::Heard { from, kind, sequence } => {
-                write!(f, "<- n{from} {kind:?} {}", sequence.0)
+            Self::Heard { from, leg, kind, sequence } => {
+                write!(f, "<- n{from} on leg {leg} {kind:?} {}", sequence.0)
             }
             Self::Rejected(reject) => write!(f, "<- rejected: {reject}"),
-            Self::Gate { address, until } => {
-                write!(f, "gate {address} until {until:?} (its clock)")
+            Self::Gate { address, until, lease } => {
+                write!(f, "gate {address} until {until:?} (its clock)")?;
+                lease.map_or(Ok(()), |lease| write!(f, " and as long as {lease:?}"))
             }
+            Self::Renewed { lease, until } => write!(f, "renews {lease:?} until {until:?}"),
             Self::Added { cidr, valid } => write!(f, "add {cidr} for {valid} s"),
             Self::Removed { cidr } => write!(f, "remove {cidr}"),
             Self::Expired { address } => {

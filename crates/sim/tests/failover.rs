@@ -1,7 +1,7 @@
 //! How long a group is without an owner after one fault, on the clock of the world.
 
 use buoy_model::{Failback, Safety, Timing};
-use buoy_sim::{Fault, Scenario, World};
+use buoy_sim::{Fault, Scenario, Trace, World};
 use std::time::Duration;
 
 const HEARTBEAT: Duration = Duration::from_millis(10);
@@ -26,7 +26,7 @@ fn scenario(seed: u64, hosts: usize, safety: Safety, fault: Fault) -> Scenario {
 /// The time from the fault until another node has taken the group.
 fn outage(scenario: Scenario) -> Duration {
     let at = scenario.faults[0].0;
-    let mut world = World::new(scenario, false);
+    let mut world = World::new(scenario, Trace::short());
     let outcome = world.run().expect("every promise is kept");
     let statistics = outcome.statistics;
     // Once at the start and once after the fault; where no votes are asked for, two that start at the
@@ -53,7 +53,7 @@ fn a_dead_owner_is_succeeded_when_its_lease_is_over() {
 
 #[test]
 fn a_frozen_owner_is_succeeded_when_its_lease_is_over() {
-    let fault = Fault::Freeze { host: OWNER, time: Duration::from_millis(900) };
+    let fault = Fault::Freeze { host: OWNER, time: Duration::from_millis(900), alone: true };
     within(LEASE + HEARTBEAT / 2, 3, Safety::Exclusive, fault);
 }
 

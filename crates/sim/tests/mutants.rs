@@ -5,7 +5,7 @@
 use buoy_core::Mutation;
 use buoy_model::limits::LEASE_MAX;
 use buoy_model::{Failback, Timing};
-use buoy_sim::{Fault, Outcome, Scenario, Violation, Weather, World, run_caught};
+use buoy_sim::{Fault, Outcome, Scenario, Trace, Violation, Weather, World, run_caught};
 use std::time::Duration;
 
 /// Seeds within which a fault must have been seen.
@@ -20,7 +20,7 @@ const ALL: u64 = 0b111;
 
 fn run(mut scenario: Scenario, mutation: Option<Mutation>) -> Result<Outcome, Violation> {
     scenario.mutation = mutation;
-    run_caught(&mut World::new(scenario, false))
+    run_caught(&mut World::new(scenario, Trace::short()))
 }
 
 /// The first seed that sees the mutation; up to there, none may complain without it.
@@ -39,7 +39,7 @@ fn gets_two_owners(mutation: Mutation, day: fn(u64) -> Scenario) {
 /// Three hosts and one group that the first one gets back whenever it can.
 fn three(seed: u64, lease: Duration, days: u64) -> Scenario {
     let mut scenario = Scenario::quiet(seed, 3, 1);
-    scenario.timing = Timing { heartbeat: Duration::from_millis(10), lease };
+    scenario.timing = Timing { heartbeat: Duration::from_millis(10), lease, lease_max: lease };
     scenario.groups[0].prefer = vec![scenario.hosts[0].id];
     scenario.groups[0].failback = Failback::After(Duration::ZERO);
     scenario.calm_at = days * SECOND;

@@ -1,7 +1,7 @@
 //! What a new configuration may not break while the hosts get it one after the other.
 
 use buoy_model::{Failback, Timing};
-use buoy_sim::{Fault, Scenario, Weather, World};
+use buoy_sim::{Fault, Scenario, Trace, Weather, World};
 use std::time::Duration;
 
 const MS: u64 = 1_000_000;
@@ -26,7 +26,7 @@ fn changes_its_lease(before: u64, after: u64, heard_for: u64) {
             (at, Fault::Reload { host: 0, groups: u64::MAX, timing: Some(timing(after)) }),
             (at + heard_for * MS, Fault::Cut { from: 0b001, to: 0b111 }),
         ];
-        let result = World::new(scenario, false).run();
+        let result = World::new(scenario, Trace::short()).run();
         assert!(result.is_ok(), "seed {seed}: {result:?}");
     }
 }
