@@ -1,9 +1,11 @@
 //! Holds VIPs against each other and against the peers: nothing may be two things at once.
 
 use crate::Code;
+use crate::bundle::Bundle;
 use crate::cluster;
 use crate::peers::Peers;
 use crate::report::{At, Problems, Span};
+use crate::value;
 use crate::vip::Vip;
 use buoy_model::GroupId;
 use core::net::IpAddr;
@@ -12,23 +14,38 @@ use std::collections::HashMap;
 pub(crate) fn check(vips: &[Vip], peers: &Peers, problems: &mut Problems<'_>) {
     refuse_same_address(vips, problems);
     refuse_same_name(vips, problems);
-    refuse_same_key(vips, problems);
     refuse_peers(vips, peers, problems);
 }
 
+/// What concerns VIPs as they move: together, or apart.
+pub(crate) fn check_bundles(bundles: &[Bundle], problems: &mut Problems<'_>) {
+    refuse_same_key(bundles, problems);
+    refuse_foreign_name(bundles, problems);
+    warn_of_lonely_labels(bundles, problems);
+}
+
+/// Two ranges may have hundreds of addresses in common: they are told once.
 fn refuse_same_address(vips: &[Vip], problems: &mut Problems<'_>) {
     let mut seen: HashMap<IpAddr, &Span> = HashMap::new();
+    let mut twice: Vec<(IpAddr, &Span, &Span, usize)> = Vec::new();
     for At { value: cidr, span } in vips.iter().flat_map(|vip| &vip.addresses) {
-        match seen.get(&cidr.address()) {
-            Some(first) => {
-                let message = format!("{} is a VIP twice", cidr.address());
-                let (again, first) = ((span, "again here"), (*first, "first here"));
-                problems.add_pair(Code::DuplicateVip, again, first, message, "remove one of them");
-            }
-            None => {
-                seen.insert(cidr.address(), span);
-            }
+        let Some(first) = seen.get(&cidr.address()).copied() else {
+            seen.insert(cidr.address(), span);
+            continue;
+        };
+        match twice.iter_mut().rev().find(|(_, again, other, _)| (*again, *other) == (span, first))
+        {
+            Some((_, _, _, more)) => *more += 1,
+            None => twice.push((cidr.address(), span, first, 0)),
         }
+    }
+    for (address, span, first, more) in twice {
+        let message = match more {
+            0 => format!("{address} is a VIP twice"),
+            more => format!("{address} and {more} more addresses are VIPs twice"),
+        };
+        let (again, first) = ((span, "again here"), (first, "first here"));
+        problems.add_pair(Code::DuplicateVip, again, first, message, "remove one of them");
     }
 }
 
@@ -48,19 +65,76 @@ fn refuse_same_name(vips: &[Vip], problems: &mut Problems<'_>) {
     }
 }
 
-/// Two VIPs with one key on the wire: only an IPv6 address can have the key of another.
-fn refuse_same_key(vips: &[Vip], problems: &mut Problems<'_>) {
-    let mut seen: HashMap<GroupId, &Vip> = HashMap::new();
-    for vip in vips {
-        let Some(first) = seen.insert(vip.id(), vip) else { continue };
-        let smallest = |v: &Vip| v.addresses.iter().map(|a| a.value.address()).min();
+/// Two groups with one key on the wire: only an IPv6 address can have the key of another.
+fn refuse_same_key(bundles: &[Bundle], problems: &mut Problems<'_>) {
+    let mut seen: HashMap<GroupId, &Bundle> = HashMap::new();
+    for bundle in bundles {
+        let Some(first) = seen.insert(bundle.id(), bundle) else { continue };
+        let smallest =
+            |b: &Bundle| b.vips.iter().flat_map(|v| &v.addresses).map(|a| a.value.address()).min();
         // One address twice was said already.
-        if smallest(vip) != smallest(first) {
-            cluster::collision("VIPs", &vip.name, &first.name, vip.id().0, problems);
+        if smallest(bundle) != smallest(first) {
+            cluster::collision("VIPs", &bundle.name, &first.name, bundle.id().0, problems);
         }
     }
 }
 
+/// A group and a VIP that is not in it, of one name: which one would an order mean?
+fn refuse_foreign_name(bundles: &[Bundle], problems: &mut Problems<'_>) {
+    let groups = bundles.iter().filter_map(|b| b.vips.first()?.group.as_ref());
+    let groups: HashMap<&str, &At<String>> = groups.map(|g| (g.value.as_str(), g)).collect();
+    for vip in bundles.iter().flat_map(|b| &b.vips) {
+        let own = vip.group.as_ref().map(|g| g.value.as_str());
+        let Some(group) = groups.get(vip.name.value.as_str()).filter(|g| own != Some(&g.value))
+        else {
+            continue;
+        };
+        let message = format!("a VIP and a group are called \"{}\"", group.value);
+        let (again, first) = ((&vip.name.span, "the VIP is not in it"), (&group.span, "the group"));
+        problems.add_pair(Code::DuplicateName, again, first, message, "rename one of them");
+    }
+}
+
+/// A label that joins nothing is mostly mistyped.
+fn warn_of_lonely_labels(bundles: &[Bundle], problems: &mut Problems<'_>) {
+    let mut apart: HashMap<&str, usize> = HashMap::new();
+    for label in bundles.iter().filter_map(|b| b.apart.as_ref()) {
+        *apart.entry(&label.value).or_default() += 1;
+    }
+    let labels = || apart.keys().copied();
+    for bundle in bundles {
+        if let Some(label) =
+            bundle.apart.as_ref().filter(|l| apart.get(l.value.as_str()) == Some(&1))
+        {
+            let others = labels().filter(|other| *other != label.value);
+            warn_of_lonely("apart", label, others, problems);
+        }
+        if let (Some(label), 1) =
+            (bundle.vips.first().and_then(|v| v.group.as_ref()), bundle.vips.len())
+        {
+            let groups = bundles.iter().filter_map(|b| b.vips.first()?.group.as_ref());
+            let others = groups.map(|g| g.value.as_str()).filter(|other| *other != label.value);
+            warn_of_lonely("group", label, others, problems);
+        }
+    }
+}
+
+fn warn_of_lonely<'v>(
+    key: &str,
+    label: &At<String>,
+    others: impl Iterator<Item = &'v str>,
+    problems: &mut Problems<'_>,
+) {
+    let message = format!("no other VIP has {key} = \"{}\"", label.value);
+    let fix = match value::nearest(&label.value, others) {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None => "write the same label at another VIP, or remove it".to_owned(),
+    };
+    let reason = "it joins VIPs, and here is only one";
+    problems.add(Code::LonelyLabel, &label.span, message, reason, fix);
+}
+
+/// A range with addresses of several peers is told for each of them.
 fn refuse_peers(vips: &[Vip], peers: &Peers, problems: &mut Problems<'_>) {
     for At { value: cidr, span } in vips.iter().flat_map(|vip| &vip.addresses) {
         let Some(peer) = peers.list.iter().find_map(|p| p.leg(cidr.address())) else { continue };

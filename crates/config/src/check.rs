@@ -1,6 +1,6 @@
 //! Reads health checks: what is asked, how often, and how many answers decide.
 
-use crate::keys::{check, service};
+use crate::keys::{Key, check, service};
 use crate::report::{At, Problems, Span, shown};
 use crate::tree::{self, Section};
 use crate::{Code, value};
@@ -9,6 +9,7 @@ use buoy_model::limits::{
     CHECK_RISE_DEFAULT,
 };
 use buoy_model::{Check, CheckKind, Protocol};
+use core::time::Duration;
 use toml::de::DeValue;
 
 /// What the file says of a service's check.
@@ -54,6 +55,22 @@ pub(crate) fn read(service: &Section<'_>, problems: &mut Problems<'_>) -> Asked 
 }
 
 fn read_table(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<Check> {
+    let Pace { every, timeout, rise, fall } = read_pace(section, problems);
+    let port = section.number(&check::PORT, 1..=u32::from(u16::MAX), problems);
+    let port = port.and_then(|p| u16::try_from(p.value).ok());
+    Some(Check { kind: read_kind(section, problems)?, port, every, timeout, rise, fall })
+}
+
+/// How often a check asks, and how many answers decide.
+pub(crate) struct Pace {
+    pub(crate) every: Duration,
+    pub(crate) timeout: Duration,
+    pub(crate) rise: u32,
+    pub(crate) fall: u32,
+}
+
+/// The pace of a check of a backend or of a node.
+pub(crate) fn read_pace(section: &Section<'_>, problems: &mut Problems<'_>) -> Pace {
     let every = section.duration(&check::EVERY, CHECK_EVERY_MIN..=CHECK_EVERY_MAX, problems);
     let timeout = section.duration(&check::TIMEOUT, CHECK_EVERY_MIN..=CHECK_EVERY_MAX, problems);
     let period = every.as_ref().map_or(CHECK_EVERY_DEFAULT, |e| e.value);
@@ -64,17 +81,14 @@ fn read_table(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<Chec
         let fix = format!("write timeout = \"{period}\", or every = \"{wait}\"");
         problems.add(Code::SlowCheck, &timeout.span, message, reason, fix);
     }
-    let port = section.number(&check::PORT, 1..=u32::from(u16::MAX), problems);
     let fall = section.number(&check::FALL, 1..=CHECK_COUNT_MAX, problems);
     let rise = section.number(&check::RISE, 1..=CHECK_COUNT_MAX, problems);
-    Some(Check {
-        kind: read_kind(section, problems)?,
-        port: port.and_then(|p| u16::try_from(p.value).ok()),
+    Pace {
         every: period,
         timeout: timeout.map_or(period.min(CHECK_EVERY_DEFAULT), |t| t.value),
         rise: rise.map_or(CHECK_RISE_DEFAULT, |n| n.value),
         fall: fall.map_or(CHECK_FALL_DEFAULT, |n| n.value),
-    })
+    }
 }
 
 fn read_kind(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<CheckKind> {
@@ -100,20 +114,21 @@ fn read_kind(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<Check
         }
     };
     if !section.has(&check::HTTP) {
-        for key in [&check::HOST, &check::TLS, &check::CA, &check::EXPECT] {
-            if let Some(span) = section.key_span(key) {
-                let message = format!("`{}` belongs to an HTTP check", key.name);
-                refuse(
-                    &span,
-                    &message,
-                    "this check has no `http`",
-                    "add http = \"GET /\", or remove it",
-                    problems,
-                );
-            }
-        }
+        refuse_http_options(section, &check::HTTP, problems);
     }
     kind
+}
+
+/// Settings of an HTTP check in one that is none.
+pub(crate) fn refuse_http_options(section: &Section<'_>, http: &Key, problems: &mut Problems<'_>) {
+    let fix = format!("add http = {}, or remove it", http.example);
+    for key in [&check::HOST, &check::TLS, &check::CA, &check::EXPECT] {
+        if let Some(span) = section.key_span(key) {
+            let message = format!("`{}` belongs to an HTTP check", key.name);
+            let reason = "this check has no `http`";
+            refuse(&span, &message, reason, &fix, problems);
+        }
+    }
 }
 
 fn read_http(
@@ -121,6 +136,33 @@ fn read_http(
     http: &At<&str>,
     problems: &mut Problems<'_>,
 ) -> Option<CheckKind> {
+    let tls = section.flag(&check::TLS, problems).is_some_and(|t| t.value);
+    let options = read_http_options(section, tls, problems);
+    let path = read_request(http, problems)?;
+    Some(options.asked(path, tls))
+}
+
+/// What an HTTP check says besides its request.
+pub(crate) struct HttpOptions {
+    host: Option<String>,
+    pub(crate) authority: Option<At<String>>,
+    expect: Option<u16>,
+}
+
+impl HttpOptions {
+    /// The whole question.
+    pub(crate) fn asked(&self, path: String, tls: bool) -> CheckKind {
+        let ca = self.authority.as_ref().map(|a| a.value.clone());
+        CheckKind::Http { path, host: self.host.clone(), tls, ca, expect: self.expect }
+    }
+}
+
+/// The settings that a check of a backend and one of a node share.
+pub(crate) fn read_http_options(
+    section: &Section<'_>,
+    tls: bool,
+    problems: &mut Problems<'_>,
+) -> HttpOptions {
     let host = section.text(&check::HOST, problems);
     let host = host.filter(|host| {
         let valid =
@@ -132,26 +174,18 @@ fn read_http(
         }
         valid
     });
-    let tls = section.flag(&check::TLS, problems).is_some_and(|t| t.value);
     let authority = section.text(&check::CA, problems);
     if let (Some(authority), false) = (&authority, tls) {
-        let reason = "it verifies a certificate, and without `tls = true` there is none";
-        refuse(
-            &authority.span,
-            "`ca` without `tls = true`",
-            reason,
-            "add tls = true, or remove `ca`",
-            problems,
-        );
+        let reason = "it verifies a certificate, and without TLS there is none";
+        let fix = "add tls = true, or remove `ca`";
+        refuse(&authority.span, "`ca` without `tls = true`", reason, fix, problems);
     }
     let expect = section.number(&check::EXPECT, 100..=599, problems);
-    Some(CheckKind::Http {
-        path: read_request(http, problems)?,
+    HttpOptions {
         host: host.map(|h| h.value.to_owned()),
-        tls,
-        ca: authority.map(|a| a.value.to_owned()),
+        authority: authority.map(|a| At::new(a.value.to_owned(), a.span)),
         expect: expect.and_then(|e| u16::try_from(e.value).ok()),
-    })
+    }
 }
 
 /// `GET /path`.
@@ -184,6 +218,13 @@ fn read_request(http: &At<&str>, problems: &mut Problems<'_>) -> Option<String> 
     None
 }
 
-fn refuse(span: &Span, message: &str, reason: &str, fix: &str, problems: &mut Problems<'_>) {
+/// Reports a check that asks nothing sensible.
+pub(crate) fn refuse(
+    span: &Span,
+    message: &str,
+    reason: &str,
+    fix: &str,
+    problems: &mut Problems<'_>,
+) {
     problems.add(Code::BadCheck, span, message, reason, fix);
 }

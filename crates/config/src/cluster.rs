@@ -34,7 +34,7 @@ pub(crate) fn read(top: &Section<'_>, problems: &mut Problems<'_>) -> Cluster {
     let port = port.and_then(|p| u16::try_from(p.value).ok()).unwrap_or(PORT_DEFAULT);
     let peers = peers::read(top, port, problems);
     let node = top.text(&top::NODE, problems).and_then(|n| peers.find(&n, "node", problems));
-    let safety = read_safety(top, &top::SAFETY, &peers, problems).unwrap_or({
+    let safety = read_safety(top, &top::SAFETY, &peers, problems).map(|s| s.value).unwrap_or({
         if peers.list.len() < MAJORITY_NODES_MIN { Safety::Available } else { Safety::Exclusive }
     });
     Cluster {
@@ -52,7 +52,7 @@ pub(crate) fn read_safety(
     key: &crate::keys::Key,
     peers: &Peers,
     problems: &mut Problems<'_>,
-) -> Option<Safety> {
+) -> Option<At<Safety>> {
     let words =
         [("exclusive", Word::Now(Safety::Exclusive)), ("available", Word::Now(Safety::Available))];
     let safety = section.word(key, &words, problems)?;
@@ -62,7 +62,7 @@ pub(crate) fn read_safety(
         let fix = "add `witness = \"ADDRESS\"` of a third host that only votes, or write safety = \"available\"";
         problems.add(Code::ExclusivePair, &safety.span, message, reason, fix);
     }
-    Some(safety.value)
+    Some(safety)
 }
 
 /// Reports what keeps a text from being a name; true when it is one.

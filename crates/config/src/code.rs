@@ -83,11 +83,13 @@ codes! {
     BadPrefix = "V0302", Error, "The prefix of a VIP is missing or impossible.";
     UnusableVip = "V0303", Error, "The address is of a kind that cannot be a VIP.";
     DuplicateVip = "V0304", Error, "An address is a VIP twice.";
-    DuplicateName = "V0305", Error, "Two VIPs have the same name.";
+    DuplicateName = "V0305", Error, "Two VIPs, pools or checks have the same name.";
     PreferNotInNodes = "V0306", Error, "A node is preferred that may not own the VIP.";
     VipIsPeer = "V0307", Error, "A VIP is the address of a peer.";
     LinkLocalVip = "V0308", Error, "A link-local VIP needs its interface named.";
     NoVip = "V0309", Warning, "The file has no VIP, so there is nothing to keep alive.";
+    GroupDiffers = "V0310", Error, "VIPs of one group contradict each other.";
+    LonelyLabel = "V0311", Warning, "A label that joins VIPs stands at one VIP only.";
 
     BadPort = "V0401", Error, "A service port is not number and protocol.";
     DuplicatePort = "V0402", Error, "A port is served twice on one VIP.";
@@ -112,6 +114,7 @@ codes! {
     OtherInterface = "V0508", Warning, "The VIP's subnet is on another interface than the one named.";
     LegAbsent = "V0509", Warning, "This host does not have one of its addresses.";
     SameLink = "V0510", Warning, "Two addresses of this host are on one interface: no second path.";
+    NotHere = "V0511", Warning, "A check asks for an interface or a subnet that this host does not have.";
 
     BadSecret = "V0601", Error, "The secret is not given as `file:PATH`.";
     KeyUnreadable = "V0602", Error, "A key file cannot be read.";
@@ -120,6 +123,7 @@ codes! {
     BadKey = "V0605", Error, "A key file does not hold one key of 64 hexadecimal digits.";
     SameKey = "V0606", Error, "Two key files hold the same key.";
     BadAuthority = "V0607", Error, "A `ca` file cannot be read or holds no certificate.";
+    BadProgram = "V0608", Error, "The program of a check cannot be run, or every user can change it.";
 }
 
 impl Code {

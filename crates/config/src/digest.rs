@@ -5,8 +5,8 @@
 
 use crate::cluster::Cluster;
 use buoy_model::{
-    Backend, Balance, Check, CheckKind, Failback, Group, Mode, Node, Safety, SendProxy, Service,
-    SourceAddress, Timing, name_key,
+    Backend, Balance, Check, CheckKind, Failback, Group, Mode, Node, NodeCheck, NodeCheckKind,
+    Safety, SendProxy, Service, SourceAddress, Timing, name_key,
 };
 use std::fmt::Write as _;
 
@@ -26,18 +26,8 @@ pub(crate) fn of(cluster: &Cluster, nodes: &[Node], groups: &[Group]) -> u32 {
 }
 
 fn add_group(out: &mut String, group: &Group) {
-    let Group {
-        id: _,
-        name,
-        addresses,
-        safety,
-        nodes,
-        prefer,
-        failback,
-        services,
-        apart,
-        checks: _,
-    } = group;
+    let Group { id: _, name, addresses, safety, nodes, prefer, failback, services, apart, checks } =
+        group;
     let safety = match safety {
         Safety::Exclusive => "exclusive",
         Safety::Available => "available",
@@ -49,7 +39,7 @@ fn add_group(out: &mut String, group: &Group) {
     line(out, format_args!("vip {name} {safety} {failback} {apart:?}"));
     for address in addresses {
         // Not the interface: it may have another name on each host.
-        line(out, format_args!("address {}", address.cidr));
+        line(out, format_args!("address {} {}", address.cidr, address.vip_name));
     }
     for node in nodes {
         line(out, format_args!("may {:08x}", node.0));
@@ -57,14 +47,40 @@ fn add_group(out: &mut String, group: &Group) {
     for node in prefer {
         line(out, format_args!("should {:08x}", node.0));
     }
+    for check in checks {
+        add_node_check(out, check);
+    }
     for service in services {
         add_service(out, service);
     }
 }
 
+fn add_node_check(out: &mut String, check: &NodeCheck) {
+    let NodeCheck { name, kind, every, timeout, rise, fall } = check;
+    line(out, format_args!("needs {name:?} {every:?} {timeout:?} {rise} {fall}"));
+    match kind {
+        NodeCheckKind::Process { name } => line(out, format_args!("process {name:?}")),
+        NodeCheckKind::Server { address, kind } => {
+            line(out, format_args!("server {address}"));
+            add_question(out, kind);
+        }
+        NodeCheckKind::Exec { program, arguments } => {
+            line(out, format_args!("exec {program:?} {arguments:?}"));
+        }
+        NodeCheckKind::File { path, present } => {
+            line(out, format_args!("file {path:?} {present}"));
+        }
+        NodeCheckKind::Link { name } => line(out, format_args!("link {name:?}")),
+        // Not the interface: it may have another name on each host.
+        NodeCheckKind::Gateway { address, link: _ } => {
+            line(out, format_args!("gateway {address}"));
+        }
+    }
+}
+
 fn add_service(out: &mut String, service: &Service) {
     let Service {
-        addresses: _,
+        addresses,
         protocol,
         port,
         mode,
@@ -96,7 +112,10 @@ fn add_service(out: &mut String, service: &Service) {
     };
     line(
         out,
-        format_args!("service {port}/{} {mode} {balance} {source} {send_proxy}", protocol.name()),
+        format_args!(
+            "service {addresses:?} {port}/{} {mode} {balance} {source} {send_proxy}",
+            protocol.name()
+        ),
     );
     line(out, format_args!("limits {connections_max} {idle_timeout:?} {connect_timeout:?}"));
     for Backend { name, address, weight, backup } in backends {
@@ -110,6 +129,10 @@ fn add_service(out: &mut String, service: &Service) {
 fn add_check(out: &mut String, check: &Check) {
     let Check { kind, port, every, timeout, rise, fall } = check;
     line(out, format_args!("check {port:?} {every:?} {timeout:?} {rise} {fall}"));
+    add_question(out, kind);
+}
+
+fn add_question(out: &mut String, kind: &CheckKind) {
     match kind {
         CheckKind::Tcp => line(out, format_args!("tcp")),
         CheckKind::Http { path, host, tls, ca, expect } => {

@@ -155,14 +155,15 @@ fn refuse_open(path: &str, mode: u32, span: &Span, problems: &mut Problems<'_>) 
     }
 }
 
-/// Every `ca` of every check.
+/// Every `ca` of every check of a service; all hosts check those.
 pub(crate) fn authorities<'t>(top: &'t DeTable<'t>) -> Vec<At<&'t str>> {
     let tables = |value: Option<&'t toml::Spanned<DeValue<'t>>>| -> Vec<&'t DeTable<'t>> {
         let array = value.and_then(|v| v.get_ref().as_array());
         array.into_iter().flat_map(|a| a.iter()).filter_map(|v| v.get_ref().as_table()).collect()
     };
-    let vips = tables(top.get(top::VIP.name));
-    let services = vips.into_iter().flat_map(|vip| tables(vip.get(vip_key::SERVICE.name)));
+    let pools = tables(top.get(top::POOL.name));
+    let vips = tables(top.get(top::VIP.name)).into_iter().chain(pools);
+    let services = vips.flat_map(|vip| tables(vip.get(vip_key::SERVICE.name)));
     let checks = services.filter_map(|s| s.get(service_key::CHECK.name)?.get_ref().as_table());
     let found = checks.filter_map(|c| c.get(check_key::CA.name));
     found.filter_map(|ca| Some(At::new(ca.get_ref().as_str()?, ca.span()))).collect()
@@ -188,7 +189,36 @@ pub(crate) fn check_authority(
     };
     let message = format!("cannot use {} as certificate authority", shown(&full));
     let fix = "write the path of a PEM file; without `ca` the certificate is not verified";
-    problems.add(Code::BadAuthority, &path.span, message, reason, fix);
+    problems.add_once(Code::BadAuthority, &path.span, message, reason, fix);
+}
+
+/// A program that cannot be run fails for ever; one that anybody can change runs as root all the same.
+pub(crate) fn check_program(
+    path: &str,
+    span: &Span,
+    files: &ReadFile<'_>,
+    problems: &mut Problems<'_>,
+) {
+    let name = shown(path);
+    let (message, reason, fix) = match files(path) {
+        Ok(facts) if facts.mode & 0o002 != 0 => (
+            format!("every user of this host can change {name}"),
+            format!("its mode is {:04o}, and the agent runs it", facts.mode & 0o7777),
+            format!("run `chmod go-w {name}`"),
+        ),
+        Ok(facts) if facts.mode & 0o111 == 0 => (
+            format!("{name} cannot be run"),
+            format!("its mode is {:04o}", facts.mode & 0o7777),
+            format!("run `chmod 755 {name}`"),
+        ),
+        Ok(_) => return,
+        Err(error) => (
+            format!("cannot run {name}"),
+            error_words(&error),
+            "write the path of a program that is on every host that may own the VIP".to_owned(),
+        ),
+    };
+    problems.add_once(Code::BadProgram, span, message, reason, fix);
 }
 
 /// An error of the system in plain words, without its number.

@@ -130,17 +130,8 @@ pub(crate) fn find_me(
     }
 }
 
-/// Where the addresses of a VIP live on this host; checks them if it may own the VIP.
-pub(crate) fn place(
-    vip: &Vip,
-    me: Option<NodeId>,
-    host: &Host,
-    problems: &mut Problems<'_>,
-) -> Vec<VipAddress> {
-    let may_own = me.is_some_and(|me| vip.nodes.contains(&me));
-    if !may_own {
-        return elsewhere(vip);
-    }
+/// Where the addresses of a VIP that this host may own live here.
+pub(crate) fn place(vip: &Vip, host: &Host, problems: &mut Problems<'_>) -> Vec<VipAddress> {
     let named = match &vip.interface {
         Some(name) => {
             let link = host.links.iter().find(|link| link.name == name.value);
@@ -192,7 +183,7 @@ fn refuse_interface(name: &At<String>, host: &Host, problems: &mut Problems<'_>)
         Some(near) => format!("did you mean \"{near}\"?"),
         None => "remove the line: the interface is found by its subnet".to_owned(),
     };
-    problems.add(Code::NoInterface, &name.span, message, reason, fix);
+    problems.add_once(Code::NoInterface, &name.span, message, reason, fix);
 }
 
 fn refuse_own(address: &At<Cidr>, host: &Host, problems: &mut Problems<'_>) {
@@ -208,7 +199,7 @@ fn refuse_own(address: &At<Cidr>, host: &Host, problems: &mut Problems<'_>) {
 }
 
 /// The interface whose subnet holds the address: the narrowest, the first one that is up.
-fn best_link(vip: IpAddr, host: &Host) -> Option<(&HostLink, Cidr)> {
+pub(crate) fn best_link(vip: IpAddr, host: &Host) -> Option<(&HostLink, Cidr)> {
     // An address without a subnet (/32, /128) has no room for a VIP.
     let narrow = |cidr: Cidr| cidr.prefix() < if vip.is_ipv4() { 32 } else { 128 };
     host.own()
@@ -224,7 +215,7 @@ fn find_link<'h>(
     let vip = address.value;
     let Some((link, own)) = best_link(vip.address(), host) else {
         let message = format!("no subnet of this host contains the VIP {}", vip.address());
-        problems.add(
+        problems.add_once(
             Code::NoSubnet,
             &address.span,
             message,
@@ -239,7 +230,7 @@ fn find_link<'h>(
         let message = format!("the prefix of {vip} is not that of its subnet");
         let reason = format!("{} has {own}", link.name);
         let fix = format!("write \"{}/{}\"", vip.address(), own.prefix());
-        problems.add(Code::PrefixDiffers, &address.span, message, reason, fix);
+        problems.add_once(Code::PrefixDiffers, &address.span, message, reason, fix);
     }
     Some(link)
 }
@@ -260,7 +251,7 @@ fn warn_of_other_interface(
     let message = format!("{vip} is in the subnet of {}, not of {}", link.name, named.name);
     let reason = format!("{} has {own}", link.name);
     let fix = format!("write interface = \"{}\", or remove the line", link.name);
-    problems.add(Code::OtherInterface, &address.span, message, reason, fix);
+    problems.add_once(Code::OtherInterface, &address.span, message, reason, fix);
 }
 
 /// The same host part in the local subnet that is most alike: mostly a digit was mistyped.

@@ -113,6 +113,7 @@ schema! {
         LEASE_MAX: "lease_max", "a duration", r#""300ms""#, "\"300ms\", or `lease` if longer", Live;
         PORT: "port", "a UDP port number", "4747", "4747", Restart;
         VIP: "vip", "a list of tables `[[vip]]`", r#"[[vip]]"#, "none", Live;
+        POOL: "pool", "a list of tables `[[pool]]`", r#"[[pool]]"#, "none", Live;
     }
     later {
         "bgp": "remove it; this version announces by ARP and NDP";
@@ -121,13 +122,12 @@ schema! {
         "vrrp": "remove it; hosts that run Buoy need no VRRP between them";
         "kubernetes": "remove it; write the addresses as [[vip]]";
         "etcd": "remove it; the peers agree among themselves";
-        "pool": "remove it; write the addresses as [[vip]]";
         "api": "remove it; the API is a UNIX socket: `buoy agent --help`";
         "metrics": "remove it; `buoy status -o json` has the numbers";
         "dns": "remove it; write addresses";
     }
     foreign {
-        "vips": "vip"; "virtual": "vip"; "vrrp_instance": "vip"; "virtual_server": "vip";
+        "vips": "vip"; "pools": "pool"; "virtual": "vip"; "vrrp_instance": "vip"; "virtual_server": "vip";
         "unicast_peer": "peers"; "nodes": "peers"; "hosts": "peers"; "members": "peers";
         "auth_pass": "secret"; "password": "secret"; "key": "secret"; "router_id": "node";
         "advert_int": "heartbeat"; "interval": "heartbeat"; "ttl": "lease"; "name": "cluster";
@@ -151,6 +151,9 @@ schema! {
         PREFER: "prefer", "a list of peers, best first", r#"["lb1"]"#, "none", Vip;
         FAILBACK: "failback", "\"never\", \"now\" or a duration", r#""30s""#, "\"never\"", Live;
         SAFETY: "safety", "\"exclusive\" or \"available\"", r#""exclusive""#, "as at the top", Vip;
+        GROUP: "group", "a label", r#""edge""#, "none", Vip;
+        APART: "apart", "a label", r#""dns""#, "none", Vip;
+        CHECK: "check", "a table, or a list of them", r#"{ process = "haproxy" }"#, "none", Live;
         SERVICE: "service", "a list of tables `[[vip.service]]`", r#"[[vip.service]]"#, "none", Live;
     }
     later {
@@ -162,7 +165,6 @@ schema! {
         "owners": "remove it; one node owns a VIP at a time";
         "announce": "remove it; this version announces by ARP and NDP";
         "communities": "remove it; this version announces by ARP and NDP, not by BGP";
-        "track": "remove it; the carrier of the VIP's interface is always watched";
     }
     foreign {
         "addresses": "address"; "virtual_ipaddress": "address"; "ip": "address"; "vip": "address";
@@ -171,6 +173,8 @@ schema! {
         "preempt": "failback"; "nopreempt": "failback"; "preempt_delay": "failback";
         "services": "service"; "real_server": "service"; "listen": "service"; "frontend": "service";
         "hosts": "nodes"; "peers": "nodes"; "id": "name";
+        "sync_group": "group"; "vrrp_sync_group": "group"; "anti_affinity": "apart"; "antiaffinity": "apart"; "spread": "apart";
+        "checks": "check"; "health": "check"; "script": "check"; "track_script": "check"; "track_process": "check"; "track_file": "check"; "track_interface": "check"; "track": "check"; "gateway": "check";
     }
     unneeded {
         "virtual_router_id": "remove it; VIPs and hosts go by name";
@@ -180,9 +184,79 @@ schema! {
         "auth_pass": "remove it; the peers sign with `secret` at the top of the file";
         "unicast_peer": "remove it; the hosts are `peers` at the top of the file";
         "unicast_src_ip": "remove it; the hosts are `peers` at the top of the file";
-        "weight": "remove it; `prefer` says who should own the VIP";
+        "weight": "remove it; `prefer` says who should own the VIP, `weights` at the top how much a peer takes";
         "garp_master_delay": "remove it; the address is announced at once, and again";
     }
+}
+
+/// Keys of `[[pool]]`: mostly those of `[[vip]]`.
+pub mod pool {
+    use super::{Key, Reload, Schema, service, vip};
+
+    /// The key `name`.
+    pub static NAME: Key = Key {
+        name: "name",
+        form: "a name",
+        example: r#""web""#,
+        default: "required",
+        reload: Reload::Vip,
+    };
+    /// The key `addresses`.
+    pub static ADDRESSES: Key = Key {
+        name: "addresses",
+        form: "\"FROM-TO/PREFIX\", or a list of such",
+        example: r#"["10.0.0.100-10.0.0.150/24"]"#,
+        default: "required",
+        reload: Reload::Vip,
+    };
+    /// The whole table.
+    pub static SCHEMA: Schema = Schema {
+        title: "[[pool]]",
+        place: "in [[pool]]",
+        keys: &[
+            &NAME,
+            &ADDRESSES,
+            &vip::INTERFACE,
+            &vip::NODES,
+            &vip::PREFER,
+            &vip::FAILBACK,
+            &vip::SAFETY,
+            &vip::APART,
+            &vip::CHECK,
+            &SERVICE,
+        ],
+        later: &[],
+        foreign: &[
+            ("address", "addresses"),
+            ("range", "addresses"),
+            ("ranges", "addresses"),
+            ("subnet", "addresses"),
+            ("cidr", "addresses"),
+            ("block", "addresses"),
+            ("blocks", "addresses"),
+            ("dev", "interface"),
+            ("priority", "prefer"),
+            ("services", "service"),
+        ],
+        unneeded: &[("group", "remove it; the addresses of a pool move each for itself")],
+    };
+    /// The key `service`.
+    pub static SERVICE: Key = Key {
+        name: "service",
+        form: "a list of tables `[[pool.service]]`",
+        example: "[[pool.service]]",
+        default: "none",
+        reload: Reload::Live,
+    };
+    /// `[[pool.service]]`: the same keys as `[[vip.service]]`.
+    pub static SERVICE_SCHEMA: Schema = Schema {
+        title: "[[pool.service]]",
+        place: "in [[pool.service]]",
+        keys: service::SCHEMA.keys,
+        later: service::SCHEMA.later,
+        foreign: service::SCHEMA.foreign,
+        unneeded: service::SCHEMA.unneeded,
+    };
 }
 
 schema! {
@@ -257,5 +331,56 @@ schema! {
     }
 }
 
+schema! {
+    node_check, "check of [[vip]]", "in a check of [[vip]]", "Keys of `check = { ... }` of `[[vip]]` and `[[pool]]`.";
+    keys {
+        PROCESS: "process", "the name of a process", r#""haproxy""#, "none", Live;
+        TCP: "tcp", "\"ADDRESS:PORT\"", r#""127.0.0.1:5432""#, "none", Live;
+        HTTP: "http", "\"GET http://ADDRESS:PORT/PATH\"", r#""GET http://127.0.0.1:8008/primary""#, "none", Live;
+        EXEC: "exec", "a program, or a list of it and its arguments", r#"["/usr/local/lib/fit", "--quick"]"#, "none", Live;
+        FILE: "file", "an absolute path", r#""/run/ready""#, "none", Live;
+        NO_FILE: "no_file", "an absolute path", r#""/etc/buoy/standby""#, "none", Live;
+        LINK: "link", "the name of an interface", r#""eth1""#, "none", Live;
+        GATEWAY: "gateway", "an address", r#""10.0.0.1""#, "none", Live;
+        NAME: "name", "a name", r#""primary""#, "by what is asked", Live;
+        EXPECT: "expect", "an HTTP status", "200", "any 2xx or 3xx", Live;
+        HOST: "host", "a text", r#""www.example.org""#, "server's address", Live;
+        TLS: "tls", "true or false", "true", "by `http` or `https`", Live;
+        CA: "ca", "the path of a PEM file", r#""ca.pem""#, "not verified", Live;
+        EVERY: "every", "a duration", r#""1s""#, "\"1s\"", Live;
+        TIMEOUT: "timeout", "a duration", r#""1s""#, "\"1s\", or `every` if shorter", Live;
+        FALL: "fall", "a number", "3", "3", Live;
+        RISE: "rise", "a number", "2", "2", Live;
+    }
+    later {
+        "dns": "ask the port: check = { tcp = \"127.0.0.1:53\" }";
+        "udp": "ask a program: check = { exec = [\"/usr/local/lib/fit\"] }";
+        "grpc": "ask the port: check = { tcp = \"127.0.0.1:50051\" }";
+    }
+    foreign {
+        "https": "http"; "url": "http"; "uri": "http"; "get": "http";
+        "script": "exec"; "command": "exec"; "cmd": "exec"; "program": "exec"; "run": "exec";
+        "proc": "process"; "pidof": "process"; "track_process": "process"; "service": "process";
+        "interface": "link"; "dev": "link"; "device": "link"; "nic": "link"; "carrier": "link";
+        "ping": "gateway"; "router": "gateway"; "icmp": "gateway"; "connect": "tcp";
+        "exists": "file"; "absent": "no_file"; "path": "file";
+        "inter": "every"; "interval": "every"; "delay_loop": "every"; "period": "every";
+        "status": "expect"; "ssl": "tls"; "ca_file": "ca"; "retry": "fall"; "failures": "fall"; "successes": "rise";
+    }
+    unneeded {
+        "type": "remove it; the key says what is asked: check = { process = \"haproxy\" }";
+        "port": "write address and port: check = { tcp = \"127.0.0.1:5432\" }";
+        "weight": "remove it; a host on which a check fails gives the VIP away";
+        "user": "remove it; the program is run by the agent's user";
+    }
+}
+
 /// Every table of the file, outermost first.
-pub static SCHEMAS: &[&Schema] = &[&top::SCHEMA, &vip::SCHEMA, &service::SCHEMA, &check::SCHEMA];
+pub static SCHEMAS: &[&Schema] = &[
+    &top::SCHEMA,
+    &vip::SCHEMA,
+    &pool::SCHEMA,
+    &service::SCHEMA,
+    &check::SCHEMA,
+    &node_check::SCHEMA,
+];

@@ -1,7 +1,7 @@
 //! Text to Desired: every problem at once, with line, column, reason and fix.
 //!
 //! ```text
-//! text ─► tree (spans) ─► cluster, vip, service, backend, check ─► across ─► host, files ─► Desired
+//! text ─► tree (spans) ─► cluster, vip, pool, service, check ─► across, bundle ─► host, files ─► Desired
 //!            each step adds what it finds to one list of problems and goes on ──────────► Report
 //! ```
 //!
@@ -16,6 +16,7 @@
 
 mod across;
 mod backend;
+mod bundle;
 mod check;
 mod cluster;
 mod code;
@@ -25,10 +26,13 @@ mod host;
 pub mod key;
 pub mod keys;
 mod legs;
+mod node_check;
 mod peers;
+mod pool;
 mod render;
 mod report;
 mod service;
+mod settings;
 mod syntax;
 mod tree;
 mod value;
@@ -39,8 +43,11 @@ pub use files::{FileFacts, ReadFile};
 pub use host::{Host, HostAddress, HostLink};
 pub use report::{Problem, Report};
 
+use bundle::Bundle;
 use buoy_model::limits::{CONFIG_BYTES_MAX, GROUPS_MAX};
-use buoy_model::{CheckKind, ClusterId, Desired, Group, Node, Timing, VipAddress};
+use buoy_model::{
+    CheckKind, ClusterId, Desired, Group, Node, NodeCheck, NodeCheckKind, Timing, VipAddress,
+};
 use buoy_wire::Keyring;
 use cluster::Cluster;
 use report::{At, Problems};
@@ -109,7 +116,16 @@ pub fn check(text: &str, name: &str, host: &Host, files: &ReadFile<'_>) -> Resul
         files::check_authority(name, &path, files, &mut problems);
     }
     let me = host::find_me(&draft.cluster, host, &mut problems);
-    let place = |vip: &Vip, problems: &mut Problems<'_>| host::place(vip, me, host, problems);
+    let place = |bundle: &Bundle, problems: &mut Problems<'_>| {
+        if !me.is_some_and(|me| bundle.nodes.contains(&me)) {
+            return Placed::elsewhere(bundle);
+        }
+        let place = |vip: &Vip| host::place(vip, host, problems);
+        let addresses: Vec<VipAddress> = bundle.vips.iter().flat_map(place).collect();
+        let link = addresses.iter().find_map(|a| a.link);
+        let checks = node_check::place(&bundle.checks, link, name, host, files, problems);
+        Placed { addresses, checks }
+    };
     let groups = draft.groups(name, place, &mut problems);
     let (Some(me), Some(keyring), false) = (me, keyring, problems.has_errors()) else {
         return Err(problems.into_report());
@@ -139,7 +155,7 @@ pub fn check_offline(text: &str, name: &str) -> Result<CheckedOffline, Report> {
     if errors > 0 {
         problems.keep_what_a_syntax_error_leaves_certain();
     }
-    let groups = draft.groups(name, |vip, _| host::elsewhere(vip), &mut problems);
+    let groups = draft.groups(name, |bundle, _| Placed::elsewhere(bundle), &mut problems);
     if problems.has_errors() {
         return Err(problems.into_report());
     }
@@ -167,7 +183,23 @@ fn parse<'t>(text: &'t str, problems: &mut Problems<'_>) -> (toml::Spanned<DeTab
 struct Draft<'t> {
     cluster: Cluster,
     secret: Vec<At<&'t str>>,
-    vips: Vec<Vip>,
+    bundles: Vec<Bundle>,
+}
+
+/// What depends on the host.
+struct Placed {
+    addresses: Vec<VipAddress>,
+    checks: Vec<NodeCheck>,
+}
+
+impl Placed {
+    /// On a host that cannot own it, or on none.
+    fn elsewhere(bundle: &Bundle) -> Self {
+        Self {
+            addresses: bundle.vips.iter().flat_map(host::elsewhere).collect(),
+            checks: bundle.checks.iter().map(|c| c.check.clone()).collect(),
+        }
+    }
 }
 
 impl<'t> Draft<'t> {
@@ -175,60 +207,89 @@ impl<'t> Draft<'t> {
         let top = Section::new(&keys::top::SCHEMA, tree.get_ref(), 0..0, problems);
         let cluster = cluster::read(&top, problems);
         let secret = files::read_secret(&top, problems);
-        let sections = top.sections(&keys::top::VIP, &keys::vip::SCHEMA, problems);
-        // A file without a VIP is a fair start, and a host that only votes has one too.
-        if !top.has(&keys::top::VIP) && !top.has_unknown(&[&keys::top::VIP]) {
-            let fix = format!(
-                "add {} and, below it, `address = {}`",
-                keys::vip::SCHEMA.title,
-                keys::vip::ADDRESS.example
-            );
-            problems.add_to_file(Code::NoVip, "there is no VIP in this file".to_owned(), "", &fix);
-        }
-        let spans: Vec<At<()>> = sections.iter().map(|s| At::new((), s.span().clone())).collect();
-        vip::refuse_too_many(
-            "VIPs",
-            &spans,
-            GROUPS_MAX,
-            "make a second cluster for the others",
-            problems,
-        );
-        let sections = sections.iter().take(GROUPS_MAX);
-        let vips: Vec<Vip> = sections.filter_map(|s| vip::read(s, &cluster, problems)).collect();
+        let vips = read_vips(&top, &cluster, problems);
         across::check(&vips, &cluster.peers, problems);
-        Self { cluster, secret, vips }
+        let bundles = bundle::unite(vips, &cluster, problems);
+        Self { cluster, secret, bundles }
     }
 
-    /// The groups, sorted by id, with the addresses where `place` puts them.
+    /// The groups, sorted by id, with the addresses and checks where `place` puts them.
     fn groups(
         &self,
         config: &str,
-        place: impl Fn(&Vip, &mut Problems<'_>) -> Vec<VipAddress>,
+        place: impl Fn(&Bundle, &mut Problems<'_>) -> Placed,
         problems: &mut Problems<'_>,
     ) -> Vec<Group> {
-        let group = |vip: &Vip| Group {
-            id: vip.id(),
-            name: vip.name.value.clone(),
-            addresses: place(vip, problems),
-            safety: vip.safety,
-            nodes: vip.nodes.clone(),
-            prefer: vip.prefer.clone(),
-            failback: vip.failback,
-            apart: None,
-            checks: vec![],
-            services: vip.services.clone(),
+        let group = |bundle: &Bundle| {
+            let Placed { addresses, checks } = place(bundle, problems);
+            Group {
+                id: bundle.id(),
+                name: bundle.name.value.clone(),
+                addresses,
+                safety: bundle.safety,
+                nodes: bundle.nodes.clone(),
+                prefer: bundle.prefer.clone(),
+                failback: bundle.failback,
+                apart: bundle.apart.as_ref().map(|label| label.value.clone()),
+                checks,
+                services: bundle.vips.iter().flat_map(|vip| vip.services.clone()).collect(),
+            }
         };
-        let mut groups: Vec<Group> = self.vips.iter().map(group).collect();
-        for check in
-            groups.iter_mut().flat_map(|g| &mut g.services).filter_map(|s| s.check.as_mut())
-        {
-            if let CheckKind::Http { ca: Some(path), .. } = &mut check.kind {
+        let mut groups: Vec<Group> = self.bundles.iter().map(group).collect();
+        for kind in groups.iter_mut().flat_map(questions) {
+            if let CheckKind::Http { ca: Some(path), .. } = kind {
                 *path = files::resolve(config, path);
             }
         }
         groups.sort_by_key(|g| g.id);
         groups
     }
+}
+
+/// What the checks of a group ask of servers.
+fn questions(group: &mut Group) -> impl Iterator<Item = &mut CheckKind> {
+    let services = group.services.iter_mut().filter_map(|s| Some(&mut s.check.as_mut()?.kind));
+    let node = group.checks.iter_mut().filter_map(|check| match &mut check.kind {
+        NodeCheckKind::Server { kind, .. } => Some(kind),
+        NodeCheckKind::Process { .. }
+        | NodeCheckKind::Exec { .. }
+        | NodeCheckKind::File { .. }
+        | NodeCheckKind::Link { .. }
+        | NodeCheckKind::Gateway { .. } => None,
+    });
+    services.chain(node)
+}
+
+/// Every `[[vip]]` and every address of every `[[pool]]`.
+fn read_vips(top: &Section<'_>, cluster: &Cluster, problems: &mut Problems<'_>) -> Vec<Vip> {
+    let (vip, pool) = (&keys::top::VIP, &keys::top::POOL);
+    let sections = top.sections(vip, &keys::vip::SCHEMA, problems);
+    let pools = top.sections(pool, &keys::pool::SCHEMA, problems);
+    // A file without a VIP is a fair start, and a host that only votes has one too.
+    if !top.has(vip) && !top.has(pool) && !top.has_unknown(&[vip, pool]) {
+        let fix = format!(
+            "add {} and, below it, `address = {}`",
+            keys::vip::SCHEMA.title,
+            keys::vip::ADDRESS.example
+        );
+        problems.add_to_file(Code::NoVip, "there is no VIP in this file".to_owned(), "", &fix);
+    }
+    let mut spans: Vec<At<()>> = sections.iter().map(|s| At::new((), s.span().clone())).collect();
+    let sections = sections.iter().take(GROUPS_MAX);
+    let mut vips: Vec<Vip> = sections.filter_map(|s| vip::read(s, cluster, problems)).collect();
+    pool::refuse_same_name(&pools, problems);
+    for pool in &pools {
+        if spans.len() > GROUPS_MAX {
+            break; // Said below, and the rest is not read.
+        }
+        let addresses = pool::read(pool, cluster, problems);
+        spans.extend(addresses.iter().map(|v| At::new((), v.name.span.clone())));
+        vips.extend(addresses);
+    }
+    let fix = "make a second cluster for the others";
+    vip::refuse_too_many("VIPs", &spans, GROUPS_MAX, fix, problems);
+    vips.truncate(GROUPS_MAX);
+    vips
 }
 
 /// The text of a configuration file, or why there is none.
@@ -251,7 +312,7 @@ fn read_text(path: &Path) -> Result<String, Report> {
 fn text_of(bytes: Vec<u8>, name: &str) -> Result<String, Report> {
     if bytes.len() > CONFIG_BYTES_MAX {
         let message = format!("{name} is larger than 4 MiB");
-        let fix = "is it the right file? A cluster of 256 VIPs needs a few hundred KiB";
+        let fix = "is it the right file? A cluster of 1024 VIPs needs less than one MiB";
         return Err(Report::of_file(name, Code::FileTooLarge, message, "", fix));
     }
     let (at, what) = match std::str::from_utf8(&bytes) {

@@ -177,6 +177,21 @@ impl<'t> Problems<'t> {
         });
     }
 
+    /// Adds a problem that many addresses of one range have: one of them is enough to say so.
+    pub(crate) fn add_once(
+        &mut self,
+        code: Code,
+        span: &Span,
+        message: impl Into<String>,
+        reason: impl Into<String>,
+        fix: impl Into<String>,
+    ) {
+        let clamped = clamp(self.text, span);
+        if !self.found.iter().any(|p| p.code == code && p.span.as_ref() == Some(&clamped)) {
+            self.add(code, span, message, reason, fix);
+        }
+    }
+
     /// Adds a problem with a second place that explains it.
     pub(crate) fn add_pair(
         &mut self,
@@ -187,8 +202,9 @@ impl<'t> Problems<'t> {
         fix: impl Into<String>,
     ) {
         let related = Some((clamp(self.text, first), first_reason.to_owned()));
+        let before = self.found.len();
         self.add(code, span, message, reason, fix);
-        if let Some(problem) = self.found.last_mut().filter(|_| self.uncounted == 0) {
+        if let Some(problem) = self.found.get_mut(before) {
             problem.related = related;
         }
     }
@@ -262,6 +278,13 @@ impl<'t> Problems<'t> {
     }
 
     fn push(&mut self, problem: Problem) {
+        // What a pool says wrongly is wrong for each of its addresses, and is said once.
+        let same = |p: &Problem| {
+            p.code == problem.code && p.span == problem.span && p.message == problem.message
+        };
+        if problem.span.is_some() && self.found.iter().any(same) {
+            return;
+        }
         if self.found.len() < PROBLEMS_MAX {
             self.found.push(problem);
         } else {

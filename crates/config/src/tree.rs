@@ -409,7 +409,7 @@ fn type_name(value: &DeValue<'_>) -> &'static str {
 }
 
 /// The first line of a table: all that a caret should stand under.
-fn header(span: Span, problems: &Problems<'_>) -> Span {
+pub(crate) fn header(span: Span, problems: &Problems<'_>) -> Span {
     let text = problems.text();
     let start = span.start.min(text.len());
     let end = text

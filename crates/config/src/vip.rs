@@ -1,36 +1,27 @@
-//! Reads one `[[vip]]`: addresses, who may own them, and the services behind.
+//! Reads one `[[vip]]`: its addresses, its interface, and the services behind.
 
 use crate::Code;
 use crate::cluster::{self, Cluster};
-use crate::keys::{Key, service, vip};
-use crate::report::{At, Problems, Span, listed, shown};
+use crate::keys::{Schema, service, vip};
+use crate::report::{At, Problems, Span, shown};
 use crate::service as services;
+use crate::settings::{self, Settings};
 use crate::tree::{self, Section};
 use crate::value::{self, Unfit};
-use buoy_model::limits::{FAILBACK_MAX, GROUP_ADDRESSES_MAX, GROUP_SERVICES_MAX, NODES_MAX};
-use buoy_model::{Cidr, Failback, GroupId, NodeId, Safety, Service};
+use buoy_model::limits::{GROUP_ADDRESSES_MAX, GROUP_SERVICES_MAX};
+use buoy_model::{Cidr, Service};
 use core::net::IpAddr;
-use core::time::Duration;
 
-/// One `[[vip]]`, as far as the file alone says it.
+/// One `[[vip]]` or one address of a `[[pool]]`, as far as the file alone says it.
 #[derive(Clone, Debug)]
 pub(crate) struct Vip {
     pub(crate) name: At<String>,
     pub(crate) addresses: Vec<At<Cidr>>,
     pub(crate) interface: Option<At<String>>,
-    pub(crate) nodes: Vec<NodeId>,
-    pub(crate) prefer: Vec<NodeId>,
-    pub(crate) failback: Failback,
-    pub(crate) safety: Safety,
+    /// The label of those it moves with.
+    pub(crate) group: Option<At<String>>,
+    pub(crate) settings: Settings,
     pub(crate) services: Vec<Service>,
-}
-
-impl Vip {
-    /// The lease that its addresses are served under.
-    pub(crate) fn id(&self) -> GroupId {
-        let smallest = self.addresses.iter().map(|a| a.value.address()).min();
-        smallest.map_or(GroupId(0), GroupId::of)
-    }
 }
 
 /// `None` when it has not one address that could be read: there is nothing to compare then.
@@ -39,30 +30,28 @@ pub(crate) fn read(
     cluster: &Cluster,
     problems: &mut Problems<'_>,
 ) -> Option<Vip> {
-    let interface = section.text(&vip::INTERFACE, problems);
-    let interface = interface.filter(|name| check_interface(name, problems));
+    let interface = read_interface(section, problems);
     let addresses = read_addresses(section, interface.is_some(), problems);
     let name =
         section.text(&vip::NAME, problems).filter(|n| cluster::check_name("name", n, problems));
-    let (nodes, prefer) = read_nodes(section, cluster, problems);
-    let failback = read_failback(section, problems);
-    let safety = cluster::read_safety(section, &vip::SAFETY, &cluster.peers, problems);
-    let services = read_services(section, &addresses, problems);
+    let group = settings::read_label(section, &vip::GROUP, problems);
+    let settings = settings::read(section, &addresses, cluster, problems);
+    let services = read_services(section, &service::SCHEMA, &addresses, problems);
     let first = addresses.first()?;
     let name = match name {
         Some(name) => At::new(name.value.to_owned(), name.span),
         None => At::new(first.value.address().to_string(), first.span.clone()),
     };
-    Some(Vip {
-        name,
-        interface: interface.map(|i| At::new(i.value.to_owned(), i.span)),
-        nodes,
-        prefer,
-        failback,
-        safety: safety.unwrap_or(cluster.safety),
-        services,
-        addresses,
-    })
+    Some(Vip { name, interface, group, settings, services, addresses })
+}
+
+/// The interface that is named, if one is.
+pub(crate) fn read_interface(
+    section: &Section<'_>,
+    problems: &mut Problems<'_>,
+) -> Option<At<String>> {
+    let name = section.text(&vip::INTERFACE, problems)?;
+    check_interface(&name, problems).then(|| At::new(name.value.to_owned(), name.span))
 }
 
 fn read_addresses(
@@ -140,13 +129,18 @@ fn read_address(
     Some(At::new(cidr, text.span.clone()))
 }
 
-fn refuse_unusable(cidr: Cidr, span: &Span, has_interface: bool, problems: &mut Problems<'_>) {
+pub(crate) fn refuse_unusable(
+    cidr: Cidr,
+    span: &Span,
+    has_interface: bool,
+    problems: &mut Problems<'_>,
+) {
     let address = cidr.address();
     let reason = match value::unfit(address) {
         Some(Unfit::LinkLocal) if has_interface => None,
         Some(Unfit::LinkLocal) => {
             let message = format!("{address} is link-local: it exists on every segment");
-            let fix = "add `interface = \"...\"` to this [[vip]]";
+            let fix = "add `interface = \"...\"` here";
             problems.add(Code::LinkLocalVip, span, message, "every interface has this subnet", fix);
             return;
         }
@@ -166,7 +160,7 @@ fn refuse_unusable(cidr: Cidr, span: &Span, has_interface: bool, problems: &mut 
 }
 
 /// The two ends of a subnet, where they are not hosts.
-fn end_of_subnet(cidr: Cidr) -> Option<&'static str> {
+pub(crate) fn end_of_subnet(cidr: Cidr) -> Option<&'static str> {
     match cidr.address() {
         // RFC 3021: a /31 has no network and no broadcast address.
         IpAddr::V4(address) if cidr.prefix() < 31 => {
@@ -188,7 +182,8 @@ fn end_of_subnet(cidr: Cidr) -> Option<&'static str> {
     }
 }
 
-fn check_interface(name: &At<&str>, problems: &mut Problems<'_>) -> bool {
+/// Reports what keeps a text from being an interface; true when it is one.
+pub(crate) fn check_interface(name: &At<&str>, problems: &mut Problems<'_>) -> bool {
     // IFNAMSIZ is 16 with the final zero; the kernel refuses `/` and white space (dev_valid_name).
     let valid = (1..16).contains(&name.value.len())
         && !name
@@ -209,100 +204,14 @@ fn check_interface(name: &At<&str>, problems: &mut Problems<'_>) -> bool {
     valid
 }
 
-fn read_nodes(
+/// The services of a `[[vip]]` or `[[pool]]`, on all of its addresses.
+pub(crate) fn read_services(
     section: &Section<'_>,
-    cluster: &Cluster,
-    problems: &mut Problems<'_>,
-) -> (Vec<NodeId>, Vec<NodeId>) {
-    let named = read_names(section, &vip::NODES, cluster, problems);
-    let prefer = read_names(section, &vip::PREFER, cluster, problems);
-    let nodes: Vec<NodeId> = match &named {
-        Some(named) => named.iter().map(|n| n.value).collect(),
-        None => cluster.peers.owners(),
-    };
-    if let Some(named) = &named {
-        for name in prefer.iter().flatten().filter(|p| !nodes.contains(&p.value)) {
-            let peers = &cluster.peers;
-            let message =
-                format!("`prefer` names {}, which is not in `nodes`", peers.name(name.value));
-            let reason = format!(
-                "only {} may own this VIP",
-                listed(named.iter().map(|n| peers.name(n.value)))
-            );
-            problems.add(
-                Code::PreferNotInNodes,
-                &name.span,
-                message,
-                reason,
-                "add it to `nodes`, or remove it here",
-            );
-        }
-    }
-    let mut nodes = nodes;
-    nodes.sort_unstable();
-    nodes.dedup();
-    (nodes, prefer.unwrap_or_default().into_iter().map(|p| p.value).collect())
-}
-
-/// Names of peers; each may be named once.
-fn read_names(
-    section: &Section<'_>,
-    key: &Key,
-    cluster: &Cluster,
-    problems: &mut Problems<'_>,
-) -> Option<Vec<At<NodeId>>> {
-    let texts = section.texts(key, problems)?.value;
-    let mut names: Vec<At<NodeId>> = Vec::new();
-    for text in texts.iter().take(4 * NODES_MAX) {
-        let Some(name) = cluster.peers.find_owner(text, key.name, problems) else { continue };
-        match names.iter().find(|n| n.value == name.value) {
-            Some(first) => {
-                let message = format!("`{}` names \"{}\" twice", key.name, shown(text.value));
-                let (again, first) = ((&name.span, "again here"), (&first.span, "first here"));
-                problems.add_pair(Code::DuplicatePeer, again, first, message, "remove one");
-            }
-            None => names.push(name),
-        }
-    }
-    // A list of which nothing could be read restricts nothing.
-    Some(names).filter(|names| !names.is_empty())
-}
-
-fn read_failback(section: &Section<'_>, problems: &mut Problems<'_>) -> Failback {
-    // A wrong type gets the message of a duration: that is what people write without quotes.
-    let Some(text) = section.text(&vip::FAILBACK, problems) else { return Failback::Never };
-    match text.value {
-        "never" => Failback::Never,
-        "now" => Failback::After(Duration::ZERO),
-        word if word.starts_with(|c: char| c.is_ascii_digit()) => {
-            let after =
-                tree::read_duration(&vip::FAILBACK, &text, Duration::ZERO..=FAILBACK_MAX, problems);
-            after.map_or(Failback::Never, |d| Failback::After(d.value))
-        }
-        word => {
-            let message = format!("`failback` cannot be \"{}\"", shown(word));
-            let fix = match value::nearest(word, ["never", "now"]) {
-                Some(near) => format!("did you mean \"{near}\"?"),
-                None => "write \"never\", \"now\", or a time as in \"30s\"".to_owned(),
-            };
-            problems.add(
-                Code::UnknownWord,
-                &text.span,
-                message,
-                "it takes \"never\", \"now\" or a duration",
-                fix,
-            );
-            Failback::Never
-        }
-    }
-}
-
-fn read_services(
-    section: &Section<'_>,
+    schema: &'static Schema,
     addresses: &[At<Cidr>],
     problems: &mut Problems<'_>,
 ) -> Vec<Service> {
-    let sections = section.sections(&vip::SERVICE, &service::SCHEMA, problems);
+    let sections = section.sections(&vip::SERVICE, schema, problems);
     let mut read: Vec<At<Service>> = Vec::new();
     for section in sections.iter().take(2 * GROUP_SERVICES_MAX) {
         for service in services::read(section, addresses, problems) {

@@ -3,11 +3,12 @@
 //! `»` marks the place where the caret must stand and is not part of the file.
 
 use crate::support::{self, SMALL};
+use crate::wrong::{CHECK, GROUP, POOL};
 use buoy_config::Code;
 use buoy_model::{GroupId, NodeId};
 
 /// A code, a text with a mark, and words that the fix must have.
-type Case = (Code, &'static str, &'static str);
+pub(crate) type Case = (Code, &'static str, &'static str);
 
 /// Texts that come before `[[vip]]`; the rest is as in `SMALL`.
 const TOP: &[Case] = &[
@@ -105,6 +106,8 @@ const VIP: &[Case] = &[
         "»[vip.service]\nport = \"80/tcp\"\nbackends = [\"10.0.0.21:80\"]",
         "write [[vip.service]]",
     ),
+    (Code::MissingKey, "»[[pool]]\naddresses = [\"10.0.0.150-160/24\"]", "name = "),
+    (Code::MissingKey, "»[[pool]]\nname = \"a\"", "addresses = "),
 ];
 
 /// Values of `address`.
@@ -198,7 +201,7 @@ const SERVICE: &[Case] = &[
         "check = { http = »\"https://a.example/health\" }",
         "\"GET /health\", tls = true",
     ),
-    (Code::BadCheck, "check = { tcp = true, »tls = true }", "http = \"GET /\""),
+    (Code::BadCheck, "check = { tcp = true, »tls = true }", "http = \"GET /health\""),
     (Code::BadCheck, "check = { http = \"GET /\", ca = »\"ca.pem\" }", "tls = true"),
     (Code::BadCheck, "check = { http = \"GET /\", host = »\"a b\" }", "host = "),
     (
@@ -410,12 +413,21 @@ fn all() -> Vec<(Code, String, &'static str)> {
     let (cluster, vip) = SMALL.split_once("\n\n").unwrap();
     let mut all = Vec::new();
     all.extend(TOP.iter().map(|c| small(c, format!("{cluster}\n{}\n{vip}", c.1))));
-    all.extend(VIP.iter().map(|c| small(c, format!("{SMALL}{}\n", c.1))));
+    all.extend(VIP.iter().chain(GROUP).map(|c| small(c, format!("{SMALL}{}\n", c.1))));
     all.extend(CLUSTER.iter().map(|c| small(c, format!("{}\n{vip}", c.1))));
     all.extend(WHOLE.iter().map(|c| small(c, c.1.to_owned())));
     all.extend(
         ADDRESS.iter().map(|c| small(c, format!("{cluster}\n[[vip]]\naddress = {}\n", c.1))),
     );
+    all.extend(CHECK.iter().map(|c| small(c, format!("{SMALL}check = {}\n", c.1))));
+    all.extend(POOL.iter().map(|c| {
+        let lines =
+            [("name", "name = \"a\"\n"), ("addresses", "addresses = [\"10.0.0.150-160/24\"]\n")];
+        let has = |key: &str| c.1.lines().any(|l| l.starts_with(key));
+        let rest: String =
+            lines.iter().filter(|(key, _)| !has(key)).map(|(_, line)| *line).collect();
+        small(c, format!("{SMALL}[[pool]]\n{rest}{}\n", c.1))
+    }));
     all.extend(SERVICE.iter().map(|c| {
         let lines =
             [("port", "port = \"80/tcp\"\n"), ("backends", "backends = [\"10.0.0.21:80\"]\n")];
@@ -491,6 +503,18 @@ fn limits_are_told_at_the_first_thing_too_many() {
         .map(|i| format!("[[vip]]\naddress = \"10.1.{}.{}/16\"\n", i / 100, 1 + i % 100))
         .collect();
     let vip = "[[vip]]\naddress = \"10.0.0.100/24\"\n[[vip.service]]\n";
+    let pool = |n: usize| {
+        format!("[[pool]]\nname = \"p{n}\"\naddresses = [\"10.{n}.0.1-10.{n}.2.255/16\"]\n")
+    };
+    let united: String = (0..5)
+        .map(|i| {
+            let addresses = list(13, &|j| format!("10.9.{i}.{}/16", 1 + j));
+            format!("[[vip]]\ngroup = \"a\"\naddress = [{addresses}]\n")
+        })
+        .collect();
+    let checks =
+        (0..17).map(|i| format!("{{ process = \"p{i}\" }}")).collect::<Vec<_>>().join(", ");
+    let few_ports = list(6, &|i| format!("{}/tcp", 1 + i));
     let texts = [
         format!(
             "peers = [{peers}]\nsecret = \"file:cluster.key\"\n[[vip]]\naddress = \"10.9.0.1/24\"\n"
@@ -499,6 +523,9 @@ fn limits_are_told_at_the_first_thing_too_many() {
         format!("{top}{vip}port = \"80/tcp\"\nbackends = [{backends}]\n"),
         format!("{top}{vip}port = [{ports}]\nbackends = [\"10.0.1.1:80\"]\n"),
         format!("{top}{vips}"),
+        format!("{top}{}{}", pool(1), pool(2)),
+        format!("{top}{united}"),
+        format!("{top}[[vip]]\naddress = \"10.0.0.100/24\"\ncheck = [{checks}]\n"),
     ];
     for text in texts {
         let report = buoy_config::check_offline(&text, "buoy.toml").map(|_| ()).unwrap_err();
@@ -506,4 +533,10 @@ fn limits_are_told_at_the_first_thing_too_many() {
         assert_eq!(codes, [Code::TooMany], "{report}");
         assert!(report.problems()[0].reason.starts_with("this is number"));
     }
+    let text = format!(
+        "{top}{}[[pool.service]]\nport = [{few_ports}]\nbackends = [\"10.0.1.1:80\"]\n",
+        pool(1)
+    );
+    let report = buoy_config::check_offline(&text, "buoy.toml").map(|_| ()).unwrap_err();
+    assert!(report.summary().contains("6 ports on 767 addresses"), "{report}");
 }

@@ -10,3 +10,5 @@ mod messages;
 mod reference;
 mod replay;
 mod support;
+mod together;
+mod wrong;

@@ -19,13 +19,20 @@ fn rows(text: &str, heading: &str) -> Vec<Vec<String>> {
     lines.skip(2).map(cells).collect()
 }
 
-const HEADINGS: [&str; 4] =
-    ["## The top of the file", "## `[[vip]]`", "## `[[vip.service]]`", "## `check = { ... }`"];
+const HEADINGS: [&str; 6] = [
+    "## The top of the file",
+    "## `[[vip]]`",
+    "## `[[pool]]`",
+    "## `[[vip.service]]`",
+    "## `check = { ... }`",
+    "## `check` of `[[vip]]`",
+];
 
 #[test]
 fn the_reference_has_every_key_and_no_other() {
     let text = reference();
     let mut wrong = Vec::new();
+    assert_eq!(HEADINGS.len(), keys::SCHEMAS.len());
     for (heading, schema) in HEADINGS.iter().zip(keys::SCHEMAS) {
         let rows = rows(&text, heading);
         let documented: Vec<&str> = rows.iter().map(|r| r[0].as_str()).collect();

@@ -1,0 +1,153 @@
+//! Wrong pools, groups and checks of the node: tables that `cases.rs` goes through.
+
+use crate::cases::Case;
+use buoy_config::Code;
+
+/// Lines of a `[[pool]]` besides a name and addresses, if they have none.
+pub(crate) const POOL: &[Case] = &[
+    (Code::UnknownKey, "»range = \"10.0.0.1-2\"", "as in `addresses = ["),
+    (Code::UnknownKey, "»group = \"edge\"", "each for itself"),
+    (
+        Code::UnknownKey,
+        "[[pool.service]]\nport = \"80/tcp\"\nbackends = [\"10.0.0.21:80\"]\n»algorithm = \"rr\"",
+        "as in `balance = \"hash\"`",
+    ),
+    (Code::WrongType, "addresses = »100", "10.0.0.150/24"),
+    (Code::EmptyList, "addresses = »[]", "10.0.0.150/24"),
+    (Code::BadVip, "addresses = [»\"10.0.0.160-10.0.0.150/24\"]", "10.0.0.64/28/24"),
+    (Code::BadVip, "addresses = [»\"10.0.0.150-last/24\"]", "10.0.0.64/28/24"),
+    (Code::BadVip, "addresses = [»\"10.0.0.150-10.0.1.150/24\"]", "prefix of the subnet"),
+    (Code::BadVip, "addresses = [»\"10.0.0.150-2001:db8::1/24\"]", "10.0.0.64/28/24"),
+    (Code::BadVip, "addresses = [»\"10.0.0.70/28/24\"]", "\"10.0.0.64/28/24\""),
+    (Code::BadVip, "addresses = [»\"10.0.0.0/16/24\"]", "10.0.0.64/28/24"),
+    (Code::BadVip, "addresses = [»\"www.example.org/24\"]", "10.0.0.64/28/24"),
+    (Code::BadPrefix, "addresses = [»\"10.0.0.150-10.0.0.160\"]", "prefix of the subnet"),
+    (Code::BadPrefix, "addresses = [»\"10.0.0.150-160/33\"]", "prefix of the subnet"),
+    (Code::BadPrefix, "addresses = [»\"10.0.0.64/x/24\"]", "prefix of the subnet"),
+    (Code::TooMany, "addresses = [»\"10.0.0.0/8\"]", "smaller range"),
+    (Code::TooMany, "addresses = [»\"2001:db8::/64\"]", "smaller range"),
+    (Code::TooMany, "addresses = [»\"2001::1-3fff::/2\"]", "smaller range"),
+    (Code::UnusableVip, "addresses = [»\"10.0.0.200-255/24\"]", "free host address"),
+    (Code::UnusableVip, "addresses = [»\"127.0.0.1-9/8\"]", "free host address"),
+    (Code::LinkLocalVip, "addresses = [»\"fe80::1-9/64\"]", "interface = "),
+    (Code::DuplicateVip, "addresses = [»\"10.0.0.90-110/24\"]", "remove one"),
+    (
+        Code::DuplicateVip,
+        "addresses = [\"10.0.0.150-160/24\", »\"10.0.0.155-170/24\"]",
+        "remove one",
+    ),
+    (Code::VipIsPeer, "addresses = [»\"10.0.0.12-20/24\"]", "free address"),
+    (Code::NoSubnet, "addresses = [»\"10.0.7.150-160/24\"]", "did you mean \"10.0.0.150/24\"?"),
+    (Code::PrefixDiffers, "addresses = [»\"10.0.0.150-160/16\"]", "write \"10.0.0.150/24\""),
+    (
+        Code::PreferNotInNodes,
+        "nodes = [\"10.0.0.11\"]\nprefer = [»\"10.0.0.12\"]",
+        "add it to `nodes`",
+    ),
+    (
+        Code::BadName,
+        "name = »\"a-name-of-a-pool-that-is-so-long-that-no-address-fits-in-there\"",
+        "a short name",
+    ),
+    (Code::BadProgram, "check = { exec = »[\"/usr/local/lib/gone\"] }", "on every host"),
+    (Code::NotHere, "check = { gateway = »\"10.9.9.1\" }", "in its subnet"),
+    (Code::DuplicateName, "check = [{ process = \"a\" }, { process = »\"a\" }]", "another `name`"),
+];
+
+/// Lines that follow `address` in the VIP of `SMALL`.
+pub(crate) const GROUP: &[Case] = &[
+    (Code::BadName, "group = »\"a b\"", "a short name"),
+    (Code::UnknownKey, "»sync_group = \"edge\"", "as in `group = \"edge\"`"),
+    (
+        Code::GroupDiffers,
+        "group = \"e\"\nprefer = [\"10.0.0.11\"]\n[[vip]]\naddress = \"10.0.0.101/24\"\ngroup = \"e\"\nprefer = »[\"10.0.0.12\"]",
+        "in one of them only",
+    ),
+    (
+        Code::GroupDiffers,
+        "group = \"e\"\nnodes = [\"10.0.0.11\"]\n[[vip]]\naddress = \"10.0.0.101/24\"\ngroup = \"e\"\nnodes = »[\"10.0.0.11\", \"10.0.0.12\"]",
+        "in one of them only",
+    ),
+    (
+        Code::GroupDiffers,
+        "group = \"e\"\nfailback = \"now\"\n[[vip]]\naddress = \"10.0.0.101/24\"\ngroup = \"e\"\nfailback = »\"30s\"",
+        "in one of them only",
+    ),
+    (
+        Code::PreferNotInNodes,
+        "group = \"e\"\nnodes = [\"10.0.0.11\"]\n[[vip]]\naddress = \"10.0.0.101/24\"\ngroup = \"e\"\nprefer = [»\"10.0.0.12\"]",
+        "add it to `nodes`",
+    ),
+    (
+        Code::DuplicateName,
+        "[[pool]]\nname = \"a\"\naddresses = \"10.0.0.150/24\"\n[[pool]]\nname = »\"a\"\naddresses = \"10.0.0.160/24\"",
+        "rename",
+    ),
+    (
+        Code::DuplicateName,
+        "[[pool]]\nname = \"a\"\naddresses = [»\"10.0.0.150-160/24\"]\n[[vip]]\nname = \"a-155\"\naddress = \"10.0.0.170/24\"",
+        "rename",
+    ),
+    (Code::LonelyLabel, "group = »\"edge\"", "at another VIP"),
+    (Code::LonelyLabel, "apart = »\"dns\"", "at another VIP"),
+    (
+        Code::LonelyLabel,
+        "apart = \"dns\"\n[[vip]]\naddress = \"10.0.0.101/24\"\napart = \"dns\"\n[[vip]]\naddress = \"10.0.0.102/24\"\napart = »\"dsn\"",
+        "did you mean \"dns\"?",
+    ),
+    (
+        Code::DuplicateName,
+        "name = »\"e\"\n[[vip]]\naddress = \"10.0.0.101/24\"\ngroup = \"e\"\n[[vip]]\naddress = \"10.0.0.102/24\"\ngroup = \"e\"",
+        "rename",
+    ),
+    (
+        Code::DuplicateName,
+        "group = \"e\"\ncheck = { process = \"a\", fall = 1 }\n[[vip]]\naddress = \"10.0.0.101/24\"\ngroup = \"e\"\ncheck = { process = »\"a\" }",
+        "another `name`",
+    ),
+];
+
+/// Values of `check` of the VIP of `SMALL`.
+pub(crate) const CHECK: &[Case] = &[
+    (Code::WrongType, "»true", "{ process = \"haproxy\" }"),
+    (Code::WrongType, "[»1]", "{ process = \"haproxy\" }"),
+    (Code::WrongType, "{ process = »1 }", "process = \"haproxy\""),
+    (Code::EmptyList, "»[]", "remove the line"),
+    (Code::UnknownKey, "{ »script = \"/usr/local/lib/fit\" }", "as in `exec = ["),
+    (Code::NotInThisVersion, "{ »dns = \"example.org\", process = \"a\" }", "127.0.0.1:53"),
+    (Code::BadName, "{ process = \"a\", name = »\"a b\" }", "a short name"),
+    (Code::OutOfRange, "{ process = \"a\", rise = »0 }", "1 to 100"),
+    (Code::SlowCheck, "{ process = \"a\", timeout = »\"2s\" }", "every = \"2s\""),
+    (Code::DuplicateName, "[{ process = \"a\" }, { process = »\"a\" }]", "another `name`"),
+    (Code::BadCheck, "»{ every = \"1s\" }", "process = \"haproxy\""),
+    (Code::BadCheck, "{ process = \"a\", »tcp = \"127.0.0.1:1\" }", "[{ process = ... }, { tcp ="),
+    (Code::BadCheck, "{ process = »\"/usr/sbin/haproxy\" }", "process = \"haproxy\""),
+    (Code::BadCheck, "{ process = »\"a-process-with-a-name\" }", "process = \"a-process-with-\""),
+    (Code::BadCheck, "{ process = »\"\" }", "ps -o comm"),
+    (Code::BadCheck, "{ tcp = »\"127.0.0.1\" }", "\"127.0.0.1:5432\""),
+    (Code::BadCheck, "{ tcp = »\"localhost:80\" }", "\"127.0.0.1:80\""),
+    (Code::BadCheck, "{ tcp = »\"10.0.0.100:80\" }", "ask this host"),
+    (Code::BadCheck, "{ tcp = »\"224.0.0.1:80\" }", "one server"),
+    (Code::BadCheck, "{ tcp = \"127.0.0.1:80\", »expect = 200 }", "http = \"GET http://"),
+    (Code::BadCheck, "{ http = »\"GET /primary\" }", "\"GET http://127.0.0.1:8008/primary\""),
+    (Code::BadCheck, "{ http = »\"http://127.0.0.1/x\" }", "\"GET http://127.0.0.1/x\""),
+    (Code::BadCheck, "{ http = »\"POST http://127.0.0.1/x\" }", "\"GET http://"),
+    (Code::BadCheck, "{ http = »\"GET http://localhost:8008/x\" }", "\"127.0.0.1:8008\""),
+    (Code::BadCheck, "{ http = \"GET https://127.0.0.1/\", tls = »false }", "http://"),
+    (Code::BadCheck, "{ http = \"GET http://127.0.0.1/\", ca = »\"ca.pem\" }", "tls = true"),
+    (Code::BadAuthority, "{ http = \"GET https://127.0.0.1/\", ca = »\"gone.pem\" }", "PEM"),
+    (Code::BadCheck, "{ exec = »\"fit\" }", "absolute path"),
+    (Code::BadProgram, "{ exec = »\"/usr/local/lib/gone\" }", "on every host"),
+    (Code::BadProgram, "{ exec = »[\"/usr/local/lib/open\", \"-q\"] }", "chmod go-w"),
+    (Code::BadProgram, "{ exec = »\"/usr/local/lib/plain\" }", "chmod 755"),
+    (Code::BadCheck, "{ file = »\"run/ready\" }", "\"/run/ready\""),
+    (Code::BadCheck, "{ no_file = »\"\" }", "\"/run/ready\""),
+    (Code::BadName, "{ link = »\"a name far too long\" }", "ip link"),
+    (Code::NotHere, "{ link = »\"eht1\" }", "did you mean \"eth1\"?"),
+    (Code::NotHere, "{ link = »\"wireguard7\" }", "create it"),
+    (Code::NotHere, "{ gateway = »\"10.9.9.1\" }", "in its subnet"),
+    (Code::BadCheck, "{ gateway = »\"10.0.0.100\" }", "address of the router"),
+    (Code::BadCheck, "{ gateway = »\"10.0.0.1:80\" }", "address of the router"),
+    (Code::BadCheck, "{ gateway = »\"router\" }", "address of the router"),
+    (Code::BadCheck, "{ gateway = »\"224.0.0.1\" }", "address of the router"),
+];
