@@ -86,11 +86,17 @@ impl Node {
         let mut hopeful = Members::NONE;
         for peer in self.peers.iter().filter(|p| p.is_alive() && !p.draining) {
             let Some(offer) = peer.offer(group.id) else { continue };
+            let is_fit = match offer.claim.kind {
+                // It would give it away again.
+                ClaimKind::Yields => continue,
+                ClaimKind::Reluctant => false,
+                ClaimKind::Eligible | ClaimKind::Wants | ClaimKind::Holds => true,
+            };
             if self.desired.nodes[peer.index].witness {
                 continue;
             }
             all.insert(peer.index);
-            if offer.claim.kind == ClaimKind::Reluctant {
+            if !is_fit {
                 continue;
             }
             fit.insert(peer.index);

@@ -572,3 +572,6 @@ fn a_node_without_backends_is_the_last_in_line() {
         assert_eq!(cluster.owner(0), fit, "{safety:?}: whoever sees backends again gets it");
     }
 }
+
+#[path = "placement_node_tests.rs"]
+mod placement;

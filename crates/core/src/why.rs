@@ -327,7 +327,8 @@ fn disagreement(
         Standing::Excluded(why) => is_last_resort(why),
     };
     let mine = line.iter().find(|c| c.node == me)?;
-    let owner = line.iter().find(|c| c.standing == Standing::Owner);
+    let owns = |c: &&Candidate| c.standing == Standing::Owner;
+    let owner = Some(mine).filter(owns).or_else(|| line.iter().find(owns));
     let able = can(&mine) && !(mine.standing == Standing::Wants && is_closed(node, i));
     let ordered = node.verdicts.view.handover(i).is_some_and(|h| h.errand != Errand::Must);
     match (judgement, owner) {
@@ -339,7 +340,7 @@ fn disagreement(
         (Judgement::Take { .. }, None) => (!able).then_some("taken by a node that cannot"),
         (Judgement::Yield { to, .. }, Some(owner)) if owner.node == me => {
             let heir = line.iter().find(|c| c.node == *to);
-            let best = line.iter().find(|c| c.node != me && can(c)).map(|c| c.node);
+            let best = line.iter().find(|c| !owns(c) && can(c)).map(|c| c.node);
             match heir.filter(can) {
                 None => Some("given to a node that cannot take it"),
                 Some(_) if ordered || best == Some(*to) => None,
