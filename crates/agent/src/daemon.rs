@@ -1,20 +1,21 @@
 //! The slow side: keeps the records, reloads, answers the API; hands orders to the loop.
 
 use crate::configuration::{self, ConfigurationError};
+use crate::fitness;
 use crate::forward::Forward;
 use crate::realtime::{Command, Gone, Handle, Report};
 use crate::server::{Agent, LoopGone, ReloadRefusal};
 use buoy_api::ReloadReply;
-use buoy_api::view::{DatedRecord, HostReport, ServiceReport};
+use buoy_api::view::{CheckReport, DatedRecord, HostReport, ServiceReport};
 use buoy_api::words::{self, Gravity, Words};
 use buoy_core::Status;
 use buoy_kernel::clock;
 use buoy_model::limits::{CHANGES_MAX, RECORDS_MAX};
-use buoy_model::{Desired, Fact, Order, Record};
+use buoy_model::{BackendState, Desired, Fact, Order, Record};
 use buoy_wire::Reject;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 
@@ -27,6 +28,8 @@ pub(crate) struct Daemon {
     config: PathBuf,
     desired: watch::Sender<Arc<Desired>>,
     forward: Forward,
+    /// What the checks of this node found.
+    checks: OnceLock<watch::Receiver<fitness::States>>,
     memory: Mutex<Memory>,
     /// One reload at a time.
     reloading: tokio::sync::Mutex<()>,
@@ -39,8 +42,6 @@ struct Memory {
     changes: VecDeque<DatedRecord>,
     /// Everything else.
     records: VecDeque<DatedRecord>,
-    /// How often two nodes served one VIP at once.
-    overlaps: u64,
     /// The latest refusals of the kernel, each once.
     refusals: VecDeque<String>,
     /// Why the file on disk is not the one that runs.
@@ -109,9 +110,16 @@ impl Daemon {
             config,
             desired,
             forward,
+            checks: OnceLock::new(),
             memory: Mutex::default(),
             reloading: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// Shows what the checks of this node find from now on.
+    pub(crate) fn show_checks(&self, states: watch::Receiver<fitness::States>) {
+        // Only the first one counts: there is one set of checks in an agent's life.
+        let _ = self.checks.set(states);
     }
 
     /// Keeps what the loop reports, until it has ended.
@@ -141,7 +149,6 @@ impl Daemon {
         if matches!(record.fact, Fact::DuplicateNode { .. }) {
             memory.duplicate = Some(sentence);
         }
-        memory.overlaps += u64::from(matches!(record.fact, Fact::Overlap { .. }));
         memory.keep((wall_clock(&record), record));
     }
 
@@ -191,6 +198,21 @@ impl Daemon {
     }
 }
 
+/// The checks of this node as the API tells them.
+fn reports(states: &fitness::States) -> Vec<CheckReport> {
+    let report = |(key, known): (&fitness::Key, &fitness::CheckState)| CheckReport {
+        group: key.group,
+        name: key.check.clone(),
+        passes: match known.state {
+            BackendState::Unknown => None,
+            BackendState::Up => Some(true),
+            BackendState::Down => Some(false),
+        },
+        reason: known.reason.clone(),
+    };
+    states.iter().map(report).collect()
+}
+
 fn refusal(error: ConfigurationError) -> ReloadRefusal {
     ReloadRefusal::Invalid(error.to_string())
 }
@@ -234,8 +256,7 @@ impl Agent for Daemon {
         }
         HostReport {
             pid: Some(std::process::id()),
-            checks: Vec::new(),
-            overlaps: memory.overlaps,
+            checks: self.checks.get().map_or_else(Vec::new, |states| reports(&states.borrow())),
             defences: self.handle.defences.clone(),
             problems,
             realtime: self.handle.scheduling.clone(),

@@ -102,8 +102,6 @@ pub struct NodeView {
     pub legs: Vec<LegView>,
     /// Whether it only votes and never owns.
     pub witness: bool,
-    /// The term that it asks for now, once heard.
-    pub term_ms: Option<f64>,
     /// Whether it is the node that answers.
     pub me: bool,
     /// Heard lately.
@@ -167,6 +165,8 @@ pub struct VipView {
     pub safety: String,
     /// What that means in this cluster, in a sentence or two.
     pub safety_means: String,
+    /// To whom its owner gives it right now.
+    pub yields_to: Option<String>,
     /// An operator keeps it where it is; null: it goes where it belongs.
     pub held: Option<HeldView>,
     /// What is asked of the answering node itself before it takes it.

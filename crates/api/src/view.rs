@@ -1,11 +1,13 @@
 //! Makes the answers of the API from what the core, the checks and the host know. Pure.
 
+mod nodes;
+
 use crate::status::{
-    BackendView, CandidateView, CheckView, ClusterStatus, EventView, LoopView, NodeView,
+    BackendView, CandidateView, CheckView, ClusterStatus, EventView, HeldView, LoopView,
     PhasesView, ServiceView, TimingView, VipAddressView, VipView, WhyReply,
 };
 use crate::words::{self, Words};
-use buoy_core::{Candidate, Ignored, NodeStatus, Standing};
+use buoy_core::{Candidate, Hold, Ignored, Standing};
 use buoy_model::{
     Backend, BackendState, Desired, Epoch, Fact, Group, GroupId, NodeCheck, Protocol, Record,
     Safety, Service, VipAddress,
@@ -59,8 +61,6 @@ pub struct HostReport {
     pub pid: Option<u32>,
     /// The checks of this node, in any order; one that is not listed counts as not asked yet.
     pub checks: Vec<CheckReport>,
-    /// How often two nodes served one VIP at once.
-    pub overlaps: u64,
     /// The lines of defence, one sentence each: which stand, which lack and why.
     pub defences: Vec<String>,
     /// What is wrong, as sentences that say what to do.
@@ -104,16 +104,17 @@ impl View<'_> {
             pid: self.host.pid,
             witness: desired.node(desired.me).is_some_and(|me| me.witness),
             draining: self.status.draining.clone(),
+            drain_left_ms: self.status.draining_for.map(millis),
             timing: self.timing(),
+            links: self.links(),
             safety: self.safety(),
-            overlaps: self.host.overlaps,
+            overlaps: self.status.overlaps,
             defences: self.host.defences.clone(),
             problems: self.problems(),
             loop_: LoopView { realtime: self.host.realtime.clone(), counters: self.counters() },
             nodes: by_name(self.status.nodes.iter().map(|n| self.node(n)), |n| &n.name),
             vips: by_name(desired.groups.iter().map(|g| self.vip(g)), |v| &v.name),
             events: self.events.iter().map(|event| self.event(event)).collect(),
-            ..ClusterStatus::default()
         }
     }
 
@@ -123,22 +124,9 @@ impl View<'_> {
             heartbeat_ms: millis(timing.heartbeat),
             lease_ms: millis(timing.lease),
             lease_max_ms: millis(timing.lease_max),
-            ..TimingView::default()
+            term_ms: Some(millis(self.status.term)),
+            term_reason: self.term_reason().map(str::to_owned),
         }
-    }
-
-    /// What the safeties that are in use mean, each explained once.
-    fn safety(&self) -> Vec<String> {
-        let mut said: Vec<String> = Vec::new();
-        for group in &self.desired.groups {
-            let means = words::safety_means(self.desired, group);
-            let sentence = format!("{}: {means}", words::safety(group.safety));
-            if !said.contains(&sentence) {
-                said.push(sentence);
-            }
-        }
-        said.sort();
-        said
     }
 
     /// The answer to `GET /v1/vips/{vip}/why`.
@@ -212,63 +200,6 @@ impl View<'_> {
         Words::new(self.desired)
     }
 
-    /// The host's own problems, and those that only a look at the whole cluster shows.
-    fn problems(&self) -> Vec<String> {
-        let mut problems = self.host.problems.clone();
-        for node in &self.status.nodes {
-            let name = self.words().node(node.id);
-            let other = node.digest.is_some_and(|theirs| theirs != self.status.digest);
-            if node.alive && other {
-                problems.push(format!(
-                    "{name} runs another configuration: \
-                     copy the file to it and run `buoy reload` there"
-                ));
-            }
-            if node.alive && !node.hears_us && node.id != self.desired.me {
-                problems.push(format!(
-                    "{name} is heard but does not answer: \
-                     is UDP towards {name} filtered, or its key another?"
-                ));
-            }
-        }
-        problems
-    }
-
-    fn node(&self, node: &NodeStatus) -> NodeView {
-        let member = self.desired.node(node.id);
-        NodeView {
-            name: self.words().node(node.id),
-            address: member.map_or_else(String::new, |m| m.address().to_string()),
-            me: node.id == self.desired.me,
-            alive: node.alive,
-            heard_ms: node.heard.map(millis),
-            round_trip_ms: node.round_trip.map(millis),
-            hears_us: node.hears_us,
-            draining: node.draining,
-            digest: node.digest.map(digest),
-            votes_in_ms: node.votes_in.map(millis),
-            owns: node.owns,
-            witness: member.is_some_and(|m| m.witness),
-            state: self.node_state(node),
-            ..NodeView::default()
-        }
-    }
-
-    fn node_state(&self, node: &NodeStatus) -> String {
-        let me = node.id == self.desired.me;
-        match (node.alive, node.heard) {
-            (true, _) if node.draining => "drained".into(),
-            (true, _) if !me && !node.hears_us => "does not answer".into(),
-            (true, _) => match node.votes_in {
-                // Taking down the next node now could leave nobody with a majority.
-                Some(left) => format!("votes in {}", words::span(left)),
-                None => "healthy".into(),
-            },
-            (false, Some(heard)) => format!("silent for {}", words::span(heard)),
-            (false, None) => "never heard".into(),
-        }
-    }
-
     fn vip(&self, group: &Group) -> VipView {
         let words = self.words();
         let mut vip = VipView {
@@ -291,6 +222,8 @@ impl View<'_> {
             vip.epoch = status.epoch.0;
             vip.since_ms = status.since.map(millis);
             vip.lease_left_ms = status.lease_left.map(millis);
+            vip.yields_to = status.yields_to.map(|node| words.node(node));
+            vip.held = status.held.as_ref().map(held);
             vip.votes = status.votes.iter().map(|voter| words.node(*voter)).collect();
             vip.candidates = status.candidates.iter().map(|c| self.candidate(c)).collect();
             vip.last_change = status.last_change.as_ref().map(|record| {
@@ -315,7 +248,7 @@ impl View<'_> {
     }
 
     fn candidate(&self, candidate: &Candidate) -> CandidateView {
-        let standing = match candidate.standing {
+        let standing = match &candidate.standing {
             Standing::Owner => "owner",
             Standing::Wants => "wants",
             Standing::Candidate => "candidate",
@@ -325,7 +258,7 @@ impl View<'_> {
             node: self.words().node(candidate.node),
             preferred: candidate.preferred.map(|place| place + 1),
             standing: standing.into(),
-            reason: self.words().standing(candidate.standing.clone()),
+            reason: self.words().standing(&candidate.standing),
         }
     }
 
@@ -345,6 +278,13 @@ impl View<'_> {
             backends,
             problem: report.and_then(|report| report.problem.clone()),
         }
+    }
+}
+
+fn held(hold: &Hold) -> HeldView {
+    HeldView {
+        reason: hold.reason.clone().unwrap_or_default(),
+        left_ms: hold.remaining.map(millis),
     }
 }
 
@@ -490,7 +430,7 @@ fn by_name<T>(all: impl Iterator<Item = T>, name: impl Fn(&T) -> &String) -> Vec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use buoy_core::{GroupStatus, Status};
+    use buoy_core::{GroupStatus, Quorum, Status};
     use buoy_model::{Cause, ClusterId, Failback, Incarnation, Instant, Node, NodeId, Timing};
 
     const fn lb(n: u32) -> NodeId {
@@ -540,6 +480,8 @@ mod tests {
             since: Some(Duration::from_secs(60)),
             lease_left: None,
             votes: vec![lb(1)],
+            yields_to: None,
+            held: None,
             candidates,
             last_change: None,
         };
@@ -550,6 +492,10 @@ mod tests {
             generation: 1,
             digest: 0,
             draining: None,
+            draining_for: None,
+            term: Duration::from_millis(50),
+            quorum: Quorum::default(),
+            overlaps: 0,
             nodes: vec![],
             groups: vec![group],
             ignored: Ignored::default(),
@@ -591,9 +537,12 @@ mod tests {
 
     #[test]
     fn a_vip_without_an_owner_says_what_keeps_each_node() {
-        let candidate = |n, standing| Candidate { node: lb(n), preferred: None, standing };
+        let candidate = |n, standing: &Standing| {
+            let standing = standing.clone();
+            Candidate { node: lb(n), preferred: None, standing }
+        };
         let silent = Standing::Excluded(buoy_core::Exclusion::Silent(Duration::from_secs(4)));
-        let line = vec![candidate(1, Standing::Wants), candidate(2, silent)];
+        let line = vec![candidate(1, &Standing::Wants), candidate(2, &silent)];
         let table = [
             (
                 Safety::Exclusive,

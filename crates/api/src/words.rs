@@ -157,7 +157,7 @@ impl<'a> Words<'a> {
     }
 
     /// Why a member is what it is to a group, as a sentence without its name.
-    pub fn standing(&self, standing: Standing) -> String {
+    pub fn standing(&self, standing: &Standing) -> String {
         match standing {
             Standing::Owner => "owns it".into(),
             Standing::Wants => "asks for votes".into(),
@@ -167,35 +167,30 @@ impl<'a> Words<'a> {
     }
 
     /// Why a member cannot take a group.
-    pub fn exclusion(&self, exclusion: Exclusion) -> String {
+    pub fn exclusion(&self, exclusion: &Exclusion) -> String {
+        let last = "takes it only if nobody else can";
         match exclusion {
             Exclusion::NotAllowed => "not among the `nodes` of this VIP".into(),
+            Exclusion::Witness => "a witness: votes and never owns".into(),
             Exclusion::NeverHeard => "never heard since this agent started".into(),
-            Exclusion::Silent(silent) => format!("silent for {}", span(silent)),
+            Exclusion::Silent(silent) => format!("silent for {}", span(*silent)),
             Exclusion::Draining => "drained by the operator".into(),
-            Exclusion::NoCarrier(link) => format!("{} has no carrier", self.link(link)),
+            Exclusion::NoCarrier(link) => format!("{} has no carrier", self.link(*link)),
             Exclusion::NotOffered => {
                 "heard, but does not offer itself: no carrier there, or another configuration"
                     .into()
             }
-            Exclusion::Witness => "a witness: votes, and never owns".into(),
-            Exclusion::Reluctant => {
-                "takes it only if nobody else can: it is not fit, or was not until lately".into()
+            Exclusion::Reluctant => format!("{last}; its own `buoy why` says why"),
+            Exclusion::NoBackend => format!("sees no backend up: {last}"),
+            Exclusion::CheckFails(check) => format!("fails the check {check}: {last}"),
+            Exclusion::Unheard(link) => {
+                format!("hears nobody on {}, while another leg does: {last}", self.link(*link))
             }
-            Exclusion::CheckFails(check) => {
-                format!("fails the check {check}: takes it only if nobody else can")
+            Exclusion::Damped(left) => {
+                format!("came and went too often: {last} for another {}", span(*left))
             }
-            Exclusion::Unheard(link) => format!(
-                "hears nobody on {}, while another leg does: takes it only if nobody else can",
-                self.link(link)
-            ),
-            Exclusion::Damped(left) => format!(
-                "came and went too often: takes it only if nobody else can for another {}",
-                span(left)
-            ),
-            Exclusion::NoBackend => "sees no backend up: takes it only if nobody else can".into(),
             Exclusion::Listening(left) => {
-                format!("started lately: listens for owners for another {}", span(left))
+                format!("started lately: listens for owners for another {}", span(*left))
             }
         }
     }
@@ -715,20 +710,21 @@ mod tests {
     #[test]
     fn every_fact_about_a_conflict_says_what_to_do() {
         let mac = Mac([2, 0, 0, 0, 0, 9]);
-        let conflict = |defended| Fact::Conflict { address: ADDRESS, mac, defended, claims: 1 };
+        let conflict =
+            |defended, claims| Fact::Conflict { address: ADDRESS, mac, defended, claims };
         let claims = "02:00:00:00:00:09 claims 10.0.0.100, which lb2 serves";
         let advice = "find that host and take the address off it";
         assert_said(
-            &conflict(true),
+            &conflict(true, 1),
             "conflict",
             Gravity::Warn,
             &format!("{claims} (answered): {advice}"),
         );
         assert_said(
-            &conflict(false),
+            &conflict(false, 7),
             "conflict",
             Gravity::Warn,
-            &format!("{claims} (answered less than 10 s ago): {advice}"),
+            &format!("{claims} (answered less than 10 s ago, 7 times): {advice}"),
         );
         assert_said(
             &Fact::DuplicateNode { node: NodeId::of("lb1") },
@@ -788,6 +784,24 @@ mod tests {
             (out(Exclusion::NotAllowed), "not among the `nodes` of this VIP"),
             (out(Exclusion::NeverHeard), "never heard since this agent started"),
             (out(Exclusion::Silent(ms(4_200))), "silent for 4.2 s"),
+            (out(Exclusion::Witness), "a witness: votes and never owns"),
+            (
+                out(Exclusion::Reluctant),
+                "takes it only if nobody else can; its own `buoy why` says why",
+            ),
+            (out(Exclusion::NoBackend), "sees no backend up: takes it only if nobody else can"),
+            (
+                out(Exclusion::CheckFails("postgres".into())),
+                "fails the check postgres: takes it only if nobody else can",
+            ),
+            (
+                out(Exclusion::Unheard(LinkId(3))),
+                "hears nobody on eth0, while another leg does: takes it only if nobody else can",
+            ),
+            (
+                out(Exclusion::Damped(Duration::from_secs(30))),
+                "came and went too often: takes it only if nobody else can for another 30 s",
+            ),
             (out(Exclusion::Draining), "drained by the operator"),
             (out(Exclusion::NoCarrier(LinkId(3))), "eth0 has no carrier"),
             (
@@ -800,7 +814,7 @@ mod tests {
             ),
         ];
         for (standing, reason) in table {
-            assert_eq!(words.standing(standing), reason);
+            assert_eq!(words.standing(&standing), reason);
         }
     }
 

@@ -180,7 +180,7 @@ impl Case {
             return refused("it is a witness, which votes and never owns");
         }
         let candidate = self.known()?.candidates.iter().find(|c| c.node == to);
-        match candidate.map(|candidate| candidate.standing.clone()) {
+        match candidate.map(|candidate| &candidate.standing) {
             Some(Standing::Owner | Standing::Wants | Standing::Candidate) => Ok(()),
             Some(Standing::Excluded(why)) => refused(&Words::new(&self.desired).exclusion(why)),
             None => refused("nothing is known of it yet"),

@@ -5,7 +5,7 @@ mod orders;
 use super::*;
 use buoy_api::view::BackendReport;
 use buoy_api::{Client, ClientError, Problem};
-use buoy_core::{Candidate, Exclusion, GroupStatus, Ignored, NodeStatus, Standing};
+use buoy_core::{Candidate, Exclusion, GroupStatus, Ignored, NodeStatus, Quorum, Standing};
 use buoy_model::{
     Backend, BackendState, Balance, Cause, Cidr, ClusterId, Epoch, Fact, Failback, GroupId,
     Incarnation, Instant, LinkId, Mode, Node, NodeId, Protocol, Record, Safety, SendProxy, Service,
@@ -79,7 +79,6 @@ impl Agent for Fake {
     fn host(&self) -> HostReport {
         HostReport {
             pid: Some(7),
-            overlaps: 2,
             defences: vec!["the kernel gate stands".into()],
             ..HostReport::default()
         }
@@ -177,6 +176,8 @@ fn known() -> Status {
         round_trip: None,
         hears_us: alive,
         draining: false,
+        legs: heard.iter().map(|heard| Some(*heard)).collect(),
+        witness: false,
         digest,
         votes_in: None,
         owns: usize::from(id == lb1),
@@ -196,6 +197,8 @@ fn known() -> Status {
         since: Some(Duration::from_secs(60)),
         lease_left: owner.map(|_| Duration::from_millis(44)),
         votes: vec![lb1],
+        yields_to: None,
+        held: None,
         candidates,
         last_change: None,
     };
@@ -207,6 +210,10 @@ fn known() -> Status {
         generation: 1,
         digest: 0x7f3c,
         draining: None,
+        draining_for: None,
+        term: Duration::from_millis(50),
+        quorum: Quorum::default(),
+        overlaps: 2,
         nodes: vec![
             node(lb1, true, None, Some(0x7f3c)),
             node(lb2, false, Some(silent), Some(0x7f3c)),
