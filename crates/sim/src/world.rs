@@ -133,14 +133,15 @@ impl World {
     }
 
     fn plan_scenario(&mut self) {
+        // What ends at a moment ends before something breaks at it.
+        for watch in self.scenario.watches.clone() {
+            self.plan(watch.span.end, Planned::Spread);
+        }
         for i in 0..self.scenario.faults.len() {
             let at = self.scenario.faults[i].0;
             if at < self.scenario.calm_at {
                 self.plan(at, Planned::Fault(i as u32));
             }
-        }
-        for watch in self.scenario.watches.clone() {
-            self.plan(watch.span.end, Planned::Spread);
         }
         self.plan(self.scenario.calm_at, Planned::Calm);
     }
