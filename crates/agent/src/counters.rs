@@ -17,6 +17,8 @@ pub struct Counters {
     pub rejected: [AtomicU64; Reject::ALL.len()],
     /// Wake-ups that came more than a heartbeat after their time.
     pub late: AtomicU64,
+    /// Announcements that were not sent, because the loop was frozen after they were decided.
+    pub stalled: AtomicU64,
     /// Actions that the kernel refused.
     pub failed: AtomicU64,
     /// Reports for which there was no room.
@@ -46,6 +48,7 @@ impl Counters {
             ("datagrams_sent", &self.sent),
             ("datagrams_unsent", &self.unsent),
             ("late_wakeups", &self.late),
+            ("stalled_announcements", &self.stalled),
             ("failed_actions", &self.failed),
             ("unreported", &self.unreported),
         ];

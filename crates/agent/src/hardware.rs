@@ -1,11 +1,12 @@
 //! Everything of the kernel that the loop holds open: opened before anything changes, so that what
 //! is missing is said at the start, with what to do about it.
 
+use crate::pulse::Pulse;
 use buoy_core::Fence;
 use buoy_kernel::apply::Apply;
 use buoy_kernel::gate::{Gate, GateError};
 use buoy_kernel::host::{self, Facts};
-use buoy_kernel::netlink::{Monitor, NetlinkError, Requests};
+use buoy_kernel::netlink::{Monitor, NetlinkError, News, Requests};
 use buoy_kernel::packet::{Announcer, Heard, Listener, PacketError};
 use buoy_kernel::poll::{FDS_MAX, Poller, Ready};
 use buoy_kernel::sysctl;
@@ -15,6 +16,8 @@ use buoy_model::limits::LEGS_MAX;
 use buoy_model::{Desired, Event, Instant, LinkId};
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 const TRANSPORT: usize = 0;
@@ -37,6 +40,8 @@ pub enum StartError {
     Thread(io::Error),
     /// The kernel gives no random numbers.
     Random,
+    /// The loop's thread ended as soon as it began.
+    LoopEnded,
 }
 
 impl fmt::Display for StartError {
@@ -48,6 +53,7 @@ impl fmt::Display for StartError {
             Self::Wake(cause) => write!(f, "no eventfd to wake the loop with: {cause}"),
             Self::Thread(cause) => write!(f, "no thread for the loop: {cause}"),
             Self::Random => f.write_str("the kernel gives no random numbers (getrandom)"),
+            Self::LoopEnded => f.write_str("the loop ended as soon as it began; see the log above"),
         }
     }
 }
@@ -61,6 +67,7 @@ pub(crate) struct Hardware {
     pub(crate) apply: Apply,
     pub(crate) fence: Fence,
     pub(crate) defences: Vec<String>,
+    leases: Option<OwnedFd>,
     monitor: Monitor,
     listeners: Vec<Listener>,
     /// Interfaces where the gate should stand and does not: as good as down.
@@ -85,10 +92,17 @@ impl Hardware {
             fence_everywhere(gate, desired);
         }
         let (fence, defences) = defences(&gate);
+        let leases = gate.as_ref().ok().and_then(|g| g.leases_fd().try_clone_to_owned().ok());
         let mut apply = Apply::new(requests, announcer, gate.ok());
-        let left = apply.clean().map_err(StartError::Netlink)?;
-        for address in left {
+        let adopted = apply.adopt(desired).map_err(StartError::Netlink)?;
+        for address in adopted.kept {
+            tracing::info!(address = %address.cidr, "kept, and silent: an earlier run left it here");
+        }
+        for address in adopted.removed {
             tracing::info!(address = %address.cidr, "removed: an earlier run left it here");
+        }
+        for problem in adopted.problems {
+            tracing::warn!("an earlier run left it here: {problem}");
         }
         let mut hardware = Self {
             desired: Arc::clone(desired),
@@ -96,6 +110,7 @@ impl Hardware {
             apply,
             fence,
             defences,
+            leases,
             monitor,
             listeners: Vec::new(),
             unfenced: Vec::new(),
@@ -196,15 +211,30 @@ impl Hardware {
         Ok(())
     }
 
-    pub(crate) fn read_news(&mut self, tell: &mut dyn FnMut(Event<'static>)) {
+    pub(crate) fn read_news(&mut self, pulse: &Pulse, tell: &mut dyn FnMut(Event<'static>)) {
         if !self.ready.contains(MONITOR) {
             return;
         }
         let Self { monitor, apply, unfenced, .. } = self;
         let tell = &mut |event| tell(as_fenced(unfenced, event));
-        if monitor.read(&mut |news| apply.observe(news, tell)).is_err() {
-            apply.observe_all(tell);
+        let mut look = |news| match news {
+            // News were lost, so all is looked at: it may take the kernel a while to say it all.
+            News::Overrun => pulse.slowly(|| apply.observe(news, tell)),
+            News::Link { .. } | News::AddressGone { .. } => apply.observe(news, tell),
+        };
+        if monitor.read(&mut look).is_err() {
+            pulse.slowly(|| apply.observe_all(tell));
         }
+    }
+
+    /// For a supervisor, which closes the gate when this process cannot.
+    pub(crate) fn leases(&self) -> Option<OwnedFd> {
+        self.leases.as_ref().and_then(|leases| leases.try_clone().ok())
+    }
+
+    /// When the first packet for an address came in since its gate was opened.
+    pub(crate) fn first_packet(&mut self, link: LinkId, address: IpAddr) -> Option<Instant> {
+        self.apply.gate().and_then(|gate| gate.first_packet(link, address))
     }
 
     pub(crate) fn read_packets(&mut self, tell: &mut dyn FnMut(Heard)) {

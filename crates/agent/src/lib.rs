@@ -12,11 +12,16 @@ pub mod forward;
 mod hardware;
 pub mod health;
 mod log;
+mod phases;
+mod pulse;
 pub mod realtime;
 #[cfg(test)]
 #[path = "../tests/sample/mod.rs"]
 mod sample;
 pub mod server;
+mod supervision;
+pub mod supervisor;
+mod systemd;
 
 pub use configuration::{ConfigurationError, load, this_host};
 pub use hardware::StartError;
@@ -32,6 +37,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use systemd::Systemd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -81,6 +87,8 @@ impl std::error::Error for RunError {}
 /// Runs the agent until it is told to stop.
 pub fn run(options: &Options) -> Result<(), RunError> {
     log::start(options.log);
+    end_on_panic();
+    let systemd = Systemd::from_environment();
     let checked = load(&options.config).map_err(RunError::Configuration)?;
     for warning in checked.warnings.problems() {
         tracing::warn!(line = warning.line, "{}: {}", warning.message, warning.fix);
@@ -95,9 +103,19 @@ pub fn run(options: &Options) -> Result<(), RunError> {
     let socket = runtime
         .block_on(async { server::Socket::open(&options.socket) })
         .map_err(RunError::Socket)?;
-    let running =
-        realtime::start(Arc::clone(&desired), checked.keyring).map_err(RunError::Start)?;
-    runtime.block_on(live(options, desired, running, socket))
+    let running = realtime::start(Arc::clone(&desired), checked.keyring, &systemd, options.log)
+        .map_err(RunError::Start)?;
+    runtime.block_on(live(options, desired, running, socket, systemd))
+}
+
+/// A panic in any thread ends the process, in every build: half an agent is worse than none, and the
+/// supervisor knows what to do about a dead one.
+fn end_on_panic() {
+    let say = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        say(panic);
+        std::process::abort();
+    }));
 }
 
 /// Everything that may be slow, until the end.
@@ -106,6 +124,7 @@ async fn live(
     desired: Arc<buoy_model::Desired>,
     running: Running,
     socket: server::Socket,
+    systemd: Systemd,
 ) -> Result<(), RunError> {
     let Running { handle, reports, thread } = running;
     tracing::info!(node = desired.node_name(desired.me), "the agent runs: {}", handle.scheduling);
@@ -119,6 +138,7 @@ async fn live(
     let fit = tokio::spawn(fitness::report(handle.clone(), watch, known, health.states()));
     let forward = Forward::start(watched, health.states());
     let daemon = Arc::new(Daemon::new(handle, options.config.clone(), wanted, forward));
+    daemon.show_checks(checks.states());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let serving = tokio::spawn(server::serve(socket, Arc::clone(&daemon), async {
         let _ = stopped.await;
@@ -127,7 +147,8 @@ async fn live(
         let daemon = Arc::clone(&daemon);
         tokio::spawn(async move { daemon.listen(reports).await })
     };
-    let told = orders(&daemon, listening).await;
+    systemd.ready();
+    let told = orders(&daemon, listening, &systemd).await;
     fit.abort();
     drop(stop);
     let _ = tokio::time::timeout(STOP_TIMEOUT, serving).await;
@@ -140,6 +161,7 @@ async fn live(
 async fn orders(
     daemon: &Arc<Daemon>,
     mut listening: tokio::task::JoinHandle<()>,
+    systemd: &Systemd,
 ) -> Result<(), RunError> {
     let open = |kind| signal(kind).map_err(RunError::Runtime);
     let mut hangup: Signal = open(SignalKind::hangup())?;
@@ -155,6 +177,7 @@ async fn orders(
         }
     }
     tracing::info!("stopping: everything is given away first");
+    systemd.stopping();
     if daemon.handle.order(Command::Stop).is_ok() {
         let _ = tokio::time::timeout(STOP_TIMEOUT, listening).await;
     }

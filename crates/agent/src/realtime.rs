@@ -4,17 +4,25 @@
 
 use crate::counters::Counters;
 use crate::hardware::{Hardware, StartError};
+use crate::log::Format;
+use crate::phases::Phases;
+use crate::pulse::Pulse;
+use crate::supervision::Supervision;
+use crate::systemd::{Feeder, Systemd};
 use buoy_core::{Node, Settings, Status};
+use buoy_kernel::lifeline::Lifeline;
 use buoy_kernel::wake::{self, Waker, Wakeups};
 use buoy_kernel::{clock, packet, realtime};
 use buoy_model::limits::{DATAGRAM_MAX, LOOP_COMMANDS_MAX, LOOP_REPORTS_MAX};
 use buoy_model::{
-    Action, Desired, Event, Fitness, GroupId, Incarnation, Instant, Leg, Message, Order, Record,
+    Action, Desired, Event, Fitness, GroupId, Incarnation, Instant, Leg, Message, MessageKind,
+    Order, Record,
 };
 use buoy_wire::Keyring;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// Datagrams read before anything else is looked at: a flood must not keep the loop from its leases.
@@ -55,8 +63,9 @@ pub struct Handle {
     pub counters: Arc<Counters>,
     /// How the loop is scheduled, as a sentence.
     pub scheduling: String,
-    /// The lines of defence, one sentence each.
+    /// The lines of defence as they were at the start, one sentence each.
     pub defences: Vec<String>,
+    supervision: Supervision,
 }
 
 /// The loop's thread and what comes out of it.
@@ -82,6 +91,17 @@ impl Handle {
         }
     }
 
+    /// The lines of defence that stand now, one sentence each.
+    pub fn defences_now(&self) -> Vec<String> {
+        let mut defences = self.defences.clone();
+        if let Some(line) = defences.iter_mut().find(|line| *line == SUPERVISED)
+            && !self.supervision.stands()
+        {
+            UNSUPERVISED.clone_into(line);
+        }
+        defences
+    }
+
     /// Asks what the node knows.
     pub async fn status(&self) -> Result<Status, Gone> {
         let (answer, asked) = oneshot::channel();
@@ -94,11 +114,21 @@ impl Handle {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Gone;
 
+const SUPERVISED: &str = "supervisor: a crash or a hang of the agent is said to the peers at once, by a process of its own";
+const UNSUPERVISED: &str = "NO supervisor (it died; another is being started): a crash of the agent is noticed by its silence";
+
 /// Opens everything the loop needs, so that what is missing is said before anything changes; then
-/// starts it on a thread of its own.
-pub fn start(desired: Arc<Desired>, keyring: Keyring) -> Result<Running, StartError> {
+/// starts it on a thread of its own, and the supervisor beside it.
+pub(crate) fn start(
+    desired: Arc<Desired>,
+    keyring: Keyring,
+    systemd: &Systemd,
+    log: Format,
+) -> Result<Running, StartError> {
     let hardware = Hardware::open(&desired)?;
-    let defences = hardware.defences.clone();
+    let mut defences = hardware.defences.clone();
+    let leases = hardware.leases();
+    let legs = desired.node(desired.me).map(|me| me.addresses.clone()).unwrap_or_default();
     let settings = Settings {
         incarnation: Incarnation(random()?.max(1)),
         seed: random()?,
@@ -108,33 +138,71 @@ pub fn start(desired: Arc<Desired>, keyring: Keyring) -> Result<Running, StartEr
     let (report, reports) = mpsc::channel(LOOP_REPORTS_MAX);
     let (waker, wakeups) = wake::pair().map_err(StartError::Wake)?;
     let counters = Arc::new(Counters::default());
-    let (scheduled, scheduling) = sync_channel(1);
-    let counted = Arc::clone(&counters);
+    let (begun, beginning) = sync_channel(1);
+    let (counted, told) = (Arc::clone(&counters), report.clone());
+    let feeder = systemd.feeder();
     let thread = std::thread::Builder::new().name("buoy-loop".into()).spawn(move || {
-        let _ = scheduled.send(describe(&realtime::enter()));
-        let now = clock::now();
-        let heartbeat = desired.timing.heartbeat;
+        let got = realtime::enter();
+        let lifeline = Lifeline::create();
+        let (pulse, unheld) = Pulse::take(lifeline.as_ref().ok(), got.priority.is_ok());
+        let lifeline = unheld.map_or(lifeline, Err);
+        let _ = begun.send((describe(&got), lifeline));
         let turn = Loop {
-            node: Node::new(now, desired, settings),
+            term: desired.timing.lease,
+            heartbeat: desired.timing.heartbeat,
+            node: Node::new(clock::now(), desired, settings),
             hardware,
             keyring,
             orders,
             report,
             wakeups,
             counters: counted,
+            pulse,
+            feeder,
+            phases: Phases::new(),
             message: Message::default(),
+            received: vec![0; DATAGRAM_MAX + 1].into_boxed_slice(),
             datagram: Vec::with_capacity(DATAGRAM_MAX),
             out: Vec::with_capacity(64),
             news: Vec::with_capacity(64),
-            heartbeat,
             stopped: false,
         };
         turn.run();
     });
     let thread = thread.map_err(StartError::Thread)?;
-    let scheduling = scheduling.recv().unwrap_or_default();
-    let handle = Handle { commands, waker, counters, scheduling, defences };
+    let (scheduling, lifeline) = beginning.recv().map_err(|_| StartError::LoopEnded)?;
+    let supervision = lifeline.map_err(|error| error.to_string()).and_then(|lifeline| {
+        lifeline.set_legs(legs);
+        Supervision::start(lifeline, leases, log, told).map_err(|error| error.to_string())
+    });
+    defences.push(supervised(&supervision));
+    defences.push(watched(systemd));
+    let supervision = supervision.unwrap_or_else(|_| Supervision::none());
+    let handle = Handle { commands, waker, counters, scheduling, defences, supervision };
     Ok(Running { handle, reports, thread })
+}
+
+fn supervised(supervision: &Result<Supervision, String>) -> String {
+    match supervision {
+        Ok(_) => SUPERVISED.into(),
+        Err(why) => format!(
+            "NO supervisor ({why}): a crash of the agent is noticed by its silence, after the lease"
+        ),
+    }
+}
+
+fn watched(systemd: &Systemd) -> String {
+    match systemd.watchdog() {
+        Some(after) => format!(
+            "systemd watchdog: the agent is killed when the loop has not turned for {} ms",
+            after.as_millis()
+        ),
+        None => {
+            "NO systemd watchdog (WatchdogSec= of the unit): nobody restarts an agent that hangs \
+                 while its supervisor is dead"
+                .into()
+        }
+    }
 }
 
 fn random() -> Result<u64, StartError> {
@@ -161,11 +229,19 @@ struct Loop {
     report: mpsc::Sender<Report>,
     wakeups: Wakeups,
     counters: Arc<Counters>,
+    pulse: Pulse,
+    feeder: Feeder,
+    phases: Phases,
     message: Message,
+    /// What came in.
+    received: Box<[u8]>,
+    /// What goes out.
     datagram: Vec<u8>,
     out: Vec<Action>,
     news: Vec<Event<'static>>,
-    heartbeat: std::time::Duration,
+    heartbeat: Duration,
+    /// The term that was asked for last.
+    term: Duration,
     /// Everything is given away.
     stopped: bool,
 }
@@ -176,9 +252,12 @@ impl Loop {
         self.hardware.look(&mut |event| self.news.push(event));
         self.take_news();
         while !self.stopped && self.turn() {}
-        let Self { hardware, report, .. } = self;
-        if let Err(error) = hardware.close() {
+        let Self { hardware, report, pulse, stopped, .. } = self;
+        if let Err(error) = pulse.slowly(|| hardware.close()) {
             let _ = report.try_send(Report::Problem(error.to_string()));
+        }
+        if stopped {
+            pulse.end();
         }
         let _ = report.try_send(Report::Stopped);
     }
@@ -187,13 +266,17 @@ impl Loop {
     /// when the sockets are empty. Whether to go on.
     fn turn(&mut self) -> bool {
         let deadline = self.node.deadline();
+        self.pulse.settle(self.heartbeat, self.term);
+        self.pulse.beat();
         if self.hardware.wait(deadline).is_err() {
             self.tell(Report::Problem("the loop cannot wait for its sockets".into()));
             return false;
         }
-        if deadline.is_some_and(|at| clock::now().since(at) > self.heartbeat) {
+        let now = clock::now();
+        if deadline.is_some_and(|at| now.since(at) > self.heartbeat) {
             Counters::count(&self.counters.late);
         }
+        self.feeder.feed(now);
         self.read_datagrams();
         self.read_kernel();
         self.read_orders();
@@ -201,20 +284,19 @@ impl Loop {
             self.node.handle(clock::now(), Event::Tick, &mut self.out);
         }
         self.act();
+        self.measure();
         true
     }
 
     fn read_datagrams(&mut self) {
-        let mut buffer = [0; DATAGRAM_MAX + 1];
         for _ in 0..DATAGRAMS_PER_TURN {
-            let Ok(Some((length, _, leg))) = self.hardware.transport.receive(&mut buffer) else {
-                return;
-            };
+            let received = self.hardware.transport.receive(&mut self.received);
+            let Ok(Some((length, _, leg))) = received else { return };
             let desired = &self.hardware.desired;
             let opened = self.keyring.open(
                 desired.cluster,
                 desired.me,
-                &buffer[..length],
+                &self.received[..length],
                 &mut self.message,
             );
             match opened {
@@ -231,8 +313,8 @@ impl Loop {
     }
 
     fn read_kernel(&mut self) {
-        let Self { hardware, news, .. } = self;
-        hardware.read_news(&mut |event| news.push(event));
+        let Self { hardware, news, pulse, .. } = self;
+        hardware.read_news(pulse, &mut |event| news.push(event));
         hardware.read_packets(&mut |heard| {
             let packet::Heard::Claim { link, address, mac } = heard;
             news.push(Event::ForeignClaim { link, address, mac });
@@ -280,48 +362,112 @@ impl Loop {
         self.keyring = keyring;
         self.heartbeat = desired.timing.heartbeat;
         let before = Arc::clone(&self.hardware.desired);
-        for problem in self.hardware.reload(Arc::clone(&desired)) {
-            self.tell(Report::Problem(problem));
-        }
-        // Before the node takes anything new: an interface that could not be fenced is down.
-        self.hardware.look(&mut |event| self.news.push(event));
+        let Self { hardware, pulse, news, .. } = self;
+        let problems = pulse.slowly(|| {
+            let problems = hardware.reload(Arc::clone(&desired));
+            // Before the node takes anything new: an interface that could not be fenced is down.
+            hardware.look(&mut |event| news.push(event));
+            problems
+        });
+        problems.into_iter().for_each(|problem| self.tell(Report::Problem(problem)));
         self.take_news();
-        self.node.handle(now, Event::Reload(desired), &mut self.out);
+        self.node.handle(now, Event::Reload(Arc::clone(&desired)), &mut self.out);
         self.act();
-        self.hardware.forget_what_left(&before);
+        let Self { hardware, pulse, .. } = self;
+        pulse.slowly(|| hardware.forget_what_left(&before));
+        // Sealed anew: the key may be another one.
+        for peer in self.pulse.keep_members(&desired).into_iter().flatten() {
+            self.send(&Action::PrepareGoodbye { to: peer });
+        }
     }
 
     /// Applies what was decided, in order.
     fn act(&mut self) {
         let mut out = std::mem::take(&mut self.out);
+        let mut last = clock::now();
+        let mut stalled = false;
         for action in out.drain(..) {
+            self.pulse.beat();
+            let now = clock::now();
+            // Whoever was frozen here may not have the lease any more that this was decided with.
+            // Announcements are repeated, if there is still something to announce.
+            stalled |= now.since(last) > self.heartbeat;
+            last = now;
             match action {
-                Action::Heartbeat { .. } | Action::Answer { .. } => self.send(&action),
-                Action::Record(record) => self.tell(Report::Record(record)),
+                Action::Heartbeat { .. }
+                | Action::Answer { .. }
+                | Action::PrepareGoodbye { .. } => {
+                    self.send(&action);
+                }
+                Action::Record(record) => {
+                    self.phases.recorded(&record, &self.hardware.desired);
+                    self.tell(Report::Record(record));
+                }
                 Action::Stopped => self.stopped = true,
-                Action::PrepareGoodbye { .. } => {}
+                Action::Announce { .. } if stalled => Counters::count(&self.counters.stalled),
+                Action::Announce { address, .. } => {
+                    if self.apply(&action) {
+                        self.phases.announced(clock::now(), address);
+                    }
+                }
                 Action::Fence { .. }
                 | Action::Renew { .. }
                 | Action::AddAddress { .. }
-                | Action::RemoveAddress { .. }
-                | Action::Announce { .. } => {
-                    if let Err(error) = self.hardware.apply.apply(&action) {
-                        Counters::count(&self.counters.failed);
-                        self.tell(Report::Problem(error.to_string()));
-                    }
+                | Action::RemoveAddress { .. } => {
+                    self.apply(&action);
                 }
             }
         }
+        self.phases.carried_out();
         self.out = out;
     }
 
+    fn apply(&mut self, action: &Action) -> bool {
+        let result = self.hardware.apply.apply(action);
+        if let Err(error) = &result {
+            Counters::count(&self.counters.failed);
+            self.tell(Report::Problem(error.to_string()));
+        }
+        result.is_ok()
+    }
+
+    /// Composes and seals a datagram once, and sends it on every leg; a goodbye is kept.
     fn send(&mut self, action: &Action) {
         let Some(to) = self.node.compose(clock::now(), action, &mut self.message) else { return };
-        let Some(peer) = self.hardware.desired.node(to) else { return };
-        let address = peer.address();
-        self.keyring.seal(&self.message, &mut self.datagram);
-        let sent = self.hardware.transport.send(Leg(0), address, &self.datagram);
-        Counters::count(if sent.is_ok() { &self.counters.sent } else { &self.counters.unsent });
+        let Self { hardware, pulse, datagram, counters, .. } = self;
+        let Some(peer) = hardware.desired.node(to) else { return };
+        self.keyring.seal(&self.message, datagram);
+        let legs = peer.addresses.iter().copied().take(hardware.transport.fds().count());
+        match self.message.kind {
+            MessageKind::Goodbye => {
+                if !pulse.keep_goodbye(to, legs, datagram) {
+                    Counters::count(&counters.failed);
+                }
+            }
+            MessageKind::Heartbeat | MessageKind::Answer => {
+                for (leg, address) in (0..).map(Leg).zip(legs) {
+                    let sent = hardware.transport.send(leg, address, datagram);
+                    Counters::count(if sent.is_ok() { &counters.sent } else { &counters.unsent });
+                }
+            }
+        }
+        if self.message.kind == MessageKind::Heartbeat {
+            self.term = self.message.term;
+        }
+    }
+
+    /// Tells how the takeovers of a second ago went on.
+    fn measure(&mut self) {
+        let now = clock::now();
+        if self.phases.wait_for_addresses() && self.hardware.apply.pending() == 0 {
+            self.phases.on_link(now);
+        }
+        loop {
+            let Self { hardware, phases, .. } = self;
+            let first_packet = |link, address| hardware.first_packet(link, address);
+            let Some(record) = phases.complete(now, first_packet) else { return };
+            self.tell(Report::Record(record));
+        }
     }
 
     fn tell(&self, report: Report) {

@@ -13,9 +13,11 @@ use crate::sys;
 use buoy_model::limits::{LEGS_MAX, NODES_MAX};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::unistd::{ftruncate, gettid};
+use nix::unistd::{Pid, ftruncate, gettid};
 use std::fmt;
+use std::fs;
 use std::io;
 use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -251,6 +253,15 @@ impl Watch {
         Duration::from_micros(self.words[PATIENCE_US].load(Ordering::Relaxed).into())
     }
 
+    /// The processor on which the loop's thread was last, as long as it lives.
+    pub fn processor(&self, agent: u32) -> Option<usize> {
+        let thread = self.words[FUTEX].load(Ordering::Relaxed) & libc::FUTEX_TID_MASK;
+        let stat = fs::read_to_string(format!("/proc/{agent}/task/{thread}/stat")).ok()?;
+        // The name before the last parenthesis may contain anything; `processor` is field 39 of proc(5).
+        let (_, after_name) = stat.rsplit_once(") ")?;
+        after_name.split_ascii_whitespace().nth(36)?.parse().ok()
+    }
+
     /// From which addresses this host speaks, by leg.
     pub fn legs(&self) -> impl Iterator<Item = Option<SocketAddr>> {
         self.words[LEGS..GOODBYES].chunks_exact(ADDRESS_LEN).map(read_address)
@@ -274,18 +285,27 @@ impl Watch {
 
 /// A process, and no other that gets its number later.
 #[derive(Debug)]
-pub struct Process(OwnedFd);
+pub struct Process {
+    handle: OwnedFd,
+    pid: u32,
+}
 
 impl Process {
     /// The process of that number.
     pub fn open(pid: u32) -> Result<Self, LifelineError> {
-        let fd = sys::pidfd_open(pid.cast_signed());
-        fd.map(Self).map_err(|e| LifelineError::Process(errno(&e)))
+        let handle = sys::pidfd_open(pid.cast_signed());
+        let handle = handle.map_err(|e| LifelineError::Process(errno(&e)))?;
+        Ok(Self { handle, pid })
+    }
+
+    /// Its number, which is another's when it is dead and gone.
+    pub const fn pid(&self) -> u32 {
+        self.pid
     }
 
     /// Kills it; one that is gone already is fine.
     pub fn kill(&self) -> Result<(), LifelineError> {
-        match sys::pidfd_send_signal(&self.0, libc::SIGKILL) {
+        match sys::pidfd_send_signal(&self.handle, libc::SIGKILL) {
             Err(error) if errno(&error) != Errno::ESRCH => {
                 Err(LifelineError::Process(errno(&error)))
             }
@@ -296,7 +316,7 @@ impl Process {
     /// Whether all of it is dead, at the latest after so long.
     pub fn wait_end(&self, at_most: Duration) -> bool {
         let mut poller = crate::poll::Poller::new();
-        poller.watch(0, &self.0);
+        poller.watch(0, &self.handle);
         let deadline = crate::clock::now() + at_most;
         poller.wait(Some(deadline)).is_ok_and(|ready| ready.contains(0))
     }
@@ -307,6 +327,17 @@ impl Process {
 pub fn schedule_supervisor() -> io::Result<()> {
     const PRIORITY: i32 = 50;
     sys::schedule_fifo(PRIORITY)
+}
+
+/// Does something on one processor; where that is not permitted, anywhere.
+pub fn on_processor<T>(processor: usize, act: impl FnOnce() -> T) -> T {
+    let this_thread = Pid::from_raw(0);
+    let before = sched_getaffinity(this_thread);
+    let mut only = CpuSet::new();
+    let _ = only.set(processor).and_then(|()| sched_setaffinity(this_thread, &only));
+    let result = act();
+    let _ = before.and_then(|before| sched_setaffinity(this_thread, &before));
+    result
 }
 
 fn seals() -> SealFlag {

@@ -140,6 +140,19 @@ fn the_legs_of_this_host_are_known_to_the_supervisor() {
 }
 
 #[test]
+fn the_processor_of_the_loop_is_known_and_can_be_gone_to() {
+    let (lifeline, watch) = pair();
+    let _hold = lifeline.hold().unwrap();
+    let allowed = sched_getaffinity(Pid::from_raw(0)).unwrap();
+    let allowed: Vec<usize> =
+        (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false)).collect();
+    for cpu in allowed {
+        let there = on_processor(cpu, || watch.processor(std::process::id()));
+        assert_eq!(there, Some(cpu));
+    }
+}
+
+#[test]
 fn only_a_sealed_file_of_the_right_length_is_a_lifeline() {
     let file = std::fs::File::open("/dev/null").unwrap();
     assert_eq!(Watch::open(&file).unwrap_err(), LifelineError::Foreign);
