@@ -2,7 +2,7 @@
 
 use crate::support::{KEY, KEY_2, host};
 use buoy_config::FileFacts;
-use buoy_model::{Mode, Safety};
+use buoy_model::{Mode, NodeId, Safety};
 use std::path::{Path, PathBuf};
 
 pub(crate) fn root() -> PathBuf {
@@ -20,7 +20,7 @@ pub(crate) fn texts() -> Vec<(String, String)> {
         }
     }
     texts.sort();
-    assert!(texts.len() >= 4, "the examples are not where this test looks");
+    assert!(texts.len() >= 9, "the examples are not where this test looks");
     texts
 }
 
@@ -72,4 +72,25 @@ fn the_larger_examples_are_what_their_comments_say() {
     let three = checked("three-nodes.toml").desired;
     let db = three.find_group("db").unwrap();
     assert_eq!((db.safety, db.nodes.len()), (Safety::Exclusive, 2));
+}
+
+#[test]
+fn the_examples_of_pairs_pools_and_groups_are_what_their_comments_say() {
+    let witness = checked("witness.toml").desired;
+    let db = witness.find_group("db").unwrap();
+    assert_eq!((db.safety, db.nodes.len(), db.checks.len()), (Safety::Exclusive, 2, 2));
+    assert_eq!(witness.nodes.iter().filter(|n| n.witness).count(), 1);
+    let paths = checked("two-paths.toml").desired;
+    assert!(paths.leg_links.len() == 2 && paths.leg_links.iter().all(Option::is_some));
+    let pool = checked("pool.toml").desired;
+    assert_eq!(pool.groups.len(), 100);
+    assert!(
+        pool.groups.iter().all(|g| g.name.starts_with("web-") && g.safety == Safety::Exclusive)
+    );
+    assert_eq!(pool.node(NodeId::of("lb3")).unwrap().weight, 2);
+    let together = checked("together.toml").desired;
+    assert_eq!((together.groups.len(), together.groups[0].addresses.len()), (1, 3));
+    assert_eq!(together.find_group("inside"), together.find_group("router"));
+    let apart = checked("apart.toml").desired;
+    assert!(apart.groups.iter().all(|g| g.apart.as_deref() == Some("dns")));
 }
