@@ -257,7 +257,7 @@ impl Agent for Daemon {
         HostReport {
             pid: Some(std::process::id()),
             checks: self.checks.get().map_or_else(Vec::new, |states| reports(&states.borrow())),
-            defences: self.handle.defences.clone(),
+            defences: self.handle.defences_now(),
             problems,
             realtime: self.handle.scheduling.clone(),
             counters: self.counters(),

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 pub(crate) struct Arguments {
     /// The configuration file
     #[arg(long, value_name = "FILE", default_value = crate::config::FILE_DEFAULT)]
-    config: PathBuf,
+    pub(crate) config: PathBuf,
     /// Where to listen for the other commands
     #[arg(long, value_name = "PATH", default_value = buoy_api::SOCKET_DEFAULT)]
     socket: PathBuf,
@@ -19,7 +19,7 @@ pub(crate) struct Arguments {
 }
 
 #[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
-enum Log {
+pub(crate) enum Log {
     /// For people
     #[default]
     Text,
@@ -27,11 +27,17 @@ enum Log {
     Json,
 }
 
+impl Log {
+    pub(crate) const fn format(self) -> LogFormat {
+        match self {
+            Self::Text => LogFormat::Text,
+            Self::Json => LogFormat::Json,
+        }
+    }
+}
+
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
-    let log = match arguments.log {
-        Log::Text => LogFormat::Text,
-        Log::Json => LogFormat::Json,
-    };
+    let log = arguments.log.format();
     let options = Options { config: arguments.config, socket: arguments.socket, log };
     buoy_agent::run(&options).map_err(|error| failure(&error))
 }

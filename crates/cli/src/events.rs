@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use crate::output::{self, Form};
 use crate::table::{Align, Table, Tone};
 use buoy_api::EventView;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
@@ -13,13 +14,24 @@ pub(crate) struct Arguments {
     /// How many, the latest ones
     #[arg(short, value_name = "N", default_value_t = 20)]
     n: usize,
+    /// Only what is about this VIP: its name, or one of its addresses
+    #[arg(long, value_name = "VIP")]
+    vip: Option<String>,
+    /// Only what is not older, as in 10m
+    #[arg(long, value_name = "TIME", value_parser = crate::time::duration)]
+    since: Option<Duration>,
     /// Form of the answer; JSON is one object a line
     #[arg(short, long, value_enum, default_value_t)]
     output: Form,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let events = arguments.agent.client()?.events(arguments.n)?.events;
+    let since = arguments.since.map(|age| {
+        let then = SystemTime::now().checked_sub(age).unwrap_or(UNIX_EPOCH);
+        crate::time::millis(then.duration_since(UNIX_EPOCH).unwrap_or_default())
+    });
+    let client = arguments.agent.client()?;
+    let events = client.events_of(arguments.n, arguments.vip.as_deref(), since)?.events;
     match arguments.output {
         Form::Json => events.iter().try_for_each(output::json_line),
         Form::Table => output::text(&table(&events).render(output::colour())),
@@ -85,6 +97,7 @@ mod tests {
             vip: vip.map(str::to_owned),
             kind: "acquired".into(),
             sentence: sentence.into(),
+            phases: None,
         };
         let events = [event(Some("web"), "lb1 took it over"), event(None, "lb2 is heard")];
         let expected = "\

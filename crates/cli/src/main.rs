@@ -6,17 +6,23 @@
 
 mod agent;
 mod config;
+mod doctor;
 mod drain;
+mod drill;
 mod events;
 mod failure;
 mod key;
 mod lab;
+mod orders;
 mod output;
 mod reload;
 mod status;
+mod supervise;
 mod table;
+mod time;
 mod version;
 mod why;
+mod witness;
 
 use clap::{Args, Parser, Subcommand};
 use failure::Failure;
@@ -37,6 +43,8 @@ struct CommandLine {
 enum Command {
     /// Run this node (as a service: systemctl start buoy)
     Agent(agent::Arguments),
+    /// Run this node as a witness, which votes and never owns
+    Witness(agent::Arguments),
     /// Check a configuration file; changes nothing
     #[command(subcommand)]
     Config(config::Command),
@@ -46,10 +54,20 @@ enum Command {
     Why(why::Arguments),
     /// Show what happened lately
     Events(events::Arguments),
+    /// Say whether this host is fit for its duty, and how to mend what is not
+    Doctor(doctor::Arguments),
+    /// Give a VIP that this node owns to another node
+    Move(orders::MoveArguments),
+    /// Keep a VIP on this node, which owns it
+    Hold(orders::HoldArguments),
+    /// End a hold, or the pin of a move: the VIP goes where it belongs
+    Release(orders::ReleaseArguments),
     /// Take this node out of service: its VIPs move to the others
     Drain(drain::DrainArguments),
     /// Put this node back into service
     Undrain(drain::UndrainArguments),
+    /// Break the owner of a VIP on purpose, and say how long each step of the takeover takes
+    Drill(drill::Arguments),
     /// Make the agent read its file again and apply the difference
     Reload(reload::Arguments),
     /// Make cluster keys
@@ -58,6 +76,9 @@ enum Command {
     /// Run a cluster in network namespaces on this machine
     #[command(subcommand)]
     Lab(lab::Command),
+    /// What the agent runs beside itself
+    #[command(hide = true)]
+    Supervise(supervise::Arguments),
     /// Say what this binary is
     Version(version::Arguments),
 }
@@ -86,15 +107,22 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Agent(arguments) => agent::run(arguments),
+        Command::Witness(arguments) => witness::run(arguments),
         Command::Config(command) => config::run(command),
         Command::Status(arguments) => status::run(&arguments),
         Command::Why(arguments) => why::run(&arguments),
         Command::Events(arguments) => events::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Move(arguments) => orders::move_vip(arguments),
+        Command::Hold(arguments) => orders::hold(arguments),
+        Command::Release(arguments) => orders::release(arguments),
         Command::Drain(arguments) => drain::drain(arguments),
         Command::Undrain(arguments) => drain::undrain(&arguments),
+        Command::Drill(arguments) => drill::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),
         Command::Key(command) => key::run(command),
         Command::Lab(command) => lab::run(command),
+        Command::Supervise(arguments) => supervise::run(arguments),
         Command::Version(arguments) => version::run(&arguments),
     }
 }

@@ -4,7 +4,7 @@ use crate::AgentSocket;
 use crate::failure::Failure;
 use crate::output::{self, Form};
 use crate::table::{Align, Table, Tone, plain};
-use buoy_api::{ClusterStatus, EventView, NodeView, ServiceView, VipView, words};
+use buoy_api::{ClusterStatus, EventView, NodeView, ServiceView, TimingView, VipView, words};
 use std::time::Duration;
 
 /// Time between two looks with `--watch`.
@@ -57,7 +57,12 @@ fn draw(screen: &str) -> Result<(), Failure> {
 fn screen(status: &ClusterStatus, colour: bool) -> String {
     let mut text = heading(status);
     if let Some(reason) = &status.draining {
-        text.push_str(&format!("DRAINED {} takes no VIP: {}\n", status.node, plain(reason)));
+        let left = status.drain_left_ms;
+        let left = left.map_or_else(String::new, |ms| format!(", for another {}", span(ms)));
+        text.push_str(&format!("DRAINED {} takes no VIP: {}{left}\n", status.node, plain(reason)));
+    }
+    if status.witness {
+        text.push_str(&format!("WITNESS {} votes and never owns\n", status.node));
     }
     text.push_str(&format!("\n{}", nodes(&status.nodes).render(colour)));
     if status.vips.is_empty() {
@@ -72,11 +77,35 @@ fn screen(status: &ClusterStatus, colour: bool) -> String {
         }
     };
     list("PROBLEMS", &status.problems);
-    list("DEFENCES", &status.defences);
+    list("DEFENCES (`buoy doctor` says what to do about one that lacks)", &status.defences);
+    list("SAFETY", &safety(status));
     let latest = status.events.len().saturating_sub(EVENTS_SHOWN);
     let latest: Vec<_> = status.events[latest..].iter().map(event).collect();
     list("LATEST (`buoy events` has more)", &latest);
     text
+}
+
+/// What the safeties in use mean, and how often it came to two owners.
+fn safety(status: &ClusterStatus) -> Vec<String> {
+    let mut lines = status.safety.clone();
+    if status.overlaps > 0 {
+        let times = if status.overlaps == 1 { "time" } else { "times" };
+        lines.push(format!(
+            "two nodes served one VIP at once {} {times} since this agent started (`buoy events`)",
+            status.overlaps
+        ));
+    }
+    lines
+}
+
+/// As in "lease 36 ms", or "lease 120 ms (36 ms when calm)".
+fn lease(timing: &TimingView) -> String {
+    match timing.term_ms {
+        Some(term) if term > timing.lease_ms => {
+            format!("lease {} ({} when calm)", span(term), span(timing.lease_ms))
+        }
+        Some(_) | None => format!("lease {}", span(timing.lease_ms)),
+    }
 }
 
 fn heading(status: &ClusterStatus) -> String {
@@ -84,12 +113,13 @@ fn heading(status: &ClusterStatus) -> String {
     let known = status.nodes.iter().filter_map(|node| node.digest.as_ref());
     let same = known.filter(|digest| **digest != status.digest).count() == 0;
     format!(
-        "CLUSTER {}  {} nodes, {alive} heard  config {} ({}), generation {}  seen from {}\n",
+        "CLUSTER {}  {} nodes, {alive} heard  config {} ({}), generation {}  {}  seen from {}\n",
         status.cluster,
         status.nodes.len(),
         status.digest,
         if same { "same on all heard" } else { "NOT the same on all" },
         status.generation,
+        lease(&status.timing),
         status.node,
     )
 }
@@ -139,7 +169,7 @@ fn vips(vips: &[VipView]) -> Table<7> {
             [
                 vip.name.clone(),
                 address(0).unwrap_or_default(),
-                vip.owner.clone().unwrap_or_default(),
+                owner(vip),
                 vip.epoch.to_string(),
                 vip.since_ms.map_or_else(String::new, span),
                 service(0).unwrap_or_default(),
@@ -155,6 +185,12 @@ fn vips(vips: &[VipView]) -> Table<7> {
         }
     }
     table
+}
+
+/// As in `lb1`, or `lb1 (held)`.
+fn owner(vip: &VipView) -> String {
+    let held = if vip.held.is_some() { " (held)" } else { "" };
+    vip.owner.as_ref().map_or_else(String::new, |owner| format!("{owner}{held}"))
 }
 
 /// As in `443/tcp 2/3 up`.
@@ -176,7 +212,7 @@ pub(crate) fn span(millis: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use buoy_api::{BackendView, VipAddressView};
+    use buoy_api::{BackendView, HeldView, VipAddressView};
 
     fn status() -> ClusterStatus {
         let node = |name: &str, alive: bool, state: &str| NodeView {
@@ -190,7 +226,8 @@ mod tests {
             state: state.into(),
             ..NodeView::default()
         };
-        let address = |address: &str| VipAddressView { address: address.into(), interface: None };
+        let address =
+            |address: &str| VipAddressView { address: address.into(), ..VipAddressView::default() };
         let https = ServiceView {
             port: "443/tcp".into(),
             backends: vec![BackendView::default(); 3],
@@ -218,6 +255,7 @@ mod tests {
             node: "lb1".into(),
             digest: "00007f3c".into(),
             generation: 2,
+            timing: TimingView { lease_ms: 36.0, term_ms: Some(36.0), ..TimingView::default() },
             nodes: vec![node("lb1", true, "healthy"), node("lb2", true, "healthy")],
             vips: vec![web, db],
             ..ClusterStatus::default()
@@ -227,7 +265,7 @@ mod tests {
     #[test]
     fn the_cluster_fits_one_screen() {
         let expected = "\
-CLUSTER prod  2 nodes, 2 heard  config 00007f3c (same on all heard), generation 2  seen from lb1
+CLUSTER prod  2 nodes, 2 heard  config 00007f3c (same on all heard), generation 2  lease 36 ms  seen from lb1
 
 NODE   STATE    OWNS     RTT  ADDRESS
 lb1 *  healthy     0       -  10.0.0.11:4747
@@ -246,14 +284,20 @@ db   10.0.0.200/24     -          7      -  -               -
         let mut status = status();
         status.nodes[1].digest = Some("dead".into());
         status.draining = Some("kernel upgrade (by root)".into());
+        status.drain_left_ms = Some(240_000.0);
+        status.witness = true;
+        status.overlaps = 2;
+        status.timing.term_ms = Some(120.0);
+        status.vips[0].held = Some(HeldView::default());
+        status.safety = vec!["exclusive: never two owners".into()];
         status.problems = vec!["lb2 runs another configuration".into(), "two".into()];
         status.defences = vec!["the kernel gate stands on eth0".into()];
         status.events = (0..7)
             .map(|n| EventView {
                 at: n,
                 vip: (n == 6).then(|| "web".into()),
-                kind: String::new(),
                 sentence: format!("event {n}"),
+                ..EventView::default()
             })
             .collect();
         let screen = screen(&status, false);
@@ -262,8 +306,12 @@ PROBLEMS
   lb2 runs another configuration
   two
 
-DEFENCES
+DEFENCES (`buoy doctor` says what to do about one that lacks)
   the kernel gate stands on eth0
+
+SAFETY
+  exclusive: never two owners
+  two nodes served one VIP at once 2 times since this agent started (`buoy events`)
 
 LATEST (`buoy events` has more)
   1970-01-01 00:00:00.002  event 2
@@ -274,7 +322,11 @@ LATEST (`buoy events` has more)
 ";
         assert!(screen.ends_with(foot), "{screen}");
         assert!(screen.contains("NOT the same on all"), "{screen}");
-        assert!(screen.contains("\nDRAINED lb1 takes no VIP: kernel upgrade (by root)\n"));
+        let drained = "\nDRAINED lb1 takes no VIP: kernel upgrade (by root), for another 4m0s\n";
+        assert!(screen.contains(drained), "{screen}");
+        assert!(screen.contains("\nWITNESS lb1 votes and never owns\n"), "{screen}");
+        assert!(screen.contains("  lease 120 ms (36 ms when calm)  "), "{screen}");
+        assert!(screen.contains("  lb1 (held)  "), "{screen}");
     }
 
     #[test]

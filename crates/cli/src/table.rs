@@ -71,7 +71,7 @@ impl<const N: usize> Table<N> {
 }
 
 /// A line in a colour of the terminal, or as it is.
-fn painted(line: &str, code: &str, colour: bool) -> String {
+pub(crate) fn painted(line: &str, code: &str, colour: bool) -> String {
     if colour && !code.is_empty() {
         format!("\x1b[{code}m{line}\x1b[0m\n")
     } else {

@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::output::{self, Form};
 use crate::status::span;
 use crate::table::{Align, Table, Tone, plain};
-use buoy_api::{VipView, WhyReply};
+use buoy_api::{HeldView, PhasesView, VipView, WhyReply};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
@@ -31,8 +31,14 @@ fn screen(reply: &WhyReply, colour: bool) -> String {
     let vip = &reply.vip;
     let mut text = format!("{}\n\n{}", plain(&reply.answer), facts(vip, &reply.node));
     text.push_str(&format!("\n{}", candidates(vip).render(colour)));
+    if !vip.checks.is_empty() {
+        text.push_str(&format!("\n{}", checks(vip, &reply.node).render(colour)));
+    }
     if !vip.services.is_empty() {
         text.push_str(&format!("\n{}", backends(vip).render(colour)));
+    }
+    if let Some(phases) = &reply.phases {
+        text.push_str(&format!("\n{}", takeover(phases, &reply.node).render(colour)));
     }
     for (n, event) in reply.history.iter().enumerate() {
         let heading = if n == 0 { "\nHISTORY (UTC)\n" } else { "" };
@@ -53,14 +59,18 @@ fn facts(vip: &VipView, me: &str) -> String {
             || format!("no interface of {me} may carry it"),
             |name| format!("on {name} of {me}"),
         );
-        line("address", &format!("{} {place}", address.address));
+        let name = if address.vip.is_empty() || address.vip == vip.name {
+            String::new()
+        } else {
+            format!(" ({})", address.vip)
+        };
+        line("address", &format!("{}{name} {place}", address.address));
     }
-    let safety = match vip.votes_needed {
-        0 => format!("{}: no votes needed", vip.safety),
-        needed => format!("{}: an owner needs {needed} votes", vip.safety),
-    };
-    line("safety", &safety);
+    line("safety", &format!("{}: {}", vip.safety, vip.safety_means));
     line("failback", &vip.failback);
+    if let Some(held) = &vip.held {
+        line("held", &plain(&held_words(held)));
+    }
     line("epoch", &vip.epoch.to_string());
     if !vip.votes.is_empty() {
         line("votes", &format!("{} (held by {me})", vip.votes.join(", ")));
@@ -72,6 +82,62 @@ fn facts(vip: &VipView, me: &str) -> String {
         line("problem", &plain(problem));
     }
     text
+}
+
+/// As in "patching (by ann), for another 4m0s".
+pub(crate) fn held_words(held: &HeldView) -> String {
+    let reason = match held.reason.as_str() {
+        "" => "by an operator (its owner knows the reason)",
+        reason => reason,
+    };
+    let left = held.left_ms;
+    left.map_or_else(|| reason.to_owned(), |left| format!("{reason}, for another {}", span(left)))
+}
+
+/// The phases of the last takeover, in order of time.
+fn takeover(phases: &PhasesView, me: &str) -> Table<3> {
+    let mut table = Table::new([
+        ("LAST TAKEOVER", Align::Left),
+        ("AT", Align::Right),
+        ("WHAT WAS DONE", Align::Left),
+    ]);
+    let silence = if phases.detect_ms == 0.0 {
+        "the last owner said itself that it gave it up, or nobody had it".to_owned()
+    } else {
+        format!("after {} of silence the last owner was given up", span(phases.detect_ms))
+    };
+    let first = phases.first_packet_ms.map_or_else(|| "> 1 s".into(), span);
+    let rows = [
+        ("detect", "0 ms".to_owned(), silence),
+        (
+            "decide",
+            span(phases.decide_ms),
+            format!("{me} had the votes for epoch {}", phases.epoch),
+        ),
+        ("address", span(phases.address_ms), "the address was there, the gate open".into()),
+        ("announce", span(phases.announce_ms), "the segment was told".into()),
+        ("first packet", first, "a packet for the address came in".into()),
+    ];
+    for (phase, at, what) in rows {
+        table.row(Tone::Plain, [phase.into(), at, what]);
+    }
+    table
+}
+
+/// What is asked of this node itself.
+fn checks(vip: &VipView, me: &str) -> Table<4> {
+    let mut table = Table::new([
+        ("CHECK", Align::Left),
+        ("ASKS", Align::Left),
+        ("STATE", Align::Left),
+        ("REASON", Align::Left),
+    ]);
+    for check in &vip.checks {
+        let tone = if check.state == "fail" { Tone::Wrong } else { Tone::Plain };
+        let asks = format!("{} on {me}", check.asks);
+        table.row(tone, [check.name.clone(), asks, check.state.clone(), check.reason.clone()]);
+    }
+    table
 }
 
 fn candidates(vip: &VipView) -> Table<4> {
@@ -127,7 +193,7 @@ fn backends(vip: &VipView) -> Table<6> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use buoy_api::{BackendView, CandidateView, EventView, ServiceView, VipAddressView};
+    use buoy_api::{BackendView, CandidateView, CheckView, EventView, ServiceView, VipAddressView};
 
     fn reply() -> WhyReply {
         let candidate = |node: &str, preferred, standing: &str, reason: &str| CandidateView {
@@ -156,12 +222,21 @@ mod tests {
             addresses: vec![VipAddressView {
                 address: "10.0.0.100/24".into(),
                 interface: Some("eth0".into()),
+                vip: "web".into(),
             }],
             epoch: 7,
             lease_left_ms: Some(44.2),
             votes: vec!["lb1".into(), "lb3".into()],
             votes_needed: 2,
             safety: "exclusive".into(),
+            safety_means: "never two owners".into(),
+            held: Some(HeldView { reason: "patching (by ann)".into(), left_ms: Some(240_000.0) }),
+            checks: vec![CheckView {
+                name: "postgres".into(),
+                asks: "process postgres runs".into(),
+                state: "fail".into(),
+                reason: "no such process".into(),
+            }],
             failback: "never".into(),
             services: vec![service],
             candidates: vec![
@@ -174,6 +249,14 @@ mod tests {
             node: "lb1".into(),
             answer: "lb1 has owned web for 1m0s: lb2 was silent.".into(),
             vip,
+            phases: Some(PhasesView {
+                epoch: 7,
+                detect_ms: 37.0,
+                decide_ms: 1.2,
+                address_ms: 1.5,
+                announce_ms: 1.6,
+                first_packet_ms: None,
+            }),
             history: vec![EventView {
                 sentence: "lb1 took it over".into(),
                 ..EventView::default()
@@ -187,8 +270,9 @@ mod tests {
 lb1 has owned web for 1m0s: lb2 was silent.
 
 address   10.0.0.100/24 on eth0 of lb1
-safety    exclusive: an owner needs 2 votes
+safety    exclusive: never two owners
 failback  never
+held      patching (by ann), for another 4m0s
 epoch     7
 votes     lb1, lb3 (held by lb1)
 lease     lb1 may serve it for another 44 ms
@@ -197,8 +281,18 @@ NODE  PREFER  STANDING  REASON
 lb1        1  owner     owns it
 lb2        -  excluded  silent for 4.0 s
 
+CHECK     ASKS                          STATE  REASON
+postgres  process postgres runs on lb1  fail   no such process
+
 SERVICE              BACKEND  ADDRESS         STATE        WEIGHT  REASON
 443/tcp kernel hash  web1     10.0.0.21:8443  down backup       1  HTTP 503
+
+LAST TAKEOVER      AT  WHAT WAS DONE
+detect           0 ms  after 37 ms of silence the last owner was given up
+decide         1.2 ms  lb1 had the votes for epoch 7
+address        1.5 ms  the address was there, the gate open
+announce       1.6 ms  the segment was told
+first packet    > 1 s  a packet for the address came in
 
 HISTORY (UTC)
   1970-01-01 00:00:00.000  lb1 took it over

@@ -83,8 +83,8 @@ fn help_lists_every_command() {
     let output = buoy(&["--help"]);
     assert_eq!(exit(&output), 0);
     let commands = [
-        "agent", "config", "status", "why", "events", "drain", "undrain", "reload", "key", "lab",
-        "version",
+        "agent", "witness", "config", "status", "why", "events", "doctor", "move", "hold",
+        "release", "drain", "undrain", "reload", "key", "lab", "version",
     ];
     for name in commands {
         assert!(out(&output).contains(&format!("\n  {name} ")), "{name}:\n{}", out(&output));
@@ -98,6 +98,12 @@ fn wrong_usage_is_told_apart_from_failure() {
     assert!(err(&output).contains("status"), "the nearest name is offered: {}", err(&output));
     assert_eq!(exit(&buoy(&["status", "--no-such-option"])), 2);
     assert_eq!(exit(&buoy(&["drain", "--timeout", "3"])), 2, "without --wait it means nothing");
+    assert_eq!(exit(&buoy(&["move", "web"])), 2, "to whom?");
+    let output = buoy(&["hold", "web", "--for", "10"]);
+    assert_eq!(exit(&output), 2);
+    assert!(err(&output).contains("the unit is missing"), "{}", err(&output));
+    assert_eq!(exit(&buoy(&["drain", "--for", "0s"])), 2);
+    assert_eq!(exit(&buoy(&["events", "--since", "yesterday"])), 2);
 }
 
 #[test]
@@ -174,18 +180,47 @@ fn an_agent_with_a_bad_file_ends_before_anything_changes() {
     let folder = Folder::new("agent");
     let file = folder.file("buoy.toml", "peers = []\n");
     let socket = folder.0.join("api.sock");
-    let output = buoy(&["agent", "--config", path(&file), "--socket", path(&socket)]);
-    assert_eq!(exit(&output), 78, "{}", err(&output));
-    assert!(err(&output).contains("buoy.toml:1:"), "{}", err(&output));
-    assert!(!socket.exists());
+    for command in ["agent", "witness"] {
+        let output = buoy(&[command, "--config", path(&file), "--socket", path(&socket)]);
+        assert_eq!(exit(&output), 78, "{command}: {}", err(&output));
+        assert!(err(&output).contains("buoy.toml:1:"), "{command}: {}", err(&output));
+        assert!(!socket.exists());
+    }
+}
+
+#[test]
+fn the_doctor_has_less_to_say_without_an_agent_and_fails() {
+    let folder = Folder::new("doctor");
+    let (file, socket) = (folder.file("buoy.toml", "peers = []\n"), folder.0.join("api.sock"));
+    let arguments = ["doctor", "--config", path(&file), "--socket", path(&socket)];
+    let output = buoy(&arguments);
+    assert_eq!(exit(&output), 1, "{}", err(&output));
+    assert_eq!(err(&output), "", "it is all in the findings");
+    for part in ["FAIL  agent", "fix: start it", "FAIL  configuration", "ok    clock"] {
+        assert!(out(&output).contains(part), "{part}:\n{}", out(&output));
+    }
+    let output = buoy(&[&arguments[..], &["-o", "json"]].concat());
+    assert_eq!(exit(&output), 1);
+    let value: serde_json::Value = serde_json::from_str(out(&output)).unwrap();
+    assert_eq!(value["ok"], false);
+    assert!(value["findings"].as_array().unwrap().iter().any(|f| f["about"] == "agent"));
 }
 
 #[test]
 fn without_an_agent_every_question_says_so_in_one_line() {
     let folder = Folder::new("absent");
     let socket = folder.0.join("api.sock");
-    let questions: [&[&str]; 6] =
-        [&["status"], &["why", "web"], &["events"], &["drain"], &["undrain"], &["reload"]];
+    let questions: [&[&str]; 9] = [
+        &["status"],
+        &["why", "web"],
+        &["events"],
+        &["move", "web", "--to", "lb2"],
+        &["hold", "web"],
+        &["release", "web"],
+        &["drain"],
+        &["undrain"],
+        &["reload"],
+    ];
     for question in questions {
         let mut arguments = question.to_vec();
         arguments.extend(["--socket", path(&socket)]);

@@ -1,0 +1,176 @@
+//! `buoy doctor`: whether this host is fit for its duty, and how to mend what is not.
+//!
+//! Asks the agent, where one runs, and looks at the host itself in any case. Each finding is one
+//! line; what is not well has its remedy below it.
+
+mod agent;
+mod host;
+
+use crate::AgentSocket;
+use crate::failure::{Exit, Failure};
+use crate::output::{self, Form};
+use crate::table::{painted, plain};
+use buoy_api::ClientError;
+use serde::Serialize;
+use std::path::PathBuf;
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    agent: AgentSocket,
+    /// The configuration file
+    #[arg(long, value_name = "FILE", default_value = crate::config::FILE_DEFAULT)]
+    config: PathBuf,
+    /// Form of the answer
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Form,
+}
+
+/// How well something is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    /// As it should be.
+    Ok,
+    /// The cluster works, but not as well as it could.
+    Warn,
+    /// The host cannot do its duty.
+    Fail,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+struct Finding {
+    verdict: Verdict,
+    /// What was looked at, in a word.
+    about: &'static str,
+    /// What was found.
+    found: String,
+    /// What to do about it; empty where nothing is to be done.
+    fix: String,
+}
+
+impl Finding {
+    fn ok(about: &'static str, found: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Ok, about, found: found.into(), fix: String::new() }
+    }
+
+    fn warn(about: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Warn, about, found: found.into(), fix: fix.into() }
+    }
+
+    fn fail(about: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Fail, about, found: found.into(), fix: fix.into() }
+    }
+}
+
+/// All findings, as JSON.
+#[derive(Debug, Serialize)]
+struct Reply<'f> {
+    /// Nothing failed.
+    ok: bool,
+    findings: &'f [Finding],
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let status = arguments.agent.client()?.status();
+    let mut findings = host::examine(&arguments.config, status.as_ref().ok());
+    match &status {
+        Ok(status) => findings.extend(agent::examine(status)),
+        Err(error) => findings.push(unreachable(error)),
+    }
+    let failed = findings.iter().any(|finding| finding.verdict == Verdict::Fail);
+    match arguments.output {
+        Form::Json => output::json(&Reply { ok: !failed, findings: &findings })?,
+        Form::Table => output::text(&screen(&findings, output::colour()))?,
+    }
+    if failed { Err(Failure::said(Exit::Failed)) } else { Ok(()) }
+}
+
+/// An agent that does not answer, and what that means.
+fn unreachable(error: &ClientError) -> Finding {
+    let fix = match error {
+        ClientError::NotListening { .. } => {
+            "start it (systemctl start buoy); if it ends again, its log says why \
+             (journalctl -u buoy)"
+        }
+        ClientError::NotAllowed { .. }
+        | ClientError::Silent { .. }
+        | ClientError::Broken { .. }
+        | ClientError::Refused(_)
+        | ClientError::NotUnderstood { .. } => {
+            "what the agent knows (peers, lines of defence, VIPs) was not examined"
+        }
+    };
+    Finding::fail("agent", error.to_string(), fix)
+}
+
+fn screen(findings: &[Finding], colour: bool) -> String {
+    let width = findings.iter().map(|finding| finding.about.len()).max().unwrap_or_default();
+    let mut text = String::new();
+    for Finding { verdict, about, found, fix } in findings {
+        let (word, paint) = match verdict {
+            Verdict::Ok => ("ok", ""),
+            Verdict::Warn => ("warn", "33"),
+            Verdict::Fail => ("FAIL", "31"),
+        };
+        let line = format!("{word:<4}  {about:<width$}  {}", plain(found));
+        text.push_str(&painted(&line, paint, colour));
+        if !fix.is_empty() {
+            text.push_str(&format!("{:1$}  fix: {2}\n", "", 6 + width, plain(fix)));
+        }
+    }
+    let count = |verdict| findings.iter().filter(|finding| finding.verdict == verdict).count();
+    let (warnings, failures) = (count(Verdict::Warn), count(Verdict::Fail));
+    let summary = match (warnings, failures) {
+        (0, 0) => "all is well".to_owned(),
+        (warnings, failures) => {
+            format!("{} and {}", counted(failures, "failure"), counted(warnings, "warning"))
+        }
+    };
+    format!("{text}\n{summary}\n")
+}
+
+/// As in "no failure", "1 failure", "2 failures".
+fn counted(n: usize, word: &str) -> String {
+    match n {
+        0 => format!("no {word}"),
+        1 => format!("1 {word}"),
+        n => format!("{n} {word}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_finding_is_a_line_and_each_fault_has_its_remedy_below() {
+        let findings = [
+            Finding::ok("configuration", "buoy.toml is good"),
+            Finding::warn("gate", "there is none", "give CAP_BPF"),
+            Finding::fail("peer", "lb2 is silent", "start it"),
+        ];
+        let expected = "\
+ok    configuration  buoy.toml is good
+warn  gate           there is none
+                     fix: give CAP_BPF
+FAIL  peer           lb2 is silent
+                     fix: start it
+
+1 failure and 1 warning
+";
+        assert_eq!(screen(&findings, false), expected);
+        assert!(screen(&findings[..1], false).ends_with("\n\nall is well\n"));
+    }
+
+    #[test]
+    fn programs_get_the_same_findings() {
+        let findings = [Finding::fail("peer", "lb2 is silent", "start it")];
+        let value = serde_json::to_value(Reply { ok: false, findings: &findings }).unwrap();
+        assert_eq!(value["ok"], false);
+        assert_eq!(value["findings"][0]["verdict"], "fail");
+        assert_eq!(value["findings"][0]["about"], "peer");
+        assert_eq!(value["findings"][0]["fix"], "start it");
+    }
+}
