@@ -1,7 +1,7 @@
 # The commands of this repository. `make` alone lists them; each installs what it is missing.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check fmt fuzz clean
+.PHONY: help demo build test check fmt fuzz bench-failover sim clean
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -12,7 +12,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 endif
 
 help: ## list the commands
-	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
 
 demo: ## three nodes, a VIP, every fault, before your eyes (DEMO="..." adds arguments)
 	@scripts/install-deps demo
@@ -37,6 +37,15 @@ fmt: ## format all Rust code
 fuzz: ## more random input for the parsers and machines (CASES=100000 for longer)
 	@scripts/install-deps test
 	FUZZ_CASES=$(or $(CASES),20000) $(CARGO) nextest run -p buoy-wire -p buoy-config -E 'test(/any_|no_text/)'
+
+bench-failover: ## the same faults for Buoy and keepalived, in turns: 45 minutes (BENCH="--repeat 2 --minutes 1" for less)
+	@scripts/install-deps demo
+	$(CARGO) build --release --locked -p buoy-cli
+	@$(TARGET)/release/buoy lab bench failover $(BENCH)
+
+sim: ## whole clusters in simulated hours, all faults, every promise checked (HOURS=100000)
+	@scripts/install-deps demo
+	$(CARGO) run --release --locked -p buoy-sim --bin buoy-sim -- hours --hours $(or $(HOURS),1000)
 
 clean: ## remove everything that was built
 	@$(CARGO) clean

@@ -1,8 +1,9 @@
 //! The minutes in which nothing should happen: processors that are kept busy, and a segment that loses
 //! frames. Every change of owner in them is a false takeover.
 
+use super::many::Thousand;
 use super::stand::{LOCAL, Stand};
-use super::{Options, Outcome};
+use super::{Options, Outcome, brief};
 use crate::Result;
 use crate::hogs::{Hogs, Niceness};
 use crate::probe::Window;
@@ -61,6 +62,8 @@ pub(super) fn measure(
 
     println!("The switches drop {LOSS} % of all frames for {} s.", options.minutes.as_secs());
     let observers = self::observers(stands, outcome)?;
+    // On a segment that loses nothing, and meanwhile because it takes as long.
+    let thousand = Thousand::begin();
     for stand in &*stands {
         stand.segment.switch.set_loss(LOSS)?;
     }
@@ -69,6 +72,10 @@ pub(super) fn measure(
         stand.segment.switch.set_loss(0)?;
     }
     read(stands, &observers, &format!("{LOSS} % random loss"), lossy, meter, outcome);
+    match thousand.and_then(Thousand::end) {
+        Ok(idle) => outcome.idle.push(idle),
+        Err(error) => outcome.notes.push(format!("a thousand idle VIPs: {}", brief(&error))),
+    }
     Ok(())
 }
 
@@ -79,7 +86,7 @@ fn observers(stands: &mut [Stand], outcome: &mut Outcome) -> Result<Vec<ArpObser
         let inside = stand.segment.inside("observer")?;
         let quick = ArpObserver::start(inside, &[LOCAL, super::stand::FORWARDED])?;
         if let Err(error) = stand.steady(&quick) {
-            outcome.notes.push(format!("before the calm minutes: {error}"));
+            outcome.notes.push(format!("before the calm minutes: {}", brief(&error)));
         }
         drop(quick);
         let inside = stand.segment.inside("observer")?;

@@ -2,7 +2,7 @@
 //! a thousand addresses answers at its new owner.
 
 use super::stand::{Daemons, Stand};
-use super::{Options, Outcome, System};
+use super::{Options, Outcome, System, brief};
 use crate::Result;
 use crate::fault::Fault;
 use crate::probe::Window;
@@ -39,8 +39,6 @@ pub struct Idle {
     pub owner: f64,
     /// The same, of the busiest other node.
     pub other: f64,
-    /// VIPs that had an owner when the time began; `None`: the system cannot be asked.
-    pub owned: Option<usize>,
     /// Changes of owner while the time was taken; `None`: the system cannot be asked.
     pub takeovers: Option<u64>,
     /// For how long those were counted.
@@ -90,14 +88,22 @@ pub(super) fn measure(
             let mut stand = match Stand::many(*system, *vips, *vips) {
                 Ok(stand) => stand,
                 Err(error) => {
-                    outcome.notes.push(format!("{} with {vips} VIPs: {error}", system.name()));
+                    outcome.notes.push(format!(
+                        "{} with {vips} VIPs: {}",
+                        system.name(),
+                        brief(&error)
+                    ));
                     continue;
                 }
             };
             match idle(&mut stand, *vips) {
                 Ok(idle) => outcome.idle.push(idle),
                 Err(error) => {
-                    outcome.notes.push(format!("{} with {vips} VIPs: {error}", system.name()));
+                    outcome.notes.push(format!(
+                        "{} with {vips} VIPs: {}",
+                        system.name(),
+                        brief(&error)
+                    ));
                 }
             }
             if *vips == MASS {
@@ -115,32 +121,62 @@ pub(super) fn measure(
 }
 
 fn idle(stand: &mut Stand, vips: usize) -> Result<Idle> {
-    let owned = stand.wait_owned(OWNED_MAX)?;
+    stand.wait_owned(OWNED_MAX)?;
     std::thread::sleep(SETTLE);
-    let epochs = stand.epochs();
-    let from = Instant::now();
-    let nodes = stand.nodes();
-    let used = |stand: &mut Stand| -> Result<Vec<Duration>> {
-        nodes.iter().map(|node| Ok(stand.daemons.peer().process(node)?.cpu_time())).collect()
-    };
-    let before = used(stand)?;
+    let began = Idling::begin(stand)?;
     std::thread::sleep(COUNTED);
-    let after = used(stand)?;
-    let time = from.elapsed();
-    let takeovers = stand.epochs().zip(epochs).map(|(after, before)| after.saturating_sub(before));
-    let shares = after.iter().zip(&before).map(|(after, before)| {
-        100.0 * after.saturating_sub(*before).as_secs_f64() / time.as_secs_f64()
-    });
-    let shares: Vec<f64> = shares.collect();
-    Ok(Idle {
-        system: stand.system.name(),
-        vips,
-        owner: shares.first().copied().unwrap_or_default(),
-        other: shares.iter().skip(1).copied().fold(0.0, f64::max),
-        owned,
-        takeovers,
-        time,
-    })
+    began.end(stand, vips)
+}
+
+/// A thousand VIPs of Buoy that stand by themselves while other things are measured.
+pub(super) struct Thousand {
+    stand: Stand,
+    began: Idling,
+}
+
+impl Thousand {
+    pub(super) fn begin() -> Result<Self> {
+        let mut stand = Stand::many(System::Buoy, MASS, MASS)?;
+        stand.wait_owned(OWNED_MAX)?;
+        std::thread::sleep(SETTLE);
+        let began = Idling::begin(&mut stand)?;
+        Ok(Self { stand, began })
+    }
+
+    pub(super) fn end(mut self) -> Result<Idle> {
+        self.began.end(&mut self.stand, MASS)
+    }
+}
+
+/// The counters of a system when its idling began.
+struct Idling {
+    from: Instant,
+    used: Vec<Duration>,
+    epochs: Option<u64>,
+}
+
+impl Idling {
+    fn begin(stand: &mut Stand) -> Result<Self> {
+        let epochs = stand.epochs();
+        Ok(Self { from: Instant::now(), used: stand.used()?, epochs })
+    }
+
+    fn end(&self, stand: &mut Stand, vips: usize) -> Result<Idle> {
+        let (used, time) = (stand.used()?, self.from.elapsed());
+        let share = |(after, before): (&Duration, &Duration)| {
+            100.0 * after.saturating_sub(*before).as_secs_f64() / time.as_secs_f64()
+        };
+        let shares: Vec<f64> = used.iter().zip(&self.used).map(share).collect();
+        let epochs = stand.epochs().zip(self.epochs);
+        Ok(Idle {
+            system: stand.system.name(),
+            vips,
+            owner: shares.first().copied().unwrap_or_default(),
+            other: shares.iter().skip(1).copied().fold(0.0, f64::max),
+            takeovers: epochs.map(|(after, before)| after.saturating_sub(before)),
+            time,
+        })
+    }
 }
 
 /// Cuts the owner of all VIPs off, and (where there is such a thing) takes it out of service.
@@ -164,6 +200,7 @@ fn mass(stand: &mut Stand, options: &Options, meter: &StallMeter, outcome: &mut 
                 }
                 Err(error) => {
                     let system = stand.system.name();
+                    let error = brief(&error);
                     outcome.notes.push(format!("{system}, {MASS} VIPs, {}: {error}", fault.name()));
                     return;
                 }
@@ -173,21 +210,26 @@ fn mass(stand: &mut Stand, options: &Options, meter: &StallMeter, outcome: &mut 
 }
 
 impl Stand {
-    /// Waits until every VIP has an owner; how many have one.
-    fn wait_owned(&mut self, at_most: Duration) -> Result<Option<usize>> {
+    /// Waits until every VIP has an owner.
+    fn wait_owned(&mut self, at_most: Duration) -> Result<()> {
         match &self.daemons {
             Daemons::Buoy(buoy) => {
                 let all = |status: &buoy_api::ClusterStatus| {
                     !status.vips.is_empty() && status.vips.iter().all(|vip| vip.owner.is_some())
                 };
-                let status = buoy.wait_status("n1", at_most, "an owner for every VIP", all)?;
-                Ok(Some(status.vips.len()))
+                buoy.wait_status("n1", at_most, "an owner for every VIP", all).map(drop)
             }
             Daemons::Keepalived(_) => {
-                wait_until(at_most, "keepalived to settle", || Ok(self.is_ready()))?;
-                Ok(None)
+                wait_until(at_most, "keepalived to settle", || Ok(self.is_ready())).map(drop)
             }
         }
+    }
+
+    /// Processor time of each node's daemon so far, the first node first.
+    fn used(&mut self) -> Result<Vec<Duration>> {
+        let nodes = self.nodes();
+        let peer = self.daemons.peer();
+        nodes.into_iter().map(|node| Ok(peer.process(node)?.cpu_time())).collect()
     }
 
     /// The epochs of all VIPs together: it grows by one with every takeover.

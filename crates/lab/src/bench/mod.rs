@@ -251,12 +251,18 @@ fn repeat(
                     }
                     Err(error) => {
                         let system = stand.system.name();
-                        let note =
-                            format!("{system}, {}, round {}: {error}", case.name(), round + 1);
+                        let note = format!(
+                            "{system}, {}, round {}: {}",
+                            case.name(),
+                            round + 1,
+                            brief(&error)
+                        );
                         println!("  {note}");
                         outcome.notes.push(note);
                         if let Err(error) = stand.start_over() {
-                            outcome.notes.push(format!("{system} did not start over: {error}"));
+                            outcome
+                                .notes
+                                .push(format!("{system} did not start over: {}", brief(&error)));
                         }
                     }
                 }
@@ -274,6 +280,14 @@ fn write(options: &Options, text: &str, outcome: &Outcome) -> Result<()> {
     let raw = path.with_extension("json");
     let json = serde_json::to_string(&report::raw(outcome)).unwrap_or_default() + "\n";
     std::fs::write(&raw, json).map_err(Error::system(format!("write {}", raw.display())))
+}
+
+/// The first line of what went wrong: a page of figures has no room for more.
+fn brief(error: &Error) -> String {
+    let text = error.to_string();
+    let mut lines = text.lines();
+    let first = lines.next().unwrap_or_default().to_owned();
+    lines.next().map_or(first.clone(), |second| format!("{first} {}", second.trim()))
 }
 
 fn minutes(duration: Duration) -> u64 {
