@@ -5,6 +5,7 @@ use crate::orders::MOVED_HERE;
 use crate::ownership::{Judgement, State};
 use crate::peer::Offer;
 use crate::placement::{self, Members};
+use crate::reluctance::Reluctance;
 use crate::view::{Errand, Handover, Note, SUCCESSOR_PATIENCE, SUCCESSOR_RETRY, View};
 use alloc::vec::Vec;
 use buoy_model::limits::PASSED_OVER_AFTER;
@@ -231,7 +232,7 @@ pub(crate) fn decide(node: &Node, view: &mut View, now: Instant, i: usize) -> Ju
     match &node.owned[i].state {
         State::Holding(_) => decide_held(node, view, now, i),
         State::Idle { .. } | State::Wanting { .. } => {
-            view.forget(i);
+            view.let_go(i);
             decide_other(node, view, now, i)
         }
     }
@@ -246,22 +247,32 @@ fn decide_other(node: &Node, view: &mut View, now: Instant, i: usize) -> Judgeme
         Some((owner, claim)) => match claim.kind {
             ClaimKind::Yields => (taken_from(node, owner, claim.held), Some(owner)),
             ClaimKind::Holds | ClaimKind::Wants | ClaimKind::Eligible | ClaimKind::Reluctant => {
+                view.note_heir(i, None);
                 return Judgement::Leave;
             }
         },
         None => (orphaned(node.verdicts.last_owner.get(i).copied().unwrap_or_default()), None),
     };
     let from = owner.map(|owner| node.id(owner));
-    match rival.map(|(_, claim)| (claim.to, claim.held)) {
-        // Named by its owner: nobody else is to ask for it.
-        Some((to, held)) if to == node.desired.me && able => {
-            if held {
+    if let Some((_, claim)) = rival {
+        view.note_heir(i, node.desired.node_index(claim.to));
+    }
+    // Whom the owner named goes first, and nobody else is to ask for it meanwhile.
+    match (view.heir(i), owner) {
+        (Some(heir), Some(_)) if heir == node.me && able => {
+            if rival.is_some_and(|(_, claim)| claim.held) {
                 view.notes.push((i, Note::Pinned));
             }
             return Judgement::Take { cause, from };
         }
-        Some((to, _)) if to != NodeId(0) => return Judgement::Leave,
-        Some(_) | None => {}
+        (Some(_), Some(_)) => return Judgement::Leave,
+        (Some(heir), None) if comes_forward(node, now, group, i, heir) => {
+            view.add(i, heir);
+            let mine = heir == node.me && able;
+            return if mine { Judgement::Take { cause, from } } else { Judgement::Leave };
+        }
+        (Some(_), None) => view.note_heir(i, None),
+        (None, Some(_) | None) => {}
     }
     let Field { members, fit } = node.candidates(now, group);
     let others = owner.map_or(members, |owner| members.without(owner));
@@ -274,6 +285,16 @@ fn decide_other(node: &Node, view: &mut View, now: Instant, i: usize) -> Judgeme
     let Some(best) = view.best(&node.desired, i, candidates) else { return Judgement::Leave };
     view.add(i, best);
     if best == node.me { Judgement::Take { cause, from } } else { Judgement::Leave }
+}
+
+/// Whether the one that was named still asks for the group, now that its owner has let go.
+fn comes_forward(node: &Node, now: Instant, group: &Group, i: usize, heir: usize) -> bool {
+    if heir == node.me {
+        return matches!(node.owned[i].state, State::Wanting { .. });
+    }
+    let peer = node.peers.iter().find(|p| p.index == heir && p.is_alive());
+    let offer = peer.and_then(|p| p.offer(group.id));
+    offer.is_some_and(|o| o.claim.kind == ClaimKind::Wants && !o.in_vain(now, PASSED_OVER_AFTER))
 }
 
 /// Why a group whose owner yields comes here.
@@ -331,13 +352,27 @@ fn decide_held(node: &Node, view: &mut View, now: Instant, i: usize) -> Judgemen
         // With nobody to take it, an outage would be all that the drain achieves.
         return yield_to_best(node, view, (now, i), others, Cause::Drain);
     }
-    match node.reluctance(now, i).and_then(super::reluctance::Reluctance::cause) {
+    if let Some(deaf_since) = deaf_since(node, i).filter(|_| fit) {
+        // A wire that died for all of us died for each at a moment of its own: let them notice.
+        let patience = deaf_since + node.silence();
+        if now < patience {
+            view.review(patience);
+            return keep(node, view, i);
+        }
+    }
+    match node.reluctance(now, i).and_then(Reluctance::cause) {
         Some(cause) if fit => yield_to_best(node, view, (now, i), others, cause),
         None if fit && node.owned[i].orders.held.is_none() => {
             decide_failback(node, view, now, i, others)
         }
         Some(_) | None => keep(node, view, i),
     }
+}
+
+/// Since when nobody is heard where the group is announced.
+fn deaf_since(node: &Node, i: usize) -> Option<Instant> {
+    let links = node.desired.groups[i].addresses.iter().filter_map(|a| a.link);
+    links.filter_map(|link| node.legs.deaf_since(link)).min()
 }
 
 fn keep(node: &Node, view: &mut View, i: usize) -> Judgement {

@@ -14,7 +14,7 @@ use core::time::Duration;
 pub(crate) struct Legs {
     heard: [Ears; NODES_MAX],
     /// Deaf interfaces; one for each leg at most.
-    deaf: [Option<LinkId>; LEGS_MAX],
+    deaf: [Option<(LinkId, Instant)>; LEGS_MAX],
     /// When it was looked at last.
     looked_at: Option<Instant>,
 }
@@ -65,7 +65,12 @@ impl Legs {
 
     /// Whether nobody is heard on that interface, while another leg hears somebody.
     pub(crate) fn is_deaf(&self, link: LinkId) -> bool {
-        self.deaf.contains(&Some(link))
+        self.deaf_since(link).is_some()
+    }
+
+    /// Since when that is so.
+    pub(crate) fn deaf_since(&self, link: LinkId) -> Option<Instant> {
+        self.deaf.iter().flatten().find(|(deaf, _)| *deaf == link).map(|(_, since)| *since)
     }
 
     /// When the last look was, before this one.
@@ -106,15 +111,16 @@ impl Legs {
                 deaf[leg] = Some(link);
             }
         }
-        let before = core::mem::replace(&mut self.deaf, deaf);
         let mut changes: Changes = [None; 2 * LEGS_MAX];
-        for (i, link) in before.iter().enumerate() {
-            changes[i] = link.filter(|l| !deaf.contains(&Some(*l))).map(|l| (l, false));
+        for (i, link) in self.deaf.iter().enumerate() {
+            let over = link.map(|(l, _)| l).filter(|l| !deaf.contains(&Some(*l)));
+            changes[i] = over.map(|l| (l, false));
         }
         for (i, link) in deaf.iter().enumerate() {
-            let fresh = link.filter(|l| !before.contains(&Some(*l)));
+            let fresh = link.filter(|l| !self.is_deaf(*l));
             changes[LEGS_MAX + i] = fresh.map(|l| (l, true));
         }
+        self.deaf = deaf.map(|link| link.map(|l| (l, self.deaf_since(l).unwrap_or(now))));
         changes
     }
 
@@ -194,7 +200,8 @@ mod tests {
     #[test]
     fn an_interface_is_deaf_when_all_live_peers_are_heard_elsewhere_only() {
         let two = [Some(A), Some(B)];
-        let table: &[(&str, fn(u64, usize, usize) -> bool, &[(u64, LinkId, bool)])] = &[
+        type Voices = fn(u64, usize, usize) -> bool;
+        let table: &[(&str, Voices, &[(u64, LinkId, bool)])] = &[
             ("all is well", |_, _, _| true, &[]),
             ("nothing is heard anywhere", |_, _, _| false, &[]),
             ("one leg falls silent", |ms, _, leg| leg == 0 || ms <= 100, &[(180, B, true)]),

@@ -87,7 +87,10 @@ fn held(cluster: &Cluster, node: usize) -> Option<crate::Hold> {
 #[test]
 fn a_witness_votes_and_never_owns() {
     for safety in [Safety::Exclusive, Safety::Available] {
-        let mut cluster = cluster(3, 4, safety, |d| member(d, "lb2").witness = true);
+        let mut cluster = cluster(3, 4, safety, |d| {
+            eager(d);
+            member(d, "lb2").witness = true;
+        });
         cluster.settle();
         assert_eq!(counts(&cluster, 4), [2, 0, 2], "{safety:?}");
         cluster.cut = vec![0];
@@ -405,10 +408,15 @@ fn two_owners_are_recorded_once_for_each_heal_with_how_long_it_may_have_been() {
         cluster.run(SECOND);
         let told: Vec<Duration> = (0..2)
             .flat_map(|n| facts(&cluster, n))
-            .filter_map(|f| if let Fact::Overlap { at_most, .. } = f { Some(*at_most) } else { None })
+            .filter_map(
+                |f| if let Fact::Overlap { at_most, .. } = f { Some(*at_most) } else { None },
+            )
             .collect();
         assert!((1..=2).contains(&told.len()), "{told:?}");
-        assert!(told.iter().all(|t| *t <= SECOND + BEAT * 2 && *t >= SECOND - LEASE * 2), "{told:?}");
+        assert!(
+            told.iter().all(|t| *t <= SECOND + BEAT * 2 && *t >= SECOND - LEASE * 2),
+            "{told:?}"
+        );
         let overlaps = |n: usize| cluster.nodes[n].status(cluster.now).overlaps;
         assert_eq!((overlaps(0).max(overlaps(1)), cluster.owners(0).len()), (heal, 1));
     }
@@ -420,9 +428,8 @@ fn whoever_takes_over_in_order_is_not_fought() {
     cluster.run(LEASE * 4);
     let (owner, other) = (cluster.owner(0), cluster.other(0));
     let claim = || Event::ForeignClaim { link: LINK, address: vip(0), mac: Mac([2; 6]) };
-    let is_defence = |(_, a): &(usize, Action)| {
-        matches!(a, Action::Announce { kind: FrameKind::Defence, .. })
-    };
+    let is_defence =
+        |(_, a): &(usize, Action)| matches!(a, Action::Announce { kind: FrameKind::Defence, .. });
     cluster.cut = vec![owner];
     cluster.give(owner, Event::Order(Order::Drain { reason: String::new(), until: None }));
     cluster.done.clear();

@@ -87,7 +87,9 @@ impl Pool {
         let full = live.iter().filter(|i| self.loads[*i] > 0).max_by_key(|i| last(*i))?;
         let g = self.owners.iter().position(|o| *o == Some(full))?;
         let to = best(&self.groups[g], of, &self.loads, live.without(full))?;
-        (Share::of(&of[to], self.loads[to]) < last(full)).then_some((g, to))
+        let rank = |i: usize| place(&self.groups[g], &of[i], 0, 0).rank;
+        (rank(to) == rank(full) && Share::of(&of[to], self.loads[to]) < last(full))
+            .then_some((g, to))
     }
 
     fn spread(&self, live: Members) -> u16 {

@@ -38,6 +38,8 @@ pub(crate) struct View {
     pub(crate) review_at: Option<Instant>,
     /// For each group, who is to have it from this node; it counts there already.
     handovers: Vec<Option<Handover>>,
+    /// For each group, whom its last owner named: the one that goes first when it has let go.
+    heirs: Vec<Option<usize>>,
     /// For each group, until when it is not given to a better node.
     resting: Vec<Instant>,
     /// What the judgements found out about orders, for `conclude`.
@@ -138,6 +140,7 @@ impl View {
         self.equals = desired.groups.iter().map(|g| equals(desired, g)).collect();
         // Members may have new places, so a handover under way is named anew.
         self.handovers = alloc::vec![None; desired.groups.len()];
+        self.heirs = alloc::vec![None; desired.groups.len()];
         self.resting = alloc::vec![Instant::ZERO; desired.groups.len()];
         self.notes.clear();
     }
@@ -222,8 +225,19 @@ impl View {
     }
 
     /// The group is not served here (any more).
-    pub(crate) fn forget(&mut self, i: usize) {
-        self.handovers[i] = None;
+    pub(crate) fn let_go(&mut self, i: usize) {
+        if let Some(handover) = self.handovers[i].take() {
+            self.heirs[i] = Some(handover.to);
+        }
+    }
+
+    /// Whom the owner, or the last one, named.
+    pub(crate) fn heir(&self, i: usize) -> Option<usize> {
+        self.heirs[i]
+    }
+
+    pub(crate) fn note_heir(&mut self, i: usize, heir: Option<usize>) {
+        self.heirs[i] = heir;
     }
 
     /// The group stays for a while, for the better node did not come forward.
