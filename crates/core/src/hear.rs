@@ -9,7 +9,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use buoy_model::{
     Action, Claim, ClaimKind, Fact, Grant, Instant, Leg, ListVersion, Message, MessageKind, NodeId,
-    Record, Rest, Verdict, WireVersion,
+    Record, Rest, Safety, Verdict, WireVersion,
 };
 use core::time::Duration;
 
@@ -106,11 +106,10 @@ impl Node {
     fn hear_goodbye(&mut self, now: Instant, at: usize, out: &mut Vec<Action>) {
         let peer = &self.peers[at];
         let (node, incarnation) = (peer.id, peer.incarnation().unwrap_or_default());
-        if !peer.is_alive() {
-            return;
-        }
         self.voter.give_back_all(Asker { node, incarnation, term: Duration::ZERO });
-        self.mourn(now, at, out);
+        if peer.is_alive() {
+            self.mourn(now, at, out);
+        }
         self.peers[at].farewell(now);
         self.beat_now();
     }
@@ -205,11 +204,14 @@ impl Node {
         }
         let end = lease_end(self.counts_from(sent.at, now), sent.term);
         let end = self.with_drift_margin(end);
+        let index = self.peers[at].index;
         match message.rest {
             Rest::Unsaid => self.take_grants(now, at, message, end, out),
+            // What an overtaken answer excepts, or does not, is no news of today.
+            Rest::Granted if !self.renewals.is_news(index, message.answered) => {}
             Rest::Granted => {
                 self.except(now, at, message, out);
-                self.renewals.add(self.peers[at].index, message.answered, end);
+                self.renewals.add(index, message.answered, end);
                 self.peers[at].knows = message.list;
                 self.recount(now, out);
             }
@@ -272,7 +274,9 @@ impl Node {
             let context = self.context(now, &desired, i);
             let ownership = &mut self.owned[i];
             ownership.epoch = ownership.epoch.max(grant.epoch);
-            if grant.verdict == Verdict::Granted {
+            // Where no votes are needed, none are missed.
+            let is_voted = desired.groups[i].safety == Safety::Exclusive;
+            if grant.verdict == Verdict::Granted || !is_voted {
                 continue;
             }
             self.peers[at].has_exceptions = true;

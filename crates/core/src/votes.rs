@@ -39,10 +39,15 @@ impl Renewals {
         Self { last: [none; NODES_MAX], shared_from: Sequence(0), shared_until: Instant::ZERO }
     }
 
+    /// Whether this answer is to a later heartbeat than the last one of this member.
+    pub(crate) fn is_news(&self, index: usize, answered: Sequence) -> bool {
+        self.last.get(index).is_some_and(|last| last.answered < answered)
+    }
+
     /// A member granted all that this heartbeat asked for; an answer that was overtaken says no more.
     pub(crate) fn add(&mut self, index: usize, answered: Sequence, until: Instant) {
-        if let Some(last) = self.last.get_mut(index).filter(|last| last.answered < answered) {
-            *last = Renewal { answered, until };
+        if self.is_news(index, answered) {
+            self.last[index] = Renewal { answered, until };
         }
     }
 
