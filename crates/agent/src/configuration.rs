@@ -1,9 +1,10 @@
 //! Reads the configuration for this host, and says which changes of it need more than a reload.
 
+use buoy_api::words;
 use buoy_config::{Checked, Host, Report};
 use buoy_kernel::host;
 use buoy_kernel::netlink::NetlinkError;
-use buoy_model::{Desired, GroupId};
+use buoy_model::{Desired, Group, GroupId, Node, Timing};
 use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
@@ -55,9 +56,14 @@ pub(crate) fn needs_more_than_a_reload(before: &Desired, after: &Desired) -> Opt
             before.node_name(before.me)
         ));
     }
-    let address = |d: &Desired| d.node(d.me).map(buoy_model::Node::address);
-    if address(before) != address(after) {
-        return Some("this node's own address or port changed: restart the agent".into());
+    // The sockets are open since the start, and those of other nodes are only sent to.
+    let legs = |d: &Desired| d.node(d.me).map(|me| me.addresses.clone());
+    if legs(before) != legs(after) {
+        return Some(
+            "this node's own addresses or its port changed: `buoy drain --wait`, then restart the \
+             agent (a change of another node's addresses needs no restart here)"
+                .into(),
+        );
     }
     if before.cluster != after.cluster {
         return Some("the cluster's name changed: restart the agent".into());
@@ -71,17 +77,18 @@ pub(crate) fn needs_more_than_a_reload(before: &Desired, after: &Desired) -> Opt
     // majorities could exist side by side while the file is rolled out.
     (left + joined > 1).then(|| {
         format!(
-            "{joined} peers join and {left} leave: change one at a time, on all hosts, so that no \
-             two majorities exist side by side"
+            "{joined} members join and {left} leave (a witness counts too): change one at a time, on \
+             all hosts, so that no two majorities exist side by side"
         )
     })
 }
 
 /// An address that would be under another lease: while the file is rolled out, one host would serve
-/// it under the old lease and another under the new one.
+/// it under the old lease and another under the new one. That is what becomes of addresses when VIPs
+/// are put together into a `group`, or taken out of one.
 fn moved_address(before: &Desired, after: &Desired) -> Option<String> {
     let places = |d: &Desired| -> Vec<(IpAddr, GroupId, String)> {
-        let of = |g: &buoy_model::Group| {
+        let of = |g: &Group| {
             g.addresses.iter().map(|a| (a.cidr.address(), g.id, g.name.clone())).collect::<Vec<_>>()
         };
         d.groups.iter().flat_map(of).collect()
@@ -89,10 +96,15 @@ fn moved_address(before: &Desired, after: &Desired) -> Option<String> {
     let old = places(before);
     places(after).into_iter().find_map(|(address, id, name)| {
         let (_, _, was) = old.iter().find(|(a, old, _)| *a == address && *old != id)?;
+        let why = if *was == name {
+            // A lease is named after the smallest address under it.
+            format!("the lease of vip {name} changes with its smallest address, so {address} moves")
+        } else {
+            format!("the address {address} moves from the lease of vip {was} to that of vip {name}")
+        };
         Some(format!(
-            "the address {address} moves from the lease of vip {was} to that of vip {name}: two hosts \
-             could serve it while the file is rolled out; take it out on all hosts first, then put it \
-             back in its new place"
+            "{why}: two hosts could serve it while the file is rolled out; take it out on all hosts \
+             first, then put it back in its new place"
         ))
     })
 }
@@ -100,13 +112,16 @@ fn moved_address(before: &Desired, after: &Desired) -> Option<String> {
 /// What is different, one line each, for people.
 pub(crate) fn changes(before: &Desired, after: &Desired) -> Vec<String> {
     let mut changes = Vec::new();
-    let joined = after.nodes.iter().filter(|n| before.node(n.id).is_none());
-    changes.extend(joined.map(|n| format!("peer {} joins", n.name)));
+    for node in &after.nodes {
+        match before.node(node.id) {
+            None if node.witness => changes.push(format!("witness {} joins", node.name)),
+            None => changes.push(format!("peer {} joins", node.name)),
+            Some(old) => changes.extend(node_changes(old, node)),
+        }
+    }
     let left = before.nodes.iter().filter(|n| after.node(n.id).is_none());
     changes.extend(left.map(|n| format!("peer {} leaves", n.name)));
-    if before.timing != after.timing {
-        changes.push("heartbeat and lease changed".into());
-    }
+    changes.extend(timing_changes(before.timing, after.timing));
     for group in &after.groups {
         match before.group(group.id) {
             None => changes.push(format!("vip {} is new", group.name)),
@@ -119,10 +134,39 @@ pub(crate) fn changes(before: &Desired, after: &Desired) -> Vec<String> {
     changes
 }
 
+/// What is different of a member.
+fn node_changes(before: &Node, after: &Node) -> Vec<String> {
+    let name = &after.name;
+    let legs = before.addresses != after.addresses;
+    let weight = before.weight != after.weight;
+    let witness = match (before.witness, after.witness) {
+        (false, true) => Some(format!("{name} is a witness now: it votes and never owns")),
+        (true, false) => Some(format!("{name} is no witness any more: it may own")),
+        (true, true) | (false, false) => None,
+    };
+    let addresses = || format!("peer {name} listens on {}", listed(&after.addresses));
+    let weighs = || format!("peer {name} has weight {}", after.weight);
+    [legs.then(addresses), weight.then(weighs), witness].into_iter().flatten().collect()
+}
+
+fn timing_changes(before: Timing, after: Timing) -> Vec<String> {
+    let spans = [
+        ("heartbeat", before.heartbeat, after.heartbeat),
+        ("lease", before.lease, after.lease),
+        ("lease_max", before.lease_max, after.lease_max),
+    ];
+    let changed = spans.into_iter().filter(|(_, before, after)| before != after);
+    changed.map(|(name, _, after)| format!("{name} is {}", words::written(after))).collect()
+}
+
+fn listed(all: &[impl ToString]) -> String {
+    all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use buoy_model::{Cidr, ClusterId, Failback, Group, Node, NodeId, Safety, Timing, VipAddress};
+    use buoy_model::{Cidr, ClusterId, Failback, NodeId, Safety, VipAddress};
     use std::time::Duration;
 
     fn desired(names: &[&str]) -> Desired {
@@ -196,10 +240,75 @@ mod tests {
     }
 
     #[test]
+    fn a_witness_is_a_member_like_any_other_when_members_change() {
+        let with_witness = |names: &[&str], witness: &str| {
+            let mut desired = desired(names);
+            for node in &mut desired.nodes {
+                node.witness = node.name == witness;
+            }
+            desired
+        };
+        let two = desired(&["a", "b"]);
+        let three = with_witness(&["a", "b", "w"], "w");
+        assert_eq!(needs_more_than_a_reload(&two, &three), None);
+        assert_eq!(needs_more_than_a_reload(&three, &two), None);
+        let other = with_witness(&["a", "b", "v"], "v");
+        let told = needs_more_than_a_reload(&three, &other).unwrap();
+        assert!(told.contains("a witness counts too"), "{told}");
+        // It votes before and after, so every majority has a member in common with every other.
+        let owner = desired(&["a", "b", "w"]);
+        assert_eq!(needs_more_than_a_reload(&three, &owner), None);
+        assert_eq!(changes(&two, &three), ["witness w joins"]);
+        assert_eq!(changes(&three, &owner), ["w is no witness any more: it may own"]);
+        assert_eq!(changes(&owner, &three), ["w is a witness now: it votes and never owns"]);
+    }
+
+    #[test]
+    fn legs_of_a_peer_and_terms_change_without_a_restart() {
+        let before = desired(&["a", "b"]);
+        let mut after = before.clone();
+        for node in after.nodes.iter_mut().filter(|n| n.name == "b") {
+            node.addresses.push(([10, 1, 0, 2], 4747).into());
+            node.weight = 3;
+        }
+        after.timing.lease = Duration::from_millis(60);
+        after.timing.lease_max = Duration::from_millis(300);
+        assert_eq!(needs_more_than_a_reload(&before, &after), None);
+        let told = [
+            "peer b listens on 10.0.0.1:4747, 10.1.0.2:4747",
+            "peer b has weight 3",
+            "lease is 60ms",
+            "lease_max is 300ms",
+        ];
+        assert_eq!(changes(&before, &after), told);
+        assert_eq!(needs_more_than_a_reload(&after, &before), None, "and back");
+    }
+
+    #[test]
+    fn vips_are_neither_put_together_nor_taken_apart_in_one_reload() {
+        let apart = with_groups(&[("web", &[100]), ("db", &[101])]);
+        let together = with_groups(&[("shop", &[100, 101])]);
+        let told = needs_more_than_a_reload(&apart, &together).unwrap();
+        assert!(told.contains("10.0.0.101 moves from the lease of vip db to that of vip shop"));
+        let told = needs_more_than_a_reload(&together, &apart).unwrap();
+        assert!(told.contains("10.0.0.101 moves from the lease of vip shop to that of vip db"));
+        let without = with_groups(&[("web", &[100])]);
+        assert_eq!(needs_more_than_a_reload(&apart, &without), None, "out on all hosts first");
+        assert_eq!(needs_more_than_a_reload(&without, &together), None, "then back");
+        let smaller = with_groups(&[("web", &[50, 100])]);
+        let told = needs_more_than_a_reload(&without, &smaller).unwrap();
+        assert!(told.contains("the lease of vip web changes with its smallest address"), "{told}");
+    }
+
+    #[test]
     fn a_new_own_address_needs_a_restart() {
         let before = desired(&["a"]);
         let mut after = before.clone();
         after.nodes[0].addresses = vec![([10, 0, 0, 2], 4747).into()];
         assert!(needs_more_than_a_reload(&before, &after).unwrap().contains("restart"));
+        let mut after = before.clone();
+        after.nodes[0].addresses.push(([10, 1, 0, 1], 4747).into());
+        let told = needs_more_than_a_reload(&before, &after).unwrap();
+        assert!(told.contains("restart"), "a leg more is a socket more: {told}");
     }
 }

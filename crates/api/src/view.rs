@@ -430,7 +430,7 @@ fn by_name<T>(all: impl Iterator<Item = T>, name: impl Fn(&T) -> &String) -> Vec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use buoy_core::{GroupStatus, Quorum, Status};
+    use buoy_core::{Exclusion, GroupStatus, NodeStatus, Quorum, Status};
     use buoy_model::{Cause, ClusterId, Failback, Incarnation, Instant, Node, NodeId, Timing};
 
     const fn lb(n: u32) -> NodeId {
@@ -555,6 +555,168 @@ mod tests {
         for (safety, candidates, answer) in table {
             assert_eq!(why(&desired(safety), &status(None, candidates), &[]), answer);
         }
+    }
+
+    fn screen(desired: &Desired, status: &Status, host: &HostReport) -> ClusterStatus {
+        View { desired, status, now: 9_000, services: &[], host, events: &[] }.cluster()
+    }
+
+    #[test]
+    fn a_leg_that_is_silent_while_another_is_heard_is_told() {
+        let mut desired = desired(Safety::Exclusive);
+        desired.nodes[1].addresses.push(([10, 1, 0, 2], 4747).into());
+        let node = |legs| NodeStatus {
+            id: lb(2),
+            alive: true,
+            heard: Some(Duration::from_millis(4)),
+            legs,
+            round_trip: None,
+            hears_us: true,
+            draining: false,
+            witness: false,
+            digest: Some(0),
+            votes_in: None,
+            owns: 0,
+        };
+        let (lately, long_ago) = (Duration::from_millis(4), Duration::from_secs(4));
+        let table = [
+            (vec![Some(lately), Some(lately)], "healthy", [true, true]),
+            (vec![Some(lately), Some(long_ago)], "leg 2 silent", [true, false]),
+            (vec![None, Some(lately)], "leg 1 silent", [false, true]),
+        ];
+        for (legs, state, alive) in table {
+            let mut status = status(None, vec![]);
+            status.nodes = vec![node(legs)];
+            let screen = screen(&desired, &status, &HostReport::default());
+            assert_eq!(screen.nodes[0].state, state);
+            let seen: Vec<bool> = screen.nodes[0].legs.iter().map(|leg| leg.alive).collect();
+            assert_eq!(seen, alive, "{state}");
+            let told =
+                screen.problems.iter().any(|p| p.contains("is silent while another is heard"));
+            assert_eq!(told, state != "healthy", "{:?}", screen.problems);
+        }
+    }
+
+    #[test]
+    fn a_link_that_is_deaf_or_damped_is_told_with_what_follows() {
+        let mut desired = desired(Safety::Exclusive);
+        desired.groups[0].addresses = vec![VipAddress {
+            cidr: buoy_model::Cidr::new([10, 0, 0, 100].into(), 24).unwrap(),
+            link: Some(buoy_model::LinkId(3)),
+            link_name: "eth0".into(),
+            vip_name: "web".into(),
+        }];
+        let table = [
+            (
+                Exclusion::Unheard(buoy_model::LinkId(3)),
+                "nobody is heard on eth0, while another leg hears them: \
+                 its VIPs are taken here only if nobody else can",
+            ),
+            (
+                Exclusion::Damped(Duration::from_secs(30)),
+                "eth0 came and went too often: for another 30 s \
+                 its VIPs are taken here only if nobody else can",
+            ),
+        ];
+        for (exclusion, problem) in table {
+            let standing = Standing::Excluded(exclusion);
+            let line = vec![Candidate { node: lb(1), preferred: None, standing }];
+            let screen = screen(&desired, &status(Some(lb(2)), line), &HostReport::default());
+            assert_eq!(screen.links.len(), 1);
+            assert_eq!(screen.links[0].name, "eth0");
+            assert_eq!(screen.problems, [problem]);
+        }
+    }
+
+    #[test]
+    fn a_longer_lease_says_why_it_is_longer() {
+        let desired = desired(Safety::Exclusive);
+        let table =
+            [(50, None), (90, Some("datagrams were lost")), (2_500, Some("without a gate"))];
+        for (term, reason) in table {
+            let mut status = status(None, vec![]);
+            status.term = Duration::from_millis(term);
+            let timing = screen(&desired, &status, &HostReport::default()).timing;
+            let said = timing.term_reason.unwrap_or_default();
+            assert!(said.starts_with(reason.unwrap_or("")), "{term}: {said}");
+            assert_eq!(said.is_empty(), reason.is_none(), "{term}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_hold_and_the_checks_of_this_node_are_told_with_their_reasons() {
+        let mut desired = desired(Safety::Exclusive);
+        let check = |name: &str| NodeCheck {
+            name: name.into(),
+            kind: buoy_model::NodeCheckKind::Process { name: name.into() },
+            every: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+            rise: 1,
+            fall: 1,
+        };
+        desired.groups[0].checks = vec![check("postgres"), check("nginx"), check("new")];
+        let mut status = status(Some(lb(1)), vec![]);
+        let reason = Some("patching (by ann)".to_owned());
+        status.groups[0].held = Some(Hold { reason, remaining: Some(Duration::from_secs(60)) });
+        status.groups[0].yields_to = Some(lb(2));
+        let report = |name: &str, passes, reason: &str| CheckReport {
+            group: GroupId(1),
+            name: name.into(),
+            passes,
+            reason: reason.into(),
+        };
+        let checks = vec![
+            report("nginx", Some(false), "no such process"),
+            report("postgres", Some(true), "process 7"),
+        ];
+        let host = HostReport { checks, ..HostReport::default() };
+        let vip = screen(&desired, &status, &host).vips.remove(0);
+        let held = vip.held.expect("an operator holds it");
+        assert_eq!((held.reason.as_str(), held.left_ms), ("patching (by ann)", Some(60_000.0)));
+        assert_eq!(vip.yields_to.as_deref(), Some("lb2"));
+        let seen: Vec<_> =
+            vip.checks.iter().map(|c| (c.state.as_str(), c.reason.as_str())).collect();
+        let unknown = "not asked yet: counts as passing";
+        assert_eq!(
+            seen,
+            [("pass", "process 7"), ("fail", "no such process"), ("unknown", unknown)]
+        );
+        assert_eq!(vip.checks[0].asks, "process postgres runs");
+    }
+
+    #[test]
+    fn the_phases_of_a_takeover_are_kept_apart_from_its_cause() {
+        let desired = desired(Safety::Exclusive);
+        let acquired = Fact::Acquired {
+            epoch: Epoch(7),
+            cause: Cause::NoOwner,
+            took: Duration::from_millis(2),
+        };
+        let served = Fact::Served {
+            epoch: Epoch(7),
+            detect: Duration::from_millis(37),
+            decide: Duration::from_millis(1),
+            address: Duration::from_millis(2),
+            announce: Duration::from_millis(3),
+            first_packet: Some(Duration::from_millis(4)),
+        };
+        let events = [record(acquired), record(served)];
+        let status = status(Some(lb(1)), vec![]);
+        let host = HostReport::default();
+        let view = View {
+            desired: &desired,
+            status: &status,
+            now: 9_000,
+            services: &[],
+            host: &host,
+            events: &events,
+        };
+        let why = view.why(&desired.groups[0]);
+        assert!(why.answer.contains("nobody had it"), "the cause: {}", why.answer);
+        let phases = why.phases.expect("it was served");
+        assert_eq!((phases.epoch, phases.detect_ms, phases.first_packet_ms), (7, 37.0, Some(4.0)));
+        assert_eq!(why.history[0].phases, None);
+        assert_eq!(why.history[1].phases, Some(phases));
     }
 
     #[test]
