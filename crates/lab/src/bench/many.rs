@@ -20,7 +20,7 @@ const MASS_REPEATS: usize = 3;
 /// A VRRP id is a byte: four instances of keepalived carry the addresses.
 const MASS_INSTANCES: usize = 4;
 /// How long processor time is counted.
-const COUNTED: Duration = Duration::from_secs(8);
+const COUNTED: Duration = Duration::from_secs(6);
 /// How long daemons may take until every VIP has an owner.
 const OWNED_MAX: Duration = Duration::from_secs(30);
 /// How long all VIPs together may take to answer at their new owners.

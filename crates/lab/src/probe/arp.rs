@@ -279,7 +279,7 @@ pub(super) fn each_claim(mut socket: &Socket, mut claim: impl FnMut(Ipv4Addr, Ha
     }
 }
 
-fn link_address(name: &str) -> Result<LinkAddr> {
+pub(super) fn link_address(name: &str) -> Result<LinkAddr> {
     let all = nix::ifaddrs::getifaddrs().map_err(Error::errno("list the interfaces"))?;
     all.filter(|interface| interface.interface_name == name)
         .find_map(|interface| interface.address?.as_link_addr().copied())

@@ -2,6 +2,7 @@
 
 pub mod arp;
 pub mod http;
+pub mod ndp;
 pub mod stall;
 pub mod sweep;
 pub mod tcp;
