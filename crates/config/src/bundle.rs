@@ -50,7 +50,22 @@ pub(crate) fn unite(vips: Vec<Vip>, cluster: &Cluster, problems: &mut Problems<'
     let bundles = bundles.into_iter().filter_map(|vips| bundle(vips, cluster, problems));
     let bundles: Vec<Bundle> = bundles.collect();
     across::check_bundles(&bundles, problems);
+    warn_of_idle_witness(&bundles, cluster, problems);
     bundles
+}
+
+/// Votes are asked for by `exclusive` VIPs only.
+fn warn_of_idle_witness(bundles: &[Bundle], cluster: &Cluster, problems: &mut Problems<'_>) {
+    let Some(witness) = cluster.peers.list.iter().find(|p| p.witness) else { return };
+    // With fewer than three votes something else was said of the witness already.
+    let few = cluster.peers.list.len() < 3;
+    if few || bundles.is_empty() || bundles.iter().any(|b| b.safety == Safety::Exclusive) {
+        return;
+    }
+    let message = "nobody asks the witness: every VIP is `available`";
+    let reason = "votes are needed for `exclusive` VIPs only";
+    let fix = "write safety = \"exclusive\", or remove the witness";
+    problems.add_once(Code::WitnessVotes, witness.span(), message, reason, fix);
 }
 
 fn bundle(vips: Vec<Vip>, cluster: &Cluster, problems: &mut Problems<'_>) -> Option<Bundle> {

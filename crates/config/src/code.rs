@@ -77,7 +77,7 @@ codes! {
     FewerLegs = "V0208", Warning, "A peer has fewer addresses than the others.";
     LegFamily = "V0209", Error, "The n-th addresses of two peers are of different IP versions.";
     WitnessOwns = "V0210", Error, "A witness is named where only owners can be.";
-    WitnessVotes = "V0211", Warning, "A witness makes no better majority.";
+    WitnessVotes = "V0211", Warning, "A witness is of no use here.";
 
     BadVip = "V0301", Error, "A VIP is not an address.";
     BadPrefix = "V0302", Error, "The prefix of a VIP is missing or impossible.";

@@ -33,6 +33,11 @@ const TOP: &[Case] = &[
         "witness = [\"10.0.0.13\", \"10.0.0.14\", »\"10.0.0.15\"]",
         "let the others be peers",
     ),
+    (
+        Code::WitnessVotes,
+        "safety = \"available\"\nwitness = »\"10.0.0.13\"",
+        "safety = \"exclusive\"",
+    ),
     (Code::DuplicatePeer, "witness = »\"10.0.0.12\"", "remove one"),
     (Code::BadPeer, "witness = »\"router\"", "\"10.0.0.11\""),
     (Code::OutOfRange, "lease_max = »\"3s\"", "\"2500ms\""),
