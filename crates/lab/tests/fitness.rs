@@ -51,19 +51,14 @@ fn ownership_follows_a_file_and_comes_back() {
     let observer = cluster.observer(&[VIP]);
     assert_eq!(cluster.wait_answerer(&observer, VIP), "n1");
     let began = Instant::now();
-    for _round in 0..2 {
-        let touched = Instant::now();
-        fs::write(standby(&cluster, "n1"), "").unwrap();
-        let other = cluster.wait_other(&observer, VIP, "n1");
-        assert!(touched.elapsed() < SAID_MAX, "it took {:?}", touched.elapsed());
-        let why = cluster.buoy.client("n1").unwrap().why("web").unwrap();
-        assert!(why.answer.contains(&other), "{}", why.answer);
-
-        let removed = Instant::now();
-        fs::remove_file(standby(&cluster, "n1")).unwrap();
-        assert_eq!(cluster.wait_other(&observer, VIP, &other), "n1");
-        assert!(removed.elapsed() < SAID_MAX, "it took {:?}", removed.elapsed());
-    }
+    fs::write(standby(&cluster, "n1"), "").unwrap();
+    let other = cluster.wait_other(&observer, VIP, "n1");
+    assert!(began.elapsed() < SAID_MAX, "it took {:?}", began.elapsed());
+    let why = cluster.buoy.client("n1").unwrap().why("web").unwrap();
+    assert!(why.answer.contains(&other), "{}", why.answer);
+    fs::remove_file(standby(&cluster, "n1")).unwrap();
+    // Within a while that is not this test's: what flaps is held back.
+    assert_eq!(cluster.wait_other(&observer, VIP, &other), "n1");
     let all = Window { from: began, to: Instant::now() };
     assert_eq!(observer.answered_by_two(VIP, all), [], "two answered");
 }
@@ -78,8 +73,8 @@ fn a_check_that_fails_everywhere_moves_nothing() {
     for node in ["n3", "n2", "n1"] {
         fs::write(standby(&cluster, node), "").unwrap();
         let fails = |status: &buoy_api::ClusterStatus| {
-            let mut candidates = status.vips.iter().flat_map(|vip| &vip.candidates);
-            candidates.any(|c| c.node == node && c.reason.contains("standby"))
+            let mut checks = status.vips.iter().flat_map(|vip| &vip.checks);
+            checks.any(|check| check.state == "fail" && check.reason.ends_with("is there"))
         };
         cluster.buoy.wait_status(node, SOON, "its own check to fail", fails).unwrap();
     }
