@@ -241,21 +241,24 @@ impl Apply {
 
     /// Looks at all interfaces and addresses, for what the news did not say.
     pub fn observe_all(&mut self, tell: &mut dyn FnMut(Event<'static>)) {
-        // The news that were lost may have been of our removals.
-        self.placed.retain_mut(|p| {
-            p.removals = 0;
-            p.on
-        });
         for link in self.requests.links().unwrap_or_default() {
             tell(Event::Link { link: link.id, up: link.up });
         }
         let Ok(present) = self.requests.addresses() else { return };
-        for placed in &mut self.placed {
-            placed.on = present.iter().any(|a| a.link == placed.link && a.cidr == placed.cidr);
-            if !placed.on {
-                tell(Event::AddressLost { link: placed.link, address: placed.cidr.address() });
+        for at in 0..self.placed.len() {
+            let Placed { link, cidr, on, .. } = self.placed[at];
+            let is_there = present.iter().any(|a| a.link == link && a.cidr == cidr);
+            self.placed[at].on = on && is_there;
+            // The news that were lost may have been of our removals.
+            self.placed[at].removals = 0;
+            if !is_there {
+                self.absent(link, cidr);
+            }
+            if on && !is_there {
+                tell(Event::AddressLost { link, address: cidr.address() });
             }
         }
+        self.placed.retain(|p| p.on);
     }
 
     /// The gate, where there is one.
@@ -295,7 +298,7 @@ impl Apply {
     fn add(&mut self, link: LinkId, cidr: Cidr, valid_lifetime: u32) -> Result<(), ApplyError> {
         if let Some(gate) = &mut self.gate {
             let (address, lifetime) = (cidr.address(), Duration::from_secs(valid_lifetime.into()));
-            gate.keep(link, address, lifetime).map_err(|cause| ungated(link, address, cause))?;
+            gate.present(link, address, lifetime).map_err(|cause| ungated(link, address, cause))?;
         }
         match &self.orders {
             Some(orders) => orders.give(AddressChange::Add { link, cidr, valid_lifetime }),
@@ -342,7 +345,10 @@ impl Apply {
     }
 
     fn gone(&mut self, link: LinkId, cidr: Cidr, tell: &mut dyn FnMut(Event<'static>)) {
-        let Ok(index) = self.place(link, cidr) else { return };
+        let Ok(index) = self.place(link, cidr) else {
+            // What was adopted and never served, at the end of its lifetime.
+            return self.absent(link, cidr);
+        };
         let placed = &mut self.placed[index];
         if placed.removals > 0 {
             placed.removals -= 1;
@@ -350,8 +356,23 @@ impl Apply {
             placed.on = false;
             tell(Event::AddressLost { link, address: cidr.address() });
         }
-        if !self.placed[index].on && self.placed[index].removals == 0 {
+        if self.placed[index].on {
+            return; // it was put back after the removal that this is the news of
+        }
+        if self.placed[index].removals == 0 {
             self.placed.remove(index);
+        }
+        self.absent(link, cidr);
+    }
+
+    /// Tells the gate that nobody here has the address any more.
+    fn absent(&self, link: LinkId, cidr: Cidr) {
+        let Some(gate) = &self.gate else { return };
+        // The gate guards an IPv4 address on all interfaces at once.
+        let same = |p: &&Placed| p.cidr.address() == cidr.address();
+        let here = |p: &Placed| p.on && (p.link == link || cidr.address().is_ipv4());
+        if !self.placed.iter().filter(same).any(here) {
+            gate.absent(link, cidr.address());
         }
     }
 }

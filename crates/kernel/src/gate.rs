@@ -145,14 +145,22 @@ impl Gate {
 
     /// The address is about to be on an interface for so long: as long as it is there, what was set
     /// for it last goes, and if nothing was, it is closed.
-    pub fn keep(
+    pub fn present(
         &mut self,
         link: LinkId,
         address: IpAddr,
         lifetime: Duration,
     ) -> Result<(), GateError> {
-        self.entries.find_or_add(key(link, address), address)?.keep(lifetime);
+        self.entries.find_or_add(key(link, address), address)?.present(lifetime);
         Ok(())
+    }
+
+    /// The address is not on the interface any more: its packets, if they come by here, are on their
+    /// way to another host and are let through. Nothing answers for it all the same.
+    pub fn absent(&self, link: LinkId, address: IpAddr) {
+        if let Some(entry) = self.entries.find(&key(link, address)) {
+            entry.absent();
+        }
     }
 
     /// Closes the address, whatever it was told before; what stops then stays as it was.
@@ -234,7 +242,7 @@ impl Gate {
         let left = left.map_err(|cause| GateError::Load { reason: cause.to_string() })?;
         for address in left {
             let (link, address) = (address.link, address.cidr.address());
-            self.entries.find_or_add(key(link, address), address)?;
+            self.present(link, address, Duration::ZERO)?;
         }
         links.iter().try_for_each(|&link| self.put(link))
     }

@@ -4,10 +4,13 @@
 
 mod segment;
 
+use buoy_kernel::apply::Apply;
 use buoy_kernel::clock;
 use buoy_kernel::gate::{Gate, GateError, MasterSwitch, Opening};
-use buoy_kernel::netlink::Requests;
-use buoy_model::{Guard, Instant, LinkId, SharedLease};
+use buoy_kernel::netlink::{Monitor, Requests};
+use buoy_kernel::packet::Announcer;
+use buoy_kernel::poll::Poller;
+use buoy_model::{Action, Guard, Instant, LinkId, SharedLease};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use segment::{Segment, cidr, ip, wait_until};
@@ -105,7 +108,7 @@ fn be_the_agent(order: &str) {
     let mut stdout = io::stdout();
     writeln!(stdout, "\nthe gate stands").unwrap();
     stdout.flush().unwrap();
-    let mut nothing = buoy_kernel::poll::Poller::new();
+    let mut nothing = Poller::new();
     loop {
         renew(&gate);
         nothing.wait(Some(clock::now() + Duration::from_millis(20))).unwrap();
@@ -184,4 +187,50 @@ fn another_process_closes_everything_at_once() {
     }
     let counters = gate.counters();
     assert!(counters.traffic_in >= 2 && counters.traffic_out >= 2, "{counters:?}");
+}
+
+#[test]
+fn a_host_that_gave_an_address_away_does_not_stop_its_packets() {
+    let test = "a_host_that_gave_an_address_away_does_not_stop_its_packets";
+    let Some(segment) = Segment::new(test) else { return };
+    if !permitted(test, segment.near) {
+        return;
+    }
+    let link = segment.near;
+    let talks = TALKS.map(|(vip, peer)| (cidr(vip), Talk::begin(&segment, vip, peer)));
+    let gate = Gate::open(&[link]).unwrap();
+    let mut monitor = Monitor::open().unwrap();
+    let mut apply = Apply::new(Requests::open().unwrap(), Announcer::open().unwrap(), Some(gate));
+    for (cidr, talk) in &talks {
+        let vip = cidr.address();
+        let closed = Action::Fence {
+            address: vip,
+            link,
+            until: Instant::ZERO,
+            lease: None,
+            guard: Guard::Traffic,
+        };
+        // On, off and on again at once: the news of the removal must not be taken for the last word.
+        let add = Action::AddAddress { link, cidr: *cidr, valid_lifetime: 60 };
+        let remove = Action::RemoveAddress { link, cidr: *cidr };
+        let stopped = |apply: &mut Apply| {
+            let before = apply.gate().unwrap().counters().traffic_in;
+            let _ = talk.there.send_to(b"ahoy", talk.here.local_addr().unwrap());
+            let mut nothing = Poller::new();
+            nothing.wait(Some(clock::now() + QUIET)).unwrap();
+            apply.gate().unwrap().counters().traffic_in != before
+        };
+        for action in [&add, &remove, &add, &closed] {
+            apply.apply(action).unwrap();
+        }
+        wait_until("the orders are carried out", || apply.pending() == 0);
+        monitor.read(&mut |news| apply.observe(news, &mut |_| {})).unwrap();
+        assert!(stopped(&mut apply), "{vip}");
+        apply.apply(&remove).unwrap();
+        wait_until("its packets pass", || {
+            monitor.read(&mut |news| apply.observe(news, &mut |_| {})).unwrap();
+            !stopped(&mut apply)
+        });
+    }
+    apply.close().unwrap();
 }

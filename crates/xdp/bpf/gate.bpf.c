@@ -4,8 +4,9 @@
 //
 // Two classifiers for clsact, one per direction. What asks for a guarded address is dropped on its way
 // in once the lease is over, so the kernel has nothing to answer; what claims a guarded address is dropped
-// on its way out; and where the entry says so, all IP packets to and from the address as well. All else
-// goes on to the next filter (TC_ACT_UNSPEC): what others say about the address must be heard.
+// on its way out; and where the entry says so, all IP packets to and from the address as well, as long as
+// it is on this host: a host that has given it away may be on the way to it. All else goes on to the next
+// filter (TC_ACT_UNSPEC): what others say about the address must be heard.
 //
 // A key leads to a slot of an array, because user space maps the arrays into its memory: it renews a lease
 // with a plain store, and the supervisor of a dead agent closes everything with one. An address may be
@@ -48,18 +49,19 @@ struct entry {
 	__u64 deadline;     // CLOCK_BOOTTIME, ns
 	__u64 until;        // CLOCK_MONOTONIC, ns
 	__u64 first_packet; // CLOCK_BOOTTIME, ns; 0: none since the gate was opened; written here
-	__u64 rule;         // the shared lease in the low byte, 0 for none; GUARD_TRAFFIC
+	__u64 rule;         // the shared lease in the low byte, 0 for none; GUARD_TRAFFIC; PRESENT
 };
 
 struct lease {
 	__u64 deadline; // CLOCK_BOOTTIME, ns; of lease 0, the master switch: not 0 closes everything
-	__u64 until;    // CLOCK_MONOTONIC, ns
+	__u64 until;    // CLOCK_MONOTONIC, ns; of lease 0: not 0 says that no address is here any more
 };
 
 #define LEASES 3
 #define MASTER 0
 #define LEASE_MASK 0xff
 #define GUARD_TRAFFIC 0x100
+#define PRESENT 0x200
 
 enum { INGRESS = 0, EGRESS = 1, STALE = 2, TRAFFIC_IN = 3, TRAFFIC_OUT = 4, COUNTERS };
 
@@ -164,10 +166,16 @@ static __always_inline const struct lease *lease_of(const struct entry *entry)
 	return which == MASTER ? 0 : bpf_map_lookup_elem(&gate_leases, &which);
 }
 
+static __always_inline const struct lease *master_switch(void)
+{
+	__u32 master = MASTER;
+
+	return bpf_map_lookup_elem(&gate_leases, &master);
+}
+
 static __always_inline int is_open(const struct entry *entry)
 {
-	__u32 master_index = MASTER;
-	const struct lease *master = bpf_map_lookup_elem(&gate_leases, &master_index);
+	const struct lease *master = master_switch();
 	const struct lease *shared = lease_of(entry);
 	__u64 now;
 
@@ -202,6 +210,7 @@ static __always_inline int verdict(const struct key *key, __u32 counter)
 static __always_inline int traffic(const struct __sk_buff *skb, const struct key *key, __u32 direction)
 {
 	struct entry *entry = entry_of(key);
+	const struct lease *master;
 
 	if (!entry || (direction == INGRESS && skb->pkt_type == PACKET_OTHERHOST))
 		return TC_ACT_UNSPEC;
@@ -210,7 +219,8 @@ static __always_inline int traffic(const struct __sk_buff *skb, const struct key
 			entry->first_packet = bpf_ktime_get_boot_ns();
 		return TC_ACT_UNSPEC;
 	}
-	if (!(LOOK(entry->rule) & GUARD_TRAFFIC))
+	master = master_switch();
+	if (~LOOK(entry->rule) & (GUARD_TRAFFIC | PRESENT) || !master || LOOK(master->until))
 		return TC_ACT_UNSPEC;
 	return closed(entry, direction == INGRESS ? TRAFFIC_IN : TRAFFIC_OUT);
 }

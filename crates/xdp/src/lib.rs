@@ -63,12 +63,15 @@ pub struct GateEntry {
     /// When the first packet for the address came in since the gate was opened for it; written by
     /// the program. Zero: none yet; nanoseconds of `CLOCK_BOOTTIME`.
     pub first_packet: u64,
-    /// The index of the shared lease, zero for none, and [`GATE_GUARD_TRAFFIC`].
+    /// The index of the shared lease, zero for none, [`GATE_GUARD_TRAFFIC`] and [`GATE_PRESENT`].
     pub rule: u64,
 }
 
 /// In [`GateEntry::rule`]: all IP packets from and to the address stop too.
 pub const GATE_GUARD_TRAFFIC: u64 = 0x100;
+/// In [`GateEntry::rule`]: the address is on this host. The traffic of one that is not is on its
+/// way to another host.
+pub const GATE_PRESENT: u64 = 0x200;
 /// In [`GateEntry::rule`]: the index of the shared lease.
 pub const GATE_LEASE_MASK: u64 = 0xff;
 
@@ -78,7 +81,8 @@ pub const GATE_LEASE_MASK: u64 = 0xff;
 pub struct GateLease {
     /// Nanoseconds of `CLOCK_BOOTTIME`. Of the master switch: anything but zero closes everything.
     pub deadline: u64,
-    /// Past it the lease keeps no entry's meaning alive; nanoseconds of `CLOCK_MONOTONIC`.
+    /// Past it the lease keeps no entry's meaning alive; nanoseconds of `CLOCK_MONOTONIC`. Of the
+    /// master switch: anything but zero says that no address is on this host any more.
     pub until: u64,
 }
 

@@ -9,7 +9,9 @@ use super::{GateError, Opening};
 use crate::{clock, sys};
 use aya::maps::{HashMap, MapData};
 use buoy_model::{Guard, Instant};
-use buoy_xdp::{GATE_ADDRESSES_MAX, GATE_GUARD_TRAFFIC, GATE_LEASE_MASK, GateEntry, GateKey};
+use buoy_xdp::{
+    GATE_ADDRESSES_MAX, GATE_GUARD_TRAFFIC, GATE_LEASE_MASK, GATE_PRESENT, GateEntry, GateKey,
+};
 use nix::errno::Errno;
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -138,9 +140,10 @@ impl Entry<'_> {
             Guard::Traffic => GATE_GUARD_TRAFFIC,
         };
         self.until.store(stale_bound(opening.until), Ordering::Release);
+        let present = self.rule.load(Ordering::Relaxed) & GATE_PRESENT;
         // The deadline before the rule: who changes from a shared lease to its own stays open.
         self.deadline.store(opening.until.as_nanos(), Ordering::SeqCst);
-        self.rule.store(shared | guard, Ordering::SeqCst);
+        self.rule.store(shared | guard | present, Ordering::SeqCst);
     }
 
     /// Closes it.
@@ -151,9 +154,15 @@ impl Entry<'_> {
     }
 
     /// The address is on the interface for so long, so the entry means something for longer.
-    pub(super) fn keep(self, lifetime: Duration) {
+    pub(super) fn present(self, lifetime: Duration) {
         let bound = stale_bound(clock::now() + lifetime);
         self.until.fetch_max(bound, Ordering::Release);
+        self.rule.fetch_or(GATE_PRESENT, Ordering::SeqCst);
+    }
+
+    /// The address is not on the interface: packets for it are on their way to another host.
+    pub(super) fn absent(self) {
+        self.rule.fetch_and(!GATE_PRESENT, Ordering::Release);
     }
 
     /// When the first packet came in since it was opened.

@@ -95,6 +95,13 @@ impl MasterSwitch {
         self.memory.words()[MASTER].store(1, Ordering::SeqCst);
     }
 
+    /// None of the addresses is on this host any more, so the packets of exclusive ones, which the
+    /// closed gate stops, are let through: this host may be on their way to the new owner. Only the
+    /// packets: nothing answers for an address before the next run.
+    pub fn all_are_gone(&self) {
+        self.memory.words()[MASTER * WORDS + 1].store(1, Ordering::SeqCst);
+    }
+
     /// Whether everything is closed.
     pub fn is_closed(&self) -> bool {
         self.memory.words()[MASTER].load(Ordering::SeqCst) != 0

@@ -222,6 +222,9 @@ fn all_traffic_of_an_exclusive_address_stops_with_its_lease_and_of_others_goes_o
             }
         };
         each(&mut gate, false);
+        gate.set(LOOPBACK, vip, Opening { guard: Guard::Traffic, ..CLOSED }).unwrap();
+        each(&mut gate, false); // it is not here
+        gate.present(LOOPBACK, vip, Duration::from_secs(6)).unwrap();
         for guard in [Guard::Neighbours, Guard::Traffic] {
             for until in [soon(), Instant::ZERO] {
                 gate.set(LOOPBACK, vip, Opening { until, lease: None, guard }).unwrap();
@@ -234,6 +237,10 @@ fn all_traffic_of_an_exclusive_address_stops_with_its_lease_and_of_others_goes_o
         assert_eq!(gate.counters().ingress, before.ingress + 1);
         gate.shut(LOOPBACK, vip).unwrap();
         each(&mut gate, true);
+        // Taken off this host, its packets are on their way to another one; questions are not.
+        gate.absent(LOOPBACK, vip);
+        each(&mut gate, false);
+        assert_eq!(verdict(&mut gate, Direction::Ingress, &question(vip)), DROP);
     }
     let counters = gate.counters();
     assert_eq!((counters.traffic_in, counters.traffic_out), (4, 4));
@@ -283,6 +290,7 @@ fn one_store_closes_everything_and_nothing_reopens_it() {
     let own = until(soon());
     for opening in [shared, own] {
         for (vip, _) in families() {
+            gate.present(LOOPBACK, vip, Duration::from_secs(6)).unwrap();
             gate.set(LOOPBACK, vip, opening).unwrap();
             assert_eq!(verdict(&mut gate, Direction::Ingress, &question(vip)), PASS);
         }
@@ -303,6 +311,13 @@ fn one_store_closes_everything_and_nothing_reopens_it() {
         gate.set(LOOPBACK, vip, opening).unwrap();
     }
     all_closed(&mut gate);
+    // Once the addresses are gone, packets may pass by to the new owner; questions are not answered.
+    switch.all_are_gone();
+    for (vip, other) in families() {
+        assert_eq!(verdict(&mut gate, Direction::Ingress, &question(vip)), DROP);
+        let passing = packet(OUR_ETHERNET, other, vip);
+        assert_eq!(verdict(&mut gate, Direction::Ingress, &passing), PASS);
+    }
     // A run of its own has a switch of its own.
     let mut next = Gate::open(&[]).unwrap();
     next.set(LOOPBACK, VIP.into(), own).unwrap();
@@ -321,6 +336,7 @@ fn the_first_packet_is_noted_once_for_each_opening() {
     for (vip, other) in families() {
         let arrives = packet(OUR_ETHERNET, other, vip);
         assert_eq!(gate.first_packet(LOOPBACK, vip), None);
+        gate.present(LOOPBACK, vip, Duration::from_secs(6)).unwrap();
         let mut last = Instant::ZERO;
         for _ in 0..2 {
             // What is dropped, asked, or for another host is no packet for the address here.
@@ -365,7 +381,7 @@ fn an_entry_is_stale_only_when_its_own_bound_and_that_of_its_lease_are_over() {
     // An address that is put on an interface has an entry that means something, and is closed.
     write(&gate, 0);
     gate.entries.find(&key(LOOPBACK, vip)).unwrap().shut();
-    gate.keep(LOOPBACK, VIP6.into(), Duration::from_secs(6)).unwrap();
+    gate.present(LOOPBACK, VIP6.into(), Duration::from_secs(6)).unwrap();
     for (vip, _) in families() {
         assert_eq!(verdict(&mut gate, Direction::Ingress, &question(vip)), DROP);
     }
@@ -381,6 +397,6 @@ fn places_of_forgotten_addresses_are_used_again() {
         gate.remove(LOOPBACK, address).unwrap();
     }
     // A place that was open before is closed for the next.
-    gate.keep(LOOPBACK, VIP.into(), Duration::ZERO).unwrap();
+    gate.present(LOOPBACK, VIP.into(), Duration::ZERO).unwrap();
     assert_eq!(verdict(&mut gate, Direction::Ingress, &question(VIP.into())), DROP);
 }
