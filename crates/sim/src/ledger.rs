@@ -6,6 +6,10 @@
 use crate::checker::Violation;
 use core::ops::Range;
 
+const SECOND: u64 = 1_000_000_000;
+/// A group that changes hands so often is tossed to and fro, whatever breaks meanwhile.
+const CHANGES_PER_SECOND_MAX: u32 = 40;
+
 /// What may change its owner in a span of time.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Watch {
@@ -39,6 +43,9 @@ struct Entry {
     /// Bits of the hosts that serve it.
     holders: u64,
     last: Option<usize>,
+    /// Since when changes are counted, and how many there were.
+    since: u64,
+    lately: u32,
 }
 
 impl Ledger {
@@ -69,6 +76,14 @@ impl Ledger {
             return None;
         }
         self.changes += 1;
+        if now < entry.since + SECOND {
+            entry.lately += 1;
+        } else {
+            (entry.since, entry.lately) = (now, 1);
+        }
+        if entry.lately > CHANGES_PER_SECOND_MAX {
+            return Some(Violation::Flaps { at: now, group, changes: entry.lately });
+        }
         for (watch, counts) in &mut self.watches {
             if !watch.span.contains(&now) {
                 continue;
@@ -132,6 +147,16 @@ mod tests {
         assert!(matches!(ledger.acquired(12, 0, 1), Some(Violation::Flaps { changes: 2, .. })));
         assert_eq!(ledger.acquired(20, 0, 0), None);
         assert_eq!(ledger.changes, 5);
+    }
+
+    #[test]
+    fn a_group_that_is_tossed_to_and_fro_flaps_whatever_breaks() {
+        let mut ledger = Ledger::new(1, vec![]);
+        let mut toss = |n: u64, every: u64| {
+            (0..n).find_map(|i| ledger.acquired(n * SECOND + i * every, 0, (i % 2) as usize))
+        };
+        assert_eq!(toss(100, SECOND / 20), None);
+        assert!(matches!(toss(1_000, 2_000_000), Some(Violation::Flaps { .. })));
     }
 
     #[test]

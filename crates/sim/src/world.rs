@@ -187,20 +187,21 @@ impl World {
     fn look(&mut self) {
         let beat = self.scenario.timing.heartbeat.as_nanos() as u64;
         self.plan(self.now + (beat / LOOKS_PER_BEAT).min(LOOK_MAX), Planned::Look);
+        let restless = self.now < self.restless_until;
         let running = self.agents.iter().filter(|agent| agent.is_running()).count();
         let fitness: Vec<_> = (0..self.hosts.len())
             .map(|host| Fitness {
                 running: self.agents[host].is_running(),
                 draining: self.agents[host].draining,
                 carrier: self.hosts[host].carrier,
-                // Of two that are left neither hears anybody there.
-                unheard: self.scenario.unheard == Some(host) && running > 2,
+                // Of two that are left neither hears anybody there; and a link of the others that was
+                // seen to flap is not better until it has held for a while.
+                unheard: self.scenario.unheard == Some(host) && running > 2 && !restless,
             })
             .collect();
         let unsettled = checker::unsettled(&self.scenario, &self.hosts, &fitness, self.now);
         let bound = self.scenario.calm_at + CONVERGENCE.as_nanos() as u64;
         let stable = STABLE.as_nanos() as u64;
-        let restless = self.now < self.restless_until;
         let watched = self.settled_since.is_some_and(|since| since + stable <= self.now);
         let changed = self.settled_since.is_some_and(|since| since < self.ledger.changed_at);
         if watched && !restless && (changed || unsettled.is_some()) {
@@ -213,9 +214,9 @@ impl World {
             None if changed => self.settled_since = Some(self.now),
             None => _ = self.settled_since.get_or_insert(self.now),
         }
-        self.over = watched
-            && self.settled_since.is_some()
-            && (!self.scenario.patient || bound.max(self.restless_until) + 4 * stable <= self.now);
+        let patient = self.scenario.patient || self.scenario.unheard.is_some();
+        let end = bound.max(self.restless_until) + 4 * stable;
+        self.over = watched && self.settled_since.is_some() && (!patient || end <= self.now);
         if self.over {
             self.explain_all();
         }
