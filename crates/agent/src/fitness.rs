@@ -106,28 +106,24 @@ fn failing<'a>(group: &'a Group, checks: &States) -> Option<&'a NodeCheck> {
     })
 }
 
-/// Tells the loop what the checks mean for ownership: now, and after every change.
+/// Tells the loop what the checks mean for ownership: now, and what is new after every change.
 pub async fn report(
     handle: Handle,
     mut desired: watch::Receiver<Arc<Desired>>,
     mut checks: watch::Receiver<States>,
     mut backends: watch::Receiver<health::States>,
 ) {
-    let mut told = None;
+    let mut told = Told::default();
     let mut pause = RETRY_FIRST;
     loop {
         let wanted = Arc::clone(&desired.borrow_and_update());
-        let groups = judge(&wanted, &checks.borrow_and_update(), &backends.borrow_and_update());
-        // A reload may have made a group anew, so it is told again.
-        let now = Some((wanted.generation, groups.clone()));
-        let mut refused = false;
-        if now != told {
-            match handle.order(Command::Fitness(groups)) {
-                Ok(()) => told = now,
-                Err(_) => refused = true,
-            }
+        let now = judge(&wanted, &checks.borrow_and_update(), &backends.borrow_and_update());
+        let news = told.news(wanted.generation, &now);
+        let refused = !news.is_empty() && handle.order(Command::Fitness(news)).is_err();
+        if !refused {
+            told = Told { generation: wanted.generation, groups: now };
         }
-        let again = if refused { pause } else { RETRY_LAST };
+        let again = pause;
         pause = if refused { (pause * 2).min(RETRY_LAST) } else { RETRY_FIRST };
         let changed = tokio::select! {
             changed = desired.changed() => changed,
@@ -138,6 +134,26 @@ pub async fn report(
         if changed.is_err() {
             return;
         }
+    }
+}
+
+/// What the loop knows of the checks.
+#[derive(Debug, Default)]
+struct Told {
+    generation: u64,
+    groups: Vec<(GroupId, Fitness)>,
+}
+
+impl Told {
+    /// What the loop must hear: the loop decides about each group that it hears of, so no more.
+    fn news(&self, generation: u64, now: &[(GroupId, Fitness)]) -> Vec<(GroupId, Fitness)> {
+        // A reload may have made a group anew. Both lists are in the order of `Desired`: by id.
+        let same = self.generation == generation;
+        let place = |id| self.groups.binary_search_by_key(&id, |(id, _)| *id);
+        let known = |of: &&(GroupId, Fitness)| {
+            same && place(of.0).is_ok_and(|place| self.groups[place] == **of)
+        };
+        now.iter().filter(|of| !known(of)).cloned().collect()
     }
 }
 

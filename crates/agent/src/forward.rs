@@ -52,7 +52,8 @@ impl Forward {
         Self { desired, states, findings, task: task.abort_handle() }
     }
 
-    /// Each service, what keeps this host from forwarding it, and its backends.
+    /// Each service in the order of `Desired` (two of a group may share a port), what keeps this host
+    /// from forwarding it, and its backends.
     pub fn services(&self) -> Vec<ServiceReport> {
         let desired = Arc::clone(&self.desired.borrow());
         let states = self.states.borrow();

@@ -127,6 +127,18 @@ fn a_check_that_fails_weighs_more_than_lost_backends_and_no_answer_passes() {
     }
 }
 
+#[test]
+fn the_loop_hears_what_is_new_and_all_of_it_after_a_reload() {
+    let all = |second| vec![(GroupId(1), Fitness::Fit), (GroupId(2), second)];
+    let nothing = Told::default();
+    assert_eq!(nothing.news(1, &all(Fitness::Fit)), all(Fitness::Fit));
+    let told = Told { generation: 1, groups: all(Fitness::Fit) };
+    assert_eq!(told.news(1, &all(Fitness::Fit)), []);
+    let second = (GroupId(2), Fitness::NoBackend);
+    assert_eq!(told.news(1, &all(Fitness::NoBackend)), [second]);
+    assert_eq!(told.news(2, &all(Fitness::Fit)), all(Fitness::Fit));
+}
+
 #[tokio::test]
 async fn a_file_decides_by_its_presence_or_its_absence() {
     let folder = tempfile::tempdir().unwrap();
