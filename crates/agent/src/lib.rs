@@ -31,6 +31,7 @@ use daemon::Daemon;
 use fitness::Checks;
 use forward::Forward;
 use health::Health;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use realtime::{Command, Running};
 use server::Agent as _;
 use std::fmt;
@@ -88,6 +89,7 @@ impl std::error::Error for RunError {}
 pub fn run(options: &Options) -> Result<(), RunError> {
     log::start(options.log);
     end_on_panic();
+    die_at_once();
     let systemd = Systemd::from_environment();
     let checked = load(&options.config).map_err(RunError::Configuration)?;
     for warning in checked.warnings.problems() {
@@ -116,6 +118,14 @@ fn end_on_panic() {
         say(panic);
         std::process::abort();
     }));
+}
+
+/// Writes no core dump: as long as the kernel writes one, no thread of the process is dead, so nobody is
+/// told. (With a pipe as `core_pattern` a limit of 0 still dumps, and 1 does not: core(5).)
+fn die_at_once() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_CORE) {
+        let _ = setrlimit(Resource::RLIMIT_CORE, 1.min(hard), hard);
+    }
 }
 
 /// Everything that may be slow, until the end.

@@ -253,10 +253,11 @@ impl Loop {
         self.take_news();
         while !self.stopped && self.turn() {}
         let Self { hardware, report, pulse, stopped, .. } = self;
-        if let Err(error) = pulse.slowly(|| hardware.close()) {
-            let _ = report.try_send(Report::Problem(error.to_string()));
-        }
+        // A loop that could not go on has given nothing away: its gate stays, and the supervisor acts.
         if stopped {
+            if let Err(error) = pulse.slowly(|| hardware.close()) {
+                let _ = report.try_send(Report::Problem(error.to_string()));
+            }
             pulse.end();
         }
         let _ = report.try_send(Report::Stopped);

@@ -348,7 +348,10 @@ mod tests {
     const NAP: Duration = Duration::from_millis(8);
     const PATIENCE: Duration = Duration::from_millis(40);
 
-    /// After which look (each so many milliseconds after the one before, with this count) it hangs.
+    /// Looks: each so many milliseconds after the one before, and the count that was seen.
+    type Looks = Vec<(u64, u32)>;
+
+    /// After which look it hangs.
     fn hangs_at(looks: &[(u64, u32)]) -> Option<usize> {
         let mut now = Instant::from_nanos(1);
         let mut stillness = Stillness::new(now);
@@ -360,8 +363,8 @@ mod tests {
 
     #[test]
     fn a_loop_hangs_when_it_stands_still_while_we_are_on_time() {
-        let on_time = |beats: &[u32]| -> Vec<_> { beats.iter().map(|b| (8, *b)).collect() };
-        let table: [(&str, Vec<(u64, u32)>, Option<usize>); 6] = [
+        let on_time = |beats: &[u32]| -> Looks { beats.iter().map(|b| (8, *b)).collect() };
+        let table: [(&str, Looks, Option<usize>); 6] = [
             ("it turns", on_time(&[1, 2, 3, 4, 5, 6, 7, 8, 9]), None),
             ("it stands", on_time(&[1, 1, 1, 1, 1, 1, 1]), Some(5)),
             ("it stands a while", on_time(&[1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 3]), None),

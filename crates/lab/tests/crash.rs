@@ -53,7 +53,9 @@ fn children(pid: u32) -> Vec<i32> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
     let lists = tasks.into_iter().flatten().flatten();
     let lists = lists.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
-    lists.flat_map(|l| l.split_whitespace().map(|c| c.parse().unwrap()).collect::<Vec<_>>()).collect()
+    lists
+        .flat_map(|l| l.split_whitespace().map(|c| c.parse().unwrap()).collect::<Vec<_>>())
+        .collect()
 }
 
 fn until_now(from: Instant) -> Window {
@@ -90,12 +92,12 @@ fn median(mut all: Vec<Duration>) -> Duration {
     all[all.len() / 2]
 }
 
-/// Ten times the same death of an owner; then it is started again.
-fn deaths(test: &str, signal: Signal) {
+/// So many times the same death of an owner; then it is started again.
+fn deaths(test: &str, signal: Signal, times: usize) {
     let Some(mut cluster) = cluster(test) else { return };
     let observer = cluster.observer(&[VIP]);
     let (mut took, mut stall) = (Vec::new(), Duration::ZERO);
-    for _ in 0..10 {
+    for _ in 0..times {
         let (owner, time, from) = takeover(&mut cluster, &observer, |cluster, owner| {
             cluster.buoy.process(owner).unwrap().signal(signal).unwrap();
         });
@@ -106,6 +108,8 @@ fn deaths(test: &str, signal: Signal) {
         assert_eq!(observer.answered_by_two(VIP, until_now(from)), []);
         assert!(!cluster.has_address(&owner, "10.77.0.100"), "it is still on {owner}");
         cluster.buoy.start(&cluster.segment, &owner).unwrap();
+        // A voter that has just started promises nothing for the longest term.
+        watch(&observer, 2_700);
     }
     eprintln!("{signal}: median {:?} of {took:?}; longest stall {stall:?}", median(took.clone()));
     assert!(median(took.clone()) < AT_ONCE, "{took:?} with a stall of {stall:?}");
@@ -113,10 +117,92 @@ fn deaths(test: &str, signal: Signal) {
 
 #[test]
 fn a_crashed_agent_is_succeeded_long_before_its_lease_is_over() {
-    deaths("a_crashed_agent_is_succeeded_long_before_its_lease_is_over", Signal::SIGKILL);
+    deaths("a_crashed_agent_is_succeeded_long_before_its_lease_is_over", Signal::SIGKILL, 10);
 }
 
 #[test]
 fn an_aborted_agent_is_succeeded_long_before_its_lease_is_over() {
-    deaths("an_aborted_agent_is_succeeded_long_before_its_lease_is_over", Signal::SIGABRT);
+    deaths("an_aborted_agent_is_succeeded_long_before_its_lease_is_over", Signal::SIGABRT, 3);
+}
+
+/// Who watches the watchman: killed again and again, it is there again, and does its duty.
+#[test]
+fn a_supervisor_that_dies_is_replaced_and_the_new_one_does_its_duty() {
+    let test = "a_supervisor_that_dies_is_replaced_and_the_new_one_does_its_duty";
+    let Some(mut cluster) = cluster(test) else { return };
+    let observer = cluster.observer(&[VIP]);
+    let owner = cluster.wait_answerer(&observer, VIP);
+    let from = Instant::now();
+    for _ in 0..3 {
+        let first = supervisor(&mut cluster, &owner);
+        kill(first, Signal::SIGKILL).unwrap();
+        wait_until(SOON, "another supervisor", || Ok(supervisor(&mut cluster, &owner) != first))
+            .unwrap();
+    }
+    let told = |status: &buoy_api::ClusterStatus| {
+        status.problems.iter().any(|problem| problem.contains("supervisor"))
+    };
+    cluster.buoy.wait_status(&owner, SOON, "a word about the supervisor", told).unwrap();
+    assert_eq!(cluster.wait_answerer(&observer, VIP), owner, "its death must not move the VIP");
+    watch(&observer, 2_700);
+    let (_, time, _) = takeover(&mut cluster, &observer, |cluster, owner| {
+        cluster.buoy.process(owner).unwrap().signal(Signal::SIGKILL).unwrap();
+    });
+    assert!(time < AT_ONCE, "{time:?}");
+    assert_eq!(observer.answered_by_two(VIP, until_now(from)), []);
+}
+
+#[test]
+fn a_hung_agent_is_killed_by_its_supervisor_and_succeeded_before_its_lease_is_over() {
+    let test = "a_hung_agent_is_killed_by_its_supervisor_and_succeeded_before_its_lease_is_over";
+    let Some(mut cluster) = cluster(test) else { return };
+    let observer = cluster.observer(&[VIP]);
+    watch(&observer, 2_700);
+    let (owner, time, from) = takeover(&mut cluster, &observer, |cluster, owner| {
+        cluster.buoy.process(owner).unwrap().signal(Signal::SIGSTOP).unwrap();
+    });
+    eprintln!("SIGSTOP: {time:?}; longest stall {:?}", observer.stall(until_now(from)));
+    cluster.buoy.process(&owner).unwrap().wait_end(SOON).unwrap();
+    assert!(time < LEASE - 200 * MS, "{time:?}");
+    assert_eq!(observer.answered_by_two(VIP, until_now(from)), []);
+    assert!(!cluster.has_address(&owner, "10.77.0.100"));
+}
+
+#[test]
+fn when_the_supervisor_is_dead_too_the_lease_and_the_gate_hold() {
+    let test = "when_the_supervisor_is_dead_too_the_lease_and_the_gate_hold";
+    let Some(mut cluster) = cluster(test) else { return };
+    let observer = cluster.observer(&[VIP]);
+    watch(&observer, 2_700);
+    let (_, time, from) = takeover(&mut cluster, &observer, |cluster, owner| {
+        let watchman = supervisor(cluster, owner);
+        kill(watchman, Signal::SIGSTOP).unwrap();
+        cluster.buoy.process(owner).unwrap().signal(Signal::SIGKILL).unwrap();
+        kill(watchman, Signal::SIGKILL).unwrap();
+    });
+    eprintln!("SIGKILL of both: {time:?}");
+    assert!(LEASE - 300 * MS < time, "only the lease could be over: {time:?}");
+    watch(&observer, 500);
+    assert_eq!(observer.answered_by_two(VIP, until_now(from)), []);
+}
+
+/// The whole host stands still for five seconds, and goes on: whoever wakes looks at its lease first.
+#[test]
+fn a_host_that_stood_still_kills_nobody_and_speaks_for_nothing() {
+    let test = "a_host_that_stood_still_kills_nobody_and_speaks_for_nothing";
+    let Some(mut cluster) = cluster(test) else { return };
+    let observer = cluster.observer(&[VIP]);
+    watch(&observer, 2_700);
+    let (owner, _, from) = takeover(&mut cluster, &observer, |cluster, owner| {
+        let watchman = supervisor(cluster, owner);
+        cluster.buoy.process(owner).unwrap().signal(Signal::SIGSTOP).unwrap();
+        kill(watchman, Signal::SIGSTOP).unwrap();
+    });
+    let watchman = supervisor(&mut cluster, &owner);
+    watch(&observer, 3_000);
+    kill(watchman, Signal::SIGCONT).unwrap();
+    cluster.buoy.process(&owner).unwrap().signal(Signal::SIGCONT).unwrap();
+    watch(&observer, 1_000);
+    assert!(cluster.buoy.process(&owner).unwrap().is_running(), "it was not hung");
+    assert_eq!(observer.answered_by_two(VIP, until_now(from)), []);
 }
