@@ -132,7 +132,13 @@ impl Code {
     pub(crate) const fn is_about_absence(self) -> bool {
         matches!(
             self,
-            Self::MissingKey | Self::EmptyList | Self::UnknownNode | Self::NotAMember | Self::NoVip
+            Self::MissingKey
+                | Self::EmptyList
+                | Self::UnknownNode
+                | Self::NotAMember
+                | Self::NoVip
+                | Self::LonelyLabel
+                | Self::WitnessVotes
         )
     }
 }

@@ -174,7 +174,7 @@ schema! {
         "services": "service"; "real_server": "service"; "listen": "service"; "frontend": "service";
         "hosts": "nodes"; "peers": "nodes"; "id": "name";
         "sync_group": "group"; "vrrp_sync_group": "group"; "anti_affinity": "apart"; "antiaffinity": "apart"; "spread": "apart";
-        "checks": "check"; "health": "check"; "script": "check"; "track_script": "check"; "track_process": "check"; "track_file": "check"; "track_interface": "check"; "track": "check"; "gateway": "check";
+        "checks": "check"; "health": "check"; "track": "check";
     }
     unneeded {
         "virtual_router_id": "remove it; VIPs and hosts go by name";
@@ -185,6 +185,12 @@ schema! {
         "unicast_peer": "remove it; the hosts are `peers` at the top of the file";
         "unicast_src_ip": "remove it; the hosts are `peers` at the top of the file";
         "weight": "remove it; `prefer` says who should own the VIP, `weights` at the top how much a peer takes";
+        "script": "write check = { exec = [\"/usr/local/lib/fit\"] }";
+        "track_script": "write check = { exec = [\"/usr/local/lib/fit\"] }";
+        "track_process": "write check = { process = \"haproxy\" }";
+        "track_file": "write check = { no_file = \"/etc/buoy/standby\" }";
+        "track_interface": "write check = { link = \"eth1\" }; that of the VIP itself is always watched";
+        "gateway": "write check = { gateway = \"10.0.0.1\" }";
         "garp_master_delay": "remove it; the address is announced at once, and again";
     }
 }

@@ -196,6 +196,11 @@ struct Range {
     without_ends: bool,
 }
 
+/// Whether a text stands for addresses of a pool.
+pub(crate) fn is_range(text: &str) -> bool {
+    parse(text).is_ok()
+}
+
 type Fault = (Code, &'static str, String);
 
 fn parse(text: &str) -> Result<Range, Fault> {

@@ -122,7 +122,7 @@ pub(crate) fn address_fault(text: &str) -> &'static str {
     if text.is_empty() {
         "it is empty"
     } else if text.contains('-') && text.bytes().all(|b| b.is_ascii_digit() || b".-".contains(&b)) {
-        "it is a range; write each address"
+        "it is a range, and this takes one address"
     } else if text.contains('%') {
         "it names an interface; write the address alone"
     } else if !numeric && !text.contains(':') {

@@ -3,6 +3,7 @@
 use crate::Code;
 use crate::cluster::{self, Cluster};
 use crate::keys::{Schema, service, vip};
+use crate::pool;
 use crate::report::{At, Problems, Span, shown};
 use crate::service as services;
 use crate::settings::{self, Settings};
@@ -91,13 +92,12 @@ fn read_address(
             Err(_) => value::address_fault(address_text),
         };
         let message = format!("\"{}\" is not an address", shown(text.value));
-        problems.add(
-            Code::BadVip,
-            &text.span,
-            message,
-            reason,
-            "write address and prefix, as in \"10.0.0.100/24\"",
-        );
+        let fix = if pool::is_range(text.value) {
+            format!("make it a [[pool]] with addresses = [\"{}\"]", shown(text.value))
+        } else {
+            "write address and prefix, as in \"10.0.0.100/24\"".to_owned()
+        };
+        problems.add(Code::BadVip, &text.span, message, reason, fix);
         return None;
     };
     let longest: u8 = if address.is_ipv4() { 32 } else { 128 };

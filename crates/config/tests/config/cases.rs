@@ -70,6 +70,7 @@ const TOP: &[Case] = &[
 const VIP: &[Case] = &[
     (Code::UnknownKey, "»fallback = \"30s\"", "did you mean `failback`?"),
     (Code::UnknownKey, "»priority = 100", "as in `prefer = [\"lb1\"]`"),
+    (Code::UnknownKey, "»track_interface = [\"eth1\"]", "check = { link = \"eth1\" }"),
     (Code::UnknownKey, "[[vip.»services]]", "write [[vip.service]]"),
     (Code::UnknownKey, "»backends = []", "belongs in [[vip.service]]"),
     (Code::NotInThisVersion, "»notify = \"/bin/true\"", "remove it"),
@@ -122,6 +123,7 @@ const ADDRESS: &[Case] = &[
     (Code::BadVip, "»\"www.example.org/24\"", "\"10.0.0.100/24\""),
     (Code::BadVip, "»\"10.0.0.100:80\"", "\"10.0.0.100/24\""),
     (Code::BadVip, "»\"10.0.0.100-10.0.0.110\"", "\"10.0.0.100/24\""),
+    (Code::BadVip, "»\"10.0.0.100-110/24\"", "[[pool]] with addresses = [\"10.0.0.100-110/24\"]"),
     (Code::BadVip, "»\"\"", "\"10.0.0.100/24\""),
     (Code::BadPrefix, "»\"10.0.0.100\"", "\"10.0.0.100/24\""),
     (Code::BadPrefix, "»\"2001:db8::100\"", "\"2001:db8::100/64\""),

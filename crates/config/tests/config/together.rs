@@ -247,6 +247,16 @@ fn a_check_of_the_node_asks_what_the_file_says() {
 }
 
 #[test]
+fn checks_may_be_tables_of_their_own() {
+    let text = format!(
+        "{SMALL}[[vip.check]]\nprocess = \"haproxy\"\n[[vip.check]]\nlink = \"eth1\"\nfall = 1\n"
+    );
+    let checks = desired(&text).groups.remove(0).checks;
+    let names: Vec<&str> = checks.iter().map(|c| c.name.as_str()).collect();
+    assert_eq!((names, checks[1].fall), (vec!["process haproxy", "link eth1"], 1));
+}
+
+#[test]
 fn a_check_of_the_node_has_the_pace_of_a_check_of_a_backend() {
     let plain = checks("{ process = \"a\" }").remove(0);
     assert_eq!((plain.every, plain.timeout), (Duration::from_secs(1), Duration::from_secs(1)));
