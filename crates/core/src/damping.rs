@@ -13,6 +13,8 @@ use core::time::Duration;
 const HOLD_FIRST: Duration = Duration::from_millis(2_500);
 /// The longest hold time.
 const HOLD_MAX: Duration = Duration::from_secs(120);
+/// The longest hold time of checks, which are slow to change their minds by themselves.
+const HOLD_CHECKS_MAX: Duration = Duration::from_secs(20);
 /// One loss is forgotten after so long without another.
 const FORGET_AFTER: Duration = Duration::from_secs(120);
 /// More doublings than this are past `HOLD_MAX` anyway.
@@ -144,13 +146,13 @@ fn forgotten(since: Instant, now: Instant) -> u32 {
 }
 
 fn hold(subject: Subject, losses: u32) -> Duration {
-    let counted = match subject {
-        Subject::Carrier(_) | Subject::Voices(_) => losses,
-        Subject::Checks(_) => losses.saturating_sub(1),
+    let (counted, longest) = match subject {
+        Subject::Carrier(_) | Subject::Voices(_) => (losses, HOLD_MAX),
+        Subject::Checks(_) => (losses.saturating_sub(1), HOLD_CHECKS_MAX),
     };
     match counted {
         0 => Duration::ZERO,
-        n => (HOLD_FIRST * (1 << (n - 1).min(DOUBLINGS_MAX))).min(HOLD_MAX),
+        n => (HOLD_FIRST * (1 << (n - 1).min(DOUBLINGS_MAX))).min(longest),
     }
 }
 
@@ -250,6 +252,11 @@ mod tests {
         damping.lost(at(2), checks);
         damping.back(at(3), checks);
         assert_eq!(damping.remaining(at(3), checks), Some(HOLD_FIRST));
+        for n in 4..20 {
+            damping.lost(at(n), checks);
+            damping.back(at(n), checks);
+        }
+        assert_eq!(damping.remaining(at(19), checks), Some(HOLD_CHECKS_MAX));
     }
 
     #[test]

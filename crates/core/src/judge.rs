@@ -72,7 +72,12 @@ impl Node {
 
     /// Whether this node may take more than it has.
     pub(crate) fn is_open(&self, now: Instant) -> bool {
-        self.draining.is_none() && !self.is_stopping() && self.listening_until <= now
+        !self.gives_away() && self.listening_until <= now
+    }
+
+    /// Whether this node gives away what it has.
+    pub(crate) const fn gives_away(&self) -> bool {
+        self.draining.is_some() || self.is_stopping()
     }
 
     pub(crate) fn id(&self, index: usize) -> NodeId {
@@ -257,6 +262,7 @@ fn decide_other(node: &Node, view: &mut View, now: Instant, i: usize) -> Judgeme
     if let Some((_, claim)) = rival {
         view.note_heir(i, node.desired.node_index(claim.to));
     }
+    review_askers(node, view, now, group);
     // Whom the owner named goes first, and nobody else is to ask for it meanwhile.
     match (view.heir(i), owner) {
         (Some(heir), Some(_)) if heir == node.me && able => {
@@ -281,7 +287,6 @@ fn decide_other(node: &Node, view: &mut View, now: Instant, i: usize) -> Judgeme
         (true, true, true) | (true, false, false) => others.with(node.me),
         (true, false, true) | (false, true | false, true | false) => others,
     };
-    review_askers(node, view, now, group);
     let Some(best) = view.best(&node.desired, i, candidates) else { return Judgement::Leave };
     view.add(i, best);
     if best == node.me { Judgement::Take { cause, from } } else { Judgement::Leave }
@@ -384,7 +389,10 @@ fn keep(node: &Node, view: &mut View, i: usize) -> Judgement {
 fn decide_rival(node: &Node, group: &Group, i: usize) -> Option<Judgement> {
     let (rival, offer) = node.rival(group)?;
     let holding = node.owned[i].holding()?;
-    if let Some(yielding) = &holding.yielding {
+    // An owner that is giving it to us is about to stop: to stop as well would leave it to nobody.
+    let to_us = [node.desired.me, NodeId(0)].contains(&offer.claim.to);
+    let gives = offer.claim.kind == ClaimKind::Yields && to_us;
+    if let Some(yielding) = holding.yielding.as_ref().filter(|_| !gives) {
         return Some(Judgement::GiveUp(yielding.cause.clone()));
     }
     match (group.safety, offer.claim.kind) {

@@ -201,7 +201,8 @@ mod tests {
     fn an_interface_is_deaf_when_all_live_peers_are_heard_elsewhere_only() {
         let two = [Some(A), Some(B)];
         type Voices = fn(u64, usize, usize) -> bool;
-        let table: &[(&str, Voices, &[(u64, LinkId, bool)])] = &[
+        type Change = (u64, LinkId, bool);
+        let table: &[(&str, Voices, &[Change])] = &[
             ("all is well", |_, _, _| true, &[]),
             ("nothing is heard anywhere", |_, _, _| false, &[]),
             ("one leg falls silent", |ms, _, leg| leg == 0 || ms <= 100, &[(180, B, true)]),

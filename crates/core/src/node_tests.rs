@@ -575,3 +575,6 @@ fn a_node_without_backends_is_the_last_in_line() {
 
 #[path = "placement_node_tests.rs"]
 mod placement;
+
+#[path = "judge_tests.rs"]
+mod judging;

@@ -324,7 +324,8 @@ impl Node {
         let (group, owned) = (&self.desired.groups[i], &self.owned[i]);
         let kind = match owned.claim() {
             ClaimKind::Eligible | ClaimKind::Reluctant => {
-                if !self.is_able(group) || !self.is_open(now) {
+                // While it listens it offers itself already: whoever takes first leaves it its share.
+                if !self.is_able(group) || self.gives_away() {
                     return None;
                 }
                 match self.reluctance(now, i) {

@@ -114,13 +114,16 @@ impl Node {
         if self.desired.leg_links.len() < 2 {
             return;
         }
-        let mut legs = [0; NODES_MAX];
-        for (place, node) in legs.iter_mut().zip(&self.desired.nodes) {
-            *place = u8::try_from(node.addresses.len()).unwrap_or(u8::MAX);
+        let (mut alive, mut legs) = (Members::NONE, [0; NODES_MAX]);
+        for peer in self.peers.iter().filter(|p| p.is_alive()) {
+            let addresses = self.desired.nodes[peer.index].addresses.len();
+            // An agent of the first wire version speaks on its first leg only.
+            let spoken = if peer.knows_goodbyes() { addresses } else { addresses.min(1) };
+            legs[peer.index] = u8::try_from(spoken).unwrap_or(u8::MAX);
+            alive.insert(peer.index);
         }
-        let alive = self.peers.iter().filter(|p| p.is_alive());
         let around = Around {
-            alive: alive.fold(Members::NONE, |all, p| all.with(p.index)),
+            alive,
             legs,
             links: &self.desired.leg_links,
             down: &self.links_down,

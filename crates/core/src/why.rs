@@ -254,7 +254,7 @@ fn own_exclusion(node: &Node, now: Instant, group: &Group, i: usize) -> Option<E
     if group.nodes.binary_search(&node.desired.me).is_err() {
         return Some(Exclusion::NotAllowed);
     }
-    if node.draining.is_some() || node.is_stopping() {
+    if node.gives_away() {
         return Some(Exclusion::Draining);
     }
     let down = group.addresses.iter().filter_map(|a| a.link).find(|l| node.links_down.contains(l));
@@ -362,5 +362,5 @@ fn disagreement(
 
 /// Whether this node may not take what it has asked for any more.
 fn is_closed(node: &Node, i: usize) -> bool {
-    !node.is_able(&node.desired.groups[i]) || node.draining.is_some() || node.is_stopping()
+    !node.is_able(&node.desired.groups[i]) || node.gives_away()
 }
