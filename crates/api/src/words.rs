@@ -89,7 +89,7 @@ impl<'a> Words<'a> {
                     |f| format!("first packet {}", span(f)),
                 );
                 format!(
-                    "{me} serves it (epoch {epoch}): {}, votes {}, address {}, announced {}, {first}",
+                    "{me} serves it (epoch {epoch}): {}votes {}, address {}, announced {}, {first}",
                     detected(*detect),
                     span(*decide),
                     span(*address),
@@ -131,6 +131,8 @@ impl<'a> Words<'a> {
             }
             Cause::OwnerReleased { node } => format!("{} gave it up", self.node(*node)),
             Cause::OwnerDied { node } => format!("the agent of {} died", self.node(*node)),
+            // Only the one who gave it away has heard the operator.
+            Cause::Moved { to, .. } if *to == self.desired.me => "an operator moved it here".into(),
             Cause::Moved { to, reason } => {
                 format!("the operator moved it to {}: {reason}", self.node(*to))
             }
@@ -211,9 +213,9 @@ impl<'a> Words<'a> {
     }
 }
 
-/// How the end of the last owner was noticed, as the first phase of a takeover.
+/// The first phase of a takeover, where the last owner did not say itself that it gave it up.
 fn detected(silence: Duration) -> String {
-    if silence.is_zero() { "told".into() } else { format!("silence {}", span(silence)) }
+    if silence.is_zero() { String::new() } else { format!("silence {}, ", span(silence)) }
 }
 
 /// What a node is asked about itself, as a clause that holds when the check passes.
@@ -421,6 +423,7 @@ pub fn span(duration: Duration) -> String {
     let millis = duration.as_secs_f64() * 1e3;
     match seconds {
         0 if duration.is_zero() => "0 ms".into(),
+        0 if millis < 0.095 => format!("{millis:.2} ms"),
         0 if millis < 9.95 => format!("{millis:.1} ms"),
         0 if millis < 999.5 => format!("{millis:.0} ms"),
         0..=9 => format!("{:.1} s", millis / 1e3),
@@ -495,6 +498,10 @@ mod tests {
             (
                 Cause::Moved { to: lb1, reason: "patching (by ann)".into() },
                 "the operator moved it to lb1: patching (by ann)",
+            ),
+            (
+                Cause::Moved { to: NodeId::of("lb2"), reason: String::new() },
+                "an operator moved it here",
             ),
             (
                 Cause::CheckFailed { check: "postgres".into() },
@@ -575,7 +582,7 @@ mod tests {
             &served(Duration::ZERO, None),
             "served",
             Gravity::Info,
-            &format!("lb2 serves it (epoch 7): told, {phases}, no packet within a second"),
+            &format!("lb2 serves it (epoch 7): {phases}, no packet within a second"),
         );
     }
 
@@ -836,6 +843,7 @@ mod tests {
     fn a_duration_has_the_digits_that_one_can_use() {
         let table = [
             (Duration::ZERO, "0 ms"),
+            (Duration::from_micros(42), "0.04 ms"),
             (Duration::from_micros(230), "0.2 ms"),
             (Duration::from_micros(9_949), "9.9 ms"),
             (Duration::from_micros(9_960), "10 ms"),

@@ -9,7 +9,7 @@ mod host;
 use crate::AgentSocket;
 use crate::failure::{Exit, Failure};
 use crate::output::{self, Form};
-use crate::table::{painted, plain};
+use crate::table::{painted, plain, wrapped};
 use buoy_api::ClientError;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -82,7 +82,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let failed = findings.iter().any(|finding| finding.verdict == Verdict::Fail);
     match arguments.output {
         Form::Json => output::json(&Reply { ok: !failed, findings: &findings })?,
-        Form::Table => output::text(&screen(&findings, output::colour()))?,
+        Form::Table => output::text(&screen(&findings, output::colour(), output::wrap()))?,
     }
     if failed { Err(Failure::said(Exit::Failed)) } else { Ok(()) }
 }
@@ -105,8 +105,8 @@ fn unreachable(error: &ClientError) -> Finding {
     Finding::fail("agent", error.to_string(), fix)
 }
 
-fn screen(findings: &[Finding], colour: bool) -> String {
-    let width = findings.iter().map(|finding| finding.about.len()).max().unwrap_or_default();
+fn screen(findings: &[Finding], colour: bool, width: usize) -> String {
+    let column = findings.iter().map(|finding| finding.about.len()).max().unwrap_or_default();
     let mut text = String::new();
     for Finding { verdict, about, found, fix } in findings {
         let (word, paint) = match verdict {
@@ -114,10 +114,12 @@ fn screen(findings: &[Finding], colour: bool) -> String {
             Verdict::Warn => ("warn", "33"),
             Verdict::Fail => ("FAIL", "31"),
         };
-        let line = format!("{word:<4}  {about:<width$}  {}", plain(found));
+        let found = wrapped(&plain(found), 8 + column, width);
+        let line = format!("{word:<4}  {about:<column$}  {found}");
         text.push_str(&painted(&line, paint, colour));
         if !fix.is_empty() {
-            text.push_str(&format!("{:1$}  fix: {2}\n", "", 6 + width, plain(fix)));
+            let fix = wrapped(&plain(&format!("fix: {fix}")), 8 + column, width);
+            text.push_str(&format!("{:1$}{fix}\n", "", 8 + column));
         }
     }
     let count = |verdict| findings.iter().filter(|finding| finding.verdict == verdict).count();
@@ -160,8 +162,8 @@ FAIL  peer           lb2 is silent
 
 1 failure and 1 warning
 ";
-        assert_eq!(screen(&findings, false), expected);
-        assert!(screen(&findings[..1], false).ends_with("\n\nall is well\n"));
+        assert_eq!(screen(&findings, false, usize::MAX), expected);
+        assert!(screen(&findings[..1], false, usize::MAX).ends_with("\n\nall is well\n"));
     }
 
     #[test]

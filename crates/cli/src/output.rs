@@ -65,6 +65,11 @@ pub(crate) fn width() -> usize {
     columns.unwrap_or(WIDTH_DEFAULT)
 }
 
+/// Columns to set running text in: those of a terminal. A program that reads gets whole lines.
+pub(crate) fn wrap() -> usize {
+    if terminal() { width() } else { usize::MAX }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

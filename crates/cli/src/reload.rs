@@ -1,18 +1,25 @@
 //! `buoy reload`: makes the agent read its file again and apply the difference.
 
+use crate::AgentSocket;
 use crate::failure::Failure;
-use crate::{AgentSocket, output};
+use crate::output::{self, Form};
 use buoy_api::ReloadReply;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     agent: AgentSocket,
+    /// Form of the answer
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Form,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let reply = arguments.agent.client()?.reload()?;
-    output::text(&summary(&reply))
+    match arguments.output {
+        Form::Json => output::json(&reply),
+        Form::Table => output::text(&summary(&reply)),
+    }
 }
 
 fn summary(reply: &ReloadReply) -> String {

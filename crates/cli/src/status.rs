@@ -3,7 +3,7 @@
 use crate::AgentSocket;
 use crate::failure::Failure;
 use crate::output::{self, Form};
-use crate::table::{Align, Table, Tone, plain};
+use crate::table::{Align, Table, Tone, plain, wrapped};
 use buoy_api::{ClusterStatus, EventView, NodeView, ServiceView, TimingView, VipView, words};
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         let status = client.status()?;
         return match arguments.output {
             Form::Json => output::json(&status),
-            Form::Table => output::text(&screen(&status, output::colour())),
+            Form::Table => output::text(&screen(&status, output::colour(), output::wrap())),
         };
     }
     loop {
@@ -40,7 +40,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         match (arguments.output, answer) {
             (Form::Json, Ok(status)) => output::json_line(&status)?,
             (Form::Json, Err(error)) => return Err(error.into()),
-            (Form::Table, Ok(status)) => draw(&screen(&status, output::colour()))?,
+            (Form::Table, Ok(status)) => draw(&screen(&status, output::colour(), output::wrap()))?,
             // An agent that restarts is worth waiting for, before one's eyes.
             (Form::Table, Err(error)) => draw(&format!("{error}\n"))?,
         }
@@ -54,7 +54,7 @@ fn draw(screen: &str) -> Result<(), Failure> {
 }
 
 /// The screen as text.
-fn screen(status: &ClusterStatus, colour: bool) -> String {
+fn screen(status: &ClusterStatus, colour: bool, width: usize) -> String {
     let mut text = heading(status);
     if let Some(reason) = &status.draining {
         let left = status.drain_left_ms;
@@ -70,18 +70,19 @@ fn screen(status: &ClusterStatus, colour: bool) -> String {
     } else {
         text.push_str(&format!("\n{}", vips(&status.vips).render(colour)));
     }
-    let mut list = |heading: &str, lines: &[String]| {
+    let mut list = |heading: &str, lines: &[String], wrap: bool| {
         for (n, line) in lines.iter().enumerate() {
             let heading = if n == 0 { format!("\n{heading}\n") } else { String::new() };
-            text.push_str(&format!("{heading}  {}\n", plain(line)));
+            let line = if wrap { wrapped(&plain(line), 4, width) } else { plain(line) };
+            text.push_str(&format!("{heading}  {line}\n"));
         }
     };
-    list("PROBLEMS", &status.problems);
-    list("DEFENCES (`buoy doctor` says what to do about one that lacks)", &status.defences);
-    list("SAFETY", &safety(status));
+    list("PROBLEMS", &status.problems, true);
+    list("DEFENCES (`buoy doctor` says what to do about one that lacks)", &status.defences, true);
+    list("SAFETY", &safety(status), true);
     let latest = status.events.len().saturating_sub(EVENTS_SHOWN);
     let latest: Vec<_> = status.events[latest..].iter().map(event).collect();
-    list("LATEST (`buoy events` has more)", &latest);
+    list("LATEST (`buoy events` has more)", &latest, false);
     text
 }
 
@@ -140,9 +141,7 @@ fn nodes(nodes: &[NodeView]) -> Table<5> {
                 if node.me { format!("{} *", node.name) } else { node.name.clone() },
                 node.state.clone(),
                 node.owns.to_string(),
-                node.round_trip_ms
-                    .filter(|_| node.alive)
-                    .map_or_else(String::new, |ms| format!("{ms:.1} ms")),
+                node.round_trip_ms.filter(|_| node.alive).map_or_else(String::new, span),
                 node.address.clone(),
             ],
         );
@@ -276,7 +275,7 @@ web  10.0.0.100/24     lb1       41   2d3h  443/tcp 2/3 up  web3: HTTP 503
      2001:db8::100/64
 db   10.0.0.200/24     -          7      -  -               -
 ";
-        assert_eq!(screen(&status(), false), expected);
+        assert_eq!(screen(&status(), false, usize::MAX), expected);
     }
 
     #[test]
@@ -300,7 +299,7 @@ db   10.0.0.200/24     -          7      -  -               -
                 ..EventView::default()
             })
             .collect();
-        let screen = screen(&status, false);
+        let screen = screen(&status, false, usize::MAX);
         let foot = "
 PROBLEMS
   lb2 runs another configuration
@@ -332,6 +331,6 @@ LATEST (`buoy events` has more)
     #[test]
     fn a_cluster_without_vips_says_how_to_get_one() {
         let status = ClusterStatus { vips: vec![], ..status() };
-        assert!(screen(&status, false).contains("\nno VIP: add a [[vip]]"));
+        assert!(screen(&status, false, usize::MAX).contains("\nno VIP: add a [[vip]]"));
     }
 }

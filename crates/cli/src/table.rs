@@ -84,6 +84,26 @@ fn shown(cell: &str) -> String {
     if cell.is_empty() { "-".into() } else { plain(cell) }
 }
 
+/// Running text in lines of so many columns; all but the first are set in by so many spaces.
+pub(crate) fn wrapped(text: &str, indent: usize, width: usize) -> String {
+    let mut lines = String::new();
+    let mut column = indent;
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if lines.is_empty() {
+            lines.push_str(word);
+        } else if column.saturating_add(1 + length) > width {
+            lines.push_str(&format!("\n{:indent$}{word}", ""));
+            column = indent;
+        } else {
+            lines.push_str(&format!(" {word}"));
+            column += 1;
+        }
+        column = column.saturating_add(length);
+    }
+    lines
+}
+
 /// What came over the network must not steer the terminal.
 pub(crate) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
@@ -123,6 +143,16 @@ a-long-name     0  silent
             painted = painted.replace(code, "");
         }
         assert_eq!(painted, plain);
+    }
+
+    #[test]
+    fn running_text_breaks_between_words_where_the_terminal_ends() {
+        let text = "one two three four";
+        assert_eq!(wrapped(text, 0, usize::MAX), text);
+        assert_eq!(wrapped(text, 2, 12), "one two\n  three four");
+        assert_eq!(wrapped(text, 0, 13), "one two three\nfour");
+        assert_eq!(wrapped("a-very-long-word b", 2, 5), "a-very-long-word\n  b");
+        assert_eq!(wrapped("", 2, 5), "");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::events::moment;
 use crate::failure::Failure;
 use crate::output::{self, Form};
 use crate::status::span;
-use crate::table::{Align, Table, Tone, plain};
+use crate::table::{Align, Table, Tone, plain, wrapped};
 use buoy_api::{HeldView, PhasesView, VipView, WhyReply};
 
 #[derive(clap::Args, Debug)]
@@ -23,13 +23,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let reply = arguments.agent.client()?.why(&arguments.vip)?;
     match arguments.output {
         Form::Json => output::json(&reply),
-        Form::Table => output::text(&screen(&reply, output::colour())),
+        Form::Table => output::text(&screen(&reply, output::colour(), output::wrap())),
     }
 }
 
-fn screen(reply: &WhyReply, colour: bool) -> String {
+fn screen(reply: &WhyReply, colour: bool, width: usize) -> String {
     let vip = &reply.vip;
-    let mut text = format!("{}\n\n{}", plain(&reply.answer), facts(vip, &reply.node));
+    let answer = wrapped(&plain(&reply.answer), 0, width);
+    let mut text = format!("{answer}\n\n{}", facts(vip, &reply.node, width));
     text.push_str(&format!("\n{}", candidates(vip).render(colour)));
     if !vip.checks.is_empty() {
         text.push_str(&format!("\n{}", checks(vip, &reply.node).render(colour)));
@@ -48,10 +49,10 @@ fn screen(reply: &WhyReply, colour: bool) -> String {
 }
 
 /// What holds for the VIP as a whole, one line each.
-fn facts(vip: &VipView, me: &str) -> String {
+fn facts(vip: &VipView, me: &str, width: usize) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
-        text.push_str(&format!("{name:<9} {value}\n"));
+        text.push_str(&format!("{name:<9} {}\n", wrapped(value, 10, width)));
     };
     for address in &vip.addresses {
         let interface = address.interface.as_ref();
@@ -102,7 +103,7 @@ fn takeover(phases: &PhasesView, me: &str) -> Table<3> {
         ("WHAT WAS DONE", Align::Left),
     ]);
     let silence = if phases.detect_ms == 0.0 {
-        "the last owner said itself that it gave it up, or nobody had it".to_owned()
+        "the last owner gave it up itself, or nobody had it".to_owned()
     } else {
         format!("after {} of silence the last owner was given up", span(phases.detect_ms))
     };
@@ -297,6 +298,6 @@ first packet    > 1 s  a packet for the address came in
 HISTORY (UTC)
   1970-01-01 00:00:00.000  lb1 took it over
 ";
-        assert_eq!(screen(&reply(), false), expected);
+        assert_eq!(screen(&reply(), false, usize::MAX), expected);
     }
 }

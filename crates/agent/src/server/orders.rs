@@ -141,12 +141,15 @@ impl Case {
         self.status.groups.iter().find(|g| g.id == self.group().id).ok_or(LoopGone)
     }
 
-    /// The node of that name, with its name as the file writes it.
+    /// The node of that name, which may own a VIP at all, with its name as the file writes it.
     fn node(&self, name: &str) -> Result<(NodeId, &str), Failure> {
         let found = self.desired.nodes.iter().find(|node| node.name == name);
-        found
-            .map(|node| (node.id, node.name.as_str()))
-            .ok_or_else(|| Failure::unknown_node(name, &self.desired))
+        let node = found.ok_or_else(|| Failure::unknown_node(name, &self.desired))?;
+        if node.witness {
+            let reason = "it is a witness, which votes and never owns";
+            return Err(Failure::cannot_take(name, &self.group().name, reason));
+        }
+        Ok((node.id, &node.name))
     }
 
     /// Refuses unless this node owns the group.
@@ -176,9 +179,6 @@ impl Case {
         let refused = |reason: &str| {
             Err(Failure::cannot_take(self.desired.node_name(to), &self.group().name, reason))
         };
-        if self.desired.node(to).is_some_and(|node| node.witness) {
-            return refused("it is a witness, which votes and never owns");
-        }
         let candidate = self.known()?.candidates.iter().find(|c| c.node == to);
         match candidate.map(|candidate| &candidate.standing) {
             Some(Standing::Owner | Standing::Wants | Standing::Candidate) => Ok(()),

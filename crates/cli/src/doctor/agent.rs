@@ -59,7 +59,9 @@ fn line_of_defence(defence: &str) -> Finding {
              CAP_PERFMON, on Linux 5.8 or newer"
         }
         "supervisor" => "its log says why it ended (journalctl -u buoy); restart the agent",
-        "watchdog" => "run the agent from its systemd unit, with WatchdogSec=",
+        "systemd" | "watchdog" => {
+            "run the agent from its systemd unit (systemctl start buoy), which sets WatchdogSec="
+        }
         _ => "the sentence says what is missing",
     };
     Finding::warn("defence", defence, fix)
