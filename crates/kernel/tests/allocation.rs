@@ -11,7 +11,7 @@ use buoy_kernel::packet::{Announcer, Listener};
 use buoy_kernel::poll::Poller;
 use buoy_kernel::udp::Transport;
 use buoy_kernel::{clock, wake};
-use buoy_model::{Action, FrameKind, Instant, Leg, LinkId};
+use buoy_model::{Action, FrameKind, Guard, Instant, Leg, LinkId, SharedLease};
 use segment::{Segment, cidr, wait_until};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
@@ -78,9 +78,10 @@ impl Loop {
                     address,
                     link,
                     until,
-                    lease: None,
-                    guard: buoy_model::Guard::Neighbours,
+                    lease: Some(SharedLease::Majority),
+                    guard: Guard::Neighbours,
                 },
+                Action::Renew { lease: SharedLease::Majority, until },
                 Action::AddAddress { link, cidr: vip, valid_lifetime: 60 },
                 Action::Announce { link, address, kind },
             ];
