@@ -61,7 +61,8 @@ impl Process {
         if self.ended.is_some() {
             return Ok(());
         }
-        for pid in family(self.child.id()) {
+        // The youngest first: a supervisor that outlives its agent for a moment does its duty in it.
+        for pid in family(self.child.id()).into_iter().rev() {
             // A child that has just ended needs no signal.
             let _gone = kill(Pid::from_raw(pid.cast_signed()), signal);
         }
