@@ -1,7 +1,8 @@
 //! Asks this host itself whether it could serve each group, so that ownership follows the application.
 //!
-//! [`Checks::start`] follows the configuration: one task per check of a group that this host may
-//! own, in the rounds of `core::check` (`rise`, `fall`, one question at a time). What is known is in a
+//! [`Checks::start`] follows the configuration: one task per question about a group that this host
+//! may own, in the rounds of `core::check` (`rise`, `fall`, one question at a time). What many groups
+//! ask alike is asked once: a pool of a thousand VIPs asks its gateway once. What is known is in a
 //! `watch` channel; [`report`] joins it with the health of the backends and tells the loop.
 //!
 //! A check that has not been answered passes: a restart of the agent or a new check moves nothing
@@ -158,23 +159,54 @@ impl Told {
 }
 
 async fn follow(mut desired: watch::Receiver<Arc<Desired>>, states: Arc<watch::Sender<States>>) {
-    let mut tasks: Tasks<Key, NodeCheck> = Tasks::default();
+    let mut tasks: Tasks<Key, Shared> = Tasks::default();
+    let mut asked: BTreeMap<Key, NodeCheck> = BTreeMap::new();
     loop {
         let wanted = wanted(&desired.borrow_and_update());
+        let shared = share(&wanted);
+        tasks.end(&shared);
         // Another rhythm is no other question.
-        let forgotten = tasks.end(&wanted, |now, before| now.kind == before.kind);
+        let stays = |key: &Key| match (wanted.get(key), asked.get(key)) {
+            (Some(now), Some(before)) => now.kind == before.kind,
+            (None, _) | (_, None) => false,
+        };
         states.send_if_modified(|states| {
             let before = states.len();
-            states.retain(|key, _| !forgotten.contains(key));
+            states.retain(|key, _| stays(key));
             states.len() != before
         });
-        tasks.start(wanted, |key, check| {
-            tokio::spawn(keep_asking(key, check, Arc::clone(&states))).abort_handle()
+        tasks.start(shared, |_, shared| {
+            tokio::spawn(keep_asking(shared, Arc::clone(&states))).abort_handle()
         });
+        asked = wanted;
         if desired.changed().await.is_err() {
             return;
         }
     }
+}
+
+/// One question, and all checks that ask it in one rhythm; there is at least one.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Shared {
+    check: NodeCheck,
+    keys: Vec<Key>,
+}
+
+fn share(checks: &BTreeMap<Key, NodeCheck>) -> BTreeMap<Key, Shared> {
+    let mut all: Vec<Shared> = Vec::new();
+    for (key, check) in checks {
+        match all.iter_mut().find(|shared| asks_alike(&shared.check, check)) {
+            Some(shared) => shared.keys.push(key.clone()),
+            None => all.push(Shared { check: check.clone(), keys: vec![key.clone()] }),
+        }
+    }
+    all.into_iter().filter_map(|shared| Some((shared.keys.first()?.clone(), shared))).collect()
+}
+
+/// Whether one answer serves both, whatever people call them.
+fn asks_alike(one: &NodeCheck, other: &NodeCheck) -> bool {
+    let rhythm = |c: &NodeCheck| (c.every, c.timeout, c.rise, c.fall);
+    one.kind == other.kind && rhythm(one) == rhythm(other)
 }
 
 /// The checks of all groups that this host may own.
@@ -188,13 +220,18 @@ fn wanted(desired: &Desired) -> BTreeMap<Key, NodeCheck> {
 }
 
 /// Asks one thing for ever.
-async fn keep_asking(key: Key, check: NodeCheck, states: Arc<watch::Sender<States>>) {
-    let known = states.borrow().get(&key).map_or(BackendState::Unknown, |known| known.state);
+async fn keep_asking(shared: Shared, states: Arc<watch::Sender<States>>) {
+    let Shared { check, keys } = shared;
+    let known = {
+        let states = states.borrow();
+        let known = keys.iter().find_map(|key| states.get(key));
+        known.map_or(BackendState::Unknown, |known| known.state)
+    };
     let rounds = Rounds {
         settings: (&check).into(),
         timeout: check.timeout,
         known,
-        first: jitter(&key, check.every),
+        first: jitter(&keys, check.every),
     };
     let asker = Arc::new(Asker::new(&check));
     let ask = || {
@@ -202,14 +239,13 @@ async fn keep_asking(key: Key, check: NodeCheck, states: Arc<watch::Sender<State
         async move { asker.ask().await }
     };
     rounds::keep_asking(rounds, ask, |news| {
-        say(&key, &news);
-        publish(&states, &key, news);
+        say(&check.name, &news);
+        publish(&states, &keys, &news);
     })
     .await;
 }
 
-fn say(key: &Key, news: &News) {
-    let check = &key.check;
+fn say(check: &str, news: &News) {
     match (news.turned, news.state) {
         (false, BackendState::Up | BackendState::Down) | (_, BackendState::Unknown) => {}
         (true, BackendState::Up) => tracing::info!(check, "a check of this host passes"),
@@ -220,32 +256,36 @@ fn say(key: &Key, news: &News) {
     }
 }
 
-/// Keeps what is known, and wakes the readers when the check has turned.
-fn publish(states: &watch::Sender<States>, key: &Key, news: News) {
+/// Keeps what is known, and wakes the readers when a check has turned.
+fn publish(states: &watch::Sender<States>, keys: &[Key], news: &News) {
     // A question was asked, and that is all.
-    let Some(reason) = news.reason else { return };
+    let Some(reason) = &news.reason else { return };
     states.send_if_modified(|states| {
         let now = clock::now();
-        let known = states.entry(key.clone()).or_insert_with(|| CheckState {
-            state: BackendState::Unknown,
-            reason: String::new(),
-            since: now,
-            answered: now,
-        });
-        known.reason = reason;
-        known.answered = now;
-        let turned = known.state != news.state;
-        if turned {
-            known.state = news.state;
-            known.since = now;
+        let mut turned = false;
+        for key in keys {
+            let known = states.entry(key.clone()).or_insert_with(|| CheckState {
+                state: BackendState::Unknown,
+                reason: String::new(),
+                since: now,
+                answered: now,
+            });
+            known.reason.clone_from(reason);
+            known.answered = now;
+            if known.state != news.state {
+                known.state = news.state;
+                known.since = now;
+                turned = true;
+            }
         }
         turned
     });
 }
 
 /// Spreads the first questions by name, so that nothing has to be remembered.
-fn jitter(key: &Key, every: Duration) -> Duration {
-    let hash = name_key(&format!("{}/{}", key.group.0, key.check));
+fn jitter(keys: &[Key], every: Duration) -> Duration {
+    let name = keys.first().map(|key| format!("{}/{}", key.group.0, key.check));
+    let hash = name_key(&name.unwrap_or_default());
     every.min(FIRST_WITHIN).mul_f64(f64::from(hash) / f64::from(u32::MAX))
 }
 

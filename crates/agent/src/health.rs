@@ -110,7 +110,11 @@ async fn follow(mut desired: watch::Receiver<Arc<Desired>>, states: Arc<watch::S
     let mut tasks: Tasks<Key, Asked> = Tasks::default();
     loop {
         let wanted = wanted(&desired.borrow_and_update());
-        let forgotten = tasks.end(&wanted, |now, before| now.backend == before.backend);
+        let moved = |(key, was): &(&Key, &Asked)| {
+            wanted.get(key).is_none_or(|asked| asked.backend != was.backend)
+        };
+        let forgotten: Vec<Key> = tasks.asked().filter(moved).map(|(key, _)| key.clone()).collect();
+        tasks.end(&wanted);
         states.send_if_modified(|states| {
             let before = states.len();
             states.retain(|key, _| !forgotten.contains(key));

@@ -193,7 +193,8 @@ mod tests {
 
     #[test]
     fn a_name_may_hold_what_separates_it() {
-        let cases: [(&[u8], Option<(&[u8], u8)>); 5] = [
+        type Case<'a> = (&'a [u8], Option<(&'a [u8], u8)>);
+        let cases: [Case<'_>; 5] = [
             (b"12 (nginx) S 1 12 12 0", Some((b"nginx", b'S'))),
             (b"12 (a) Z (b) R 1 12", Some((b"a) Z (b", b'R'))),
             (b"12 () Z 1", Some((b"", b'Z'))),

@@ -336,6 +336,34 @@ async fn a_reload_keeps_what_is_known_of_a_check_whose_question_stays() {
 }
 
 #[tokio::test]
+async fn what_many_groups_ask_alike_is_asked_once_and_known_to_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let (count, fails) = (folder.path().join("count"), folder.path().join("fails"));
+    let script = format!("echo >>{}; [ ! -e {} ]", count.display(), fails.display());
+    let mut wish = sample::desired(&["10.0.0.100"], "eth0", vec![]);
+    let group = wish.groups[0].clone();
+    wish.groups =
+        (0..100).map(|id| buoy_model::Group { id: GroupId(id), ..group.clone() }).collect();
+    for (number, group) in wish.groups.iter_mut().enumerate() {
+        let every = Duration::from_secs(if number == 0 { 3600 } else { 1 });
+        group.checks = vec![NodeCheck { every, ..check(&format!("c{number}"), shell(&script)) }];
+    }
+    assert_eq!(share(&wanted(&wish)).len(), 2, "the first asks in another rhythm");
+    let (_keep, desired) = watch::channel(Arc::new(wish));
+    let checks = Checks::start(desired);
+    let mut states = checks.states();
+    let all_are = async |states: &mut watch::Receiver<States>, state| {
+        let is_so = |all: &States| all.values().skip(1).filter(|k| k.state == state).count() == 99;
+        time::timeout(PATIENCE, states.wait_for(is_so)).await.unwrap().unwrap();
+    };
+    all_are(&mut states, BackendState::Up).await;
+    std::fs::write(&fails, "").unwrap();
+    all_are(&mut states, BackendState::Down).await;
+    let asked = std::fs::read_to_string(&count).unwrap().len();
+    assert!(asked < 50, "{asked} questions");
+}
+
+#[tokio::test]
 async fn a_host_that_cannot_own_a_group_is_not_asked_about_it() {
     let missing = PathBuf::from("/no/such/file");
     let mut foreign = sample::desired(&["10.0.0.100"], "eth0", vec![]);

@@ -130,18 +130,14 @@ impl<K, A> Default for Tasks<K, A> {
 }
 
 impl<K: Clone + Ord, A: Clone + Eq> Tasks<K, A> {
-    /// Ends what is not wanted in just this way any more. Returns what is no longer known: what left,
-    /// and what is about something else now, by `is_same`.
-    pub(crate) fn end(
-        &mut self,
-        wanted: &BTreeMap<K, A>,
-        is_same: impl Fn(&A, &A) -> bool,
-    ) -> Vec<K> {
-        let other = |key: &K, was: &A| wanted.get(key).is_none_or(|asked| !is_same(asked, was));
-        let void = self.0.iter().filter(|(key, was)| other(key, &was.asked));
-        let void: Vec<K> = void.map(|(key, _)| key.clone()).collect();
+    /// Ends what is not wanted in just this way any more.
+    pub(crate) fn end(&mut self, wanted: &BTreeMap<K, A>) {
         self.0.retain(|key, was| wanted.get(key) == Some(&was.asked));
-        void
+    }
+
+    /// What is asked now.
+    pub(crate) fn asked(&self) -> impl Iterator<Item = (&K, &A)> {
+        self.0.iter().map(|(key, running)| (key, &running.asked))
     }
 
     /// Starts what is wanted and does not run.
