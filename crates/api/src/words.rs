@@ -64,9 +64,9 @@ impl<'a> Words<'a> {
             ),
             Fact::Conflict { address, mac, defended, claims } => {
                 let answer = if *defended { "answered" } else { "answered less than 10 s ago" };
-                let often = if *claims > 1 { format!(", {claims} times") } else { String::new() };
+                let times = repeated(*claims);
                 format!(
-                    "{mac} claims {address}, which {me} serves ({answer}{often}): \
+                    "{mac} claims {address}, which {me} serves ({answer}{times}): \
                      find that host and take the address off it"
                 )
             }
@@ -84,17 +84,10 @@ impl<'a> Words<'a> {
                 format!("the agent of {} died, and its addresses are withdrawn", self.node(*node))
             }
             Fact::Served { epoch, detect, decide, address, announce, first_packet } => {
-                let first = first_packet.map_or_else(
-                    || "no packet within a second".into(),
-                    |f| format!("first packet {}", span(f)),
-                );
-                format!(
-                    "{me} serves it (epoch {epoch}): {}votes {}, address {}, announced {}, {first}",
-                    detected(*detect),
-                    span(*decide),
-                    span(*address),
-                    span(*announce)
-                )
+                let steps = [("votes", decide), ("address", address), ("announced", announce)];
+                let steps = steps.map(|(step, at)| format!("{step} {}, ", span(*at))).concat();
+                let (silence, first) = (detected(*detect), arrived(*first_packet));
+                format!("{me} serves it (epoch {epoch}): {silence}{steps}{first}")
             }
             Fact::Overlap { node, at_most } => format!(
                 "{me} and {} both served it while they did not hear each other, for {} at most",
@@ -213,9 +206,22 @@ impl<'a> Words<'a> {
     }
 }
 
+/// As in ", 3 times"; once goes without saying.
+fn repeated(times: u32) -> String {
+    if times > 1 { format!(", {times} times") } else { String::new() }
+}
+
 /// The first phase of a takeover, where the last owner did not say itself that it gave it up.
 fn detected(silence: Duration) -> String {
     if silence.is_zero() { String::new() } else { format!("silence {}, ", span(silence)) }
+}
+
+/// The last phase of a takeover.
+fn arrived(first_packet: Option<Duration>) -> String {
+    first_packet.map_or_else(
+        || "no packet within a second".into(),
+        |first| format!("first packet {}", span(first)),
+    )
 }
 
 /// What a node is asked about itself, as a clause that holds when the check passes.
