@@ -4,7 +4,7 @@
 
 use buoy_model::Instant;
 
-const MILLION: i128 = 1_000_000;
+const MILLION: i64 = 1_000_000;
 
 /// A clock that is a straight line since it was last bent.
 #[derive(Clone, Copy, Debug)]
@@ -24,22 +24,34 @@ impl Clock {
     /// What it shows.
     pub(crate) fn local(&self, true_time: u64) -> Instant {
         debug_assert!(self.true_anchor <= true_time);
-        let passed = i128::from(true_time - self.true_anchor);
-        let ticked = passed * (MILLION + i128::from(self.drift)) / MILLION;
-        Instant::from_nanos(self.local_anchor + ticked as u64)
+        let passed = true_time - self.true_anchor;
+        let ahead = scale(passed, self.drift, MILLION);
+        Instant::from_nanos((self.local_anchor + passed).saturating_add_signed(ahead))
     }
 
     /// The first true time, not before its last bend, at which it shows `local` or later.
     pub(crate) fn when(&self, local: Instant) -> u64 {
-        let wanted = i128::from(local.as_nanos().saturating_sub(self.local_anchor));
-        let rate = MILLION + i128::from(self.drift);
-        let passed = (wanted * MILLION + rate - 1) / rate;
-        self.true_anchor.saturating_add(u64::try_from(passed).unwrap_or(u64::MAX))
+        let wanted = local.as_nanos().saturating_sub(self.local_anchor);
+        // Exact: the smallest whole number whose reading is not less than what is wanted.
+        let ahead = scale(wanted, self.drift, MILLION + self.drift);
+        self.true_anchor.saturating_add(wanted.saturating_add_signed(-ahead))
     }
 
     /// Changes its rate from now on.
     pub(crate) fn bend(&mut self, true_time: u64, drift: i64) {
         *self = Self::new(true_time, self.local(true_time).as_nanos(), drift);
+    }
+}
+
+/// `time * by / of`, rounded down.
+fn scale(time: u64, by: i64, of: i64) -> i64 {
+    match i64::try_from(time).ok().and_then(|time| time.checked_mul(by)) {
+        Some(product) => product.div_euclid(of),
+        // Of some weeks or more.
+        None => {
+            let wide = (i128::from(time) * i128::from(by)).div_euclid(i128::from(of));
+            i64::try_from(wide).unwrap_or(i64::MAX)
+        }
     }
 }
 
@@ -58,6 +70,15 @@ mod tests {
             let at = clock.when(deadline);
             assert!(clock.local(at) >= deadline);
             assert!(at == anchor || clock.local(at - 1) < deadline);
+        }
+    }
+
+    #[test]
+    fn never_stays_never() {
+        for drift in [-7_500, 0, 7_500] {
+            let clock = Clock::new(5, 100, drift);
+            assert!(clock.when(Instant::from_nanos(u64::MAX)) > u64::MAX / 2);
+            assert!(clock.local(1 << 62).as_nanos() > 1 << 61);
         }
     }
 

@@ -192,7 +192,7 @@ impl Scenario {
         let (pace, length) = match profile {
             Profile::Fast => (1, random.within(60..300)),
             Profile::Middle => (5, random.within(600..1_800)),
-            Profile::Slow => (25, random.within(2 * 3_600..8 * 3_600)),
+            Profile::Slow => (25, random.within(10 * 3_600..40 * 3_600)),
         };
         let start = LEASE_MAX.as_nanos() as u64 + SECOND;
         scenario.calm_at = start + length * SECOND;

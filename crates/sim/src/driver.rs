@@ -261,10 +261,10 @@ impl World {
         let group = record
             .group
             .and_then(|id| self.scenario.groups.binary_search_by_key(&id, |group| group.id).ok());
-        if let (Fact::Acquired { .. }, Some(group)) = (&record.fact, group) {
-            if let Some(violation) = self.ledger.acquired(self.now, group, host) {
-                self.violate(violation);
-            }
+        if let (Fact::Acquired { .. }, Some(group)) = (&record.fact, group)
+            && let Some(violation) = self.ledger.acquired(self.now, group, host)
+        {
+            self.violate(violation);
         }
         if let (Fact::Released { .. }, Some(group)) = (&record.fact, group) {
             self.ledger.released(self.now, group, host);

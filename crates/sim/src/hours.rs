@@ -33,7 +33,7 @@ pub struct Hours {
 pub struct Part {
     /// How many there were.
     pub clusters: u64,
-    /// Of these, how many sealed and opened their datagrams.
+    /// Of the simulated time, that of clusters which sealed and opened their datagrams.
     pub sealed: u64,
     /// How much time was simulated, in nanoseconds.
     pub simulated: u64,
@@ -85,16 +85,16 @@ fn one(hours: f64, shared: &Mutex<Hours>, tell: &impl Fn(&Hours)) -> Option<()> 
     };
     let scenario = Scenario::long(seed);
     let sealed = scenario.sealed;
-    let began = Instant::now();
+    let began = processor_time();
     let mut world = World::new(scenario, Trace::off());
     let result = crate::run_caught(&mut world);
     let mut shared = lock();
     let place = Profile::ALL.iter().position(|profile| *profile == Profile::of_seed(seed));
     let part = &mut shared.profiles[place.unwrap_or_default()];
     part.clusters += 1;
-    part.sealed += u64::from(sealed);
+    part.sealed += if sealed { world.simulated() } else { 0 };
     part.simulated += world.simulated();
-    part.cost += began.elapsed();
+    part.cost += processor_time().saturating_sub(began);
     match result {
         Ok(outcome) => part.total.add(&outcome.statistics),
         Err(violation) => shared.failures.push((seed, violation)),
@@ -103,19 +103,31 @@ fn one(hours: f64, shared: &Mutex<Hours>, tell: &impl Fn(&Hours)) -> Option<()> 
     Some(())
 }
 
+/// How long this thread has had a processor; where the kernel does not say, the time of day.
+fn processor_time() -> Duration {
+    let told = std::fs::read_to_string("/proc/thread-self/schedstat");
+    let nanos = told.ok().and_then(|text| text.split(' ').next()?.parse().ok());
+    nanos.map_or_else(|| Duration::from_nanos(wall_nanos()), Duration::from_nanos)
+}
+
+fn wall_nanos() -> u64 {
+    let since = std::time::SystemTime::UNIX_EPOCH.elapsed();
+    since.map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+}
+
 impl fmt::Display for Hours {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let total = self.total();
         for (profile, part) in Profile::ALL.iter().zip(&self.profiles) {
             let hours = part.simulated as f64 / NANOS_PER_HOUR;
+            let sealed = part.sealed as f64 / NANOS_PER_HOUR;
             let minutes = part.cost.as_secs_f64() / 60.0;
             writeln!(
                 f,
-                "{}: {hours:.1} cluster-hours in {} clusters ({} sealed), {} faults, {} changes of \
+                "{}: {hours:.1} cluster-hours ({sealed:.1} sealed) in {} clusters, {} faults, {} changes of \
                  owner, {} datagrams; {:.1} cluster-hours per minute of one processor",
                 profile.name(),
                 part.clusters,
-                part.sealed,
                 part.total.all_faults(),
                 part.total.changes,
                 part.total.datagrams,

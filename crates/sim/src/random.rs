@@ -29,7 +29,9 @@ impl Random {
     /// A number of the range, which must not be empty.
     pub fn within(&mut self, range: Range<u64>) -> u64 {
         debug_assert!(range.start < range.end);
-        range.start + self.next() % (range.end - range.start)
+        // The upper half of a product instead of a remainder: no division (Lemire 2019).
+        let wide = u128::from(self.next()) * u128::from(range.end - range.start);
+        range.start + (wide >> 64) as u64
     }
 
     /// An index into so many things, of which there must be one.
@@ -44,7 +46,7 @@ impl Random {
 
     /// True so many times in a thousand.
     pub fn permille(&mut self, n: u64) -> bool {
-        self.within(0..1000) < n
+        n > 0 && self.within(0..1000) < n
     }
 
     /// A clock's rate error of at most so many parts per million.

@@ -14,7 +14,7 @@ use crate::statistics::Statistics;
 use crate::trace::{Trace, What};
 use buoy_model::{Action, ClusterId, Message};
 use buoy_wire::{Key, Keyring};
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ pub struct World {
     over: bool,
     pub(crate) cluster: ClusterId,
     pub(crate) keyring: Keyring,
-    queue: BinaryHeap<Reverse<(u64, u64, Planned)>>,
+    queue: BinaryHeap<Reverse<Entry>>,
     planned: u64,
     pub(crate) composed: Message,
     pub(crate) opened: Message,
@@ -53,8 +53,41 @@ pub struct World {
     pub(crate) violation: Option<Violation>,
 }
 
-/// What is to happen at a moment. The order of moments decides, then that of planning.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+/// Something that is planned. The order of moments decides, then that of planning.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    at: u64,
+    number: u64,
+    planned: Planned,
+}
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.at.cmp(&other.at).then(self.number.cmp(&other.number))
+    }
+}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+
+    // The heap asks this one, and asks often.
+    fn le(&self, other: &Self) -> bool {
+        (self.at, self.number) <= (other.at, other.number)
+    }
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at, self.number) == (other.at, other.number)
+    }
+}
+
+impl Eq for Entry {}
+
+/// What is to happen at a moment.
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Planned {
     Fault(u32),
     Calm,
@@ -137,13 +170,16 @@ impl World {
         for watch in self.scenario.watches.clone() {
             self.plan(watch.span.end, Planned::Spread);
         }
-        for i in 0..self.scenario.faults.len() {
-            let at = self.scenario.faults[i].0;
-            if at < self.scenario.calm_at {
-                self.plan(at, Planned::Fault(i as u32));
-            }
-        }
+        self.plan_fault(0);
         self.plan(self.scenario.calm_at, Planned::Calm);
+    }
+
+    /// One at a time: a day of hours has thousands, and every event would have to pass them.
+    fn plan_fault(&mut self, i: u32) {
+        let Some((at, _)) = self.scenario.faults.get(i as usize) else { return };
+        if *at < self.scenario.calm_at {
+            self.plan(*at, Planned::Fault(i));
+        }
     }
 
     /// The trace so far.
@@ -161,7 +197,7 @@ impl World {
         for host in 0..self.hosts.len() {
             self.start(host);
         }
-        while let Some(Reverse((at, _, planned))) = self.queue.pop() {
+        while let Some(Reverse(Entry { at, planned, .. })) = self.queue.pop() {
             debug_assert!(self.now <= at);
             self.now = at;
             self.statistics.events += 1;
@@ -228,7 +264,7 @@ impl World {
 
     pub(crate) fn plan(&mut self, at: u64, planned: Planned) {
         self.planned += 1;
-        self.queue.push(Reverse((at, self.planned, planned)));
+        self.queue.push(Reverse(Entry { at, number: self.planned, planned }));
     }
 
     pub(crate) fn note(&mut self, host: usize, what: What) {
@@ -241,6 +277,7 @@ impl World {
                 let fault = self.scenario.faults[i as usize].1.clone();
                 self.trace.push(self.now, None, What::Broke(fault.clone()));
                 self.statistics.fault(&fault);
+                self.plan_fault(i + 1);
                 self.break_(fault);
             }
             Planned::Calm => self.calm_down(),
