@@ -320,8 +320,9 @@ fn vip_problem(vip: &VipView) -> Option<String> {
     if vip.owner.is_none() {
         return Some(format!("no owner: {}", line(vip)));
     }
-    let behind = vip.services.iter().flat_map(service_problems);
-    let all: Vec<_> = behind.collect();
+    let failing = vip.checks.iter().filter(|check| check.state == "fail");
+    let checks = failing.map(|check| format!("check {} fails here: {}", check.name, check.reason));
+    let all: Vec<_> = checks.chain(vip.services.iter().flat_map(service_problems)).collect();
     if all.is_empty() { None } else { Some(all.join("; ")) }
 }
 
@@ -629,6 +630,21 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_hears_too_few_says_what_it_cannot_serve() {
+        let (exclusive, available) = (desired(Safety::Exclusive), desired(Safety::Available));
+        let problems = |desired: &Desired, heard| {
+            let mut status = status(None, vec![]);
+            status.quorum = Quorum { members: 3, witnesses: 0, needed: 2, heard };
+            screen(desired, &status, &HostReport::default()).problems
+        };
+        let told = "1 of 3 nodes is heard, itself included, and an exclusive VIP needs 2: \
+                    lb1 serves none until it hears more";
+        assert_eq!(problems(&exclusive, 1), [told]);
+        assert_eq!(problems(&exclusive, 2), [""; 0]);
+        assert_eq!(problems(&available, 1), [""; 0], "nobody's vote is needed");
+    }
+
+    #[test]
     fn a_longer_lease_says_why_it_is_longer() {
         let desired = desired(Safety::Exclusive);
         let table =
@@ -682,6 +698,7 @@ mod tests {
             [("pass", "process 7"), ("fail", "no such process"), ("unknown", unknown)]
         );
         assert_eq!(vip.checks[0].asks, "process postgres runs");
+        assert_eq!(vip.problem.as_deref(), Some("check nginx fails here: no such process"));
     }
 
     #[test]

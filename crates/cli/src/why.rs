@@ -69,6 +69,9 @@ fn facts(vip: &VipView, me: &str, width: usize) -> String {
     }
     line("safety", &format!("{}: {}", vip.safety, vip.safety_means));
     line("failback", &vip.failback);
+    if let (Some(owner), Some(heir)) = (&vip.owner, &vip.yields_to) {
+        line("handover", &format!("{owner} gives it to {heir} right now"));
+    }
     if let Some(held) = &vip.held {
         line("held", &plain(&held_words(held)));
     }

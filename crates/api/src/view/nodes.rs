@@ -3,9 +3,9 @@
 use super::{View, digest, millis};
 use crate::status::{LegView, LinkView, NodeView};
 use crate::words;
-use buoy_core::{Exclusion, NodeStatus, Standing};
-use buoy_model::Group;
+use buoy_core::{Exclusion, NodeStatus, Quorum, Standing};
 use buoy_model::limits::{LEASE_WITHOUT_GATE, SILENT_HEARTBEATS};
+use buoy_model::{Group, Safety};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -86,6 +86,7 @@ impl View<'_> {
     /// The host's own problems, and those that only a look at the whole cluster shows.
     pub(super) fn problems(&self) -> Vec<String> {
         let mut problems = self.host.problems.clone();
+        problems.extend(self.minority());
         for node in &self.status.nodes {
             let name = self.words().node(node.id);
             let other = node.digest.is_some_and(|theirs| theirs != self.status.digest);
@@ -110,6 +111,20 @@ impl View<'_> {
         }
         problems.extend(self.links().iter().map(|link| link_problem(&link.name, link)));
         problems
+    }
+
+    /// Too few nodes are heard for a majority.
+    fn minority(&self) -> Option<String> {
+        let Quorum { members, needed, heard, .. } = self.status.quorum;
+        let exclusive = self.desired.groups.iter().any(|g| g.safety == Safety::Exclusive);
+        (exclusive && heard < needed).then(|| {
+            let are = if heard == 1 { "is" } else { "are" };
+            let me = self.words().node(self.desired.me);
+            format!(
+                "{heard} of {members} nodes {are} heard, itself included, and an exclusive VIP \
+                 needs {needed}: {me} serves none until it hears more"
+            )
+        })
     }
 
     pub(super) fn node(&self, node: &NodeStatus) -> NodeView {
