@@ -292,6 +292,20 @@ fn decide_other(node: &Node, view: &mut View, now: Instant, i: usize) -> Judgeme
     if best == node.me { Judgement::Take { cause, from } } else { Judgement::Leave }
 }
 
+/// Who goes before everybody else: whom the owner has named, as long as it may come forward.
+pub(crate) fn heir(node: &Node, view: &View, now: Instant, i: usize) -> Option<usize> {
+    let group = &node.desired.groups[i];
+    if node.owned[i].holding().is_some() {
+        let Field { members, .. } = node.candidates(now, group);
+        let next = || view.handover(i).and_then(|_| successor(node, view, (now, i), members));
+        return ordered_to(node, now, i).or_else(|| next().map(|h| h.to));
+    }
+    match node.rival(group) {
+        Some((_, offer)) => node.desired.node_index(offer.claim.to),
+        None => view.heir(i).filter(|heir| comes_forward(node, now, group, i, *heir)),
+    }
+}
+
 /// Whether the one that was named still asks for the group, now that its owner has let go.
 fn comes_forward(node: &Node, now: Instant, group: &Group, i: usize, heir: usize) -> bool {
     if heir == node.me {
@@ -418,20 +432,41 @@ fn decide_rival(node: &Node, group: &Group, i: usize) -> Option<Judgement> {
     }
 }
 
+/// To whom an operator moves it, if that one can take it and has time to.
+fn ordered_to(node: &Node, now: Instant, i: usize) -> Option<usize> {
+    let wish = node.owned[i].orders.moving.as_ref()?;
+    let to = node.desired.node_index(wish.to)?;
+    let in_time = now < wish.since + SUCCESSOR_PATIENCE;
+    (in_time && node.could_take(now, &node.desired.groups[i], to)).then_some(to)
+}
+
 /// An operator moves it: to that node and to no other, or not at all.
 fn decide_move(node: &Node, view: &mut View, now: Instant, i: usize) -> Option<Judgement> {
     let wish = node.owned[i].orders.moving.as_ref()?;
-    let group = &node.desired.groups[i];
-    let ends_at = wish.since + SUCCESSOR_PATIENCE;
-    let to = node.desired.node_index(wish.to).filter(|to| node.could_take(now, group, *to));
-    let Some(to) = to.filter(|_| now < ends_at) else {
+    let Some(to) = ordered_to(node, now, i) else {
         view.notes.push((i, Note::MoveFailed));
         return None;
     };
-    view.review(ends_at);
+    view.review(wish.since + SUCCESSOR_PATIENCE);
     view.hand(i, node.me, Handover::new(to, wish.since, Errand::Order));
     let cause = Cause::Moved { to: wish.to, reason: wish.reason.clone() };
     Some(Judgement::Yield { cause, to: wish.to })
+}
+
+/// Whom to name of the others: the same as before, or the best that was not named in vain.
+fn successor(
+    node: &Node,
+    view: &View,
+    (now, i): (Instant, usize),
+    others: Members,
+) -> Option<Handover> {
+    let before = view.handover(i);
+    let in_time = before.filter(|h| others.contains(h.to) && h.has_time(now));
+    in_time.map(Handover::must).or_else(|| {
+        let (line, tried) = Handover::line(before, others);
+        let to = view.best(&node.desired, i, line)?;
+        Some(Handover::new(to, now, Errand::Must).after(tried))
+    })
 }
 
 /// It has to go: to the best of the others, and to the next best if that one does not come forward.
@@ -442,14 +477,7 @@ fn yield_to_best(
     others: Members,
     cause: Cause,
 ) -> Judgement {
-    let before = view.handover(i);
-    let in_time = before.filter(|h| others.contains(h.to) && now < h.since + SUCCESSOR_PATIENCE);
-    let next = in_time.map(Handover::must).or_else(|| {
-        let (line, tried) = Handover::line(before, others);
-        let to = view.best(&node.desired, i, line)?;
-        Some(Handover::new(to, now, Errand::Must).after(tried))
-    });
-    let Some(next) = next else {
+    let Some(next) = successor(node, view, (now, i), others) else {
         // With nobody to take it, it is better off here.
         return keep(node, view, i);
     };
@@ -473,7 +501,7 @@ fn decide_failback(
         to: node.id(to),
     };
     match view.handover(i).filter(|h| h.errand == Errand::Better) {
-        Some(h) if others.contains(h.to) && now < h.since + SUCCESSOR_PATIENCE => {
+        Some(h) if others.contains(h.to) && h.has_time(now) => {
             view.review(h.since + SUCCESSOR_PATIENCE);
             return give(h.to);
         }

@@ -259,6 +259,11 @@ impl Handover {
         Self { to, since, errand, tried: Members::NONE }
     }
 
+    /// Whether the one that was named may still come forward.
+    pub(crate) fn has_time(self, now: Instant) -> bool {
+        now < self.since + SUCCESSOR_PATIENCE
+    }
+
     /// The next one, after this one did not come forward: those who have not been asked go first.
     pub(crate) fn line(of: Option<Self>, others: Members) -> (Members, Members) {
         let tried = of.map_or(Members::NONE, |h| h.tried.with(h.to));

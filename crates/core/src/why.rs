@@ -10,7 +10,7 @@ use crate::reluctance::Reluctance;
 use crate::status::{
     Candidate, Exclusion, GroupStatus, Hold, NodeStatus, Quorum, Standing, Status,
 };
-use crate::view::{Errand, View};
+use crate::view::View;
 use crate::{Node, peer::Peer};
 use alloc::format;
 use alloc::string::String;
@@ -161,6 +161,9 @@ fn explain(node: &Node, now: Instant) -> Vec<Explained> {
             if node.owned[i].holding().is_some() != held {
                 continue;
             }
+            if !held {
+                view.let_go(i);
+            }
             let line = line(node, &view, now, i);
             let judgement = judge::decide(node, &mut view, now, i);
             *place = Some(Explained { judgement, line });
@@ -171,6 +174,7 @@ fn explain(node: &Node, now: Instant) -> Vec<Explained> {
 
 /// Every member in the order in which it would get the group.
 fn line(node: &Node, view: &View, now: Instant, i: usize) -> Vec<Candidate> {
+    let heir = judge::heir(node, view, now, i);
     let mut line: Vec<((u8, Place), Candidate)> = (0..node.desired.nodes.len())
         .map(|member| {
             let standing = standing(node, now, i, member);
@@ -185,7 +189,12 @@ fn line(node: &Node, view: &View, now: Instant, i: usize) -> Vec<Candidate> {
             let preferred = Some(place.rank.preferred).filter(|p| *p != usize::MAX);
             let node = node.id(member);
             let in_vain = asks_in_vain && standing == Standing::Wants;
-            let rank = if in_vain { 2 } else { rank(&standing) };
+            let rank = match rank(&standing) {
+                rank @ (0 | 4) => rank,
+                _ if heir == Some(member) => 1,
+                _ if in_vain => 3,
+                rank => rank,
+            };
             ((rank, place), Candidate { node, preferred, standing })
         })
         .collect();
@@ -198,7 +207,7 @@ fn line(node: &Node, view: &View, now: Instant, i: usize) -> Vec<Candidate> {
 const fn rank(standing: &Standing) -> u8 {
     match standing {
         Standing::Owner => 0,
-        Standing::Wants | Standing::Candidate => 1,
+        Standing::Wants | Standing::Candidate => 2,
         Standing::Excluded(why) if is_last_resort(why) => 3,
         Standing::Excluded(_) => 4,
     }
@@ -330,7 +339,6 @@ fn disagreement(
     let owns = |c: &&Candidate| c.standing == Standing::Owner;
     let owner = Some(mine).filter(owns).or_else(|| line.iter().find(owns));
     let able = can(&mine) && !(mine.standing == Standing::Wants && is_closed(node, i));
-    let ordered = node.verdicts.view.handover(i).is_some_and(|h| h.errand != Errand::Must);
     match (judgement, owner) {
         (Judgement::Take { .. }, Some(owner)) if owner.node == me => None,
         (Judgement::Take { from: Some(from), .. }, Some(owner)) => {
@@ -343,7 +351,7 @@ fn disagreement(
             let best = line.iter().find(|c| !owns(c) && can(c)).map(|c| c.node);
             match heir.filter(can) {
                 None => Some("given to a node that cannot take it"),
-                Some(_) if ordered || best == Some(*to) => None,
+                Some(_) if best == Some(*to) => None,
                 Some(_) => Some("given to a node that is not the first in line"),
             }
         }
