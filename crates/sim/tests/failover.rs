@@ -1,7 +1,7 @@
 //! How long a group is without an owner after one fault, on the clock of the world.
 
 use buoy_model::{Failback, Safety, Timing};
-use buoy_sim::{Fault, Scenario, Trace, World};
+use buoy_sim::{Fault, Scenario, Statistics, Trace, World};
 use std::time::Duration;
 
 const HEARTBEAT: Duration = Duration::from_millis(10);
@@ -23,12 +23,15 @@ fn scenario(seed: u64, hosts: usize, safety: Safety, fault: Fault) -> Scenario {
     scenario
 }
 
+fn run(scenario: Scenario) -> Statistics {
+    let mut world = World::new(scenario, Trace::short());
+    world.run().expect("every promise is kept").statistics
+}
+
 /// The time from the fault until another node has taken the group.
 fn outage(scenario: Scenario) -> Duration {
     let at = scenario.faults[0].0;
-    let mut world = World::new(scenario, Trace::short());
-    let outcome = world.run().expect("every promise is kept");
-    let statistics = outcome.statistics;
+    let statistics = run(scenario);
     // Once at the start and once after the fault; where no votes are asked for, two that start at the
     // same moment may both begin.
     assert!((2..=3).contains(&statistics.acquired), "{statistics:?}");
@@ -82,4 +85,69 @@ fn a_lost_carrier_is_succeeded_within_a_round_trip() {
 fn without_a_majority_to_ask_a_dead_owner_is_succeeded_when_it_has_been_silent() {
     let fault = Fault::CrashAgent { host: OWNER };
     within(LEASE * 7 / 10 + HEARTBEAT, 2, Safety::Available, fault);
+}
+
+#[test]
+fn where_a_supervisor_lives_a_dead_owner_is_succeeded_within_five_milliseconds() {
+    let mut times: Vec<_> = (0..40)
+        .map(|seed| {
+            let fault = Fault::CrashAgent { host: OWNER };
+            let mut scenario = scenario(seed, 3, Safety::Exclusive, fault);
+            scenario.hosts[OWNER].supervised = true;
+            outage(scenario)
+        })
+        .collect();
+    times.sort();
+    // Now and then the supervisor is dead, too; then the lease decides.
+    assert!(times[30] <= Duration::from_millis(5), "{times:?}");
+    assert!(*times.last().unwrap() <= LEASE + HEARTBEAT / 2, "{times:?}");
+}
+
+#[test]
+fn where_a_supervisor_lives_a_hanging_owner_is_succeeded_when_it_has_missed_some_beats() {
+    let mut times: Vec<_> = (0..40)
+        .map(|seed| {
+            let fault =
+                Fault::Freeze { host: OWNER, time: Duration::from_millis(900), alone: true };
+            let mut scenario = scenario(seed, 3, Safety::Exclusive, fault);
+            scenario.hosts[OWNER].supervised = true;
+            outage(scenario)
+        })
+        .collect();
+    times.sort();
+    assert!(times[30] <= HEARTBEAT * 4, "{times:?}");
+}
+
+#[test]
+fn a_planned_move_leaves_nobody_answering_for_two_milliseconds_at_most() {
+    let to = 1;
+    for fault in [
+        Fault::Drain { host: OWNER, on: true },
+        Fault::Stop { host: OWNER },
+        Fault::Move { group: 0, to },
+    ] {
+        for seed in 0..15 {
+            for (hosts, safety, longest) in
+                [(3, Safety::Exclusive, 2_000_000), (2, Safety::Available, 0)]
+            {
+                let scenario = scenario(seed, hosts, safety, fault.clone());
+                let gap = run(scenario).longest_gap;
+                assert!(gap <= longest, "{fault:?}, {safety:?}, seed {seed}: {gap} ns");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_host_that_sleeps_for_an_hour_wakes_silent() {
+    for (seed, seconds) in [(1, 1), (2, 60), (3, 3_600)] {
+        let fault = Fault::Suspend { host: OWNER, time: Duration::from_secs(seconds) };
+        let mut scenario = scenario(seed, 3, Safety::Exclusive, fault);
+        // An hour of beats of 10 ms would take minutes.
+        let (heartbeat, lease) = (Duration::from_millis(500), Duration::from_secs(2));
+        scenario.timing = Timing { heartbeat, lease, lease_max: lease };
+        scenario.calm_at = (AT.as_secs() + seconds + 3) * 1_000_000_000;
+        let statistics = run(scenario);
+        assert!(statistics.taken_over >= 1, "{statistics:?}");
+    }
 }

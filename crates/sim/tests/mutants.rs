@@ -142,3 +142,46 @@ fn a_datagram_of_the_past_must_not_count() {
         scenario
     });
 }
+
+#[test]
+fn a_goodbye_must_be_of_the_life_that_is_heard() {
+    gets_two_owners(Mutation::AnyGoodbye, |seed| {
+        let mut scenario = three(seed, Duration::from_millis(50), 30);
+        scenario.hosts[0].supervised = true;
+        // Many deaths, so that some goodbyes are recorded, and recordings of all of them.
+        for second in 4..28 {
+            let at = second * SECOND;
+            scenario.faults.extend([
+                (at, Fault::CrashAgent { host: 0 }),
+                (at + 20 * MS, Fault::Start { host: 0 }),
+            ]);
+            for tenth in 1..10 {
+                let at = at + tenth * 100 * MS;
+                scenario.faults.push((at, Fault::Replay { count: 50 }));
+            }
+        }
+        scenario
+    });
+}
+
+#[test]
+fn a_list_that_has_run_out_must_be_granted_anew() {
+    gets_two_owners(Mutation::CredulousVoter, |seed| {
+        let mut scenario = three(seed, Duration::from_millis(50), 12);
+        mute_the_owner(&mut scenario, 700 * MS, 120 * MS);
+        // It hears nobody either, and still believes its last votes.
+        scenario.groups[0].failback = Failback::Never;
+        scenario
+    });
+}
+
+#[test]
+fn a_shared_lease_must_be_renewed_by_a_majority() {
+    gets_two_owners(Mutation::ShareWithoutMajority, |seed| {
+        let mut scenario = three(seed, Duration::from_millis(50), 8);
+        for (from, to) in [(OWNER, ALL), (ALL, OWNER)] {
+            scenario.faults.push((4 * SECOND, Fault::Cut { from, to }));
+        }
+        scenario
+    });
+}
