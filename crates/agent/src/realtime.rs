@@ -460,8 +460,10 @@ impl Loop {
     /// Tells how the takeovers of a second ago went on.
     fn measure(&mut self) {
         let now = clock::now();
-        if self.phases.wait_for_addresses() && self.hardware.apply.pending() == 0 {
-            self.phases.on_link(now);
+        if self.phases.wait_for_addresses()
+            && let Some(at) = self.hardware.apply.carried_out_at()
+        {
+            self.phases.on_link(at);
         }
         loop {
             let Self { hardware, phases, .. } = self;

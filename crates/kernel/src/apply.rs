@@ -4,6 +4,7 @@
 //! fails is a value and a counter; the next observation, not this one, decides what to do about it.
 
 use crate::adopt::{self, Adopted};
+use crate::clock;
 use crate::gate::{Gate, GateError, Opening};
 use crate::netlink::{AddressChange, AddressFacts, NetlinkError, News, Requests};
 use crate::orders::{Orders, Outcome};
@@ -188,6 +189,12 @@ impl Apply {
     /// How many changes of addresses are ordered and not carried out yet.
     pub fn pending(&self) -> usize {
         self.orders.as_ref().map_or(0, Orders::pending)
+    }
+
+    /// When the last change of an address that was ordered was carried out, if none is left. Without
+    /// a gate each is carried out before `apply` returns, so that is now at the latest.
+    pub fn carried_out_at(&self) -> Option<Instant> {
+        self.orders.as_ref().map_or_else(|| Some(clock::now()), Orders::carried_out_at)
     }
 
     /// Takes over the addresses that an earlier run left on this host with our mark, or takes them

@@ -10,13 +10,13 @@
 //! to wait.
 
 use crate::netlink::{AddressChange, NetlinkError, Requests};
-use crate::realtime;
+use crate::{clock, realtime};
 use buoy_model::limits::{GROUP_ADDRESSES_MAX, GROUPS_MAX};
-use buoy_model::{Cidr, LinkId};
+use buoy_model::{Cidr, Instant, LinkId};
 use nix::errno::Errno;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SendError, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
@@ -42,6 +42,8 @@ pub(crate) struct Orders {
     sender: Option<SyncSender<AddressChange>>,
     outcomes: Receiver<Outcome>,
     pending: Arc<AtomicUsize>,
+    /// When the last order was carried out.
+    last: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -51,7 +53,8 @@ impl Orders {
         let (sender, orders) = sync_channel(ORDERS_MAX);
         let (tell, outcomes) = sync_channel(OUTCOMES_MAX);
         let pending = Arc::new(AtomicUsize::new(0));
-        let left = Arc::clone(&pending);
+        let last = Arc::new(AtomicU64::new(0));
+        let (left, done) = (Arc::clone(&pending), Arc::clone(&last));
         let thread = Builder::new().name("buoy-addresses".to_owned()).spawn(move || {
             // An address that comes late is an outage. Missing permission is told for the loop.
             let _ = realtime::schedule();
@@ -63,10 +66,11 @@ impl Orders {
                 if carry_out(&mut requests, &batch, &tell).is_err() {
                     return; // nobody listens any more
                 }
+                done.store(clock::now().as_nanos(), Ordering::Relaxed);
                 left.fetch_sub(batch.len(), Ordering::Release);
             }
         })?;
-        Ok(Self { sender: Some(sender), outcomes, pending, thread: Some(thread) })
+        Ok(Self { sender: Some(sender), outcomes, pending, last, thread: Some(thread) })
     }
 
     /// Gives an order; never waits, never allocates.
@@ -88,6 +92,12 @@ impl Orders {
     /// How many orders are not carried out yet.
     pub(crate) fn pending(&self) -> usize {
         self.pending.load(Ordering::Acquire)
+    }
+
+    /// When the last order was carried out, if none is left.
+    pub(crate) fn carried_out_at(&self) -> Option<Instant> {
+        let idle = self.pending() == 0;
+        idle.then(|| Instant::from_nanos(self.last.load(Ordering::Relaxed)))
     }
 
     /// Waits until all orders are carried out, and ends the thread.
