@@ -645,6 +645,35 @@ mod tests {
     }
 
     #[test]
+    fn a_silent_node_may_serve_an_available_vip_where_nobody_hears_it() {
+        let node = |id: u32, alive| NodeStatus {
+            id: lb(id),
+            alive,
+            heard: None,
+            legs: vec![],
+            round_trip: None,
+            hears_us: alive,
+            draining: false,
+            witness: false,
+            digest: None,
+            votes_in: None,
+            owns: 0,
+        };
+        let problems = |safety, two, three| {
+            let mut status = status(Some(lb(1)), vec![]);
+            status.nodes = vec![node(1, true), node(2, two), node(3, three)];
+            screen(&desired(safety), &status, &HostReport::default()).problems
+        };
+        let cut = "where the network is cut and not the host dead";
+        let one = format!("lb3 is not heard: {cut}, it serves web too");
+        let two = format!("lb2 and lb3 are not heard: {cut}, they serve web too");
+        assert_eq!(problems(Safety::Available, true, false), [one]);
+        assert_eq!(problems(Safety::Available, false, false), [two]);
+        assert_eq!(problems(Safety::Available, true, true), [""; 0]);
+        assert_eq!(problems(Safety::Exclusive, false, false), [""; 0], "it needs votes");
+    }
+
+    #[test]
     fn a_longer_lease_says_why_it_is_longer() {
         let desired = desired(Safety::Exclusive);
         let table =

@@ -67,7 +67,7 @@ impl<'a> Words<'a> {
                 let times = repeated(*claims);
                 format!(
                     "{mac} claims {address}, which {me} serves ({answer}{times}): \
-                     find that host and take the address off it"
+                     unless it is a node of this cluster, find that host and take the address off it"
                 )
             }
             Fact::Restored { address } => {
@@ -312,13 +312,12 @@ pub const fn safety(safety: Safety) -> &'static str {
 pub fn safety_means(desired: &Desired, group: &Group) -> String {
     let all = desired.nodes.len();
     let needed = desired.majority();
-    let able: Vec<&str> = able(desired, group).map(|node| node.name.as_str()).collect();
-    let witnesses: Vec<&str> =
-        desired.nodes.iter().filter(|n| n.witness).map(|n| n.name.as_str()).collect();
+    let able = names(able(desired, group));
+    let witnesses = names(desired.nodes.iter().filter(|n| n.witness));
     match (group.safety, able.as_slice()) {
         (Safety::Exclusive, _) if all == 1 => "never two owners, as there is one node".into(),
         (Safety::Exclusive, _) if all == 2 => {
-            let both = listed(&desired.nodes.iter().map(|n| n.name.as_str()).collect::<Vec<_>>());
+            let both = listed(&names(desired.nodes.iter()));
             format!(
                 "never two owners: an owner needs the votes of both {both}, so while one of them is \
                  down, or the network between them is cut, nobody serves it. A witness, a third \
@@ -352,7 +351,7 @@ pub fn safety_means(desired: &Desired, group: &Group) -> String {
 }
 
 /// The nodes that may own a group.
-fn able<'d>(desired: &'d Desired, group: &'d Group) -> impl Iterator<Item = &'d Node> {
+pub(crate) fn able<'d>(desired: &'d Desired, group: &'d Group) -> impl Iterator<Item = &'d Node> {
     let may = |node: &&Node| group.nodes.is_empty() || group.nodes.contains(&node.id);
     desired.nodes.iter().filter(|node| !node.witness).filter(may)
 }
@@ -366,8 +365,15 @@ const fn exclusive_advice(nodes: usize) -> &'static str {
     }
 }
 
+/// In the order people look for: the ids on the wire are hashes.
+fn names<'d>(nodes: impl Iterator<Item = &'d Node>) -> Vec<&'d str> {
+    let mut names: Vec<&str> = nodes.map(|node| node.name.as_str()).collect();
+    names.sort_unstable();
+    names
+}
+
 /// As in "lb1, lb2 and lb3".
-fn listed(names: &[&str]) -> String {
+pub(crate) fn listed(names: &[&str]) -> String {
     match names {
         [] => String::new(),
         [one] => (*one).into(),
@@ -661,7 +667,6 @@ mod tests {
             let group = Group { safety, ..desired.groups[0].clone() };
             safety_means(desired, &group)
         };
-        desired.nodes.sort_by(|a, b| a.name.cmp(&b.name));
         let available = means(&desired, Safety::Available);
         for part in [
             "if the network between lb1 and lb2 is cut, both serve it until it heals",
@@ -726,7 +731,8 @@ mod tests {
         let conflict =
             |defended, claims| Fact::Conflict { address: ADDRESS, mac, defended, claims };
         let claims = "02:00:00:00:00:09 claims 10.0.0.100, which lb2 serves";
-        let advice = "find that host and take the address off it";
+        let advice =
+            "unless it is a node of this cluster, find that host and take the address off it";
         assert_said(
             &conflict(true, 1),
             "conflict",

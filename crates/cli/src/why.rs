@@ -116,7 +116,7 @@ fn takeover(phases: &PhasesView, me: &str) -> Table<3> {
         (
             "decide",
             span(phases.decide_ms),
-            format!("{me} had the votes for epoch {}", phases.epoch),
+            format!("{me} had the right to serve it (epoch {})", phases.epoch),
         ),
         ("address", span(phases.address_ms), "the address was there, the gate open".into()),
         ("announce", span(phases.announce_ms), "the segment was told".into()),
@@ -293,7 +293,7 @@ SERVICE              BACKEND  ADDRESS         STATE        WEIGHT  REASON
 
 LAST TAKEOVER      AT  WHAT WAS DONE
 detect           0 ms  after 37 ms of silence the last owner was given up
-decide         1.2 ms  lb1 had the votes for epoch 7
+decide         1.2 ms  lb1 had the right to serve it (epoch 7)
 address        1.5 ms  the address was there, the gate open
 announce       1.6 ms  the segment was told
 first packet    > 1 s  a packet for the address came in

@@ -5,9 +5,12 @@ use crate::status::{LegView, LinkView, NodeView};
 use crate::words;
 use buoy_core::{Exclusion, NodeStatus, Quorum, Standing};
 use buoy_model::limits::{LEASE_WITHOUT_GATE, SILENT_HEARTBEATS};
-use buoy_model::{Group, Safety};
+use buoy_model::{Group, Node, Safety};
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// Names of VIPs repeated in a sentence.
+const NAMES_SHOWN: usize = 5;
 
 impl View<'_> {
     /// Why this node asks for more than the shortest lease.
@@ -87,6 +90,7 @@ impl View<'_> {
     pub(super) fn problems(&self) -> Vec<String> {
         let mut problems = self.host.problems.clone();
         problems.extend(self.minority());
+        problems.extend(self.out_of_sight());
         for node in &self.status.nodes {
             let name = self.words().node(node.id);
             let other = node.digest.is_some_and(|theirs| theirs != self.status.digest);
@@ -125,6 +129,35 @@ impl View<'_> {
                  needs {needed}: {me} serves none until it hears more"
             )
         })
+    }
+
+    /// Who may be serving an `available` VIP where this node cannot hear it.
+    fn out_of_sight(&self) -> Option<String> {
+        let available = self.desired.groups.iter().filter(|g| g.safety == Safety::Available);
+        let silent = |node: &&Node| self.status.nodes.iter().any(|n| n.id == node.id && !n.alive);
+        let mut vips: Vec<&str> = Vec::new();
+        let mut nodes: Vec<&str> = Vec::new();
+        for group in available {
+            let unheard = words::able(self.desired, group).filter(silent);
+            let before = nodes.len();
+            nodes.extend(unheard.map(|node| node.name.as_str()));
+            if before < nodes.len() {
+                vips.push(&group.name);
+            }
+        }
+        nodes.sort_unstable();
+        nodes.dedup();
+        let vips = match vips.as_slice() {
+            [] => return None,
+            few if few.len() <= NAMES_SHOWN => words::listed(few),
+            many => format!("{} `available` VIPs", many.len()),
+        };
+        let (are, serves) =
+            if nodes.len() == 1 { ("is", "it serves") } else { ("are", "they serve") };
+        Some(format!(
+            "{} {are} not heard: where the network is cut and not the host dead, {serves} {vips} too",
+            words::listed(&nodes)
+        ))
     }
 
     pub(super) fn node(&self, node: &NodeStatus) -> NodeView {

@@ -216,10 +216,16 @@ fn vips(status: &ClusterStatus) -> Vec<Finding> {
 /// Whether a problem of the status has a finding of its own already.
 fn is_said(status: &ClusterStatus, problem: &str) -> bool {
     let said = ["runs another configuration", "is heard but does not answer"];
-    status.nodes.iter().any(|node| {
+    let of_a_node = status.nodes.iter().any(|node| {
         let rest = problem.strip_prefix(node.name.as_str()).map(str::trim_start);
         rest.is_some_and(|rest| said.iter().any(|said| rest.starts_with(said)))
-    })
+    });
+    let of_a_leg = problem.starts_with("leg ") && problem.contains("is silent while another");
+    let of_a_link = status.links.iter().any(|link| {
+        problem.starts_with(&format!("{} came and went", link.name))
+            || problem.starts_with(&format!("nobody is heard on {}", link.name))
+    });
+    of_a_node || of_a_leg || of_a_link
 }
 
 #[cfg(test)]
@@ -366,9 +372,13 @@ mod tests {
     fn a_problem_is_not_told_twice() {
         let mut status = healthy();
         status.nodes[1].hears_us = false;
+        let eth0 = LinkView { name: "eth0".into(), unheard: true, damped_left_ms: None };
+        status.links = vec![eth0];
         status.problems = vec![
             "lb2 is heard but does not answer: is UDP towards lb2 filtered?".into(),
             "the file buoy.toml was refused: error".into(),
+            "leg 2 of lb2 (10.2.0.12:4747) is silent while another is heard: look there".into(),
+            "nobody is heard on eth0, while another leg hears them: so".into(),
         ];
         let problems: Vec<_> =
             lines(&status).into_iter().filter(|l| l.starts_with("Warn problem")).collect();
