@@ -90,10 +90,12 @@ fn screen(status: &ClusterStatus, colour: bool, width: usize) -> String {
 fn safety(status: &ClusterStatus) -> Vec<String> {
     let mut lines = status.safety.clone();
     if status.overlaps > 0 {
-        let times = if status.overlaps == 1 { "time" } else { "times" };
+        let times = match status.overlaps {
+            1 => "once".to_owned(),
+            n => format!("{n} times"),
+        };
         lines.push(format!(
-            "two nodes served one VIP at once {} {times} since this agent started (`buoy events`)",
-            status.overlaps
+            "two nodes served one VIP at once, {times} since this agent started (`buoy events`)"
         ));
     }
     lines
@@ -310,7 +312,7 @@ DEFENCES (`buoy doctor` says what to do about one that lacks)
 
 SAFETY
   exclusive: never two owners
-  two nodes served one VIP at once 2 times since this agent started (`buoy events`)
+  two nodes served one VIP at once, 2 times since this agent started (`buoy events`)
 
 LATEST (`buoy events` has more)
   1970-01-01 00:00:00.002  event 2

@@ -205,7 +205,13 @@ fn vips(status: &ClusterStatus) -> Vec<Finding> {
     if status.overlaps > 0 {
         findings.push(Finding::warn(
             "overlap",
-            format!("{} times two nodes served one VIP at once", status.overlaps),
+            format!(
+                "two nodes served one VIP at once, {} since the agent started",
+                match status.overlaps {
+                    1 => "once".to_owned(),
+                    n => format!("{n} times"),
+                }
+            ),
             "that is what `safety = \"available\"` allows while the network is cut; a witness and \
              `safety = \"exclusive\"` end it",
         ));
@@ -355,7 +361,7 @@ mod tests {
                 },
                 "Warn check: postgres fails here for web: no such process",
             ),
-            (|s| s.overlaps = 2, "Warn overlap: 2 times two nodes served one VIP at once"),
+            (|s| s.overlaps = 2, "Warn overlap: two nodes served one VIP at once, 2 times since"),
         ];
         for (ill, expected) in table {
             let mut status = healthy();

@@ -1,7 +1,9 @@
 //! What the host itself shows, with an agent or without one.
 
 use super::Finding;
+use buoy_agent::ConfigurationError;
 use buoy_api::{ClusterStatus, words};
+use buoy_config::{Problem, Severity};
 use buoy_kernel::host::{self, Facts};
 use buoy_kernel::{nft, sysctl};
 use buoy_model::{Desired, Group, Mode, VipAddress};
@@ -58,10 +60,7 @@ fn configuration(
     let checked = match buoy_agent::load(file) {
         Ok(checked) => checked,
         Err(error) => {
-            let report = error.to_string();
-            let first = report.lines().next().unwrap_or_default().to_owned();
-            let fix = format!("`buoy config check {shown}` shows every problem at its place");
-            findings.push(Finding::fail("configuration", first, fix));
+            findings.extend(refused(&error, file));
             return None;
         }
     };
@@ -87,6 +86,26 @@ fn configuration(
         )),
     }
     Some(desired)
+}
+
+/// Why there is no configuration to go by, one finding for each error of the file.
+fn refused(error: &ConfigurationError, file: &Path) -> Vec<Finding> {
+    let shown = file.display();
+    match error {
+        ConfigurationError::Host(cause) => vec![Finding::fail(
+            "configuration",
+            format!("this host's interfaces cannot be read: {cause}"),
+            "run it on the host itself, outside of a sandbox",
+        )],
+        ConfigurationError::Invalid(report) => {
+            let errors = report.problems().iter().filter(|p| p.severity == Severity::Error);
+            let finding = |problem: &Problem| {
+                let found = format!("{shown}:{}: {}", problem.line, problem.message);
+                Finding::fail("configuration", found, problem.fix.clone())
+            };
+            errors.map(finding).collect()
+        }
+    }
 }
 
 /// Of the agent where it runs, else of this command, which is the best guess there is.
