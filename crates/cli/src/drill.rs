@@ -111,40 +111,49 @@ struct Owner {
 fn whole(lab: &Standing, vip: &str) -> Result<Owner, Failure> {
     let deadline = Instant::now() + WHOLE_MAX;
     loop {
-        let statuses: Vec<ClusterStatus> = lab
-            .agents
-            .iter()
-            .filter_map(|(_, socket)| Client::connect(socket).ok()?.status().ok())
-            .collect();
-        let well = statuses.len() == lab.agents.len() && statuses.iter().all(is_whole);
-        let mut owners = statuses.iter().map(|status| find(status, vip));
-        if let Some(Some(first)) = owners.next()
-            && well
-            && let Some(node) = &first.owner
-            && owners.all(|other| other.is_some_and(|v| v.owner == first.owner))
-        {
-            return Ok(Owner { node: node.clone(), epoch: first.epoch });
-        }
+        let ask = |(_, socket): &(String, PathBuf)| Client::connect(socket).ok()?.status().ok();
+        let statuses: Vec<ClusterStatus> = lab.agents.iter().filter_map(ask).collect();
         if let Some(status) = statuses.first()
             && find(status, vip).is_none()
         {
             return Err(no_such_vip(status, vip));
         }
+        let mut lacks: Vec<String> = statuses.iter().flat_map(lacking).collect();
+        if statuses.len() < lab.agents.len() {
+            lacks.push(format!("{} of {} agents answer", statuses.len(), lab.agents.len()));
+        }
+        let owners: Vec<_> = statuses.iter().filter_map(|status| find(status, vip)).collect();
+        let first = owners.first().map(|vip| (vip.owner.clone(), vip.epoch));
+        if owners.iter().any(|vip| Some(&vip.owner) != first.as_ref().map(|(owner, _)| owner)) {
+            lacks.push(format!("the nodes do not agree on the owner of {vip}"));
+        }
+        if let Some((Some(node), epoch)) = first
+            && lacks.is_empty()
+        {
+            return Ok(Owner { node, epoch });
+        }
         if deadline < Instant::now() {
-            let seconds = WHOLE_MAX.as_secs();
-            return Err(Failure::failed(format!(
-                "the lab was not whole for {seconds} s: see `buoy status` on its nodes"
-            )));
+            let (seconds, lacks) = (WHOLE_MAX.as_secs(), lacks.join("; "));
+            return Err(Failure::failed(format!("the lab was not whole for {seconds} s: {lacks}")));
         }
         thread::sleep(LOOK_EVERY);
     }
 }
 
-fn is_whole(status: &ClusterStatus) -> bool {
-    let heard = |node: &buoy_api::NodeView| {
-        node.votes_in_ms.is_none() && !node.draining && (node.me || (node.alive && node.hears_us))
-    };
-    status.draining.is_none() && status.nodes.iter().all(heard)
+/// What keeps a node, or its view of the others, from being well.
+fn lacking(status: &ClusterStatus) -> Vec<String> {
+    let me = &status.node;
+    let mut lacks = Vec::new();
+    if status.draining.is_some() {
+        lacks.push(format!("{me} is drained"));
+    }
+    for node in &status.nodes {
+        let well = node.votes_in_ms.is_none() && !node.draining;
+        if !well || !(node.me || (node.alive && node.hears_us)) {
+            lacks.push(format!("{} is {}, as {me} sees it", node.name, node.state));
+        }
+    }
+    lacks
 }
 
 /// Waits until another node owns the VIP and has recorded how that went.
@@ -184,8 +193,7 @@ fn live(arguments: &Arguments) -> Result<Vec<Takeover>, Failure> {
             arguments.kind.drill().name()
         )));
     }
-    let client =
-        Client::connect(arguments.socket.as_deref().unwrap_or(SOCKET_DEFAULT.as_ref()))?;
+    let client = Client::connect(arguments.socket.as_deref().unwrap_or(SOCKET_DEFAULT.as_ref()))?;
     let status = client.status()?;
     let vip = find(&status, &arguments.vip).ok_or_else(|| no_such_vip(&status, &arguments.vip))?;
     let name = vip.name.clone();
@@ -348,12 +356,14 @@ fn summary(takeovers: &[Takeover]) -> String {
         takeovers.iter().filter_map(|t| t.phases.as_ref()).map(total).collect();
     totals.sort_by(f64::total_cmp);
     let (Some(best), Some(worst)) = (totals.first(), totals.last()) else {
-        return "The steps are recorded at the new owner: `buoy events` there shows them.\n".to_owned();
+        return "The steps are recorded at the new owner: `buoy events` there shows them.\n"
+            .to_owned();
     };
     let median = totals[(totals.len() - 1) / 2];
     format!(
         "{} takeovers: {best:.1} ms at best, {median:.1} ms in the middle, {worst:.1} ms at worst\n\
-         (detect: how long the old owner had been silent; the others count from the decision to take over)\n",
+         (detect: how long the old owner had been silent, 0 where somebody said that it is gone; the others count from \
+         the decision to take over)\n",
         takeovers.len()
     )
 }

@@ -30,6 +30,8 @@ pub struct Buoy {
     nodes: Vec<&'static str>,
     exclusive: bool,
     agents: BTreeMap<String, (Process, Instant)>,
+    /// Made once: what an order costs to prepare is no part of how fast it is carried out.
+    clients: BTreeMap<String, Client>,
     /// A command that the agents are started through, as in `unshare --mount`; it must end in an
     /// `exec` of its arguments, so that signals reach the agent.
     pub through: Vec<String>,
@@ -45,6 +47,7 @@ impl Buoy {
             nodes: segment.topology.members(),
             exclusive: true,
             agents: BTreeMap::new(),
+            clients: BTreeMap::new(),
             through: Vec::new(),
         };
         for node in &buoy.nodes {
@@ -213,7 +216,10 @@ impl Peer for Buoy {
     }
 
     fn drain(&mut self, node: &str, out: bool) -> Result<bool> {
-        let client = self.client(node)?;
+        if !self.clients.contains_key(node) {
+            self.clients.insert(node.to_owned(), self.client(node)?);
+        }
+        let Some(client) = self.clients.get(node) else { return Ok(false) };
         let done = if out { client.drain(Some("lab".to_owned())) } else { client.undrain() };
         done.map(|_reply| true).map_err(refused(node))
     }

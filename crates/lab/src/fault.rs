@@ -83,7 +83,12 @@ impl Fault {
             Self::Terminate => peer.process(node)?.signal(Signal::SIGTERM)?,
             Self::Crash => signal(peer, node, Signal::SIGKILL)?,
             Self::Hang => signal(peer, node, Signal::SIGSTOP)?,
-            Self::Kill => peer.process(node)?.signal_family(Signal::SIGKILL)?,
+            Self::Kill => {
+                // Stopped first, so that none of them sees another one die.
+                let daemon = peer.process(node)?;
+                daemon.signal_family(Signal::SIGSTOP)?;
+                daemon.signal_family(Signal::SIGKILL)?;
+            }
             Self::Freeze => peer.process(node)?.signal_family(Signal::SIGSTOP)?,
             Self::Unplug => segment.switch.set_carrier(node, false)?,
             Self::SilentCut => cut(segment, node, true, true, 0)?,

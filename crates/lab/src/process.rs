@@ -56,7 +56,8 @@ impl Process {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Sends a signal to it and to all its descendants.
+    /// Sends a signal to it and to all its descendants, the youngest first: whoever watches over
+    /// another one is hit before it can see that.
     pub fn signal_family(&self, signal: Signal) -> Result<()> {
         if self.ended.is_some() {
             return Ok(());
