@@ -310,8 +310,8 @@ fn defences(gate: &Result<Gate, GateError>) -> (Fence, Vec<String>) {
     let lifetime = "kernel lifetime: an address that is not renewed disappears within 2.5 s".into();
     match gate {
         Ok(_) => {
-            let gate = "gate: ARP and NDP stop in the kernel at the end of the lease, even when the \
-                        agent is dead or frozen";
+            let gate = "gate: ARP and NDP, and all traffic of exclusive VIPs without services, stop \
+                        in the kernel at the end of the lease, even when the agent is dead or frozen";
             (Fence::Gate, vec![lease, gate.into(), lifetime])
         }
         Err(error) => {

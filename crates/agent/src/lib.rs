@@ -193,3 +193,27 @@ async fn orders(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::Command;
+
+    #[test]
+    fn a_panic_in_any_thread_ends_the_process_and_leaves_no_core() {
+        const CHILD: &str = "BUOY_TEST_PANICS";
+        let test = "tests::a_panic_in_any_thread_ends_the_process_and_leaves_no_core";
+        if std::env::var_os(CHILD).is_some() {
+            die_at_once();
+            end_on_panic();
+            let thread = std::thread::spawn(|| assert_eq!(1, 2, "on purpose"));
+            let _ = thread.join();
+            std::process::exit(0);
+        }
+        let this = std::env::current_exe().unwrap();
+        let ended = Command::new(this).args(["--exact", test]).env(CHILD, "1").output().unwrap();
+        assert_eq!(ended.status.signal(), Some(6), "{ended:?}");
+        assert!(!ended.status.core_dumped(), "{ended:?}");
+    }
+}

@@ -5,7 +5,7 @@
 
 use buoy_agent::supervisor::{End, Supervisor};
 use buoy_kernel::gate::{Gate, GateError, MasterSwitch};
-use buoy_kernel::lifeline::{Lifeline, Process, Watch};
+use buoy_kernel::lifeline::{Hold, Lifeline, Process, Watch};
 use buoy_kernel::netlink::Requests;
 use buoy_model::{Cidr, LinkId};
 use nix::sched::{CloneFlags, unshare};
@@ -24,8 +24,8 @@ const LOOPBACK: LinkId = LinkId(1);
 /// Says to a copy of this test that it is the agent, and where its peer is.
 const PEER: &str = "BUOY_TEST_PEER";
 
-/// An agent of one thread: it holds the lifeline and turns until it is told to end in order.
-fn be_the_agent(peer: &str) {
+/// Makes this thread the loop of an agent with one peer.
+fn hold(peer: &str) -> Hold {
     let lifeline = Lifeline::create().unwrap();
     lifeline.set_legs(["127.0.0.1:4747".parse().unwrap()]);
     let hold = lifeline.hold().unwrap();
@@ -34,6 +34,14 @@ fn be_the_agent(peer: &str) {
     hold.set_patience(Duration::from_millis(600));
     hold.beat();
     println!("\nholds {}", lifeline.as_fd().as_raw_fd());
+    // The other process finds the memory by this descriptor.
+    std::mem::forget(lifeline);
+    hold
+}
+
+/// An agent of one thread, which turns until it is told to end in order.
+fn be_the_agent(peer: &str) {
+    let hold = hold(peer);
     let (told, end) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let _ = std::io::stdin().read(&mut [0]);
@@ -156,6 +164,25 @@ fn an_agent_that_stands_still_is_killed_and_buried() {
     }
     let mut post = Post::new(test, None);
     post.signal(Signal::SIGSTOP);
+    assert_eq!(post.supervisor.watch(), End::Hung);
+    assert_eq!(post.agent.wait().unwrap().signal(), Some(9));
+    assert_eq!((post.goodbyes(), post.addresses()), (2, 0));
+}
+
+/// Its processor runs, so the supervisor goes there and looks before it kills.
+#[test]
+fn an_agent_that_spins_is_killed_and_buried() {
+    let test = "an_agent_that_spins_is_killed_and_buried";
+    if let Ok(peer) = std::env::var(PEER) {
+        let _hold = hold(&peer);
+        loop {
+            std::hint::spin_loop();
+        }
+    }
+    if !host(test) {
+        return;
+    }
+    let mut post = Post::new(test, None);
     assert_eq!(post.supervisor.watch(), End::Hung);
     assert_eq!(post.agent.wait().unwrap().signal(), Some(9));
     assert_eq!((post.goodbyes(), post.addresses()), (2, 0));

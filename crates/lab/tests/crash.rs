@@ -206,3 +206,28 @@ fn a_host_that_stood_still_kills_nobody_and_speaks_for_nothing() {
     assert!(cluster.buoy.process(&owner).unwrap().is_running(), "it was not hung");
     assert_eq!(observer.answered_by_two(VIP, until_now(from)), []);
 }
+
+/// Where BPF is not permitted, nobody is told before the address is gone.
+#[test]
+fn without_a_gate_a_crash_is_told_when_the_address_is_gone() {
+    let test = "without_a_gate_a_crash_is_told_when_the_address_is_gone";
+    let Some(mut cluster) = prepared(test, 3, LOCAL) else { return };
+    let without = ["setpriv", "--bounding-set", "-bpf,-perfmon,-sys_admin"];
+    cluster.buoy.through = without.map(str::to_owned).to_vec();
+    cluster.buoy.start_all(&cluster.segment).unwrap();
+    for node in cluster.buoy.nodes() {
+        cluster.wait_owned(node);
+        let status = cluster.buoy.status(node).unwrap();
+        assert!(status.defences.iter().any(|line| line.starts_with("NO gate")), "{status:?}");
+    }
+    let observer = cluster.observer(&[VIP]);
+    watch(&observer, 2_700);
+    let (owner, time, from) = takeover(&mut cluster, &observer, |cluster, owner| {
+        cluster.buoy.process(owner).unwrap().signal(Signal::SIGKILL).unwrap();
+    });
+    eprintln!("SIGKILL without a gate: {time:?}; stall {:?}", observer.stall(until_now(from)));
+    assert!(time < AT_ONCE, "{time:?}");
+    watch(&observer, 500);
+    assert!(!cluster.has_address(&owner, "10.77.0.100"));
+    assert_eq!(observer.answered_by_two(VIP, until_now(from)), []);
+}
