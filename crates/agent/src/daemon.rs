@@ -8,7 +8,7 @@ use crate::server::{Agent, LoopGone, ReloadRefusal};
 use buoy_api::ReloadReply;
 use buoy_api::view::{CheckReport, DatedRecord, HostReport, ServiceReport};
 use buoy_api::words::{self, Gravity, Words};
-use buoy_core::Status;
+use buoy_core::{OrderError, Status};
 use buoy_kernel::clock;
 use buoy_model::limits::{CHANGES_MAX, RECORDS_MAX};
 use buoy_model::{BackendState, Desired, Fact, Order, Record};
@@ -264,8 +264,8 @@ impl Agent for Daemon {
         }
     }
 
-    async fn order(&self, order: Order) -> Result<(), LoopGone> {
-        self.command(Command::Order(order))
+    async fn order(&self, order: Order) -> Result<Result<(), OrderError>, LoopGone> {
+        self.handle.follow(order).await.map_err(|Gone| LoopGone)
     }
 
     async fn reload(&self) -> Result<ReloadReply, ReloadRefusal> {

@@ -9,7 +9,7 @@ use crate::phases::Phases;
 use crate::pulse::Pulse;
 use crate::supervision::Supervision;
 use crate::systemd::{Feeder, Systemd};
-use buoy_core::{Node, Settings, Status};
+use buoy_core::{Node, OrderError, Settings, Status};
 use buoy_kernel::lifeline::Lifeline;
 use buoy_kernel::wake::{self, Waker, Wakeups};
 use buoy_kernel::{clock, packet, realtime};
@@ -33,8 +33,8 @@ const DATAGRAMS_PER_TURN: usize = 256;
 pub enum Command {
     /// A new configuration that passed every check.
     Reload(Box<(Arc<Desired>, Keyring)>),
-    /// What an operator wants.
-    Order(Order),
+    /// What an operator wants, and whether it can be.
+    Order(Order, oneshot::Sender<Result<(), OrderError>>),
     /// Whether this host could serve each group well.
     Fitness(Vec<(GroupId, Fitness)>),
     /// What the node knows.
@@ -100,6 +100,13 @@ impl Handle {
             UNSUPERVISED.clone_into(line);
         }
         defences
+    }
+
+    /// Gives an operator's order: done, or why it cannot be.
+    pub async fn follow(&self, order: Order) -> Result<Result<(), OrderError>, Gone> {
+        let (answer, asked) = oneshot::channel();
+        self.order(Command::Order(order, answer))?;
+        asked.await.map_err(|_| Gone)
     }
 
     /// Asks what the node knows.
@@ -340,8 +347,12 @@ impl Loop {
             let now = clock::now();
             match command {
                 Command::Reload(new) => self.reload(now, *new),
-                Command::Order(order) => {
-                    self.node.handle(now, Event::Order(order), &mut self.out);
+                Command::Order(order, answer) => {
+                    let can = self.node.can_follow(now, &order);
+                    if can.is_ok() {
+                        self.node.handle(now, Event::Order(order), &mut self.out);
+                    }
+                    let _ = answer.send(can);
                 }
                 Command::Fitness(groups) => {
                     for (group, fitness) in groups {

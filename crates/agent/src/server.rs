@@ -22,7 +22,7 @@ use axum::serve::IncomingStream;
 use bounded::{Bounded, CONNECTION_LIFETIME, CONNECTIONS_MAX};
 use buoy_api::view::{DatedRecord, HostReport, ServiceReport, View};
 use buoy_api::{BODY_MAX, ClusterStatus, EventsReply, OwnerReply, ReloadReply, WhyReply};
-use buoy_core::Status;
+use buoy_core::{OrderError, Status};
 use buoy_model::{Desired, Group, Order};
 use failure::Failure;
 use serde::Deserialize;
@@ -53,8 +53,12 @@ pub trait Agent: Send + Sync + 'static {
     fn services(&self) -> Vec<ServiceReport>;
     /// Lines of defence, problems, scheduling and counters.
     fn host(&self) -> HostReport;
-    /// Hands the order to the real-time loop; its reason says already who gave it.
-    fn order(&self, order: Order) -> impl Future<Output = Result<(), LoopGone>> + Send;
+    /// Gives the order to the real-time loop, which follows it or says why it cannot; its reason says
+    /// already who gave it.
+    fn order(
+        &self,
+        order: Order,
+    ) -> impl Future<Output = Result<Result<(), OrderError>, LoopGone>> + Send;
     /// Reads the file again and applies the difference; an invalid file changes nothing.
     fn reload(&self) -> impl Future<Output = Result<ReloadReply, ReloadRefusal>> + Send;
 }

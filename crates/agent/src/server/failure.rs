@@ -6,6 +6,7 @@ use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use buoy_api::{BODY_MAX, ORDER_FOR_MAX, Problem, REASON_MAX};
+use buoy_core::OrderError;
 use buoy_model::Desired;
 
 /// Names of VIPs or nodes repeated in a message.
@@ -123,6 +124,13 @@ impl From<LoopGone> for Failure {
     fn from(gone: LoopGone) -> Self {
         let title = "the agent cannot answer";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "loop_gone", title, gone.to_string())
+    }
+}
+
+impl From<OrderError> for Failure {
+    fn from(error: OrderError) -> Self {
+        let title = "the order cannot be followed";
+        Self::new(StatusCode::CONFLICT, "cannot_follow", title, error.to_string())
     }
 }
 

@@ -4,7 +4,7 @@
 //! taken. So a refusal names the owner and the command to run there.
 
 use super::failure::Failure;
-use super::{Agent, Asker, LoopGone, ask_loop};
+use super::{Agent, Asker, LOOP_TIMEOUT, LoopGone, ask_loop};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -95,7 +95,7 @@ pub(super) async fn drain<A: Agent>(
         for_ms,
         ..drain_reply(&agent.desired(), &status)
     };
-    agent.order(Order::Drain { reason, until }).await?;
+    follow(&*agent, Order::Drain { reason, until }).await?;
     Ok(Json(reply))
 }
 
@@ -105,8 +105,14 @@ pub(super) async fn undrain<A: Agent>(
 ) -> Result<Json<DrainReply>, Failure> {
     tracing::info!(by = asker.name(), "undrain");
     let reply = drain_reply(&agent.desired(), &ask_loop(&*agent).await?);
-    agent.order(Order::Undrain).await?;
+    follow(&*agent, Order::Undrain).await?;
     Ok(Json(reply))
+}
+
+/// Gives the order. What the status allowed a moment ago the loop may have to refuse all the same.
+async fn follow<A: Agent>(agent: &A, order: Order) -> Result<(), Failure> {
+    let answer = tokio::time::timeout(LOOP_TIMEOUT, agent.order(order)).await;
+    Ok(answer.unwrap_or(Err(LoopGone))??)
 }
 
 fn drain_reply(desired: &Desired, status: &Status) -> DrainReply {
@@ -203,7 +209,7 @@ impl Case {
         let vip = self.group().name.clone();
         tracing::info!(vip, to, for_ms, reason, "{verb}");
         let epoch = self.known()?.epoch.0;
-        agent.order(order).await?;
+        follow(agent, order).await?;
         Ok(Json(OrderReply {
             vip,
             node: self.desired.node_name(self.desired.me).into(),

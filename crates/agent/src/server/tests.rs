@@ -23,6 +23,7 @@ use tokio::sync::oneshot;
 struct Fake {
     gone: AtomicBool,
     drained: AtomicBool,
+    stopping: AtomicBool,
     /// lb3 owns web instead of the node that is asked.
     elsewhere: AtomicBool,
     invalid: AtomicBool,
@@ -84,9 +85,12 @@ impl Agent for Fake {
         }
     }
 
-    async fn order(&self, order: Order) -> Result<(), LoopGone> {
+    async fn order(&self, order: Order) -> Result<Result<(), OrderError>, LoopGone> {
+        if self.stopping.load(Ordering::SeqCst) {
+            return Ok(Err(OrderError::Stopping));
+        }
         self.orders.lock().unwrap().push(order);
-        Ok(())
+        Ok(Ok(()))
     }
 
     async fn reload(&self) -> Result<ReloadReply, ReloadRefusal> {

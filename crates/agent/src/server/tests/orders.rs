@@ -147,6 +147,17 @@ fn an_order_that_cannot_be_followed_says_why() {
     assert_eq!(refused.code, "drained");
     assert_eq!(refused.detail, "patching (by ann); `buoy undrain` puts it back into service");
     assert_eq!(problem(client.move_vip("web", &to("lb1"))).code, "drained", "it is a hold");
+    server.fake.stopping.store(true, Ordering::SeqCst);
+    let table = [
+        problem(client.move_vip("web", &to("lb3"))),
+        problem(client.release("web", &ReleaseRequest::default())),
+        problem(client.drain(None)),
+        problem(client.undrain()),
+    ];
+    for problem in table {
+        assert_eq!(problem.code, "cannot_follow", "the loop has the last word");
+        assert!(problem.detail.contains("wait for the new owner"), "{problem:?}");
+    }
     server.fake.gone.store(true, Ordering::SeqCst);
     assert_eq!(problem(client.release("web", &ReleaseRequest::default())).code, "loop_gone");
     assert!(server.fake.orders.lock().unwrap().is_empty(), "nothing refused was done");
