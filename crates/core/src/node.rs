@@ -245,7 +245,7 @@ impl Node {
         let timing = self.desired.timing;
         let Timing { heartbeat, lease_max, .. } = timing;
         let patience = self.tempo.term(timing).max(peer.term.min(lease_max));
-        (heartbeat * SILENT_HEARTBEATS + heartbeat / 2).max(patience)
+        (heartbeat * SILENT_HEARTBEATS + heartbeat * 2 / 5).max(patience)
     }
 
     /// How long any peer may be silent.
