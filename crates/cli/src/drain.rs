@@ -76,34 +76,38 @@ pub(crate) fn drain(arguments: DrainArguments) -> Result<(), Failure> {
         let failed = arguments.wait && unfinished;
         return if failed { Err(Failure::said(Exit::Failed)) } else { Ok(()) };
     }
-    output::text(&drained(&reply))?;
-    if !unfinished {
-        let nothing =
-            format!("{} owns nothing any more, after {}\n", reply.node, words::span(took));
-        return if reply.owned == 0 { Ok(()) } else { output::text(&nothing) };
+    let text = drained(&reply, &status, took);
+    if arguments.wait && unfinished {
+        return Err(Failure::failed(text));
     }
-    if arguments.wait {
-        return Err(Failure::failed(late(limit, &status)));
-    }
-    output::text(&format!("{}\n", late(limit, &status)))
+    output::text(&format!("{text}\n{}\n", end(reply.for_ms)))
 }
 
-/// What was ordered, for people.
-fn drained(reply: &DrainReply) -> String {
-    let reason = reply.draining.as_deref().unwrap_or_default();
-    let moving = match reply.owned {
-        0 => "it owned no VIP".to_owned(),
-        1 => "its VIP moves to another node".to_owned(),
-        n => format!("its {n} VIPs move to the other nodes"),
+/// What came of it, for people.
+fn drained(reply: &DrainReply, status: &ClusterStatus, took: Duration) -> String {
+    let DrainReply { node, owned, .. } = reply;
+    let Some(reason) = &status.draining else {
+        return format!("{node} is not drained any more: somebody put it back");
     };
-    let back = reply.for_ms.map_or_else(
-        || "`buoy undrain` puts it back into service".to_owned(),
-        |millis| {
-            let time = words::written(Duration::from_millis(millis));
-            format!("it is back in service in {time}, or with `buoy undrain`")
-        },
-    );
-    format!("{} is drained: {reason}; {moving}\n{back}\n", reply.node)
+    let took = words::span(took);
+    let moved = match (kept(status).as_slice(), owned) {
+        ([], 0) => "it owned no VIP".to_owned(),
+        ([], 1) => format!("its VIP is on another node after {took}"),
+        ([], n) => format!("its {n} VIPs are on other nodes after {took}"),
+        (kept, _) => format!(
+            "after {took} it still owns {}, which no other node can take (`buoy why {}` says why)",
+            kept.join(", "),
+            kept[0]
+        ),
+    };
+    format!("{node} is drained: {reason}; {moved}")
+}
+
+/// What ends the drain.
+fn end(for_ms: Option<u64>) -> String {
+    let Some(millis) = for_ms else { return "`buoy undrain` puts it back into service".into() };
+    let time = words::written(Duration::from_millis(millis));
+    format!("it is back in service in {time}, or with `buoy undrain`")
 }
 
 pub(crate) fn undrain(arguments: &UndrainArguments) -> Result<(), Failure> {
@@ -130,17 +134,6 @@ fn is_done(status: &ClusterStatus) -> bool {
     status.draining.is_some() && kept(status).is_empty()
 }
 
-fn late(limit: Duration, status: &ClusterStatus) -> String {
-    let seconds = limit.as_secs();
-    if status.draining.is_none() {
-        return format!("after {seconds} s this node is not drained: somebody put it back");
-    }
-    format!(
-        "after {seconds} s this node still owns {}: no other node can take it (`buoy why` says why)",
-        kept(status).join(", ")
-    )
-}
-
 /// The VIPs that the node has not given away.
 fn kept(status: &ClusterStatus) -> Vec<&str> {
     let mine = status.vips.iter().filter(|vip| vip.mine || vip.lease_left_ms.is_some());
@@ -153,34 +146,41 @@ mod tests {
     use buoy_api::VipView;
 
     #[test]
-    fn a_drain_says_for_how_long_and_what_ends_it() {
-        let reply = DrainReply {
-            node: "lb1".into(),
+    fn a_drain_says_what_came_of_it_and_what_ends_it() {
+        let reply = |owned| DrainReply { node: "lb1".into(), owned, ..DrainReply::default() };
+        let status = |kept: &[&str]| ClusterStatus {
             draining: Some("patching (by ann)".into()),
-            for_ms: None,
-            owned: 2,
+            vips: kept.iter().map(|name| vip(name, true, None)).collect(),
+            ..ClusterStatus::default()
         };
-        assert_eq!(
-            drained(&reply),
-            "lb1 is drained: patching (by ann); its 2 VIPs move to the other nodes\n\
-             `buoy undrain` puts it back into service\n"
-        );
-        let reply = DrainReply { for_ms: Some(1_800_000), owned: 0, ..reply };
-        assert_eq!(
-            drained(&reply),
-            "lb1 is drained: patching (by ann); it owned no VIP\n\
-             it is back in service in 30m, or with `buoy undrain`\n"
-        );
+        let table: [(usize, &[&str], &str); 4] = [
+            (0, &[], "it owned no VIP"),
+            (1, &[], "its VIP is on another node after 6.2 ms"),
+            (2, &[], "its 2 VIPs are on other nodes after 6.2 ms"),
+            (
+                2,
+                &["web", "db"],
+                "after 6.2 ms it still owns web, db, which no other node can take \
+                 (`buoy why web` says why)",
+            ),
+        ];
+        let took = Duration::from_micros(6_200);
+        for (owned, kept, expected) in table {
+            let text = drained(&reply(owned), &status(kept), took);
+            assert_eq!(text, format!("lb1 is drained: patching (by ann); {expected}"));
+        }
+        let text = drained(&reply(1), &ClusterStatus::default(), took);
+        assert_eq!(text, "lb1 is not drained any more: somebody put it back");
+        assert_eq!(end(None), "`buoy undrain` puts it back into service");
+        assert_eq!(end(Some(1_800_000)), "it is back in service in 30m, or with `buoy undrain`");
+    }
+
+    fn vip(name: &str, mine: bool, lease_left_ms: Option<f64>) -> VipView {
+        VipView { name: name.into(), mine, lease_left_ms, ..VipView::default() }
     }
 
     #[test]
     fn a_vip_is_given_away_only_when_its_lease_is_over_too() {
-        let vip = |name: &str, mine, lease_left_ms| VipView {
-            name: name.into(),
-            mine,
-            lease_left_ms,
-            ..VipView::default()
-        };
         let vips = vec![vip("a", true, None), vip("b", false, Some(3.0)), vip("c", false, None)];
         assert_eq!(kept(&ClusterStatus { vips, ..ClusterStatus::default() }), ["a", "b"]);
     }
