@@ -21,9 +21,14 @@ pub const CONVERGENCE: Duration = LEASE_MAX
         3 * LEASE_WITHOUT_GATE.as_millis() as u64 + 50 * SILENT_HEARTBEATS as u64,
     ));
 
+/// A better node that was named and did not come forward is named again after so long.
+const NAMED_AGAIN: Duration = Duration::from_secs(12);
+
 /// How long after the last fault an owner may still change for a good reason: the voters' silence is
-/// over, everybody who asks in vain is passed over, and the slowest failback of a scenario is done.
+/// over, everybody who asks in vain is passed over, who did not come forward was named again, and the
+/// slowest failback of a scenario is done.
 pub(crate) const RESTLESS: Duration = LEASE_MAX
+    .saturating_add(NAMED_AGAIN)
     .saturating_add(Duration::from_millis(LEASE_MAX.as_millis() as u64 / DRIFT_DIVISOR as u64))
     .saturating_add(PASSED_OVER_AFTER)
     .saturating_add(Duration::from_secs(1));

@@ -126,6 +126,8 @@ impl World {
         let addresses = scenario.groups.iter().flat_map(|group| &group.addresses);
         scenario.addresses = addresses.map(|address| address.cidr.address()).collect();
         scenario.addresses.sort_unstable();
+        // Stable, so that faults of one moment keep their order.
+        scenario.faults.sort_by_key(|(at, _)| *at);
         let mut random = Random::new(scenario.seed ^ 0x5eed);
         let addresses = scenario.addresses.len();
         let host = |plan: &HostPlan| {

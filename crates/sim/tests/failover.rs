@@ -84,7 +84,7 @@ fn a_lost_carrier_is_succeeded_within_a_round_trip() {
 #[test]
 fn without_a_majority_to_ask_a_dead_owner_is_succeeded_when_it_has_been_silent() {
     let fault = Fault::CrashAgent { host: OWNER };
-    within(LEASE * 7 / 10 + HEARTBEAT, 2, Safety::Available, fault);
+    within(LEASE + HEARTBEAT, 2, Safety::Available, fault);
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn a_planned_move_leaves_nobody_answering_for_two_milliseconds_at_most() {
 
 #[test]
 fn a_host_that_sleeps_for_an_hour_wakes_silent() {
-    for (seed, seconds) in [(1, 1), (2, 60), (3, 3_600)] {
+    for (seed, seconds) in [(1, 10), (2, 60), (3, 3_600)] {
         let fault = Fault::Suspend { host: OWNER, time: Duration::from_secs(seconds) };
         let mut scenario = scenario(seed, 3, Safety::Exclusive, fault);
         // An hour of beats of 10 ms would take minutes.

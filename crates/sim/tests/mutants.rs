@@ -136,8 +136,16 @@ fn a_voter_that_has_started_must_be_silent() {
 #[test]
 fn a_datagram_of_the_past_must_not_count() {
     gets_two_owners(Mutation::AcceptStale, |seed| {
-        let mut scenario = a_rival_that_asks_all_the_time(seed, Duration::from_millis(50));
-        let replays = (50..110).map(|i| (i * 100 * MS, Fault::Replay { count: 20 }));
+        let mut scenario = three(seed, Duration::from_millis(50), 20);
+        // A list of claims is said in full only when it is new: the owner says many, and some are recorded.
+        scenario.faults.extend((0..120).map(|i| {
+            let drain = Fault::Drain { host: 0, on: i % 2 == 0 };
+            (3 * SECOND + i * 50 * MS, drain)
+        }));
+        for (from, to) in [(OWNER, RIVAL), (RIVAL, OWNER)] {
+            scenario.faults.push((10 * SECOND, Fault::Cut { from, to }));
+        }
+        let replays = (41..80).map(|i| (i * 250 * MS, Fault::Replay { count: 60 }));
         scenario.faults.extend(replays);
         scenario
     });
@@ -167,10 +175,25 @@ fn a_goodbye_must_be_of_the_life_that_is_heard() {
 #[test]
 fn a_list_that_has_run_out_must_be_granted_anew() {
     gets_two_owners(Mutation::CredulousVoter, |seed| {
-        let mut scenario = three(seed, Duration::from_millis(50), 12);
-        mute_the_owner(&mut scenario, 700 * MS, 120 * MS);
-        // It hears nobody either, and still believes its last votes.
-        scenario.groups[0].failback = Failback::Never;
+        let mut scenario = Scenario::quiet(seed, 5, 1);
+        scenario.groups[0].prefer = vec![scenario.hosts[0].id];
+        scenario.groups[0].failback = Failback::After(Duration::ZERO);
+        scenario.calm_at = 12 * SECOND;
+        // The rival does not hear the owner and asks all the time; now and then one voter does not hear
+        // it for longer than a lease, and another one after that.
+        let rival = 0b1_0000;
+        for (from, to) in [(OWNER, rival), (rival, OWNER)] {
+            scenario.faults.push((4 * SECOND, Fault::Cut { from, to }));
+        }
+        let mut at = 4_100 * MS;
+        while at < scenario.calm_at {
+            for (to, begin, end) in [(0b1000, 0, 80), (0b0010, 70, 250)] {
+                let (begin, end) = (at + begin * MS, at + end * MS);
+                scenario.faults.push((begin, Fault::Cut { from: OWNER, to }));
+                scenario.faults.push((end, Fault::Mend { from: OWNER, to }));
+            }
+            at += 400 * MS + seed % 10 * MS;
+        }
         scenario
     });
 }
