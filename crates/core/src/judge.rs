@@ -235,7 +235,10 @@ pub(crate) fn decide(node: &Node, view: &mut View, now: Instant, i: usize) -> Ju
         return Judgement::Leave;
     }
     match &node.owned[i].state {
-        State::Holding(_) => decide_held(node, view, now, i),
+        State::Holding(_) => {
+            view.set_plans_aside(node);
+            decide_held(node, view, now, i)
+        }
         State::Idle { .. } | State::Wanting { .. } => {
             view.let_go(i);
             decide_other(node, view, now, i)
@@ -273,7 +276,7 @@ fn decide_other(node: &Node, view: &mut View, now: Instant, i: usize) -> Judgeme
         }
         (Some(_), Some(_)) => return Judgement::Leave,
         (Some(heir), None) if comes_forward(node, now, group, i, heir) => {
-            view.add(i, heir);
+            view.count(i, heir);
             let mine = heir == node.me && able;
             return if mine { Judgement::Take { cause, from } } else { Judgement::Leave };
         }
@@ -288,7 +291,7 @@ fn decide_other(node: &Node, view: &mut View, now: Instant, i: usize) -> Judgeme
         (true, false, true) | (false, true | false, true | false) => others,
     };
     let Some(best) = view.best(&node.desired, i, candidates) else { return Judgement::Leave };
-    view.add(i, best);
+    view.plan(i, best);
     if best == node.me { Judgement::Take { cause, from } } else { Judgement::Leave }
 }
 
@@ -381,11 +384,14 @@ fn decide_held(node: &Node, view: &mut View, now: Instant, i: usize) -> Judgemen
     }
     match node.reluctance(now, i).and_then(Reluctance::cause) {
         Some(cause) if fit => yield_to_best(node, view, (now, i), others, cause),
-        None if fit && node.owned[i].orders.held.is_none() => {
-            decide_failback(node, view, now, i, others)
-        }
+        None if fit && may_leave(node, group, i) => decide_failback(node, view, now, i, others),
         Some(_) | None => keep(node, view, i),
     }
+}
+
+/// Whether it may go to a better place: nobody holds it here, and nobody else is letting it go.
+fn may_leave(node: &Node, group: &Group, i: usize) -> bool {
+    node.owned[i].orders.held.is_none() && node.rival(group).is_none()
 }
 
 /// Since when nobody is heard where the group is announced.
@@ -533,7 +539,7 @@ fn better(node: &Node, view: &View, i: usize, others: Members) -> Option<usize> 
     let desired = &node.desired;
     let to = view.best(desired, i, others)?;
     let theirs = view.place(desired, i, to);
-    let ours = view.place_without(desired, i, node.me);
+    let ours = view.place(desired, i, node.me);
     let (there, here) = (theirs.rank, ours.rank);
     let moves = match (there < here, there == here) {
         // Away from its like: one at a time, and from where there are most of them.

@@ -169,7 +169,7 @@ fn a_group_of_ours_is_given_away_for_a_reason_and_to_somebody() {
     ];
     hold(Safety::Exclusive, true, true, best);
     let second: &[Row] = &[
-        (Fit, [Take, to, Take, to, to, to, Take, Take, Take]),
+        (Fit, [Take, to, Take, to, to, Take, Take, Take, Take]),
         (Unfit, [Take, to, Take, to, to, to, Take, Take, Take]),
         (Drained, [Take, to, to, to, to, to, Take, Take, Take]),
     ];

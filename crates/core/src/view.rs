@@ -28,11 +28,15 @@ pub(crate) struct View {
     /// For each group, the number of its `apart` label.
     labels: Vec<u16>,
     loads: Loads,
+    /// For each group, whose loads it is in.
+    counted: Vec<Members>,
+    /// Groups without an owner, and to whom they are to go as this node sees it.
+    plans: Vec<(usize, usize)>,
     /// For each label, how many of its groups each member serves.
     together: Vec<Loads>,
     /// For each member, to whom it could give a group for the sake of balance.
     gives: [Members; NODES_MAX],
-    /// One group at a time moves for the sake of balance.
+    /// No group (more) moves for the sake of balance: one is on its way, or some have no owner yet.
     pub(crate) moving: bool,
     /// When time alone may change a judgement.
     pub(crate) review_at: Option<Instant>,
@@ -77,13 +81,15 @@ pub(crate) enum Note {
 }
 
 impl View {
-    /// Counts what everyone serves, or is about to.
+    /// Counts what everyone serves, or is named to.
     pub(crate) fn look(&mut self, node: &Node, now: Instant) {
         self.learn(&node.desired);
         self.loads = [0; NODES_MAX];
         self.together.fill([0; NODES_MAX]);
+        self.counted.fill(Members::NONE);
         self.gives = [Members::default(); NODES_MAX];
         self.moving = false;
+        self.plans.clear();
         if now < node.listening_until {
             self.review(node.listening_until);
         }
@@ -97,8 +103,8 @@ impl View {
                 };
                 let heir = node.desired.node_index(claim.to);
                 match (claim.kind == ClaimKind::Yields, heir) {
-                    (true, Some(heir)) => self.add(i, heir),
-                    (true, None) | (false, None | Some(_)) => self.add(i, peer.index),
+                    (true, Some(heir)) => self.count(i, heir),
+                    (true, None) | (false, None | Some(_)) => self.count(i, peer.index),
                 }
                 if claim.kind == ClaimKind::Holds && !claim.held {
                     self.may_give(i, peer.index);
@@ -109,9 +115,9 @@ impl View {
             match self.handovers[i] {
                 Some(handover) => {
                     self.moving |= handover.errand == Errand::Better;
-                    self.add(i, handover.to);
+                    self.count(i, handover.to);
                 }
-                None => self.add(i, node.me),
+                None => self.count(i, node.me),
             }
             if owned.orders.held.is_none() {
                 self.may_give(i, node.me);
@@ -131,6 +137,7 @@ impl View {
         labels.dedup();
         let number =
             |label: &str| labels.binary_search(&label).ok().and_then(|n| u16::try_from(n).ok());
+        self.counted = alloc::vec![Members::NONE; desired.groups.len()];
         self.labels = desired
             .groups
             .iter()
@@ -151,18 +158,46 @@ impl View {
         }
     }
 
-    /// One group more for that member.
-    pub(crate) fn add(&mut self, i: usize, member: usize) {
+    /// Counts a group for a member, once: two may serve it, or ask for it, at a time.
+    pub(crate) fn count(&mut self, i: usize, member: usize) {
+        if self.counted[i].contains(member) {
+            return;
+        }
+        self.counted[i].insert(member);
         self.loads[member] += 1;
         if let Some(together) = self.together.get_mut(usize::from(self.labels[i])) {
             together[member] += 1;
         }
     }
 
-    fn remove(&mut self, i: usize, member: usize) {
-        self.loads[member] = self.loads[member].saturating_sub(1);
+    /// A group without an owner should go there: the next ones are shared out with that in mind.
+    pub(crate) fn plan(&mut self, i: usize, member: usize) {
+        if !self.counted[i].contains(member) {
+            self.plans.push((i, member));
+            self.count(i, member);
+        }
+    }
+
+    /// What is served is weighed by what everyone knows, and others may plan otherwise: or two nodes
+    /// would each think itself the fuller one, and give a group to and fro.
+    pub(crate) fn set_plans_aside(&mut self, node: &Node) {
+        while let Some((i, member)) = self.plans.pop() {
+            let came_true = member == node.me && node.owned[i].holding().is_some();
+            if !came_true {
+                self.moving = true;
+                self.discount(i, member);
+            }
+        }
+    }
+
+    fn discount(&mut self, i: usize, member: usize) {
+        if !self.counted[i].contains(member) {
+            return;
+        }
+        self.counted[i] = self.counted[i].without(member);
+        self.loads[member] -= 1;
         if let Some(together) = self.together.get_mut(usize::from(self.labels[i])) {
-            together[member] = together[member].saturating_sub(1);
+            together[member] -= 1;
         }
     }
 
@@ -170,20 +205,15 @@ impl View {
         self.together.get(usize::from(self.labels[i])).map_or(0, |t| t[member])
     }
 
-    /// The place of a member that does not serve the group.
+    /// The place that a member has, or would have if the group were not counted for it yet.
     pub(crate) fn place(&self, desired: &Desired, i: usize, member: usize) -> Place {
-        let (load, together) = (self.loads[member], self.together(i, member));
+        let counted = u16::from(self.counted[i].contains(member));
+        let (load, together) = (self.loads[member] - counted, self.together(i, member));
+        let together = together.saturating_sub(counted);
         placement::place(&desired.groups[i], &desired.nodes[member], load, together)
     }
 
-    /// The place that the member which serves the group would have if it did not.
-    pub(crate) fn place_without(&self, desired: &Desired, i: usize, member: usize) -> Place {
-        let load = self.loads[member].saturating_sub(1);
-        let together = self.together(i, member).saturating_sub(1);
-        placement::place(&desired.groups[i], &desired.nodes[member], load, together)
-    }
-
-    /// The best of the candidates, of which none serves the group.
+    /// The best of the candidates.
     pub(crate) fn best(&self, desired: &Desired, i: usize, candidates: Members) -> Option<usize> {
         candidates.iter().min_by_key(|m| self.place(desired, i, *m))
     }
@@ -210,17 +240,17 @@ impl View {
     /// Names who is to have a group that `from` serves.
     pub(crate) fn hand(&mut self, i: usize, from: usize, handover: Handover) {
         match self.handovers[i].replace(handover) {
-            Some(before) => self.remove(i, before.to),
-            None => self.remove(i, from),
+            Some(before) => self.discount(i, before.to),
+            None => self.discount(i, from),
         }
-        self.add(i, handover.to);
+        self.count(i, handover.to);
     }
 
     /// The group stays with `member`, which serves it.
     pub(crate) fn keep(&mut self, i: usize, member: usize) {
         if let Some(before) = self.handovers[i].take() {
-            self.remove(i, before.to);
-            self.add(i, member);
+            self.discount(i, before.to);
+            self.count(i, member);
         }
     }
 

@@ -178,14 +178,10 @@ fn line(node: &Node, view: &View, now: Instant, i: usize) -> Vec<Candidate> {
     let mut line: Vec<((u8, Place), Candidate)> = (0..node.desired.nodes.len())
         .map(|member| {
             let standing = standing(node, now, i, member);
-            let is_owner = standing == Standing::Owner;
             let asks_in_vain = peer_of(node, member)
                 .and_then(|p| p.offer(node.desired.groups[i].id))
                 .is_some_and(|o| o.in_vain(now, PASSED_OVER_AFTER));
-            let place = match is_owner {
-                true => view.place_without(&node.desired, i, member),
-                false => view.place(&node.desired, i, member),
-            };
+            let place = view.place(&node.desired, i, member);
             let preferred = Some(place.rank.preferred).filter(|p| *p != usize::MAX);
             let node = node.id(member);
             let in_vain = asks_in_vain && standing == Standing::Wants;
