@@ -361,10 +361,10 @@ fn summary(takeovers: &[Takeover]) -> String {
     };
     let median = totals[(totals.len() - 1) / 2];
     format!(
-        "{} takeovers: {best:.1} ms at best, {median:.1} ms in the middle, {worst:.1} ms at worst\n\
+        "best {best:.1} ms, middle {median:.1} ms, worst {worst:.1} ms (takeovers recorded: {})\n\
          (detect: how long the old owner had been silent, 0 where somebody said that it is gone; the others count from \
          the decision to take over)\n",
-        takeovers.len()
+        totals.len()
     )
 }
 
@@ -386,7 +386,9 @@ mod tests {
     fn the_summary_has_the_best_the_middle_and_the_worst() {
         let takeovers = [takeover(30.0, 5.0), takeover(0.0, 2.0), takeover(31.0, 1.0)];
         let text = summary(&takeovers);
-        assert!(text.starts_with("3 takeovers: 2.0 ms at best, 32.0 ms in the middle, 35.0 ms"));
+        assert!(
+            text.starts_with("best 2.0 ms, middle 32.0 ms, worst 35.0 ms (takeovers recorded: 3)")
+        );
     }
 
     #[test]
