@@ -95,6 +95,7 @@ impl Node {
     /// A session begins: what was agreed in another one is over.
     fn begin(&mut self, now: Instant, at: usize, out: &mut Vec<Action>) {
         self.announce_again(now);
+        self.shuffle(now, out);
         self.unsettled = true;
         let peer = &self.peers[at];
         if peer.knows_goodbyes() {

@@ -33,12 +33,18 @@ pub enum Mutation {
     CredulousVoter,
     /// The shared lease is renewed by any vote.
     ShareWithoutMajority,
+    /// A link that comes back is trusted at once, however often it has gone.
+    NoDamping,
+    /// An owner gives everything up when a peer comes.
+    ShuffleOnArrival,
+    /// The node asks to be woken at a moment that is over.
+    Overdue,
 }
 
 #[cfg(feature = "mutants")]
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::CountFromReceipt,
         Self::NoRestartSilence,
         Self::AcceptStale,
@@ -50,6 +56,9 @@ impl Mutation {
         Self::AnyGoodbye,
         Self::CredulousVoter,
         Self::ShareWithoutMajority,
+        Self::NoDamping,
+        Self::ShuffleOnArrival,
+        Self::Overdue,
     ];
 }
 
@@ -98,6 +107,28 @@ impl Node {
 
     pub(crate) fn shares_from(&self, desired: &Desired) -> usize {
         if self.is(Mutation::ShareWithoutMajority) { 1 } else { self.majority(desired) }
+    }
+
+    pub(crate) fn trusts_every_link(&self) -> bool {
+        self.is(Mutation::NoDamping)
+    }
+
+    pub(crate) fn overdue(&self) -> Option<Instant> {
+        self.is(Mutation::Overdue).then_some(Instant::ZERO)
+    }
+
+    pub(crate) fn shuffle(&mut self, now: Instant, out: &mut alloc::vec::Vec<buoy_model::Action>) {
+        if !self.is(Mutation::ShuffleOnArrival) {
+            return;
+        }
+        let desired = alloc::sync::Arc::clone(&self.desired);
+        for (i, group) in desired.groups.iter().enumerate() {
+            if self.owned[i].holding().is_some() {
+                self.owned[i].release(now, group, buoy_model::Cause::NoOwner, out);
+                self.voter.give_back(self.me(), group.id);
+                self.look_again();
+            }
+        }
     }
 
     /// Keeps what ends serving back for a while, so that it happens after it was said.
@@ -161,5 +192,20 @@ impl Node {
 
     pub(crate) const fn shares_from(&self, desired: &Desired) -> usize {
         self.majority(desired)
+    }
+
+    pub(crate) const fn trusts_every_link(&self) -> bool {
+        false
+    }
+
+    pub(crate) const fn overdue(&self) -> Option<Instant> {
+        None
+    }
+
+    pub(crate) const fn shuffle(
+        &mut self,
+        _now: Instant,
+        _out: &mut alloc::vec::Vec<buoy_model::Action>,
+    ) {
     }
 }

@@ -223,6 +223,7 @@ impl Node {
         earliest(self.verdicts.orders_end_at);
         earliest(self.damping.deadline());
         earliest(self.stop_at);
+        earliest(self.overdue());
         Some(due)
     }
 

@@ -54,7 +54,8 @@ impl Node {
         if let Some(link) = links().find(|l| self.legs.is_deaf(*l)) {
             return Some(Reluctance::Unheard(link));
         }
-        let damped = |subject| self.damping.remaining(now, subject);
+        let held = |subject| self.damping.remaining(now, subject);
+        let damped = |subject| held(subject).filter(|_| !self.trusts_every_link());
         links()
             .flat_map(|l| [Subject::Carrier(l), Subject::Voices(l)])
             .chain([Subject::Checks(group.id)])

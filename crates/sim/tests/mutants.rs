@@ -208,3 +208,26 @@ fn a_shared_lease_must_be_renewed_by_a_majority() {
         scenario
     });
 }
+
+#[test]
+fn a_link_that_toggles_must_be_damped() {
+    let violation = caught(Mutation::NoDamping, |seed| Scenario::of_seed(9 + 32 * (seed % 8)));
+    assert!(matches!(violation, Some(Violation::Flaps { .. })), "{violation:?}");
+}
+
+#[test]
+fn a_node_that_comes_must_move_no_more_than_its_share() {
+    let days = |seed| Scenario::of_seed(21 + 32 * (seed % 8));
+    let violation = caught(Mutation::ShuffleOnArrival, days);
+    let moved = matches!(
+        violation,
+        Some(Violation::NeedlessMove { .. } | Violation::Flaps { .. } | Violation::Uneven { .. })
+    );
+    assert!(moved, "{violation:?}");
+}
+
+#[test]
+fn time_must_go_on() {
+    let violation = caught(Mutation::Overdue, Scenario::of_seed);
+    assert!(matches!(violation, Some(Violation::Spins { .. })), "{violation:?}");
+}
