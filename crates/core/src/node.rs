@@ -322,6 +322,12 @@ impl Node {
             let Some(holding) = self.owned[i].holding() else { continue };
             let until = holding.until(shared_until);
             if now < until {
+                // It outlives what it shared: from here on its end is its own to wait for.
+                if holding.shares && shared_until <= now && group.safety == Safety::Exclusive {
+                    let context = self.context(now, &desired, i);
+                    self.owned[i].part(context, out);
+                    self.look_again();
+                }
                 continue;
             }
             late = late.max(now.since(until));
