@@ -2,7 +2,7 @@
 //! processors stall, so that neither is taken for a death.
 //!
 //! Every trouble is a gap: between two signs of life of a live peer, or between when our loop should
-//! have run and when it did. The term covers such gaps several times over, and shrinks again when
+//! have run and when it did. The term covers such gaps twice over, and shrinks again when
 //! they stay away. A voter never shortens what it has promised, so a change needs no agreement.
 
 use buoy_model::{Instant, Timing};
@@ -31,9 +31,9 @@ impl Tempo {
         if excess < timing.heartbeat {
             return;
         }
-        // Lost datagrams come in runs, and the next run may be longer: three times over. A stall
+        // Lost datagrams come in runs, and the next run may be longer: twice over, and at once. A stall
         // that is long by itself is covered once, with the same room on top.
-        let wanted = (excess * 3).min(excess + timing.heartbeat * 8);
+        let wanted = (excess * 2).min(excess + timing.heartbeat * 8);
         if self.margin <= wanted * 2 {
             self.margin = self.margin.max(wanted).min(timing.lease_max);
             self.halves_at = now + HALVES_AFTER;
@@ -97,8 +97,8 @@ mod tests {
     }
 
     #[test]
-    fn a_run_of_losses_is_covered_three_times_over() {
-        for (gap, term) in [(20, 66), (30, 96), (40, 126), (60, 166), (100, 206), (1000, 300)] {
+    fn a_run_of_losses_is_covered_twice_over() {
+        for (gap, term) in [(20, 56), (30, 76), (40, 96), (60, 136), (100, 206), (1000, 300)] {
             assert_eq!(after(&[gap]).term(TIMING), MS * term, "a gap of {gap} ms");
         }
     }
@@ -117,7 +117,7 @@ mod tests {
             tempo.calm(at(second * 1000), TIMING);
             terms.push(tempo.term(TIMING).as_millis());
         }
-        assert_eq!(terms, [166, 101, 68, 52, 44, 36, 36]);
+        assert_eq!(terms, [136, 86, 61, 48, 42, 36, 36]);
     }
 
     #[test]
@@ -127,7 +127,7 @@ mod tests {
             tempo.gap(at(second * 1000), TIMING, MS * 30);
             tempo.calm(at(second * 1000), TIMING);
         }
-        assert_eq!(tempo.term(TIMING), MS * 96);
+        assert_eq!(tempo.term(TIMING), MS * 76);
     }
 
     #[test]
@@ -143,7 +143,7 @@ mod tests {
         let mut tempo = after(&[20]);
         assert_eq!(tempo.news(TIMING), None);
         tempo.gap(at(0), TIMING, MS * 40);
-        assert_eq!(tempo.news(TIMING), Some(MS * 126));
+        assert_eq!(tempo.news(TIMING), Some(MS * 96));
         assert_eq!(tempo.news(TIMING), None);
         tempo.calm(at(1_000_000), TIMING);
         assert_eq!(tempo.news(TIMING), Some(TIMING.lease));
