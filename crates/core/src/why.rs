@@ -175,7 +175,7 @@ fn explain(node: &Node, now: Instant) -> Vec<Explained> {
 /// Every member in the order in which it would get the group.
 fn line(node: &Node, view: &View, now: Instant, i: usize) -> Vec<Candidate> {
     let heir = judge::heir(node, view, now, i);
-    let mut line: Vec<((u8, Place), Candidate)> = (0..node.desired.nodes.len())
+    let mut line: Vec<((Turn, Place), Candidate)> = (0..node.desired.nodes.len())
         .map(|member| {
             let standing = standing(node, now, i, member);
             let asks_in_vain = peer_of(node, member)
@@ -184,28 +184,44 @@ fn line(node: &Node, view: &View, now: Instant, i: usize) -> Vec<Candidate> {
             let place = view.place(&node.desired, i, member);
             let preferred = Some(place.rank.preferred).filter(|p| *p != usize::MAX);
             let node = node.id(member);
-            let in_vain = asks_in_vain && standing == Standing::Wants;
-            let rank = match rank(&standing) {
-                rank @ (0 | 4) => rank,
-                _ if heir == Some(member) => 1,
-                _ if in_vain => 3,
-                rank => rank,
+            let turn = match turn(&standing) {
+                Turn::Ready | Turn::LastResort if heir == Some(member) => Turn::Heir,
+                Turn::Ready if asks_in_vain => Turn::InVain,
+                turn @ (Turn::Owner
+                | Turn::Heir
+                | Turn::Ready
+                | Turn::InVain
+                | Turn::LastResort
+                | Turn::Out) => turn,
             };
-            ((rank, place), Candidate { node, preferred, standing })
+            ((turn, place), Candidate { node, preferred, standing })
         })
         .collect();
     line.sort_by_key(|(place, _)| *place);
     line.into_iter().map(|(_, candidate)| candidate).collect()
 }
 
-/// Who comes before whom, whatever its place: those who take it only if nobody else can come last
-/// but those who cannot.
-const fn rank(standing: &Standing) -> u8 {
+/// Who comes before whom, whatever the place.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Turn {
+    Owner,
+    /// Named by the owner.
+    Heir,
+    Ready,
+    /// Asks for votes in vain.
+    InVain,
+    /// Takes it only if nobody else can.
+    LastResort,
+    /// Cannot take it.
+    Out,
+}
+
+const fn turn(standing: &Standing) -> Turn {
     match standing {
-        Standing::Owner => 0,
-        Standing::Wants | Standing::Candidate => 2,
-        Standing::Excluded(why) if is_last_resort(why) => 3,
-        Standing::Excluded(_) => 4,
+        Standing::Owner => Turn::Owner,
+        Standing::Wants | Standing::Candidate => Turn::Ready,
+        Standing::Excluded(why) if is_last_resort(why) => Turn::LastResort,
+        Standing::Excluded(_) => Turn::Out,
     }
 }
 
@@ -295,8 +311,10 @@ pub(crate) fn peer_exclusion(
     if !peer.is_alive() {
         return Some(Exclusion::Silent(now.since(heard_at)));
     }
+    if peer.draining {
+        return Some(Exclusion::Draining);
+    }
     match peer.offer(group.id).map(|o| o.claim.kind) {
-        _ if peer.draining => Some(Exclusion::Draining),
         Some(ClaimKind::Eligible | ClaimKind::Wants | ClaimKind::Holds | ClaimKind::Yields) => None,
         Some(ClaimKind::Reluctant) => Some(Exclusion::Reluctant),
         None => Some(Exclusion::NotOffered),
