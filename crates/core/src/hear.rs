@@ -8,8 +8,8 @@ use crate::votes::lease_end;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use buoy_model::{
-    Action, Claim, ClaimKind, Fact, Grant, Instant, Leg, ListVersion, Message, MessageKind, NodeId,
-    Record, Rest, Safety, Verdict, WireVersion,
+    Action, Claim, ClaimKind, Desired, Fact, Grant, Instant, Leg, ListVersion, Message,
+    MessageKind, NodeId, Record, Rest, Safety, Verdict, WireVersion,
 };
 use core::time::Duration;
 
@@ -97,6 +97,8 @@ impl Node {
         self.announce_again(now);
         self.shuffle(now, out);
         self.unsettled = true;
+        // Whoever is heard says at once what it serves, and the others follow within a term.
+        self.listening_until = self.listening_until.min(now + self.silence());
         let peer = &self.peers[at];
         if peer.knows_goodbyes() {
             out.push(Action::PrepareGoodbye { to: peer.id });
@@ -181,17 +183,34 @@ impl Node {
     /// The successor of a group that this node yields is ready: it may have it.
     fn hand_over(&mut self, now: Instant, at: usize, out: &mut Vec<Action>) {
         let desired = Arc::clone(&self.desired);
-        for (i, group) in desired.groups.iter().enumerate() {
-            let wants = |kind| kind == ClaimKind::Wants;
-            let is_ready = self.peers[at].offer(group.id).is_some_and(|o| wants(o.claim.kind));
-            let yielding = self.owned[i].holding().and_then(|h| h.yielding.as_ref());
-            let Some(yielding) = yielding.filter(|y| is_ready && y.to == self.peers[at].id) else {
-                continue;
-            };
+        let successor = self.peers[at].id;
+        for i in 0..desired.groups.len() {
+            if self.owned[i].yields_to() == successor {
+                self.hand_over_if_wanted(now, &desired, i, out);
+            }
+        }
+    }
+
+    /// Gives a group up that this node yields, if its successor asks for it.
+    pub(crate) fn hand_over_if_wanted(
+        &mut self,
+        now: Instant,
+        desired: &Desired,
+        i: usize,
+        out: &mut Vec<Action>,
+    ) {
+        let id = desired.groups[i].id;
+        let Some(yielding) = self.owned[i].holding().and_then(|h| h.yielding.as_ref()) else {
+            return;
+        };
+        let wants = |kind| kind == ClaimKind::Wants;
+        let mut successors = self.peers.iter().filter(|p| p.id == yielding.to && p.is_alive());
+        let is_ready = successors.any(|p| p.offer(id).is_some_and(|o| wants(o.claim.kind)));
+        if is_ready {
             let cause = yielding.cause.clone();
-            let context = self.context(now, &desired, i);
+            let context = self.context(now, desired, i);
             self.owned[i].hand_over(context, cause, out);
-            self.voter.give_back(self.me(), group.id);
+            self.voter.give_back(self.me(), id);
             self.look_again();
             self.beat_now();
         }

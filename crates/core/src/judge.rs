@@ -90,13 +90,19 @@ impl Node {
         let mut all = Members::NONE;
         let mut fit = Members::NONE;
         let mut hopeful = Members::NONE;
+        let ours = self.desired.group_index(group.id).map(|i| &self.owned[i]);
+        let holds = ours.is_some_and(|o| o.holding().is_some());
+        let to = ours.map_or(NodeId(0), crate::ownership::Ownership::yields_to);
         for peer in self.peers.iter().filter(|p| p.is_alive() && !p.draining) {
             let Some(offer) = peer.offer(group.id) else { continue };
             let is_fit = match offer.claim.kind {
                 // It would give it away again.
                 ClaimKind::Yields => continue,
                 ClaimKind::Reluctant => false,
-                ClaimKind::Eligible | ClaimKind::Wants | ClaimKind::Holds => true,
+                // Whoever asks for a group that has an owner has not heard of it yet, and may turn
+                // out to be reluctant; unless it was named by the owner.
+                ClaimKind::Wants => !holds || to == peer.id,
+                ClaimKind::Eligible | ClaimKind::Holds => true,
             };
             if self.desired.nodes[peer.index].witness {
                 continue;

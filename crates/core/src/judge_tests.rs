@@ -161,7 +161,7 @@ fn a_group_of_ours_is_given_away_for_a_reason_and_to_somebody() {
     let out = [GiveUp; 9];
     let best: &[Row] = &[
         (Fit, [Take; 9]),
-        (Unfit, [Take, to, Take, to, to, to, Take, Take, Take]),
+        (Unfit, [Take, to, Take, Take, Take, to, Take, Take, Take]),
         (Drained, [Take, to, to, to, to, to, Take, Take, Take]),
         (Stopping, [GiveUp, to, to, to, GiveUp, to, GiveUp, GiveUp, GiveUp]),
         (WithoutCarrier, out),
@@ -169,13 +169,13 @@ fn a_group_of_ours_is_given_away_for_a_reason_and_to_somebody() {
     ];
     hold(Safety::Exclusive, true, true, best);
     let second: &[Row] = &[
-        (Fit, [Take, to, Take, to, to, Take, Take, Take, Take]),
-        (Unfit, [Take, to, Take, to, to, to, Take, Take, Take]),
+        (Fit, [Take, to, Take, Take, Take, Take, Take, Take, Take]),
+        (Unfit, [Take, to, Take, Take, Take, to, Take, Take, Take]),
         (Drained, [Take, to, to, to, to, to, Take, Take, Take]),
     ];
     hold(Safety::Exclusive, true, false, second);
     // Two owners: the better one by name stays, whatever else is the matter.
-    let both: &[Row] = &[(Fit, [Take, to, Take, to, to, GiveUp, Take, Take, Take])];
+    let both: &[Row] = &[(Fit, [Take, to, Take, Take, Take, GiveUp, Take, Take, Take])];
     hold(Safety::Available, true, false, both);
     hold(Safety::Available, true, true, &[(Fit, [Take; 9])]);
 }

@@ -46,6 +46,9 @@ pub(crate) struct Sharers {
     pub(crate) looped: bool,
 }
 
+/// A switch port that comes up may pass nothing for a while, and neighbours are to be found again.
+const LISTEN_AFTER_CARRIER: Duration = Duration::from_secs(1);
+
 /// A successor may take so many heartbeats to get ready, or a lease if that is longer.
 const PATIENCE_HEARTBEATS: u32 = 10;
 
@@ -85,6 +88,8 @@ pub struct Node {
     pub(crate) owned: Vec<Ownership>,
     pub(crate) verdicts: Verdicts,
     pub(crate) links_down: Vec<LinkId>,
+    /// Peers were heard when an interface lost its carrier.
+    heard_before_carrier_loss: bool,
     pub(crate) draining: Option<String>,
     /// When the drain ends by itself.
     pub(crate) drain_until: Option<Instant>,
@@ -150,6 +155,7 @@ impl Node {
             owned,
             verdicts: Verdicts::default(),
             links_down: Vec::new(),
+            heard_before_carrier_loss: false,
             draining: None,
             drain_until: None,
             damping: Damping::default(),
@@ -446,6 +452,14 @@ impl Node {
             out.push(Action::Record(Record { at: now, group: None, fact }));
         }
         self.note_carrier(now, link, up, out);
+        let hears = self.peers.iter().any(Peer::is_alive);
+        if !up {
+            self.heard_before_carrier_loss |= hears;
+        } else if core::mem::take(&mut self.heard_before_carrier_loss) && !hears {
+            // That nobody is heard was our deafness: listen first, as at the start.
+            self.listening_until = now + self.silence().max(LISTEN_AFTER_CARRIER);
+            self.has_listened = false;
+        }
         self.unsettled = true;
         self.news = true;
     }
@@ -521,6 +535,7 @@ impl Node {
         let before = self.owned[i].claim();
         let context = self.context(now, desired, i);
         self.owned[i].judged(context, judgement, out);
+        self.hand_over_if_wanted(now, desired, i, out);
         let after = self.owned[i].claim();
         self.look_again();
         if before == after {
