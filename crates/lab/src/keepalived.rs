@@ -73,7 +73,9 @@ impl Keepalived {
         inside.sysctl("ipv4.ip_forward", "1")?;
         inside.sysctl("ipv4.conf.all.send_redirects", "0")?;
         inside.sysctl("ipv4.conf.eth0.send_redirects", "0")?;
-        inside.nft(&render(&forwards(vip), None)).map(drop)
+        inside.nft(&render(&forwards(vip), None))?;
+        // Buoy sets it too: a connection that comes back from another node is not out of window.
+        inside.sysctl("netfilter.nf_conntrack_tcp_be_liberal", "1")
     }
 
     fn config(&self, node: &str) -> String {

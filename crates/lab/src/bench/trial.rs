@@ -56,7 +56,10 @@ impl Stand {
         let arp = ArpObserver::start(self.segment.inside("observer")?, &[LOCAL, FORWARDED])?;
         self.steady(&arp)?;
         let client = self.segment.inside("client")?;
-        client.ip("neigh flush dev eth0")?;
+        // After a past split some may still know another owner, and never be told.
+        for host in self.segment.topology.hosts.iter().filter(|host| !host.is_member()) {
+            self.segment.inside(host.name)?.ip("neigh flush dev eth0")?;
+        }
         let stream = UdpProbe::start(client, SocketAddr::from((LOCAL, LOCAL_PORT)))?;
         let to = SocketAddr::from((FORWARDED, ECHO_PORT));
         let connections = TcpProbe::start(client, to, CONNECTIONS)?;
