@@ -36,6 +36,8 @@ struct Field {
     members: Members,
     /// They see their backends up, pass their checks and are heard.
     fit: bool,
+    /// They have not long asked in vain.
+    hopeful: bool,
 }
 
 /// How the last known owner of a group ended.
@@ -117,15 +119,15 @@ impl Node {
             }
         }
         match (hopeful.is_empty(), fit.is_empty()) {
-            (false, true | false) => Field { members: hopeful, fit: true },
-            (true, false) => Field { members: fit, fit: true },
-            (true, true) => Field { members: all, fit: false },
+            (false, true | false) => Field { members: hopeful, fit: true, hopeful: true },
+            (true, false) => Field { members: fit, fit: true, hopeful: false },
+            (true, true) => Field { members: all, fit: false, hopeful: false },
         }
     }
 
     /// The live peers that an operator could move the group to.
     pub(crate) fn could_take(&self, now: Instant, group: &Group, to: usize) -> bool {
-        let Field { members, fit } = self.candidates(now, group);
+        let Field { members, fit, .. } = self.candidates(now, group);
         fit && members.contains(to)
     }
 
@@ -289,12 +291,14 @@ fn decide_other(node: &Node, view: &mut View, now: Instant, i: usize) -> Judgeme
         (Some(_), None) => view.note_heir(i, None),
         (None, Some(_) | None) => {}
     }
-    let Field { members, fit } = node.candidates(now, group);
-    let others = owner.map_or(members, |owner| members.without(owner));
-    let candidates = match (able, node.reluctance(now, i).is_none(), fit) {
+    let Field { members, fit, hopeful } = node.candidates(now, group);
+    let is_fit = node.reluctance(now, i).is_none();
+    // Those who ask in vain are passed over by one that is fit and does not.
+    let passes = is_fit && fit && !hopeful && !asks_in_vain(node, now, i);
+    let candidates = match (able, is_fit, fit && !passes) {
         (true, true, false) => Members::NONE.with(node.me),
-        (true, true, true) | (true, false, false) => others.with(node.me),
-        (true, false, true) | (false, true | false, true | false) => others,
+        (true, true, true) | (true, false, false) => members.with(node.me),
+        (true, false, true) | (false, true | false, true | false) => members,
     };
     let Some(best) = view.best(&node.desired, i, candidates) else { return Judgement::Leave };
     view.plan(i, best);
@@ -312,6 +316,14 @@ pub(crate) fn heir(node: &Node, view: &View, now: Instant, i: usize) -> Option<u
     match node.rival(group) {
         Some((_, offer)) => node.desired.node_index(offer.claim.to),
         None => view.heir(i).filter(|heir| comes_forward(node, now, group, i, *heir)),
+    }
+}
+
+/// Whether this node itself has long asked for the group in vain.
+fn asks_in_vain(node: &Node, now: Instant, i: usize) -> bool {
+    match &node.owned[i].state {
+        State::Wanting { since, .. } => now.since(*since) >= PASSED_OVER_AFTER,
+        State::Idle { .. } | State::Holding(_) => false,
     }
 }
 
@@ -366,7 +378,7 @@ fn decide_held(node: &Node, view: &mut View, now: Instant, i: usize) -> Judgemen
     if let Some(judgement) = decide_rival(node, group, i) {
         return judgement;
     }
-    let Field { members: others, fit } = node.candidates(now, group);
+    let Field { members: others, fit, .. } = node.candidates(now, group);
     if node.stop_at.is_some_and(|at| others.is_empty() || at <= now) {
         return Judgement::GiveUp(Cause::Stop);
     }

@@ -142,7 +142,7 @@ fn a_group_of_others_is_taken_by_the_best_of_those_who_can_and_from_whoever_yiel
         (Listening, never),
     ];
     let second: &[Row] = &[
-        (Fit, [Take, Leave, Take, Leave, Leave, Leave, from, from, from]),
+        (Fit, [Take, Leave, Take, Leave, Take, Leave, from, from, from]),
         (Unfit, [Take, Leave, Leave, Leave, Leave, Leave, from, from, from]),
         (Drained, never),
         (Stopping, never),
