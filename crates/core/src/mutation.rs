@@ -39,12 +39,14 @@ pub enum Mutation {
     ShuffleOnArrival,
     /// The node asks to be woken at a moment that is over.
     Overdue,
+    /// The explanation names the last in line first.
+    LyingWhy,
 }
 
 #[cfg(feature = "mutants")]
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::CountFromReceipt,
         Self::NoRestartSilence,
         Self::AcceptStale,
@@ -59,6 +61,7 @@ impl Mutation {
         Self::NoDamping,
         Self::ShuffleOnArrival,
         Self::Overdue,
+        Self::LyingWhy,
     ];
 }
 
@@ -111,6 +114,10 @@ impl Node {
 
     pub(crate) fn trusts_every_link(&self) -> bool {
         self.is(Mutation::NoDamping)
+    }
+
+    pub(crate) fn lies(&self) -> bool {
+        self.is(Mutation::LyingWhy)
     }
 
     pub(crate) fn overdue(&self) -> Option<Instant> {
@@ -195,6 +202,10 @@ impl Node {
     }
 
     pub(crate) const fn trusts_every_link(&self) -> bool {
+        false
+    }
+
+    pub(crate) const fn lies(&self) -> bool {
         false
     }
 

@@ -198,6 +198,9 @@ fn line(node: &Node, view: &View, now: Instant, i: usize) -> Vec<Candidate> {
         })
         .collect();
     line.sort_by_key(|(place, _)| *place);
+    if node.lies() {
+        line.reverse();
+    }
     line.into_iter().map(|(_, candidate)| candidate).collect()
 }
 

@@ -49,7 +49,7 @@ impl Datagrams {
         }
     }
 
-    pub(crate) fn get_mut(&mut self, at: u32) -> &mut Datagram {
+    pub(crate) fn content(&mut self, at: u32) -> &mut Datagram {
         &mut self.all[at as usize]
     }
 

@@ -128,7 +128,7 @@ impl World {
     fn hear(&mut self, host: usize, at: u32, leg: u8, again: bool) {
         let (cluster, me) = (self.cluster, self.scenario.hosts[host].id);
         let mut message = std::mem::take(&mut self.opened);
-        let datagram = self.datagrams.get_mut(at);
+        let datagram = self.datagrams.content(at);
         let opened = if self.scenario.sealed {
             self.keyring.open(cluster, me, &datagram.bytes, &mut message)
         } else {
@@ -152,7 +152,7 @@ impl World {
             }
         }
         if !self.scenario.sealed {
-            std::mem::swap(&mut message, &mut self.datagrams.get_mut(at).message);
+            std::mem::swap(&mut message, &mut self.datagrams.content(at).message);
         }
         self.opened = message;
         self.datagrams.leave(at);
@@ -297,7 +297,7 @@ impl World {
         }
         let (kind, sequence) = (self.composed.kind, self.composed.header.sequence);
         let at = self.datagrams.take();
-        let datagram = self.datagrams.get_mut(at);
+        let datagram = self.datagrams.content(at);
         if self.scenario.sealed {
             self.keyring.seal(&self.composed, &mut datagram.bytes);
         } else {

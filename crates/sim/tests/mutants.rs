@@ -231,3 +231,9 @@ fn time_must_go_on() {
     let violation = caught(Mutation::Overdue, Scenario::of_seed);
     assert!(matches!(violation, Some(Violation::Spins { .. })), "{violation:?}");
 }
+
+#[test]
+fn why_must_be_true() {
+    let violation = caught(Mutation::LyingWhy, Scenario::of_seed);
+    assert!(matches!(violation, Some(Violation::Untrue { .. })), "{violation:?}");
+}
