@@ -61,8 +61,8 @@ pub(crate) struct Yielding {
     pub(crate) cause: Cause,
     /// Who is to have it.
     pub(crate) to: NodeId,
-    /// It is given up then at the latest, even if nobody is ready.
-    at: Instant,
+    /// It is given up then at the latest, even if nobody is ready; `None`: it need not go at all.
+    at: Option<Instant>,
 }
 
 /// What `Node` thinks of this node and this group.
@@ -176,11 +176,12 @@ impl Ownership {
                 holding.yielding = None;
             }
             (State::Holding(holding), Judgement::Yield { cause, to }) => {
-                let at = holding.yielding.as_ref().map_or(c.now + c.patience, |y| y.at);
-                if c.now < at {
-                    holding.yielding = Some(Yielding { cause, to, at });
-                } else {
+                let before = holding.yielding.as_ref().and_then(|y| y.at);
+                let at = must_go(&cause).then_some(before.unwrap_or(c.now + c.patience));
+                if at.is_some_and(|at| at <= c.now) {
                     self.hand_over(c, cause, out);
+                } else {
+                    holding.yielding = Some(Yielding { cause, to, at });
                 }
             }
             (State::Holding(_), Judgement::GiveUp(cause)) => {
@@ -341,7 +342,8 @@ impl Ownership {
                 let due = h.refresh_at.min(h.announcements.deadline());
                 // The end of a shared lease is one deadline for all, and the node's to know.
                 let due = if h.shares { due } else { due.min(h.until) };
-                Some(h.yielding.as_ref().map_or(due, |y| due.min(y.at)))
+                let gone_at = h.yielding.as_ref().and_then(|y| y.at);
+                Some(gone_at.map_or(due, |at| due.min(at)))
             }
         }
     }
@@ -400,6 +402,28 @@ const fn is_ready_early(c: Context<'_>, from: Option<NodeId>) -> bool {
     match c.group.safety {
         Safety::Exclusive => from.is_some() && c.gated,
         Safety::Available => false,
+    }
+}
+
+/// Whether a group is given up although its successor does not come forward. What is well where it is
+/// stays there, rather than to have no owner for a while.
+const fn must_go(cause: &Cause) -> bool {
+    match cause {
+        Cause::Failback { .. } | Cause::Moved { .. } => false,
+        Cause::NoOwner
+        | Cause::OwnerSilent { .. }
+        | Cause::OwnerReleased { .. }
+        | Cause::OwnerDied { .. }
+        | Cause::CheckFailed { .. }
+        | Cause::Unheard { .. }
+        | Cause::LeaseExpired
+        | Cause::Drain
+        | Cause::Stop
+        | Cause::CarrierLost { .. }
+        | Cause::BetterOwner { .. }
+        | Cause::NoBackend
+        | Cause::Reload
+        | Cause::Stalled => true,
     }
 }
 

@@ -282,3 +282,20 @@ fn a_shared_lease_is_told_to_the_gate_once_and_parted_from_with_what_is_left() {
     assert_eq!(holding.holding().unwrap().until(at(200)), at(90));
     assert!(holding.has_own_lease());
 }
+
+#[test]
+fn what_need_not_go_stays_until_its_successor_is_ready() {
+    let to = NodeId(9);
+    for cause in [Cause::Failback { to }, Cause::Moved { to, reason: "x".into() }] {
+        let group = group(Safety::Exclusive);
+        let [_, _, mut holding] = states(&group);
+        let yields = Judgement::Yield { cause, to };
+        holding.judged(context(&group, at(2)), yields.clone(), &mut vec![]);
+        assert_eq!((holding.claim(), holding.yields_to()), (ClaimKind::Yields, to));
+        holding.judged(context(&group, at(2) + LEASE * 9), yields, &mut vec![]);
+        assert_eq!(holding.claim(), ClaimKind::Yields, "nobody has it meanwhile");
+        let keep = Judgement::Take { cause: Cause::NoOwner, from: None };
+        holding.judged(context(&group, at(2) + LEASE * 9), keep, &mut vec![]);
+        assert_eq!(holding.claim(), ClaimKind::Holds);
+    }
+}
