@@ -247,7 +247,7 @@ impl World {
             return;
         }
         match unsettled {
-            Some(unsettled) if bound <= self.now => self.violate(unsettled.into()),
+            Some(unsettled) if bound <= self.now && !restless => self.violate(unsettled.into()),
             Some(_) => self.settled_since = None,
             None if changed => self.settled_since = Some(self.now),
             None => _ = self.settled_since.get_or_insert(self.now),
