@@ -184,6 +184,9 @@ impl<'a> Words<'a> {
             Exclusion::Damped(left) => {
                 format!("came and went too often: {last} for another {}", span(*left))
             }
+            Exclusion::NoMajority => {
+                "hears too few nodes for a majority, so it asks for no votes".into()
+            }
             Exclusion::Listening(left) => {
                 format!("started lately: listens for owners for another {}", span(*left))
             }
@@ -826,6 +829,10 @@ mod tests {
             (
                 out(Exclusion::NotOffered),
                 "heard, but does not offer itself: no carrier there, or another configuration",
+            ),
+            (
+                out(Exclusion::NoMajority),
+                "hears too few nodes for a majority, so it asks for no votes",
             ),
             (
                 out(Exclusion::Listening(ms(50))),

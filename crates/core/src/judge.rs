@@ -77,6 +77,16 @@ impl Node {
         !self.gives_away() && self.listening_until <= now
     }
 
+    /// Whether to ask for votes can succeed at all. Whoever is heard and hears nobody would keep the
+    /// promises of those who hear it, and serve nothing.
+    pub(crate) fn may_ask(&self, group: &Group) -> bool {
+        let heard = self.peers.iter().filter(|p| p.is_alive()).count();
+        match group.safety {
+            Safety::Exclusive => self.majority(&self.desired) <= heard + 1,
+            Safety::Available => true,
+        }
+    }
+
     /// Whether this node gives away what it has.
     pub(crate) const fn gives_away(&self) -> bool {
         self.draining.is_some() || self.is_stopping()
@@ -257,7 +267,7 @@ pub(crate) fn decide(node: &Node, view: &mut View, now: Instant, i: usize) -> Ju
 /// A group that this node does not serve.
 fn decide_other(node: &Node, view: &mut View, now: Instant, i: usize) -> Judgement {
     let group = &node.desired.groups[i];
-    let able = node.is_able(group) && node.is_open(now);
+    let able = node.is_able(group) && node.is_open(now) && node.may_ask(group);
     let rival = node.rival(group).map(|(index, offer)| (index, offer.claim));
     let (cause, owner) = match rival {
         Some((owner, claim)) => match claim.kind {

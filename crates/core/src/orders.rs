@@ -146,6 +146,7 @@ fn exclusion_clause(why: &Exclusion) -> String {
         Exclusion::Unheard(_) => "is deaf where the VIP is announced".into(),
         Exclusion::Damped(_) => "has come and gone too often lately".into(),
         Exclusion::Reluctant => "takes it only if nobody else can".into(),
+        Exclusion::NoMajority => "hears too few nodes for a majority".into(),
         Exclusion::Listening(_) => "has started lately".into(),
     }
 }
@@ -329,8 +330,8 @@ impl Node {
                     return None;
                 }
                 match self.reluctance(now, i) {
-                    Some(_) => ClaimKind::Reluctant,
-                    None => ClaimKind::Eligible,
+                    None if self.may_ask(group) => ClaimKind::Eligible,
+                    Some(_) | None => ClaimKind::Reluctant,
                 }
             }
             kind @ (ClaimKind::Wants | ClaimKind::Holds | ClaimKind::Yields) => kind,

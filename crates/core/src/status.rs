@@ -178,6 +178,8 @@ pub enum Exclusion {
     /// It came and went too often lately: only if nobody else can, for so much longer (known of this
     /// node only).
     Damped(Duration),
+    /// It hears too few members for a majority, so it asks for nothing (known of this node only).
+    NoMajority,
     /// This agent has started lately and is still listening for owners.
     Listening(Duration),
 }

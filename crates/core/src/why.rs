@@ -243,6 +243,7 @@ const fn is_last_resort(why: &Exclusion) -> bool {
         | Exclusion::Draining
         | Exclusion::NoCarrier(_)
         | Exclusion::NotOffered
+        | Exclusion::NoMajority
         | Exclusion::Listening(_) => false,
     }
 }
@@ -284,6 +285,9 @@ fn own_exclusion(node: &Node, now: Instant, group: &Group, i: usize) -> Option<E
     let down = group.addresses.iter().filter_map(|a| a.link).find(|l| node.links_down.contains(l));
     if let Some(link) = down {
         return Some(Exclusion::NoCarrier(link));
+    }
+    if !node.may_ask(group) {
+        return Some(Exclusion::NoMajority);
     }
     if now < node.listening_until {
         return Some(Exclusion::Listening(node.listening_until.since(now)));
@@ -387,5 +391,6 @@ fn disagreement(
 
 /// Whether this node may not take what it has asked for any more.
 fn is_closed(node: &Node, i: usize) -> bool {
-    !node.is_able(&node.desired.groups[i]) || node.gives_away()
+    let group = &node.desired.groups[i];
+    !node.is_able(group) || !node.may_ask(group) || node.gives_away()
 }

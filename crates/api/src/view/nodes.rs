@@ -56,6 +56,7 @@ impl View<'_> {
                     | Exclusion::Reluctant
                     | Exclusion::NoBackend
                     | Exclusion::CheckFails(_)
+                    | Exclusion::NoMajority
                     | Exclusion::Listening(_),
                 ) => {}
             }
