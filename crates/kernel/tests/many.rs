@@ -85,12 +85,14 @@ fn renewals_do_not_wake_who_listens_for_losses() {
     let mut monitor = Monitor::open().unwrap();
     let mut poller = Poller::new();
     assert!(poller.watch(0, &monitor));
-    requests.change_addresses(&on, &mut ignore);
-    let ready = poller.wait(Some(Instant::ZERO)).unwrap();
     let mut news = Vec::new();
-    monitor.read(&mut |said| news.push(said)).unwrap();
-    // The interface itself may still be settling.
-    assert!(ready.is_empty() || !news.is_empty(), "woken for nothing");
+    // The interface itself may still be settling, and that is news; renewals are none.
+    let is_left_asleep = (0..20).any(|_| {
+        monitor.read(&mut |said| news.push(said)).unwrap();
+        requests.change_addresses(&on, &mut ignore);
+        poller.wait(Some(Instant::ZERO)).unwrap().is_empty()
+    });
+    assert!(is_left_asleep, "woken by each of twenty renewals: {news:?}");
     assert!(!format!("{news:?}").contains("Address"), "{news:?}");
     requests.change_addresses(&[AddressChange::Remove { link, cidr: vips()[0] }], &mut ignore);
     assert!(poller.wait(Some(clock::now() + segment::PATIENCE)).unwrap().contains(0));
