@@ -14,6 +14,10 @@ use buoy_model::{
 };
 use core::time::Duration;
 
+/// What has just come is not given on for the better: while two nodes see different parts of the
+/// cluster, each may think that the other is the better place.
+const STAYS_AT_LEAST: Duration = Duration::from_secs(1);
+
 /// What was seen at the last look, and what is remembered between looks.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Verdicts {
@@ -546,6 +550,11 @@ fn decide_failback(
     view.keep(i, node.me);
     if now < view.resting_until(i) {
         view.review(view.resting_until(i));
+        return keep(node, view, i);
+    }
+    let came_at = node.owned[i].holding().map_or(now, |h| h.since);
+    if now < came_at + STAYS_AT_LEAST {
+        view.review(came_at + STAYS_AT_LEAST);
         return keep(node, view, i);
     }
     let Some(to) = better(node, view, i, others) else { return keep(node, view, i) };
