@@ -72,6 +72,7 @@ pub(crate) fn toggling(seed: u64) -> Scenario {
         all: u32::MAX,
         from: None,
         to: None,
+        about: None,
         spread: vec![],
     });
     scenario
@@ -100,15 +101,29 @@ pub(crate) fn tide(seed: u64) -> Scenario {
     };
     let (gone_at, comes_at) = (SETTLED, SETTLED + 6 * SECOND);
     scenario.calm_at = comes_at + 10 * SECOND;
+    // What a supervisor buries may be started anew at once, and then gets its share back earlier.
+    let may_return = matches!(gone, Fault::CrashAgent { .. }) && scenario.hosts[host].supervised;
     scenario.faults = vec![(gone_at, gone), (comes_at, comes)];
     let all: Vec<_> = (0..hosts).collect();
     let others: Vec<_> = all.iter().copied().filter(|other| *other != host).collect();
-    let any = Watch { span: 0..0, each: 1, all: u32::MAX, from: None, to: None, spread: vec![] };
+    let any = Watch {
+        span: 0..0,
+        each: 1,
+        all: u32::MAX,
+        from: None,
+        to: None,
+        about: None,
+        spread: vec![],
+    };
     // Until it comes back only what it had moves; then it gets its share back, or nothing.
     let share = groups.div_ceil(hosts) as u32;
     scenario.watches = vec![
         Watch { span: SECOND * 6..gone_at, each: 0, spread: all.clone(), ..any.clone() },
-        Watch { span: gone_at..comes_at, from: Some(host), spread: others, ..any.clone() },
+        if may_return {
+            Watch { span: gone_at..comes_at, each: 2, about: Some(host), ..any.clone() }
+        } else {
+            Watch { span: gone_at..comes_at, from: Some(host), spread: others, ..any.clone() }
+        },
         Watch {
             span: comes_at..scenario.calm_at,
             all: if back { share } else { 0 },

@@ -6,7 +6,7 @@
 use crate::agent::News;
 use crate::checker::{self, Violation};
 use crate::host::LIFETIME_LAG;
-use crate::network::{Path, Recording};
+use crate::network::{self, Path, Recording};
 use crate::trace::What;
 use crate::world::{Planned, World};
 use buoy_core::{Fence, Node};
@@ -310,16 +310,16 @@ impl World {
             return;
         }
         self.note(host, What::Sent { to, kind, sequence });
-        self.carry(host, to, at);
+        self.carry(host, to, at, network::ORDINARY);
         self.datagrams.leave(at);
     }
 
-    /// A datagram goes out on every leg.
-    pub(crate) fn carry(&mut self, from: usize, to: usize, datagram: u32) {
+    /// A datagram goes out on every leg; so many of a thousand are recorded.
+    pub(crate) fn carry(&mut self, from: usize, to: usize, datagram: u32, permille: u64) {
         for leg in 0..self.scenario.legs.len() {
             self.statistics.datagrams += 1;
             let recording = Recording { to: to as u8, leg: leg as u8, datagram };
-            let (kept, forgotten) = self.network.record(recording);
+            let (kept, forgotten) = self.network.record(recording, permille);
             if kept {
                 self.datagrams.keep(datagram);
             }

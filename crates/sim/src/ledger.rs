@@ -23,6 +23,8 @@ pub struct Watch {
     pub from: Option<usize>,
     /// The only host that may get one.
     pub to: Option<usize>,
+    /// The host that every change must be from or to.
+    pub about: Option<usize>,
     /// Hosts over which the groups are spread with a difference of one at most in the end.
     pub spread: Vec<usize>,
 }
@@ -93,10 +95,11 @@ impl Ledger {
             let too_many = counts.iter().sum::<u32>() > watch.all;
             let wrong_from = watch.from.is_some_and(|from| before != Some(from));
             let wrong_to = watch.to.is_some_and(|to| host != to);
+            let unrelated = watch.about.is_some_and(|about| before != Some(about) && host != about);
             if too_often || too_many {
                 return Some(Violation::Flaps { at: now, group, changes: counts[group] });
             }
-            if wrong_from || wrong_to {
+            if wrong_from || wrong_to || unrelated {
                 return Some(Violation::NeedlessMove { at: now, group, from: before, to: host });
             }
         }
@@ -134,7 +137,15 @@ mod tests {
     use super::*;
 
     fn watch() -> Watch {
-        Watch { span: 10..20, each: 1, all: 9, from: None, to: None, spread: vec![0, 1] }
+        Watch {
+            span: 10..20,
+            each: 1,
+            all: 9,
+            from: None,
+            to: None,
+            about: None,
+            spread: vec![0, 1],
+        }
     }
 
     #[test]
@@ -170,6 +181,11 @@ mod tests {
         ledger.acquired(1, 0, 0);
         assert_eq!(ledger.acquired(15, 0, 1), None);
         assert!(matches!(ledger.acquired(15, 1, 0), Some(Violation::NeedlessMove { .. })));
+        let mut ledger = Ledger::new(2, vec![Watch { about: Some(1), each: 2, ..watch() }]);
+        ledger.acquired(1, 0, 0);
+        assert_eq!(ledger.acquired(15, 0, 1), None, "to it");
+        assert_eq!(ledger.acquired(15, 0, 2), None, "from it");
+        assert!(matches!(ledger.acquired(15, 0, 0), Some(Violation::NeedlessMove { .. })));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! it. Without a gate the addresses go first. It ends an agent that hangs, and not one that sleeps with it.
 
 use crate::agent::News;
+use crate::network;
 use crate::scenario::LINK;
 use crate::trace::What;
 use crate::world::{Planned, World};
@@ -115,7 +116,7 @@ impl World {
         }
         for to in 0..self.hosts.len() {
             if let Some(datagram) = self.agents[host].goodbyes[to].take() {
-                self.carry(host, to, datagram);
+                self.carry(host, to, datagram, network::RARE);
                 self.datagrams.leave(datagram);
             }
         }

@@ -5,6 +5,10 @@ use core::ops::Range;
 
 /// Recordings kept for replay.
 const RECORDINGS_MAX: usize = 512;
+/// Datagrams recorded, of a thousand that say what the next ones say, too.
+pub(crate) const ORDINARY: u64 = 20;
+/// Goodbyes recorded, of a thousand: whoever listens keeps what is seldom said.
+pub(crate) const RARE: u64 = 1_000;
 
 /// How the network behaves when it is not cut.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -123,9 +127,13 @@ impl Network {
         self.random.within(range.clone())
     }
 
-    /// Keeps a datagram now and then; answers what to forget instead, and whether it was kept.
-    pub(crate) fn record(&mut self, recording: Recording) -> (bool, Option<Recording>) {
-        if !self.random.permille(20) {
+    /// Keeps so many datagrams of a thousand; answers what to forget instead, and whether it was kept.
+    pub(crate) fn record(
+        &mut self,
+        recording: Recording,
+        permille: u64,
+    ) -> (bool, Option<Recording>) {
+        if !self.random.permille(permille) {
             return (false, None);
         }
         if self.recordings.len() < RECORDINGS_MAX {
@@ -194,7 +202,8 @@ mod tests {
         let mut network = Network::new(2, 1, Weather::CALM, Random::new(1));
         assert!(network.replay().is_none());
         let kept = (0..5_000).filter(|i| {
-            let (kept, forgotten) = network.record(Recording { to: 1, leg: 0, datagram: *i });
+            let (kept, forgotten) =
+                network.record(Recording { to: 1, leg: 0, datagram: *i }, ORDINARY);
             assert!(forgotten.is_none());
             kept
         });
