@@ -51,7 +51,7 @@ struct Memory {
 
 impl Memory {
     fn keep(&mut self, (at, record): DatedRecord) {
-        let (kept, most) = if is_change_of_owner(&record.fact) {
+        let (kept, most) = if record.fact.is_change_of_owner() {
             (&mut self.changes, CHANGES_MAX)
         } else {
             (&mut self.records, RECORDS_MAX)
@@ -69,32 +69,6 @@ impl Memory {
         all.sort_by_key(|(_, record)| record.at);
         let skip = all.len().saturating_sub(count);
         all.into_iter().skip(skip).cloned().collect()
-    }
-}
-
-/// Whether this is about who owns a group.
-const fn is_change_of_owner(fact: &Fact) -> bool {
-    match fact {
-        Fact::Acquired { .. }
-        | Fact::Released { .. }
-        | Fact::OwnerHeard { .. }
-        | Fact::Served { .. }
-        | Fact::Overlap { .. } => true,
-        Fact::PeerUp { .. }
-        | Fact::PeerDown { .. }
-        | Fact::PeerGoodbye { .. }
-        | Fact::Unheard { .. }
-        | Fact::Damped { .. }
-        | Fact::Tempo { .. }
-        | Fact::Held { .. }
-        | Fact::Freed { .. }
-        | Fact::DuplicateNode { .. }
-        | Fact::Conflict { .. }
-        | Fact::Restored { .. }
-        | Fact::Link { .. }
-        | Fact::Stalled { .. }
-        | Fact::Drained { .. }
-        | Fact::Undrained => false,
     }
 }
 
@@ -264,7 +238,7 @@ impl Agent for Daemon {
         }
     }
 
-    async fn order(&self, order: Order) -> Result<Result<(), OrderError>, LoopGone> {
+    async fn order(&self, order: Order) -> Result<Result<usize, OrderError>, LoopGone> {
         self.handle.follow(order).await.map_err(|Gone| LoopGone)
     }
 

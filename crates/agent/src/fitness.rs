@@ -1,6 +1,6 @@
 //! Asks this host itself whether it could serve each group, so that ownership follows the application.
 //!
-//! [`Checks::start`] follows the configuration: one task per question about a group that this host
+//! [`start`] follows the configuration: one task per question about a group that this host
 //! may own, in the rounds of `core::check` (`rise`, `fall`, one question at a time). What many groups
 //! ask alike is asked once: a pool of a thousand VIPs asks its gateway once. What is known is in a
 //! `watch` channel; [`report`] joins it with the health of the backends and tells the loop.
@@ -12,17 +12,17 @@
 mod ask;
 mod exec;
 
-use crate::health::rounds::{self, News, Rounds, Tasks};
+use crate::health::rounds::{self, Kept, News, Rounds, Tasks};
 use crate::realtime::{Command, Handle};
 use crate::{forward, health};
 use ask::Asker;
+use buoy_core::check;
 use buoy_kernel::clock;
 use buoy_model::{BackendState, Desired, Fitness, Group, GroupId, Instant, NodeCheck, name_key};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
 
 /// The first questions are spread over so much time at most: a host that is not fit should not be an
 /// owner for longer after its start.
@@ -57,44 +57,21 @@ pub struct CheckState {
 /// What is known of every check of this host; those not answered yet are missing.
 pub type States = BTreeMap<Key, CheckState>;
 
-/// All checks of this host. They end when this is dropped.
-#[derive(Debug)]
-pub struct Checks {
-    states: watch::Receiver<States>,
-    task: AbortHandle,
+/// Starts asking what the configuration names, now and after every change of it. To be called inside
+/// a tokio runtime.
+pub fn start(desired: watch::Receiver<Arc<Desired>>) -> Kept<States> {
+    Kept::start(|states| follow(desired, states))
 }
 
-impl Checks {
-    /// Starts asking what the configuration names, now and after every change of it. To be called
-    /// inside a tokio runtime.
-    pub fn start(desired: watch::Receiver<Arc<Desired>>) -> Self {
-        let (sender, states) = watch::channel(States::new());
-        let task = tokio::spawn(follow(desired, Arc::new(sender)));
-        Self { states, task: task.abort_handle() }
-    }
-
-    /// What is known, and a wake-up when a check turns.
-    pub fn states(&self) -> watch::Receiver<States> {
-        self.states.clone()
-    }
-}
-
-impl Drop for Checks {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-/// How well this host could serve each group: a check that fails weighs more than lost backends.
+/// How well this host could serve each group.
 pub fn judge(
     desired: &Desired,
     checks: &States,
     backends: &health::States,
 ) -> Vec<(GroupId, Fitness)> {
-    let judge = |group: &Group| match failing(group, checks) {
-        Some(check) => Fitness::CheckFails { check: check.name.clone() },
-        None if forward::has_backends(group, backends) => Fitness::Fit,
-        None => Fitness::NoBackend,
+    let judge = |group: &Group| {
+        let failing = failing(group, checks).map(|check| check.name.as_str());
+        check::fitness(failing, forward::has_backends(group, backends))
     };
     desired.groups.iter().map(|group| (group.id, judge(group))).collect()
 }

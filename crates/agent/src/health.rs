@@ -1,6 +1,6 @@
 //! Runs the check of every backend and publishes what is known of it.
 //!
-//! [`Health::start`] follows the configuration: one task per checked backend, each driving a machine
+//! [`start`] follows the configuration: one task per checked backend, each driving a machine
 //! of `core::check` with the clock and the network. What is known is in a `watch` channel, whose
 //! receivers are woken when a backend turns up or down (and not for every new reason or latency).
 //! A backend that is not in the map is not checked, which counts as up. A reload keeps what is
@@ -12,13 +12,12 @@ pub(crate) mod rounds;
 use ask::Asker;
 use buoy_kernel::clock;
 use buoy_model::{BackendState, Check, Desired, GroupId, Instant, Protocol, Service, name_key};
-use rounds::{News, Rounds, Tasks};
+use rounds::{Kept, News, Rounds, Tasks};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
 
 /// One backend of one service of one group.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -70,32 +69,10 @@ pub struct BackendHealth {
 /// What is known of every checked backend.
 pub type States = BTreeMap<Key, BackendHealth>;
 
-/// All checks of this host. They end when this is dropped.
-#[derive(Debug)]
-pub struct Health {
-    states: watch::Receiver<States>,
-    task: AbortHandle,
-}
-
-impl Health {
-    /// Starts checking what the configuration names, now and after every change of it. To be called
-    /// inside a tokio runtime.
-    pub fn start(desired: watch::Receiver<Arc<Desired>>) -> Self {
-        let (sender, states) = watch::channel(States::new());
-        let task = tokio::spawn(follow(desired, Arc::new(sender)));
-        Self { states, task: task.abort_handle() }
-    }
-
-    /// What is known, and a wake-up when a backend turns.
-    pub fn states(&self) -> watch::Receiver<States> {
-        self.states.clone()
-    }
-}
-
-impl Drop for Health {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+/// Starts checking what the configuration names, now and after every change of it. To be called
+/// inside a tokio runtime.
+pub fn start(desired: watch::Receiver<Arc<Desired>>) -> Kept<States> {
+    Kept::start(|states| follow(desired, states))
 }
 
 /// What a check does: when it changes, the check starts again.

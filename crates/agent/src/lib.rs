@@ -28,9 +28,7 @@ pub use hardware::StartError;
 pub use log::Format as LogFormat;
 
 use daemon::Daemon;
-use fitness::Checks;
 use forward::Forward;
-use health::Health;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use realtime::{Command, Running};
 use server::Agent as _;
@@ -142,8 +140,8 @@ async fn live(
         tracing::info!("{defence}");
     }
     let (wanted, watched) = watch::channel(desired);
-    let health = Health::start(watched.clone());
-    let checks = Checks::start(watched.clone());
+    let health = health::start(watched.clone());
+    let checks = fitness::start(watched.clone());
     let (watch, known) = (watched.clone(), checks.states());
     let fit = tokio::spawn(fitness::report(handle.clone(), watch, known, health.states()));
     let forward = Forward::start(watched, health.states());

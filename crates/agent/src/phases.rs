@@ -122,25 +122,11 @@ impl Takeover {
 }
 
 /// How long nothing was known of the death of the last owner.
-fn detection(cause: &Cause) -> Duration {
-    match cause {
-        Cause::OwnerSilent { silent, .. } => *silent,
-        Cause::NoOwner
-        | Cause::OwnerReleased { .. }
-        | Cause::OwnerDied { .. }
-        | Cause::Moved { .. }
-        | Cause::CheckFailed { .. }
-        | Cause::Unheard { .. }
-        | Cause::LeaseExpired
-        | Cause::Drain
-        | Cause::Stop
-        | Cause::CarrierLost { .. }
-        | Cause::Failback { .. }
-        | Cause::BetterOwner { .. }
-        | Cause::NoBackend
-        | Cause::Reload
-        | Cause::Stalled => Duration::ZERO,
+const fn detection(cause: &Cause) -> Duration {
+    if let Cause::OwnerSilent { silent, .. } = cause {
+        return *silent;
     }
+    Duration::ZERO
 }
 
 #[cfg(test)]

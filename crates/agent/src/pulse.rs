@@ -1,25 +1,15 @@
 //! What the loop tells its supervisor: that it turns, how long it may stand still, and which goodbyes
 //! to say for it.
 
+use buoy_core::patience;
 use buoy_kernel::lifeline::{Hold, Lifeline, LifelineError, NoRoom};
-use buoy_model::limits::{LEGS_MAX, NODES_MAX, SILENT_HEARTBEATS};
+use buoy_model::limits::{LEGS_MAX, NODES_MAX};
 use buoy_model::{Desired, NodeId};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 /// How long work may take that is allowed to be slow: a reload, a list of a thousand addresses.
 const SLOW: Duration = Duration::from_secs(10);
-/// An ordinary thread on a busy host waits for its turn so many times longer.
-const ORDINARY: u32 = 4;
-
-/// How long a loop that turns this often, and asks for this term, may stand still: as long as its peers
-/// bear its silence, and for a long term only half of it, so that a hang is over before they notice it.
-fn patience(realtime: bool, heartbeat: Duration, term: Duration) -> Duration {
-    let silence = heartbeat * SILENT_HEARTBEATS + heartbeat / 2;
-    let patience = silence.max(term / 2);
-    if realtime { patience } else { patience * ORDINARY }
-}
-
 /// The loop's side of the lifeline; without one all of this does nothing.
 pub(crate) struct Pulse {
     hold: Option<Hold>,
@@ -58,7 +48,7 @@ impl Pulse {
         if (self.heartbeat, self.term) != (heartbeat, term) {
             (self.heartbeat, self.term) = (heartbeat, term);
             self.beat();
-            self.allow(patience(self.realtime, heartbeat, term));
+            self.allow(patience::with_loop(self.realtime, heartbeat, term));
         }
     }
 
@@ -68,7 +58,7 @@ impl Pulse {
         self.beat();
         let result = work();
         self.beat();
-        self.allow(patience(self.realtime, self.heartbeat, self.term));
+        self.allow(patience::with_loop(self.realtime, self.heartbeat, self.term));
         result
     }
 
@@ -130,21 +120,6 @@ mod tests {
         let mut all = Vec::new();
         watch.goodbyes(|leg, to, sealed| all.push((leg, to, sealed.to_vec())));
         all
-    }
-
-    #[test]
-    fn the_patience_with_a_loop_is_that_of_its_peers() {
-        let table = [
-            (true, 10, 36, 35),
-            (true, 10, 300, 150),
-            (true, 100, 36, 350),
-            (true, 10, 2500, 1250),
-            (false, 10, 36, 140),
-        ];
-        for (realtime, heartbeat, term, expected) in table {
-            let patience = patience(realtime, heartbeat * MS, term * MS);
-            assert_eq!(patience, expected * MS, "{realtime}, {heartbeat}, {term}");
-        }
     }
 
     #[test]

@@ -33,8 +33,8 @@ const DATAGRAMS_PER_TURN: usize = 256;
 pub enum Command {
     /// A new configuration that passed every check.
     Reload(Box<(Arc<Desired>, Keyring)>),
-    /// What an operator wants, and whether it can be.
-    Order(Order, oneshot::Sender<Result<(), OrderError>>),
+    /// What an operator wants; answered by how many groups the node served before, or why it cannot be.
+    Order(Order, oneshot::Sender<Result<usize, OrderError>>),
     /// Whether this host could serve each group well.
     Fitness(Vec<(GroupId, Fitness)>),
     /// What the node knows.
@@ -102,8 +102,8 @@ impl Handle {
         defences
     }
 
-    /// Gives an operator's order: done, or why it cannot be.
-    pub async fn follow(&self, order: Order) -> Result<Result<(), OrderError>, Gone> {
+    /// Gives an operator's order: how many groups the node served when it took it, or why it cannot be.
+    pub async fn follow(&self, order: Order) -> Result<Result<usize, OrderError>, Gone> {
         let (answer, asked) = oneshot::channel();
         self.order(Command::Order(order, answer))?;
         asked.await.map_err(|_| Gone)
@@ -349,8 +349,11 @@ impl Loop {
                 Command::Reload(new) => self.reload(now, *new),
                 Command::Order(order, answer) => {
                     let can = self.node.can_follow(now, &order);
+                    let can = can.map(|()| self.node.serves_now());
                     if can.is_ok() {
                         self.node.handle(now, Event::Order(order), &mut self.out);
+                        // What the peers wait for goes first.
+                        self.act();
                     }
                     let _ = answer.send(can);
                 }

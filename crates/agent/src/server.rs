@@ -54,11 +54,11 @@ pub trait Agent: Send + Sync + 'static {
     /// Lines of defence, problems, scheduling and counters.
     fn host(&self) -> HostReport;
     /// Gives the order to the real-time loop, which follows it or says why it cannot; its reason says
-    /// already who gave it.
+    /// already who gave it. Answers how many groups the node served before.
     fn order(
         &self,
         order: Order,
-    ) -> impl Future<Output = Result<Result<(), OrderError>, LoopGone>> + Send;
+    ) -> impl Future<Output = Result<Result<usize, OrderError>, LoopGone>> + Send;
     /// Reads the file again and applies the difference; an invalid file changes nothing.
     fn reload(&self) -> impl Future<Output = Result<ReloadReply, ReloadRefusal>> + Send;
 }

@@ -354,62 +354,25 @@ fn line(vip: &VipView) -> String {
 
 /// The epoch that a record with a cause is about.
 const fn epoch_with_cause(fact: &Fact) -> Option<Epoch> {
-    match fact {
-        Fact::Acquired { epoch, .. } | Fact::Released { epoch, .. } => Some(*epoch),
-        Fact::Served { .. }
-        | Fact::OwnerHeard { .. }
-        | Fact::PeerUp { .. }
-        | Fact::PeerDown { .. }
-        | Fact::PeerGoodbye { .. }
-        | Fact::Overlap { .. }
-        | Fact::Unheard { .. }
-        | Fact::Damped { .. }
-        | Fact::Tempo { .. }
-        | Fact::Held { .. }
-        | Fact::Freed { .. }
-        | Fact::DuplicateNode { .. }
-        | Fact::Conflict { .. }
-        | Fact::Restored { .. }
-        | Fact::Link { .. }
-        | Fact::Stalled { .. }
-        | Fact::Drained { .. }
-        | Fact::Undrained => None,
+    if let Fact::Acquired { epoch, .. } | Fact::Released { epoch, .. } = fact {
+        return Some(*epoch);
     }
+    None
 }
 
 /// The phases of a takeover, if this is the record of them.
 fn phases(fact: &Fact) -> Option<PhasesView> {
-    match fact {
-        Fact::Served { epoch, detect, decide, address, announce, first_packet } => {
-            Some(PhasesView {
-                epoch: epoch.0,
-                detect_ms: millis(*detect),
-                decide_ms: millis(*decide),
-                address_ms: millis(*address),
-                announce_ms: millis(*announce),
-                first_packet_ms: first_packet.map(millis),
-            })
-        }
-        Fact::Acquired { .. }
-        | Fact::Released { .. }
-        | Fact::OwnerHeard { .. }
-        | Fact::PeerUp { .. }
-        | Fact::PeerDown { .. }
-        | Fact::PeerGoodbye { .. }
-        | Fact::Overlap { .. }
-        | Fact::Unheard { .. }
-        | Fact::Damped { .. }
-        | Fact::Tempo { .. }
-        | Fact::Held { .. }
-        | Fact::Freed { .. }
-        | Fact::DuplicateNode { .. }
-        | Fact::Conflict { .. }
-        | Fact::Restored { .. }
-        | Fact::Link { .. }
-        | Fact::Stalled { .. }
-        | Fact::Drained { .. }
-        | Fact::Undrained => None,
-    }
+    let Fact::Served { epoch, detect, decide, address, announce, first_packet } = fact else {
+        return None;
+    };
+    Some(PhasesView {
+        epoch: epoch.0,
+        detect_ms: millis(*detect),
+        decide_ms: millis(*decide),
+        address_ms: millis(*address),
+        announce_ms: millis(*announce),
+        first_packet_ms: first_packet.map(millis),
+    })
 }
 
 fn digest(digest: u32) -> String {

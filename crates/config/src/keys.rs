@@ -109,7 +109,7 @@ schema! {
         NODE: "node", "the name of a peer", r#""lb1""#, "by address", Restart;
         SAFETY: "safety", "\"exclusive\" or \"available\"", r#""exclusive""#, "by peers", Vip;
         HEARTBEAT: "heartbeat", "a duration", r#""10ms""#, "\"10ms\"", Live;
-        LEASE: "lease", "a duration", r#""34ms""#, "\"34ms\"", Live;
+        LEASE: "lease", "a duration", r#""32ms""#, "\"32ms\"", Live;
         LEASE_MAX: "lease_max", "a duration", r#""300ms""#, "\"300ms\", or `lease` if longer", Live;
         PORT: "port", "a UDP port number", "4747", "4747", Restart;
         VIP: "vip", "a list of tables `[[vip]]`", r#"[[vip]]"#, "none", Live;

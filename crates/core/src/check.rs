@@ -12,8 +12,18 @@
 //! the number of the question, so that an answer which comes after its time changes nothing.
 
 use alloc::vec::Vec;
-use buoy_model::{BackendState, Check, Instant, NodeCheck};
+use buoy_model::{BackendState, Check, Fitness, Instant, NodeCheck};
 use core::time::Duration;
+
+/// How well a host could serve a group: a check of the host itself that fails weighs more than backends
+/// that it does not reach.
+pub fn fitness(failing: Option<&str>, has_backends: bool) -> Fitness {
+    match (failing, has_backends) {
+        (Some(check), true | false) => Fitness::CheckFails { check: check.into() },
+        (None, true) => Fitness::Fit,
+        (None, false) => Fitness::NoBackend,
+    }
+}
 
 /// How one backend is asked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

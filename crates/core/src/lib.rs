@@ -19,6 +19,7 @@ mod mutation;
 mod node;
 mod orders;
 mod ownership;
+pub mod patience;
 mod peer;
 mod placement;
 mod random;

@@ -7,6 +7,7 @@ use crate::damping::Damping;
 use crate::judge::Verdicts;
 use crate::legs::Legs;
 use crate::ownership::{self, Context, Judgement, Ownership, State};
+use crate::patience;
 use crate::peer::Peer;
 use crate::random::Random;
 use crate::speak::{Reply, Scratch};
@@ -17,7 +18,7 @@ use crate::{Ignored, Status};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use buoy_model::limits::{GROUPS_MAX, LEASE_HEARTBEATS_MIN, LEASE_WITHOUT_GATE, SILENT_HEARTBEATS};
+use buoy_model::limits::{GROUPS_MAX, LEASE_HEARTBEATS_MIN, LEASE_WITHOUT_GATE};
 use buoy_model::{
     Action, Cause, Claim, Desired, Event, Fact, Fitness, GroupId, Incarnation, Instant, LinkId,
     ListVersion, Record, Safety, Sequence, Timing,
@@ -246,13 +247,10 @@ impl Node {
         }
     }
 
-    /// How long a peer may be silent: as long as nobody else is given what it holds, and as long as
-    /// datagrams are known to be lost.
+    /// How long a peer may be silent.
     pub(crate) fn silence_of(&self, peer: &Peer) -> Duration {
         let timing = self.desired.timing;
-        let Timing { heartbeat, lease_max, .. } = timing;
-        let patience = self.tempo.term(timing).max(peer.term.min(lease_max));
-        (heartbeat * SILENT_HEARTBEATS + heartbeat * 2 / 5).max(patience)
+        patience::with_peer(timing, self.tempo.term(timing), peer.term)
     }
 
     /// How long any peer may be silent.

@@ -152,6 +152,11 @@ fn exclusion_clause(why: &Exclusion) -> String {
 }
 
 impl Node {
+    /// How many groups this node serves now.
+    pub fn serves_now(&self) -> usize {
+        self.owned.iter().filter(|owned| owned.holding().is_some()).count()
+    }
+
     /// Whether the order can be followed; to be asked before it is given.
     pub fn can_follow(&self, now: Instant, order: &Order) -> Result<(), OrderError> {
         if self.is_stopping() {

@@ -46,7 +46,7 @@ pub const HEARTBEAT_MIN: Duration = Duration::from_millis(2);
 /// Longest time between two heartbeats.
 pub const HEARTBEAT_MAX: Duration = Duration::from_secs(1);
 /// Term of a grant on a calm network, unless the file says otherwise.
-pub const LEASE_DEFAULT: Duration = Duration::from_millis(34);
+pub const LEASE_DEFAULT: Duration = Duration::from_millis(32);
 /// A lease is at least so many heartbeats, so that two lost datagrams in a row cost nothing.
 pub const LEASE_HEARTBEATS_MIN: u32 = 3;
 /// How long a term grows where the network loses datagrams or the hosts stall, unless the file says otherwise.

@@ -154,6 +154,34 @@ pub enum Fact {
     Undrained,
 }
 
+impl Fact {
+    /// Whether this is about who owns a group.
+    pub const fn is_change_of_owner(&self) -> bool {
+        match self {
+            Self::Acquired { .. }
+            | Self::Released { .. }
+            | Self::OwnerHeard { .. }
+            | Self::Served { .. }
+            | Self::Overlap { .. } => true,
+            Self::PeerUp { .. }
+            | Self::PeerDown { .. }
+            | Self::PeerGoodbye { .. }
+            | Self::Unheard { .. }
+            | Self::Damped { .. }
+            | Self::Tempo { .. }
+            | Self::Held { .. }
+            | Self::Freed { .. }
+            | Self::DuplicateNode { .. }
+            | Self::Conflict { .. }
+            | Self::Restored { .. }
+            | Self::Link { .. }
+            | Self::Stalled { .. }
+            | Self::Drained { .. }
+            | Self::Undrained => false,
+        }
+    }
+}
+
 /// Why a group changed hands.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Cause {

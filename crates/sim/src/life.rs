@@ -9,16 +9,14 @@ use crate::network;
 use crate::scenario::LINK;
 use crate::trace::What;
 use crate::world::{Planned, World};
-use buoy_core::{Fence, Node, Settings};
-use buoy_model::Incarnation;
+use buoy_core::{Fence, Node, Settings, patience};
+use buoy_model::{Incarnation, Timing};
 use std::sync::Arc;
 use std::time::Duration;
 
 const MS: u64 = 1_000_000;
 /// How long to wait for a host that sleeps.
 const ASLEEP: u64 = 100 * MS;
-/// How many beats an agent may miss until its supervisor calls it hanging.
-const HANGS_AFTER_BEATS: u32 = 3;
 
 impl World {
     /// Begins a life of an agent.
@@ -153,7 +151,8 @@ impl World {
         self.agents[host].frozen += 1;
         let (life, at) = (self.agents[host].life, self.now + time.as_nanos() as u64);
         self.plan(at, Planned::Thaws { host: host as u8, life });
-        let patience = self.scenario.timing.heartbeat * HANGS_AFTER_BEATS;
+        let Timing { heartbeat, lease, .. } = self.scenario.timing;
+        let patience = patience::with_loop(true, heartbeat, lease);
         if alone && self.scenario.hosts[host].supervised && patience < time {
             let at = self.now + patience.as_nanos() as u64;
             self.plan(at, Planned::Hangs { host: host as u8, life });

@@ -48,7 +48,7 @@ async fn until(states: &mut watch::Receiver<States>, check: &str, state: Backend
 async fn verdict(check: NodeCheck) -> (BackendState, String) {
     let name = check.name.clone();
     let (_keep, desired) = watch::channel(desired(vec![check]));
-    let checks = Checks::start(desired);
+    let checks = start(desired);
     let mut states = checks.states();
     let seen = time::timeout(PATIENCE, states.wait_for(|all| !all.is_empty())).await;
     let known = seen.expect("no verdict").unwrap()[&key(&name)].clone();
@@ -145,7 +145,7 @@ async fn a_file_decides_by_its_presence_or_its_absence() {
     let path = folder.path().join("maintenance");
     let checks = vec![check("there", file(&path, true)), check("gone", file(&path, false))];
     let (_keep, desired) = watch::channel(desired(checks));
-    let checks = Checks::start(desired);
+    let checks = start(desired);
     let mut states = checks.states();
     let shown = path.display();
     for _round in 0..2 {
@@ -177,7 +177,7 @@ async fn a_process_counts_while_it_runs_and_not_while_it_waits_for_its_parent() 
     let kind = NodeCheckKind::Process { name: name.clone() };
     assert_eq!(why_not(kind.clone()).await, format!("no process is called {}", &name[..15]));
     let (_keep, desired) = watch::channel(desired(vec![check("sleep", kind)]));
-    let checks = Checks::start(desired);
+    let checks = start(desired);
     let mut states = checks.states();
     until(&mut states, "sleep", BackendState::Down).await;
     for _round in 0..2 {
@@ -196,7 +196,7 @@ async fn a_server_on_this_host_is_asked_like_a_backend() {
     let address = server.local_addr().unwrap();
     let kind = NodeCheckKind::Server { address, kind: CheckKind::Tcp };
     let (_keep, desired) = watch::channel(desired(vec![check("server", kind)]));
-    let checks = Checks::start(desired);
+    let checks = start(desired);
     let mut states = checks.states();
     until(&mut states, "server", BackendState::Up).await;
     drop(server);
@@ -276,7 +276,7 @@ async fn a_timeout_ends_a_program_with_its_children() {
     let asked = NodeCheck { timeout, every: PATIENCE, ..check("slow", shell(&script)) };
     let asked = NodeCheck { every: QUICK, ..asked };
     let (_keep, desired) = watch::channel(desired(vec![asked]));
-    let checks = Checks::start(desired);
+    let checks = start(desired);
     let mut states = checks.states();
     let grandchild = pid_in(&path).await;
     assert_eq!(until(&mut states, "slow", BackendState::Down).await, "timed out after 500ms");
@@ -299,7 +299,7 @@ async fn a_reload_ends_the_program_of_a_check_that_left() {
     let path = folder.path().join("pid");
     let script = format!("echo $$ >{}; exec sleep 1000", path.display());
     let (change, watched) = watch::channel(desired(vec![check("long", shell(&script))]));
-    let _checks = Checks::start(watched);
+    let _checks = start(watched);
     let pid = pid_in(&path).await;
     assert!(runs(&pid));
     change.send(desired(vec![])).unwrap();
@@ -313,7 +313,7 @@ async fn a_reload_keeps_what_is_known_of_a_check_whose_question_stays() {
     let kept = check("kept", file(&path, true));
     let changed = check("changed", file(&path, true));
     let (change, watched) = watch::channel(desired(vec![kept.clone(), changed.clone()]));
-    let checks = Checks::start(watched);
+    let checks = start(watched);
     let mut states = checks.states();
     until(&mut states, "kept", BackendState::Down).await;
     until(&mut states, "changed", BackendState::Down).await;
@@ -350,7 +350,7 @@ async fn what_many_groups_ask_alike_is_asked_once_and_known_to_all() {
     }
     assert_eq!(share(&wanted(&wish)).len(), 2, "the first asks in another rhythm");
     let (_keep, desired) = watch::channel(Arc::new(wish));
-    let checks = Checks::start(desired);
+    let checks = start(desired);
     let mut states = checks.states();
     let all_are = async |states: &mut watch::Receiver<States>, state| {
         let is_so = |all: &States| all.values().skip(1).filter(|k| k.state == state).count() == 99;
@@ -396,7 +396,7 @@ fn an_interface_counts_while_it_is_up_with_carrier() {
         runtime.block_on(async {
             let link = |name: &str| check(name, NodeCheckKind::Link { name: name.into() });
             let (_keep, desired) = watch::channel(desired(vec![link("near")]));
-            let checks = Checks::start(desired);
+            let checks = start(desired);
             let mut states = checks.states();
             let reason = until(&mut states, "near", BackendState::Down).await;
             assert_eq!(reason, "there is no interface near");

@@ -1,15 +1,48 @@
 //! Asks in rounds: drives one machine of `core::check` with the clock and tells what came of it.
 //!
-//! Shared by the checks of backends and those of this host; what is asked is the caller's.
+//! Shared by the checks of backends and those of this host; what is asked is the caller's. `Kept` is
+//! what others see of either: a map of states, and a wake-up when one turns.
 
 use buoy_core::check::{self, Action, Event, Question, Settings};
 use buoy_model::{BackendState, Instant};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time;
+
+/// States that a task keeps up to date. It ends, and all that it asks, when this is dropped.
+#[derive(Debug)]
+pub struct Kept<S> {
+    states: watch::Receiver<S>,
+    task: AbortHandle,
+}
+
+impl<S: Default> Kept<S> {
+    /// Starts the task. To be called inside a tokio runtime.
+    pub(crate) fn start<F>(keep: impl FnOnce(Arc<watch::Sender<S>>) -> F) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (sender, states) = watch::channel(S::default());
+        let task = tokio::spawn(keep(Arc::new(sender)));
+        Self { states, task: task.abort_handle() }
+    }
+
+    /// What is known, and a wake-up when something turns.
+    pub fn states(&self) -> watch::Receiver<S> {
+        self.states.clone()
+    }
+}
+
+impl<S> Drop for Kept<S> {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
 
 /// How one thing is asked.
 #[derive(Clone, Copy, Debug)]

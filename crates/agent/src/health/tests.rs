@@ -74,7 +74,7 @@ async fn until(states: &mut watch::Receiver<States>, state: BackendState) -> Bac
 
 async fn verdict(kind: CheckKind, address: SocketAddr) -> BackendHealth {
     let (_keep, desired) = watch::channel(desired(check(kind), &[("web", address)]));
-    let health = Health::start(desired);
+    let health = start(desired);
     let mut states = health.states();
     let seen = states.wait_for(|all| all.values().any(|k| k.state != BackendState::Unknown));
     let seen = time::timeout(PATIENCE, seen).await.expect("no verdict").unwrap();
@@ -131,7 +131,7 @@ async fn a_backend_that_says_nothing_times_out() {
 async fn a_backend_goes_and_comes_back_with_its_reason() {
     let (server, address) = listener().await;
     let (_keep, desired) = watch::channel(desired(check(CheckKind::Tcp), &[("web", address)]));
-    let health = Health::start(desired);
+    let health = start(desired);
     let mut states = health.states();
     let up = until(&mut states, BackendState::Up).await;
     drop(server);
@@ -147,7 +147,7 @@ async fn a_backend_goes_and_comes_back_with_its_reason() {
 async fn a_reload_keeps_what_is_known_and_forgets_who_left() {
     let (_server, address) = listener().await;
     let (change, watched) = watch::channel(desired(check(CheckKind::Tcp), &[("web", address)]));
-    let health = Health::start(watched);
+    let health = start(watched);
     let mut states = health.states();
     until(&mut states, BackendState::Up).await;
 
@@ -240,7 +240,7 @@ async fn a_check_may_ask_another_port() {
     drop(gone);
     let check = Check { port: Some(asked.port()), ..check(CheckKind::Tcp) };
     let (_keep, desired) = watch::channel(desired(check, &[("web", backend)]));
-    let health = Health::start(desired);
+    let health = start(desired);
     until(&mut health.states(), BackendState::Up).await;
     assert!(TcpStream::connect(backend).await.is_err());
 }
@@ -277,7 +277,7 @@ async fn two_services_on_one_port_of_a_group_are_asked_apart() {
     let services = vec![service("10.0.0.100", here), service("10.0.0.101", nobody)];
     let vips = ["10.0.0.100", "10.0.0.101"];
     let (_keep, desired) = watch::channel(Arc::new(sample::desired(&vips, "eth0", services)));
-    let health = Health::start(desired);
+    let health = start(desired);
     let state = |all: &States, vip: &str| {
         let vip: IpAddr = vip.parse().unwrap();
         all.iter().find(|(key, _)| key.address == vip).map(|(_, known)| known.state)

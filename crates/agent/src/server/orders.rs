@@ -88,15 +88,13 @@ pub(super) async fn drain<A: Agent>(
     let DrainRequest { reason, for_ms } = parsed(body)?;
     let (reason, time) = (Reason::of(reason.as_deref(), asker)?.recorded, length(for_ms)?);
     tracing::info!(reason, for_ms, "drain");
-    let status = ask_loop(&*agent).await?;
-    let until = time.map(|time| status.at + time);
-    let reply = DrainReply {
-        draining: Some(reason.clone()),
-        for_ms,
-        ..drain_reply(&agent.desired(), &status)
+    let until = match time {
+        Some(time) => Some(ask_loop(&*agent).await?.at + time),
+        None => None,
     };
-    follow(&*agent, Order::Drain { reason, until }).await?;
-    Ok(Json(reply))
+    let owned = follow(&*agent, Order::Drain { reason: reason.clone(), until }).await?;
+    let draining = Some(reason);
+    Ok(Json(DrainReply { draining, for_ms, ..drain_reply(&agent.desired(), owned) }))
 }
 
 pub(super) async fn undrain<A: Agent>(
@@ -104,19 +102,18 @@ pub(super) async fn undrain<A: Agent>(
     ConnectInfo(asker): ConnectInfo<Asker>,
 ) -> Result<Json<DrainReply>, Failure> {
     tracing::info!(by = asker.name(), "undrain");
-    let reply = drain_reply(&agent.desired(), &ask_loop(&*agent).await?);
-    follow(&*agent, Order::Undrain).await?;
-    Ok(Json(reply))
+    let owned = follow(&*agent, Order::Undrain).await?;
+    Ok(Json(drain_reply(&agent.desired(), owned)))
 }
 
-/// Gives the order. What the status allowed a moment ago the loop may have to refuse all the same.
-async fn follow<A: Agent>(agent: &A, order: Order) -> Result<(), Failure> {
+/// Gives the order; how many groups the node served before. What the status allowed a moment ago the
+/// loop may have to refuse all the same.
+async fn follow<A: Agent>(agent: &A, order: Order) -> Result<usize, Failure> {
     let answer = tokio::time::timeout(LOOP_TIMEOUT, agent.order(order)).await;
     Ok(answer.unwrap_or(Err(LoopGone))??)
 }
 
-fn drain_reply(desired: &Desired, status: &Status) -> DrainReply {
-    let owned = status.groups.iter().filter(|group| group.owner == Some(desired.me)).count();
+fn drain_reply(desired: &Desired, owned: usize) -> DrainReply {
     DrainReply { node: desired.node_name(desired.me).into(), owned, ..DrainReply::default() }
 }
 

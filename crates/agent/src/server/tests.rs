@@ -85,12 +85,16 @@ impl Agent for Fake {
         }
     }
 
-    async fn order(&self, order: Order) -> Result<Result<(), OrderError>, LoopGone> {
+    async fn order(&self, order: Order) -> Result<Result<usize, OrderError>, LoopGone> {
         if self.stopping.load(Ordering::SeqCst) {
             return Ok(Err(OrderError::Stopping));
         }
+        if self.gone.load(Ordering::SeqCst) {
+            return Err(LoopGone);
+        }
         self.orders.lock().unwrap().push(order);
-        Ok(Ok(()))
+        let me = desired().me;
+        Ok(Ok(known().groups.iter().filter(|group| group.owner == Some(me)).count()))
     }
 
     async fn reload(&self) -> Result<ReloadReply, ReloadRefusal> {

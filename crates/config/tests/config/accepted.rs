@@ -72,9 +72,9 @@ fn three_peers_are_exclusive_unless_the_file_says_otherwise() {
 #[test]
 fn a_slower_heartbeat_stretches_the_default_lease() {
     for (top, heartbeat, lease) in [
-        ("heartbeat = \"5ms\"", 5, 34),
-        ("heartbeat = \"11ms\"", 11, 38),
-        ("heartbeat = \"100ms\"", 100, 340),
+        ("heartbeat = \"5ms\"", 5, 32),
+        ("heartbeat = \"11ms\"", 11, 36),
+        ("heartbeat = \"100ms\"", 100, 320),
         ("heartbeat = \"800ms\"", 800, 2_500),
         ("heartbeat = \"20ms\"\nlease = \"80ms\"", 20, 80),
     ] {
@@ -86,11 +86,11 @@ fn a_slower_heartbeat_stretches_the_default_lease() {
 #[test]
 fn a_lease_grows_up_to_lease_max_and_never_begins_above_it() {
     for (top, lease, longest) in [
-        ("", 34, 300),
+        ("", 32, 300),
         ("lease = \"500ms\"", 500, 500),
-        ("heartbeat = \"100ms\"", 340, 340),
+        ("heartbeat = \"100ms\"", 320, 320),
         ("lease = \"40ms\"\nlease_max = \"40ms\"", 40, 40),
-        ("lease_max = \"1s\"", 34, 1_000),
+        ("lease_max = \"1s\"", 32, 1_000),
     ] {
         let timing = desired(&format!("{top}\n{SMALL}")).timing;
         assert_eq!((timing.lease, timing.lease_max), (MS(lease), MS(longest)), "{top}");
@@ -330,7 +330,7 @@ fn the_digest_is_of_what_hosts_must_agree_on() {
         reordered,
         format!("# a comment\n{SMALL}failback = \"never\"\nname = \"10.0.0.100\"\n"),
         format!(
-            "heartbeat = \"10ms\"\nlease = \"34ms\"\nlease_max = \"300ms\"\nport = 4747\ncluster = \"buoy\"\nnode = \"10.0.0.11\"\n{SMALL}"
+            "heartbeat = \"10ms\"\nlease = \"32ms\"\nlease_max = \"300ms\"\nport = 4747\ncluster = \"buoy\"\nnode = \"10.0.0.11\"\n{SMALL}"
         ),
         SMALL.replace("file:cluster.key", "file:second.key"),
     ] {

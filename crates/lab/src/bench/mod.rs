@@ -172,6 +172,8 @@ pub fn failover(options: &Options) -> Result<Outcome> {
     let start = Instant::now();
     let mode = privilege::acquire()?;
     namespace::remove_all_on_signal();
+    // Said now, and not after the minutes that keepalived takes.
+    crate::agent::program()?;
     let systems = systems();
     let cases = options.only.map_or_else(|| Case::ALL.to_vec(), |case| vec![case]);
     println!("Failover of {} systems side by side, {}.", systems.len(), mode.describe());

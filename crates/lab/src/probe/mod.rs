@@ -8,6 +8,9 @@ pub mod sweep;
 pub mod tcp;
 pub mod udp;
 
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::time::TimeSpec;
+use std::os::fd::AsFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -49,6 +52,26 @@ impl Metronome {
             self.next += self.beat;
         } else {
             self.next = now + self.beat;
+        }
+    }
+}
+
+impl Metronome {
+    /// Waits for the beat or for something to read, whichever comes first; true at the beat.
+    pub(crate) fn wait_or_read(&mut self, socket: &impl AsFd) -> bool {
+        let now = Instant::now();
+        if self.next <= now {
+            self.next = now + self.beat;
+            return true;
+        }
+        let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+        match ppoll(&mut fds, Some(TimeSpec::from(self.next - now)), None) {
+            Ok(0) => {
+                self.next += self.beat;
+                true
+            }
+            // A signal is no news; the next look at the time tells.
+            Ok(_) | Err(_) => false,
         }
     }
 }

@@ -77,10 +77,13 @@ impl UdpProbe {
             go_first_as_a_probe();
             let mut metronome = Metronome::new(TICK);
             while !its_stop.load(Ordering::Relaxed) {
-                metronome.wait();
+                // An answer counts from when it came, not from the next question.
+                let asks = metronome.wait_or_read(&socket);
                 let mut log = its_log.lock().unwrap_or_else(PoisonError::into_inner);
                 log.hear(&socket, to);
-                log.ask(&socket, to);
+                if asks {
+                    log.ask(&socket, to);
+                }
             }
         })?);
         Ok(Self { log, stop, thread })
