@@ -38,7 +38,7 @@ fuzz: ## more random input for the parsers and machines (CASES=100000 for longer
 	@scripts/install-deps test
 	FUZZ_CASES=$(or $(CASES),20000) $(CARGO) nextest run -p buoy-wire -p buoy-config -E 'test(/any_|no_text/)'
 
-bench-failover: ## the same faults for Buoy and keepalived, in turns: 45 minutes (BENCH="--repeat 2 --minutes 1" for less)
+bench-failover: ## the same faults for Buoy and keepalived, in turns: 50 minutes (BENCH="--repeat 2 --minutes 1" for less)
 	@scripts/install-deps demo
 	$(CARGO) build --release --locked -p buoy-cli
 	@$(TARGET)/release/buoy lab bench failover $(BENCH)

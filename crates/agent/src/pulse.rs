@@ -17,6 +17,7 @@ pub(crate) struct Pulse {
     realtime: bool,
     heartbeat: Duration,
     term: Duration,
+    groups: usize,
     /// Whose goodbyes are kept in which places.
     peers: [Option<NodeId>; NODES_MAX],
 }
@@ -33,7 +34,7 @@ impl Pulse {
             None => (None, None),
         };
         let (heartbeat, term, peers) = (SLOW, SLOW, [None; NODES_MAX]);
-        let pulse = Self { hold, realtime, heartbeat, term, peers };
+        let pulse = Self { hold, realtime, heartbeat, term, groups: 0, peers };
         pulse.allow(SLOW);
         (pulse, error)
     }
@@ -43,13 +44,17 @@ impl Pulse {
         self.hold.iter().for_each(Hold::beat);
     }
 
-    /// From now on it turns this often, and asks for this term.
-    pub(crate) fn settle(&mut self, heartbeat: Duration, term: Duration) {
-        if (self.heartbeat, self.term) != (heartbeat, term) {
-            (self.heartbeat, self.term) = (heartbeat, term);
+    /// From now on it turns this often, asks for this term and has so many groups.
+    pub(crate) fn settle(&mut self, heartbeat: Duration, term: Duration, groups: usize) {
+        if (self.heartbeat, self.term, self.groups) != (heartbeat, term, groups) {
+            (self.heartbeat, self.term, self.groups) = (heartbeat, term, groups);
             self.beat();
-            self.allow(patience::with_loop(self.realtime, heartbeat, term));
+            self.allow(self.patience());
         }
+    }
+
+    fn patience(&self) -> Duration {
+        patience::with_loop(self.realtime, self.heartbeat, self.term, self.groups)
     }
 
     /// Does something that may take longer than the loop may otherwise stand still.
@@ -58,7 +63,7 @@ impl Pulse {
         self.beat();
         let result = work();
         self.beat();
-        self.allow(patience::with_loop(self.realtime, self.heartbeat, self.term));
+        self.allow(self.patience());
         result
     }
 
@@ -129,11 +134,11 @@ mod tests {
         let (mut pulse, error) = Pulse::take(Some(&lifeline), true);
         assert_eq!(error, None);
         assert_eq!(watch.patience(), SLOW);
-        pulse.settle(10 * MS, 36 * MS);
-        assert_eq!(watch.patience(), 35 * MS);
+        pulse.settle(10 * MS, 36 * MS, 2);
+        assert_eq!(watch.patience(), 35 * MS + MS / 10);
         let before = watch.look();
         pulse.slowly(|| assert_eq!(watch.patience(), SLOW));
-        assert_eq!(watch.patience(), 35 * MS);
+        assert_eq!(watch.patience(), 35 * MS + MS / 10);
         assert_ne!(watch.look(), before, "it counts anew after slow work");
         pulse.end();
         assert_eq!(watch.look(), Seen::Ended);

@@ -7,6 +7,9 @@ use buoy_model::Timing;
 use buoy_model::limits::SILENT_HEARTBEATS;
 use core::time::Duration;
 
+/// What one group may cost a loop within one turn, several times over: a takeover of a thousand takes
+/// about 20 ms (judged, voted for, announced).
+const WORK_PER_GROUP: Duration = Duration::from_micros(50);
 /// An ordinary thread on a busy host waits for its turn so many times longer.
 const ORDINARY: u32 = 4;
 
@@ -19,11 +22,13 @@ pub(crate) fn with_peer(timing: Timing, ours: Duration, theirs: Duration) -> Dur
     missed.max(ours).max(theirs.min(lease_max))
 }
 
-/// How long a loop may stand still that turns this often and asks for this term: as long as its peers
-/// bear its silence, and for a long term only half of it, so that a hang is over before they notice it.
-pub fn with_loop(realtime: bool, heartbeat: Duration, term: Duration) -> Duration {
+/// How long a loop may stand still that turns this often, asks for this term and has so many groups: as
+/// long as its peers bear its silence, and for a long term only half of it, so that a hang is over before
+/// they notice it. Many groups at once are work and no hang; meanwhile the lease is the fence.
+pub fn with_loop(realtime: bool, heartbeat: Duration, term: Duration, groups: usize) -> Duration {
     let missed = heartbeat * SILENT_HEARTBEATS + heartbeat / 2;
-    let patience = missed.max(term / 2);
+    let work = WORK_PER_GROUP * u32::try_from(groups).unwrap_or(u32::MAX);
+    let patience = missed.max(term / 2) + work;
     if realtime { patience } else { patience * ORDINARY }
 }
 
@@ -46,15 +51,16 @@ mod tests {
     #[test]
     fn the_patience_with_a_loop_is_that_of_its_peers() {
         let table = [
-            (true, 10, 36, 35),
-            (true, 10, 300, 150),
-            (true, 100, 36, 350),
-            (true, 10, 2500, 1250),
-            (false, 10, 36, 140),
+            (true, 10, 36, 0, 35),
+            (true, 10, 300, 0, 150),
+            (true, 100, 36, 0, 350),
+            (true, 10, 2500, 0, 1250),
+            (false, 10, 36, 0, 140),
+            (true, 10, 36, 1000, 85),
         ];
-        for (realtime, heartbeat, term, expected) in table {
-            let patience = with_loop(realtime, heartbeat * MS, term * MS);
-            assert_eq!(patience, expected * MS, "{realtime}, {heartbeat}, {term}");
+        for (realtime, heartbeat, term, groups, expected) in table {
+            let patience = with_loop(realtime, heartbeat * MS, term * MS, groups);
+            assert_eq!(patience, expected * MS, "{realtime}, {heartbeat}, {term}, {groups}");
         }
     }
 }

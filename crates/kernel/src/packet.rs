@@ -1,6 +1,6 @@
 //! Says and hears on the segment who has which address: ARP and neighbour discovery frames.
 
-use crate::sys;
+use crate::sys::{self, Queue};
 use buoy_model::{FrameKind, LinkId, Mac};
 use buoy_wire::ndp::Neighbour;
 use buoy_wire::{arp, ndp};
@@ -16,6 +16,9 @@ const ETHERTYPE_IPV6: u16 = 0x86dd;
 const FRAME_MAX: usize = 1536;
 /// Frames read from one socket at one call: a storm must not keep the loop from its leases.
 const FRAMES_PER_READ: usize = 32;
+/// Bytes of frames under way: a thousand addresses are announced in one go, and the kernel counts about
+/// 800 bytes for each.
+const QUEUE_LEN: i32 = 4 << 20;
 
 /// Somebody said something about an address.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -209,6 +212,8 @@ impl Announcer {
         let socket = packet_socket().map_err(|e| PacketError::refused(LinkId(0), e))?;
         // Beside the heartbeats: before ordinary traffic in a full queue.
         let _ = socket.set_priority(6);
+        // Worth having and not worth failing for.
+        let _ = sys::set_queue(&socket, Queue::Sent, QUEUE_LEN);
         Ok(Self { socket, links: Vec::new() })
     }
 

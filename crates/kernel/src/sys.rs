@@ -88,6 +88,23 @@ pub(crate) fn set_option(fd: &impl AsRawFd, level: i32, name: i32, value: i32) -
     Ok(())
 }
 
+/// A queue of a socket.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Queue {
+    Received,
+    Sent,
+}
+
+/// Sets the bytes of a queue; beyond net.core.rmem_max and wmem_max only with CAP_NET_ADMIN.
+pub(crate) fn set_queue(fd: &impl AsRawFd, queue: Queue, length: i32) -> io::Result<()> {
+    let (forced, asked) = match queue {
+        Queue::Received => (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF),
+        Queue::Sent => (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF),
+    };
+    set_option(fd, libc::SOL_SOCKET, forced, length)
+        .or_else(|_| set_option(fd, libc::SOL_SOCKET, asked, length))
+}
+
 /// How many datagrams the kernel dropped because this socket was read too late.
 pub(crate) fn socket_drops(fd: &impl AsRawFd) -> u32 {
     // SK_MEMINFO_DROPS of linux/sock_diag.h; the array may grow, so more room than needed.

@@ -1,6 +1,7 @@
 //! Carries the datagrams of the lease protocol, on every leg of this node.
 
-use crate::{port, sys};
+use crate::port;
+use crate::sys::{self, Queue};
 use buoy_model::Leg;
 use buoy_model::limits::LEGS_MAX;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -166,8 +167,8 @@ fn open(address: SocketAddr, bind: Bind) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
     // The marks and the queues are worth having and not worth failing for.
-    let _ = queue(&socket, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF);
-    let _ = queue(&socket, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF);
+    let _ = sys::set_queue(&socket, Queue::Received, QUEUE_LEN);
+    let _ = sys::set_queue(&socket, Queue::Sent, QUEUE_LEN);
     let _ = match address.ip() {
         IpAddr::V4(_) => socket.set_tos_v4(TRAFFIC_CLASS).and_then(|()| may_fragment(&socket)),
         IpAddr::V6(_) => {
@@ -190,12 +191,6 @@ fn open(address: SocketAddr, bind: Bind) -> io::Result<UdpSocket> {
 /// default asks the path.
 fn may_fragment(socket: &Socket) -> io::Result<()> {
     sys::set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_OMIT)
-}
-
-/// Beyond net.core.rmem_max and wmem_max only with CAP_NET_ADMIN.
-fn queue(socket: &Socket, forced: i32, asked: i32) -> io::Result<()> {
-    sys::set_option(socket, libc::SOL_SOCKET, forced, QUEUE_LEN)
-        .or_else(|_| sys::set_option(socket, libc::SOL_SOCKET, asked, QUEUE_LEN))
 }
 
 #[cfg(test)]

@@ -152,7 +152,7 @@ impl World {
         let (life, at) = (self.agents[host].life, self.now + time.as_nanos() as u64);
         self.plan(at, Planned::Thaws { host: host as u8, life });
         let Timing { heartbeat, lease, .. } = self.scenario.timing;
-        let patience = patience::with_loop(true, heartbeat, lease);
+        let patience = patience::with_loop(true, heartbeat, lease, self.scenario.groups.len());
         if alone && self.scenario.hosts[host].supervised && patience < time {
             let at = self.now + patience.as_nanos() as u64;
             self.plan(at, Planned::Hangs { host: host as u8, life });

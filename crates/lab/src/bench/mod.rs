@@ -25,7 +25,7 @@ pub use many::{Idle, Mass};
 pub use trial::Sample;
 
 /// The whole run ends by then; what was not done is left out and said.
-pub const RUN_MAX: Duration = Duration::from_secs(45 * 60);
+pub const RUN_MAX: Duration = Duration::from_secs(60 * 60);
 /// What one trial takes, roughly, beyond the takeover itself.
 const TRIAL: Duration = Duration::from_millis(1_800);
 /// What measuring an idle daemon takes, roughly.
