@@ -45,7 +45,7 @@ bench-failover: ## the same faults for Buoy and keepalived, in turns: 50 minutes
 
 sim: ## whole clusters in simulated hours, all faults, every promise checked (HOURS=100000)
 	@scripts/install-deps demo
-	$(CARGO) run --release --locked -p buoy-sim --bin buoy-sim -- hours --hours $(or $(HOURS),1000)
+	$(CARGO) run --profile sim --locked -p buoy-sim --bin buoy-sim -- hours --hours $(or $(HOURS),1000)
 
 clean: ## remove everything that was built
 	@$(CARGO) clean

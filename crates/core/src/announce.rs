@@ -7,11 +7,13 @@
 
 use crate::Node;
 use crate::ownership::{Ownership, State};
+use crate::rhythm;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use buoy_model::limits::{ANNOUNCE_AT, ANNOUNCE_REFRESH, DEFEND_INTERVAL};
-use buoy_model::{Action, Desired, Fact, FrameKind, Instant, LinkId, Mac, Record};
+use buoy_model::{Action, Desired, Fact, FrameKind, GroupId, Instant, LinkId, Mac, Record};
 use core::net::IpAddr;
+use core::time::Duration;
 
 /// The schedule of one group that this node serves.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -21,6 +23,9 @@ pub(crate) struct Announcements {
     at: Instant,
     /// Addresses that somebody else claimed; at most as many as the group has.
     conflicts: Vec<Conflict>,
+    /// By how much the first of the periodic ones is early, so that groups that came together are not
+    /// announced together for ever.
+    early: Duration,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -43,8 +48,9 @@ pub(crate) enum Defence {
 
 impl Announcements {
     /// The first announcement is due at once.
-    pub(crate) const fn begin(now: Instant) -> Self {
-        Self { began: now, step: 0, at: now, conflicts: Vec::new() }
+    pub(crate) fn begin(now: Instant, group: GroupId) -> Self {
+        let early = rhythm::early(group, ANNOUNCE_REFRESH);
+        Self { began: now, step: 0, at: now, conflicts: Vec::new(), early }
     }
 
     /// Whether an announcement is due; the next one is then set.
@@ -55,7 +61,8 @@ impl Announcements {
         self.step += 1;
         self.at = match ANNOUNCE_AT.get(self.step) {
             Some(after) => (self.began + *after).max(now),
-            None => now + ANNOUNCE_REFRESH,
+            None if self.step == ANNOUNCE_AT.len() => now + (ANNOUNCE_REFRESH - self.early),
+            None => rhythm::next(self.at, now, ANNOUNCE_REFRESH),
         };
         if self.at == now {
             // A late caller gets one announcement, not the whole backlog.
@@ -160,7 +167,7 @@ mod tests {
     #[test]
     fn the_schedule_is_0_10_100_1000_ms_and_then_a_minute() {
         let start = Instant::from_nanos(5);
-        let mut announcements = Announcements::begin(start);
+        let mut announcements = Announcements::begin(start, GroupId(0));
         let mut sent = alloc::vec::Vec::new();
         for _ in 0..6 {
             let at = announcements.deadline();
@@ -173,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_late_loop_sends_one_announcement_and_goes_on() {
-        let mut announcements = Announcements::begin(Instant::ZERO);
+        let mut announcements = Announcements::begin(Instant::ZERO, GroupId(0));
         let late = Instant::ZERO + Duration::from_secs(5);
         assert!(announcements.is_due(late));
         assert!(!announcements.is_due(late));
@@ -181,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_conflict_is_answered_and_told_once_in_ten_seconds_with_the_number_of_claims() {
-        let mut announcements = Announcements::begin(Instant::ZERO);
+        let mut announcements = Announcements::begin(Instant::ZERO, GroupId(0));
         let mut told = alloc::vec::Vec::new();
         for tenth in 0..250_u64 {
             let at = Duration::from_millis(tenth * 100);
@@ -195,7 +202,7 @@ mod tests {
 
     #[test]
     fn each_address_of_a_group_is_defended_for_itself() {
-        let mut announcements = Announcements::begin(Instant::ZERO);
+        let mut announcements = Announcements::begin(Instant::ZERO, GroupId(0));
         let answer = Defence::Answer { claims: 1 };
         assert_eq!(announcements.defend(Instant::ZERO, ADDRESS), answer);
         assert_eq!(announcements.defend(Instant::ZERO, OTHER), answer);
@@ -204,7 +211,7 @@ mod tests {
 
     #[test]
     fn after_the_last_foreign_claim_one_more_announcement_follows() {
-        let mut announcements = Announcements::begin(Instant::ZERO);
+        let mut announcements = Announcements::begin(Instant::ZERO, GroupId(0));
         let calm = Instant::ZERO + Duration::from_secs(5);
         for _ in 0..4 {
             assert!(announcements.is_due(announcements.deadline().max(Instant::ZERO)));

@@ -25,6 +25,7 @@ mod placement;
 mod random;
 mod reload;
 mod reluctance;
+mod rhythm;
 mod speak;
 mod status;
 mod tempo;

@@ -7,7 +7,7 @@ use crate::damping::Damping;
 use crate::judge::Verdicts;
 use crate::legs::Legs;
 use crate::ownership::{self, Context, Judgement, Ownership, State};
-use crate::patience;
+use crate::patience::WithPeers;
 use crate::peer::Peer;
 use crate::random::Random;
 use crate::speak::{Reply, Scratch};
@@ -224,7 +224,8 @@ impl Node {
         let mut earliest = |at: Option<Instant>| due = at.map_or(due, |at| due.min(at));
         earliest(self.due);
         earliest(self.lease_due());
-        self.peers.iter().for_each(|p| earliest(p.silent_at(self.silence_of(p))));
+        let patience = self.patience();
+        self.peers.iter().for_each(|p| earliest(p.silent_at(patience.one(p.term))));
         earliest(self.ask_again_at);
         earliest(self.verdicts.review_at);
         earliest(self.verdicts.orders_end_at);
@@ -247,15 +248,15 @@ impl Node {
         }
     }
 
-    /// How long a peer may be silent.
-    pub(crate) fn silence_of(&self, peer: &Peer) -> Duration {
+    fn patience(&self) -> WithPeers {
         let timing = self.desired.timing;
-        patience::with_peer(timing, self.tempo.term(timing), peer.term)
+        WithPeers::new(timing, self.tempo.term(timing))
     }
 
     /// How long any peer may be silent.
     pub(crate) fn silence(&self) -> Duration {
-        let longest = self.peers.iter().map(|p| self.silence_of(p)).max();
+        let patience = self.patience();
+        let longest = self.peers.iter().map(|p| patience.one(p.term)).max();
         longest.unwrap_or(self.desired.timing.lease)
     }
 
@@ -361,8 +362,9 @@ impl Node {
             self.peers.iter_mut().for_each(|p| p.excuse(late, now));
             self.tempo.gap(now, timing, timing.heartbeat + late);
         }
+        let patience = self.patience();
         for i in 0..self.peers.len() {
-            let silence = self.silence_of(&self.peers[i]);
+            let silence = patience.one(self.peers[i].term);
             if let Some(silent) = self.peers[i].expire(now, silence) {
                 self.lose(now, i, silent, out);
             }

@@ -5,6 +5,7 @@
 
 use crate::announce::Announcements;
 use crate::orders::GroupOrders;
+use crate::rhythm;
 use crate::votes::{Renewals, Votes};
 use alloc::vec::Vec;
 use buoy_model::limits::{
@@ -286,8 +287,8 @@ impl Ownership {
             until,
             shares,
             yielding: None,
-            refresh_at: c.now + refresh(c.gated),
-            announcements: Announcements::begin(c.now),
+            refresh_at: c.now + (refresh(c.gated) - rhythm::early(c.group.id, refresh(c.gated))),
+            announcements: Announcements::begin(c.now, c.group.id),
         };
         fence(c.group, until, lease, out);
         add_addresses(c, until, out);
@@ -301,7 +302,7 @@ impl Ownership {
     pub(crate) fn serve(&mut self, c: Context<'_>, out: &mut Vec<Action>) {
         let State::Holding(holding) = &mut self.state else { return };
         if holding.refresh_at <= c.now {
-            holding.refresh_at = c.now + refresh(c.gated);
+            holding.refresh_at = rhythm::next(holding.refresh_at, c.now, refresh(c.gated));
             add_addresses(c, holding.until(c.shared_until), out);
         }
         if holding.announcements.is_due(c.now) {

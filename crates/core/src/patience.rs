@@ -13,13 +13,26 @@ const WORK_PER_GROUP: Duration = Duration::from_micros(50);
 /// An ordinary thread on a busy host waits for its turn so many times longer.
 const ORDINARY: u32 = 4;
 
-/// How long a peer may be silent that asked for this term: as long as nobody else is given what it
-/// holds, as long as we would ask for ourselves, and never for less than some missed beats.
-pub(crate) fn with_peer(timing: Timing, ours: Duration, theirs: Duration) -> Duration {
-    let Timing { heartbeat, lease_max, .. } = timing;
-    // The last beat that counts may take a fifth of one to come.
-    let missed = heartbeat * SILENT_HEARTBEATS + heartbeat / 5;
-    missed.max(ours).max(theirs.min(lease_max))
+/// How long peers may be silent, by the term that we ask for ourselves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WithPeers {
+    least: Duration,
+    most: Duration,
+}
+
+impl WithPeers {
+    pub(crate) fn new(timing: Timing, ours: Duration) -> Self {
+        let Timing { heartbeat, lease_max, .. } = timing;
+        // The last beat that counts may take a fifth of one to come.
+        let missed = heartbeat * SILENT_HEARTBEATS + heartbeat / 5;
+        Self { least: missed.max(ours), most: lease_max }
+    }
+
+    /// How long one may be silent that asked for this term: as long as nobody else is given what it holds,
+    /// as long as we would ask for ourselves, and never for less than some missed beats.
+    pub(crate) fn one(self, theirs: Duration) -> Duration {
+        self.least.max(theirs.min(self.most))
+    }
 }
 
 /// How long a loop may stand still that turns this often, asks for this term and has so many groups: as
@@ -44,7 +57,8 @@ mod tests {
         for (ours, theirs, expected) in
             [(32, 32, 32), (32, 90, 90), (90, 32, 90), (32, 2_500, 300), (20, 20, 32)]
         {
-            assert_eq!(with_peer(timing, ours * MS, theirs * MS), expected * MS, "{ours} {theirs}");
+            let patience = WithPeers::new(timing, ours * MS);
+            assert_eq!(patience.one(theirs * MS), expected * MS, "{ours} {theirs}");
         }
     }
 

@@ -95,8 +95,9 @@ pub const RECORDS_MAX: usize = 1024;
 pub const CHANGES_MAX: usize = 8 * GROUPS_MAX;
 /// Commands waiting for the real-time loop.
 pub const LOOP_COMMANDS_MAX: usize = 64;
-/// Reports waiting for the slow side; past it they are counted and dropped.
-pub const LOOP_REPORTS_MAX: usize = 1024;
+/// Reports waiting for the slow side; past it they are counted and dropped. All groups may change hands
+/// at once, with a few records each.
+pub const LOOP_REPORTS_MAX: usize = 4 * GROUPS_MAX;
 /// Concurrent connections of one proxied service, unless the file says otherwise.
 pub const PROXY_CONNECTIONS_DEFAULT: u32 = 4096;
 /// Largest number of concurrent connections of one proxied service.

@@ -142,7 +142,7 @@ pub enum Profile {
     Fast,
     /// 50 to 100 ms, terms of 250 to 1000 ms.
     Middle,
-    /// 250 to 600 ms, terms of 1 to 2.5 s.
+    /// 400 to 600 ms, terms of 1.6 to 2.5 s.
     Slow,
 }
 
@@ -155,7 +155,7 @@ impl Profile {
         match self {
             Self::Fast => "fast (10 ms, terms of 36..300 ms)",
             Self::Middle => "middle (50..100 ms, terms of 250..1000 ms)",
-            Self::Slow => "slow (250..600 ms, terms of 1..2.5 s)",
+            Self::Slow => "slow (400..600 ms, terms of 1.6..2.5 s)",
         }
     }
 
@@ -173,9 +173,9 @@ impl Profile {
             Self::Fast => (10, random.pick(&[36, 50, 100]), 300),
             Self::Middle => random.pick(&[(50, 250, 250), (50, 250, 1_000), (100, 400, 1_000)]),
             Self::Slow => random.pick(&[
-                (250, 1_000, 2_500),
                 (400, 1_600, 2_500),
-                (500, 2_000, 2_500),
+                (600, 2_500, 2_500),
+                (600, 2_500, 2_500),
                 (600, 2_500, 2_500),
             ]),
         };
@@ -207,15 +207,15 @@ impl Scenario {
         let (pace, length) = match profile {
             Profile::Fast => (1, random.within(60..300)),
             Profile::Middle => (5, random.within(600..1_800)),
-            Profile::Slow => (25, random.within(10 * 3_600..40 * 3_600)),
+            Profile::Slow => (25, random.within(30 * 3_600..90 * 3_600)),
         };
         let start = LEASE_MAX.as_nanos() as u64 + SECOND;
         scenario.calm_at = start + length * SECOND;
         let every = random.pick(&[150, 400, 1_000, 2_000]) * MS;
         scenario.fill(&mut random, drift, pace, every, start);
         if profile == Profile::Slow {
-            // Of the long days one in four is sealed; all the others are.
-            scenario.sealed = random.permille(250);
+            // Of the long days one in ten is sealed; all the others are.
+            scenario.sealed = random.permille(100);
             if scenario.weather == Weather::BAD && random.permille(500) {
                 scenario.weather = Weather::CALM;
             }
