@@ -1,7 +1,7 @@
 # The commands of this repository. `make` alone lists them; each installs what it is missing.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check fmt fuzz bench-failover sim clean
+.PHONY: help demo build test check fmt fuzz bench-failover bench-idle sim clean
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -42,6 +42,11 @@ bench-failover: ## the same faults for Buoy and keepalived, in turns: 50 minutes
 	@scripts/install-deps demo
 	$(CARGO) build --release --locked -p buoy-cli
 	@$(TARGET)/release/buoy lab bench failover $(BENCH)
+
+bench-idle: ## what 1000 VIPs cost that have nothing to do, and whether one moves: 10 minutes on a quiet machine
+	@scripts/install-deps demo
+	$(CARGO) build --release --locked -p buoy-cli
+	@$(TARGET)/release/buoy lab bench idle $(BENCH)
 
 sim: ## whole clusters in simulated hours, all faults, every promise checked (HOURS=100000)
 	@scripts/install-deps demo

@@ -23,6 +23,21 @@ pub(crate) enum Command {
 pub(crate) enum Bench {
     /// The same faults for Buoy and keepalived in turns; idle cost, many VIPs, minutes of calm
     Failover(FailoverArguments),
+    /// What many VIPs cost that have nothing to do, and whether one of them moves
+    Idle(IdleArguments),
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct IdleArguments {
+    /// How many VIPs, all on one node
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    vips: u16,
+    /// For how long
+    #[arg(long, value_name = "M", default_value_t = 10.0)]
+    minutes: f64,
+    /// Where the report goes
+    #[arg(long, value_name = "FILE", default_value = "bench/results/idle.md")]
+    report: PathBuf,
 }
 
 #[derive(clap::Args, Debug)]
@@ -89,14 +104,28 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Down => buoy_lab::down().map_err(Failure::failed),
         Command::Demo(arguments) => demo(arguments),
         Command::Bench(Bench::Failover(arguments)) => failover(arguments),
+        Command::Bench(Bench::Idle(arguments)) => idle(arguments),
     }
 }
 
+fn minutes(asked: f64) -> Result<Duration, Failure> {
+    let minutes = Duration::try_from_secs_f64(asked * 60.0);
+    minutes.map_err(|error| Failure::failed(format!("--minutes: {error}")))
+}
+
+fn idle(arguments: IdleArguments) -> Result<(), Failure> {
+    let options = bench::IdleOptions {
+        vips: arguments.vips.into(),
+        minutes: minutes(arguments.minutes)?,
+        report: arguments.report,
+    };
+    bench::idle(&options).map_err(Failure::failed)
+}
+
 fn failover(arguments: FailoverArguments) -> Result<(), Failure> {
-    let minutes = Duration::try_from_secs_f64(arguments.minutes * 60.0);
     let options = bench::Options {
         repeat: arguments.repeat,
-        minutes: minutes.map_err(|error| Failure::failed(format!("--minutes: {error}")))?,
+        minutes: minutes(arguments.minutes)?,
         only: arguments.only.map(Only::case),
         report: arguments.report,
     };

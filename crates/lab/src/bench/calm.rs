@@ -1,7 +1,7 @@
 //! The minutes in which nothing should happen: processors that are kept busy, and a segment that loses
 //! frames. Every change of owner in them is a false takeover.
 
-use super::many::Thousand;
+use super::many::{MASS, Standing};
 use super::stand::{LOCAL, Stand};
 use super::{Options, Outcome, brief};
 use crate::Result;
@@ -63,7 +63,7 @@ pub(super) fn measure(
     println!("The switches drop {LOSS} % of all frames for {} s.", options.minutes.as_secs());
     let observers = self::observers(stands, outcome)?;
     // On a segment that loses nothing, and meanwhile because it takes as long.
-    let thousand = Thousand::begin();
+    let thousand = Standing::begin(MASS);
     for stand in &*stands {
         stand.segment.switch.set_loss(LOSS)?;
     }
@@ -72,8 +72,8 @@ pub(super) fn measure(
         stand.segment.switch.set_loss(0)?;
     }
     read(stands, &observers, &format!("{LOSS} % random loss"), lossy, meter, outcome);
-    match thousand.and_then(Thousand::end) {
-        Ok(idle) => outcome.idle.push(idle),
+    match thousand.and_then(Standing::end) {
+        Ok((idle, _)) => outcome.idle.push(idle),
         Err(error) => outcome.notes.push(format!("a thousand idle VIPs: {}", brief(&error))),
     }
     Ok(())

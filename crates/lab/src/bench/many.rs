@@ -14,7 +14,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 /// So many VIPs are taken over at once.
-const MASS: usize = 1000;
+pub(super) const MASS: usize = 1000;
 /// How often; more costs time and tells little.
 const MASS_REPEATS: usize = 3;
 /// A VRRP id is a byte: four instances of keepalived carry the addresses.
@@ -25,8 +25,10 @@ const COUNTED: Duration = Duration::from_secs(6);
 const OWNED_MAX: Duration = Duration::from_secs(30);
 /// How long all VIPs together may take to answer at their new owners.
 const SWEPT_MAX: Duration = Duration::from_secs(10);
-/// What a daemon does in its first seconds is not its idling.
+/// What a daemon does in its first seconds is not its idling: a VIP is announced four times.
 const SETTLE: Duration = Duration::from_secs(2);
+/// Lines of each node that are kept.
+const SAID_MAX: usize = 8;
 
 /// Processor time of daemons without work.
 #[derive(Clone, Debug)]
@@ -128,23 +130,35 @@ fn idle(stand: &mut Stand, vips: usize) -> Result<Idle> {
     began.end(stand, vips)
 }
 
-/// A thousand VIPs of Buoy that stand by themselves while other things are measured.
-pub(super) struct Thousand {
+/// Many VIPs of Buoy that stand by themselves for a long time.
+pub(super) struct Standing {
     stand: Stand,
+    vips: usize,
     began: Idling,
+    /// How much each node had said by then.
+    said: Vec<usize>,
 }
 
-impl Thousand {
-    pub(super) fn begin() -> Result<Self> {
-        let mut stand = Stand::many(System::Buoy, MASS, MASS)?;
+impl Standing {
+    pub(super) fn begin(vips: usize) -> Result<Self> {
+        let mut stand = Stand::many(System::Buoy, vips, vips)?;
         stand.wait_owned(OWNED_MAX)?;
         std::thread::sleep(SETTLE);
+        let said = stand.nodes().iter().map(|node| stand.log(node).lines().count()).collect();
         let began = Idling::begin(&mut stand)?;
-        Ok(Self { stand, began })
+        Ok(Self { stand, vips, began, said })
     }
 
-    pub(super) fn end(mut self) -> Result<Idle> {
-        self.began.end(&mut self.stand, MASS)
+    /// What it cost, and the first lines that the nodes wrote meanwhile.
+    pub(super) fn end(mut self) -> Result<(Idle, Vec<String>)> {
+        let idle = self.began.end(&mut self.stand, self.vips)?;
+        let mut said = Vec::new();
+        for (node, before) in self.stand.nodes().into_iter().zip(&self.said) {
+            let log = self.stand.log(node);
+            let lines = log.lines().skip(*before).take(SAID_MAX);
+            said.extend(lines.map(|line| format!("{node}: {line}")));
+        }
+        Ok((idle, said))
     }
 }
 
@@ -230,6 +244,14 @@ impl Stand {
         let nodes = self.nodes();
         let peer = self.daemons.peer();
         nodes.into_iter().map(|node| Ok(peer.process(node)?.cpu_time())).collect()
+    }
+
+    /// What a node has written so far.
+    fn log(&self, node: &str) -> String {
+        match &self.daemons {
+            Daemons::Buoy(buoy) => std::fs::read_to_string(buoy.log(node)).unwrap_or_default(),
+            Daemons::Keepalived(_) => String::new(),
+        }
     }
 
     /// The epochs of all VIPs together: it grows by one with every takeover.

@@ -4,10 +4,12 @@
 //! (A B C D A B C D ...), so that a bad minute of the machine hits all of them. While one recovers, the
 //! next one has its turn. `stand` is a system with its segment, `trial` one fault, `calm` the minutes
 //! in which nothing should happen, `many` the cost and the takeover of many VIPs, `report` the file.
+//! `idle` is a measurement of its own: many VIPs, and nothing else on the machine.
 
 #![allow(clippy::print_stdout, reason = "says how far it is")]
 
 mod calm;
+mod idle;
 mod many;
 mod report;
 mod stand;
@@ -21,6 +23,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 pub use calm::Calm;
+pub use idle::{IdleOptions, idle};
 pub use many::{Idle, Mass};
 pub use trial::Sample;
 

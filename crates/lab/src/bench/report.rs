@@ -1,5 +1,6 @@
 //! Turns what was measured into a page for people and into raw figures for programs.
 
+use super::idle::{IdleOptions, Quiet};
 use super::{Case, Options, Outcome, Sample, System};
 use crate::probe::{median, percentile};
 use serde_json::{Value, json};
@@ -49,16 +50,52 @@ pub(super) fn render(options: &Options, outcome: &Outcome, took: Duration) -> St
     text
 }
 
-fn circumstances(options: &Options, took: Duration) -> String {
-    let only = options.only.map(|case| format!(" --only {}", case.name())).unwrap_or_default();
+/// The page about a cluster that has nothing to do.
+pub(super) fn render_idle(options: &IdleOptions, quiet: &Quiet) -> String {
+    let Quiet { idle, stall, stalls, said } = quiet;
+    let mut text = format!(
+        "# {} VIPs that have nothing to do\n\n\
+         Written by `buoy lab bench idle --vips {} --minutes {}`.\n\n| | |\n|---|---|\n{}\n\
+         Three nodes with the defaults (a heartbeat every 10 ms), all VIPs on one of them. Hundredths of one\n\
+         processor, all processes of the agent. A takeover is an epoch that began.\n\n\
+         | owner | busiest other node | takeovers | minutes | machine stood still: worst, ms | 20 ms and more |\n\
+         |--:|--:|--:|--:|--:|--:|\n| {:.2} | {:.2} | {} | {:.1} | {:.0} | {stalls} times |\n",
+        idle.vips,
+        options.vips,
+        options.minutes.as_secs_f64() / 60.0,
+        machine(),
+        idle.owner,
+        idle.other,
+        idle.takeovers.map_or_else(|| "-".to_owned(), |count| count.to_string()),
+        idle.time.as_secs_f64() / 60.0,
+        ms(*stall),
+    );
+    if !said.is_empty() {
+        text += "\n## What the nodes wrote meanwhile\n\n```\n";
+        text += &said.join("\n");
+        text += "\n```\n";
+    }
+    text
+}
+
+/// Rows that say where and with what.
+fn machine() -> String {
     let commit = ask("git", &["describe", "--always", "--dirty", "--abbrev=12"]);
     let (cpu, cpus) = processors();
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     format!(
+        "| commit | {commit} |\n| kernel | {} |\n| machine | {cpus} x {cpu}, {} |\n",
+        kernel.trim(),
+        memory()
+    )
+}
+
+fn circumstances(options: &Options, took: Duration) -> String {
+    let only = options.only.map(|case| format!(" --only {}", case.name())).unwrap_or_default();
+    format!(
         "Written by `make bench-failover` (`buoy lab bench failover --repeat {} --minutes {}{only}`), \
          which took {:.0} minutes.\n\n\
-         | | |\n|---|---|\n| commit | {commit} |\n| kernel | {} |\n| machine | {cpus} x {cpu}, {} |\n\
-         | keepalived | {} |\n\n\
+         | | |\n|---|---|\n{}| keepalived | {} |\n\n\
          All systems stand at once, each on a segment of network namespaces of its own, and take turns fault by\n\
          fault. Buoy runs on three nodes with its defaults; keepalived on two, VRRPv3, `nopreempt`, three times: \
          with\n`advert_int` 1 (its default), 0.1 and 0.01 (its floor). Times are in ms; `docs/lab.md` says how \
@@ -66,8 +103,7 @@ fn circumstances(options: &Options, took: Duration) -> String {
         options.repeat,
         options.minutes.as_secs_f64() / 60.0,
         took.as_secs_f64() / 60.0,
-        kernel.trim(),
-        memory(),
+        machine(),
         ask("keepalived", &["--version"]),
     )
 }
