@@ -400,9 +400,9 @@ impl Node {
     fn serve(&mut self, now: Instant, out: &mut Vec<Action>) {
         let desired = Arc::clone(&self.desired);
         for i in 0..self.owned.len() {
-            let context = self.context(now, &desired, i);
             let due = self.owned[i].deadline().is_some_and(|at| at <= now);
             if due {
+                let context = self.context(now, &desired, i);
                 self.owned[i].serve(context, out);
                 let is_judged = self.owned[i].deadline().is_none_or(|at| at <= now);
                 self.unsettled |= is_judged;

@@ -37,7 +37,7 @@ use std::time::Duration;
 
 /// How long after its deadline an entry that nobody renews still silences its address. The kernel's
 /// own lifetime has removed the address long before, so whoever answers then was put there by hand.
-pub const GATE_STALE: Duration = Duration::from_secs(15);
+pub const GATE_STALE: Duration = Duration::from_secs(20);
 
 const NAME: &CStr = c"buoy_gate";
 

@@ -67,13 +67,13 @@ pub const STRANGERS_MAX: u32 = 50;
 pub const DRIFT_DIVISOR: u32 = 64;
 
 /// `valid_lft` of a VIP in seconds where the gate is the first line of defence.
-pub const VALID_LIFETIME_GATED: u32 = 6;
+pub const VALID_LIFETIME_GATED: u32 = 9;
 /// `valid_lft` of a VIP in seconds where it is the only one.
 pub const VALID_LIFETIME_UNGATED: u32 = 1;
 /// How often a VIP's kernel lifetime is renewed where it is the only fence.
 pub const ADDRESS_REFRESH: Duration = Duration::from_millis(300);
 /// How often it is renewed behind a gate: a thousand VIPs must not keep the kernel busy.
-pub const ADDRESS_REFRESH_GATED: Duration = Duration::from_millis(2_000);
+pub const ADDRESS_REFRESH_GATED: Duration = Duration::from_millis(4_000);
 /// How long after its last refresh an address of `VALID_LIFETIME_UNGATED` may still answer (measured 1.3 s).
 pub const KERNEL_FENCE_LAG: Duration = Duration::from_millis(1_400);
 

@@ -142,7 +142,7 @@ pub enum Profile {
     Fast,
     /// 50 to 100 ms, terms of 250 to 1000 ms.
     Middle,
-    /// 400 to 600 ms, terms of 1.6 to 2.5 s.
+    /// 400 to 700 ms, terms of 1.6 to 2.5 s.
     Slow,
 }
 
@@ -155,7 +155,7 @@ impl Profile {
         match self {
             Self::Fast => "fast (10 ms, terms of 36..300 ms)",
             Self::Middle => "middle (50..100 ms, terms of 250..1000 ms)",
-            Self::Slow => "slow (400..600 ms, terms of 1.6..2.5 s)",
+            Self::Slow => "slow (400..700 ms, terms of 1.6..2.5 s)",
         }
     }
 
@@ -174,9 +174,9 @@ impl Profile {
             Self::Middle => random.pick(&[(50, 250, 250), (50, 250, 1_000), (100, 400, 1_000)]),
             Self::Slow => random.pick(&[
                 (400, 1_600, 2_500),
-                (600, 2_500, 2_500),
-                (600, 2_500, 2_500),
-                (600, 2_500, 2_500),
+                (700, 2_500, 2_500),
+                (700, 2_500, 2_500),
+                (700, 2_500, 2_500),
             ]),
         };
         Timing {
@@ -194,7 +194,7 @@ impl Scenario {
         let mut random = Random::new(seed ^ 0x00da_ca1d_a75e_ed00);
         let hosts = match profile {
             Profile::Fast | Profile::Middle => random.pick(&[2, 3, 3, 3, 4, 5, 5, 7]),
-            Profile::Slow => random.pick(&[2, 2, 3, 3, 3, 3, 3, 4, 5]),
+            Profile::Slow => random.pick(&[2, 2, 2, 3, 3, 3, 3, 3, 3, 4]),
         };
         let groups = random.pick(&[1, 1, 1, 2, 2, 4]);
         let mut scenario = Self::quiet(seed, hosts, groups);
