@@ -10,6 +10,7 @@ use crate::ownership::{self, Context, Judgement, Ownership, State};
 use crate::patience::WithPeers;
 use crate::peer::Peer;
 use crate::random::Random;
+use crate::rhythm::Lifetime;
 use crate::speak::{Reply, Scratch};
 use crate::tempo::Tempo;
 use crate::voter::{Asker, Voter};
@@ -267,10 +268,12 @@ impl Node {
     pub(crate) fn context<'a>(&self, now: Instant, desired: &'a Desired, i: usize) -> Context<'a> {
         let Timing { heartbeat, lease, .. } = desired.timing;
         let group = &desired.groups[i];
+        let gated = self.settings.fence == Fence::Gate;
         Context {
             now,
             group,
-            gated: self.settings.fence == Fence::Gate,
+            gated,
+            lifetime: Lifetime::of(gated, desired.groups.len()),
             majority: self.majority(desired),
             next: Sequence(self.sequence.0 + 1),
             shared_until: self.shared_until(group.safety),

@@ -5,13 +5,10 @@
 
 use crate::announce::Announcements;
 use crate::orders::GroupOrders;
-use crate::rhythm;
+use crate::rhythm::{self, Lifetime};
 use crate::votes::{Renewals, Votes};
 use alloc::vec::Vec;
-use buoy_model::limits::{
-    ADDRESS_REFRESH, ADDRESS_REFRESH_GATED, KERNEL_FENCE_LAG, VALID_LIFETIME_GATED,
-    VALID_LIFETIME_UNGATED,
-};
+use buoy_model::limits::KERNEL_FENCE_LAG;
 use buoy_model::{
     Action, Cause, ClaimKind, Epoch, Fact, Fitness, FrameKind, Group, Guard, Instant, NodeId,
     Record, Safety, Sequence, SharedLease,
@@ -85,6 +82,7 @@ pub(crate) struct Context<'a> {
     pub(crate) now: Instant,
     pub(crate) group: &'a Group,
     pub(crate) gated: bool,
+    pub(crate) lifetime: Lifetime,
     pub(crate) majority: usize,
     /// The sequence of the next heartbeat.
     pub(crate) next: Sequence,
@@ -281,13 +279,14 @@ impl Ownership {
             Safety::Exclusive => (false, None),
             Safety::Available => (true, Some(SharedLease::Loop)),
         };
+        let refresh = c.lifetime.refresh;
         let holding = Holding {
             since: c.now,
             votes,
             until,
             shares,
             yielding: None,
-            refresh_at: c.now + (refresh(c.gated) - rhythm::early(c.group.id, refresh(c.gated))),
+            refresh_at: c.now + (refresh - rhythm::early(c.group.id, refresh)),
             announcements: Announcements::begin(c.now, c.group.id),
         };
         fence(c.group, until, lease, out);
@@ -302,7 +301,7 @@ impl Ownership {
     pub(crate) fn serve(&mut self, c: Context<'_>, out: &mut Vec<Action>) {
         let State::Holding(holding) = &mut self.state else { return };
         if holding.refresh_at <= c.now {
-            holding.refresh_at = rhythm::next(holding.refresh_at, c.now, refresh(c.gated));
+            holding.refresh_at = rhythm::next(holding.refresh_at, c.now, c.lifetime.refresh);
             add_addresses(c, holding.until(c.shared_until), out);
         }
         if holding.announcements.is_due(c.now) {
@@ -382,11 +381,11 @@ pub(crate) const fn guard(group: &Group) -> Guard {
 /// Puts the addresses on their interfaces, or renews them there: unless the kernel could still
 /// answer for them after the end of the lease.
 pub(crate) fn add_addresses(c: Context<'_>, until: Instant, out: &mut Vec<Action>) {
-    let (valid_lifetime, gone_at) = match (c.gated, c.group.safety) {
-        (true, Safety::Exclusive | Safety::Available) => (VALID_LIFETIME_GATED, Instant::ZERO),
-        (false, Safety::Available) => (VALID_LIFETIME_UNGATED, Instant::ZERO),
+    let valid_lifetime = c.lifetime.valid;
+    let gone_at = match (c.gated, c.group.safety) {
+        (true, Safety::Exclusive | Safety::Available) | (false, Safety::Available) => Instant::ZERO,
         // Without a gate the kernel's lifetime is the fence.
-        (false, Safety::Exclusive) => (VALID_LIFETIME_UNGATED, c.now + KERNEL_FENCE_LAG),
+        (false, Safety::Exclusive) => c.now + KERNEL_FENCE_LAG,
     };
     if until < gone_at {
         return;
@@ -439,11 +438,6 @@ fn remove_addresses(group: &Group, out: &mut Vec<Action>) {
             out.push(Action::RemoveAddress { link, cidr: address.cidr });
         }
     }
-}
-
-/// How often to renew the kernel's lifetime of an address.
-const fn refresh(gated: bool) -> Duration {
-    if gated { ADDRESS_REFRESH_GATED } else { ADDRESS_REFRESH }
 }
 
 impl Holding {

@@ -37,6 +37,7 @@ fn context(group: &Group, now: Instant) -> Context<'_> {
         now,
         group,
         gated: true,
+        lifetime: Lifetime::of(true, 1),
         majority: 2,
         next: Sequence(7),
         shared_until: Instant::ZERO,
@@ -150,7 +151,8 @@ fn without_a_gate_nothing_is_served_that_the_kernel_could_not_forget_in_time() {
         let votes = wanting.votes_mut().unwrap();
         votes.add(0, Sequence(7), now + left);
         votes.add(1, Sequence(7), now + left);
-        let ungated = Context { gated: false, ..context(&group, now) };
+        let ungated =
+            Context { gated: false, lifetime: Lifetime::of(false, 1), ..context(&group, now) };
         wanting.counted(ungated, &mut Renewals::new(), &mut vec![]);
         assert_eq!(wanting.claim(), wanted);
     }
@@ -163,7 +165,8 @@ fn without_a_gate_the_address_is_not_renewed_when_the_lease_is_short() {
     let votes = ownership.votes_mut().unwrap();
     votes.add(0, Sequence(7), at(2_500));
     votes.add(1, Sequence(7), at(2_500));
-    let ungated = |now| Context { gated: false, ..context(&group, now) };
+    let ungated =
+        |now| Context { gated: false, lifetime: Lifetime::of(false, 1), ..context(&group, now) };
     ownership.counted(ungated(at(1)), &mut Renewals::new(), &mut vec![]);
     let renewed = |ownership: &mut Ownership, now| {
         let mut out = vec![];
@@ -241,7 +244,11 @@ fn without_a_gate_nothing_is_made_ready_early() {
     let [mut idle, _, _] = states(&group);
     let from_owner = Judgement::Take { cause: Cause::NoOwner, from: Some(NodeId(9)) };
     let mut out = vec![];
-    idle.judged(Context { gated: false, ..context(&group, at(2)) }, from_owner, &mut out);
+    idle.judged(
+        Context { gated: false, lifetime: Lifetime::of(false, 1), ..context(&group, at(2)) },
+        from_owner,
+        &mut out,
+    );
     assert_eq!(idle.claim(), ClaimKind::Wants);
     assert_eq!(out, []);
 }

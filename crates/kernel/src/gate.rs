@@ -37,12 +37,12 @@ use std::time::Duration;
 
 /// How long after its deadline an entry that nobody renews still silences its address. The kernel's
 /// own lifetime has removed the address long before, so whoever answers then was put there by hand.
-pub const GATE_STALE: Duration = Duration::from_secs(20);
+pub const GATE_STALE: Duration = Duration::from_secs(43);
 
 const NAME: &CStr = c"buoy_gate";
 
 const _: () = assert!(
-    buoy_model::limits::VALID_LIFETIME_GATED as u64 * 2 < GATE_STALE.as_secs(),
+    buoy_model::limits::VALID_LIFETIME_MAX as u64 * 2 < GATE_STALE.as_secs(),
     "a stale entry must not outlive the address that it fences"
 );
 

@@ -66,14 +66,21 @@ pub const STRANGERS_MAX: u32 = 50;
 /// A clock may run faster or slower than another by 1 in so many; the holder gives that up.
 pub const DRIFT_DIVISOR: u32 = 64;
 
-/// `valid_lft` of a VIP in seconds where the gate is the first line of defence.
+/// `valid_lft` of a VIP in seconds where the gate is the first line of defence; longer with many groups.
 pub const VALID_LIFETIME_GATED: u32 = 9;
+/// The longest `valid_lft` of a VIP in seconds.
+pub const VALID_LIFETIME_MAX: u32 = 21;
 /// `valid_lft` of a VIP in seconds where it is the only one.
 pub const VALID_LIFETIME_UNGATED: u32 = 1;
 /// How often a VIP's kernel lifetime is renewed where it is the only fence.
 pub const ADDRESS_REFRESH: Duration = Duration::from_millis(300);
-/// How often it is renewed behind a gate: a thousand VIPs must not keep the kernel busy.
+/// How often it is renewed behind a gate, with few groups.
 pub const ADDRESS_REFRESH_GATED: Duration = Duration::from_millis(4_000);
+/// How often it is renewed behind a gate at least.
+pub const ADDRESS_REFRESH_MAX: Duration = Duration::from_millis(10_000);
+/// So much longer with each group: the kernel walks all its addresses to renew one of them (22 us with a
+/// thousand), and is asked a hundred times a second at most by the first thousand.
+pub const ADDRESS_REFRESH_PER_GROUP: Duration = Duration::from_millis(10);
 /// How long after its last refresh an address of `VALID_LIFETIME_UNGATED` may still answer (measured 1.3 s).
 pub const KERNEL_FENCE_LAG: Duration = Duration::from_millis(1_400);
 
@@ -136,6 +143,10 @@ const _: () = assert!(LEASE_WITHOUT_GATE.as_millis() <= LEASE_MAX.as_millis());
 const _: () = assert!(
     ADDRESS_REFRESH_GATED.as_millis() * 2 < VALID_LIFETIME_GATED as u128 * 1000,
     "one lost renewal must not cost the address"
+);
+const _: () = assert!(
+    ADDRESS_REFRESH_MAX.as_millis() * 2 < VALID_LIFETIME_MAX as u128 * 1000,
+    "nor with many groups"
 );
 // A refresh is only sent while the lease outlives the address, so there must be time for it.
 const _: () = assert!(

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 /// One millisecond.
 pub(crate) const MS: Duration = Duration::from_millis(1);
 /// How long anything may take that should take far less.
-pub(crate) const SOON: Duration = Duration::from_secs(10);
+pub(crate) const SOON: Duration = Duration::from_secs(15);
 /// The VIP of most tests.
 pub(crate) const VIP: Ipv4Addr = buoy_lab::topology::ipv4(100);
 /// One VIP that its owner serves itself.
