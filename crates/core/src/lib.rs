@@ -30,6 +30,7 @@ mod rhythm;
 mod speak;
 mod status;
 mod tempo;
+pub mod transition;
 mod view;
 mod voter;
 mod votes;
