@@ -181,7 +181,7 @@ mod tests {
         ledger.acquired(1, 0, 0);
         assert_eq!(ledger.acquired(15, 0, 1), None);
         assert!(matches!(ledger.acquired(15, 1, 0), Some(Violation::NeedlessMove { .. })));
-        let mut ledger = Ledger::new(2, vec![Watch { about: Some(1), each: 2, ..watch() }]);
+        let mut ledger = Ledger::new(2, vec![Watch { about: Some(1), each: 9, ..watch() }]);
         ledger.acquired(1, 0, 0);
         assert_eq!(ledger.acquired(15, 0, 1), None, "to it");
         assert_eq!(ledger.acquired(15, 0, 2), None, "from it");
