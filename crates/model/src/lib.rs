@@ -12,6 +12,7 @@ extern crate alloc;
 mod action;
 mod desired;
 mod event;
+mod fast;
 mod id;
 pub mod limits;
 mod link;
@@ -25,6 +26,7 @@ pub use desired::{
     Desired, Failback, Group, Node, NodeCheck, NodeCheckKind, Safety, Timing, VipAddress,
 };
 pub use event::{Event, Fitness, Order};
+pub use fast::{FastBackend, FastPath, FastService, FlowFields, Forward, Slot};
 pub use id::{
     ClusterId, Epoch, GroupId, Incarnation, Leg, ListVersion, NodeId, Sequence, name_key,
 };

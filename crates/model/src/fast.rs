@@ -1,0 +1,71 @@
+//! What the fast path of a host should be: services with their tables, as the kernel crate writes them
+//! into the maps of its programs. Made by `core`, the same on every node that knows the same backends.
+
+use crate::Protocol;
+use alloc::vec::Vec;
+use core::net::{IpAddr, SocketAddr};
+
+/// The whole fast path of a host.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct FastPath {
+    /// Seed of the hash over a flow's addresses and ports: the same on all nodes, unknown to clients.
+    pub seed: u64,
+    /// Sorted by address, protocol and first port.
+    pub services: Vec<FastService>,
+}
+
+/// A range of ports of one VIP.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FastService {
+    /// The VIP.
+    pub address: IpAddr,
+    /// The transport.
+    pub protocol: Protocol,
+    /// The first and the last port, both included; all ports: 0 and 65535.
+    pub ports: (u16, u16),
+    /// How packets get to a backend.
+    pub forward: Forward,
+    /// What makes packets one flow.
+    pub flow: FlowFields,
+    /// Whom `Slot`s name, by place.
+    pub backends: Vec<FastBackend>,
+    /// A power of two of slots; empty: nobody takes connections, and what comes is dropped.
+    pub slots: Vec<Slot>,
+}
+
+/// How a packet gets to its backend, and the answer to the client.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Forward {
+    /// With the backend's Ethernet address; the backend has the VIP and answers the client itself.
+    Dsr,
+    /// In an IP packet to the backend (RFC 2003, RFC 2473), which answers the client itself.
+    Tunnel,
+    /// With the backend's address instead of the VIP; the answer comes back through the VIP's owner.
+    Nat,
+}
+
+/// The fields of a packet that the hash is taken over.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum FlowFields {
+    /// The client's address and port: each connection for itself.
+    Connection,
+    /// The client's address: all that a client opens goes to one backend.
+    Client,
+}
+
+/// One server.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FastBackend {
+    /// Its address, and its port for `Forward::Nat` (the others keep the VIP's port).
+    pub address: SocketAddr,
+}
+
+/// Who takes the flows whose hash falls here.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Slot {
+    /// The place of the backend that takes new flows.
+    pub current: u16,
+    /// The one that had the slot before the last change and still serves its flows; equal to
+    /// `current` when no change is in progress.
+    pub previous: u16,
+}
