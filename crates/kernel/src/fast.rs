@@ -122,6 +122,19 @@ pub struct FastCounters {
     pub dropped: BTreeMap<Drop, u64>,
 }
 
+/// How long a program is: on one kernel always the same.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Length {
+    /// Its name.
+    pub name: &'static str,
+    /// Instructions that the verifier went through, on all ways; 0: the kernel does not say.
+    pub verified: u32,
+    /// Bytes of its instructions.
+    pub translated: u32,
+    /// Bytes of machine code.
+    pub compiled: u32,
+}
+
 /// The loaded fast path. Dropping it leaves what is pinned in the kernel.
 pub struct Fast {
     programs: Ebpf,
@@ -301,11 +314,31 @@ impl Fast {
         for (key, placed) in self.tables.retired() {
             self.add_counts(*key, placed, &mut forwarded);
         }
+        FastCounters { forwarded, dropped: self.dropped() }
+    }
+
+    /// How many packets were dropped, by reason.
+    pub fn dropped(&self) -> BTreeMap<Drop, u64> {
         let dropped = Drop::ALL.map(|reason| {
             let values = self.drops.get(&(reason as u32), 0);
             (reason, values.map_or(0, |values| values.iter().sum()))
         });
-        FastCounters { forwarded, dropped: dropped.into() }
+        dropped.into()
+    }
+
+    /// How long the programs are.
+    pub fn lengths(&mut self) -> Result<Vec<Length>, FastError> {
+        let names = [PROGRAM].into_iter().chain(NEXT_PROGRAMS);
+        let length = |name| {
+            let info = program(&mut self.programs, name)?.info().map_err(|e| refused(&e))?;
+            Ok(Length {
+                name,
+                verified: info.verified_instruction_count().unwrap_or(0),
+                translated: info.size_translated().unwrap_or(0),
+                compiled: info.size_jitted(),
+            })
+        };
+        names.map(length).collect()
     }
 
     /// Runs the program on a frame, as `Probe::try_frame` does.
