@@ -109,10 +109,10 @@ fn the_malformed_is_dropped_and_counted_by_reason() {
         ("an error about nothing", icmp("10.9.0.9", "10.0.0.100", 3, 1), dropped(Drop::Icmp)),
         ("an IPv6 error about nothing", icmp("fd09::9", "fd00::100", 1, 1), dropped(Drop::Icmp)),
     ];
-    let seven = (0..7).fold(tcp6(), |packet, _| packet.extension(60, 1));
-    cases.push(("seven extensions", seven, dropped(ip_header)));
-    let six = (0..6).fold(tcp6(), |packet, _| packet.extension(60, 1));
-    cases.push(("six extensions", six.clone(), near(six, 0x11)));
+    let four = (0..4).fold(tcp6(), |packet, _| packet.extension(60, 1));
+    cases.push(("four extensions", four, dropped(ip_header)));
+    let three = (0..3).fold(tcp6(), |packet, _| packet.extension(60, 1));
+    cases.push(("three extensions", three.clone(), near(three, 0x11)));
     for length in [34, 35, 37, 53, 73] {
         cases.push(("a cut frame", tcp4().cut(length), dropped(cut)));
         cases.push(("a cut frame", udp4().cut(length.min(61)), dropped(cut)));
@@ -299,11 +299,11 @@ fn the_sender_is_told_what_does_not_fit() {
 
 /// A kernel may go through at most a million instructions.
 #[test]
-fn the_verifier_has_far_more_room_than_the_programs_need() {
-    let test = "the_verifier_has_far_more_room_than_the_programs_need";
+fn the_verifier_has_more_room_than_the_programs_need() {
+    let test = "the_verifier_has_more_room_than_the_programs_need";
     let Some(mut fast) = open(test, &path()) else { return };
     for length in fast.lengths().unwrap() {
         eprintln!("{length:?}");
-        assert!(length.verified < 300_000, "{length:?}");
+        assert!(length.verified < 600_000, "{length:?}");
     }
 }

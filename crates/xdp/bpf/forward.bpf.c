@@ -28,9 +28,12 @@
 #include "forward/rare.h"
 #include "forward/reverse.h"
 
-static __always_inline int unusual(struct xdp_md *ctx)
+static __always_inline int unusual(struct xdp_md *ctx, int is_ipv6)
 {
-	bpf_tail_call(ctx, &fast_programs, PROGRAM_RARE);
+	if (is_ipv6)
+		bpf_tail_call(ctx, &fast_programs, PROGRAM_RARE_IPV6);
+	else
+		bpf_tail_call(ctx, &fast_programs, PROGRAM_RARE_IPV4);
 	return XDP_PASS;
 }
 
@@ -52,7 +55,7 @@ static __always_inline int usual(struct xdp_md *ctx, const struct settings *sett
 	if (!service)
 		return other(ctx, settings, &flow->client);
 	verdict = forward(ctx, settings, flow, parcel, service);
-	return verdict == VERDICT_TOO_BIG ? unusual(ctx) : verdict;
+	return verdict == VERDICT_TOO_BIG ? unusual(ctx, flow->is_ipv6) : verdict;
 }
 
 static __always_inline int ipv4(struct xdp_md *ctx, const struct settings *settings, struct ethhdr *ethernet,
@@ -76,7 +79,7 @@ static __always_inline int ipv4(struct xdp_md *ctx, const struct settings *setti
 	if (ip->version_length != IPV4_PLAIN || ip->fragment & bpf_htons(IPV4_MORE | IPV4_OFFSET) ||
 	    flow.length > end - (void *)ip ||
 	    !read_transport(&flow, parcel.ports, end, flow.length - sizeof(*ip)))
-		return unusual(ctx);
+		return unusual(ctx, flow.is_ipv6);
 	return usual(ctx, settings, &flow, &parcel, hash);
 }
 
@@ -102,7 +105,7 @@ static __always_inline int ipv6(struct xdp_md *ctx, const struct settings *setti
 		return other(ctx, settings, &flow.client);
 	if (bpf_ntohl(ip->version_class_label) >> 28 != 6 || flow.length > end - (void *)ip ||
 	    !read_transport(&flow, parcel.ports, end, flow.length - sizeof(*ip)))
-		return unusual(ctx);
+		return unusual(ctx, flow.is_ipv6);
 	return usual(ctx, settings, &flow, &parcel, hash);
 }
 

@@ -19,7 +19,7 @@ pub const LAYOUT: u32 = 1;
 /// The program that is attached to interfaces.
 pub const PROGRAM: &str = "fast_forward";
 /// The programs that it goes on to, by their place in [`PROGRAMS_MAP`].
-pub const NEXT_PROGRAMS: [&str; 2] = ["fast_rare", "fast_reverse_way"];
+pub const NEXT_PROGRAMS: [&str; 3] = ["fast_rare_ipv4", "fast_rare_ipv6", "fast_reverse_way"];
 /// The array of programs.
 pub const PROGRAMS_MAP: &str = "fast_programs";
 

@@ -117,7 +117,7 @@ enum drop {
 	DROPS
 };
 
-enum program { PROGRAM_RARE, PROGRAM_REVERSE, PROGRAMS };
+enum program { PROGRAM_RARE_IPV4, PROGRAM_RARE_IPV6, PROGRAM_REVERSE, PROGRAMS };
 
 _Static_assert(sizeof(struct settings) == 32 + 2 * 8 * BITMAP_WORDS, "settings");
 _Static_assert(sizeof(struct bucket) == 64, "bucket");

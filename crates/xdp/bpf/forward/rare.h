@@ -15,7 +15,7 @@
 #define NEXT_HOP_BY_HOP 0
 #define NEXT_FRAGMENT 44
 #define NEXT_OPTIONS 60
-#define EXTENSIONS_MAX 6
+#define EXTENSIONS_MAX 3
 
 struct extension {
 	__u8 next;
@@ -290,8 +290,10 @@ static __always_inline int rare_ipv6(struct xdp_md *ctx, const struct settings *
 	return XDP_PASS;
 }
 
+// Two programs, because the verifier goes through all ways of one.
+
 SEC("xdp")
-int fast_rare(struct xdp_md *ctx)
+int fast_rare_ipv4(struct xdp_md *ctx)
 {
 	struct ethhdr *ethernet = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
@@ -299,9 +301,17 @@ int fast_rare(struct xdp_md *ctx)
 
 	if (!settings || (void *)(ethernet + 1) > end)
 		return XDP_PASS;
-	if (ethernet->h_proto == bpf_htons(ETH_P_IP))
-		return rare_ipv4(ctx, settings, ethernet, end);
-	if (ethernet->h_proto == bpf_htons(ETH_P_IPV6))
-		return rare_ipv6(ctx, settings, ethernet, end);
-	return XDP_PASS;
+	return rare_ipv4(ctx, settings, ethernet, end);
+}
+
+SEC("xdp")
+int fast_rare_ipv6(struct xdp_md *ctx)
+{
+	struct ethhdr *ethernet = (void *)(long)ctx->data;
+	void *end = (void *)(long)ctx->data_end;
+	const struct settings *settings = settings_now();
+
+	if (!settings || (void *)(ethernet + 1) > end)
+		return XDP_PASS;
+	return rare_ipv6(ctx, settings, ethernet, end);
 }
