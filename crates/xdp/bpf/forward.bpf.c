@@ -4,8 +4,8 @@
 //
 // This is the way of TCP and UDP packets without anything unusual. Everything there is an inlined array
 // access: no hash map, no clock, no call, no state of a flow but where a slot is changing hands. What is
-// unusual (options, fragments, ICMP, what does not fit, what is malformed) is looked at again by a second
-// program, and answers of translated backends by a third, so that they cost the first one nothing.
+// unusual (options, fragments, ICMP, what does not fit, what is malformed) is looked at again by another
+// program for each family, and answers of translated backends by one more: they cost this one nothing.
 //
 //   headers      what it does
 //   packet.h     reads and writes headers
