@@ -18,6 +18,7 @@ mod error;
 mod lease;
 
 pub use error::GateError;
+pub(crate) use error::errno as errno_of;
 pub use lease::MasterSwitch;
 
 use crate::clock;

@@ -8,12 +8,14 @@ mod filter;
 mod link;
 mod message;
 mod monitor;
+mod neighbour;
 mod requests;
 
 pub use address::{AddressChange, AddressFacts};
 pub(crate) use filter::{Direction, Hook};
 pub use link::LinkFacts;
 pub use monitor::{Monitor, News};
+pub use neighbour::{NeighbourFacts, RouteFacts};
 pub use requests::{NetlinkError, Requests};
 
 /// The mark of our addresses, IFA_PROTO: what carries it was put there by Buoy.

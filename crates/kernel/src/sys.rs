@@ -272,3 +272,85 @@ pub(crate) fn pidfd_send_signal(fd: &impl AsRawFd, signal: i32) -> io::Result<()
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
+
+/// The part of `union bpf_attr` that `BPF_PROG_TEST_RUN` reads and writes (linux/bpf.h).
+#[repr(C)]
+#[derive(Default)]
+struct TestRun {
+    program: u32,
+    result: u32,
+    input_len: u32,
+    output_len: u32,
+    input: u64,
+    output: u64,
+    repeat: u32,
+    duration: u32,
+    context_input_len: u32,
+    context_output_len: u32,
+    context_input: u64,
+    context_output: u64,
+    flags: u32,
+    cpu: u32,
+    batch_size: u32,
+    padding: u32,
+}
+
+/// Runs a loaded program once on these bytes. Gives what it returned, and how many bytes of `output`
+/// are what it made of them.
+pub(crate) fn run_program(
+    program: &impl AsRawFd,
+    input: &[u8],
+    output: &mut [u8],
+) -> io::Result<(u32, usize)> {
+    const TEST_RUN: i32 = 10; // BPF_PROG_TEST_RUN
+    let too_long = |_| io::Error::from(io::ErrorKind::InvalidInput);
+    let mut run = TestRun {
+        program: program.as_raw_fd().cast_unsigned(),
+        input_len: u32::try_from(input.len()).map_err(too_long)?,
+        output_len: u32::try_from(output.len()).map_err(too_long)?,
+        input: input.as_ptr() as u64,
+        output: output.as_mut_ptr() as u64,
+        repeat: 1,
+        ..TestRun::default()
+    };
+    // SAFETY: both lengths are those of the slices, which are borrowed for the call: the kernel reads the one
+    // and writes to the other. `run` is as long as is said, and the kernel writes its results there.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, TEST_RUN, &raw mut run, size_of::<TestRun>()) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok((run.result, usize::try_from(run.output_len).unwrap_or(0).min(output.len())))
+}
+
+/// Waits until every BPF program that is running on any CPU has ended.
+pub(crate) fn wait_for_programs() -> io::Result<()> {
+    const GLOBAL: i32 = 1; // MEMBARRIER_CMD_GLOBAL: a grace period of RCU, under which programs run
+    // SAFETY: no memory is passed.
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, GLOBAL, 0, 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Switches an offload of an interface of this namespace (`SIOCETHTOOL` with `struct ethtool_value`).
+pub(crate) fn set_offload(
+    socket: &impl AsRawFd,
+    name: &std::ffi::CStr,
+    command: u32,
+    on: bool,
+) -> io::Result<()> {
+    let bytes = name.to_bytes_with_nul();
+    if bytes.len() > libc::IFNAMSIZ {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut value = [command, u32::from(on)];
+    // SAFETY: all-zero bytes are a valid ifreq.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (place, byte) in request.ifr_name.iter_mut().zip(bytes) {
+        *place = byte.cast_signed();
+    }
+    request.ifr_ifru.ifru_data = value.as_mut_ptr().cast();
+    // SAFETY: the kernel reads the request and the two words that it points to, and may write to those; both
+    // outlive the call.
+    checked(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) })?;
+    Ok(())
+}

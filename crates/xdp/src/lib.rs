@@ -6,6 +6,8 @@
 
 use core::net::{IpAddr, Ipv6Addr};
 
+pub mod forward;
+
 /// Object file of the gate; 8-byte aligned, as ELF readers want it.
 pub static GATE: &[u8] = &GATE_ALIGNED.bytes;
 
@@ -31,8 +33,8 @@ pub const GATE_COUNTERS: &str = "counters";
 pub const GATE_ADDRESSES_MAX: u32 = 16_384;
 
 #[repr(C, align(8))]
-struct Aligned<const N: usize> {
-    bytes: [u8; N],
+pub(crate) struct Aligned<const N: usize> {
+    pub(crate) bytes: [u8; N],
 }
 
 const GATE_LEN: usize = include_bytes!("../prebuilt/gate.bpf.o").len();

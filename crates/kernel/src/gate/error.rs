@@ -93,7 +93,7 @@ pub(super) fn refused(error: &(dyn std::error::Error + 'static)) -> GateError {
 }
 
 /// The error number at the bottom of an error.
-pub(super) fn errno(error: &(dyn std::error::Error + 'static)) -> Option<Errno> {
+pub(crate) fn errno(error: &(dyn std::error::Error + 'static)) -> Option<Errno> {
     let mut next = Some(error);
     while let Some(error) = next {
         let io = error.downcast_ref::<std::io::Error>();

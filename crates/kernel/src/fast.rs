@@ -1,0 +1,487 @@
+//! The fast path: XDP programs that forward packets for VIPs, and the tables that tell them where to.
+//!
+//! The programs are `crates/xdp/bpf/forward.bpf.c`. Order matters: `open`, `apply` what should be, then
+//! `attach`, which replaces an earlier run's program in one step; so there is no moment without a table.
+//! Maps and attachments are pinned where that is possible, and then go on without this process; a later
+//! run takes both over. `detach` takes everything away. Services are the same on every node and no
+//! lease is looked at: whoever gets a packet for a VIP forwards it.
+
+mod buckets;
+mod error;
+mod extents;
+mod memory;
+mod neighbours;
+mod pins;
+mod plan;
+mod probe;
+mod tables;
+
+pub use error::FastError;
+pub use neighbours::{Neighbours, NextHop, Way};
+pub use pins::Mode;
+pub use plan::Key;
+pub use probe::{Probe, Tried, Verdict};
+
+use crate::sys;
+use crate::sysctl::{self, SysctlError};
+use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues, ProgramArray};
+use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::xdp::{XdpLink, XdpLinkId};
+use aya::programs::{ProgramError, Xdp, XdpMode};
+use aya::{Ebpf, EbpfLoader};
+use buoy_model::{FastPath, LinkId};
+use buoy_xdp::forward::{
+    self, BACKENDS, BUCKETS, Drop, FORWARD, LINKS, NEXT_PROGRAMS, PROGRAM, PROGRAMS_MAP, REVERSE,
+    SERVICES, SETTINGS, SLOTS, SLOTS_IN_LINE, TALLIES,
+};
+use error::refused;
+use memory::Region;
+use nix::errno::Errno;
+use pins::Pins;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+use std::time::Duration;
+use tables::{Placed, Regions, Tables, backends_of};
+
+/// How to get to an address, asked for each backend.
+pub type Resolve<'a> = &'a mut dyn FnMut(IpAddr) -> Option<Way>;
+
+/// No program runs longer, should the kernel have no way to wait for the running ones.
+const PROGRAM_MAX: Duration = Duration::from_millis(100);
+
+/// Room for so much. What does not fit any more takes another `open`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Capacity {
+    /// Services, twice: a changed one is beside the old one for a while.
+    pub services: u32,
+    /// Backends of all services, likewise.
+    pub backends: u32,
+    /// Slots of all tables, likewise.
+    pub slots: u32,
+    /// Ports, or blocks of ports, of services; and of backends that are translated.
+    pub entries: u32,
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        Self { services: 4096, backends: 16_384, slots: 1 << 20, entries: 16_384 }
+    }
+}
+
+impl Capacity {
+    /// Room for that, with as much again and some more; a small table does not cost its maximum.
+    pub fn of(path: &FastPath) -> Self {
+        let sum = |count: &dyn Fn(&buoy_model::FastService) -> usize, least: u32| {
+            let sum: usize = path.services.iter().map(count).sum();
+            u32::try_from(sum.saturating_mul(3)).unwrap_or(u32::MAX / 2).max(least)
+        };
+        let lines = |slots: usize| slots.next_multiple_of(SLOTS_IN_LINE as usize);
+        let blocks = |s: &buoy_model::FastService| forward::blocks(s.ports.0, s.ports.1).len();
+        Self {
+            services: sum(&|_| 1, 64).next_power_of_two(),
+            backends: sum(&|s| s.backends.len(), 1024).next_power_of_two(),
+            slots: sum(&|s| lines(s.slots.len()), 1 << 18).next_power_of_two(),
+            entries: sum(&|s| 1 + blocks(s) * (1 + s.backends.len()), 1024).next_power_of_two(),
+        }
+    }
+
+    fn lengths(self) -> [(&'static str, u32); 7] {
+        // A third full at most, so that nearly all are in the first bucket that is looked at.
+        let ways = forward::BUCKET_WAYS as u32;
+        let buckets = (self.entries.saturating_mul(3) / ways).next_power_of_two();
+        [
+            (SERVICES, self.services),
+            (BACKENDS, self.backends),
+            (TALLIES, self.backends),
+            (SLOTS, self.slots.div_ceil(SLOTS_IN_LINE)),
+            (BUCKETS, buckets),
+            (REVERSE, buckets),
+            (LINKS, forward::LINKS_MAX),
+        ]
+    }
+}
+
+/// What was forwarded to one backend of one service.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Count {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes of them, from the IP header on.
+    pub bytes: u64,
+    /// TCP connections that were opened; of UDP, flows that began while their slot changed hands.
+    pub flows: u64,
+}
+
+/// What the programs counted.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct FastCounters {
+    /// By service and backend.
+    pub forwarded: BTreeMap<(Key, SocketAddr), Count>,
+    /// By reason.
+    pub dropped: BTreeMap<Drop, u64>,
+}
+
+/// How long a program is: on one kernel always the same.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Length {
+    /// Its name.
+    pub name: &'static str,
+    /// Instructions that the verifier went through, on all ways; 0: the kernel does not say.
+    pub verified: u32,
+    /// Bytes of its instructions.
+    pub translated: u32,
+    /// Bytes of machine code.
+    pub compiled: u32,
+}
+
+/// The loaded fast path. Dropping it leaves what is pinned in the kernel.
+pub struct Fast {
+    programs: Ebpf,
+    /// Emptied by the kernel when nobody holds it.
+    _next: ProgramArray<MapData>,
+    tables: Tables,
+    tallies: PerCpuArray<MapData, [u64; 4]>,
+    drops: PerCpuArray<MapData, u64>,
+    /// Of backends that are not placed any more, or elsewhere.
+    totals: BTreeMap<(Key, SocketAddr), Count>,
+    pins: Result<Pins, String>,
+    places: Vec<Place>,
+    probe: Probe,
+}
+
+/// An interface with the program on it.
+struct Place {
+    link: LinkId,
+    mode: Mode,
+    held: Held,
+}
+
+/// What keeps the program there.
+enum Held {
+    Pinned(PinnedLink),
+    /// As long as this process lives.
+    Unpinned(XdpLinkId),
+}
+
+impl Fast {
+    /// Loads the programs, and takes over the maps of an earlier run if they are as long. Nothing is
+    /// attached yet.
+    pub fn open(capacity: Capacity) -> Result<Self, FastError> {
+        Self::load(capacity, Pins::open())
+    }
+
+    /// The same without pins: what is attached goes with this process.
+    pub fn open_unpinned(capacity: Capacity) -> Result<Self, FastError> {
+        Self::load(capacity, Err("not wanted".to_owned()))
+    }
+
+    fn load(capacity: Capacity, pins: Result<Pins, String>) -> Result<Self, FastError> {
+        let lengths = capacity.lengths();
+        let mut loader = EbpfLoader::new();
+        for (name, length) in lengths {
+            loader.map_max_entries(name, length);
+        }
+        if let Ok(pins) = &pins {
+            if !pins.fit(&lengths) {
+                pins.forget_maps();
+            }
+            for name in forward::MAPS.into_iter().chain([PROGRAMS_MAP]) {
+                loader.map_pin_path(name, pins.map(name));
+            }
+        }
+        let mut programs = loader.load(FORWARD).map_err(|e| refused(&e))?;
+        for name in NEXT_PROGRAMS.into_iter().chain([PROGRAM]) {
+            program(&mut programs, name)?.load().map_err(|e| refused(&e))?;
+        }
+        let mut next: ProgramArray<MapData> = typed(&mut programs, PROGRAMS_MAP)?;
+        for (index, name) in (0..).zip(NEXT_PROGRAMS) {
+            let fd = program(&mut programs, name)?.fd().map_err(|e| refused(&e))?;
+            next.set(index, fd, 0).map_err(|e| refused(&e))?;
+        }
+        let tables = Tables::new(regions(&mut programs)?);
+        let fd = program(&mut programs, PROGRAM)?.fd().map_err(|e| refused(&e))?;
+        let probe = Probe::new(fd.as_fd())?;
+        Ok(Self {
+            tables,
+            _next: next,
+            tallies: typed(&mut programs, TALLIES)?,
+            drops: typed(&mut programs, forward::DROPS)?,
+            programs,
+            totals: BTreeMap::new(),
+            pins,
+            places: Vec::new(),
+            probe,
+        })
+    }
+
+    /// Why nothing is pinned, if so: then forwarding ends with this process.
+    pub fn unpinned(&self) -> Option<&str> {
+        self.pins.as_ref().err().map(String::as_str)
+    }
+
+    /// Makes the tables so. Nothing is touched of a service that stays the same, and of one that differs
+    /// in slots only those slots are.
+    pub fn apply(&mut self, path: &FastPath, resolve: Resolve<'_>) -> Result<(), FastError> {
+        self.reclaim();
+        self.tables.apply(path, resolve)
+    }
+
+    /// Asks anew for the ways to all backends, and says how many are not known: packets for those are
+    /// dropped. To be called when neighbours or routes have changed, and every now and then.
+    pub fn refresh(&mut self, resolve: Resolve<'_>) -> usize {
+        self.tables.refresh(resolve)
+    }
+
+    /// So many seconds are over since whenever: what is remembered of flows gets old by this only.
+    pub fn tick(&mut self, seconds: u64) {
+        self.tables.tick(seconds);
+    }
+
+    /// Puts the program on an interface, in the place of an earlier run's; in the driver if it can.
+    pub fn attach(&mut self, link: LinkId) -> Result<Mode, FastError> {
+        if let Some(place) = self.places.iter().find(|place| place.link == link) {
+            return Ok(place.mode);
+        }
+        if let Some(place) = self.take_over(link) {
+            let mode = place.mode;
+            self.places.push(place);
+            return Ok(mode);
+        }
+        let mut reasons = Vec::new();
+        for mode in Mode::ALL {
+            match self.put(link, mode) {
+                Ok(place) => {
+                    self.places.push(place);
+                    return Ok(mode);
+                }
+                Err(error) if is_occupied(&error) => return Err(FastError::Occupied { link }),
+                Err(error) => reasons.push(format!("{}: {}", mode.name(), words(&error))),
+            }
+        }
+        Err(FastError::Attach { link, reason: reasons.join("; ") })
+    }
+
+    /// The interfaces with the program on them, and how.
+    pub fn attached(&self) -> impl Iterator<Item = (LinkId, Mode)> {
+        self.places.iter().map(|place| (place.link, place.mode))
+    }
+
+    /// Takes the program off one interface.
+    pub fn detach_from(&mut self, link: LinkId) {
+        let Some(at) = self.places.iter().position(|place| place.link == link) else { return };
+        match self.places.swap_remove(at).held {
+            Held::Pinned(pinned) => {
+                let _ = pinned.unpin();
+            }
+            Held::Unpinned(id) => {
+                let program = program(&mut self.programs, PROGRAM);
+                let _ = program.map(|program| program.detach(id));
+            }
+        }
+    }
+
+    /// Takes everything away: programs, maps, and what is pinned, of earlier runs as well.
+    pub fn detach(mut self) {
+        let links: Vec<_> = self.places.iter().map(|place| place.link).collect();
+        for link in links {
+            self.detach_from(link);
+        }
+        if let Ok(pins) = &self.pins {
+            pins.remove();
+        }
+    }
+
+    /// Takes away what an earlier run has left pinned, without loading anything.
+    pub fn detach_earlier() -> Result<(), String> {
+        Pins::open().map(|pins| pins.remove())
+    }
+
+    /// Lets this host forward answers of translated backends that come in by this interface, when it has the
+    /// VIP itself: by their source they look like its own. Forwarding must be on, and
+    /// `net.ipv4.conf.all.rp_filter` off.
+    pub fn accept_answers(interface: &str) -> Result<(), SysctlError> {
+        sysctl::write(&format!("net/ipv4/conf/{interface}/accept_local"), "1")?;
+        sysctl::write(&format!("net/ipv4/conf/{interface}/rp_filter"), "0")
+    }
+
+    /// What was counted, since the maps were made.
+    pub fn counters(&self) -> FastCounters {
+        let mut forwarded = self.totals.clone();
+        for (key, placed) in self.tables.placed() {
+            self.add_counts(*key, placed, &mut forwarded);
+        }
+        for (key, placed) in self.tables.retired() {
+            self.add_counts(*key, placed, &mut forwarded);
+        }
+        FastCounters { forwarded, dropped: self.dropped() }
+    }
+
+    /// How many packets were dropped, by reason.
+    pub fn dropped(&self) -> BTreeMap<Drop, u64> {
+        let dropped = Drop::ALL.map(|reason| {
+            let values = self.drops.get(&(reason as u32), 0);
+            (reason, values.map_or(0, |values| values.iter().sum()))
+        });
+        dropped.into()
+    }
+
+    /// How long the programs are.
+    pub fn lengths(&mut self) -> Result<Vec<Length>, FastError> {
+        let names = [PROGRAM].into_iter().chain(NEXT_PROGRAMS);
+        let length = |name| {
+            let info = program(&mut self.programs, name)?.info().map_err(|e| refused(&e))?;
+            Ok(Length {
+                name,
+                verified: info.verified_instruction_count().unwrap_or(0),
+                translated: info.size_translated().unwrap_or(0),
+                compiled: info.size_jitted(),
+            })
+        };
+        names.map(length).collect()
+    }
+
+    /// Runs the program on a frame, as `Probe::try_frame` does.
+    pub fn try_frame(&self, frame: &[u8]) -> Result<Tried, FastError> {
+        self.probe.try_frame(frame)
+    }
+
+    /// The program to be run on frames, also from another thread.
+    pub fn probe(&mut self) -> Result<Probe, FastError> {
+        Probe::new(program(&mut self.programs, PROGRAM)?.fd().map_err(|e| refused(&e))?.as_fd())
+    }
+
+    /// Waits until no program looks at what was replaced, and makes its places free.
+    fn reclaim(&mut self) {
+        if self.tables.retired().is_empty() {
+            return;
+        }
+        if sys::wait_for_programs().is_err() {
+            std::thread::sleep(PROGRAM_MAX);
+        }
+        let retired = self.tables.retired().to_vec();
+        let mut totals = std::mem::take(&mut self.totals);
+        for (key, placed) in &retired {
+            self.add_counts(*key, placed, &mut totals);
+            for place in backends_of(&placed.service) {
+                let nothing = aya::util::nr_cpus().map(|cpus| vec![[0; 4]; cpus]);
+                let nothing = nothing.ok().and_then(|zeros| PerCpuValues::try_from(zeros).ok());
+                let _ = nothing.map(|nothing| self.tallies.set(place, nothing, 0));
+            }
+        }
+        self.totals = totals;
+        self.tables.free();
+    }
+
+    fn add_counts(
+        &self,
+        key: Key,
+        placed: &Placed,
+        counts: &mut BTreeMap<(Key, SocketAddr), Count>,
+    ) {
+        for place in backends_of(&placed.service) {
+            let backend = self.tables.backend(place);
+            let address = SocketAddr::new(backend.address.into(), backend.port);
+            let count = counts.entry((key, address)).or_default();
+            let Ok(values) = self.tallies.get(&place, 0) else { continue };
+            for [packets, bytes, flows, _] in values.iter().copied() {
+                count.packets += packets;
+                count.bytes += bytes;
+                count.flows += flows;
+            }
+        }
+    }
+
+    /// Puts this program in the place of an earlier run's, in one step.
+    fn take_over(&mut self, link: LinkId) -> Option<Place> {
+        let pins = self.pins.as_ref().ok()?;
+        let mode = pins.links().into_iter().find(|(id, _)| *id == link)?.1;
+        let path = pins.link(link, mode);
+        let pinned = PinnedLink::from_pin(&path).ok()?;
+        let taken = XdpLink::try_from(FdLink::from(pinned)).ok().and_then(|link| {
+            let program = program(&mut self.programs, PROGRAM).ok()?;
+            let id = program.attach_to_link(link).ok()?;
+            program.take_link(id).ok()
+        });
+        // The file is the same, whoever has the descriptor.
+        let again = taken.and_then(|_| PinnedLink::from_pin(&path).ok());
+        match again {
+            Some(pinned) => Some(Place { link, mode, held: Held::Pinned(pinned) }),
+            None => {
+                // The interface that it was on is gone.
+                let _ = std::fs::remove_file(path);
+                None
+            }
+        }
+    }
+
+    fn put(&mut self, link: LinkId, mode: Mode) -> Result<Place, ProgramError> {
+        let how = match mode {
+            Mode::Driver => XdpMode::Driver,
+            Mode::Generic => XdpMode::Skb,
+        };
+        let program: &mut Xdp = match self.programs.program_mut(PROGRAM) {
+            Some(program) => program.try_into()?,
+            None => return Err(ProgramError::NotLoaded),
+        };
+        let id = program.attach_to_if_index(link.0, how)?;
+        let Ok(pins) = &self.pins else {
+            return Ok(Place { link, mode, held: Held::Unpinned(id) });
+        };
+        let taken = FdLink::try_from(program.take_link(id)?);
+        let pinned = taken.map(|taken| taken.pin(pins.link(link, mode)));
+        match pinned {
+            Ok(Ok(pinned)) => Ok(Place { link, mode, held: Held::Pinned(pinned) }),
+            // A kernel without links for XDP (before 5.9), or a bpffs that takes nothing more.
+            Ok(Err(_)) | Err(_) => {
+                self.pins = Err("the kernel does not let a link be pinned".to_owned());
+                self.put(link, mode)
+            }
+        }
+    }
+}
+
+fn regions(programs: &mut Ebpf) -> Result<Regions, FastError> {
+    let words = size_of::<u64>();
+    let mut region = |name, bytes: usize| Region::new(array(programs, name)?, bytes / words);
+    Ok(Regions {
+        settings: region(SETTINGS, size_of::<forward::Settings>())?,
+        buckets: region(BUCKETS, 64)?,
+        reverse: region(REVERSE, 64)?,
+        services: region(SERVICES, size_of::<forward::Service>())?,
+        slots: region(SLOTS, 64)?,
+        backends: region(BACKENDS, size_of::<forward::Backend>())?,
+        links: region(LINKS, size_of::<forward::Link>())?,
+    })
+}
+
+/// The error of a kernel where another XDP program is.
+fn is_occupied(error: &ProgramError) -> bool {
+    matches!(crate::gate::errno_of(error), Some(Errno::EBUSY | Errno::EEXIST))
+}
+
+fn words(error: &ProgramError) -> String {
+    crate::gate::errno_of(error).map_or_else(|| error.to_string(), |e| e.desc().to_owned())
+}
+
+fn program<'a>(programs: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, FastError> {
+    let missing = || FastError::Load { reason: format!("there is no `{name}` in it") };
+    programs.program_mut(name).and_then(|p| p.try_into().ok()).ok_or_else(missing)
+}
+
+fn take(programs: &mut Ebpf, name: &str) -> Result<Map, FastError> {
+    let missing = || FastError::Load { reason: format!("there is no map `{name}` in it") };
+    programs.take_map(name).ok_or_else(missing)
+}
+
+fn typed<T: TryFrom<Map>>(programs: &mut Ebpf, name: &str) -> Result<T, FastError> {
+    let wrong = |_| FastError::Load { reason: format!("its map `{name}` is of another type") };
+    take(programs, name)?.try_into().map_err(wrong)
+}
+
+fn array(programs: &mut Ebpf, name: &str) -> Result<MapData, FastError> {
+    let Map::Array(map) = take(programs, name)? else {
+        return Err(FastError::Load { reason: format!("its map `{name}` is not an array") });
+    };
+    Ok(map)
+}

@@ -1,0 +1,142 @@
+//! Where maps and links are kept while no process holds them: below `/sys/fs/bpf/buoy`.
+//!
+//! Each network namespace has its own folder there, because the indices of interfaces are its own.
+
+use aya::maps::MapData;
+use buoy_model::LinkId;
+use buoy_xdp::forward::{LAYOUT, MAPS, PROGRAMS_MAP};
+use nix::mount::{MsFlags, mount};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+const FILE_SYSTEM: &str = "/sys/fs/bpf";
+
+/// How the program sees frames.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mode {
+    /// In the driver, before the kernel has made anything of them.
+    Driver,
+    /// Behind the driver; slower, on every interface.
+    Generic,
+}
+
+impl Mode {
+    /// In the order in which they are tried.
+    pub const ALL: [Self; 2] = [Self::Driver, Self::Generic];
+
+    /// A word for logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Driver => "driver",
+            Self::Generic => "generic",
+        }
+    }
+}
+
+/// The folder of this network namespace.
+#[derive(Clone, Debug)]
+pub(super) struct Pins {
+    folder: PathBuf,
+}
+
+impl Pins {
+    /// Opens the folder, and mounts a bpffs if there is none; in words why not.
+    pub(super) fn open() -> Result<Self, String> {
+        let root = Path::new(FILE_SYSTEM);
+        if !is_bpffs(root) {
+            let none = None::<&str>;
+            mount(Some("bpf"), root, Some("bpf"), MsFlags::empty(), none)
+                .map_err(|errno| format!("no bpffs can be mounted: {}", errno.desc()))?;
+        }
+        let pins = Self { folder: Self::folder().map_err(|e| e.to_string())? };
+        let maps = pins.maps();
+        fs::create_dir_all(&maps).map_err(|e| format!("{}: {e}", maps.display()))?;
+        Ok(pins)
+    }
+
+    fn folder() -> io::Result<PathBuf> {
+        let namespace = fs::metadata("/proc/thread-self/ns/net")?.ino();
+        Ok(Path::new(FILE_SYSTEM).join("buoy").join(format!("net-{namespace}")))
+    }
+
+    fn maps(&self) -> PathBuf {
+        self.folder.join(format!("layout-{LAYOUT}"))
+    }
+
+    /// Where a map of that name is.
+    pub(super) fn map(&self, name: &str) -> PathBuf {
+        self.maps().join(name)
+    }
+
+    /// Where the link of an interface is.
+    pub(super) fn link(&self, link: LinkId, mode: Mode) -> PathBuf {
+        self.folder.join(format!("link-{}-{}", link.0, mode.name()))
+    }
+
+    /// Whether all maps of an earlier run are there with these lengths.
+    pub(super) fn fit(&self, lengths: &[(&str, u32)]) -> bool {
+        let length = |name: &str| {
+            let map = MapData::from_pin(self.map(name)).ok()?;
+            map.info().ok().map(|info| info.max_entries())
+        };
+        length(PROGRAMS_MAP).is_some()
+            && MAPS.iter().all(|&name| {
+                let wanted = lengths.iter().find(|(n, _)| *n == name).map(|&(_, length)| length);
+                length(name).is_some_and(|is| wanted.is_none_or(|wanted| is == wanted))
+            })
+    }
+
+    /// Forgets the maps; who uses them keeps them.
+    pub(super) fn forget_maps(&self) {
+        for name in MAPS.iter().chain([&PROGRAMS_MAP]) {
+            let _ = fs::remove_file(self.map(name));
+        }
+    }
+
+    /// The links that are kept, by interface.
+    pub(super) fn links(&self) -> Vec<(LinkId, Mode)> {
+        let Ok(entries) = fs::read_dir(&self.folder) else { return Vec::new() };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        names.filter_map(|name| link_of(&name)).collect()
+    }
+
+    /// Takes away everything of this namespace, and the folder of all if nobody else is in it.
+    pub(super) fn remove(&self) {
+        for (link, mode) in self.links() {
+            let _ = fs::remove_file(self.link(link, mode));
+        }
+        self.forget_maps();
+        let _ = fs::remove_dir(self.maps());
+        let _ = fs::remove_dir(&self.folder);
+        if let Some(all) = self.folder.parent() {
+            let _ = fs::remove_dir(all);
+        }
+    }
+}
+
+fn link_of(name: &str) -> Option<(LinkId, Mode)> {
+    let (index, mode) = name.strip_prefix("link-")?.split_once('-')?;
+    let mode = Mode::ALL.into_iter().find(|m| m.name() == mode)?;
+    Some((LinkId(index.parse().ok()?), mode))
+}
+
+fn is_bpffs(path: &Path) -> bool {
+    statfs(path).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_known_by_the_name_of_its_file() {
+        assert_eq!(link_of("link-12-driver"), Some((LinkId(12), Mode::Driver)));
+        assert_eq!(link_of("link-3-generic"), Some((LinkId(3), Mode::Generic)));
+        for name in ["link-3", "link-x-driver", "layout-1", "link-3-native", "link--driver"] {
+            assert_eq!(link_of(name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! What the fast path does with ordinary packets: packets in, packets out, byte for byte.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)] // All of it is test.
+
+mod cases;
+mod packets;
+mod world;
+
+use buoy_kernel::fast::{Capacity, Fast};
+use buoy_model::Mac;
+use buoy_xdp::forward::{Drop, hash_flow};
+use cases::Fate::{Changed, Pass};
+use cases::{C4, C6, Case, Shape, check, dropped, far, near};
+use packets::{ACK, Packet, SYN, icmp, raw, tcp, udp};
+use world::{FAR_MAC, FAR_ROUTER, ip, open, path, way};
+
+#[test]
+fn packets_for_a_dsr_service_get_another_ethernet_address() {
+    let test = "packets_for_a_dsr_service_get_another_ethernet_address";
+    let Some(fast) = open(test, &path()) else { return };
+    let (vip4, vip6) = ("10.0.0.100:80", "[fd00::100]:80");
+    let cases: Vec<Case> = vec![
+        ("a SYN", tcp(C4, vip4).syn(), near(tcp(C4, vip4).syn(), 11)),
+        ("data", tcp(C4, vip4).long(100), near(tcp(C4, vip4).long(100), 11)),
+        ("all that fits", tcp(C4, vip4).long(1460), near(tcp(C4, vip4).long(1460), 11)),
+        ("a RST", tcp(C4, vip4).flags(4), near(tcp(C4, vip4).flags(4), 11)),
+        ("no flags at all", tcp(C4, vip4).flags(0), near(tcp(C4, vip4).flags(0), 11)),
+        ("a TTL of 1", tcp(C4, vip4).ttl(1), near(tcp(C4, vip4).ttl(1), 11)),
+        ("marked", tcp(C4, vip4).class(0xb9), near(tcp(C4, vip4).class(0xb9), 11)),
+        ("DF", tcp(C4, vip4).dont_fragment(), near(tcp(C4, vip4).dont_fragment(), 11)),
+        ("padded", tcp(C4, vip4).padding(6), near(tcp(C4, vip4).padding(6), 11)),
+        ("port 0", tcp("10.9.0.9:0", vip4), near(tcp("10.9.0.9:0", vip4), 11)),
+        ("from a VIP", tcp("10.0.0.101:9", vip4), near(tcp("10.0.0.101:9", vip4), 11)),
+        ("UDP", udp(C4, "10.0.0.100:53").long(9), near(udp(C4, "10.0.0.100:53").long(9), 12)),
+        ("empty UDP", udp(C4, "10.0.0.100:53"), near(udp(C4, "10.0.0.100:53"), 12)),
+        (
+            "UDP without a checksum",
+            udp(C4, "10.0.0.100:53").unsummed(),
+            near(udp(C4, "10.0.0.100:53").unsummed(), 12),
+        ),
+        ("options", tcp(C4, vip4).options(&[1, 1, 1, 1]), {
+            near(tcp(C4, vip4).options(&[1, 1, 1, 1]), 11)
+        }),
+        ("all options", tcp(C4, vip4).options(&[1; 40]).long(5), {
+            near(tcp(C4, vip4).options(&[1; 40]).long(5), 11)
+        }),
+        ("IPv6 SYN", tcp(C6, vip6).syn(), near(tcp(C6, vip6).syn(), 0x11)),
+        ("IPv6 data", tcp(C6, vip6).long(1440), near(tcp(C6, vip6).long(1440), 0x11)),
+        ("IPv6 marked", tcp(C6, vip6).class(0x5b), near(tcp(C6, vip6).class(0x5b), 0x11)),
+        ("IPv6 labelled", tcp(C6, vip6).label(0xabcde), near(tcp(C6, vip6).label(0xabcde), 0x11)),
+        ("IPv6 one hop left", tcp(C6, vip6).ttl(1), near(tcp(C6, vip6).ttl(1), 0x11)),
+        ("IPv6 UDP", udp(C6, "[fd00::100]:53"), near(udp(C6, "[fd00::100]:53"), 0x12)),
+        ("hop by hop", tcp(C6, vip6).extension(0, 1), near(tcp(C6, vip6).extension(0, 1), 0x11)),
+        ("two extensions", tcp(C6, vip6).extension(60, 2).extension(0, 1), {
+            near(tcp(C6, vip6).extension(60, 2).extension(0, 1), 0x11)
+        }),
+    ];
+    check(&fast, &cases);
+}
+
+#[test]
+fn packets_for_a_tunnel_service_are_wrapped_any_family_in_any() {
+    let test = "packets_for_a_tunnel_service_are_wrapped_any_family_in_any";
+    let path = path();
+    let Some(fast) = open(test, &path) else { return };
+    let (vip4, vip6) = ("10.0.0.100:443", "[fd00::100]:443");
+    let v4 = |packet: &Packet| far(packet.within("10.0.1.1", "10.0.2.21"));
+    let label = |client: &str| {
+        let client: std::net::SocketAddr = client.parse().unwrap();
+        (hash_flow(path.seed, client.ip(), client.port()) >> 44) as u32
+    };
+    let v6 = |packet: &Packet, client| {
+        far(packet.within("fd00:1::1", "fd00:2::21").label(label(client)))
+    };
+    let other4 = "10.0.0.100:444";
+    let other6 = "[fd00::100]:444";
+    let near_udp = |p: &Packet| near(p.within("10.0.0.1", "10.0.0.22"), 22);
+    let mut cases: Vec<Case> = Vec::new();
+    let shapes: [Shape; 7] = [
+        ("SYN", |p| p.syn()),
+        ("data", |p| p.long(333)),
+        ("marked", |p| p.class(0x2f)),
+        ("one hop left", |p| p.ttl(1)),
+        ("DF", |p| p.dont_fragment()),
+        ("padded", |p| p.padding(6)),
+        ("odd", |p| p.long(7)),
+    ];
+    for (name, shape) in shapes {
+        let packet = shape(tcp(C4, vip4));
+        cases.push((name, packet.clone(), v4(&packet)));
+        let packet = shape(tcp(C4, other4));
+        cases.push((name, packet.clone(), v6(&packet, C4)));
+        let packet = shape(tcp(C6, vip6));
+        cases.push((name, packet.clone(), v6(&packet, C6)));
+        let packet = shape(tcp(C6, other6));
+        cases.push((name, packet.clone(), v4(&packet)));
+        if name != "SYN" {
+            let packet = shape(udp(C4, vip4));
+            cases.push((name, packet.clone(), near_udp(&packet)));
+        }
+    }
+    let options = tcp(C4, vip4).options(&[1; 8]).long(3);
+    cases.push(("options", options.clone(), v4(&options)));
+    let fits = tcp(C4, vip4).long(1440);
+    cases.push(("all that fits", fits.clone(), v4(&fits)));
+    let fits = tcp(C6, vip6).long(1400);
+    cases.push(("all that fits", fits.clone(), v6(&fits, C6)));
+    check(&fast, &cases);
+}
+
+#[test]
+fn packets_for_a_nat_service_get_another_destination() {
+    let test = "packets_for_a_nat_service_get_another_destination";
+    let Some(fast) = open(test, &path()) else { return };
+    let (vip4, dns4) = ("10.0.0.101:80", "10.0.0.101:53");
+    let (vip6, dns6) = ("[fd00::101]:80", "[fd00::101]:53");
+    let mut cases: Vec<Case> = Vec::new();
+    let shapes: [Shape; 7] = [
+        ("plain", |p| p),
+        ("data", |p| p.long(333)),
+        ("odd", |p| p.long(1)),
+        ("marked", |p| p.class(0xff)),
+        ("two hops left", |p| p.ttl(2)),
+        ("all hops left", |p| p.ttl(255)),
+        ("padded", |p| p.padding(18)),
+    ];
+    for (name, shape) in shapes {
+        for client in ["10.9.0.9:1234", "10.9.255.255:65535", "10.9.0.0:0"] {
+            let p = shape(tcp(client, vip4));
+            cases.push((name, p.clone(), near(p.to("10.0.0.31:8080").hop(), 31)));
+            let p = shape(udp(client, dns4));
+            cases.push((name, p.clone(), far(p.to("10.0.2.32:5353").hop())));
+        }
+        let p = shape(tcp(C6, vip6));
+        cases.push((name, p.clone(), near(p.to("[fd00::31]:8080").hop(), 0x31)));
+        let p = shape(udp(C6, dns6));
+        cases.push((name, p.clone(), far(p.to("[fd00:2::32]:5353").hop())));
+    }
+    let p = udp(C4, dns4).unsummed();
+    cases.push(("no checksum stays none", p.clone(), far(p.to("10.0.2.32:5353").hop())));
+    let p = tcp(C4, vip4).syn();
+    cases.push(("SYN", p.clone(), near(p.to("10.0.0.31:8080").hop(), 31)));
+    let p = tcp(C4, vip4).options(&[1; 12]).long(3);
+    cases.push(("options", p.clone(), near(p.to("10.0.0.31:8080").hop(), 31)));
+    let p = tcp(C6, vip6).extension(60, 1).long(3);
+    cases.push(("extension", p.clone(), near(p.to("[fd00::31]:8080").hop(), 0x31)));
+    for (from, to) in [("7000", "17000"), ("7001", "17001"), ("7999", "17999")] {
+        let p = tcp(C4, &format!("10.0.0.101:{from}"));
+        let to = format!("10.0.0.33:{to}");
+        cases.push(("a range of ports", p.clone(), near(p.to(&to).hop(), 33)));
+    }
+    for ttl in [0, 1] {
+        cases.push(("no hop left", tcp(C4, vip4).ttl(ttl), dropped(Drop::TimeToLive)));
+        cases.push(("no hop left", udp(C6, dns6).ttl(ttl), dropped(Drop::TimeToLive)));
+    }
+    check(&fast, &cases);
+}
+
+#[test]
+fn answers_of_translated_backends_get_the_vip_as_their_source() {
+    let test = "answers_of_translated_backends_get_the_vip_as_their_source";
+    let Some(fast) = open(test, &path()) else { return };
+    let mut cases: Vec<Case> = Vec::new();
+    // On to the kernel, which forwards them.
+    let table = [
+        (tcp("10.0.0.31:8080", C4), "10.0.0.101:80"),
+        (tcp("10.0.0.31:8080", C4).flags(SYN | ACK), "10.0.0.101:80"),
+        (tcp("10.0.0.31:8080", C4).long(1460), "10.0.0.101:80"),
+        (tcp("10.0.0.31:8080", C4).ttl(1).padding(6), "10.0.0.101:80"),
+        (udp("10.0.2.32:5353", C4).long(101), "10.0.0.101:53"),
+        (udp("10.0.2.32:5353", C4).unsummed(), "10.0.0.101:53"),
+        (tcp("10.0.0.33:17000", C4), "10.0.0.101:7000"),
+        (tcp("10.0.0.33:17999", C4), "10.0.0.101:7999"),
+        (tcp("[fd00::31]:8080", C6).long(3), "[fd00::101]:80"),
+        (udp("[fd00:2::32]:5353", C6).class(9), "[fd00::101]:53"),
+    ];
+    for (packet, vip) in table {
+        cases.push(("answer", packet.clone(), Changed(packet.from(vip))));
+    }
+    let answer = || tcp("10.0.0.31:8080", C4).long(20);
+    cases.push(("a piece", answer().pieces(24)[0].clone(), Pass));
+    cases.push(("options", answer().options(&[1; 4]), Pass));
+    cases.push(("an extension", tcp("[fd00::31]:8080", C6).extension(60, 1), Pass));
+    cases.push(("malformed", answer().poke(46, &[0x40]), Pass));
+    cases.push(("cut", answer().cut(60), Pass));
+    cases.push(("to a service", tcp("10.0.0.31:8080", "10.0.0.100:80"), {
+        near(tcp("10.0.0.31:8080", "10.0.0.100:80"), 11)
+    }));
+    cases.push(("to a VIP, but no service", tcp("10.0.0.31:8080", "10.0.0.100:9"), {
+        Changed(tcp("10.0.0.101:80", "10.0.0.100:9"))
+    }));
+    check(&fast, &cases);
+}
+
+/// Nobody could say which of the two VIPs an answer is from.
+#[test]
+fn answers_of_what_belongs_to_two_services_are_left_alone() {
+    let test = "answers_of_what_belongs_to_two_services_are_left_alone";
+    let mut path = path();
+    path.services.push(world::service(
+        buoy_model::Protocol::Tcp,
+        "10.0.0.105",
+        (80, 80),
+        buoy_model::Forward::Nat,
+        &["10.0.0.31:8080"],
+    ));
+    let Some(mut fast) = open(test, &path) else { return };
+    let answer = tcp("10.0.0.31:8080", C4);
+    check(&fast, &[("to either", answer.clone(), Pass)]);
+    path.services.pop();
+    fast.apply(&path, &mut way).unwrap();
+    check(&fast, &[("to one", answer.clone(), Changed(answer.from("10.0.0.101:80")))]);
+}
+
+/// UDP from every port: among these sums are those that need 0xffff in place of zero.
+#[test]
+fn a_translated_udp_checksum_is_never_the_one_that_says_none() {
+    let test = "a_translated_udp_checksum_is_never_the_one_that_says_none";
+    let Some(fast) = open(test, &path()) else { return };
+    for port in 0..=u16::MAX {
+        let packet = udp(&format!("10.9.0.9:{port}"), "10.0.0.101:53");
+        let wanted = packet.clone().to("10.0.2.32:5353").hop().macs(FAR_ROUTER, FAR_MAC);
+        let tried = fast.try_frame(&packet.frame()).unwrap();
+        assert_eq!(tried.frame, wanted.frame(), "{port}");
+    }
+}
+
+#[test]
+fn one_port_stands_against_a_range_and_a_range_against_all_ports() {
+    let test = "one_port_stands_against_a_range_and_a_range_against_all_ports";
+    let Some(fast) = open(test, &path()) else { return };
+    let mut cases: Vec<Case> = Vec::new();
+    let table = [
+        (0, 13),
+        (1, 13),
+        (7999, 13),
+        (8000, 14),
+        (8041, 14),
+        (8042, 15),
+        (8043, 14),
+        (8099, 14),
+        (8100, 13),
+        (65_535, 13),
+    ];
+    for (port, last) in table {
+        let packet = tcp(C4, &format!("10.0.0.102:{port}"));
+        cases.push(("by port", packet.clone(), near(packet, last)));
+    }
+    cases.push(("another transport", udp(C4, "10.0.0.102:80"), Pass));
+    check(&fast, &cases);
+}
+
+#[test]
+fn packets_bytes_and_flows_are_counted_for_each_backend() {
+    let test = "packets_bytes_and_flows_are_counted_for_each_backend";
+    let path = path();
+    let Some(mut fast) = open(test, &path) else { return };
+    for packet in [
+        tcp(C4, "10.0.0.100:80").syn(),
+        tcp(C4, "10.0.0.100:80").flags(SYN | ACK),
+        tcp(C4, "10.0.0.100:80").long(100),
+        tcp(C4, "10.0.0.100:80").poke(14, &[0x44]),
+        udp(C4, "10.0.0.100:53").long(2),
+    ] {
+        fast.try_frame(&packet.frame()).unwrap();
+    }
+    let counts = |fast: &Fast| {
+        let forwarded = fast.counters().forwarded;
+        let of = |backend: &str| {
+            let found: Vec<_> =
+                forwarded.iter().filter(|((_, b), _)| b.ip() == ip(backend)).collect();
+            assert_eq!(found.len(), 1);
+            (found[0].1.packets, found[0].1.bytes, found[0].1.flows)
+        };
+        (of("10.0.0.11"), of("10.0.0.12"), of("10.0.0.13"))
+    };
+    let expected = ((3, 40 + 40 + 140, 1), (1, 30, 0), (0, 0, 0));
+    assert_eq!(counts(&fast), expected);
+    // A new table takes nothing away, and what is used again begins at zero.
+    let mut changed = path.clone();
+    changed.services[0].slots.truncate(32);
+    for next in [&changed, &path, &changed, &path] {
+        fast.apply(next, &mut way).unwrap();
+        assert_eq!(counts(&fast), expected);
+    }
+}
+
+#[test]
+fn without_services_everything_passes() {
+    let test = "without_services_everything_passes";
+    let empty = buoy_model::FastPath::default();
+    let Some(fast) = open(test, &empty) else { return };
+    assert_eq!(Capacity::of(&empty), Capacity::of(&empty));
+    let cases: Vec<Case> = vec![
+        ("TCP", tcp(C4, "10.0.0.100:80"), Pass),
+        ("zeros", raw("0.0.0.0", "0.0.0.0", 0), Pass),
+        ("IPv6 zeros", raw("::", "::", 0), Pass),
+        ("ping", icmp("10.9.0.9", "10.0.0.100", 8, 0), Pass),
+        ("no MACs", tcp(C4, "10.0.0.100:80").macs(Mac::default(), Mac::default()), Pass),
+    ];
+    check(&fast, &cases);
+}

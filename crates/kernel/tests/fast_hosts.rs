@@ -1,0 +1,265 @@
+//! The fast path among real hosts: TCP through it in every mode, and what outlives the process.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)] // All of it is test.
+
+mod hosts;
+mod packets;
+mod world;
+
+use buoy_kernel::fast::{Capacity, Fast, FastError, Mode, Neighbours};
+use buoy_kernel::poll::Poller;
+use buoy_kernel::{clock, host};
+use buoy_model::{FastPath, Forward, LinkId, Protocol};
+use buoy_xdp::forward::Drop;
+use hosts::Hosts;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+use world::service;
+
+const WAIT: Duration = Duration::from_secs(10);
+
+/// A server that sends back what it hears, for ever.
+fn serve(address: &str) {
+    let listener = TcpListener::bind(address.parse::<SocketAddr>().unwrap()).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            std::thread::spawn(move || {
+                let mut buffer = [0; 4096];
+                while let Ok(length @ 1..) = stream.read(&mut buffer) {
+                    if stream.write_all(&buffer[..length]).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+}
+
+fn connect(to: &str) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&to.parse().unwrap(), WAIT)?;
+    stream.set_read_timeout(Some(WAIT))?;
+    Ok(stream)
+}
+
+/// Sends so many bytes and hears them again.
+fn echoes(stream: &mut TcpStream, length: usize) {
+    let sent: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
+    let mut heard = vec![0; length];
+    std::thread::scope(|scope| {
+        let (mut writer, sent) = (stream.try_clone().unwrap(), &sent);
+        scope.spawn(move || writer.write_all(sent).unwrap());
+        stream.read_exact(&mut heard).unwrap();
+    });
+    assert!(heard == sent);
+}
+
+fn permitted<T>(test: &str, opened: Result<T, FastError>) -> Option<T> {
+    match opened {
+        Ok(opened) => Some(opened),
+        Err(FastError::Permission) => {
+            eprintln!("SKIPPED: {test}: BPF programs are not permitted here");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn link(name: &str) -> LinkId {
+    host::facts().unwrap().links.iter().find(|l| l.name == name).unwrap().id
+}
+
+/// Asks until the way to every backend is known.
+fn know_all(fast: &mut Fast, neighbours: &mut Neighbours) {
+    let deadline = clock::now() + WAIT;
+    let mut nothing = Poller::new();
+    loop {
+        neighbours.read().unwrap();
+        if fast.refresh(&mut |to| neighbours.resolve(to)) == 0 {
+            return;
+        }
+        assert!(clock::now() < deadline, "a backend's neighbour entry does not come");
+        nothing.wait(Some(clock::now() + Duration::from_millis(5))).unwrap();
+    }
+}
+
+/// Opened, filled, and attached to both interfaces.
+fn start(path: &FastPath, links: &[LinkId]) -> Result<(Fast, Neighbours), FastError> {
+    let mut fast = Fast::open(Capacity::of(path))?;
+    assert_eq!(fast.unpinned(), None);
+    let mut neighbours = Neighbours::open()?;
+    fast.apply(path, &mut |to| neighbours.resolve(to))?;
+    for &link in links {
+        assert_eq!(fast.attach(link)?, Mode::Driver);
+    }
+    know_all(&mut fast, &mut neighbours);
+    Ok((fast, neighbours))
+}
+
+fn path(forward: Forward, vips: [&str; 2], backends: [&str; 2]) -> FastPath {
+    let port = (80, 80);
+    let of = |n: usize| service(Protocol::Tcp, vips[n], port, forward, &[backends[n]]);
+    FastPath { seed: 77, services: vec![of(0), of(1)] }
+}
+
+const VIPS: [&str; 2] = ["10.1.0.100", "fd01::100"];
+const TO_VIPS: [&str; 2] = ["10.1.0.100:80", "[fd01::100]:80"];
+
+/// As on the owner. Here the server's own answers come by this host too, which they need not.
+fn own_vips() {
+    Fast::accept_answers("to-server").unwrap();
+    hosts::ip("addr add 10.1.0.100/32 dev to-client");
+    hosts::ip("addr add fd01::100/128 dev to-client nodad");
+}
+
+fn dropped(fast: &Fast) -> Vec<(Drop, u64)> {
+    fast.dropped().into_iter().filter(|(_, n)| *n != 0).collect()
+}
+
+#[test]
+fn dsr_carries_tcp_and_the_backend_answers_the_client_itself() {
+    let test = "dsr_carries_tcp_and_the_backend_answers_the_client_itself";
+    let Some(hosts) = Hosts::new(test) else { return };
+    let path = path(Forward::Dsr, VIPS, ["10.2.0.2:0", "[fd02::2]:0"]);
+    let links = [link("to-client"), link("to-server")];
+    let Some((fast, _)) = permitted(test, start(&path, &links)) else { return };
+    own_vips();
+    hosts.at_server(|| {
+        for (vip, to) in VIPS.into_iter().zip(TO_VIPS) {
+            hosts::ip(&format!(
+                "addr add {vip}/{} dev lo",
+                if vip.contains(':') { 128 } else { 32 }
+            ));
+            serve(to);
+        }
+    });
+    for to in TO_VIPS {
+        let mut stream = hosts.at_client(|| connect(to).unwrap());
+        echoes(&mut stream, 300_000);
+    }
+    let counters = fast.counters();
+    assert!(counters.forwarded.values().all(|c| c.flows == 1 && c.bytes > 300_000), "{counters:?}");
+    assert_eq!(dropped(&fast), []);
+    fast.detach();
+}
+
+#[test]
+fn a_tunnel_carries_tcp_to_a_backend_that_unwraps_it() {
+    let test = "a_tunnel_carries_tcp_to_a_backend_that_unwraps_it";
+    let Some(hosts) = Hosts::new(test) else { return };
+    // Where the kernel has no tunnel devices, what arrives is looked at instead.
+    let path = path(Forward::Tunnel, VIPS, ["10.2.0.2:0", "[fd02::2]:0"]);
+    let links = [link("to-client"), link("to-server")];
+    let Some((fast, _)) = permitted(test, start(&path, &links)) else { return };
+    own_vips();
+    let listener = hosts.at_server(hosts::Sniffer::open);
+    for (to, protocol) in TO_VIPS.into_iter().zip([4, 41]) {
+        hosts.at_client(|| {
+            let socket = hosts::begin(to);
+            let frame = listener.wait_for(|frame| hosts::outer_protocol(frame) == Some(protocol));
+            drop(socket);
+            let (header, destination) = if protocol == 4 { (20, 16) } else { (40, 24) };
+            let inner = &frame[14 + header..];
+            let vip = packets::octets(to.parse::<SocketAddr>().unwrap().ip());
+            assert_eq!(inner[destination..destination + vip.len()], vip);
+        });
+    }
+    assert_eq!(dropped(&fast), []);
+    fast.detach();
+}
+
+#[test]
+fn nat_carries_tcp_and_answers_come_back_from_the_vip() {
+    let test = "nat_carries_tcp_and_answers_come_back_from_the_vip";
+    let Some(hosts) = Hosts::new(test) else { return };
+    let path = path(Forward::Nat, VIPS, ["10.2.0.2:8080", "[fd02::2]:8080"]);
+    let links = [link("to-client"), link("to-server")];
+    let Some((fast, _)) = permitted(test, start(&path, &links)) else { return };
+    hosts.at_server(|| {
+        serve("10.2.0.2:8080");
+        serve("[fd02::2]:8080");
+    });
+    own_vips();
+    for to in TO_VIPS {
+        let mut stream = hosts.at_client(|| connect(to).unwrap());
+        echoes(&mut stream, 300_000);
+    }
+    assert_eq!(dropped(&fast), []);
+    fast.detach();
+}
+
+#[test]
+fn connections_go_on_when_one_run_follows_another() {
+    let test = "connections_go_on_when_one_run_follows_another";
+    let Some(hosts) = Hosts::new(test) else { return };
+    let path = path(Forward::Dsr, VIPS, ["10.2.0.2:0", "[fd02::2]:0"]);
+    let links = [link("to-client"), link("to-server")];
+    let Some((fast, _)) = permitted(test, start(&path, &links)) else { return };
+    own_vips();
+    hosts.at_server(|| {
+        hosts::ip("addr add 10.1.0.100/32 dev lo");
+        serve("10.1.0.100:80");
+    });
+    let mut stream = hosts.at_client(|| connect("10.1.0.100:80").unwrap());
+    echoes(&mut stream, 10_000);
+    let before = fast.counters();
+    drop(fast);
+    // Nobody holds anything now.
+    echoes(&mut stream, 10_000);
+    for round in 0..4 {
+        let (fast, _) = start(&path, &links).unwrap();
+        echoes(&mut stream, 10_000);
+        let after = fast.counters();
+        let count = |c: &buoy_kernel::fast::FastCounters| {
+            c.forwarded.values().map(|c| c.packets).sum::<u64>()
+        };
+        // The first run's maps are taken over, and its counts with them.
+        assert!(count(&after) > if round == 0 { count(&before) } else { 0 }, "round {round}");
+        assert_eq!(dropped(&fast), []);
+        if round % 2 == 0 {
+            drop(fast);
+            continue;
+        }
+        // Another size: other maps, and the same connection.
+        let other = Capacity { slots: 1 << 19, ..Capacity::of(&path) };
+        let mut next = Fast::open(other).unwrap();
+        drop(fast);
+        let mut neighbours = Neighbours::open().unwrap();
+        next.apply(&path, &mut |to| neighbours.resolve(to)).unwrap();
+        for link in links {
+            next.attach(link).unwrap();
+        }
+        echoes(&mut stream, 10_000);
+        drop(next);
+    }
+    Fast::detach_earlier().unwrap();
+    let deadline = clock::now() + WAIT;
+    while hosts::ip("link show").contains("prog/xdp") {
+        assert!(clock::now() < deadline, "the program is still there");
+        Poller::new().wait(Some(clock::now() + Duration::from_millis(5))).unwrap();
+    }
+}
+
+#[test]
+fn an_interface_where_another_program_is_is_named() {
+    let test = "an_interface_where_another_program_is_is_named";
+    let Some(_hosts) = Hosts::new(test) else { return };
+    let path = FastPath::default();
+    let link = link("to-client");
+    let Some(mut first) = permitted(test, Fast::open_unpinned(Capacity::of(&path))) else { return };
+    assert!(first.unpinned().is_some());
+    first.attach(link).unwrap();
+    assert_eq!(first.attach(link), Ok(Mode::Driver));
+    assert_eq!(first.attached().collect::<Vec<_>>(), [(link, Mode::Driver)]);
+    let mut second = Fast::open_unpinned(Capacity::of(&path)).unwrap();
+    assert_eq!(second.attach(link), Err(FastError::Occupied { link }));
+    let error = second.attach(LinkId(4000)).unwrap_err();
+    assert!(error.to_string().contains("interface 4000"), "{error}");
+    first.detach_from(link);
+    second.attach(link).unwrap();
+    // Unpinned, it goes with its process.
+    drop(second);
+    first.attach(link).unwrap();
+    first.detach();
+}

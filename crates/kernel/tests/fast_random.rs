@@ -1,0 +1,258 @@
+//! The fast path against a simple model of it, with packets that nobody has thought of.
+//!
+//! `BUOY_SEED` gives the seed of a run that failed, `BUOY_PACKETS` another number of packets.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)] // All of it is test.
+
+mod mirror;
+mod packets;
+mod world;
+
+use buoy_kernel::fast::{Fast, Verdict};
+use buoy_model::{FastPath, FlowFields, Forward, Protocol, Slot};
+use buoy_xdp::forward::Drop;
+use mirror::{Fate, Mirror};
+use packets::{Body, Packet, raw};
+use std::net::{IpAddr, SocketAddr};
+use std::time::SystemTime;
+use world::{ip, open, path, service};
+
+const PACKETS: u64 = 200_000;
+
+/// Numbers that a seed gives (splitmix64).
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    fn one_in(&mut self, many: u64) -> bool {
+        self.below(many) == 0
+    }
+
+    fn pick<T: Clone>(&mut self, list: &[T]) -> T {
+        list[self.below(list.len() as u64) as usize].clone()
+    }
+}
+
+/// The services of the other tests, and some whose slots change hands.
+fn busy_path() -> FastPath {
+    use Forward::{Dsr, Nat, Tunnel};
+    let mut path = path();
+    let changing = [
+        service(Protocol::Tcp, "10.0.0.104", (80, 80), Dsr, &["10.0.0.41:0", "10.0.0.42:0"]),
+        service(Protocol::Udp, "10.0.0.104", (53, 53), Nat, &["10.0.0.43:5", "10.0.0.44:6"]),
+        service(Protocol::Tcp, "fd00::104", (80, 90), Nat, &["[fd00::45]:99", "[fd00::46]:99"]),
+        service(
+            Protocol::Udp,
+            "fd00::104",
+            (0, 65_535),
+            Tunnel,
+            &["10.0.2.47:0", "[fd00:2::48]:0"],
+        ),
+        service(Protocol::Tcp, "10.0.0.104", (81, 81), Tunnel, &["10.0.0.49:0", "10.0.0.50:0"]),
+    ];
+    for (n, mut service) in changing.into_iter().enumerate() {
+        service.flow = if n == 4 { FlowFields::Client } else { FlowFields::Connection };
+        for (at, slot) in service.slots.iter_mut().enumerate() {
+            let previous = (at / 2 % 2) as u16;
+            *slot = Slot { current: (at % 2) as u16, previous };
+        }
+        path.services.push(service);
+    }
+    path
+}
+
+const V4: [&str; 12] = [
+    "10.0.0.100",
+    "10.0.0.101",
+    "10.0.0.102",
+    "10.0.0.103",
+    "10.0.0.104",
+    "10.0.0.104",
+    "10.0.0.200",
+    "10.9.0.9",
+    "10.9.0.10",
+    "10.0.0.31",
+    "10.0.2.32",
+    "10.0.0.33",
+];
+const V6: [&str; 9] = [
+    "fd00::100",
+    "fd00::101",
+    "fd00::104",
+    "fd00::200",
+    "fd09::9",
+    "fd09::10",
+    "fd00::31",
+    "fd00:2::32",
+    "fd00::45",
+];
+/// Where most packets go.
+const TARGETS: [&str; 14] = [
+    "10.0.0.100:80",
+    "10.0.0.100:53",
+    "10.0.0.100:443",
+    "10.0.0.101:80",
+    "10.0.0.101:53",
+    "10.0.0.102:8042",
+    "10.0.0.104:80",
+    "10.0.0.104:53",
+    "10.0.0.104:81",
+    "[fd00::100]:80",
+    "[fd00::100]:443",
+    "[fd00::101]:80",
+    "[fd00::104]:85",
+    "[fd00::104]:85",
+];
+const PORTS: [u16; 16] =
+    [0, 53, 80, 81, 82, 83, 84, 99, 443, 444, 5353, 7000, 7999, 8042, 8080, 17_500];
+
+fn end(dice: &mut Dice, addresses: &[&str]) -> SocketAddr {
+    let port = if dice.one_in(2) { dice.pick(&PORTS) } else { dice.below(40) as u16 + 1000 };
+    SocketAddr::new(dice.pick(addresses).parse().unwrap(), port)
+}
+
+fn plain(dice: &mut Dice) -> Packet {
+    let addresses: &[&str] = if dice.one_in(3) { &V6 } else { &V4 };
+    let from = end(dice, addresses);
+    let target: SocketAddr = dice.pick(&TARGETS).parse().unwrap();
+    let is_target = target.is_ipv4() == from.is_ipv4() && !dice.one_in(4);
+    let to = if is_target { target } else { end(dice, addresses) };
+    let flags = dice.pick(&[0x02, 0x10, 0x12, 0x18, 0x11, 0x04, 0x00, 0xff]);
+    let body = match dice.below(5) {
+        0..=2 => Body::Tcp { flags },
+        _ => Body::Udp,
+    };
+    let length = match dice.below(20) {
+        0 => dice.below(1700),
+        1 => 1380 + dice.below(90),
+        _ => dice.below(40),
+    };
+    let ttl = dice.pick(&[0, 1, 2, 64, 64, 64, 255]);
+    let mut packet = Packet::of(from, to, body).long(length as usize).ttl(ttl);
+    packet = packet.class(dice.pick(&[0, 0, 0, 1, 0xb8, 0xff])).id(dice.below(2) as u32);
+    if dice.one_in(8) {
+        packet = packet.padding(dice.below(20) as usize);
+    }
+    if dice.one_in(20) {
+        packet = packet.unsummed();
+    }
+    packet
+}
+
+/// An ICMP message to where the quoted packet came from.
+fn complaint(dice: &mut Dice) -> Packet {
+    let addresses: &[&str] = if dice.one_in(3) { &V6 } else { &V4 };
+    let about = {
+        let (from, to) = (end(dice, addresses), end(dice, addresses));
+        let body = if dice.one_in(2) { Body::Udp } else { Body::Tcp { flags: 0x10 } };
+        let packet = Packet::of(from, to, body).long(dice.below(40) as usize);
+        let options = addresses == V4 && dice.one_in(4);
+        (from.ip(), if options { packet.options(&[1; 4]) } else { packet })
+    };
+    let quoted = about.1.frame()[14..].to_vec();
+    let kind = dice.pick(&[0, 1, 2, 3, 3, 3, 4, 5, 8, 11, 12, 128, 128, 129, 135]);
+    let target: IpAddr = if dice.one_in(8) { ip(dice.pick(addresses)) } else { about.0 };
+    let message = packets::icmp(dice.pick(addresses), &target.to_string(), kind, 0);
+    let length =
+        quoted.len() - if dice.one_in(4) { dice.below(quoted.len() as u64) as usize } else { 0 };
+    message.rest([0, 0, 5, 0]).payload(&quoted[..length]).ttl(dice.pick(&[1, 2, 64]))
+}
+
+fn packet(dice: &mut Dice) -> Vec<u8> {
+    let mut packet = match dice.below(10) {
+        0 => complaint(dice),
+        1 => {
+            let (from, to) = (dice.pick(&V4), dice.pick(&V4));
+            raw(from, to, dice.next() as u8).long(dice.below(60) as usize)
+        }
+        _ => plain(dice),
+    };
+    let is_ipv4 = packet.frame()[12..14] == [8, 0];
+    if is_ipv4 && dice.one_in(8) {
+        packet = packet.options(&vec![1; dice.below(41) as usize]);
+    }
+    for _ in 0..if is_ipv4 || !dice.one_in(4) { 0 } else { dice.below(8) } {
+        packet = packet.extension(dice.pick(&[0, 60, 60, 43]), dice.below(3) as u8 + 1);
+    }
+    if dice.one_in(8) {
+        let size = dice.pick(&[8, 16, 24, 64]);
+        let pieces = packet.pieces(size);
+        packet = if pieces.is_empty() { packet } else { dice.pick(&pieces) };
+    }
+    let mut frame = packet.frame();
+    // A few wrong bytes, most of them in headers.
+    for _ in 0..if dice.one_in(4) { 1 + dice.below(3) } else { 0 } {
+        let at = 12 + dice.below(60) as usize;
+        if at < frame.len() {
+            frame[at] =
+                if dice.one_in(2) { dice.next() as u8 } else { frame[at] ^ 1 << dice.below(8) };
+        }
+    }
+    if dice.one_in(10) {
+        frame.truncate(14.max(dice.below(frame.len() as u64 + 1) as usize));
+    }
+    frame
+}
+
+fn tried(fast: &Fast, frame: &[u8]) -> Fate {
+    let before = fast.dropped();
+    let tried = fast.try_frame(frame).unwrap();
+    match tried.verdict {
+        Verdict::Pass => Fate::Pass(tried.frame),
+        Verdict::Transmit => Fate::Transmit(tried.frame),
+        Verdict::Redirect => Fate::Redirect(tried.frame),
+        Verdict::Drop => {
+            let after = fast.dropped();
+            let reason = Drop::ALL.into_iter().find(|r| before[r] != after[r]);
+            Fate::Drop(reason.expect("a dropped packet is counted"))
+        }
+        Verdict::Aborted => panic!("aborted"),
+    }
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap())
+}
+
+#[test]
+fn the_programs_do_what_the_model_says() {
+    let test = "the_programs_do_what_the_model_says";
+    let path = busy_path();
+    let Some(fast) = open(test, &path) else { return };
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let seed = number("BUOY_SEED").unwrap_or(since.as_nanos() as u64);
+    let count = number("BUOY_PACKETS").unwrap_or(PACKETS);
+    eprintln!("BUOY_SEED={seed} BUOY_PACKETS={count}");
+    let (mut dice, mut mirror) = (Dice(seed), Mirror::new(&path));
+    let (mut fates, mut forgotten) = ([0_u64; 4], 0);
+    for n in 0..count {
+        let frame = packet(&mut dice);
+        let wanted = mirror.judge(&frame);
+        let is = tried(&fast, &frame);
+        if mirror.follows && is == Fate::Pass(frame.clone()) {
+            forgotten += 1;
+            continue;
+        }
+        assert_eq!(is, wanted, "packet {n} of seed {seed}: {frame:02x?}");
+        fates[match is {
+            Fate::Pass(_) => 0,
+            Fate::Drop(_) => 1,
+            Fate::Transmit(_) => 2,
+            Fate::Redirect(_) => 3,
+        }] += 1;
+    }
+    eprintln!("passed, dropped, transmitted, redirected: {fates:?}; forgotten pieces: {forgotten}");
+    assert!(forgotten <= count / 1000, "{forgotten}");
+    assert!(fates.iter().all(|&n| n > count / 100), "{fates:?}");
+}

@@ -1,0 +1,539 @@
+//! What the programs should do with a frame, once more and simply: for packets that nobody has thought of.
+//!
+//! It knows the documented verdicts and no maps. Only the hash over a flow is shared with the tables' own
+//! code, because what it gives is not to be derived from anything.
+#![allow(dead_code)] // Each test takes what it needs.
+
+use super::packets::{ICMP, ICMPV6, TCP, UDP, internet_sum, octets};
+use super::world::{LOOPBACK, way};
+use buoy_kernel::fast::{NextHop, Way};
+use buoy_model::{FastPath, FastService, FlowFields, Forward, Mac, Protocol};
+use buoy_xdp::forward::{Drop, hash_flow};
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// What becomes of a frame.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Fate {
+    Pass(Vec<u8>),
+    Drop(Drop),
+    Transmit(Vec<u8>),
+    Redirect(Vec<u8>),
+}
+
+/// What is known of a packet.
+#[derive(Clone, Debug)]
+struct Seen {
+    client: IpAddr,
+    vip: IpAddr,
+    protocol: u8,
+    /// Of the headers before the transport's.
+    header: usize,
+    /// Of the IP packet.
+    length: usize,
+    class: u8,
+    ttl: u8,
+    piece: Piece,
+    client_port: u16,
+    vip_port: u16,
+    opens: bool,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Piece {
+    Whole,
+    First(u32),
+    Later(u32),
+}
+
+/// Where the transport header of interest is: in the packet, nowhere, or in one that is quoted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Shape {
+    Whole,
+    Later,
+    Quoted,
+}
+
+type Datagram = (IpAddr, IpAddr, u32, u8);
+
+pub(crate) struct Mirror<'a> {
+    path: &'a FastPath,
+    remembered: HashMap<(IpAddr, u16, IpAddr, u16, u8), SocketAddr>,
+    datagrams: HashMap<Datagram, Option<(usize, usize)>>,
+    /// The last fate was that of a piece that follows its first one, which the programs may have
+    /// forgotten: then they pass it.
+    pub(crate) follows: bool,
+}
+
+impl<'a> Mirror<'a> {
+    pub(crate) fn new(path: &'a FastPath) -> Self {
+        Self { path, remembered: HashMap::new(), datagrams: HashMap::new(), follows: false }
+    }
+
+    pub(crate) fn judge(&mut self, frame: &[u8]) -> Fate {
+        self.follows = false;
+        let pass = || Fate::Pass(frame.to_vec());
+        let Some((client, vip)) = ends(frame) else { return pass() };
+        if !self.path.services.iter().any(|s| s.address == vip) {
+            return self.other(frame, client);
+        }
+        let seen = match read(frame, client, vip) {
+            Ok(Some(seen)) => seen,
+            Ok(None) => return pass(),
+            Err(reason) => return Fate::Drop(reason),
+        };
+        match (seen.protocol, seen.piece) {
+            (TCP | UDP, Piece::Later(id)) => self.later(frame, &seen, id),
+            (TCP | UDP, Piece::Whole | Piece::First(_)) => self.with_ports(frame, seen),
+            (ICMP, Piece::Whole) if vip.is_ipv4() => self.icmp(frame, seen),
+            (ICMPV6, Piece::Whole) if vip.is_ipv6() => self.icmp(frame, seen),
+            _ => pass(),
+        }
+    }
+
+    /// Not to a VIP: from a translated backend it gets the VIP as its source.
+    fn other(&self, frame: &[u8], source: IpAddr) -> Fate {
+        let pass = Fate::Pass(frame.to_vec());
+        let plain = source.is_ipv6() || frame[14] == 0x45;
+        let Ok(Some(mut seen)) = read(frame, source, source) else { return pass };
+        let known = seen.protocol == TCP || seen.protocol == UDP;
+        let direct = seen.header == if source.is_ipv4() { 20 } else { 40 };
+        if !plain || !known || !direct || seen.piece != Piece::Whole {
+            return pass;
+        }
+        if read_ports(frame, &mut seen).is_err() {
+            return pass;
+        }
+        let port = seen.client_port;
+        let mut owners = self.path.services.iter().filter_map(|s| {
+            let first = s.backends.iter().map(|b| b.address).find(|b| {
+                b.ip() == source && (b.port()..=b.port() + (s.ports.1 - s.ports.0)).contains(&port)
+            })?;
+            let fits = s.forward == Forward::Nat && number(s.protocol) == seen.protocol;
+            fits.then(|| SocketAddr::new(s.address, s.ports.0 + (port - first.port())))
+        });
+        let Some(from) = owners.next() else { return pass };
+        if owners.next().is_some() {
+            return pass;
+        }
+        let mut sent = frame.to_vec();
+        restore(&mut sent, &seen, from);
+        Fate::Pass(sent)
+    }
+
+    fn with_ports(&mut self, frame: &[u8], mut seen: Seen) -> Fate {
+        if let Err(reason) = read_ports(frame, &mut seen) {
+            return Fate::Drop(reason);
+        }
+        let found = self.find(&seen);
+        let place = found.and_then(|at| Some((at, self.choose(at, &seen)?)));
+        if let Piece::First(id) = seen.piece {
+            self.datagrams.insert((seen.client, seen.vip, id, seen.protocol), place);
+        }
+        match (found, place) {
+            (None, _) if seen.piece == Piece::Whole => self.other(frame, seen.client),
+            (None, _) => Fate::Pass(frame.to_vec()),
+            (Some(_), None) => Fate::Drop(Drop::NoBackend),
+            (Some(_), Some((at, backend))) => {
+                self.deliver(frame, &seen, at, backend, Shape::Whole, 0)
+            }
+        }
+    }
+
+    fn later(&mut self, frame: &[u8], seen: &Seen, id: u32) -> Fate {
+        let datagram = (seen.client, seen.vip, id, seen.protocol);
+        match self.datagrams.get(&datagram) {
+            Some(&Some((at, backend))) => {
+                self.follows = true;
+                self.deliver(frame, seen, at, backend, Shape::Later, 0)
+            }
+            Some(None) | None => Fate::Pass(frame.to_vec()),
+        }
+    }
+
+    fn icmp(&mut self, frame: &[u8], mut seen: Seen) -> Fate {
+        let pass = || Fate::Pass(frame.to_vec());
+        let v4 = seen.vip.is_ipv4();
+        let at = 14 + seen.header;
+        if frame.len() < at + 8 || seen.length < seen.header + 8 {
+            return Fate::Drop(Drop::Icmp);
+        }
+        let (kind, code) = (frame[at], frame[at + 1]);
+        if kind == if v4 { 8 } else { 128 } && code == 0 {
+            return if seen.header == if v4 { 20 } else { 40 } { pong(frame, v4) } else { pass() };
+        }
+        let is_error = if v4 { [3, 11, 12].contains(&kind) } else { (1..=4).contains(&kind) };
+        if !is_error {
+            return pass();
+        }
+        let within = at + 8;
+        if frame.len() < within + if v4 { 20 } else { 40 } {
+            return Fate::Drop(Drop::Icmp);
+        }
+        let header = if v4 { usize::from(frame[within] & 15) * 4 } else { 40 };
+        if v4 && (frame[within] >> 4 != 4 || header < 20) {
+            return Fate::Drop(Drop::Icmp);
+        }
+        let (source, client) = addresses(frame, within, v4);
+        let is_later = v4 && half(frame, within + 6) & 0x1fff != 0;
+        let protocol = frame[within + if v4 { 9 } else { 6 }];
+        if source != seen.vip || is_later || ![TCP, UDP].contains(&protocol) {
+            return pass();
+        }
+        let ports = within + header;
+        if frame.len() < ports + 8 {
+            return Fate::Drop(Drop::Icmp);
+        }
+        (seen.client, seen.protocol) = (client, protocol);
+        (seen.vip_port, seen.client_port) = (half(frame, ports), half(frame, ports + 2));
+        let Some(service) = self.find(&seen) else { return pass() };
+        match self.choose(service, &seen) {
+            None => Fate::Drop(Drop::NoBackend),
+            Some(b) => self.deliver(frame, &seen, service, b, Shape::Quoted, within),
+        }
+    }
+
+    /// One port stands against a range around it, and that against a larger one.
+    fn find(&self, seen: &Seen) -> Option<usize> {
+        let services = self.path.services.iter().enumerate();
+        let fitting = services.filter(|(_, s)| {
+            let has_port = (s.ports.0..=s.ports.1).contains(&seen.vip_port);
+            s.address == seen.vip && number(s.protocol) == seen.protocol && has_port
+        });
+        fitting.min_by_key(|(_, s)| s.ports.1 - s.ports.0).map(|(at, _)| at)
+    }
+
+    fn choose(&mut self, at: usize, seen: &Seen) -> Option<usize> {
+        let service = &self.path.services[at];
+        let port = match service.flow {
+            FlowFields::Connection => seen.client_port,
+            FlowFields::Client => 0,
+        };
+        let hash = hash_flow(self.path.seed, seen.client, port);
+        let slot =
+            service.slots.get((hash & (service.slots.len() as u64).wrapping_sub(1)) as usize)?;
+        let [current, previous] = [slot.current, slot.previous].map(usize::from);
+        if current == previous {
+            return Some(current);
+        }
+        let address = |place: usize| service.backends[place].address;
+        let flow = (seen.client, seen.client_port, seen.vip, seen.vip_port, seen.protocol);
+        let known = self.remembered.get(&flow).copied();
+        let stays = match seen.protocol {
+            TCP => !seen.opens && known != Some(address(current)),
+            _ => known == Some(address(previous)),
+        };
+        if stays {
+            return Some(previous);
+        }
+        self.remembered.insert(flow, address(current));
+        Some(current)
+    }
+
+    fn deliver(
+        &self,
+        frame: &[u8],
+        seen: &Seen,
+        at: usize,
+        backend: usize,
+        shape: Shape,
+        within: usize,
+    ) -> Fate {
+        let service = &self.path.services[at];
+        let backend = service.backends[backend].address;
+        let hop = match (way(backend.ip()), service.forward) {
+            (Some(Way::Local), Forward::Dsr | Forward::Tunnel) => {
+                return Fate::Pass(frame.to_vec());
+            }
+            (Some(Way::Via(hop)), forward) if forward != Forward::Dsr || !hop.is_gateway => hop,
+            _ => return Fate::Drop(Drop::NoNeighbour),
+        };
+        let Some(mac) = hop.mac else { return Fate::Drop(Drop::NoNeighbour) };
+        let room = usize::from(hop.mtu) - overhead(service, backend.ip());
+        if seen.length > room && shape != Shape::Whole {
+            return Fate::Drop(Drop::TooBig);
+        }
+        if seen.length > room {
+            return refusal(frame, seen, room);
+        }
+        let mut sent = frame.to_vec();
+        match service.forward {
+            Forward::Dsr => {}
+            Forward::Tunnel => sent = wrapped(self.path.seed, frame, seen, &hop, backend.ip()),
+            Forward::Nat if seen.ttl <= 1 => return Fate::Drop(Drop::TimeToLive),
+            Forward::Nat => {
+                let port = backend.port().wrapping_add(seen.vip_port.wrapping_sub(service.ports.0));
+                translate(&mut sent, seen, SocketAddr::new(backend.ip(), port), shape, within);
+            }
+        }
+        sent[..12].copy_from_slice(&[mac.0, hop.link_mac.0].concat());
+        if hop.link == LOOPBACK { Fate::Transmit(sent) } else { Fate::Redirect(sent) }
+    }
+}
+
+fn number(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Tcp => TCP,
+        Protocol::Udp => UDP,
+    }
+}
+
+fn half(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+fn addresses(frame: &[u8], at: usize, v4: bool) -> (IpAddr, IpAddr) {
+    let four = |at: usize| Ipv4Addr::from(<[u8; 4]>::try_from(&frame[at..at + 4]).unwrap());
+    let six = |at: usize| Ipv6Addr::from(<[u8; 16]>::try_from(&frame[at..at + 16]).unwrap());
+    if v4 {
+        (four(at + 12).into(), four(at + 16).into())
+    } else {
+        (six(at + 8).into(), six(at + 24).into())
+    }
+}
+
+/// Source and destination of an IP packet that is at least a header long.
+fn ends(frame: &[u8]) -> Option<(IpAddr, IpAddr)> {
+    match (half(frame, 12), frame.len()) {
+        (0x0800, 34..) => Some(addresses(frame, 14, true)),
+        (0x86dd, 54..) => Some(addresses(frame, 14, false)),
+        _ => None,
+    }
+}
+
+/// `None`: nothing that is looked into.
+fn read(frame: &[u8], client: IpAddr, vip: IpAddr) -> Result<Option<Seen>, Drop> {
+    let ip = &frame[14..];
+    let mut seen = Seen {
+        client,
+        vip,
+        protocol: 0,
+        header: 40,
+        length: 0,
+        class: 0,
+        ttl: 0,
+        piece: Piece::Whole,
+        client_port: 0,
+        vip_port: 0,
+        opens: false,
+    };
+    if client.is_ipv4() {
+        seen.header = usize::from(ip[0] & 15) * 4;
+        seen.length = half(ip, 2).into();
+        (seen.class, seen.ttl, seen.protocol) = (ip[1], ip[8], ip[9]);
+        if ip[0] >> 4 != 4 || seen.header < 20 || seen.length < seen.header {
+            return Err(Drop::IpHeader);
+        }
+        let (flags, id) = (half(ip, 6), u32::from(half(ip, 4)));
+        seen.piece = piece(flags & 0x1fff != 0, flags & 0x2000 != 0, id);
+    } else {
+        seen.length = usize::from(half(ip, 4)) + 40;
+        (seen.class, seen.ttl, seen.protocol) = (ip[0] << 4 | ip[1] >> 4, ip[7], ip[6]);
+        if ip[0] >> 4 != 6 {
+            return Err(Drop::IpHeader);
+        }
+    }
+    if seen.length > ip.len() {
+        return Err(Drop::Truncated);
+    }
+    if client.is_ipv6() {
+        step(ip, &mut seen)?;
+    }
+    Ok(Some(seen))
+}
+
+fn piece(is_later: bool, has_more: bool, id: u32) -> Piece {
+    match (is_later, has_more) {
+        (true, _) => Piece::Later(id),
+        (false, true) => Piece::First(id),
+        (false, false) => Piece::Whole,
+    }
+}
+
+/// At most three extension headers.
+fn step(ip: &[u8], seen: &mut Seen) -> Result<(), Drop> {
+    for _ in 0..=3 {
+        if ![0, 44, 60].contains(&seen.protocol) {
+            return if seen.header > seen.length { Err(Drop::IpHeader) } else { Ok(()) };
+        }
+        let at = seen.header;
+        if at + 8 > ip.len() || at + 8 > seen.length {
+            return Err(Drop::IpHeader);
+        }
+        let is_fragment = seen.protocol == 44;
+        seen.protocol = ip[at];
+        if !is_fragment {
+            seen.header += (usize::from(ip[at + 1]) + 1) * 8;
+            continue;
+        }
+        seen.header += 8;
+        let flags = half(ip, at + 2);
+        let id = u32::from_be_bytes(ip[at + 4..at + 8].try_into().unwrap());
+        seen.piece = piece(flags & 0xfff8 != 0, flags & 1 != 0, id);
+        if matches!(seen.piece, Piece::Later(_)) {
+            return Ok(());
+        }
+    }
+    Err(Drop::IpHeader)
+}
+
+fn read_ports(frame: &[u8], seen: &mut Seen) -> Result<(), Drop> {
+    let at = 14 + seen.header;
+    let left = seen.length - seen.header;
+    let is_whole = seen.piece == Piece::Whole;
+    if seen.protocol == TCP {
+        if frame.len() < at + 20 || left < 20 {
+            return Err(Drop::TcpHeader);
+        }
+        let header = usize::from(frame[at + 12] >> 4) * 4;
+        if header < 20 || (is_whole && header > left) {
+            return Err(Drop::TcpHeader);
+        }
+        seen.opens = frame[at + 13] & 0x12 == 0x02;
+    } else {
+        if frame.len() < at + 8 || left < 8 {
+            return Err(Drop::UdpHeader);
+        }
+        let length = usize::from(half(frame, at + 4));
+        if length < 8 || (is_whole && length > left) {
+            return Err(Drop::UdpHeader);
+        }
+    }
+    (seen.client_port, seen.vip_port) = (half(frame, at), half(frame, at + 2));
+    Ok(())
+}
+
+fn overhead(service: &FastService, backend: IpAddr) -> usize {
+    match (service.forward, backend) {
+        (Forward::Dsr | Forward::Nat, _) => 0,
+        (Forward::Tunnel, IpAddr::V4(_)) => 20,
+        (Forward::Tunnel, IpAddr::V6(_)) => 40,
+    }
+}
+
+/// The checksum at this place after a word became another one.
+fn exchange(frame: &mut [u8], check: usize, old: &[u8], new: &[u8]) -> u16 {
+    let flipped: Vec<u8> = old.iter().map(|b| !b).collect();
+    let mut sum = u64::from(!half(frame, check)) + internet_sum(&flipped) + internet_sum(new);
+    while sum > 0xffff {
+        sum = (sum >> 16) + (sum & 0xffff);
+    }
+    let value = !(sum as u16);
+    frame[check..check + 2].copy_from_slice(&value.to_be_bytes());
+    value
+}
+
+fn put(frame: &mut [u8], at: usize, bytes: &[u8]) -> Vec<u8> {
+    let old = frame[at..at + bytes.len()].to_vec();
+    frame[at..at + bytes.len()].copy_from_slice(bytes);
+    old
+}
+
+fn translate(frame: &mut [u8], seen: &Seen, to: SocketAddr, shape: Shape, within: usize) {
+    let v4 = to.is_ipv4();
+    let new = octets(to.ip());
+    let new_port = to.port().to_be_bytes();
+    let old = put(frame, if v4 { 30 } else { 38 }, &new);
+    if v4 {
+        exchange(frame, 24, &old, &new);
+        let before = put(frame, 22, &[seen.ttl - 1]);
+        exchange(frame, 24, &[before[0], 0], &[seen.ttl - 1, 0]);
+    } else {
+        frame[21] -= 1;
+    }
+    let at = 14 + seen.header;
+    if shape == Shape::Whole {
+        let old_port = put(frame, at + 2, &new_port);
+        let check = at + if seen.protocol == TCP { 16 } else { 6 };
+        if seen.protocol == TCP || half(frame, check) != 0 {
+            let old = [old, old_port].concat();
+            let value = exchange(frame, check, &old, &[new, new_port.to_vec()].concat());
+            if seen.protocol == UDP && value == 0 {
+                put(frame, check, &[0xff, 0xff]);
+            }
+        }
+    } else if shape == Shape::Quoted {
+        let inner = put(frame, within + if v4 { 12 } else { 8 }, &new);
+        let header = if v4 { usize::from(frame[within] & 15) * 4 } else { 40 };
+        let old_port = put(frame, within + header, &new_port);
+        if v4 {
+            exchange(frame, within + 10, &inner, &new);
+            exchange(frame, at + 2, &old_port, &new_port);
+        } else {
+            let old = [old, inner, old_port].concat();
+            exchange(frame, at + 2, &old, &[new.clone(), new, new_port.to_vec()].concat());
+        }
+    }
+}
+
+/// The source of an answer becomes the VIP.
+fn restore(frame: &mut [u8], seen: &Seen, from: SocketAddr) {
+    let (new, new_port) = (octets(from.ip()), from.port().to_be_bytes());
+    let old = put(frame, if from.is_ipv4() { 26 } else { 22 }, &new);
+    if from.is_ipv4() {
+        exchange(frame, 24, &old, &new);
+    }
+    let at = 14 + seen.header;
+    let old_port = put(frame, at, &new_port);
+    let check = at + if seen.protocol == TCP { 16 } else { 6 };
+    if seen.protocol == TCP || half(frame, check) != 0 {
+        let old = [old, old_port].concat();
+        let value = exchange(frame, check, &old, &[new, new_port.to_vec()].concat());
+        if seen.protocol == UDP && value == 0 {
+            put(frame, check, &[0xff, 0xff]);
+        }
+    }
+}
+
+fn wrapped(seed: u64, frame: &[u8], seen: &Seen, hop: &NextHop, to: IpAddr) -> Vec<u8> {
+    let inner = if seen.vip.is_ipv4() { 4 } else { 41 };
+    let label = (hash_flow(seed, seen.client, seen.client_port) >> 44) as u32;
+    let mut outer = super::packets::raw(&hop.source.to_string(), &to.to_string(), inner)
+        .macs(Mac::default(), Mac::default())
+        .payload(&frame[14..14 + seen.length])
+        .class(seen.class)
+        .ttl(64)
+        .id(0)
+        .dont_fragment();
+    if to.is_ipv6() {
+        outer = outer.label(label);
+    }
+    // What is behind the packet stays there.
+    [outer.frame(), frame[14 + seen.length..].to_vec()].concat()
+}
+
+fn pong(frame: &[u8], v4: bool) -> Fate {
+    let mut sent = [&frame[6..12], &frame[..6], &frame[12..]].concat();
+    let (source, size, check) = if v4 { (26, 4, 36) } else { (22, 16, 56) };
+    let (client, vip) = (&frame[source..source + size], &frame[source + size..source + 2 * size]);
+    put(&mut sent, source, &[vip, client].concat());
+    if v4 {
+        put(&mut sent, 22, &[64]);
+        exchange(&mut sent, 24, &[frame[22], 0], &[64, 0]);
+        put(&mut sent, 34, &[0]);
+        exchange(&mut sent, check, &[8, 0], &[0, 0]);
+    } else {
+        put(&mut sent, 21, &[64]);
+        put(&mut sent, 54, &[129]);
+        exchange(&mut sent, check, &[128, 0], &[129, 0]);
+    }
+    Fate::Transmit(sent)
+}
+
+/// To the sender, from the VIP: so many bytes fit.
+fn refusal(frame: &[u8], seen: &Seen, room: usize) -> Fate {
+    if frame.len() < 14 + 128 {
+        return Fate::Drop(Drop::NoRoom);
+    }
+    let (kind, code) = if seen.vip.is_ipv4() { (3, 4) } else { (2, 0) };
+    let rest = (room as u32).to_be_bytes();
+    let mac = |at: usize| Mac(frame[at..at + 6].try_into().unwrap());
+    let said = super::packets::icmp(&seen.vip.to_string(), &seen.client.to_string(), kind, code)
+        .rest(rest)
+        .macs(mac(6), mac(0))
+        .payload(&frame[14..14 + 128])
+        .ttl(64)
+        .id(0)
+        .dont_fragment();
+    Fate::Transmit(said.frame())
+}

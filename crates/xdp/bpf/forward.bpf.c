@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//
+// The fast path: packets for a VIP go to a backend before the kernel has made anything of them.
+//
+// This is the way of TCP and UDP packets without anything unusual. Everything there is an inlined array
+// access: no hash map, no clock, no call, no state of a flow but where a slot is changing hands. What is
+// unusual (options, fragments, ICMP, what does not fit, what is malformed) is looked at again by another
+// program for each family, and answers of translated backends by one more: they cost this one nothing.
+//
+//   headers      what it does
+//   packet.h     reads and writes headers
+//   find.h       whose is it: a bitmap, then a service
+//   choose.h     which backend has the flow
+//   deliver.h    to that backend: as it is (dsr), wrapped (tunnel.h), or translated (translate.h)
+//   rare.h       all that is unusual
+//   reverse.h    answers of translated backends
+//
+// Verdicts. What is not for a VIP, or for a port of one that no service has, is passed untouched, and so are
+// frames with a VLAN tag, ARP and NDP, protocols other than TCP, UDP and ICMP, IPv6 packets with a routing
+// header, and answers of backends that are fragments or have IP options. Malformed packets for a VIP are
+// dropped, and counted by reason. Checksums are not looked at: whoever gets the packet does.
+//
+// Packets are forwarded whether or not this host owns the VIP: only announcing is exclusive. So no lease is
+// looked at here.
+//
+// Kernels from 5.12 (compare and swap); no kfuncs, no GPL-only functions.
+
+#include "forward/rare.h"
+#include "forward/reverse.h"
+
+static __always_inline int unusual(struct xdp_md *ctx, int is_ipv6)
+{
+	if (is_ipv6)
+		bpf_tail_call(ctx, &fast_programs, PROGRAM_RARE_IPV6);
+	else
+		bpf_tail_call(ctx, &fast_programs, PROGRAM_RARE_IPV4);
+	return XDP_PASS;
+}
+
+// Not for a VIP: perhaps from a backend.
+static __always_inline int other(struct xdp_md *ctx, const struct settings *settings,
+				 const struct address *source)
+{
+	if (is_marked(settings->sources, hash_address(source)))
+		bpf_tail_call(ctx, &fast_programs, PROGRAM_REVERSE);
+	return XDP_PASS;
+}
+
+static __always_inline int usual(struct xdp_md *ctx, const struct settings *settings, const struct flow *flow,
+				 const struct parcel *parcel, __u64 hash)
+{
+	const struct service *service = find_service(settings, hash, flow);
+	int verdict;
+
+	if (!service)
+		return other(ctx, settings, &flow->client);
+	verdict = forward(ctx, settings, flow, parcel, service);
+	return verdict == VERDICT_TOO_BIG ? unusual(ctx, flow->is_ipv6) : verdict;
+}
+
+static __always_inline int ipv4(struct xdp_md *ctx, const struct settings *settings, struct ethhdr *ethernet,
+				void *end)
+{
+	struct ipv4 *ip = (void *)(ethernet + 1);
+	struct parcel parcel = { .ethernet = ethernet, .ports = (void *)(ip + 1), .shape = WHOLE };
+	struct flow flow = { .is_ipv6 = 0 };
+	__u64 hash;
+
+	if ((void *)(ip + 1) > end)
+		return XDP_PASS;
+	flow.client = address_ipv4(ip->source);
+	flow.vip = address_ipv4(ip->destination);
+	hash = hash_address(&flow.vip);
+	if (!is_marked(settings->vips, hash))
+		return other(ctx, settings, &flow.client);
+	flow.length = bpf_ntohs(ip->length);
+	flow.protocol = ip->protocol;
+	flow.service = ip->service;
+	if (ip->version_length != IPV4_PLAIN || ip->fragment & bpf_htons(IPV4_MORE | IPV4_OFFSET) ||
+	    flow.length > end - (void *)ip ||
+	    !read_transport(&flow, parcel.ports, end, flow.length - sizeof(*ip)))
+		return unusual(ctx, flow.is_ipv6);
+	return usual(ctx, settings, &flow, &parcel, hash);
+}
+
+static __always_inline int ipv6(struct xdp_md *ctx, const struct settings *settings, struct ethhdr *ethernet,
+				void *end)
+{
+	struct ipv6 *ip = (void *)(ethernet + 1);
+	struct parcel parcel = { .ethernet = ethernet, .ports = (void *)(ip + 1), .shape = WHOLE };
+	struct flow flow = { .is_ipv6 = 1 };
+	__u64 hash;
+
+	if ((void *)(ip + 1) > end)
+		return XDP_PASS;
+	flow.client = address_ipv6(ip->source);
+	flow.vip = address_ipv6(ip->destination);
+	hash = hash_address(&flow.vip);
+	if (!is_marked(settings->vips, hash))
+		return other(ctx, settings, &flow.client);
+	flow.length = bpf_ntohs(ip->length) + sizeof(*ip);
+	flow.protocol = ip->next;
+	flow.service = class_of(ip);
+	if (is_mapped_ipv4(&flow.vip)) // of no service
+		return other(ctx, settings, &flow.client);
+	if (bpf_ntohl(ip->version_class_label) >> 28 != 6 || flow.length > end - (void *)ip ||
+	    !read_transport(&flow, parcel.ports, end, flow.length - sizeof(*ip)))
+		return unusual(ctx, flow.is_ipv6);
+	return usual(ctx, settings, &flow, &parcel, hash);
+}
+
+SEC("xdp")
+int fast_forward(struct xdp_md *ctx)
+{
+	struct ethhdr *ethernet = (void *)(long)ctx->data;
+	void *end = (void *)(long)ctx->data_end;
+	const struct settings *settings = settings_now();
+
+	if (!settings || (void *)(ethernet + 1) > end)
+		return XDP_PASS;
+	if (ethernet->h_proto == bpf_htons(ETH_P_IP))
+		return ipv4(ctx, settings, ethernet, end);
+	if (ethernet->h_proto == bpf_htons(ETH_P_IPV6))
+		return ipv6(ctx, settings, ethernet, end);
+	return XDP_PASS;
+}
+
+char _license[] SEC("license") = "MIT OR Apache-2.0";

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//
+// Which backend has a flow: one hash, one slot. Only where a slot changes hands, flows are remembered.
+//
+// In such a slot a TCP packet that opens nothing goes to the previous backend, unless its connection was
+// opened since: those that were are in a table, with the identity of their backend, which stays the same
+// whatever the places in the tables are. A flow that the table has no room for goes to the previous backend
+// too, where its next packet will look for it, so a flood of SYNs takes nothing from anybody. UDP does not
+// say what is new: a flow that is not known goes to the current backend.
+//
+// Time is what user space says it is: entries get old only while somebody counts.
+
+#pragma once
+
+#include "find.h"
+
+#define FRESH_TICKS 10         // a connection that was opened and never heard of again
+#define IDLE_TICKS 3600        // one that was
+#define TICK_MASK 0x7fff
+#define ESTABLISHED 0x8000
+
+static __always_inline __u64 hash_flow(__u64 seed, const struct flow *flow, __be16 port)
+{
+	__u64 hash;
+
+	// An IPv4 address leaves the low 16 bits of its word free.
+	if (!flow->is_ipv6)
+		return spread(spread((flow->client.low ^ port ^ seed) * MIX_B) * MIX_C);
+	hash = spread((flow->client.high ^ seed) * MIX_A);
+	hash = spread((flow->client.low ^ hash) * MIX_B);
+	return spread((hash ^ port) * MIX_C);
+}
+
+// A remembered flow: its mark in the high half, the identity of its backend, ESTABLISHED and the tick.
+static __always_inline __u16 identity_in(__u64 entry)
+{
+	return entry >> 16;
+}
+
+static __always_inline int is_outdated(__u64 entry, __u32 tick)
+{
+	__u32 age = (tick - (__u32)entry) & TICK_MASK;
+
+	return age > (entry & ESTABLISHED ? IDLE_TICKS : FRESH_TICKS);
+}
+
+static __always_inline __u64 *remembered(struct bucket *bucket, __u32 mark)
+{
+#pragma unroll
+	for (__u32 way = 0; way < BUCKET_WAYS; way++)
+		if (LOOK(bucket->entries[way]) >> 32 == mark && (__u32)LOOK(bucket->entries[way]))
+			return &bucket->entries[way];
+	return 0;
+}
+
+// Whether there was room. Another CPU may take the same place at the same time: then it is taken.
+static __always_inline int remember(struct bucket *bucket, __u64 entry, __u32 tick)
+{
+#pragma unroll
+	for (__u32 way = 0; way < BUCKET_WAYS; way++) {
+		__u64 old = LOOK(bucket->entries[way]);
+		if ((!old || is_outdated(old, tick)) &&
+		    __sync_val_compare_and_swap(&bucket->entries[way], old, entry) == old)
+			return 1;
+	}
+	return 0;
+}
+
+static __always_inline __u32 identity_of(const struct service *service, __u32 place)
+{
+	__u32 at = service->backends_first + place;
+	const struct backend *backend = bpf_map_lookup_elem(&fast_backends, &at);
+
+	return backend ? backend->identity : 0;
+}
+
+// The place of the backend in a slot that changes hands; `is_new` becomes 1 for a flow that begins now.
+static __always_inline __u32 choose_in_change(const struct settings *settings, const struct service *service,
+					      const struct flow *flow, __u32 slot, int *is_new)
+{
+	__u32 current = slot & 0xffff, previous = slot >> 16, tick = LOOK(settings->tick) & TICK_MASK;
+	__u64 vip = hash_address(&flow->vip) ^ flow->vip_port ^ (__u64)flow->protocol << 16;
+	__u64 mark = spread((hash_flow(settings->seed, flow, flow->client_port) ^ vip) * MIX_A);
+	__u32 at = (__u32)mark & (EXCEPTIONS_MAX - 1), identity = identity_of(service, current);
+	struct bucket *bucket = bpf_map_lookup_elem(&fast_except, &at);
+	__u64 *known, entry = mark >> 32 << 32 | (__u64)identity << 16 | tick;
+	__u16 has;
+
+	if (!bucket || !identity)
+		return previous;
+	known = remembered(bucket, mark >> 32);
+	if (!known) {
+		if (flow->protocol == IPPROTO_TCP && !flow->opens)
+			return previous;
+		*is_new = remember(bucket, entry, tick);
+		return *is_new ? current : previous;
+	}
+	has = identity_in(LOOK(*known));
+	if (flow->opens || (flow->protocol == IPPROTO_UDP && has != identity &&
+			    has != identity_of(service, previous))) {
+		*is_new = has != identity;
+		*known = entry;
+		return current;
+	}
+	// Written once a tick, so that it does not get old.
+	if ((LOOK(*known) & (ESTABLISHED | TICK_MASK)) != (ESTABLISHED | tick))
+		*known = mark >> 32 << 32 | (__u64)has << 16 | ESTABLISHED | tick;
+	return has == identity ? current : previous;
+}
+
+// The place of the flow's backend among all; NONE if nobody takes it. A new TCP connection is one that its
+// first packet opens; of UDP only those count that are remembered.
+static __always_inline __u32 choose(const struct settings *settings, const struct service *service,
+				    const struct flow *flow, int *is_new)
+{
+	__be16 port = service->flow == FLOW_CLIENT ? 0 : flow->client_port;
+	__u32 count = service->slots_count, place, at, slot;
+	const struct line *line;
+
+	if (!count)
+		return NONE;
+	place = service->slots_first + (hash_flow(settings->seed, flow, port) & (count - 1));
+	at = place / SLOTS_IN_LINE;
+	line = bpf_map_lookup_elem(&fast_slots, &at);
+	if (!line)
+		return NONE;
+	slot = LOOK(line->slots[place % SLOTS_IN_LINE]);
+	place = slot & 0xffff;
+	if (place != slot >> 16)
+		place = choose_in_change(settings, service, flow, slot, is_new);
+	if (flow->protocol == IPPROTO_TCP)
+		*is_new = flow->opens;
+	return place < service->backends_count ? service->backends_first + place : NONE;
+}

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//
+// The packet is on its way to this backend: what changes of it, and out of which interface it goes.
+
+#pragma once
+
+#include "translate.h"
+#include "tunnel.h"
+
+// What the transport header is of the packet at hand. Known when this is compiled.
+enum shape {
+	WHOLE, // there, and checked to be
+	LATER, // in an earlier fragment
+	QUOTED // in the packet that an ICMP error speaks of
+};
+
+struct parcel {
+	struct ethhdr *ethernet;
+	struct icmp *icmp;   // QUOTED
+	void *quoted;        // QUOTED: the IP header within
+	struct ports *ports; // WHOLE, QUOTED
+	enum shape shape;
+};
+
+// It did not fit, and has to be said so to its sender.
+#define VERDICT_TOO_BIG -1
+
+static __always_inline int send(const struct xdp_md *ctx, const struct link *link)
+{
+	__u32 index = link->index;
+
+	return index == ctx->ingress_ifindex ? XDP_TX : bpf_redirect(index, 0);
+}
+
+static __always_inline void count(__u32 place, const struct flow *flow, int is_new)
+{
+	struct tally *tally = bpf_map_lookup_elem(&fast_tallies, &place);
+
+	if (!tally)
+		return;
+	tally->packets += 1;
+	tally->bytes += flow->length;
+	tally->flows += is_new;
+}
+
+// Whether it could be; not when its time to live is over.
+static __always_inline int translate(const struct flow *flow, const struct parcel *parcel,
+				     const struct service *service, const struct backend *backend)
+{
+	__u16 port = flow->vip_port - service->first + backend->port;
+	struct translation to = { backend->address, backend->delta, bpf_htons(port) };
+	struct ipv4 *ipv4 = (void *)(parcel->ethernet + 1);
+	struct ipv6 *ipv6 = (void *)(parcel->ethernet + 1);
+
+	if ((flow->is_ipv6 ? ipv6->hops : ipv4->ttl) <= 1)
+		return 0;
+	if (parcel->shape == WHOLE)
+		translate_transport(parcel->ports, flow->protocol, &parcel->ports->destination, &to);
+	if (parcel->shape == QUOTED) {
+		if (flow->is_ipv6)
+			translate_quoted_ipv6(parcel->icmp, parcel->quoted, parcel->ports, &to);
+		else
+			translate_quoted_ipv4(parcel->icmp, parcel->quoted, parcel->ports, &to);
+	}
+	if (flow->is_ipv6)
+		translate_ipv6(ipv6, ipv6->destination, &to);
+	else
+		translate_ipv4(ipv4, &ipv4->destination, &to);
+	return 1;
+}
+
+static __always_inline int deliver(struct xdp_md *ctx, const struct settings *settings, const struct flow *flow,
+				   const struct parcel *parcel, const struct service *service, __u32 place,
+				   int is_new)
+{
+	const struct backend *backend = bpf_map_lookup_elem(&fast_backends, &place);
+	struct ethhdr *ethernet = parcel->ethernet;
+	const struct link *link;
+	__u64 hop, mac;
+	__u32 at;
+
+	if (!backend)
+		return dropped(DROP_NO_BACKEND);
+	hop = LOOK(backend->next_hop);
+	at = hop >> 48;
+	link = bpf_map_lookup_elem(&fast_links, &at);
+	if (hop == NEXT_HOP_LOCAL) {
+		count(place, flow, is_new);
+		return XDP_PASS;
+	}
+	if (!hop || !link)
+		return dropped(DROP_NO_NEIGHBOUR);
+	mac = LOOK(link->mac);
+	at = flow->length;
+	if (service->forward == FORWARD_TUNNEL)
+		at += tunnel_overhead(backend);
+	if (at > mac >> 48)
+		return VERDICT_TOO_BIG;
+	if (service->forward == FORWARD_TUNNEL) {
+		ethernet = wrap(ctx, settings, flow, backend);
+		if (!ethernet)
+			return dropped(DROP_NO_ROOM);
+	} else if (service->forward == FORWARD_NAT && !translate(flow, parcel, service, backend)) {
+		return dropped(DROP_TTL);
+	}
+	set_macs(ethernet, hop, mac);
+	count(place, flow, is_new);
+	return send(ctx, link);
+}
+
+// VERDICT_TOO_BIG, or what XDP says.
+static __always_inline int forward(struct xdp_md *ctx, const struct settings *settings, const struct flow *flow,
+				   const struct parcel *parcel, const struct service *service)
+{
+	int is_new = 0;
+	__u32 place = choose(settings, service, flow, &is_new);
+
+	if (place == NONE)
+		return dropped(DROP_NO_BACKEND);
+	return deliver(ctx, settings, flow, parcel, service, place, is_new);
+}

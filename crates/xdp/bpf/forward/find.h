@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//
+// Whose packet is it: the bitmap that most packets never get past, and the service of an address and port.
+//
+// A range of ports is cut into aligned blocks of 2^n ports, at most 30 of them, and each has an entry. A port
+// is looked up by itself and then in the blocks of each size that is in use, small ones first; so one port
+// stands against a range around it, and all ports (a block of 2^16) come last.
+
+#pragma once
+
+#include "packet.h"
+
+#define MIX_A 0x9e3779b97f4a7c15ULL
+#define MIX_B 0xbf58476d1ce4e5b9ULL
+#define MIX_C 0x94d049bb133111ebULL
+
+#define PORT_SIZES 16
+#define KEY_ADDRESS 0x1000000000ULL // with nothing else: the address is a VIP
+
+static __always_inline __u64 spread(__u64 value)
+{
+	return value ^ value >> 32;
+}
+
+static __always_inline __u64 hash_address(const struct address *address)
+{
+	return spread((spread(address->high * MIX_A) ^ address->low) * MIX_B);
+}
+
+static __always_inline int is_marked(const __u64 *bitmap, __u64 hash)
+{
+	return LOOK(bitmap[hash >> 58]) >> (hash >> 52 & 63) & 1;
+}
+
+static __always_inline __u64 key_of(__u64 address, __u16 port, __u32 size, __u8 protocol)
+{
+	return spread((address ^ (port | (__u64)size << 16 | (__u64)protocol << 24)) * MIX_C);
+}
+
+static __always_inline __u64 key_of_vip(__u64 address)
+{
+	return spread((address ^ KEY_ADDRESS) * MIX_C);
+}
+
+// The place that a key leads to. Two keys may lead to one place: look whether it is the right one.
+static __always_inline __u32 place_of(void *buckets, __u32 mask, __u64 key)
+{
+	for (__u32 probe = 0; probe < BUCKET_PROBES; probe++) {
+		__u32 at = ((__u32)key + probe) & mask;
+		const struct bucket *bucket = bpf_map_lookup_elem(buckets, &at);
+		if (!bucket)
+			return NONE;
+#pragma unroll
+		for (__u32 way = 0; way < BUCKET_WAYS; way++) {
+			__u64 entry = LOOK(bucket->entries[way]);
+			if (entry >> 32 == key >> 32)
+				return (__u32)entry - 1;
+			if (!entry)
+				return NONE;
+		}
+	}
+	return NONE;
+}
+
+static __always_inline const struct service *service_of_key(__u32 mask, __u64 key, const struct flow *flow)
+{
+	__u32 place = place_of(&fast_buckets, mask, key);
+	const struct service *service = bpf_map_lookup_elem(&fast_services, &place);
+
+	if (!service || service->address.low != flow->vip.low ||
+	    service->address.high != flow->vip.high || service->protocol != flow->protocol ||
+	    flow->vip_port < service->first || flow->vip_port > service->last)
+		return 0;
+	return service;
+}
+
+static __always_inline const struct service *find_service(const struct settings *settings, __u64 address,
+							  const struct flow *flow)
+{
+	__u32 mask = settings->bucket_mask;
+	__u64 key = key_of(address, flow->vip_port, 0, flow->protocol);
+	const struct service *service = service_of_key(mask, key, flow);
+	__u32 sizes = LOOK(settings->port_sizes) >> 1;
+
+	for (__u32 size = 1; !service && sizes && size <= PORT_SIZES; size++, sizes >>= 1) {
+		__u16 block = (__u32)flow->vip_port >> size << size;
+		if (!(sizes & 1))
+			continue;
+		key = key_of(address, block, size, flow->protocol);
+		service = service_of_key(mask, key, flow);
+	}
+	return service;
+}
+
+// Surely a VIP, and not only where the bitmap has the same bit.
+static __always_inline int is_vip(const struct settings *settings, const struct address *address)
+{
+	__u64 key = key_of_vip(hash_address(address));
+	__u32 place = place_of(&fast_buckets, settings->bucket_mask, key);
+	const struct service *service = bpf_map_lookup_elem(&fast_services, &place);
+
+	return service && service->address.low == address->low &&
+	       service->address.high == address->high;
+}

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//
+// The maps of the fast path as they lie in memory. User space has all but the counters mapped into its own
+// memory and changes them with plain stores while the programs read, so what must change together is one
+// 64-bit word: an entry of a bucket, a next hop, a remembered flow. A service with its slots and backends is
+// never changed but in single slots: a new one is written beside it, and the entry that leads to it is
+// replaced. src/forward.rs has the same layouts; asserts on both sides pin the sizes.
+
+#pragma once
+
+#include <linux/bpf.h>
+#include <linux/types.h>
+
+#include <bpf/bpf_helpers.h>
+
+#define SERVICES_MAX 4096
+#define BUCKETS_MAX 4096
+#define REVERSE_MAX 4096
+#define LINES_MAX 65536
+#define BACKENDS_MAX 16384
+#define LINKS_MAX 256
+#define EXCEPTIONS_MAX 65536
+#define FRAGMENTS_MAX 1024
+
+#define BUCKET_WAYS 8
+#define BUCKET_PROBES 4
+#define SLOTS_IN_LINE 16
+#define BITMAP_WORDS 64
+
+#define NONE 0xffffffffU
+
+// Two words in the order of memory; IPv4 as ::ffff:a.b.c.d.
+struct address {
+	__u64 high;
+	__u64 low;
+};
+
+struct settings {
+	__u64 seed;
+	__u32 bucket_mask;   // buckets in use, less one; a power of two less one
+	__u32 reverse_mask;
+	__u32 port_sizes;    // bit n: some service has a block of 2^n ports; bit 0 is always looked at
+	__u32 reverse_sizes; // the same for the ports of backends
+	__u32 tick;          // seconds that user space counts; stands still with it
+	__u32 spare;
+	__u64 vips[BITMAP_WORDS];    // over the hash of an address: 0 says that it is surely none of ours
+	__u64 sources[BITMAP_WORDS]; // the same for the backends whose answers are translated
+};
+
+// The low half of an entry is a place plus one, the high half the high half of the key's hash. Zero: no entry
+// was ever put here or further on. A low half of zero: the entry was taken out.
+struct bucket {
+	__u64 entries[BUCKET_WAYS];
+};
+
+enum { FORWARD_DSR = 0, FORWARD_TUNNEL = 1, FORWARD_NAT = 2 };
+enum { FLOW_CONNECTION = 0, FLOW_CLIENT = 1 };
+
+struct service {
+	struct address address;
+	__u16 first; // ports, in the order of the host
+	__u16 last;
+	__u8 protocol;
+	__u8 forward;
+	__u8 flow;
+	__u8 spare;
+	__u32 slots_first; // in slots, a multiple of SLOTS_IN_LINE
+	__u32 slots_count; // a power of two, or 0
+	__u32 backends_first;
+	__u32 backends_count;
+	__u64 spares[3];
+};
+
+// The low half of a slot is the place of the current backend within its service, the high half that of the
+// previous one.
+struct line {
+	__u32 slots[SLOTS_IN_LINE];
+};
+
+#define NEXT_HOP_LOCAL 1 // this host is the backend
+#define MAC_MASK 0xffffffffffffULL
+
+struct backend {
+	__u64 next_hop; // the MAC in the low 48 bits, the place of the link above; 0: not known
+	struct address address;
+	struct address source; // of the outer header
+	__u32 service;
+	__u16 port;     // nat: what the first port of the service becomes, in the order of the host
+	__u16 identity; // what a remembered flow says of its backend; unlike that of others of the service
+	__u16 delta;    // nat: what the VIP's becoming this address adds to a checksum
+	__u16 spares[7];
+};
+
+struct link {
+	__u64 mac; // in the low 48 bits, the MTU above
+	__u64 index;
+};
+
+struct tally {
+	__u64 packets;
+	__u64 bytes;
+	__u64 flows;
+	__u64 spare;
+};
+
+enum drop {
+	DROP_TRUNCATED,
+	DROP_IP_HEADER,
+	DROP_TCP_HEADER,
+	DROP_UDP_HEADER,
+	DROP_ICMP,
+	DROP_NO_BACKEND,
+	DROP_NO_NEIGHBOUR,
+	DROP_TOO_BIG,
+	DROP_TTL,
+	DROP_NO_ROOM,
+	DROPS
+};
+
+enum program { PROGRAM_RARE_IPV4, PROGRAM_RARE_IPV6, PROGRAM_REVERSE, PROGRAMS };
+
+_Static_assert(sizeof(struct settings) == 32 + 2 * 8 * BITMAP_WORDS, "settings");
+_Static_assert(sizeof(struct bucket) == 64, "bucket");
+_Static_assert(sizeof(struct service) == 64, "service");
+_Static_assert(sizeof(struct line) == 64, "line");
+_Static_assert(sizeof(struct backend) == 64, "backend");
+_Static_assert(sizeof(struct link) == 16, "link");
+_Static_assert(sizeof(struct tally) == 32, "tally");
+
+#define SHARED_ARRAY(name, length, element)            \
+	struct {                                       \
+		__uint(type, BPF_MAP_TYPE_ARRAY);      \
+		__uint(map_flags, BPF_F_MMAPABLE);     \
+		__uint(max_entries, length);           \
+		__type(key, __u32);                    \
+		__type(value, element);                \
+	} name SEC(".maps")
+
+#define COUNTERS(name, length, element)                  \
+	struct {                                         \
+		__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); \
+		__uint(max_entries, length);             \
+		__type(key, __u32);                      \
+		__type(value, element);                  \
+	} name SEC(".maps")
+
+SHARED_ARRAY(fast_settings, 1, struct settings);
+SHARED_ARRAY(fast_buckets, BUCKETS_MAX, struct bucket);
+SHARED_ARRAY(fast_reverse, REVERSE_MAX, struct bucket);
+SHARED_ARRAY(fast_services, SERVICES_MAX, struct service);
+SHARED_ARRAY(fast_slots, LINES_MAX, struct line);
+SHARED_ARRAY(fast_backends, BACKENDS_MAX, struct backend);
+SHARED_ARRAY(fast_links, LINKS_MAX, struct link);
+SHARED_ARRAY(fast_except, EXCEPTIONS_MAX, struct bucket);
+SHARED_ARRAY(fast_fragments, FRAGMENTS_MAX, struct bucket);
+COUNTERS(fast_tallies, BACKENDS_MAX, struct tally);
+COUNTERS(fast_drops, DROPS, __u64);
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, PROGRAMS);
+	__type(key, __u32);
+	__type(value, __u32);
+} fast_programs SEC(".maps");
+
+// User space writes while this reads: each word once, and whole.
+#define LOOK(word) (*(const volatile __typeof__(word) *)&(word))
+
+static __always_inline int dropped(__u32 reason)
+{
+	__u64 *counter = bpf_map_lookup_elem(&fast_drops, &reason);
+
+	if (counter)
+		*counter += 1;
+	return XDP_DROP;
+}
+
+static __always_inline const struct settings *settings_now(void)
+{
+	__u32 first = 0;
+
+	return bpf_map_lookup_elem(&fast_settings, &first);
+}

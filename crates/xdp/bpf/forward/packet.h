@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//
+// Headers as they lie in a frame, and what the steps after reading them know of a packet.
+
+#pragma once
+
+#include <linux/if_ether.h>
+#include <linux/in.h>
+
+#include <bpf/bpf_endian.h>
+
+#include "layout.h"
+
+#define IPV4_PLAIN 0x45 // version 4, five words of header
+#define IPV4_DF 0x4000
+#define IPV4_MORE 0x2000
+#define IPV4_OFFSET 0x1fff
+#define TTL_OUT 64
+
+#define TCP_SYN 0x02
+#define TCP_ACK 0x10
+
+struct ipv4 {
+	__u8 version_length;
+	__u8 service;
+	__be16 length;
+	__be16 id;
+	__be16 fragment;
+	__u8 ttl;
+	__u8 protocol;
+	__u16 check;
+	__be32 source;
+	__be32 destination;
+};
+
+struct ipv6 {
+	__be32 version_class_label;
+	__be16 length;
+	__u8 next;
+	__u8 hops;
+	__be32 source[4];
+	__be32 destination[4];
+};
+
+// TCP and UDP have their ports in the same place.
+struct ports {
+	__be16 source;
+	__be16 destination;
+};
+
+struct tcp {
+	struct ports ports;
+	__be32 sequence;
+	__be32 acknowledgement;
+	__u8 offset; // in words, in the high half
+	__u8 flags;
+	__be16 window;
+	__u16 check;
+	__be16 urgent;
+};
+
+struct udp {
+	struct ports ports;
+	__be16 length;
+	__u16 check;
+};
+
+struct icmp {
+	__u8 type;
+	__u8 code;
+	__u16 check;
+	__be32 rest;
+};
+
+_Static_assert(sizeof(struct ipv4) == 20, "IPv4 without options");
+_Static_assert(sizeof(struct ipv6) == 40, "IPv6");
+_Static_assert(sizeof(struct tcp) == 20, "TCP without options");
+_Static_assert(sizeof(struct udp) == 8, "UDP");
+_Static_assert(sizeof(struct icmp) == 8, "ICMP");
+
+// What of a packet decides where it goes.
+struct flow {
+	struct address client;
+	struct address vip;
+	__be16 client_port;
+	__u16 vip_port; // in the order of the host
+	__u8 protocol;
+	__u8 opens;     // SYN without ACK
+	__u8 is_ipv6;   // known when this is compiled: each family has code of its own
+	__u8 service;   // TOS or traffic class
+	__u32 length;   // of the IP packet
+};
+
+static __always_inline struct address address_ipv4(__be32 address)
+{
+	struct address mapped = { .high = 0, .low = (__u64)address << 32 | 0xffff0000 };
+
+	return mapped;
+}
+
+static __always_inline struct address address_ipv6(const __be32 *words)
+{
+	struct address address = { .high = (__u64)words[1] << 32 | words[0],
+				   .low = (__u64)words[3] << 32 | words[2] };
+
+	return address;
+}
+
+static __always_inline int is_mapped_ipv4(const struct address *address)
+{
+	return address->high == 0 && (__u32)address->low == 0xffff0000;
+}
+
+static __always_inline __be32 as_ipv4(const struct address *address)
+{
+	return address->low >> 32;
+}
+
+static __always_inline void put_ipv6(__be32 *words, const struct address *address)
+{
+	words[0] = address->high;
+	words[1] = address->high >> 32;
+	words[2] = address->low;
+	words[3] = address->low >> 32;
+}
+
+static __always_inline __u8 class_of(const struct ipv6 *ip)
+{
+	return bpf_ntohl(ip->version_class_label) >> 20;
+}
+
+static __always_inline void set_macs(struct ethhdr *ethernet, __u64 destination, __u64 source)
+{
+	__u16 *words = (__u16 *)ethernet;
+
+	words[0] = destination;
+	words[1] = destination >> 16;
+	words[2] = destination >> 32;
+	words[3] = source;
+	words[4] = source >> 16;
+	words[5] = source >> 32;
+}
+
+static __always_inline void swap_macs(struct ethhdr *ethernet)
+{
+	__u16 *words = (__u16 *)ethernet;
+	__u16 kept;
+
+	kept = words[0], words[0] = words[3], words[3] = kept;
+	kept = words[1], words[1] = words[4], words[4] = kept;
+	kept = words[2], words[2] = words[5], words[5] = kept;
+}
+
+// Sums of ones' complement (RFC 1071): they do not mind the order of bytes.
+static __always_inline __u16 fold(__u64 sum)
+{
+	sum = (sum >> 32) + (__u32)sum;
+	sum = (sum >> 16) + (__u16)sum;
+	sum = (sum >> 16) + (__u16)sum;
+	sum = (sum >> 16) + (__u16)sum;
+	return sum;
+}
+
+// The checksum after `delta` was added to what it covers (RFC 1624).
+static __always_inline __u16 updated(__u16 check, __u64 delta)
+{
+	return ~fold((__u64)(__u16)~check + delta);
+}
+
+// What one word's becoming another adds.
+static __always_inline __u64 change(__u16 old, __u16 new)
+{
+	return (__u64)(__u16)~old + new;
+}

@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//
+// All packets for a VIP that are not plain TCP or UDP, one shape after the other.
+//
+// Here it is decided whether a packet is malformed, and only for what is surely a VIP: everything else is
+// passed untouched. IP options and IPv6 extension headers are stepped over. A first fragment has the ports and
+// decides, and later ones follow it; one whose first was not seen may belong to the host itself and is passed.
+// ICMP errors about what the VIP is thought to have sent go to the backend that did. Ping is answered.
+
+#pragma once
+
+#include "icmp.h"
+#include "read.h"
+
+#define NEXT_HOP_BY_HOP 0
+#define NEXT_FRAGMENT 44
+#define NEXT_OPTIONS 60
+#define EXTENSIONS_MAX 3
+
+struct extension {
+	__u8 next;
+	__u8 length; // in 8 bytes, less one; of a fragment header, nothing
+	__be16 fragment;
+	__be32 id;
+};
+
+#define IPV6_MORE 1
+#define IPV6_OFFSET 0xfff8
+
+// How a packet stands to a datagram that was cut in pieces.
+struct piece {
+	__be32 id;
+	__u32 is_first : 1;
+	__u32 is_later : 1;
+};
+
+static __always_inline __u64 *datagram_of(const struct settings *settings, const struct flow *flow,
+					  const struct piece *piece, __u32 *mark)
+{
+	__u64 id = hash_address(&flow->vip) ^ piece->id ^ (__u64)flow->protocol << 32;
+	__u64 hash = spread((hash_flow(settings->seed, flow, 0) ^ id) * MIX_A);
+	__u32 at = (__u32)hash / BUCKET_WAYS & (FRAGMENTS_MAX - 1);
+	struct bucket *bucket = bpf_map_lookup_elem(&fast_fragments, &at);
+
+	*mark = hash >> 32;
+	return bucket ? &bucket->entries[(__u32)hash & (BUCKET_WAYS - 1)] : 0;
+}
+
+// No ICMP error speaks of another one, or of a piece that is not the first (RFC 1122 section 3.2.2).
+static __always_inline int too_big(struct xdp_md *ctx, const struct flow *flow, const struct parcel *parcel,
+				   const struct service *service, __u32 place)
+{
+	__u32 mtu = fitting(service, place);
+
+	if (parcel->shape != WHOLE)
+		return dropped(DROP_TOO_BIG);
+	return flow->is_ipv6 ? refuse_ipv6(ctx, flow, mtu) : refuse_ipv4(ctx, flow, mtu);
+}
+
+static __always_inline int later_piece(struct xdp_md *ctx, const struct settings *settings,
+				       const struct flow *flow, const struct parcel *parcel,
+				       const struct piece *piece)
+{
+	const struct service *service;
+	const struct backend *backend;
+	__u32 mark, place;
+	__u64 entry, *datagram = datagram_of(settings, flow, piece, &mark);
+	int verdict;
+
+	entry = datagram ? LOOK(*datagram) : 0;
+	place = (__u32)entry - 1;
+	backend = bpf_map_lookup_elem(&fast_backends, &place);
+	if (entry >> 32 != mark || !backend)
+		return XDP_PASS;
+	place = backend->service;
+	service = bpf_map_lookup_elem(&fast_services, &place);
+	if (!service || service->address.low != flow->vip.low ||
+	    service->address.high != flow->vip.high || service->protocol != flow->protocol)
+		return XDP_PASS;
+	place = (__u32)entry - 1;
+	verdict = deliver(ctx, settings, flow, parcel, service, place, 0);
+	return verdict == VERDICT_TOO_BIG ? too_big(ctx, flow, parcel, service, place) : verdict;
+}
+
+// TCP or UDP with its header, or the part of it that decides.
+static __always_inline int with_ports(struct xdp_md *ctx, const struct settings *settings,
+				      const struct flow *flow, const struct parcel *parcel,
+				      const struct piece *piece)
+{
+	const struct service *service = find_service(settings, hash_address(&flow->vip), flow);
+	__u32 mark, place = NONE;
+	__u64 *datagram;
+	int verdict, is_new = 0;
+
+	if (service)
+		place = choose(settings, service, flow, &is_new);
+	if (piece->is_first) {
+		datagram = datagram_of(settings, flow, piece, &mark);
+		if (datagram)
+			*(volatile __u64 *)datagram = (__u64)mark << 32 | (__u32)(place + 1);
+	}
+	if (!service)
+		return XDP_PASS;
+	if (place == NONE)
+		return dropped(DROP_NO_BACKEND);
+	verdict = deliver(ctx, settings, flow, parcel, service, place, is_new);
+	return verdict == VERDICT_TOO_BIG ? too_big(ctx, flow, parcel, service, place) : verdict;
+}
+
+// TCP or UDP behind `header` bytes of IP headers.
+static __always_inline int transport(struct xdp_md *ctx, const struct settings *settings, struct flow *flow,
+				     struct parcel *parcel, void *end, __u32 header,
+				     const struct piece *piece)
+{
+	if (piece->is_later) {
+		parcel->shape = LATER;
+		return later_piece(ctx, settings, flow, parcel, piece);
+	}
+	parcel->shape = WHOLE;
+	if (!read_part(flow, parcel->ports, end, flow->length - header, piece->is_first))
+		return dropped(flow->protocol == IPPROTO_TCP ? DROP_TCP_HEADER : DROP_UDP_HEADER);
+	return with_ports(ctx, settings, flow, parcel, piece);
+}
+
+// The ports of the quoted packet, which went from the VIP to the client, as if it had come from there.
+static __always_inline int quoted(struct xdp_md *ctx, const struct settings *settings, struct flow *flow,
+				  struct parcel *parcel, void *end)
+{
+	const struct piece whole = {};
+
+	if (flow->protocol != IPPROTO_TCP && flow->protocol != IPPROTO_UDP)
+		return XDP_PASS;
+	if ((void *)(parcel->ports + 2) > end) // the ports and four bytes more are always quoted
+		return dropped(DROP_ICMP);
+	flow->client_port = parcel->ports->destination;
+	flow->vip_port = bpf_ntohs(parcel->ports->source);
+	parcel->shape = QUOTED;
+	return with_ports(ctx, settings, flow, parcel, &whole);
+}
+
+static __always_inline int icmp_ipv4(struct xdp_md *ctx, const struct settings *settings, struct flow *flow,
+				     struct parcel *parcel, void *end, __u32 header)
+{
+	struct ipv4 *ip = (void *)(parcel->ethernet + 1), *within;
+	struct icmp *icmp = (void *)ip + header;
+	__u32 length;
+
+	if ((void *)(icmp + 1) > end || flow->length < header + sizeof(*icmp))
+		return dropped(DROP_ICMP);
+	if (icmp->type == ICMP_ECHO && !icmp->code)
+		return header == sizeof(*ip) ? echo_ipv4(parcel->ethernet, ip, icmp) : XDP_PASS;
+	if (icmp->type != ICMP_UNREACHABLE && icmp->type != ICMP_TIME_EXCEEDED &&
+	    icmp->type != ICMP_PARAMETER)
+		return XDP_PASS;
+	within = (void *)(icmp + 1);
+	if ((void *)(within + 1) > end)
+		return dropped(DROP_ICMP);
+	length = (within->version_length & 0xf) * 4;
+	if (within->version_length >> 4 != 4 || length < sizeof(*within))
+		return dropped(DROP_ICMP);
+	if (within->source != ip->destination || within->fragment & bpf_htons(IPV4_OFFSET))
+		return XDP_PASS;
+	flow->client = address_ipv4(within->destination);
+	flow->protocol = within->protocol;
+	parcel->icmp = icmp;
+	parcel->quoted = within;
+	parcel->ports = (void *)within + length;
+	return quoted(ctx, settings, flow, parcel, end);
+}
+
+static __always_inline int icmp_ipv6(struct xdp_md *ctx, const struct settings *settings, struct flow *flow,
+				     struct parcel *parcel, void *end, __u32 header)
+{
+	struct ipv6 *ip = (void *)(parcel->ethernet + 1), *within;
+	struct icmp *icmp = (void *)ip + header;
+	struct address source;
+
+	if ((void *)(icmp + 1) > end || flow->length < header + sizeof(*icmp))
+		return dropped(DROP_ICMP);
+	if (icmp->type == ICMPV6_ECHO && !icmp->code)
+		return header == sizeof(*ip) ? echo_ipv6(parcel->ethernet, ip, icmp) : XDP_PASS;
+	if (icmp->type < ICMPV6_UNREACHABLE || icmp->type > ICMPV6_PARAMETER)
+		return XDP_PASS;
+	within = (void *)(icmp + 1);
+	if ((void *)(within + 1) > end)
+		return dropped(DROP_ICMP);
+	source = address_ipv6(within->source);
+	if (source.high != flow->vip.high || source.low != flow->vip.low)
+		return XDP_PASS;
+	flow->client = address_ipv6(within->destination);
+	flow->protocol = within->next;
+	parcel->icmp = icmp;
+	parcel->quoted = within;
+	parcel->ports = (void *)(within + 1);
+	return quoted(ctx, settings, flow, parcel, end);
+}
+
+static __always_inline int rare_ipv4(struct xdp_md *ctx, const struct settings *settings,
+				     struct ethhdr *ethernet, void *end)
+{
+	struct ipv4 *ip = (void *)(ethernet + 1);
+	struct parcel parcel = { .ethernet = ethernet };
+	struct flow flow = { .is_ipv6 = 0 };
+	struct piece piece = {};
+	__u32 header;
+
+	if ((void *)(ip + 1) > end)
+		return XDP_PASS;
+	flow.client = address_ipv4(ip->source);
+	flow.vip = address_ipv4(ip->destination);
+	if (!is_vip(settings, &flow.vip))
+		return XDP_PASS;
+	header = (ip->version_length & 0xf) * 4;
+	flow.length = bpf_ntohs(ip->length);
+	flow.protocol = ip->protocol;
+	flow.service = ip->service;
+	if (ip->version_length >> 4 != 4 || header < sizeof(*ip) || flow.length < header)
+		return dropped(DROP_IP_HEADER);
+	if (flow.length > end - (void *)ip)
+		return dropped(DROP_TRUNCATED);
+	piece.id = ip->id;
+	piece.is_later = !!(ip->fragment & bpf_htons(IPV4_OFFSET));
+	piece.is_first = !piece.is_later && ip->fragment & bpf_htons(IPV4_MORE);
+	parcel.ports = (void *)ip + header;
+	if (flow.protocol == IPPROTO_TCP || flow.protocol == IPPROTO_UDP)
+		return transport(ctx, settings, &flow, &parcel, end, header, &piece);
+	if (flow.protocol == IPPROTO_ICMP && !piece.is_later && !piece.is_first)
+		return icmp_ipv4(ctx, settings, &flow, &parcel, end, header);
+	return XDP_PASS;
+}
+
+// Steps over extension headers; the length of all headers, or 0 if they do not end well.
+static __always_inline __u32 step(struct flow *flow, struct piece *piece, const void *ip, const void *end)
+{
+	__u32 header = sizeof(struct ipv6);
+
+	for (__u32 count = 0; count <= EXTENSIONS_MAX; count++) {
+		const struct extension *extension = ip + header;
+		if (flow->protocol != NEXT_HOP_BY_HOP && flow->protocol != NEXT_OPTIONS &&
+		    flow->protocol != NEXT_FRAGMENT)
+			return header;
+		if ((const void *)(extension + 1) > end || header + sizeof(*extension) > flow->length)
+			return 0;
+		if (flow->protocol != NEXT_FRAGMENT) {
+			flow->protocol = extension->next;
+			header += (extension->length + 1) * 8;
+			continue;
+		}
+		flow->protocol = extension->next;
+		piece->id = extension->id;
+		piece->is_later = !!(extension->fragment & bpf_htons(IPV6_OFFSET));
+		piece->is_first = !piece->is_later && extension->fragment & bpf_htons(IPV6_MORE);
+		header += sizeof(*extension);
+		if (piece->is_later)
+			return header;
+	}
+	return 0;
+}
+
+static __always_inline int rare_ipv6(struct xdp_md *ctx, const struct settings *settings,
+				     struct ethhdr *ethernet, void *end)
+{
+	struct ipv6 *ip = (void *)(ethernet + 1);
+	struct parcel parcel = { .ethernet = ethernet };
+	struct flow flow = { .is_ipv6 = 1 };
+	struct piece piece = {};
+	__u32 header;
+
+	if ((void *)(ip + 1) > end)
+		return XDP_PASS;
+	flow.client = address_ipv6(ip->source);
+	flow.vip = address_ipv6(ip->destination);
+	if (is_mapped_ipv4(&flow.vip) || !is_vip(settings, &flow.vip))
+		return XDP_PASS;
+	flow.length = bpf_ntohs(ip->length) + sizeof(*ip);
+	flow.protocol = ip->next;
+	flow.service = class_of(ip);
+	if (bpf_ntohl(ip->version_class_label) >> 28 != 6)
+		return dropped(DROP_IP_HEADER);
+	if (flow.length > end - (void *)ip)
+		return dropped(DROP_TRUNCATED);
+	header = step(&flow, &piece, ip, end);
+	if (!header || header > flow.length)
+		return dropped(DROP_IP_HEADER);
+	parcel.ports = (void *)ip + header;
+	if (flow.protocol == IPPROTO_TCP || flow.protocol == IPPROTO_UDP)
+		return transport(ctx, settings, &flow, &parcel, end, header, &piece);
+	if (flow.protocol == NEXT_ICMPV6 && !piece.is_later && !piece.is_first)
+		return icmp_ipv6(ctx, settings, &flow, &parcel, end, header);
+	return XDP_PASS;
+}
+
+// Two programs, because the verifier goes through all ways of one.
+
+SEC("xdp")
+int fast_rare_ipv4(struct xdp_md *ctx)
+{
+	struct ethhdr *ethernet = (void *)(long)ctx->data;
+	void *end = (void *)(long)ctx->data_end;
+	const struct settings *settings = settings_now();
+
+	if (!settings || (void *)(ethernet + 1) > end)
+		return XDP_PASS;
+	return rare_ipv4(ctx, settings, ethernet, end);
+}
+
+SEC("xdp")
+int fast_rare_ipv6(struct xdp_md *ctx)
+{
+	struct ethhdr *ethernet = (void *)(long)ctx->data;
+	void *end = (void *)(long)ctx->data_end;
+	const struct settings *settings = settings_now();
+
+	if (!settings || (void *)(ethernet + 1) > end)
+		return XDP_PASS;
+	return rare_ipv6(ctx, settings, ethernet, end);
+}

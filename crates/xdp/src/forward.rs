@@ -1,0 +1,515 @@
+//! The programs of the fast path as an object file, the layout of their maps, and the hashes by which
+//! they find something there.
+//!
+//! User space has the maps in its memory as 64-bit words and the programs read them meanwhile, so all
+//! layouts are made of such words. The same layouts are in `bpf/forward/layout.h`.
+
+use core::net::{IpAddr, Ipv6Addr};
+
+/// Object file of the fast path; 8-byte aligned, as ELF readers want it.
+pub static FORWARD: &[u8] = &ALIGNED.bytes;
+
+const LENGTH: usize = include_bytes!("../prebuilt/forward.bpf.o").len();
+static ALIGNED: crate::Aligned<LENGTH> =
+    crate::Aligned { bytes: *include_bytes!("../prebuilt/forward.bpf.o") };
+
+/// Another number says that maps of an earlier run lie otherwise and cannot be taken over.
+pub const LAYOUT: u32 = 1;
+
+/// The program that is attached to interfaces.
+pub const PROGRAM: &str = "fast_forward";
+/// The programs that it goes on to, by their place in [`PROGRAMS_MAP`].
+pub const NEXT_PROGRAMS: [&str; 3] = ["fast_rare_ipv4", "fast_rare_ipv6", "fast_reverse_way"];
+/// The array of programs.
+pub const PROGRAMS_MAP: &str = "fast_programs";
+
+/// Name of the array of one [`Settings`].
+pub const SETTINGS: &str = "fast_settings";
+/// Name of the array of buckets that lead to services.
+pub const BUCKETS: &str = "fast_buckets";
+/// Name of the array of buckets that lead from the address and port of a translated backend to it.
+pub const REVERSE: &str = "fast_reverse";
+/// Name of the array of [`Service`].
+pub const SERVICES: &str = "fast_services";
+/// Name of the array of lines of [`SLOTS_IN_LINE`] slots.
+pub const SLOTS: &str = "fast_slots";
+/// Name of the array of [`Backend`].
+pub const BACKENDS: &str = "fast_backends";
+/// Name of the array of [`Link`].
+pub const LINKS: &str = "fast_links";
+/// Name of the array of buckets of flows that were opened while their slot changed hands.
+pub const EXCEPTIONS: &str = "fast_except";
+/// Name of the array of buckets of datagrams that come in pieces.
+pub const FRAGMENTS: &str = "fast_fragments";
+/// Name of the per-CPU array of [`Tally`], one for each backend.
+pub const TALLIES: &str = "fast_tallies";
+/// Name of the per-CPU array of dropped packets, by [`Drop`].
+pub const DROPS: &str = "fast_drops";
+
+/// All maps, but for the array of programs.
+pub const MAPS: [&str; 11] = [
+    SETTINGS, BUCKETS, REVERSE, SERVICES, SLOTS, BACKENDS, LINKS, EXCEPTIONS, FRAGMENTS, TALLIES,
+    DROPS,
+];
+
+/// Entries of one bucket.
+pub const BUCKET_WAYS: usize = 8;
+/// Buckets that are looked at, from the one that the hash says.
+pub const BUCKET_PROBES: u32 = 4;
+/// Slots of one line.
+pub const SLOTS_IN_LINE: u32 = 16;
+/// Words of a bitmap of addresses.
+pub const BITMAP_WORDS: usize = 64;
+/// Links that backends can be behind; the first place is none.
+pub const LINKS_MAX: u32 = 256;
+/// Buckets of remembered flows.
+pub const EXCEPTIONS_MAX: u32 = 65_536;
+/// Blocks of ports are of 2^0 to 2^16.
+pub const PORT_SIZES: u32 = 16;
+/// In [`Backend::next_hop`]: the backend is this host.
+pub const NEXT_HOP_LOCAL: u64 = 1;
+
+/// How packets get to a backend, in [`Service::forward`].
+pub const FORWARD_DSR: u8 = 0;
+/// In an IP packet.
+pub const FORWARD_TUNNEL: u8 = 1;
+/// With another destination.
+pub const FORWARD_NAT: u8 = 2;
+/// What the hash is taken over, in [`Service::flow`]: address and port of the client.
+pub const FLOW_CONNECTION: u8 = 0;
+/// Only the address.
+pub const FLOW_CLIENT: u8 = 1;
+
+/// An address as two words in the order of memory; IPv4 as `::ffff:a.b.c.d`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Address {
+    /// The first eight bytes.
+    pub high: u64,
+    /// The last eight.
+    pub low: u64,
+}
+
+/// What holds for all packets.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Of the hash over a flow.
+    pub seed: u64,
+    /// Buckets in use less one, for services and in the high half for backends.
+    pub masks: u64,
+    /// Sizes of blocks of ports in use, for services and in the high half for backends.
+    pub sizes: u64,
+    /// Seconds that this side counts.
+    pub tick: u64,
+    /// Over the hash of an address: zero says that it is no VIP.
+    pub vips: [u64; BITMAP_WORDS],
+    /// The same for backends whose answers are translated.
+    pub sources: [u64; BITMAP_WORDS],
+}
+
+/// A service: written before anything leads to it, and not changed afterwards.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Service {
+    /// The VIP.
+    pub address: Address,
+    /// First port.
+    pub first: u16,
+    /// Last port.
+    pub last: u16,
+    /// As in the IP header.
+    pub protocol: u8,
+    /// One of `FORWARD_*`.
+    pub forward: u8,
+    /// One of `FLOW_*`.
+    pub flow: u8,
+    /// Zero.
+    pub spare: u8,
+    /// Its first slot, a multiple of [`SLOTS_IN_LINE`].
+    pub slots_first: u32,
+    /// A power of two, or zero.
+    pub slots_count: u32,
+    /// Its first backend.
+    pub backends_first: u32,
+    /// How many it has.
+    pub backends_count: u32,
+    /// Zero.
+    pub spares: [u64; 3],
+}
+
+/// One backend of one service. Only the next hop changes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Backend {
+    /// [`next_hop`], [`NEXT_HOP_LOCAL`], or zero: not known.
+    pub next_hop: u64,
+    /// Its address.
+    pub address: Address,
+    /// The source of the outer header.
+    pub source: Address,
+    /// The place of its service.
+    pub service: u32,
+    /// What the first port of the service becomes.
+    pub port: u16,
+    /// What remembered flows call it; never zero, and unlike the others' of its service.
+    pub identity: u16,
+    /// What its address adds to a checksum in place of the VIP.
+    pub delta: u16,
+    /// Zero.
+    pub spares: [u16; 7],
+}
+
+/// An interface that packets leave by.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Link {
+    /// [`hardware`]: its Ethernet address, and its MTU above.
+    pub mac: u64,
+    /// Its index.
+    pub index: u64,
+}
+
+/// What was forwarded to a backend.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Tally {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes of them, from the IP header on.
+    pub bytes: u64,
+    /// TCP connections that were opened; of UDP, flows that were remembered.
+    pub flows: u64,
+    /// Zero.
+    pub spare: u64,
+}
+
+/// Why a packet was dropped.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[repr(u32)]
+pub enum Drop {
+    /// The frame is shorter than its IP header says.
+    Truncated = 0,
+    /// Version or lengths in an IP header, or extension headers, make no sense.
+    IpHeader = 1,
+    /// A TCP header is not whole.
+    TcpHeader = 2,
+    /// A UDP header is not whole, or its length makes no sense.
+    UdpHeader = 3,
+    /// An ICMP message is not whole.
+    Icmp = 4,
+    /// The service has nobody.
+    NoBackend = 5,
+    /// The Ethernet address of the next hop is not known.
+    NoNeighbour = 6,
+    /// Larger than the MTU; the sender of a packet to a VIP was told.
+    TooBig = 7,
+    /// Its time to live was over.
+    TimeToLive = 8,
+    /// There was no room in the frame's buffer for another header.
+    NoRoom = 9,
+}
+
+impl Drop {
+    /// All of them, in their order.
+    pub const ALL: [Self; 10] = [
+        Self::Truncated,
+        Self::IpHeader,
+        Self::TcpHeader,
+        Self::UdpHeader,
+        Self::Icmp,
+        Self::NoBackend,
+        Self::NoNeighbour,
+        Self::TooBig,
+        Self::TimeToLive,
+        Self::NoRoom,
+    ];
+
+    /// A word for logs and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Truncated => "truncated",
+            Self::IpHeader => "ip header",
+            Self::TcpHeader => "tcp header",
+            Self::UdpHeader => "udp header",
+            Self::Icmp => "icmp",
+            Self::NoBackend => "no backend",
+            Self::NoNeighbour => "no neighbour",
+            Self::TooBig => "too big",
+            Self::TimeToLive => "time to live",
+            Self::NoRoom => "no room",
+        }
+    }
+}
+
+// The same sizes are asserted in bpf/forward/layout.h.
+const _: () = assert!(size_of::<Settings>() == 32 + 2 * 8 * BITMAP_WORDS);
+const _: () = assert!(size_of::<Service>() == 64);
+const _: () = assert!(size_of::<Backend>() == 64);
+const _: () = assert!(size_of::<Link>() == 16);
+const _: () = assert!(size_of::<Tally>() == 32);
+const _: () = assert!(Drop::ALL.len() == Drop::NoRoom as usize + 1);
+// The committed objects are for this order of bytes, and so are the words here.
+const _: () = assert!(cfg!(target_endian = "little"));
+
+impl From<IpAddr> for Address {
+    fn from(address: IpAddr) -> Self {
+        let v6 = match address {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            IpAddr::V6(v6) => v6,
+        };
+        let bits = u128::from_le_bytes(v6.octets());
+        Self { high: low_half(bits), low: low_half(bits >> 64) }
+    }
+}
+
+impl From<Address> for IpAddr {
+    fn from(address: Address) -> Self {
+        let bits = u128::from(address.low) << 64 | u128::from(address.high);
+        Self::V6(Ipv6Addr::from(bits.to_le_bytes())).to_canonical()
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "the low half is meant")]
+const fn low_half(bits: u128) -> u64 {
+    bits as u64
+}
+
+impl Service {
+    /// As it lies in its map.
+    pub fn to_words(&self) -> [u64; 8] {
+        let ports = u64::from(self.first) | u64::from(self.last) << 16;
+        let kinds = u64::from(self.protocol)
+            | u64::from(self.forward) << 8
+            | u64::from(self.flow) << 16
+            | u64::from(self.spare) << 24;
+        let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+        let [a, b, c] = self.spares;
+        [
+            self.address.high,
+            self.address.low,
+            ports | kinds << 32,
+            pair(self.slots_first, self.slots_count),
+            pair(self.backends_first, self.backends_count),
+            a,
+            b,
+            c,
+        ]
+    }
+
+    /// What `to_words` gave.
+    pub fn from_words(words: [u64; 8]) -> Self {
+        let [high, low, kinds, slots, backends, a, b, c] = words;
+        let [f0, f1, l0, l1, protocol, forward, flow, spare] = kinds.to_le_bytes();
+        let (slots_first, slots_count) = halves(slots);
+        let (backends_first, backends_count) = halves(backends);
+        Self {
+            address: Address { high, low },
+            first: u16::from_le_bytes([f0, f1]),
+            last: u16::from_le_bytes([l0, l1]),
+            protocol,
+            forward,
+            flow,
+            spare,
+            slots_first,
+            slots_count,
+            backends_first,
+            backends_count,
+            spares: [a, b, c],
+        }
+    }
+}
+
+impl Backend {
+    /// As it lies in its map.
+    pub fn to_words(&self) -> [u64; 8] {
+        let facts =
+            u64::from(self.service) | u64::from(self.port) << 32 | u64::from(self.identity) << 48;
+        let (address, source) = (self.address, self.source);
+        let delta = u64::from(self.delta);
+        [self.next_hop, address.high, address.low, source.high, source.low, facts, delta, 0]
+    }
+
+    /// What `to_words` gave.
+    pub fn from_words(words: [u64; 8]) -> Self {
+        let [next_hop, high, low, source_high, source_low, facts, delta, _] = words;
+        let [s0, s1, s2, s3, p0, p1, i0, i1] = facts.to_le_bytes();
+        let [d0, d1, ..] = delta.to_le_bytes();
+        Self {
+            next_hop,
+            address: Address { high, low },
+            source: Address { high: source_high, low: source_low },
+            service: u32::from_le_bytes([s0, s1, s2, s3]),
+            port: u16::from_le_bytes([p0, p1]),
+            identity: u16::from_le_bytes([i0, i1]),
+            delta: u16::from_le_bytes([d0, d1]),
+            spares: [0; 7],
+        }
+    }
+}
+
+/// The low and the high half of a word.
+pub fn halves(word: u64) -> (u32, u32) {
+    let [a, b, c, d, e, f, g, h] = word.to_le_bytes();
+    (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]))
+}
+
+/// A next hop as it lies in a backend: an Ethernet address behind the link of this place.
+pub fn next_hop(mac: [u8; 6], link: u16) -> u64 {
+    hardware(mac, link)
+}
+
+/// An Ethernet address with 16 bits above it; in a link, its MTU.
+pub fn hardware(mac: [u8; 6], above: u16) -> u64 {
+    let [a, b, c, d, e, f] = mac;
+    let [g, h] = above.to_le_bytes();
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
+}
+
+const MIX_A: u64 = 0x9e37_79b9_7f4a_7c15;
+const MIX_B: u64 = 0xbf58_476d_1ce4_e5b9;
+const MIX_C: u64 = 0x94d0_49bb_1331_11eb;
+const KEY_ADDRESS: u64 = 1 << 36;
+
+const fn spread(value: u64) -> u64 {
+    value ^ value >> 32
+}
+
+/// The hash of an address, for bitmaps and keys.
+pub const fn hash_address(address: Address) -> u64 {
+    let high = spread(address.high.wrapping_mul(MIX_A));
+    spread((high ^ address.low).wrapping_mul(MIX_B))
+}
+
+/// The word and the bit in it where a bitmap says something of an address.
+pub fn bit_of(address: Address) -> (usize, u64) {
+    let hash = hash_address(address);
+    (usize::try_from(hash >> 58).unwrap_or(0), 1 << (hash >> 52 & 63))
+}
+
+/// The key of the block of 2^size ports that begins with this one.
+pub fn key_of(address: Address, port: u16, size: u32, protocol: u8) -> u64 {
+    let what = u64::from(port) | u64::from(size) << 16 | u64::from(protocol) << 24;
+    spread((hash_address(address) ^ what).wrapping_mul(MIX_C))
+}
+
+/// The key that says only that an address is a VIP.
+pub const fn key_of_vip(address: Address) -> u64 {
+    spread((hash_address(address) ^ KEY_ADDRESS).wrapping_mul(MIX_C))
+}
+
+/// The hash of a flow, whose low bits are its slot; the port is the client's, or zero.
+pub fn hash_flow(seed: u64, client: IpAddr, port: u16) -> u64 {
+    let address = Address::from(client);
+    // As it lies in the header.
+    let port = u64::from(port.to_be());
+    match client {
+        IpAddr::V4(_) => {
+            spread(spread((address.low ^ port ^ seed).wrapping_mul(MIX_B)).wrapping_mul(MIX_C))
+        }
+        IpAddr::V6(_) => {
+            let high = spread((address.high ^ seed).wrapping_mul(MIX_A));
+            let both = spread((address.low ^ high).wrapping_mul(MIX_B));
+            spread((both ^ port).wrapping_mul(MIX_C))
+        }
+    }
+}
+
+/// The blocks of 2^n ports that make up a range, as their first port and n.
+pub fn blocks(first: u16, last: u16) -> Vec<(u16, u32)> {
+    let (mut at, end) = (u32::from(first), u32::from(last) + 1);
+    let mut blocks = Vec::new();
+    while at < end {
+        let aligned = if at == 0 { PORT_SIZES } else { at.trailing_zeros() };
+        let fitting = (end - at).ilog2();
+        let size = aligned.min(fitting);
+        blocks.extend(u16::try_from(at).ok().map(|port| (port, size)));
+        at += 1 << size;
+    }
+    blocks
+}
+
+/// What `old` becoming `new` adds to a checksum of ones' complement (RFC 1624).
+pub fn checksum_change(old: IpAddr, new: IpAddr) -> u16 {
+    let sum = |address: IpAddr, flip: u16| -> u64 {
+        let bytes = match address {
+            IpAddr::V4(v4) => v4.octets().to_vec(),
+            IpAddr::V6(v6) => v6.octets().to_vec(),
+        };
+        bytes.chunks_exact(2).map(|c| u64::from(u16::from_le_bytes([c[0], c[1]]) ^ flip)).sum()
+    };
+    let mut sum = sum(old, 0xffff) + sum(new, 0);
+    while sum > 0xffff {
+        sum = (sum >> 16) + (sum & 0xffff);
+    }
+    u16::try_from(sum).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_object_is_elf_for_bpf() {
+        assert_eq!(&FORWARD[..4], b"\x7fELF");
+        assert_eq!(FORWARD.as_ptr().align_offset(8), 0);
+    }
+
+    #[test]
+    fn an_address_is_the_same_after_both_ways() {
+        for text in ["10.0.0.1", "fd00::1", "::1", "255.255.255.255"] {
+            let address: IpAddr = text.parse().unwrap();
+            assert_eq!(IpAddr::from(Address::from(address)), address);
+        }
+        let v4 = Address::from("10.0.0.1".parse::<IpAddr>().unwrap());
+        assert_eq!(v4, Address { high: 0, low: 0x0100_000a_ffff_0000 });
+    }
+
+    #[test]
+    fn services_and_backends_are_read_as_they_were_written() {
+        let service = Service {
+            address: Address { high: 1, low: 2 },
+            first: 80,
+            last: 443,
+            protocol: 6,
+            forward: FORWARD_NAT,
+            flow: FLOW_CLIENT,
+            slots_first: 0x1234_5670,
+            slots_count: 65_536,
+            backends_first: 7,
+            backends_count: 9,
+            ..Service::default()
+        };
+        assert_eq!(Service::from_words(service.to_words()), service);
+        let backend = Backend {
+            next_hop: next_hop([2, 0, 0, 0, 0, 1], 3),
+            address: Address { high: 3, low: 4 },
+            source: Address { high: 5, low: 6 },
+            service: 77,
+            port: 8080,
+            identity: 0xbeef,
+            delta: 0x1234,
+            spares: [0; 7],
+        };
+        assert_eq!(Backend::from_words(backend.to_words()), backend);
+        assert_eq!(backend.next_hop >> 48, 3);
+    }
+
+    #[test]
+    fn a_range_is_made_of_aligned_blocks_that_cover_it_and_nothing_else() {
+        assert_eq!(blocks(80, 80), [(80, 0)]);
+        assert_eq!(blocks(0, 65_535), [(0, 16)]);
+        assert_eq!(blocks(8000, 8003), [(8000, 2)]);
+        for (first, last) in [(1, 65_535), (0, 65_534), (1, 65_534), (7, 9), (1000, 2000)] {
+            let mut next = u32::from(first);
+            let list = blocks(first, last);
+            assert!(list.len() <= 30, "{first}..={last}: {}", list.len());
+            for (port, size) in list {
+                assert_eq!(u32::from(port), next);
+                assert_eq!(u32::from(port) % (1 << size), 0);
+                next += 1 << size;
+            }
+            assert_eq!(next, u32::from(last) + 1);
+        }
+    }
+}
