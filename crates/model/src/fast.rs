@@ -27,9 +27,10 @@ pub struct FastService {
     pub forward: Forward,
     /// What makes packets one flow.
     pub flow: FlowFields,
-    /// Whom `Slot`s name, by place.
+    /// Whom `Slot`s name, by place. A place keeps its meaning as long as anything refers to it.
     pub backends: Vec<FastBackend>,
-    /// A power of two of slots; empty: nobody takes connections, and what comes is dropped.
+    /// A power of two of slots; empty: nobody takes connections, and what comes is dropped. A flow's
+    /// slot is its hash modulo the number of slots: a table written twice in a row means the same.
     pub slots: Vec<Slot>,
 }
 
@@ -56,16 +57,24 @@ pub enum FlowFields {
 /// One server.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct FastBackend {
-    /// Its address, and its port for `Forward::Nat` (the others keep the VIP's port).
+    /// Its address, and its port for `Forward::Nat` (the others keep the VIP's port). Unspecified:
+    /// nobody is here now, and a flow remembered for this place goes the way of its slot.
     pub address: SocketAddr,
 }
 
-/// Who takes the flows whose hash falls here.
+/// Who takes the flows whose hash falls here. Where the two differ, a change is in progress: a new
+/// flow goes to `current` and is remembered; any other goes to the backend it is remembered for,
+/// else to `previous`, else to `current`, whichever of them is somebody.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Slot {
-    /// The place of the backend that takes new flows.
+    /// The place of the backend that takes new flows; `NOBODY`: a new flow is dropped.
     pub current: u16,
     /// The one that had the slot before the last change and still serves its flows; equal to
-    /// `current` when no change is in progress.
+    /// `current` when no change is in progress; `NOBODY`: only remembered flows go elsewhere.
     pub previous: u16,
+}
+
+impl Slot {
+    /// Stands for no backend.
+    pub const NOBODY: u16 = u16::MAX;
 }

@@ -127,6 +127,12 @@ pub const FAILBACK_MAX: Duration = Duration::from_secs(24 * 3600);
 pub const PROXY_BUFFER: usize = 16 << 10;
 /// Slots of a hash table of a service in nftables.
 pub const BALANCE_SLOTS: usize = 256;
+/// Slots that a table of the fast path can have: a service gets the smallest that fits its backends.
+pub const FAST_SLOTS: [usize; 3] = [1 << 12, 1 << 14, 1 << 16];
+/// How long a backend of the fast path that has lost a slot keeps the flows it has there.
+pub const FAST_DRAIN: Duration = Duration::from_secs(300);
+/// Places of backends in one service of the fast path: its own, and those of backends that left.
+pub const FAST_PLACES_MAX: usize = 2 * SERVICE_BACKENDS_MAX;
 
 const _: () = assert!(
     HEARTBEAT_DEFAULT.as_millis() * (LEASE_HEARTBEATS_MIN as u128) <= LEASE_DEFAULT.as_millis()
@@ -142,3 +148,12 @@ const _: () = assert!(
 );
 const _: () = assert!(SILENT_HEARTBEATS <= LEASE_HEARTBEATS_MIN);
 const _: () = assert!(LEASE_CEILING_DEFAULT.as_millis() <= LEASE_MAX.as_millis());
+const _: () = assert!(
+    SERVICE_BACKENDS_MAX * BACKEND_WEIGHT_MAX as usize <= FAST_SLOTS[2],
+    "the smallest weight among the largest deserves a slot"
+);
+const _: () = assert!(
+    PROXY_IDLE_TCP_DEFAULT.as_secs() <= FAST_DRAIN.as_secs(),
+    "a connection that is not yet idle for either engine must not be cut off"
+);
+const _: () = assert!(FAST_PLACES_MAX < u16::MAX as usize, "`Slot::NOBODY` is no place");
