@@ -15,6 +15,7 @@ mod damping;
 mod hear;
 mod judge;
 mod legs;
+pub mod maglev;
 mod mutation;
 mod node;
 mod orders;

@@ -1,0 +1,151 @@
+//! What a Maglev table promises: shares, stability, and one table for all nodes.
+
+use super::*;
+use crate::balance::shares;
+use alloc::format;
+use buoy_model::limits::SERVICE_BACKENDS_MAX;
+use core::net::{Ipv4Addr, SocketAddr};
+
+fn backends(weights: &[u16]) -> Vec<Backend> {
+    let backend = |(i, &weight): (usize, &u16)| Backend {
+        name: format!("web{i}"),
+        address: SocketAddr::from((Ipv4Addr::LOCALHOST, 80)),
+        weight,
+        backup: false,
+    };
+    weights.iter().enumerate().map(backend).collect()
+}
+
+fn table(backends: &[Backend]) -> Table {
+    Table::new(backends, &shares(backends, &[])).unwrap()
+}
+
+/// The table when these are down.
+fn without(backends: &[Backend], down: &[usize]) -> Table {
+    let mut left = shares(backends, &[]);
+    left.retain(|s| !down.contains(&s.backend));
+    Table::new(backends, &left).unwrap()
+}
+
+fn slots_of(table: &Table, place: usize) -> usize {
+    table.slots().iter().filter(|&&p| usize::from(p) == place).count()
+}
+
+/// Slots that changed their backend though neither of the two tables lacks it.
+fn moved_needlessly(before: &Table, after: &Table, gone: &[usize]) -> usize {
+    let pairs = before.slots().iter().zip(after.slots());
+    pairs.filter(|(b, a)| b != a && !gone.contains(&usize::from(**b))).count()
+}
+
+#[test]
+fn the_size_leaves_a_slot_for_the_smallest_weight_among_the_largest() {
+    for (backends, slots) in
+        [(1, 4096), (16, 4096), (17, 16_384), (64, 16_384), (65, 65_536), (128, 65_536)]
+    {
+        assert_eq!(size(backends), slots, "{backends}");
+    }
+    for n in 2..=SERVICE_BACKENDS_MAX {
+        let mut weights = vec![BACKEND_WEIGHT_MAX; n];
+        weights[n / 2] = 1;
+        let quotas = quotas(&weights, size(n));
+        assert!(quotas.iter().all(|&q| 0 < q), "{n}");
+        assert_eq!(quotas.iter().sum::<usize>(), size(n));
+    }
+}
+
+#[test]
+fn shares_follow_weights_to_less_than_one_slot() {
+    for weights in [
+        &[1_u16][..],
+        &[1, 1],
+        &[1, 1, 1],
+        &[1, 256],
+        &[5, 7, 11, 13, 17],
+        &[256, 1, 1, 256, 3],
+        &[1; 40],
+        &[7; 128],
+    ] {
+        let table = table(&backends(weights));
+        let total: usize = weights.iter().map(|&w| usize::from(w)).sum();
+        for (i, &weight) in weights.iter().enumerate() {
+            let exact = table.slots().len() * usize::from(weight) / total;
+            let got = slots_of(&table, i);
+            assert!((exact..=exact + 1).contains(&got), "{weights:?}: {i} has {got}");
+        }
+    }
+}
+
+#[test]
+fn without_anybody_there_is_no_table() {
+    let set = backends(&[1, 1]);
+    assert_eq!(Table::new(&set, &[]), None);
+    assert_eq!(Table::new(&[], &[]), None);
+    let weightless = [Share { backend: 0, weight: 0 }];
+    assert_eq!(Table::new(&set, &weightless), None);
+    let astray = [Share { backend: 9, weight: 1 }];
+    assert_eq!(Table::new(&set, &astray), None, "a share of nobody in the list");
+}
+
+#[test]
+fn a_backend_that_is_down_does_not_change_the_size() {
+    let set = backends(&[1; 17]);
+    let left: Vec<usize> = (1..17).collect();
+    assert_eq!(without(&set, &left).slots().len(), table(&set).slots().len());
+}
+
+#[test]
+fn the_order_in_the_file_does_not_matter() {
+    let set = backends(&[1, 2, 3, 4, 5]);
+    let mut reversed = set.clone();
+    reversed.reverse();
+    let (a, b) = (table(&set), table(&reversed));
+    assert_eq!(a.digest(), b.digest());
+    for (a, b) in a.slots().iter().zip(b.slots()) {
+        assert_eq!(set[usize::from(*a)].name, reversed[usize::from(*b)].name);
+    }
+}
+
+#[test]
+fn two_names_with_one_key_have_a_slot_each() {
+    // FNV-1a gives both names the same 32 bits, so they have one order of slots and take turns in it.
+    let mut set = backends(&[1, 1]);
+    (set[0].name, set[1].name) = ("costarring".into(), "liquid".into());
+    assert_eq!(name_key("costarring"), name_key("liquid"));
+    let table = table(&set);
+    assert_eq!((slots_of(&table, 0), slots_of(&table, 1)), (2048, 2048));
+}
+
+#[test]
+fn a_backend_that_goes_moves_its_own_slots_and_few_others() {
+    // Beside those that had to move, in thousandths of the table.
+    for (n, most) in [(2, 0), (3, 5), (10, 15), (16, 20), (50, 15), (64, 20), (100, 10), (128, 10)]
+    {
+        let set = backends(&vec![1; n]);
+        let before = table(&set);
+        let mut worst = 0;
+        for gone in (0..n).step_by(n.div_ceil(16)) {
+            let after = without(&set, &[gone]);
+            worst = worst.max(moved_needlessly(&before, &after, &[gone]));
+        }
+        let slots = before.slots().len();
+        assert!(worst * 1000 <= most * slots, "{n}: {worst} of {slots}");
+    }
+}
+
+#[test]
+fn a_new_weight_moves_little_more_than_the_difference() {
+    let before = backends(&[10; 10]);
+    let mut after = before.clone();
+    after[3].weight = 5;
+    let (before, after) = (table(&before), table(&after));
+    let moved = moved_needlessly(&before, &after, &[]);
+    // A backend of ten gives half of its tenth away: 5 % of the slots, and as much again at most.
+    assert!(moved * 10 <= before.slots().len(), "{moved} of {}", before.slots().len());
+}
+
+#[test]
+fn the_table_of_today_is_the_table_of_tomorrow() {
+    // Two versions of Buoy in one cluster must agree: a changed number here breaks upgrades.
+    let digests = [&[1, 2, 3][..], &[1; 20], &[3; 100]].map(|w| table(&backends(w)).digest());
+    assert_eq!(digests, [2_733_741_761, 423_591_431, 1_397_441_950]);
+}
