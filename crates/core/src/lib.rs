@@ -28,6 +28,7 @@ mod reluctance;
 mod speak;
 mod status;
 mod tempo;
+pub mod transition;
 mod view;
 mod voter;
 mod votes;
