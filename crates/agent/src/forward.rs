@@ -195,6 +195,10 @@ fn wanted(desired: &Desired, states: &States) -> Wanted {
                         let settings = service.into();
                         wanted.proxies.insert(at, WantedProxy { place, settings, backends });
                     }
+                    Mode::Xdp { .. } => {
+                        let problem = "this version has no XDP engine: use mode = \"kernel\"";
+                        wanted.problems.insert(place, problem.into());
+                    }
                 }
             }
         }

@@ -398,6 +398,7 @@ pub const fn mode(mode: Mode) -> &'static str {
     match mode {
         Mode::Kernel => "kernel",
         Mode::Proxy => "proxy",
+        Mode::Xdp { .. } => "xdp",
     }
 }
 
@@ -453,7 +454,8 @@ pub fn span(duration: Duration) -> String {
 mod tests {
     use super::*;
     use buoy_model::{
-        Cidr, ClusterId, Epoch, GroupId, Incarnation, Instant, Mac, Timing, VipAddress,
+        Cidr, ClusterId, Epoch, FlowFields, Forward, GroupId, Incarnation, Instant, Mac, Timing,
+        VipAddress,
     };
     use std::net::{IpAddr, Ipv4Addr};
 
@@ -889,6 +891,8 @@ mod tests {
         assert_eq!(failback(Failback::After(Duration::from_secs(30))), "after 30 s");
         assert_eq!(mode(Mode::Kernel), "kernel");
         assert_eq!(mode(Mode::Proxy), "proxy");
+        let (forward, flow) = (Forward::Dsr, FlowFields::Connection);
+        assert_eq!(mode(Mode::Xdp { forward, flow }), "xdp");
         assert_eq!(balance(Balance::Hash), "hash");
         assert_eq!(balance(Balance::RoundRobin), "roundrobin");
         assert_eq!(balance(Balance::LeastConnections), "leastconn");

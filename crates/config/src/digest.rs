@@ -5,8 +5,8 @@
 
 use crate::cluster::Cluster;
 use buoy_model::{
-    Backend, Balance, Check, CheckKind, Failback, Group, Mode, Node, NodeCheck, NodeCheckKind,
-    Safety, SendProxy, Service, SourceAddress, Timing, name_key,
+    Backend, Balance, Check, CheckKind, Failback, FlowFields, Forward, Group, Mode, Node,
+    NodeCheck, NodeCheckKind, Safety, SendProxy, Service, SourceAddress, Timing, name_key,
 };
 use std::fmt::Write as _;
 
@@ -94,8 +94,20 @@ fn add_service(out: &mut String, service: &Service) {
         check,
     } = service;
     let mode = match mode {
-        Mode::Kernel => "kernel",
-        Mode::Proxy => "proxy",
+        Mode::Kernel => "kernel".to_owned(),
+        Mode::Proxy => "proxy".to_owned(),
+        Mode::Xdp { forward, flow } => {
+            let forward = match forward {
+                Forward::Dsr => "dsr",
+                Forward::Tunnel => "tunnel",
+                Forward::Nat => "nat",
+            };
+            let flow = match flow {
+                FlowFields::Connection => "connection",
+                FlowFields::Client => "client",
+            };
+            format!("xdp {forward} {flow}")
+        }
     };
     let balance = match balance {
         Balance::Hash => "hash",

@@ -81,8 +81,10 @@ fn of_one(service: &Service, address: IpAddr) -> Option<Service> {
     let mut service = service.clone();
     service.addresses = vec![address];
     match service.mode {
-        // The kernel does not translate between IPv4 and IPv6.
-        Mode::Kernel => service.backends.retain(|b| b.address.is_ipv4() == address.is_ipv4()),
+        // Neither nftables nor XDP translates between IPv4 and IPv6.
+        Mode::Kernel | Mode::Xdp { .. } => {
+            service.backends.retain(|b| b.address.is_ipv4() == address.is_ipv4())
+        }
         Mode::Proxy => {}
     }
     (!service.backends.is_empty()).then_some(service)

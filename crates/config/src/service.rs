@@ -174,7 +174,7 @@ fn read_settings(
 
 const fn default_balance(mode: Mode) -> Balance {
     match mode {
-        Mode::Kernel => Balance::Hash,
+        Mode::Kernel | Mode::Xdp { .. } => Balance::Hash,
         Mode::Proxy => Balance::RoundRobin,
     }
 }
@@ -201,6 +201,8 @@ fn refuse_misplaced(
                 refuse_in_kernel(section, key, &format!("`{}`", key.name), problems);
             }
         }
+        // No word of the file chooses it yet.
+        Mode::Xdp { .. } => {}
         Mode::Proxy => {
             if let (SourceAddress::Client, Some(span)) =
                 (settings.source, section.key_span(&service::SOURCE))

@@ -1,5 +1,6 @@
 //! What is balanced behind a VIP: ports, backends, checks.
 
+use crate::fast::{FlowFields, Forward};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
@@ -18,7 +19,7 @@ pub struct Service {
     pub mode: Mode,
     /// Which backend a new connection gets.
     pub balance: Balance,
-    /// Which source address a backend sees in `Mode::Kernel`.
+    /// Which source address a backend sees; in `Mode::Kernel` there is a choice.
     pub source: SourceAddress,
     /// Whether the backend is told who the client is, in `Mode::Proxy`.
     pub send_proxy: SendProxy,
@@ -84,12 +85,20 @@ pub enum Mode {
     Kernel,
     /// Terminated in userspace.
     Proxy,
+    /// In XDP, before the kernel's network stack: by consistent hashing, without a state for each flow.
+    Xdp {
+        /// How packets get to a backend.
+        forward: Forward,
+        /// What makes packets one flow.
+        flow: FlowFields,
+    },
 }
 
 /// How a backend is picked for a new connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Balance {
-    /// By the client's address and port, the same on every node: connections survive a failover.
+    /// By the client's address and port, the same on every node: connections survive a failover. In
+    /// `Mode::Xdp` by its `flow`, the only way there is.
     Hash,
     /// One after the other, by weight.
     RoundRobin,
@@ -100,7 +109,7 @@ pub enum Balance {
 /// The source address that a backend sees behind `Mode::Kernel`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SourceAddress {
-    /// The VIP: answers come back to whoever owns it, in any topology.
+    /// The VIP: answers come back to whoever owns it, in any topology. Not in `Mode::Xdp`.
     Vip,
     /// The client's own: the backends must route their answers through the VIP's owner.
     Client,

@@ -28,7 +28,7 @@ pub fn service(mode: Mode, vip: &str, port: u16, backends: Vec<Backend>) -> Serv
         port,
         mode,
         balance: match mode {
-            Mode::Kernel => Balance::Hash,
+            Mode::Kernel | Mode::Xdp { .. } => Balance::Hash,
             Mode::Proxy => Balance::RoundRobin,
         },
         source: SourceAddress::Vip,
