@@ -1,0 +1,255 @@
+//! Decides what the fast path of this host should be: which services, with which backends and tables.
+//!
+//! A host has every service of mode "xdp" on an address that it may own, owner or not, so that a failover
+//! has nothing to set up. Each address, protocol and port is a service of its own, with a table made
+//! from the backends of the address's family and their states (`balance::shares`, `maglev`), and a
+//! memory of what the table was (`transition`). What nobody changed is not computed again: one backend
+//! that goes down costs the services that have it, and services with the same backends share the work.
+//!
+//! Absent on purpose: maps, interfaces and neighbours (the kernel crate fills them in), and checks.
+
+use crate::balance::{self, Share};
+use crate::maglev::Table;
+use crate::random::mix;
+use crate::transition::{Member, Transition};
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use buoy_model::{
+    Backend, BackendState, Desired, FastPath, FastService, FlowFields, Forward, Group, Instant,
+    Mode, Protocol, Service,
+};
+use core::net::IpAddr;
+
+/// The fast path of a host over time.
+#[derive(Clone, Debug)]
+pub struct Fast {
+    seed: u64,
+    services: BTreeMap<Key, Entry>,
+}
+
+/// In the order of `FastPath::services`.
+type Key = (IpAddr, Protocol, u16);
+
+#[derive(Clone, Debug)]
+struct Entry {
+    forward: Forward,
+    flow: FlowFields,
+    /// What the table was made from; `None`: not made here.
+    wish: Option<Arc<Wish>>,
+    transition: Transition,
+    /// Of the table without its past; 0 without a table.
+    digest: u32,
+}
+
+impl Fast {
+    /// Nothing yet. The seed (`Keyring::flow_seed`) must be the same on all nodes and unknown to clients.
+    pub const fn new(seed: u64) -> Self {
+        Self { seed, services: BTreeMap::new() }
+    }
+
+    /// Goes on where another agent on this host left off, as far as it had the same seed: flows of
+    /// another seed are in other slots. `change` must follow.
+    pub fn adopt(seed: u64, now: Instant, path: &FastPath) -> Self {
+        let mut fast = Self::new(seed);
+        for service in path.services.iter().filter(|_| path.seed == seed) {
+            let entry = Entry {
+                forward: service.forward,
+                flow: service.flow,
+                wish: None,
+                transition: Transition::adopt(now, service),
+                digest: 0,
+            };
+            fast.services.insert((service.address, service.protocol, service.ports.0), entry);
+        }
+        fast
+    }
+
+    /// People want something else, or a backend has another state. To be called whenever either may be
+    /// so: what is as before costs little.
+    pub fn change(
+        &mut self,
+        now: Instant,
+        desired: &Desired,
+        state: impl Fn(&Group, &Service, &Backend) -> BackendState,
+    ) {
+        let mut tables = Tables::default();
+        let mut before = core::mem::take(&mut self.services);
+        for group in &desired.groups {
+            for service in &group.services {
+                let Mode::Xdp { forward, flow } = service.mode else { continue };
+                let mut wishes = Wishes::default();
+                for address in addresses(group, service) {
+                    let key = (address, service.protocol, service.port);
+                    let known = before.remove(&key).filter(|entry| entry.flow == flow);
+                    let mut entry = known.unwrap_or_else(|| Entry::new(forward, flow));
+                    entry.forward = forward;
+                    let same = |b: &&Backend| b.address.is_ipv4() == address.is_ipv4();
+                    let able = service.backends.iter().filter(same);
+                    let able = able.map(|b| (b, is_alive(state(group, service, b))));
+                    if !entry.wish.as_ref().is_some_and(|wish| wish.is(able.clone())) {
+                        entry.change(now, wishes.of(address, able), &mut tables);
+                    }
+                    let twice = self.services.insert(key, entry);
+                    debug_assert!(twice.is_none(), "config lets a port be served once");
+                }
+            }
+        }
+    }
+
+    /// To be called when `deadline` has passed.
+    pub fn tick(&mut self, now: Instant) {
+        for entry in self.services.values_mut() {
+            entry.transition.tick(now);
+        }
+    }
+
+    /// When to call `tick`: then a backend has had its time to finish, and `path` is another.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.services.values().filter_map(|entry| entry.transition.deadline()).min()
+    }
+
+    /// What should be there now.
+    pub fn path(&self) -> FastPath {
+        FastPath { seed: self.seed, services: self.services().collect() }
+    }
+
+    /// The services of `path`, one after the other: a thousand tables at once are many megabytes.
+    pub fn services(&self) -> impl Iterator<Item = FastService> {
+        self.services.iter().map(|(&(address, protocol, port), entry)| FastService {
+            address,
+            protocol,
+            ports: (port, port),
+            forward: entry.forward,
+            flow: entry.flow,
+            backends: entry.transition.backends(),
+            slots: entry.transition.slots(),
+        })
+    }
+
+    /// Slots in a change, of all services together.
+    pub fn moving(&self) -> usize {
+        self.services.values().map(|entry| entry.transition.moving()).sum()
+    }
+
+    /// Equal on two nodes that send every new flow to the same backend. What a change leaves behind does
+    /// not count, since one of them may have seen the change and the other not.
+    pub fn digest(&self) -> u32 {
+        let mut hash = mix(self.seed);
+        for (&(address, protocol, port), entry) in &self.services {
+            let [high, low] = match address {
+                IpAddr::V4(v4) => [0, u64::from(v4.to_bits())],
+                IpAddr::V6(v6) => [(v6.to_bits() >> 64) as u64, v6.to_bits() as u64],
+            };
+            let protocol = match protocol {
+                Protocol::Tcp => 6,
+                Protocol::Udp => 17,
+            };
+            let service = u64::from(port) << 8 | protocol;
+            for word in [high, low, service, u64::from(entry.digest)] {
+                hash = mix(hash.rotate_left(17) ^ word);
+            }
+        }
+        (hash >> 32) as u32
+    }
+}
+
+/// The addresses of the service that this host may own.
+fn addresses<'g>(group: &'g Group, service: &'g Service) -> impl Iterator<Item = IpAddr> + 'g {
+    let here = group.addresses.iter().filter(|address| address.link.is_some());
+    here.map(|a| a.cidr.address()).filter(|address| service.addresses.contains(address))
+}
+
+const fn is_alive(state: BackendState) -> bool {
+    match state {
+        BackendState::Up | BackendState::Unknown => true,
+        BackendState::Down => false,
+    }
+}
+
+impl Entry {
+    fn new(forward: Forward, flow: FlowFields) -> Self {
+        Self { forward, flow, wish: None, transition: Transition::default(), digest: 0 }
+    }
+
+    fn change(&mut self, now: Instant, wish: &Arc<Wish>, tables: &mut Tables) {
+        let table = tables.of(wish);
+        let slots = table.as_ref().map_or(&[][..], |table| table.slots());
+        self.transition.change(now, &wish.members(), slots);
+        self.digest = table.map_or(0, |table| table.digest());
+        self.wish = Some(Arc::clone(wish));
+    }
+}
+
+/// What a table is made from.
+#[derive(Debug)]
+struct Wish {
+    /// Those of the address's family, in the file's order.
+    backends: Vec<Backend>,
+    alive: Vec<bool>,
+}
+
+impl Wish {
+    fn is<'b>(&'b self, able: impl Iterator<Item = (&'b Backend, bool)>) -> bool {
+        able.eq(self.backends.iter().zip(self.alive.iter().copied()))
+    }
+
+    fn members(&self) -> Vec<Member> {
+        let all = self.backends.iter().zip(&self.alive);
+        all.map(|(backend, &alive)| Member { address: backend.address, alive }).collect()
+    }
+
+    fn shares(&self) -> Vec<Share> {
+        let state = |alive: &bool| if *alive { BackendState::Up } else { BackendState::Down };
+        let states: Vec<BackendState> = self.alive.iter().map(state).collect();
+        balance::shares(&self.backends, &states)
+    }
+}
+
+/// The wishes of one service, one for each family.
+#[derive(Default)]
+struct Wishes {
+    v4: Option<Arc<Wish>>,
+    v6: Option<Arc<Wish>>,
+}
+
+impl Wishes {
+    fn of<'b>(
+        &mut self,
+        vip: IpAddr,
+        able: impl Iterator<Item = (&'b Backend, bool)>,
+    ) -> &Arc<Wish> {
+        let family = match vip {
+            IpAddr::V4(_) => &mut self.v4,
+            IpAddr::V6(_) => &mut self.v6,
+        };
+        family.get_or_insert_with(|| {
+            let (backends, alive) = able.map(|(backend, alive)| (backend.clone(), alive)).unzip();
+            Arc::new(Wish { backends, alive })
+        })
+    }
+}
+
+/// Tables made in one go: the addresses of a pool have the same backends.
+#[derive(Default)]
+struct Tables {
+    made: BTreeMap<MadeFrom, Option<Arc<Table>>>,
+}
+
+/// The names of all backends, and the weights of those that share.
+type MadeFrom = (Vec<String>, Vec<(usize, u16)>);
+
+impl Tables {
+    fn of(&mut self, wish: &Wish) -> Option<Arc<Table>> {
+        let shares = wish.shares();
+        let names = wish.backends.iter().map(|backend| backend.name.clone());
+        let weights = shares.iter().map(|share| (share.backend, share.weight));
+        let table = self.made.entry((names.collect(), weights.collect()));
+        table.or_insert_with(|| Table::new(&wish.backends, &shares).map(Arc::new)).clone()
+    }
+}
+
+#[cfg(test)]
+#[path = "fast_tests.rs"]
+mod tests;

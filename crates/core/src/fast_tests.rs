@@ -1,0 +1,296 @@
+//! Which services a host has in its fast path, and how they follow the file and the checks.
+
+use super::*;
+use alloc::string::ToString as _;
+use alloc::{format, vec};
+use buoy_model::limits::FAST_DRAIN;
+use buoy_model::{
+    Balance, Cidr, ClusterId, Failback, GroupId, LinkId, NodeId, Safety, SendProxy, Slot,
+    SourceAddress, Timing, VipAddress,
+};
+use core::time::Duration;
+
+const SEED: u64 = 7;
+const XDP: Mode = Mode::Xdp { forward: Forward::Dsr, flow: FlowFields::Connection };
+
+fn at(seconds: u64) -> Instant {
+    Instant::from_nanos(seconds * 1_000_000_000)
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+/// `name address:port weight`, with `b` before the weight of a backup.
+fn backend(text: &str) -> Backend {
+    let words: Vec<&str> = text.split(' ').collect();
+    let weight = words[2].trim_start_matches('b');
+    Backend {
+        name: words[0].into(),
+        address: words[1].parse().unwrap(),
+        weight: weight.parse().unwrap(),
+        backup: weight != words[2],
+    }
+}
+
+fn service(mode: Mode, vips: &[&str], port: u16, backends: &[&str]) -> Service {
+    Service {
+        addresses: vips.iter().map(|vip| ip(vip)).collect(),
+        protocol: Protocol::Tcp,
+        port,
+        mode,
+        balance: Balance::Hash,
+        source: SourceAddress::Client,
+        send_proxy: SendProxy::Off,
+        connections_max: 1,
+        idle_timeout: Duration::from_secs(1),
+        connect_timeout: Duration::from_secs(1),
+        backends: backends.iter().map(|text| backend(text)).collect(),
+        check: None,
+    }
+}
+
+/// A group with these addresses; this host cannot own those that begin with `!`.
+fn group(id: u32, vips: &[&str], services: Vec<Service>) -> Group {
+    let address = |vip: &&str| VipAddress {
+        cidr: Cidr::new(ip(vip.trim_start_matches('!')), 24).unwrap(),
+        link: (!vip.starts_with('!')).then_some(LinkId(1)),
+        link_name: "eth0".into(),
+        vip_name: "vip".into(),
+    };
+    Group {
+        id: GroupId(id),
+        name: id.to_string(),
+        addresses: vips.iter().map(address).collect(),
+        safety: Safety::Available,
+        nodes: vec![NodeId(1)],
+        prefer: vec![],
+        failback: Failback::Never,
+        apart: None,
+        checks: vec![],
+        services,
+    }
+}
+
+fn desired(groups: Vec<Group>) -> Desired {
+    let beat = Duration::from_millis(10);
+    Desired {
+        leg_links: vec![None],
+        generation: 1,
+        digest: 0,
+        cluster: ClusterId(1),
+        cluster_name: "test".into(),
+        me: NodeId(1),
+        nodes: vec![],
+        timing: Timing { heartbeat: beat, lease: 3 * beat, lease_max: 3 * beat },
+        groups,
+    }
+}
+
+/// The fast path at the beginning, with these backends down.
+fn fast(desired: &Desired, down: &[&str]) -> Fast {
+    let mut fast = Fast::new(SEED);
+    change(&mut fast, 0, desired, down);
+    fast
+}
+
+fn change(fast: &mut Fast, now: u64, desired: &Desired, down: &[&str]) {
+    fast.change(at(now), desired, |_, _, backend| {
+        let is_down = down.contains(&backend.name.as_str());
+        if is_down { BackendState::Down } else { BackendState::Unknown }
+    });
+}
+
+/// How many slots each backend of the only service has, by name of the file's order: new flows, then
+/// those of the past.
+fn shares(fast: &Fast, backends: &[&str]) -> Vec<(usize, usize)> {
+    let path = fast.path();
+    let [service] = &path.services[..] else { panic!("{}", path.services.len()) };
+    let count = |text: &&str| {
+        let address = backend(text).address;
+        let place = service.backends.iter().position(|b| b.address == address);
+        let Some(place) = place.and_then(|p| u16::try_from(p).ok()) else { return (0, 0) };
+        let current = service.slots.iter().filter(|s| s.current == place).count();
+        let moving = |s: &&Slot| s.previous == place && s.current != place;
+        (current, service.slots.iter().filter(moving).count())
+    };
+    backends.iter().map(count).collect()
+}
+
+const TWO: [&str; 2] = ["a 10.0.0.1:80 1", "b 10.0.0.2:80 1"];
+
+#[test]
+fn a_host_has_the_services_of_mode_xdp_on_addresses_that_it_may_own() {
+    let vips = ["10.0.0.100", "2001:db8::1", "10.0.0.99"];
+    let backends = ["a 10.0.0.1:80 1", "a6 [2001:db8::11]:80 1"];
+    let mut udp = service(XDP, &vips[..1], 80, &backends);
+    udp.protocol = Protocol::Udp;
+    let wish = desired(vec![
+        group(
+            1,
+            &vips,
+            vec![
+                service(XDP, &vips, 443, &backends),
+                service(Mode::Kernel, &vips, 81, &backends),
+                service(Mode::Proxy, &vips, 82, &backends),
+                udp,
+                service(XDP, &vips[..1], 80, &backends),
+            ],
+        ),
+        group(2, &["!10.0.0.50"], vec![service(XDP, &["10.0.0.50"], 80, &backends)]),
+        group(3, &["10.0.0.60"], vec![]),
+    ]);
+    let path = fast(&wish, &[]).path();
+    assert_eq!(path.seed, SEED);
+    let got: Vec<_> = path.services.iter().map(|s| (s.address, s.protocol, s.ports)).collect();
+    let (tcp, udp) = (Protocol::Tcp, Protocol::Udp);
+    assert_eq!(
+        got,
+        [
+            (ip("10.0.0.99"), tcp, (443, 443)),
+            (ip("10.0.0.100"), tcp, (80, 80)),
+            (ip("10.0.0.100"), tcp, (443, 443)),
+            (ip("10.0.0.100"), udp, (80, 80)),
+            (ip("2001:db8::1"), tcp, (443, 443)),
+        ]
+    );
+    for service in &path.services {
+        assert_eq!((service.forward, service.flow), (Forward::Dsr, FlowFields::Connection));
+        assert_eq!((service.backends.len(), service.slots.len()), (1, 4096));
+        assert_eq!(service.backends[0].address.is_ipv4(), service.address.is_ipv4());
+    }
+}
+
+#[test]
+fn an_address_without_a_backend_of_its_family_has_an_empty_table() {
+    let vips = ["2001:db8::1"];
+    let path = fast(&desired(vec![group(1, &vips, vec![service(XDP, &vips, 80, &TWO)])]), &[]);
+    let path = path.path();
+    assert_eq!((path.services.len(), path.services[0].slots.len()), (1, 0));
+}
+
+fn one(backends: &[&str]) -> Desired {
+    let vips = ["10.0.0.100"];
+    desired(vec![group(1, &vips, vec![service(XDP, &vips, 80, backends)])])
+}
+
+#[test]
+fn who_takes_new_flows_and_who_keeps_old_ones() {
+    const ALL: usize = 4096;
+    let set = ["a 10.0.0.1:80 1", "b 10.0.0.2:80 3", "sorry 10.0.0.9:80 b1"];
+    let drained = ["a 10.0.0.1:80 0", "b 10.0.0.2:80 3", "sorry 10.0.0.9:80 b1"];
+    let removed = &set[1..];
+    let (a, b) = (ALL / 4, ALL * 3 / 4);
+    // What becomes of `set` with everybody up.
+    type Case<'c> = (&'c [&'c str], &'c [&'c str], [(usize, usize); 3]);
+    let cases: [Case<'_>; 7] = [
+        (&set, &[], [(a, 0), (b, 0), (0, 0)]),
+        (&drained, &[], [(0, a), (ALL, 0), (0, 0)]),
+        (removed, &[], [(0, 0), (ALL, 0), (0, 0)]),
+        (&set, &["a"], [(0, 0), (ALL, 0), (0, 0)]),
+        (&set, &["a", "b"], [(0, 0), (0, 0), (ALL, 0)]),
+        (&drained, &["b"], [(0, a), (0, 0), (ALL, 0)]),
+        (&set, &["a", "b", "sorry"], [(0, 0), (0, 0), (0, 0)]),
+    ];
+    for (backends, down, expected) in cases {
+        let mut fast = fast(&one(&set), &[]);
+        change(&mut fast, 1, &one(backends), down);
+        assert_eq!(shares(&fast, &set), expected, "{backends:?} without {down:?}");
+        let moves = expected.iter().any(|(_, kept)| *kept != 0);
+        assert_eq!(fast.deadline(), moves.then_some(at(1) + FAST_DRAIN));
+        fast.tick(at(1) + FAST_DRAIN);
+        let settled = expected.map(|(new, _)| (new, 0));
+        assert_eq!(shares(&fast, &set), settled, "{backends:?} without {down:?}: over");
+        assert_eq!((fast.deadline(), fast.moving()), (None, 0));
+    }
+}
+
+#[test]
+fn a_backup_that_is_not_needed_any_more_finishes_what_it_has() {
+    let set = ["a 10.0.0.1:80 1", "sorry 10.0.0.9:80 b1"];
+    let mut fast = fast(&one(&set), &["a"]);
+    assert_eq!(shares(&fast, &set), [(0, 0), (4096, 0)]);
+    change(&mut fast, 1, &one(&set), &[]);
+    assert_eq!(shares(&fast, &set), [(4096, 0), (0, 4096)]);
+}
+
+#[test]
+fn nodes_that_know_the_same_have_the_same_path() {
+    let reversed: Vec<&str> = TWO.iter().rev().copied().collect();
+    let (left, right) = (fast(&one(&TWO), &[]), fast(&one(&reversed), &[]));
+    assert_eq!(left.digest(), right.digest());
+    assert_eq!(left.path(), right.path(), "places too");
+    // The past does not count for the digest, and everything else does.
+    let mut other = fast(&one(&TWO[..1]), &[]);
+    assert_ne!(other.digest(), left.digest());
+    change(&mut other, 1, &one(&TWO), &[]);
+    assert_eq!(other.digest(), left.digest());
+    assert_ne!(other.path(), left.path());
+    assert_ne!(fast(&one(&TWO), &["a"]).digest(), left.digest());
+    assert_ne!(Fast::new(8).digest(), Fast::new(7).digest());
+    assert_eq!(
+        left.digest(),
+        2_081_171_346,
+        "of today and tomorrow: a changed number here breaks upgrades"
+    );
+}
+
+#[test]
+fn what_is_not_in_the_file_any_more_is_not_in_the_path() {
+    let mut fast = fast(&one(&TWO), &[]);
+    change(&mut fast, 1, &desired(vec![]), &[]);
+    assert_eq!(fast.path(), FastPath { seed: SEED, services: vec![] });
+    assert_eq!(fast.deadline(), None);
+}
+
+#[test]
+fn another_way_to_forward_keeps_the_table_and_another_hash_does_not() {
+    let with = |mode| {
+        let vips = ["10.0.0.100"];
+        desired(vec![group(1, &vips, vec![service(mode, &vips, 80, &TWO)])])
+    };
+    let drained = ["a 10.0.0.1:80 0", TWO[1]];
+    let mut fast = fast(&one(&TWO), &[]);
+    change(&mut fast, 1, &one(&drained), &[]);
+    let moving = fast.moving();
+    assert_eq!(moving, 2048);
+    change(
+        &mut fast,
+        2,
+        &with(Mode::Xdp { forward: Forward::Nat, flow: FlowFields::Connection }),
+        &[],
+    );
+    assert_eq!(fast.path().services[0].forward, Forward::Nat);
+    assert_eq!(fast.moving(), moving, "a has them again, and those of b in between are remembered");
+    change(&mut fast, 3, &with(Mode::Xdp { forward: Forward::Nat, flow: FlowFields::Client }), &[]);
+    assert_eq!(fast.moving(), 0, "flows are in other slots now");
+    assert_eq!(fast.path().services[0].flow, FlowFields::Client);
+}
+
+#[test]
+fn an_agent_that_starts_again_changes_nothing_of_the_path() {
+    let drained = ["a 10.0.0.1:80 0", TWO[1]];
+    let mut first = fast(&one(&TWO), &[]);
+    change(&mut first, 1, &one(&drained), &[]);
+    let path = first.path();
+    let mut second = Fast::adopt(SEED, at(100), &path);
+    assert_eq!(second.path(), path);
+    change(&mut second, 100, &one(&drained), &[]);
+    assert_eq!(second.path(), path);
+    assert_eq!(second.digest(), first.digest());
+    assert_eq!(second.deadline(), Some(at(100) + FAST_DRAIN));
+    let stranger = Fast::adopt(SEED + 1, at(100), &path);
+    assert!(stranger.path().services.is_empty(), "another seed: other slots");
+}
+
+#[test]
+fn a_pool_of_many_addresses_has_the_table_of_one() {
+    let vips: Vec<_> = (0..200).map(|i| format!("10.0.1.{i}")).collect();
+    let pool = |vip: &String| group(name(vip), &[vip], vec![service(XDP, &[vip], 80, &TWO)]);
+    fn name(vip: &str) -> u32 {
+        buoy_model::name_key(vip)
+    }
+    let path = fast(&desired(vips.iter().map(pool).collect()), &[]).path();
+    assert_eq!(path.services.len(), 200);
+    assert!(path.services.iter().all(|s| s.slots == path.services[0].slots));
+}
