@@ -176,6 +176,17 @@ impl Keyring {
         self.keys.iter().map(Key::id)
     }
 
+    /// The seed of the hash over flows: the same on all hosts of the cluster that sign with the same
+    /// key, and unknown to clients, who could else choose ports that all go to one backend. It is a
+    /// signature of a text that no datagram begins with, so it tells nothing about the key.
+    pub fn flow_seed(&self, cluster: ClusterId) -> u64 {
+        let mut text = *b"seed of flows....";
+        text[13..].copy_from_slice(&cluster.0.to_be_bytes());
+        debug_assert!(!text.starts_with(&heartbeat::MAGIC));
+        let [a, b, c, d, e, f, g, h, ..] = self.keys[0].sign(&text);
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+
     /// Replaces `out` by the sealed datagram.
     pub fn seal(&self, message: &Message, out: &mut Vec<u8>) {
         let key = &self.keys[0];

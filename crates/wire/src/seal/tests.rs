@@ -163,3 +163,14 @@ fn a_keyring_has_between_one_and_four_different_keys() {
     assert_eq!(ring(&[1, 2, 3, 4, 5]), Err(KeyringError::TooMany(5)));
     assert_eq!(ring(&[1, 2, 1]), Err(KeyringError::Twice(key(1).id())));
 }
+
+#[test]
+fn the_seed_of_flows_follows_the_cluster_and_the_key_that_signs() {
+    let seed = |keys: &[u8], cluster: u32| keyring(keys).flow_seed(ClusterId(cluster));
+    assert_eq!(seed(&[1], 7), seed(&[1], 7));
+    assert_eq!(seed(&[1, 2], 7), seed(&[1], 7), "a key that is only accepted changes nothing");
+    assert_ne!(seed(&[2, 1], 7), seed(&[1], 7));
+    assert_ne!(seed(&[1], 8), seed(&[1], 7));
+    // Two versions of Buoy in one cluster must agree: a changed number here breaks upgrades.
+    assert_eq!(seed(&[1], 7), 849_014_595_536_997_927);
+}
