@@ -86,7 +86,7 @@ impl Transition {
         let places = Places::adopt(now, &service.backends);
         let moving = service.slots.iter().enumerate().filter(|(_, s)| s.previous != s.current);
         let moving = moving.map(|(slot, s)| {
-            let previous = (s.previous != Slot::NOBODY).then_some(s.previous);
+            let previous = (s.previous < Slot::REMEMBERED).then_some(s.previous);
             let previous = previous.map(|place| Previous { place, until });
             Moving { slot, change: Change { previous, remembered_until: Some(until) } }
         });
@@ -160,7 +160,7 @@ impl Transition {
         let settled = |&current: &u16| Slot { current, previous: current };
         let mut slots: Vec<Slot> = self.current.iter().map(settled).collect();
         for Moving { slot, change } in &self.moving {
-            slots[*slot].previous = change.previous.map_or(Slot::NOBODY, |p| p.place);
+            slots[*slot].previous = change.previous.map_or(Slot::REMEMBERED, |p| p.place);
         }
         slots
     }

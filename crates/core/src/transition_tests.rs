@@ -7,6 +7,7 @@ const B: u16 = 1;
 const C: u16 = 2;
 const D: u16 = 3;
 const NOBODY: u16 = Slot::NOBODY;
+const REMEMBERED: u16 = Slot::REMEMBERED;
 
 fn at(seconds: u64) -> Instant {
     Instant::from_nanos(seconds * 1_000_000_000)
@@ -102,7 +103,7 @@ fn a_second_change_during_the_first() {
         ("-+++", B, (B, B), &[]),
         (".+++", B, (B, B), &[]),
         // C gets it. Flows of A go on as `previous`, to A's own deadline; those of B are remembered.
-        ("++++", C, (C, A), &[(FIRST, (C, NOBODY)), (SECOND, (C, C))]),
+        ("++++", C, (C, A), &[(FIRST, (C, REMEMBERED)), (SECOND, (C, C))]),
         // C gets it since B is down: B's flows are lost, nobody else's.
         ("+-++", C, (C, A), &[(FIRST, (C, C))]),
         ("+.++", C, (C, A), &[(FIRST, (C, C))]),
@@ -110,10 +111,10 @@ fn a_second_change_during_the_first() {
         ("-+++", C, (C, B), &[(SECOND, (C, C))]),
         ("--++", C, (C, C), &[]),
         // A gets it back: its flows are at home, those of B are remembered.
-        ("++++", A, (A, NOBODY), &[(SECOND, (A, A))]),
+        ("++++", A, (A, REMEMBERED), &[(SECOND, (A, A))]),
         ("+-++", A, (A, A), &[]),
         // Nobody takes new flows any more.
-        ("++++", NOBODY, (NOBODY, A), &[(FIRST, (NOBODY, NOBODY)), (SECOND, (NOBODY, NOBODY))]),
+        ("++++", NOBODY, (NOBODY, A), &[(FIRST, (NOBODY, REMEMBERED)), (SECOND, (NOBODY, NOBODY))]),
         ("----", NOBODY, (NOBODY, NOBODY), &[]),
     ];
     for (members, owner, expected, later) in cases {
@@ -140,7 +141,7 @@ fn a_third_change_keeps_what_the_second_kept() {
     service.change(30, "++++", D);
     assert_eq!(service.slot(), (D, A), "B's and C's flows are remembered");
     service.0.tick(at(first));
-    assert_eq!(service.slot(), (D, NOBODY));
+    assert_eq!(service.slot(), (D, REMEMBERED));
     assert_eq!(service.deadline(), Some(third));
     // A gets it again: what is not remembered began while D had it.
     service.change(first + 1, "++++", A);
@@ -265,7 +266,7 @@ fn places_are_never_more_than_their_limit_however_fast_backends_come_and_go() {
             let named = &members[i % members.len()];
             assert_eq!(backends[usize::from(slot.current)].address, named.address);
             // The place of one that left is never given to another in the same change.
-            if slot.previous != slot.current && slot.previous != NOBODY {
+            if slot.previous != slot.current && slot.previous < REMEMBERED {
                 assert!([before[i].current, before[i].previous].contains(&slot.previous));
             }
         }
@@ -302,7 +303,7 @@ fn what_another_agent_left_goes_on() {
     assert_eq!(next.slot(), (B, A), "the same table is no change");
     assert_eq!(next.deadline(), Some(100 + DRAIN));
     next.change(102, ".+++", B);
-    assert_eq!(next.slot(), (B, NOBODY), "whom the kernel may still remember is not known");
+    assert_eq!(next.slot(), (B, REMEMBERED), "whom the kernel may still remember is not known");
     next.0.tick(at(100 + DRAIN));
     assert_eq!(next.slot(), (B, B));
     let mut odd = left;

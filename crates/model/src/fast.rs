@@ -70,11 +70,14 @@ pub struct Slot {
     /// The place of the backend that takes new flows; `NOBODY`: a new flow is dropped.
     pub current: u16,
     /// The one that had the slot before the last change and still serves its flows; equal to
-    /// `current` when no change is in progress; `NOBODY`: only remembered flows go elsewhere.
+    /// `current` when no change is in progress; `REMEMBERED`: only remembered flows go elsewhere.
     pub previous: u16,
 }
 
 impl Slot {
     /// Stands for no backend.
     pub const NOBODY: u16 = u16::MAX;
+    /// Stands for no backend either, and is never `current`: where nobody takes new flows, remembered
+    /// ones must still be looked up.
+    pub const REMEMBERED: u16 = u16::MAX - 1;
 }

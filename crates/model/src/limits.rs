@@ -156,4 +156,5 @@ const _: () = assert!(
     PROXY_IDLE_TCP_DEFAULT.as_secs() <= FAST_DRAIN.as_secs(),
     "a connection that is not yet idle for either engine must not be cut off"
 );
-const _: () = assert!(FAST_PLACES_MAX < u16::MAX as usize, "`Slot::NOBODY` is no place");
+const _: () =
+    assert!(FAST_PLACES_MAX < u16::MAX as usize - 1, "what stands for nobody is no place");
