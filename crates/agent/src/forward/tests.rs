@@ -4,7 +4,7 @@ use super::*;
 use crate::health::BackendHealth;
 use crate::sample::{backend, service};
 use buoy_model::limits::BALANCE_SLOTS;
-use buoy_model::{Instant, NodeId};
+use buoy_model::{FlowFields, Instant, NodeId};
 use std::net::Ipv4Addr;
 
 const VIP: &str = "10.0.0.100";
@@ -82,6 +82,15 @@ fn a_proxy_gets_the_backends_that_are_up() {
     let names: Vec<_> = all.proxies[&at].backends.iter().map(|b| b.name.as_str()).collect();
     assert_eq!(names, ["web1"]);
     assert!(all.kernel.is_empty());
+}
+
+#[test]
+fn a_service_for_the_engine_that_is_missing_is_not_taken_in_silence() {
+    let mode = Mode::Xdp { forward: buoy_model::Forward::Dsr, flow: FlowFields::Connection };
+    let all = wanted(&desired(&[VIP], vec![service(mode, VIP, 80, two())]), &States::new());
+    assert!(all.kernel.is_empty() && all.proxies.is_empty());
+    assert!(all.problems.values().all(|said| said.contains("mode = \"kernel\"")));
+    assert_eq!(all.problems.len(), 1);
 }
 
 #[test]
