@@ -307,19 +307,22 @@ fn no_ethernet(facts: &Facts, link: LinkId) -> String {
 
 fn defences(gate: &Result<Gate, GateError>) -> (Fence, Vec<String>) {
     let lease = "lease: no vote of a majority, no address (exclusive VIPs)".to_owned();
-    let lifetime = "kernel lifetime: an address that is not renewed disappears within 2.5 s".into();
+    let lifetime = |seconds| {
+        format!("kernel lifetime: an address that is not renewed disappears within {seconds}")
+    };
     match gate {
         Ok(_) => {
             let gate = "gate: ARP and NDP, and all traffic of exclusive VIPs without services, stop \
                         in the kernel at the end of the lease, even when the agent is dead or frozen";
-            (Fence::Gate, vec![lease, gate.into(), lifetime])
+            // Which of the two depends on how many there are.
+            (Fence::Gate, vec![lease, gate.into(), lifetime("9 s, with many VIPs 21 s")])
         }
         Err(error) => {
             let gate = format!(
                 "NO gate ({error}): this node asks for leases of 2.5 s, so its kernel can forget the \
                  address first; a failover from it takes that long"
             );
-            (Fence::Lifetime, vec![lease, gate, lifetime])
+            (Fence::Lifetime, vec![lease, gate, lifetime("2.5 s")])
         }
     }
 }

@@ -145,8 +145,8 @@ fn dsr_carries_tcp_and_the_backend_answers_the_client_itself() {
 }
 
 #[test]
-fn a_tunnel_carries_tcp_to_a_backend_that_unwraps_it() {
-    let test = "a_tunnel_carries_tcp_to_a_backend_that_unwraps_it";
+fn a_tunnelled_packet_arrives_whole_at_its_backend() {
+    let test = "a_tunnelled_packet_arrives_whole_at_its_backend";
     let Some(hosts) = Hosts::new(test) else { return };
     // Where the kernel has no tunnel devices, what arrives is looked at instead.
     let path = path(Forward::Tunnel, VIPS, ["10.2.0.2:0", "[fd02::2]:0"]);
