@@ -166,6 +166,7 @@ impl Node {
             match offer.filter(|o| o.claim.kind.serves()) {
                 Some(offer) if !was => {
                     *last = LastOwner::Serves { node: peer.id, since: now };
+                    self.owned[i].another_serves();
                     let fact = Fact::OwnerHeard { node: peer.id, epoch: offer.claim.epoch };
                     let record = Record { at: now, group: Some(group.id), fact };
                     if self.owned[i].holding().is_none() {

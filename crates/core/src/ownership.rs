@@ -222,6 +222,13 @@ impl Ownership {
         self.state = State::Idle { quiet_until: c.now + c.patience * 2 };
     }
 
+    /// Another serves it now: the votes are given, and there is nothing left to be quiet for.
+    pub(crate) const fn another_serves(&mut self) {
+        if let State::Idle { quiet_until } = &mut self.state {
+            *quiet_until = Instant::ZERO;
+        }
+    }
+
     /// A vote came in, or time went by: perhaps we may serve, perhaps for longer.
     pub(crate) fn counted(
         &mut self,

@@ -267,6 +267,17 @@ fn whoever_hands_over_does_not_ask_for_it_back_at_once() {
 }
 
 #[test]
+fn whoever_handed_over_comes_forward_when_the_new_owner_names_it() {
+    let group = group(Safety::Exclusive);
+    let [_, _, mut holding] = states(&group);
+    holding.hand_over(context(&group, at(2)), Cause::Drain, &mut vec![]);
+    holding.another_serves();
+    let from_owner = Judgement::Take { cause: Cause::NoOwner, from: Some(NodeId(9)) };
+    holding.judged(context(&group, at(3)), from_owner, &mut vec![]);
+    assert_eq!(holding.claim(), ClaimKind::Wants);
+}
+
+#[test]
 fn a_shared_lease_is_told_to_the_gate_once_and_parted_from_with_what_is_left() {
     let group = group(Safety::Exclusive);
     let [_, _, mut holding] = states(&group);

@@ -256,6 +256,19 @@ fn a_group_that_was_moved_stays_until_it_is_released() {
 }
 
 #[test]
+fn what_was_handed_over_can_be_had_back_at_once() {
+    let mut cluster = cluster(3, 1, Safety::Exclusive, |_| {});
+    cluster.settle();
+    let group = cluster.nodes[0].desired.groups[0].id;
+    let (first, second) = (cluster.owner(0), cluster.other(0));
+    for (from, to) in [(first, second), (second, first), (first, second)] {
+        order(&mut cluster, from, moves(group, to));
+        cluster.run(BEAT * 3);
+        assert_eq!(cluster.owner(0), to);
+    }
+}
+
+#[test]
 fn a_failure_moves_what_is_held_and_nothing_else_does() {
     let mut cluster = cluster(3, 1, Safety::Exclusive, prefers_first);
     cluster.cut = vec![0];
