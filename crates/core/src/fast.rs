@@ -18,7 +18,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use buoy_model::{
     Backend, BackendState, Desired, FastPath, FastService, FlowFields, Forward, Group, Instant,
-    Mode, Protocol, Service,
+    Mode, Protocol, Service, Slot,
 };
 use core::net::IpAddr;
 
@@ -38,9 +38,17 @@ struct Entry {
     flow: FlowFields,
     /// What the table was made from; `None`: not made here.
     wish: Option<Arc<Wish>>,
-    transition: Transition,
+    past: Arc<Past>,
     /// Of the table without its past; 0 without a table.
     digest: u32,
+}
+
+/// A table and what it was. Services that have always had the same backends share one.
+#[derive(Debug, Default)]
+struct Past {
+    transition: Transition,
+    /// As the kernel needs it.
+    slots: Arc<[Slot]>,
 }
 
 impl Fast {
@@ -53,14 +61,15 @@ impl Fast {
     /// another seed are in other slots. `change` must follow.
     pub fn adopt(seed: u64, now: Instant, path: &FastPath) -> Self {
         let mut fast = Self::new(seed);
+        let mut pasts = BTreeMap::new();
         for service in path.services.iter().filter(|_| path.seed == seed) {
-            let entry = Entry {
-                forward: service.forward,
-                flow: service.flow,
-                wish: None,
-                transition: Transition::adopt(now, service),
-                digest: 0,
-            };
+            let backends: Vec<_> = service.backends.iter().map(|b| b.address).collect();
+            let past = pasts.entry((service.slots.as_ptr(), service.slots.len(), backends));
+            let past = past.or_insert_with(|| {
+                Arc::new(Past::of(Transition::adopt(now, service), &service.slots))
+            });
+            let (forward, flow, past) = (service.forward, service.flow, Arc::clone(past));
+            let entry = Entry { forward, flow, wish: None, past, digest: 0 };
             fast.services.insert((service.address, service.protocol, service.ports.0), entry);
         }
         fast
@@ -75,6 +84,8 @@ impl Fast {
         state: impl Fn(&Group, &Service, &Backend) -> BackendState,
     ) {
         let mut tables = Tables::default();
+        let mut changes = Changes::default();
+        let nothing = Arc::new(Past::default());
         let mut before = core::mem::take(&mut self.services);
         for group in &desired.groups {
             for service in &group.services {
@@ -83,13 +94,23 @@ impl Fast {
                 for address in addresses(group, service) {
                     let key = (address, service.protocol, service.port);
                     let known = before.remove(&key).filter(|entry| entry.flow == flow);
-                    let mut entry = known.unwrap_or_else(|| Entry::new(forward, flow));
+                    let mut entry = known.unwrap_or_else(|| Entry {
+                        forward,
+                        flow,
+                        wish: None,
+                        past: Arc::clone(&nothing),
+                        digest: 0,
+                    });
                     entry.forward = forward;
                     let same = |b: &&Backend| b.address.is_ipv4() == address.is_ipv4();
                     let able = service.backends.iter().filter(same);
                     let able = able.map(|b| (b, is_alive(state(group, service, b))));
                     if !entry.wish.as_ref().is_some_and(|wish| wish.is(able.clone())) {
-                        entry.change(now, wishes.of(address, able), &mut tables);
+                        let wish = wishes.of(address, able);
+                        let table = tables.of(wish);
+                        entry.past = changes.of(now, &entry.past, wish, table.as_deref());
+                        entry.digest = table.map_or(0, |table| table.digest());
+                        entry.wish = Some(Arc::clone(wish));
                     }
                     let twice = self.services.insert(key, entry);
                     debug_assert!(twice.is_none(), "config lets a port be served once");
@@ -100,14 +121,25 @@ impl Fast {
 
     /// To be called when `deadline` has passed.
     pub fn tick(&mut self, now: Instant) {
-        for entry in self.services.values_mut() {
-            entry.transition.tick(now);
+        let mut ticked: BTreeMap<*const Past, Arc<Past>> = BTreeMap::new();
+        let mut kept = Vec::new();
+        let is_due = |e: &&mut Entry| e.past.transition.deadline().is_some_and(|at| at <= now);
+
+        for entry in self.services.values_mut().filter(is_due) {
+            let next = ticked.entry(Arc::as_ptr(&entry.past)).or_insert_with(|| {
+                let mut transition = entry.past.transition.clone();
+                transition.tick(now);
+                Arc::new(Past::of(transition, &entry.past.slots))
+            });
+            // The one before lives as long as this loop: nothing else gets its address.
+            let before = core::mem::replace(&mut entry.past, Arc::clone(next));
+            kept.push(before);
         }
     }
 
     /// When to call `tick`: then a backend has had its time to finish, and `path` is another.
     pub fn deadline(&self) -> Option<Instant> {
-        self.services.values().filter_map(|entry| entry.transition.deadline()).min()
+        self.services.values().filter_map(|entry| entry.past.transition.deadline()).min()
     }
 
     /// What should be there now.
@@ -123,14 +155,14 @@ impl Fast {
             ports: (port, port),
             forward: entry.forward,
             flow: entry.flow,
-            backends: entry.transition.backends(),
-            slots: entry.transition.slots(),
+            backends: entry.past.transition.backends(),
+            slots: Arc::clone(&entry.past.slots),
         })
     }
 
     /// Slots in a change, of all services together.
     pub fn moving(&self) -> usize {
-        self.services.values().map(|entry| entry.transition.moving()).sum()
+        self.services.values().map(|entry| entry.past.transition.moving()).sum()
     }
 
     /// Equal on two nodes that send every new flow to the same backend. What a change leaves behind does
@@ -168,17 +200,40 @@ const fn is_alive(state: BackendState) -> bool {
     }
 }
 
-impl Entry {
-    fn new(forward: Forward, flow: FlowFields) -> Self {
-        Self { forward, flow, wish: None, transition: Transition::default(), digest: 0 }
+impl Past {
+    fn of(transition: Transition, before: &Arc<[Slot]>) -> Self {
+        let slots = transition.slots();
+        let is_same = slots[..] == before[..];
+        Self { transition, slots: if is_same { Arc::clone(before) } else { slots.into() } }
     }
+}
 
-    fn change(&mut self, now: Instant, wish: &Arc<Wish>, tables: &mut Tables) {
-        let table = tables.of(wish);
-        let slots = table.as_ref().map_or(&[][..], |table| table.slots());
-        self.transition.change(now, &wish.members(), slots);
-        self.digest = table.map_or(0, |table| table.digest());
-        self.wish = Some(Arc::clone(wish));
+/// Changes made in one go: what was one table and is to become the same stays one.
+#[derive(Default)]
+struct Changes {
+    /// With what was before, so that nothing else gets its address.
+    made: BTreeMap<ChangeOf, (Arc<Past>, Arc<Past>)>,
+}
+
+/// What it was, who is in the service, and which table it gets.
+type ChangeOf = (*const Past, Vec<Member>, Option<*const Table>);
+
+impl Changes {
+    fn of(
+        &mut self,
+        now: Instant,
+        before: &Arc<Past>,
+        wish: &Wish,
+        table: Option<&Table>,
+    ) -> Arc<Past> {
+        let key = (Arc::as_ptr(before), wish.members(), table.map(core::ptr::from_ref));
+        let made = self.made.entry(key).or_insert_with_key(|(_, members, _)| {
+            let mut transition = before.transition.clone();
+            transition.change(now, members, table.map_or(&[][..], |table| table.slots()));
+            let after = Past::of(transition, &before.slots);
+            (Arc::clone(before), Arc::new(after))
+        });
+        Arc::clone(&made.1)
     }
 }
 

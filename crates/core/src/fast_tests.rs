@@ -290,7 +290,23 @@ fn a_pool_of_many_addresses_has_the_table_of_one() {
     fn name(vip: &str) -> u32 {
         buoy_model::name_key(vip)
     }
-    let path = fast(&desired(vips.iter().map(pool).collect()), &[]).path();
-    assert_eq!(path.services.len(), 200);
-    assert!(path.services.iter().all(|s| s.slots == path.services[0].slots));
+    let desired = desired(vips.iter().map(pool).collect());
+    let mut fast = fast(&desired, &[]);
+    let hold = |fast: &Fast, moving: usize| {
+        let path = fast.path();
+        assert_eq!(path.services.len(), 200);
+        assert!(path.services.iter().all(|s| Arc::ptr_eq(&s.slots, &path.services[0].slots)));
+        assert_eq!(fast.moving(), moving * 200);
+        path
+    };
+    let first = hold(&fast, 0);
+    change(&mut fast, 1, &desired, &["b"]);
+    hold(&fast, 0);
+    change(&mut fast, 2, &desired, &[]);
+    hold(&fast, 2048);
+    let adopted = Fast::adopt(SEED, at(3), &fast.path());
+    hold(&adopted, 2048);
+    fast.tick(at(2) + FAST_DRAIN);
+    let last = hold(&fast, 0);
+    assert_eq!(first.services[0].slots, last.services[0].slots);
 }

@@ -34,7 +34,7 @@ use buoy_model::{FastBackend, FastService, Instant, Slot};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// A backend of the service, whether or not it takes new flows.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Member {
     /// Who it is: a server is its address, whatever the file calls it.
     pub address: SocketAddr,

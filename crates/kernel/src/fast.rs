@@ -9,6 +9,7 @@
 mod buckets;
 mod error;
 mod extents;
+mod lines;
 mod memory;
 mod neighbours;
 mod pins;
@@ -29,6 +30,7 @@ use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::{XdpLink, XdpLinkId};
 use aya::programs::{ProgramError, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
+use buoy_model::limits::{FAST_DRAIN, FAST_PLACES_MAX};
 use buoy_model::{FastPath, LinkId};
 use buoy_xdp::forward::{
     self, BACKENDS, BUCKETS, Drop, FORWARD, LINKS, NEXT_PROGRAMS, PROGRAM, PROGRAMS_MAP, REVERSE,
@@ -46,6 +48,10 @@ use tables::{Placed, Regions, Tables, backends_of};
 
 /// How to get to an address, asked for each backend.
 pub type Resolve<'a> = &'a mut dyn FnMut(IpAddr) -> Option<Way>;
+
+// What is remembered of a flow may be overwritten when no slot can need it any more.
+const _: () = assert!(forward::REMEMBERED_SECONDS == FAST_DRAIN.as_secs());
+const _: () = assert!(forward::PLACES_MAX == FAST_PLACES_MAX);
 
 /// No program runs longer, should the kernel have no way to wait for the running ones.
 const PROGRAM_MAX: Duration = Duration::from_millis(100);
@@ -76,12 +82,16 @@ impl Capacity {
             let sum: usize = path.services.iter().map(count).sum();
             u32::try_from(sum.saturating_mul(3)).unwrap_or(u32::MAX / 2).max(least)
         };
+        let tables = path.services.iter().map(|s| (s.slots.as_ptr(), s.slots.len()));
+        let tables: BTreeMap<_, _> = tables.collect();
         let lines = |slots: usize| slots.next_multiple_of(SLOTS_IN_LINE as usize);
+        let shared: usize = tables.into_values().map(lines).sum();
+        let shared = u32::try_from(shared).unwrap_or(u32::MAX / 4);
         let blocks = |s: &buoy_model::FastService| forward::blocks(s.ports.0, s.ports.1).len();
         Self {
             services: sum(&|_| 1, 64).next_power_of_two(),
             backends: sum(&|s| s.backends.len(), 1024).next_power_of_two(),
-            slots: sum(&|s| lines(s.slots.len()), 1 << 18).next_power_of_two(),
+            slots: shared.saturating_mul(3).max(1 << 18).next_power_of_two(),
             entries: sum(&|s| 1 + blocks(s) * (1 + s.backends.len()), 1024).next_power_of_two(),
         }
     }
@@ -109,7 +119,7 @@ pub struct Count {
     pub packets: u64,
     /// Bytes of them, from the IP header on.
     pub bytes: u64,
-    /// TCP connections that were opened; of UDP, flows that began while their slot changed hands.
+    /// TCP connections that were opened.
     pub flows: u64,
 }
 
@@ -225,6 +235,11 @@ impl Fast {
     pub fn apply(&mut self, path: &FastPath, resolve: Resolve<'_>) -> Result<(), FastError> {
         self.reclaim();
         self.tables.apply(path, resolve)
+    }
+
+    /// What is there, of this run or an earlier one.
+    pub fn path(&self) -> FastPath {
+        self.tables.path()
     }
 
     /// Asks anew for the ways to all backends, and says how many are not known: packets for those are

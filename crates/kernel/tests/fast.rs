@@ -278,7 +278,7 @@ fn packets_bytes_and_flows_are_counted_for_each_backend() {
     assert_eq!(counts(&fast), expected);
     // A new table takes nothing away, and what is used again begins at zero.
     let mut changed = path.clone();
-    changed.services[0].slots.truncate(32);
+    changed.services[0].slots = path.services[0].slots[..32].into();
     for next in [&changed, &path, &changed, &path] {
         fast.apply(next, &mut way).unwrap();
         assert_eq!(counts(&fast), expected);

@@ -9,6 +9,7 @@ use buoy_kernel::fast::{Capacity, Fast, FastError, Verdict};
 use buoy_model::{FastPath, FastService, FlowFields, Forward, Protocol, Slot};
 use packets::{Packet, tcp, udp};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use world::{open, service, way};
 
@@ -22,7 +23,7 @@ fn one(protocol: Protocol, backends: &[&str]) -> FastPath {
 
 /// All slots from one backend to another.
 fn between(mut path: FastPath, previous: u16, current: u16) -> FastPath {
-    path.services[0].slots = vec![Slot { current, previous }; 64];
+    path.services[0].slots = vec![Slot { current, previous }; 64].into();
     path
 }
 
@@ -80,35 +81,94 @@ fn a_connection_stays_with_its_backend_while_its_slot_changes_hands() {
         assert_eq!(taker(&fast, &tcp(&client(n), VIP).syn()), 12);
         assert_eq!(taker(&fast, &tcp(&client(n), VIP)), 12);
     }
-    // Places change, identities do not.
-    let turned = one(Protocol::Tcp, &["10.0.0.13:0", "10.0.0.12:0", "10.0.0.11:0"]);
-    fast.apply(&between(turned, 2, 1), &mut way).unwrap();
-    for n in 0..200 {
-        assert_eq!(taker(&fast, &tcp(&client(n), VIP)), if n < 100 { 11 } else { 12 });
-    }
-    // A second change: those of the current one are now those of the previous one.
-    fast.apply(&between(path.clone(), 1, 2), &mut way).unwrap();
-    for n in 100..200 {
-        assert_eq!(taker(&fast, &tcp(&client(n), VIP)), 12);
+    // A second change: those in between are remembered, whoever is the current one and the previous one.
+    fast.apply(&between(path.clone(), 0, 2), &mut way).unwrap();
+    for n in 200..300 {
         assert_eq!(taker(&fast, &tcp(&client(n), VIP).syn()), 13);
-        assert_eq!(taker(&fast, &tcp(&client(n), VIP)), 13);
     }
-    fast.apply(&between(path, 2, 2), &mut way).unwrap();
-    assert_eq!(taker(&fast, &tcp(&client(0), VIP)), 13);
+    for n in 0..300 {
+        assert_eq!(taker(&fast, &tcp(&client(n), VIP)), 11 + (n / 100) as u8);
+    }
+    fast.apply(&between(path.clone(), Slot::REMEMBERED, 0), &mut way).unwrap();
+    for n in 0..300 {
+        assert_eq!(taker(&fast, &tcp(&client(n), VIP)), 11 + (n / 100) as u8);
+    }
+    fast.apply(&between(path, 0, 0), &mut way).unwrap();
+    assert_eq!(taker(&fast, &tcp(&client(250), VIP)), 11);
 }
 
 #[test]
-fn a_datagram_flow_that_is_not_known_goes_to_the_current_backend() {
-    let test = "a_datagram_flow_that_is_not_known_goes_to_the_current_backend";
+fn who_is_not_there_any_more_gets_nothing_and_its_flows_go_the_way_of_their_slot() {
+    let test = "who_is_not_there_any_more_gets_nothing_and_its_flows_go_the_way_of_their_slot";
+    let path = one(Protocol::Tcp, &BACKENDS);
+    let Some(mut fast) = open(test, &between(path.clone(), 0, 1)) else { return };
+    let flow = client(1);
+    assert_eq!(taker(&fast, &tcp(&flow, VIP).syn()), 12);
+    let mut without = between(path.clone(), 0, 2);
+    without.services[0].backends[1].address = "0.0.0.0:0".parse().unwrap();
+    fast.apply(&without, &mut way).unwrap();
+    assert_eq!(fast.path(), without);
+    assert_eq!(taker(&fast, &tcp(&flow, VIP)), 11);
+    without.services[0].backends[0].address = "0.0.0.0:0".parse().unwrap();
+    fast.apply(&without, &mut way).unwrap();
+    assert_eq!(taker(&fast, &tcp(&flow, VIP)), 13, "the previous one is not there either");
+    fast.apply(&between(path.clone(), 0, 2), &mut way).unwrap();
+    assert_eq!(taker(&fast, &tcp(&flow, VIP)), 12, "it is back, and so are its flows");
+    // Another server in its place is not taken for it.
+    let other = one(Protocol::Tcp, &[BACKENDS[0], "10.0.0.14:0", BACKENDS[2]]);
+    fast.apply(&between(other, 0, 2), &mut way).unwrap();
+    assert_eq!(taker(&fast, &tcp(&flow, VIP)), 11);
+    fast.apply(&between(path, 0, Slot::NOBODY), &mut way).unwrap();
+    assert_eq!(taker(&fast, &tcp(&flow, VIP)), 12);
+    let new = fast.try_frame(&tcp(&client(2), VIP).syn().frame()).unwrap();
+    assert_eq!(new.verdict, Verdict::Drop, "nobody takes new ones");
+    assert_eq!(taker(&fast, &tcp(&client(2), VIP)), 11);
+}
+
+#[test]
+fn datagrams_do_not_say_what_is_new_so_all_of_them_stay_until_the_change_is_over() {
+    let test = "datagrams_do_not_say_what_is_new_so_all_of_them_stay_until_the_change_is_over";
     let path = one(Protocol::Udp, &BACKENDS);
     let Some(mut fast) = open(test, &between(path.clone(), 0, 1)) else { return };
-    for n in 0..50 {
-        assert_eq!(taker(&fast, &udp(&client(n), VIP)), 12);
-    }
-    // The known ones stay with what is the previous one now.
-    fast.apply(&between(path, 1, 2), &mut way).unwrap();
-    for n in 0..100 {
-        assert_eq!(taker(&fast, &udp(&client(n), VIP)), if n < 50 { 12 } else { 13 });
+    assert!((0..50).all(|n| taker(&fast, &udp(&client(n), VIP)) == 11));
+    fast.apply(&between(path, 1, 1), &mut way).unwrap();
+    assert!((0..50).all(|n| taker(&fast, &udp(&client(n), VIP)) == 12));
+}
+
+/// Services with one table, as `core` gives them, and what becomes of it.
+#[test]
+fn services_share_a_table_until_one_of_them_needs_another() {
+    let test = "services_share_a_table_until_one_of_them_needs_another";
+    let of = |n: u16| service(Protocol::Tcp, "10.0.0.100", (n, n), Forward::Dsr, &BACKENDS);
+    let table = |slot: Slot| -> Arc<[Slot]> { vec![slot; 65_536].into() };
+    let settled = |n: u16| Slot { current: n, previous: n };
+    let mut path = FastPath { seed: 5, services: (0..1000).map(of).collect() };
+    let set = |path: &mut FastPath, table: &Arc<[Slot]>| {
+        path.services.iter_mut().for_each(|s| s.slots = Arc::clone(table));
+    };
+    set(&mut path, &table(settled(0)));
+    // Room for three tables, not for a thousand.
+    let Some(mut fast) = open(test, &path) else { return };
+    let to = |fast: &Fast, port: u16| taker(fast, &tcp(&client(1), &format!("10.0.0.100:{port}")));
+    let all = |fast: &Fast| (1..1000).map(|port| to(fast, port)).collect::<Vec<u8>>();
+    assert_eq!(all(&fast), [11; 999]);
+    set(&mut path, &table(settled(1)));
+    fast.apply(&path, &mut way).unwrap();
+    assert_eq!(all(&fast), [12; 999]);
+    path.services[500].slots = table(settled(2));
+    fast.apply(&path, &mut way).unwrap();
+    assert_eq!((to(&fast, 499), to(&fast, 500), to(&fast, 501)), (12, 13, 12));
+    assert_eq!(fast.path(), path);
+    path.services.remove(0);
+    set(&mut path, &table(settled(0)));
+    for _ in 0..4 {
+        fast.apply(&path, &mut way).unwrap();
+        assert_eq!(all(&fast), [11; 999]);
+        let first = path.services[3].slots.clone();
+        path.services[3].slots = table(settled(1));
+        fast.apply(&path, &mut way).unwrap();
+        assert_eq!((to(&fast, 3), to(&fast, 4), to(&fast, 5)), (11, 12, 11));
+        path.services[3].slots = first;
     }
 }
 
@@ -139,7 +199,7 @@ fn a_flood_of_syns_takes_no_backend_from_anybody() {
         assert_eq!(taker(&fast, &tcp(&client(n), VIP)), *first);
     }
     // What was opened and never heard of again gets old, and makes room.
-    fast.tick(3000);
+    fast.tick(200);
     for n in 1000..1200 {
         assert_eq!(taker(&fast, &tcp(&client(n), VIP).syn()), 12);
     }
@@ -221,9 +281,15 @@ fn what_cannot_be_forwarded_is_refused_and_changes_nothing() {
     let table = [
         (broken(&|p| p.services.push(p.services[0].clone())), "is there twice"),
         (broken(&|p| p.services[0].ports = (81, 80)), "above its last"),
-        (broken(&|p| p.services[0].slots.truncate(63)), "power of two"),
-        (broken(&|p| p.services[0].slots[9].current = 3), "that it does not have"),
-        (broken(&|p| p.services[0].slots[9].previous = 3), "that it does not have"),
+        (broken(&|p| p.services[0].slots = p.services[0].slots[..63].into()), "power of two"),
+        (
+            broken(&|p| Arc::make_mut(&mut p.services[0].slots)[9].current = 3),
+            "that it does not have",
+        ),
+        (
+            broken(&|p| Arc::make_mut(&mut p.services[0].slots)[9].previous = 3),
+            "that it does not have",
+        ),
         (
             broken(&|p| {
                 p.services[0].forward = Forward::Nat;

@@ -15,7 +15,7 @@ use mirror::{Fate, Mirror};
 use packets::{Body, Packet, raw};
 use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
-use world::{ip, open, path, service};
+use world::{ip, open, path, service, way};
 
 const PACKETS: u64 = 200_000;
 
@@ -44,28 +44,56 @@ impl Dice {
     }
 }
 
-/// The services of the other tests, and some whose slots change hands.
-fn busy_path() -> FastPath {
+/// The services of the other tests, and some whose slots change hands, in one of three stages: each leaves
+/// flows behind that are remembered in the next, and in the second the last backend is not there.
+fn busy_path(stage: usize) -> FastPath {
     use Forward::{Dsr, Nat, Tunnel};
+    const ALL_PORTS: (u16, u16) = (0, 65_535);
     let mut path = path();
+    let v4 = |last: u8, port: u16| format!("10.0.0.{last}:{port}");
     let changing = [
-        service(Protocol::Tcp, "10.0.0.104", (80, 80), Dsr, &["10.0.0.41:0", "10.0.0.42:0"]),
-        service(Protocol::Udp, "10.0.0.104", (53, 53), Nat, &["10.0.0.43:5", "10.0.0.44:6"]),
-        service(Protocol::Tcp, "fd00::104", (80, 90), Nat, &["[fd00::45]:99", "[fd00::46]:99"]),
-        service(
+        (Protocol::Tcp, "10.0.0.104", (80, 80), Dsr, [v4(41, 0), v4(42, 0), v4(43, 0)]),
+        (Protocol::Udp, "10.0.0.104", (53, 53), Nat, [v4(43, 5), v4(44, 6), v4(47, 7)]),
+        (
+            Protocol::Tcp,
+            "fd00::104",
+            (80, 90),
+            Nat,
+            ["[fd00::45]:99", "[fd00::46]:99", "[fd00::47]:99"].map(String::from),
+        ),
+        (
             Protocol::Udp,
             "fd00::104",
-            (0, 65_535),
+            ALL_PORTS,
             Tunnel,
-            &["10.0.2.47:0", "[fd00:2::48]:0"],
+            ["10.0.2.47:0", "[fd00:2::48]:0", "10.0.0.48:0"].map(String::from),
         ),
-        service(Protocol::Tcp, "10.0.0.104", (81, 81), Tunnel, &["10.0.0.49:0", "10.0.0.50:0"]),
+        (Protocol::Tcp, "10.0.0.104", (81, 81), Tunnel, [v4(49, 0), v4(50, 0), v4(51, 0)]),
     ];
-    for (n, mut service) in changing.into_iter().enumerate() {
+    let pairs = [
+        (0, 0),
+        (1, 0),
+        (0, 1),
+        (2, 1),
+        (Slot::NOBODY, 0),
+        (0, Slot::REMEMBERED),
+        (Slot::NOBODY, Slot::REMEMBERED),
+        (1, 2),
+        (Slot::NOBODY, Slot::NOBODY),
+    ];
+    for (n, (protocol, address, ports, forward, backends)) in changing.into_iter().enumerate() {
+        let mut service =
+            service(protocol, address, ports, forward, &backends.each_ref().map(|b| b.as_str()));
         service.flow = if n == 4 { FlowFields::Client } else { FlowFields::Connection };
-        for (at, slot) in service.slots.iter_mut().enumerate() {
-            let previous = (at / 2 % 2) as u16;
-            *slot = Slot { current: (at % 2) as u16, previous };
+        let slot = |at: usize| {
+            let (current, previous) = pairs[(at + stage * 4) % pairs.len()];
+            let is_gone = stage == 1 && current == 2;
+            Slot { current: if is_gone { 1 } else { current }, previous }
+        };
+        service.slots = (0..64).map(slot).collect();
+        if stage == 1 {
+            let nobody = if service.backends[2].address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+            service.backends[2].address = nobody.parse().unwrap();
         }
         path.services.push(service);
     }
@@ -228,15 +256,20 @@ fn number(name: &str) -> Option<u64> {
 #[test]
 fn the_programs_do_what_the_model_says() {
     let test = "the_programs_do_what_the_model_says";
-    let path = busy_path();
-    let Some(fast) = open(test, &path) else { return };
+    let stages = [0, 1, 2].map(busy_path);
+    let Some(mut fast) = open(test, &stages[0]) else { return };
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let seed = number("BUOY_SEED").unwrap_or(since.as_nanos() as u64);
     let count = number("BUOY_PACKETS").unwrap_or(PACKETS);
     eprintln!("BUOY_SEED={seed} BUOY_PACKETS={count}");
-    let (mut dice, mut mirror) = (Dice(seed), Mirror::new(&path));
+    let (mut dice, mut mirror) = (Dice(seed), Mirror::new(&stages[0]));
     let (mut fates, mut forgotten) = ([0_u64; 4], 0);
     for n in 0..count {
+        let stage = &stages[(n * 3 / count) as usize];
+        if !std::ptr::eq(mirror.path, stage) {
+            fast.apply(stage, &mut way).unwrap();
+            mirror.path = stage;
+        }
         let frame = packet(&mut dice);
         let wanted = mirror.judge(&frame);
         let is = tried(&fast, &frame);

@@ -2,6 +2,7 @@
 //! into the maps of its programs. Made by `core`, the same on every node that knows the same backends.
 
 use crate::Protocol;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
@@ -31,7 +32,8 @@ pub struct FastService {
     pub backends: Vec<FastBackend>,
     /// A power of two of slots; empty: nobody takes connections, and what comes is dropped. A flow's
     /// slot is its hash modulo the number of slots: a table written twice in a row means the same.
-    pub slots: Vec<Slot>,
+    /// Services with the same past share one.
+    pub slots: Arc<[Slot]>,
 }
 
 /// How a packet gets to its backend, and the answer to the client.
@@ -63,8 +65,9 @@ pub struct FastBackend {
 }
 
 /// Who takes the flows whose hash falls here. Where the two differ, a change is in progress: a new
-/// flow goes to `current` and is remembered; any other goes to the backend it is remembered for,
-/// else to `previous`, else to `current`, whichever of them is somebody.
+/// TCP connection goes to `current` and is remembered; any other flow, and all UDP, which does not say
+/// what is new, goes to the backend it is remembered for, else to `previous`, else to `current`,
+/// whichever of them is somebody.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Slot {
     /// The place of the backend that takes new flows; `NOBODY`: a new flow is dropped.

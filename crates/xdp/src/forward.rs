@@ -4,7 +4,7 @@
 //! User space has the maps in its memory as 64-bit words and the programs read them meanwhile, so all
 //! layouts are made of such words. The same layouts are in `bpf/forward/layout.h`.
 
-use core::net::{IpAddr, Ipv6Addr};
+use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// Object file of the fast path; 8-byte aligned, as ELF readers want it.
 pub static FORWARD: &[u8] = &ALIGNED.bytes;
@@ -80,6 +80,12 @@ pub const FLOW_CONNECTION: u8 = 0;
 /// Only the address.
 pub const FLOW_CLIENT: u8 = 1;
 
+/// Seconds after which the place of a remembered flow that was silent may be taken by another; the same
+/// as `IDLE_TICKS` in bpf/forward/choose.h.
+pub const REMEMBERED_SECONDS: u64 = 300;
+/// Backends that slots and remembered flows can name.
+pub const PLACES_MAX: usize = 256;
+
 /// An address as two words in the order of memory; IPv4 as `::ffff:a.b.c.d`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -152,7 +158,7 @@ pub struct Backend {
     pub service: u32,
     /// What the first port of the service becomes.
     pub port: u16,
-    /// What remembered flows call it; never zero, and unlike the others' of its service.
+    /// What remembered flows call it, see [`identity`]; zero: nobody is here now.
     pub identity: u16,
     /// What its address adds to a checksum in place of the VIP.
     pub delta: u16,
@@ -178,7 +184,7 @@ pub struct Tally {
     pub packets: u64,
     /// Bytes of them, from the IP header on.
     pub bytes: u64,
-    /// TCP connections that were opened; of UDP, flows that were remembered.
+    /// TCP connections that were opened.
     pub flows: u64,
     /// Zero.
     pub spare: u64,
@@ -415,6 +421,20 @@ pub fn hash_flow(seed: u64, client: IpAddr, port: u16) -> u64 {
     }
 }
 
+/// What remembered flows call the backend at this place: the place, and a check of who it is above; 0 for
+/// an address that is nobody's.
+pub fn identity(place: usize, backend: SocketAddr) -> u16 {
+    debug_assert!(place < PLACES_MAX);
+    if backend.ip().is_unspecified() {
+        return 0;
+    }
+    let who = hash_address(Address::from(backend.ip()));
+    let hash = spread((who ^ u64::from(backend.port())).wrapping_mul(MIX_C));
+    let [.., check] = hash.to_le_bytes();
+    let [place, ..] = place.to_le_bytes();
+    u16::from_le_bytes([place, check.max(1)])
+}
+
 /// The blocks of 2^n ports that make up a range, as their first port and n.
 pub fn blocks(first: u16, last: u16) -> Vec<(u16, u32)> {
     let (mut at, end) = (u32::from(first), u32::from(last) + 1);
@@ -453,6 +473,16 @@ mod tests {
     fn the_object_is_elf_for_bpf() {
         assert_eq!(&FORWARD[..4], b"\x7fELF");
         assert_eq!(FORWARD.as_ptr().align_offset(8), 0);
+    }
+
+    #[test]
+    fn an_identity_tells_the_place_and_is_another_for_another_server() {
+        let [a, b, nobody] =
+            ["10.0.0.1:80", "10.0.0.2:80", "0.0.0.0:0"].map(|s| s.parse().unwrap());
+        assert_eq!(identity(200, a) & 0xff, 200);
+        assert_ne!(identity(200, a), identity(200, b));
+        assert_ne!(identity(0, a), 0);
+        assert_eq!(identity(200, nobody), 0);
     }
 
     #[test]

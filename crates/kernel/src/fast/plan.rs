@@ -2,13 +2,14 @@
 
 use super::FastError;
 use super::tables::{Placed, backends_of};
-use buoy_model::{FastPath, FastService, FlowFields, Forward, Protocol};
+use buoy_model::{FastPath, FastService, FlowFields, Forward, Protocol, Slot};
 use buoy_xdp::forward::{
-    Address, Backend, FLOW_CLIENT, FLOW_CONNECTION, FORWARD_DSR, FORWARD_NAT, FORWARD_TUNNEL,
-    Service, blocks, checksum_change, hash_address, key_of,
+    Backend, FLOW_CLIENT, FLOW_CONNECTION, FORWARD_DSR, FORWARD_NAT, FORWARD_TUNNEL, PLACES_MAX,
+    Service, blocks, checksum_change, identity, key_of,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 /// What makes a service the same one after a change.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -58,25 +59,42 @@ pub(super) const fn number(protocol: Protocol) -> u8 {
 
 /// Forwarding, flow fields, slots and backends.
 pub(super) fn kinds(service: &FastService) -> (u8, u8, u32, u32) {
-    let forward = match service.forward {
-        Forward::Dsr => FORWARD_DSR,
-        Forward::Tunnel => FORWARD_TUNNEL,
-        Forward::Nat => FORWARD_NAT,
-    };
     let flow = match service.flow {
         FlowFields::Connection => FLOW_CONNECTION,
         FlowFields::Client => FLOW_CLIENT,
     };
     let length = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
-    (forward, flow, length(service.slots.len()), length(service.backends.len()))
+    (number_of(service.forward), flow, length(service.slots.len()), length(service.backends.len()))
+}
+
+/// Tables that were looked at, with the number of backends that they may name.
+type Seen = BTreeMap<*const Slot, usize>;
+
+/// How packets get to the backends of a service, and what makes them one flow.
+pub(super) fn words(service: &Service) -> Option<(Forward, FlowFields)> {
+    let forward = [Forward::Dsr, Forward::Tunnel, Forward::Nat];
+    let forward = forward.into_iter().find(|f| number_of(*f) == service.forward)?;
+    let flow =
+        if service.flow == FLOW_CLIENT { FlowFields::Client } else { FlowFields::Connection };
+    Some((forward, flow))
+}
+
+const fn number_of(forward: Forward) -> u8 {
+    match forward {
+        Forward::Dsr => FORWARD_DSR,
+        Forward::Tunnel => FORWARD_TUNNEL,
+        Forward::Nat => FORWARD_NAT,
+    }
 }
 
 /// Whether all of it can be forwarded.
 pub(super) fn check(path: &FastPath) -> Result<(), FastError> {
     let mut keys = BTreeSet::new();
+    let mut seen = Seen::new();
     for service in &path.services {
         let key = Key::from(service);
-        let reason = if keys.insert(key) { fault(service) } else { Some("is there twice") };
+        let reason =
+            if keys.insert(key) { fault(service, &mut seen) } else { Some("is there twice") };
         if let Some(reason) = reason {
             return Err(FastError::Service { service: key.to_string(), reason });
         }
@@ -84,18 +102,27 @@ pub(super) fn check(path: &FastPath) -> Result<(), FastError> {
     Ok(())
 }
 
-fn fault(service: &FastService) -> Option<&'static str> {
+fn fault(service: &FastService, seen: &mut Seen) -> Option<&'static str> {
     let (first, last) = service.ports;
     let count = service.backends.len();
-    let names_nobody =
-        service.slots.iter().any(|s| usize::from(s.current.max(s.previous)) >= count);
+    let is_wrong = |slot: &Slot| {
+        let is_place = |place: u16| usize::from(place) < count;
+        let current = is_place(slot.current) || slot.current == Slot::NOBODY;
+        let previous = is_place(slot.previous)
+            || slot.previous == Slot::REMEMBERED
+            || slot.previous == slot.current;
+        !current || !previous
+    };
+    let names_nobody = seen.insert(Arc::as_ptr(&service.slots).cast::<Slot>(), count)
+        != Some(count)
+        && service.slots.iter().any(is_wrong);
     let translated = service.forward == Forward::Nat;
     let other_family = |b: &SocketAddr| b.is_ipv4() != service.address.is_ipv4();
     let beyond = |b: &SocketAddr| u32::from(b.port()) + u32::from(last - first) > 0xffff;
     let mut backends = service.backends.iter().map(|b| &b.address);
     if first > last {
         Some("its first port is above its last")
-    } else if count >= usize::from(u16::MAX) {
+    } else if count > PLACES_MAX {
         Some("it has too many backends")
     } else if !service.slots.is_empty() && !service.slots.len().is_power_of_two() {
         Some("its slots are not a power of two")
@@ -125,7 +152,7 @@ pub(super) fn reverse_keys(service: &Service, backend: &Backend) -> impl Iterato
 }
 
 fn reverse_blocks(service: &Service, backend: &Backend) -> Vec<(u16, u32)> {
-    if service.forward != FORWARD_NAT {
+    if service.forward != FORWARD_NAT || IpAddr::from(backend.address).is_unspecified() {
         return Vec::new();
     }
     let last = backend.port.saturating_add(service.last - service.first);
@@ -154,30 +181,17 @@ pub(super) fn reverse_sizes<'a>(
 }
 
 /// The backends as they lie in their map, but for the way there.
-pub(super) fn backends(service: &FastService, place: u32) -> Vec<Backend> {
-    let mut identities = BTreeSet::new();
-    let made = service.backends.iter().map(|backend| {
+pub(super) fn backends(service: &FastService, place: u32) -> impl Iterator<Item = Backend> {
+    service.backends.iter().enumerate().map(move |(at, backend)| {
         let (ip, port) = (backend.address.ip(), backend.address.port());
-        let mut identity = identity(ip, port);
-        while !identities.insert(identity) {
-            identity = identity.wrapping_add(1).max(1);
-        }
         let translated = service.forward == Forward::Nat;
         Backend {
             address: ip.into(),
             service: place,
             port,
-            identity,
+            identity: identity(at, backend.address),
             delta: if translated { checksum_change(service.address, ip) } else { 0 },
             ..Backend::default()
         }
-    });
-    made.collect()
-}
-
-/// The same on every node and in every run; zero stands for nobody.
-fn identity(address: IpAddr, port: u16) -> u16 {
-    let hash = hash_address(Address::from(address)) ^ u64::from(port).wrapping_mul(0x9e37_79b9);
-    let folded = hash ^ hash >> 16 ^ hash >> 32 ^ hash >> 48;
-    u16::try_from(folded & 0xffff).unwrap_or(1).max(1)
+    })
 }

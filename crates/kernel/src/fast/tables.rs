@@ -7,22 +7,26 @@
 use super::FastError;
 use super::buckets::{Buckets, Entries};
 use super::extents::Extents;
+use super::lines::{self, Lines, lines_of};
 use super::memory::Region;
 use super::plan::{self, Key};
 use super::{Resolve, Way};
-use buoy_model::{FastPath, FastService, LinkId, Mac};
+use buoy_model::{FastBackend, FastPath, FastService, LinkId, Mac, Slot};
 use buoy_xdp::forward::{
-    Address, BITMAP_WORDS, Backend, LINKS_MAX, Link, NEXT_HOP_LOCAL, SLOTS_IN_LINE, Service,
+    self, Address, BITMAP_WORDS, Backend, LINKS_MAX, Link, NEXT_HOP_LOCAL, SLOTS_IN_LINE, Service,
     bit_of, hardware, key_of_vip, next_hop,
 };
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Words of [`Backend`] that change: the next hop, and the source of the outer header.
+/// Words of [`Backend`] that change: the next hop, the source of the outer header, and the one with the
+/// identity.
 const NEXT_HOP: usize = 0;
 const SOURCE: usize = 3;
+const FACTS: usize = 5;
 /// Words of `Settings` before the bitmaps.
 const VIPS: usize = 4;
 const SOURCES: usize = VIPS + BITMAP_WORDS;
@@ -52,14 +56,14 @@ pub(super) struct Tables {
     buckets: Buckets,
     reverse: Buckets,
     services: Region,
-    slots: Region,
+    lines: Lines,
     backends: Region,
     links: Region,
     free_services: Extents,
-    /// In lines.
-    free_slots: Extents,
     free_backends: Extents,
     placed: BTreeMap<Key, Placed>,
+    /// The entries are those of `placed`.
+    is_switched: bool,
     /// No entry leads to them any more, but a program may still be on its way.
     retired: Vec<(Key, Placed)>,
     /// Some entries may lead to them, after an error.
@@ -72,15 +76,15 @@ impl Tables {
         let mut tables = Self {
             settings,
             free_services: Extents::new(0..services.len()),
-            free_slots: Extents::new(0..slots.len()),
             free_backends: Extents::new(0..backends.len()),
             buckets: Buckets::new(buckets),
             reverse: Buckets::new(reverse),
             services,
-            slots,
+            lines: Lines::new(slots),
             backends,
             links,
             placed: BTreeMap::new(),
+            is_switched: false,
             retired: Vec::new(),
             uncertain: Vec::new(),
         };
@@ -131,7 +135,7 @@ impl Tables {
             self.free_services.give_back(place..place + 1);
             return false;
         }
-        if !self.free_slots.take_at(lines_of(service)) {
+        if !self.lines.adopt(service) {
             self.free_services.give_back(place..place + 1);
             self.free_backends.give_back(backends_of(service));
             return false;
@@ -157,30 +161,54 @@ impl Tables {
     pub(super) fn free(&mut self) {
         for (_, old) in std::mem::take(&mut self.retired) {
             self.free_services.give_back(old.place..old.place + 1);
-            self.free_slots.give_back(lines_of(&old.service));
+            self.lines.release(&old.service);
             self.free_backends.give_back(backends_of(&old.service));
         }
+    }
+
+    /// What is there, as `apply` was given it.
+    pub(super) fn path(&self) -> FastPath {
+        let services = self.placed.iter().filter_map(|(key, placed)| {
+            let service = &placed.service;
+            let (forward, flow) = plan::words(service)?;
+            let backends = backends_of(service).map(|at| shown(&self.backend(at))).collect();
+            let Key { address, protocol, ports } = *key;
+            let slots = self.lines.slots(service);
+            Some(FastService { address, protocol, ports, forward, flow, backends, slots })
+        });
+        FastPath { seed: self.seed(), services: services.collect() }
+    }
+
+    fn seed(&self) -> u64 {
+        self.settings.word(0, 0).load(Ordering::Relaxed)
     }
 
     /// Makes it so. After an error, what was there before goes on, with or without some of the changes.
     pub(super) fn apply(&mut self, path: &FastPath, resolve: Resolve<'_>) -> Result<(), FastError> {
         plan::check(path)?;
+        let rewrites = self.rewrites(path);
+        let mut shared: BTreeMap<*const Slot, u32> = BTreeMap::new();
         let mut next = BTreeMap::new();
         for service in &path.services {
             let key = Key::from(service);
             let placed = match self.placed.get(&key) {
-                Some(placed) if self.is_like(placed, service) => placed.clone(),
-                Some(_) | None => match self.place(service, resolve) {
-                    Ok(placed) => placed,
-                    Err(error) => {
-                        self.give_up(&next);
-                        return Err(error);
+                Some(placed) if self.stays(placed, service, &rewrites) => placed.clone(),
+                Some(_) | None => {
+                    let like = shared.get(&Arc::as_ptr(&service.slots).cast()).copied();
+                    match self.place(service, like, resolve) {
+                        Ok(placed) => placed,
+                        Err(error) => {
+                            self.give_up(&next);
+                            return Err(error);
+                        }
                     }
-                },
+                }
             };
+            let first = lines_of(&placed.service).start;
+            shared.entry(Arc::as_ptr(&service.slots).cast()).or_insert(first);
             next.insert(key, placed);
         }
-        if let Err(error) = self.switch(path.seed, &next) {
+        if let Err(error) = self.switch_if_other(path.seed, &next) {
             // Entries may lead to either, so neither is used for anything else.
             let new = next.into_iter().filter(|(key, new)| self.is_new(key, new));
             let new: Vec<_> = new.collect();
@@ -188,13 +216,86 @@ impl Tables {
             return Err(error);
         }
         self.retired.append(&mut self.uncertain);
-        for service in &path.services {
-            self.write_slots(&next[&Key::from(service)].service, service);
-        }
+        self.rewrite(path, &next, rewrites, resolve);
         for (key, old) in std::mem::replace(&mut self.placed, next) {
             if self.placed.get(&key).is_none_or(|new| new.place != old.place) {
                 self.retired.push((key, old));
             }
+        }
+        Ok(())
+    }
+
+    /// What becomes of the tables that are there: the first service that keeps one decides.
+    fn rewrites(&self, path: &FastPath) -> BTreeMap<u32, Arc<[Slot]>> {
+        let mut rewrites = BTreeMap::new();
+        for service in &path.services {
+            if let Some(placed) = self.placed.get(&Key::from(service))
+                && self.is_like(placed, service)
+            {
+                let first = lines_of(&placed.service).start;
+                rewrites.entry(first).or_insert_with(|| Arc::clone(&service.slots));
+            }
+        }
+        rewrites
+    }
+
+    /// Whether a service stays where it is, and its table becomes the right one.
+    fn stays(
+        &self,
+        placed: &Placed,
+        wanted: &FastService,
+        rewrites: &BTreeMap<u32, Arc<[Slot]>>,
+    ) -> bool {
+        let table = rewrites.get(&lines_of(&placed.service).start);
+        self.is_like(placed, wanted)
+            && table.is_some_and(|table| lines::is_same(table, &wanted.slots))
+    }
+
+    /// Slots and backends that change where they are: who comes first comes before the slots that name it,
+    /// who goes goes after.
+    fn rewrite(
+        &mut self,
+        path: &FastPath,
+        next: &BTreeMap<Key, Placed>,
+        mut rewrites: BTreeMap<u32, Arc<[Slot]>>,
+        resolve: Resolve<'_>,
+    ) {
+        for is_there in [true, false] {
+            for wanted in &path.services {
+                let service = &next[&Key::from(wanted)].service;
+                let places = backends_of(service).zip(&wanted.backends).enumerate();
+                for (at, (place, backend)) in places {
+                    let ip = backend.address.ip();
+                    let identity = forward::identity(at, backend.address);
+                    let known = self.backend(place);
+                    if known.identity == identity || ip.is_unspecified() == is_there {
+                        continue;
+                    }
+                    let hop = if is_there { self.reached(service, resolve(ip)).0 } else { 0 };
+                    let facts = Backend { identity, ..known }.to_words()[FACTS];
+                    self.backends.change(place, NEXT_HOP, hop);
+                    self.backends.change(place, FACTS, facts);
+                }
+            }
+            for (first, slots) in std::mem::take(&mut rewrites) {
+                self.lines.rewrite(first, &slots);
+            }
+        }
+    }
+
+    fn switch_if_other(
+        &mut self,
+        seed: u64,
+        next: &BTreeMap<Key, Placed>,
+    ) -> Result<(), FastError> {
+        let is_where_it_was = self.is_switched
+            && self.seed() == seed
+            && self.placed.len() == next.len()
+            && next.iter().all(|(key, new)| !self.is_new(key, new));
+        self.is_switched = is_where_it_was;
+        if !is_where_it_was {
+            self.switch(seed, next)?;
+            self.is_switched = true;
         }
         Ok(())
     }
@@ -253,20 +354,27 @@ impl Tables {
         }
     }
 
-    /// Whether it differs in slots at most.
+    /// Whether it differs in its slots, and in who of its backends is there, at most.
     fn is_like(&self, placed: &Placed, wanted: &FastService) -> bool {
         let service = &placed.service;
         let is = (service.forward, service.flow, service.slots_count, service.backends_count);
         is == plan::kinds(wanted)
             && backends_of(service).zip(&wanted.backends).all(|(place, wanted)| {
                 let backend = self.backend(place);
-                backend.address == Address::from(wanted.address.ip())
-                    && backend.port == wanted.address.port()
+                // Whoever is not there any more keeps its place.
+                wanted.address.ip().is_unspecified()
+                    || (backend.address == Address::from(wanted.address.ip())
+                        && backend.port == wanted.address.port())
             })
     }
 
     /// Writes a service where nothing is yet.
-    fn place(&mut self, wanted: &FastService, resolve: Resolve<'_>) -> Result<Placed, FastError> {
+    fn place(
+        &mut self,
+        wanted: &FastService,
+        like: Option<u32>,
+        resolve: Resolve<'_>,
+    ) -> Result<Placed, FastError> {
         let (forward, flow, slots_count, backends_count) = plan::kinds(wanted);
         let full = |what| FastError::Full { what };
         let place = self.free_services.take(1).ok_or_else(|| full("services"))?.start;
@@ -274,7 +382,7 @@ impl Tables {
             self.free_services.give_back(place..place + 1);
             return Err(full("backends"));
         };
-        let Some(lines) = self.free_slots.take(slots_count.div_ceil(SLOTS_IN_LINE)) else {
+        let Some(lines) = self.lines.place(&wanted.slots, like) else {
             self.free_services.give_back(place..place + 1);
             self.free_backends.give_back(backends);
             return Err(full("slots"));
@@ -294,24 +402,12 @@ impl Tables {
         };
         self.services.write(place, service.to_words());
         for (at, mut backend) in backends.zip(plan::backends(wanted, place)) {
-            let way = resolve(IpAddr::from(backend.address));
-            (backend.next_hop, backend.source) = self.reached(&service, way);
+            let way = Some(IpAddr::from(backend.address)).filter(|to| !to.is_unspecified());
+            (backend.next_hop, backend.source) =
+                self.reached(&service, way.and_then(&mut *resolve));
             self.backends.write(at, backend.to_words());
         }
-        self.write_slots(&service, wanted);
         Ok(Placed { place, service })
-    }
-
-    /// Each slot is read by itself, so each may change by itself.
-    fn write_slots(&self, service: &Service, wanted: &FastService) {
-        for (line, slots) in lines_of(service).zip(wanted.slots.chunks(SLOTS_IN_LINE as usize)) {
-            for (at, pair) in slots.chunks(2).enumerate() {
-                let word = pair.iter().rev().fold(0, |word, slot| {
-                    word << 32 | u64::from(slot.current) | u64::from(slot.previous) << 16
-                });
-                self.slots.change(line, at, word);
-            }
-        }
     }
 
     /// Nothing leads to these that are not placed.
@@ -331,6 +427,9 @@ impl Tables {
         for service in placed {
             for place in backends_of(&service) {
                 let backend = self.backend(place);
+                if backend.identity == 0 {
+                    continue;
+                }
                 let way = resolve(IpAddr::from(backend.address));
                 let (hop, source) = self.reached(&service, way);
                 unknown += usize::from(hop == 0);
@@ -351,12 +450,10 @@ impl Tables {
         let nowhere = (0, Address::default());
         match way {
             // The answer of a translated local process would leave the host untranslated.
-            Some(Way::Local) if service.forward == buoy_xdp::forward::FORWARD_NAT => nowhere,
+            Some(Way::Local) if service.forward == forward::FORWARD_NAT => nowhere,
             Some(Way::Local) => (NEXT_HOP_LOCAL, Address::default()),
             // A router would send a packet for the VIP straight back.
-            Some(Way::Via(hop))
-                if hop.is_gateway && service.forward == buoy_xdp::forward::FORWARD_DSR =>
-            {
+            Some(Way::Via(hop)) if hop.is_gateway && service.forward == forward::FORWARD_DSR => {
                 nowhere
             }
             Some(Way::Via(hop)) => match self.link(hop.link, hop.link_mac, hop.mtu).zip(hop.mac) {
@@ -391,7 +488,13 @@ pub(super) const fn backends_of(service: &Service) -> std::ops::Range<u32> {
     service.backends_first..service.backends_first.saturating_add(service.backends_count)
 }
 
-const fn lines_of(service: &Service) -> std::ops::Range<u32> {
-    let first = service.slots_first / SLOTS_IN_LINE;
-    first..first + service.slots_count.div_ceil(SLOTS_IN_LINE)
+/// A backend as `apply` was given it.
+fn shown(backend: &Backend) -> FastBackend {
+    let ip = IpAddr::from(backend.address);
+    let address = match (backend.identity, ip) {
+        (0, IpAddr::V4(_)) => SocketAddr::from(([0; 4], 0)),
+        (0, IpAddr::V6(_)) => SocketAddr::from(([0; 16], 0)),
+        (_, IpAddr::V4(_) | IpAddr::V6(_)) => SocketAddr::new(ip, backend.port),
+    };
+    FastBackend { address }
 }

@@ -54,11 +54,14 @@ enum Shape {
     Quoted,
 }
 
+/// Client, VIP, protocol.
+type Flow = (IpAddr, u16, IpAddr, u16, u8);
 type Datagram = (IpAddr, IpAddr, u32, u8);
 
 pub(crate) struct Mirror<'a> {
-    path: &'a FastPath,
-    remembered: HashMap<(IpAddr, u16, IpAddr, u16, u8), SocketAddr>,
+    pub(crate) path: &'a FastPath,
+    /// The place of each flow's backend, and who that was.
+    remembered: HashMap<Flow, (usize, SocketAddr)>,
     datagrams: HashMap<Datagram, Option<(usize, usize)>>,
     /// The last fate was that of a piece that follows its first one, which the programs may have
     /// forgotten: then they pass it.
@@ -214,20 +217,22 @@ impl<'a> Mirror<'a> {
             service.slots.get((hash & (service.slots.len() as u64).wrapping_sub(1)) as usize)?;
         let [current, previous] = [slot.current, slot.previous].map(usize::from);
         if current == previous {
+            return (current < service.backends.len()).then_some(current);
+        }
+        let address = |place: usize| {
+            let backend = service.backends.get(place).map(|b| b.address);
+            backend.filter(|address| !address.ip().is_unspecified())
+        };
+        let old = if address(previous).is_some() { previous } else { current };
+        let flow = (seen.client, seen.client_port, seen.vip, seen.vip_port, seen.protocol);
+        if seen.opens {
+            self.remembered.insert(flow, (current, address(current)?));
             return Some(current);
         }
-        let address = |place: usize| service.backends[place].address;
-        let flow = (seen.client, seen.client_port, seen.vip, seen.vip_port, seen.protocol);
-        let known = self.remembered.get(&flow).copied();
-        let stays = match seen.protocol {
-            TCP => !seen.opens && known != Some(address(current)),
-            _ => known == Some(address(previous)),
-        };
-        if stays {
-            return Some(previous);
+        match self.remembered.get(&flow) {
+            Some(&(place, server)) if address(place) == Some(server) => Some(place),
+            Some(_) | None => address(old).map(|_| old),
         }
-        self.remembered.insert(flow, address(current));
-        Some(current)
     }
 
     fn deliver(
@@ -241,7 +246,8 @@ impl<'a> Mirror<'a> {
     ) -> Fate {
         let service = &self.path.services[at];
         let backend = service.backends[backend].address;
-        let hop = match (way(backend.ip()), service.forward) {
+        let to = Some(backend.ip()).filter(|ip| !ip.is_unspecified());
+        let hop = match (to.and_then(way), service.forward) {
             (Some(Way::Local), Forward::Dsr | Forward::Tunnel) => {
                 return Fate::Pass(frame.to_vec());
             }

@@ -76,7 +76,7 @@ pub(crate) fn service(
             .iter()
             .map(|text| FastBackend { address: text.parse().unwrap() })
             .collect(),
-        slots: if count == 0 { Vec::new() } else { (0..64).map(slot).collect() },
+        slots: (0..if count == 0 { 0 } else { 64 }).map(slot).collect(),
     }
 }
 

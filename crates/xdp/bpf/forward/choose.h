@@ -2,22 +2,25 @@
 //
 // Which backend has a flow: one hash, one slot. Only where a slot changes hands, flows are remembered.
 //
-// In such a slot a TCP packet that opens nothing goes to the previous backend, unless its connection was
-// opened since: those that were are in a table, with the identity of their backend, which stays the same
-// whatever the places in the tables are. A flow that the table has no room for goes to the previous backend
-// too, where its next packet will look for it, so a flood of SYNs takes nothing from anybody. UDP does not
-// say what is new: a flow that is not known goes to the current backend.
+// In such a slot a flow goes to the backend that it is remembered for, else to the previous one, else to the
+// current one, whichever is there. Only a TCP connection says that it is new: it goes to the current backend
+// and is remembered. UDP does not, so all of it counts as old until the change is over. A connection that the
+// table has no room for goes where its next packet will look for it, so a flood of SYNs takes nothing from
+// anybody.
 //
-// Time is what user space says it is: entries get old only while somebody counts.
+// A remembered flow names its backend by the place within the service and a check of the address, so that
+// what another run has left behind leads nowhere. Time is what user space says it is: entries get old only
+// while somebody counts.
 
 #pragma once
 
 #include "find.h"
 
 #define FRESH_TICKS 10         // a connection that was opened and never heard of again
-#define IDLE_TICKS 3600        // one that was
+#define IDLE_TICKS 300         // one that was; src/forward.rs has it too
 #define TICK_MASK 0x7fff
 #define ESTABLISHED 0x8000
+#define PLACE_MASK 0xff        // of an identity
 
 static __always_inline __u64 hash_flow(__u64 seed, const struct flow *flow, __be16 port)
 {
@@ -66,50 +69,54 @@ static __always_inline int remember(struct bucket *bucket, __u64 entry, __u32 ti
 	return 0;
 }
 
+// What remembered flows call the backend at a place: its place and a check; 0: nobody is there now.
 static __always_inline __u32 identity_of(const struct service *service, __u32 place)
 {
 	__u32 at = service->backends_first + place;
 	const struct backend *backend = bpf_map_lookup_elem(&fast_backends, &at);
 
-	return backend ? backend->identity : 0;
+	return backend && place < service->backends_count ? LOOK(backend->identity) : 0;
 }
 
-// The place of the backend in a slot that changes hands; `is_new` becomes 1 for a flow that begins now.
+// The place of the backend in a slot that changes hands; `is_new` becomes 1 for a flow that is remembered now.
 static __always_inline __u32 choose_in_change(const struct settings *settings, const struct service *service,
 					      const struct flow *flow, __u32 slot, int *is_new)
 {
 	__u32 current = slot & 0xffff, previous = slot >> 16, tick = LOOK(settings->tick) & TICK_MASK;
+	__u32 old = identity_of(service, previous) ? previous : current, identity;
 	__u64 vip = hash_address(&flow->vip) ^ flow->vip_port ^ (__u64)flow->protocol << 16;
 	__u64 mark = spread((hash_flow(settings->seed, flow, flow->client_port) ^ vip) * MIX_A);
-	__u32 at = (__u32)mark & (EXCEPTIONS_MAX - 1), identity = identity_of(service, current);
+	__u32 at = (__u32)mark & (EXCEPTIONS_MAX - 1);
 	struct bucket *bucket = bpf_map_lookup_elem(&fast_except, &at);
-	__u64 *known, entry = mark >> 32 << 32 | (__u64)identity << 16 | tick;
+	__u64 *known, entry;
 	__u16 has;
 
-	if (!bucket || !identity)
-		return previous;
+	if (!bucket)
+		return old;
+	mark = mark >> 32 << 32;
 	known = remembered(bucket, mark >> 32);
-	if (!known) {
-		if (flow->protocol == IPPROTO_TCP && !flow->opens)
-			return previous;
-		*is_new = remember(bucket, entry, tick);
-		return *is_new ? current : previous;
+	if (flow->opens) {
+		identity = identity_of(service, current);
+		entry = mark | (__u64)identity << 16 | tick;
+		if (!identity)
+			return NONE;
+		*is_new = 1;
+		if (known)
+			*known = entry;
+		else
+			*is_new = remember(bucket, entry, tick);
+		return *is_new ? current : old;
 	}
-	has = identity_in(LOOK(*known));
-	if (flow->opens || (flow->protocol == IPPROTO_UDP && has != identity &&
-			    has != identity_of(service, previous))) {
-		*is_new = has != identity;
-		*known = entry;
-		return current;
-	}
+	has = known ? identity_in(LOOK(*known)) : 0;
+	if (!has || has != identity_of(service, has & PLACE_MASK))
+		return old;
 	// Written once a tick, so that it does not get old.
 	if ((LOOK(*known) & (ESTABLISHED | TICK_MASK)) != (ESTABLISHED | tick))
-		*known = mark >> 32 << 32 | (__u64)has << 16 | ESTABLISHED | tick;
-	return has == identity ? current : previous;
+		*known = mark | (__u64)has << 16 | ESTABLISHED | tick;
+	return has & PLACE_MASK;
 }
 
-// The place of the flow's backend among all; NONE if nobody takes it. A new TCP connection is one that its
-// first packet opens; of UDP only those count that are remembered.
+// The place of the flow's backend among all; NONE if nobody takes it. `is_new`: its first packet opens it.
 static __always_inline __u32 choose(const struct settings *settings, const struct service *service,
 				    const struct flow *flow, int *is_new)
 {

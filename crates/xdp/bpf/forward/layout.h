@@ -86,7 +86,7 @@ struct backend {
 	struct address source; // of the outer header
 	__u32 service;
 	__u16 port;     // nat: what the first port of the service becomes, in the order of the host
-	__u16 identity; // what a remembered flow says of its backend; unlike that of others of the service
+	__u16 identity; // what a remembered flow says of its backend: its place, a check above; 0: nobody
 	__u16 delta;    // nat: what the VIP's becoming this address adds to a checksum
 	__u16 spares[7];
 };
