@@ -18,7 +18,7 @@ mod probe;
 mod tables;
 
 pub use error::FastError;
-pub use neighbours::{Neighbours, NextHop, Way};
+pub use neighbours::{Neighbours, NextHop, Unreached, Way, WhyNot};
 pub use pins::Mode;
 pub use plan::Key;
 pub use probe::{Probe, Tried, Verdict};
@@ -175,8 +175,8 @@ enum Held {
 }
 
 impl Fast {
-    /// Loads the programs, and takes over the maps of an earlier run if they are as long. Nothing is
-    /// attached yet.
+    /// Loads the programs with room for so much at least, and takes over the maps of an earlier run if
+    /// they have it. Nothing is attached yet.
     pub fn open(capacity: Capacity) -> Result<Self, FastError> {
         Self::load(capacity, Pins::open())
     }
@@ -187,15 +187,17 @@ impl Fast {
     }
 
     fn load(capacity: Capacity, pins: Result<Pins, String>) -> Result<Self, FastError> {
-        let lengths = capacity.lengths();
+        let wanted = capacity.lengths();
+        let kept = pins.as_ref().ok().and_then(|pins| pins.lengths(&wanted));
+        if let (Ok(pins), None) = (&pins, &kept) {
+            pins.forget_maps();
+        }
+        let lengths = kept.unwrap_or_else(|| wanted.to_vec());
         let mut loader = EbpfLoader::new();
-        for (name, length) in lengths {
+        for &(name, length) in &lengths {
             loader.map_max_entries(name, length);
         }
         if let Ok(pins) = &pins {
-            if !pins.fit(&lengths) {
-                pins.forget_maps();
-            }
             for name in forward::MAPS.into_iter().chain([PROGRAMS_MAP]) {
                 loader.map_pin_path(name, pins.map(name));
             }
@@ -242,9 +244,9 @@ impl Fast {
         self.tables.path()
     }
 
-    /// Asks anew for the ways to all backends, and says how many are not known: packets for those are
+    /// Asks anew for the ways to all backends, and names those without one: packets for them are
     /// dropped. To be called when neighbours or routes have changed, and every now and then.
-    pub fn refresh(&mut self, resolve: Resolve<'_>) -> usize {
+    pub fn refresh(&mut self, resolve: Resolve<'_>) -> Vec<Unreached> {
         self.tables.refresh(resolve)
     }
 
@@ -307,17 +309,29 @@ impl Fast {
         }
     }
 
+    /// Whether an earlier run has left something here: then `open` with any room and look at its `path`.
+    pub fn kept() -> bool {
+        Pins::kept()
+    }
+
     /// Takes away what an earlier run has left pinned, without loading anything.
     pub fn detach_earlier() -> Result<(), String> {
         Pins::open().map(|pins| pins.remove())
     }
 
     /// Lets this host forward answers of translated backends that come in by this interface, when it has the
-    /// VIP itself: by their source they look like its own. Forwarding must be on, and
-    /// `net.ipv4.conf.all.rp_filter` off.
-    pub fn accept_answers(interface: &str) -> Result<(), SysctlError> {
-        sysctl::write(&format!("net/ipv4/conf/{interface}/accept_local"), "1")?;
-        sysctl::write(&format!("net/ipv4/conf/{interface}/rp_filter"), "0")
+    /// VIP itself: by their source they look like its own. Forwarding must be on. What was changed, in words.
+    pub fn accept_answers(interface: &str) -> Result<Vec<String>, SysctlError> {
+        let mut changes = Vec::new();
+        // Loose: the larger of this and that of all interfaces counts, and strict would be smaller.
+        for (setting, value) in [("accept_local", "1"), ("rp_filter", "2")] {
+            let name = format!("net/ipv4/conf/{interface}/{setting}");
+            if sysctl::read(&name)?.trim() != value {
+                sysctl::write(&name, value)?;
+                changes.push(format!("{} = {value}", name.replace('/', ".")));
+            }
+        }
+        Ok(changes)
     }
 
     /// What was counted, since the maps were made.

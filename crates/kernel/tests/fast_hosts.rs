@@ -8,7 +8,7 @@ mod world;
 
 use buoy_kernel::fast::{Capacity, Fast, FastError, Mode, Neighbours};
 use buoy_kernel::poll::Poller;
-use buoy_kernel::{clock, host};
+use buoy_kernel::{clock, host, sysctl};
 use buoy_model::{FastPath, Forward, LinkId, Protocol};
 use buoy_xdp::forward::Drop;
 use hosts::Hosts;
@@ -76,7 +76,7 @@ fn know_all(fast: &mut Fast, neighbours: &mut Neighbours) {
     let mut nothing = Poller::new();
     loop {
         neighbours.read().unwrap();
-        if fast.refresh(&mut |to| neighbours.resolve(to)) == 0 {
+        if fast.refresh(&mut |to| neighbours.resolve(to)).is_empty() {
             return;
         }
         assert!(clock::now() < deadline, "a backend's neighbour entry does not come");
@@ -103,12 +103,16 @@ fn path(forward: Forward, vips: [&str; 2], backends: [&str; 2]) -> FastPath {
     FastPath { seed: 77, services: vec![of(0), of(1)] }
 }
 
+const LOOSE: &str = "net.ipv4.conf.to-server.rp_filter = 2";
 const VIPS: [&str; 2] = ["10.1.0.100", "fd01::100"];
 const TO_VIPS: [&str; 2] = ["10.1.0.100:80", "[fd01::100]:80"];
 
 /// As on the owner. Here the server's own answers come by this host too, which they need not.
 fn own_vips() {
-    Fast::accept_answers("to-server").unwrap();
+    // Whatever the rest of the host is told.
+    sysctl::write("net/ipv4/conf/all/rp_filter", "1").unwrap();
+    assert!(Fast::accept_answers("to-server").unwrap().contains(&LOOSE.to_owned()));
+    assert_eq!(Fast::accept_answers("to-server").unwrap(), Vec::<String>::new());
     hosts::ip("addr add 10.1.0.100/32 dev to-client");
     hosts::ip("addr add fd01::100/128 dev to-client nodad");
 }

@@ -1,12 +1,13 @@
 //! How to get to backends, as the kernel's routes and neighbours say it.
 //!
-//! Read when asked, for all backends at once; a neighbour that is not known is looked for, so that it
-//! is known the next time.
+//! Read when asked, for all backends at once; a neighbour that is not known, or was not heard of for a
+//! while, is looked for, so that it is known the next time.
 
-use super::FastError;
+use super::{FastError, Key};
 use crate::netlink::{Requests, RouteFacts};
 use buoy_model::{LinkId, Mac};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// How to get to an address.
@@ -16,6 +17,50 @@ pub enum Way {
     Local,
     /// Over an interface.
     Via(NextHop),
+}
+
+/// A backend that gets no packets, because of how the network is.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Unreached {
+    /// Of which service.
+    pub service: Key,
+    /// Its address.
+    pub backend: IpAddr,
+    /// Why.
+    pub why: WhyNot,
+}
+
+/// Why a backend cannot be reached.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum WhyNot {
+    /// This host has no route to it, or the route's interface has no Ethernet address.
+    NoRoute,
+    /// Nobody answers ARP or neighbour solicitations for it, or for the router to it (yet).
+    NoNeighbour,
+    /// A router is between, which would send the VIP's packets straight back.
+    BehindRouter,
+    /// It is this host, whose answers would leave untranslated.
+    Local,
+    /// The ways of this host leave by more interfaces than there is room for.
+    NoLink,
+}
+
+impl fmt::Display for WhyNot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoRoute => "this host has no route to it over an Ethernet interface: add one",
+            Self::NoNeighbour => {
+                "nobody answers ARP or NDP for it, or for the router on the way: look whether it is up"
+            }
+            Self::BehindRouter => {
+                "a router is between, and \"dsr\" reaches neighbours only: use forward = \"tunnel\""
+            }
+            Self::Local => {
+                "it is this host, where \"nat\" cannot translate its answers: use forward = \"dsr\""
+            }
+            Self::NoLink => "the ways to backends leave by too many interfaces",
+        })
+    }
 }
 
 /// The next station of a packet.
@@ -39,7 +84,8 @@ pub struct NextHop {
 pub struct Neighbours {
     requests: Requests,
     links: BTreeMap<LinkId, (Mac, u16)>,
-    macs: BTreeMap<(LinkId, IpAddr), Mac>,
+    /// With whether each has been heard lately.
+    macs: BTreeMap<(LinkId, IpAddr), (Mac, bool)>,
     routes: BTreeMap<IpAddr, Option<RouteFacts>>,
 }
 
@@ -66,13 +112,13 @@ impl Neighbours {
         });
         self.links = known.collect();
         let neighbours = self.requests.neighbours()?.into_iter();
-        self.macs = neighbours.map(|n| ((n.link, n.address), n.mac)).collect();
+        self.macs = neighbours.map(|n| ((n.link, n.address), (n.mac, n.is_fresh))).collect();
         self.routes.clear();
         Ok(())
     }
 
     /// The way to an address, for `Fast::apply` and `Fast::refresh`. A neighbour on it that is not
-    /// known is looked for.
+    /// known, or was not heard of for a while, is looked for.
     pub fn resolve(&mut self, to: IpAddr) -> Option<Way> {
         let route = self.route(to)?;
         if route.is_local {
@@ -80,9 +126,10 @@ impl Neighbours {
         }
         let &(link_mac, mtu) = self.links.get(&route.link)?;
         let next = route.gateway.unwrap_or(to);
-        let mac = self.macs.get(&(route.link, next)).copied();
-        if mac.is_none() {
-            // It is asked for again the next time, whatever becomes of this.
+        let known = self.macs.get(&(route.link, next)).copied();
+        // What XDP sends is no use in the kernel's eyes, so it would never find out that a neighbour
+        // has another address now. It is asked again the next time, whatever becomes of this.
+        if known.is_none_or(|(_, is_fresh)| !is_fresh) {
             let _ = self.requests.look_for(route.link, next);
         }
         let unspecified: IpAddr = match to {
@@ -93,7 +140,7 @@ impl Neighbours {
             link: route.link,
             link_mac,
             mtu,
-            mac,
+            mac: known.map(|(mac, _)| mac),
             source: route.source.unwrap_or(unspecified),
             is_gateway: route.gateway.is_some(),
         }))

@@ -4,7 +4,7 @@
 
 use aya::maps::MapData;
 use buoy_model::LinkId;
-use buoy_xdp::forward::{LAYOUT, MAPS, PROGRAMS_MAP};
+use buoy_xdp::forward::{DROPS, EXCEPTIONS, LAYOUT, MAPS, PROGRAMS_MAP};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use std::fs;
@@ -35,6 +35,9 @@ impl Mode {
         }
     }
 }
+
+/// A map and how many elements it has.
+pub(super) type MapLength = (&'static str, u32);
 
 /// The folder of this network namespace.
 #[derive(Clone, Debug)]
@@ -76,22 +79,31 @@ impl Pins {
         self.folder.join(format!("link-{}-{}", link.0, mode.name()))
     }
 
-    /// Whether all maps of an earlier run are there with these lengths.
-    pub(super) fn fit(&self, lengths: &[(&str, u32)]) -> bool {
+    /// How long the maps of an earlier run are, if all are there and none is shorter than these.
+    pub(super) fn lengths(&self, least: &[MapLength]) -> Option<Vec<MapLength>> {
         let length = |name: &str| {
             let map = MapData::from_pin(self.map(name)).ok()?;
             map.info().ok().map(|info| info.max_entries())
         };
-        length(PROGRAMS_MAP).is_some()
-            && MAPS.iter().all(|&name| {
-                let wanted = lengths.iter().find(|(n, _)| *n == name).map(|&(_, length)| length);
-                length(name).is_some_and(|is| wanted.is_none_or(|wanted| is == wanted))
-            })
+        let all = MAPS.iter().chain([&PROGRAMS_MAP]);
+        let is_there = all.clone().all(|&name| self.map(name).exists());
+        let fits = |&(name, least): &MapLength| {
+            length(name).filter(|is| least <= *is).map(|length| (name, length))
+        };
+        is_there.then(|| least.iter().map(fits).collect()).flatten()
     }
 
-    /// Forgets the maps; who uses them keeps them.
+    /// Whether an earlier run has left something.
+    pub(super) fn kept() -> bool {
+        Self::folder().is_ok_and(|folder| folder.exists())
+    }
+
+    /// Forgets the maps that are to have another length; who uses them keeps them. What was counted, and
+    /// remembered of flows, stays.
     pub(super) fn forget_maps(&self) {
-        for name in MAPS.iter().chain([&PROGRAMS_MAP]) {
+        for name in
+            MAPS.iter().chain([&PROGRAMS_MAP]).filter(|name| ![&DROPS, &EXCEPTIONS].contains(name))
+        {
             let _ = fs::remove_file(self.map(name));
         }
     }
@@ -108,7 +120,9 @@ impl Pins {
         for (link, mode) in self.links() {
             let _ = fs::remove_file(self.link(link, mode));
         }
-        self.forget_maps();
+        for name in MAPS.iter().chain([&PROGRAMS_MAP]) {
+            let _ = fs::remove_file(self.map(name));
+        }
         let _ = fs::remove_dir(self.maps());
         let _ = fs::remove_dir(&self.folder);
         if let Some(all) = self.folder.parent() {

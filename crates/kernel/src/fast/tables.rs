@@ -10,7 +10,7 @@ use super::extents::Extents;
 use super::lines::{self, Lines, lines_of};
 use super::memory::Region;
 use super::plan::{self, Key};
-use super::{Resolve, Way};
+use super::{Resolve, Unreached, Way, WhyNot};
 use buoy_model::{FastBackend, FastPath, FastService, LinkId, Mac, Slot};
 use buoy_xdp::forward::{
     self, Address, BITMAP_WORDS, Backend, LINKS_MAX, Link, NEXT_HOP_LOCAL, SLOTS_IN_LINE, Service,
@@ -271,7 +271,8 @@ impl Tables {
                     if known.identity == identity || ip.is_unspecified() == is_there {
                         continue;
                     }
-                    let hop = if is_there { self.reached(service, resolve(ip)).0 } else { 0 };
+                    let way = is_there.then(|| self.reached(service, resolve(ip)));
+                    let hop = way.and_then(Result::ok).unwrap_or_default().0;
                     let facts = Backend { identity, ..known }.to_words()[FACTS];
                     self.backends.change(place, NEXT_HOP, hop);
                     self.backends.change(place, FACTS, facts);
@@ -403,8 +404,8 @@ impl Tables {
         self.services.write(place, service.to_words());
         for (at, mut backend) in backends.zip(plan::backends(wanted, place)) {
             let way = Some(IpAddr::from(backend.address)).filter(|to| !to.is_unspecified());
-            (backend.next_hop, backend.source) =
-                self.reached(&service, way.and_then(&mut *resolve));
+            let way = self.reached(&service, way.and_then(&mut *resolve));
+            (backend.next_hop, backend.source) = way.unwrap_or_default();
             self.backends.write(at, backend.to_words());
         }
         Ok(Placed { place, service })
@@ -420,19 +421,23 @@ impl Tables {
         self.placed.get(key).is_none_or(|placed| placed.place != new.place)
     }
 
-    /// Asks again for the ways to all backends, and says how many are not known.
-    pub(super) fn refresh(&mut self, resolve: Resolve<'_>) -> usize {
-        let placed: Vec<Service> = self.placed.values().map(|p| p.service).collect();
-        let mut unknown = 0;
-        for service in placed {
+    /// Asks again for the ways to all backends, and names those that cannot be reached.
+    pub(super) fn refresh(&mut self, resolve: Resolve<'_>) -> Vec<Unreached> {
+        let placed: Vec<(Key, Service)> =
+            self.placed.iter().map(|(k, p)| (*k, p.service)).collect();
+        let mut unreached = Vec::new();
+        for (service_key, service) in placed {
             for place in backends_of(&service) {
                 let backend = self.backend(place);
                 if backend.identity == 0 {
                     continue;
                 }
-                let way = resolve(IpAddr::from(backend.address));
-                let (hop, source) = self.reached(&service, way);
-                unknown += usize::from(hop == 0);
+                let address = IpAddr::from(backend.address);
+                let way = self.reached(&service, resolve(address));
+                if let Err(why) = way {
+                    unreached.push(Unreached { service: service_key, backend: address, why });
+                }
+                let (hop, source) = way.unwrap_or_default();
                 if source != backend.source {
                     // Not a packet with half a source: rather none for a moment.
                     self.backends.change(place, NEXT_HOP, 0);
@@ -442,25 +447,25 @@ impl Tables {
                 self.backends.change(place, NEXT_HOP, hop);
             }
         }
-        unknown
+        unreached
     }
 
     /// The next hop as it lies in a backend, and the source of what is sent there.
-    fn reached(&self, service: &Service, way: Option<Way>) -> (u64, Address) {
-        let nowhere = (0, Address::default());
+    fn reached(&self, service: &Service, way: Option<Way>) -> Result<(u64, Address), WhyNot> {
         match way {
+            None => Err(WhyNot::NoRoute),
             // The answer of a translated local process would leave the host untranslated.
-            Some(Way::Local) if service.forward == forward::FORWARD_NAT => nowhere,
-            Some(Way::Local) => (NEXT_HOP_LOCAL, Address::default()),
+            Some(Way::Local) if service.forward == forward::FORWARD_NAT => Err(WhyNot::Local),
+            Some(Way::Local) => Ok((NEXT_HOP_LOCAL, Address::default())),
             // A router would send a packet for the VIP straight back.
             Some(Way::Via(hop)) if hop.is_gateway && service.forward == forward::FORWARD_DSR => {
-                nowhere
+                Err(WhyNot::BehindRouter)
             }
-            Some(Way::Via(hop)) => match self.link(hop.link, hop.link_mac, hop.mtu).zip(hop.mac) {
-                Some((link, mac)) => (next_hop(mac.0, link), hop.source.into()),
-                None => nowhere,
-            },
-            None => nowhere,
+            Some(Way::Via(hop)) => {
+                let mac = hop.mac.ok_or(WhyNot::NoNeighbour)?;
+                let link = self.link(hop.link, hop.link_mac, hop.mtu).ok_or(WhyNot::NoLink)?;
+                Ok((next_hop(mac.0, link), hop.source.into()))
+            }
         }
     }
 

@@ -32,6 +32,8 @@ pub struct NeighbourFacts {
     pub address: IpAddr,
     /// Its Ethernet address.
     pub mac: Mac,
+    /// It was heard lately, is being asked, or need not be.
+    pub is_fresh: bool,
 }
 
 /// Where a packet from this host to an address goes.
@@ -113,9 +115,11 @@ fn ip(bytes: &[u8]) -> Option<IpAddr> {
 }
 
 fn neighbour(message: &Message<'_>) -> Option<NeighbourFacts> {
-    if message.kind != libc::RTM_NEWNEIGH || half(message.payload, 8)? & NUD_VALID == 0 {
+    let state = half(message.payload, 8)?;
+    if message.kind != libc::RTM_NEWNEIGH || state & NUD_VALID == 0 {
         return None;
     }
+    let is_fresh = state & libc::NUD_STALE == 0;
     let link = LinkId(word(message.payload, 4)?);
     let (mut address, mut mac) = (None, None);
     for (kind, value) in attributes(message.payload.get(NEIGHBOUR_LEN..)?) {
@@ -125,7 +129,7 @@ fn neighbour(message: &Message<'_>) -> Option<NeighbourFacts> {
             _ => {}
         }
     }
-    Some(NeighbourFacts { link, address: address?, mac: mac? })
+    Some(NeighbourFacts { link, address: address?, mac: mac?, is_fresh })
 }
 
 fn route(message: &Message<'_>) -> Option<RouteFacts> {
@@ -192,10 +196,13 @@ mod tests {
             link: LinkId(7),
             address: "10.0.0.1".parse().unwrap(),
             mac: Mac([2, 0, 0, 0, 0, 1]),
+            is_fresh: true,
         };
-        for state in [libc::NUD_REACHABLE, libc::NUD_STALE, libc::NUD_PERMANENT] {
+        for state in [libc::NUD_REACHABLE, libc::NUD_PROBE, libc::NUD_PERMANENT] {
             assert_eq!(read(said_neighbour(state), neighbour), Some(known));
         }
+        let stale = NeighbourFacts { is_fresh: false, ..known };
+        assert_eq!(read(said_neighbour(libc::NUD_STALE), neighbour), Some(stale));
         for state in [libc::NUD_INCOMPLETE, libc::NUD_FAILED, NUD_NONE] {
             assert_eq!(read(said_neighbour(state), neighbour), None);
         }
