@@ -27,6 +27,8 @@ pub(crate) struct Daemon {
     pub(crate) handle: Handle,
     config: PathBuf,
     desired: watch::Sender<Arc<Desired>>,
+    /// Seed of flows: the cluster's key makes it.
+    seed: watch::Sender<u64>,
     forward: Forward,
     /// What the checks of this node found.
     checks: OnceLock<watch::Receiver<fitness::States>>,
@@ -76,13 +78,14 @@ impl Daemon {
     pub(crate) fn new(
         handle: Handle,
         config: PathBuf,
-        desired: watch::Sender<Arc<Desired>>,
+        (desired, seed): (watch::Sender<Arc<Desired>>, watch::Sender<u64>),
         forward: Forward,
     ) -> Self {
         Self {
             handle,
             config,
             desired,
+            seed,
             forward,
             checks: OnceLock::new(),
             memory: Mutex::default(),
@@ -165,8 +168,10 @@ impl Daemon {
             changes: configuration::changes(&before, &desired),
             warnings: checked.warnings.problems().iter().map(|p| p.message.clone()).collect(),
         };
+        let seed = checked.keyring.flow_seed(desired.cluster);
         let new = Box::new((Arc::clone(&desired), checked.keyring));
         self.command(Command::Reload(new))?;
+        self.seed.send_if_modified(|known| std::mem::replace(known, seed) != seed);
         self.desired.send_replace(desired);
         Ok(reply)
     }

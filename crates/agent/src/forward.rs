@@ -6,7 +6,10 @@
 //! have flushed nftables. What does not work is a sentence in [`Forward::services`], and other
 //! services go on.
 //!
-//! When the agent stops, the kernel's table stays: a restart must not drop a packet.
+//! When the agent stops, the kernel's table and the XDP programs stay: a restart must not drop a packet.
+//! What XDP cannot forward on this host and nftables can, nftables does, and it is said.
+
+mod xdp;
 
 use crate::health::{self, Key, States};
 use buoy_api::view::{BackendReport, ServiceReport};
@@ -14,10 +17,12 @@ use buoy_core::balance::{self, Table};
 use buoy_kernel::conntrack::{self, Flows};
 use buoy_kernel::nft::{self, Spread};
 use buoy_model::{
-    Backend, BackendState, Balance, Desired, Group, GroupId, Mode, Protocol, Service,
+    self as model, Backend, BackendState, Balance, Desired, FlowFields, Group, GroupId, Mode,
+    Protocol, Service,
 };
 use buoy_proxy::{Proxy, Settings};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -34,7 +39,7 @@ const RETRY_LAST: Duration = Duration::from_secs(30);
 /// How long `nft` may take.
 const NFT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Forwarding on this host. Proxies end when this is dropped; the kernel's table stays.
+/// Forwarding on this host. Proxies end when this is dropped; the kernel's table and the programs stay.
 #[derive(Debug)]
 pub struct Forward {
     desired: watch::Receiver<Arc<Desired>>,
@@ -44,12 +49,17 @@ pub struct Forward {
 }
 
 impl Forward {
-    /// Starts forwarding what the configuration names to the backends that are up. To be called
-    /// inside a tokio runtime.
-    pub fn start(desired: watch::Receiver<Arc<Desired>>, states: watch::Receiver<States>) -> Self {
+    /// Starts forwarding what the configuration names to the backends that are up. The seed of flows
+    /// is the cluster's. To be called inside a tokio runtime.
+    pub fn start(
+        desired: watch::Receiver<Arc<Desired>>,
+        states: watch::Receiver<States>,
+        seed: watch::Receiver<u64>,
+    ) -> io::Result<Self> {
         let findings = Arc::new(Mutex::new(Findings::default()));
-        let task = tokio::spawn(follow(desired.clone(), states.clone(), Arc::clone(&findings)));
-        Self { desired, states, findings, task: task.abort_handle() }
+        let news = News { desired: desired.clone(), states: states.clone(), seed };
+        let task = tokio::spawn(follow(news, xdp::Engine::start()?, Arc::clone(&findings)));
+        Ok(Self { desired, states, findings, task: task.abort_handle() })
     }
 
     /// Each service in the order of `Desired` (two of a group may share a port), what keeps this host
@@ -77,6 +87,11 @@ impl Forward {
     /// What is wrong with forwarding on this host as a whole.
     pub fn problems(&self) -> Vec<String> {
         self.findings().host.clone()
+    }
+
+    /// Where the XDP program is, as in "eth0: driver".
+    pub fn attached(&self) -> Vec<String> {
+        self.findings().attached.clone()
     }
 
     /// What all services have done together, by name; not older than `AUDIT`.
@@ -115,6 +130,17 @@ struct Findings {
     services: BTreeMap<Place, String>,
     host: Vec<String>,
     counters: BTreeMap<&'static str, u64>,
+    /// How the XDP program sees the frames of each interface.
+    attached: Vec<String>,
+}
+
+impl Findings {
+    fn add(&mut self, by_xdp: xdp::Found) {
+        self.services.extend(by_xdp.problems);
+        self.host.extend(by_xdp.host);
+        self.counters.extend(by_xdp.counters);
+        self.attached = by_xdp.attached;
+    }
 }
 
 /// Whether every service of the group has a backend that is up, or not known to be down yet.
@@ -170,8 +196,8 @@ struct WantedProxy {
     backends: Vec<Backend>,
 }
 
-/// What should be there, from what people want and what is known of the backends.
-fn wanted(desired: &Desired, states: &States) -> Wanted {
+/// What should be there, from what people want, what is known of the backends, and what XDP refused.
+fn wanted(desired: &Desired, states: &States, refused: &BTreeMap<Place, String>) -> Wanted {
     let mut wanted = Wanted::default();
     for group in &desired.groups {
         // On every node that may own it, owner or not: a failover then has nothing to set up.
@@ -195,9 +221,16 @@ fn wanted(desired: &Desired, states: &States) -> Wanted {
                         let settings = service.into();
                         wanted.proxies.insert(at, WantedProxy { place, settings, backends });
                     }
-                    Mode::Xdp { .. } => {
-                        let problem = "this version has no XDP engine: use mode = \"kernel\"";
-                        wanted.problems.insert(place, problem.into());
+                    Mode::Xdp { forward, flow: _ } => {
+                        let Some(reason) = refused.get(&place) else { continue };
+                        let instead = match forward {
+                            model::Forward::Nat => {
+                                want_kernel(&mut wanted, place, address, service, states);
+                                "nftables forwards it instead, more slowly"
+                            }
+                            model::Forward::Dsr | model::Forward::Tunnel => "nothing is forwarded",
+                        };
+                        wanted.problems.insert(place, format!("{reason}; {instead}"));
                     }
                 }
             }
@@ -231,10 +264,14 @@ fn want_kernel(wanted: &mut Wanted, place: Place, vip: IpAddr, service: &Service
     let shares = balance::shares(&able, &known);
     want_dead(wanted, vip, service, able.iter().zip(&known));
     let addresses = |list: &[usize]| list.iter().map(|&i| able[i].address).collect();
+    let by_client = matches!(service.mode, Mode::Xdp { flow: FlowFields::Client, .. });
     let spread = match (service.balance, Table::new(&able, &shares)) {
         (Balance::Hash | Balance::RoundRobin | Balance::LeastConnections, None) => Spread::Refuse,
         (Balance::RoundRobin, Some(_)) => Spread::Turns(addresses(&balance::rotation(&shares))),
         // `config` refuses fewest connections here: the kernel does not count them.
+        (Balance::Hash | Balance::LeastConnections, Some(table)) if by_client => {
+            Spread::HashClient(addresses(table.slots()))
+        }
         (Balance::Hash | Balance::LeastConnections, Some(table)) => {
             Spread::Hash(addresses(table.slots()))
         }
@@ -278,26 +315,56 @@ fn known(place: &Place, backends: &[Backend], states: &States) -> Vec<BackendSta
     backends.iter().map(state).collect()
 }
 
-async fn follow(
-    mut desired: watch::Receiver<Arc<Desired>>,
-    mut states: watch::Receiver<States>,
-    findings: Arc<Mutex<Findings>>,
-) {
+/// What forwarding follows.
+struct News {
+    desired: watch::Receiver<Arc<Desired>>,
+    states: watch::Receiver<States>,
+    seed: watch::Receiver<u64>,
+}
+
+impl News {
+    /// The latest of all.
+    fn now(&mut self) -> xdp::Order {
+        xdp::Order {
+            desired: Arc::clone(&self.desired.borrow_and_update()),
+            states: self.states.borrow_and_update().clone(),
+            seed: *self.seed.borrow_and_update(),
+        }
+    }
+
+    /// Waits for something else; an error at the end.
+    async fn changed(&mut self) -> Result<(), watch::error::RecvError> {
+        tokio::select! {
+            changed = self.desired.changed() => changed,
+            changed = self.states.changed() => changed,
+            changed = self.seed.changed() => changed,
+        }
+    }
+}
+
+async fn follow(mut news: News, mut xdp: xdp::Engine, findings: Arc<Mutex<Findings>>) {
     let mut engines = Engines::default();
     let mut pause = RETRY_FIRST;
+    let mut order = news.now();
+    xdp.order(order.clone());
     loop {
-        let wanted = {
-            let desired = Arc::clone(&desired.borrow_and_update());
-            wanted(&desired, &states.borrow_and_update())
-        };
-        let found = engines.converge(wanted).await;
+        let by_xdp = xdp.found.borrow_and_update().clone();
+        let wanted = wanted(&order.desired, &order.states, &by_xdp.refused);
+        let mut found = engines.converge(wanted).await;
+        found.add(by_xdp);
         let wait = if engines.failing { pause } else { AUDIT };
         pause = if engines.failing { (pause * 2).min(RETRY_LAST) } else { RETRY_FIRST };
         say_what_is_new(&findings, &found);
         *findings.lock().unwrap_or_else(PoisonError::into_inner) = found;
         tokio::select! {
-            changed = desired.changed() => if changed.is_err() { return },
-            changed = states.changed() => if changed.is_err() { return },
+            changed = news.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                order = news.now();
+                xdp.order(order.clone());
+            }
+            changed = xdp.found.changed() => if changed.is_err() { return },
             () = time::sleep(wait) => {}
         }
     }

@@ -103,9 +103,10 @@ pub fn run(options: &Options) -> Result<(), RunError> {
     let socket = runtime
         .block_on(async { server::Socket::open(&options.socket) })
         .map_err(RunError::Socket)?;
+    let seed = checked.keyring.flow_seed(desired.cluster);
     let running = realtime::start(Arc::clone(&desired), checked.keyring, &systemd, options.log)
         .map_err(RunError::Start)?;
-    runtime.block_on(live(options, desired, running, socket, systemd))
+    runtime.block_on(live(options, (desired, seed), running, socket, systemd))
 }
 
 /// A panic in any thread ends the process, in every build: half an agent is worse than none, and the
@@ -129,7 +130,7 @@ fn die_at_once() {
 /// Everything that may be slow, until the end.
 async fn live(
     options: &Options,
-    desired: Arc<buoy_model::Desired>,
+    (desired, seed): (Arc<buoy_model::Desired>, u64),
     running: Running,
     socket: server::Socket,
     systemd: Systemd,
@@ -144,8 +145,10 @@ async fn live(
     let checks = fitness::start(watched.clone());
     let (watch, known) = (watched.clone(), checks.states());
     let fit = tokio::spawn(fitness::report(handle.clone(), watch, known, health.states()));
-    let forward = Forward::start(watched, health.states());
-    let daemon = Arc::new(Daemon::new(handle, options.config.clone(), wanted, forward));
+    let (seed, seeds) = watch::channel(seed);
+    let forward = Forward::start(watched, health.states(), seeds).map_err(RunError::Runtime)?;
+    let daemon = Daemon::new(handle, options.config.clone(), (wanted, seed), forward);
+    let daemon = Arc::new(daemon);
     daemon.show_checks(checks.states());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let serving = tokio::spawn(server::serve(socket, Arc::clone(&daemon), async {

@@ -52,6 +52,13 @@ fn alone(test: &str, work: impl AsyncFnOnce() + Send) {
     });
 }
 
+fn start(desired: watch::Receiver<Arc<Desired>>, states: watch::Receiver<States>) -> Forward {
+    let (seed, seeds) = watch::channel(7);
+    // For ever.
+    tokio::spawn(async move { seed.closed().await });
+    Forward::start(desired, states, seeds).unwrap()
+}
+
 async fn until(what: &str, mut done: impl FnMut() -> bool) {
     let waiting = async {
         while !done() {
@@ -82,7 +89,7 @@ fn the_kernel_follows_the_configuration_and_the_checks() {
     alone("the_kernel_follows_the_configuration_and_the_checks", async || {
         let (wish, desired_now) = watch::channel(desired(vec![service(Mode::Kernel, 80)]));
         let (health, states) = watch::channel(States::new());
-        let forward = Forward::start(desired_now, states);
+        let forward = start(desired_now, states);
         let turns = "map { 0 : 127.0.0.21 . 8080, 1 : 127.0.0.22 . 8080 }";
         until("both backends", || ruleset().contains(turns)).await;
 
@@ -127,7 +134,7 @@ fn the_table_outlives_the_agent() {
     alone("the_table_outlives_the_agent", async || {
         let (_wish, desired_now) = watch::channel(desired(vec![service(Mode::Kernel, 80)]));
         let (_health, states) = watch::channel(States::new());
-        let forward = Forward::start(desired_now, states);
+        let forward = start(desired_now, states);
         until("the table", || ruleset().contains("chain pick")).await;
         drop(forward);
         tokio::task::yield_now().await;
@@ -150,7 +157,7 @@ fn without_nft_the_status_says_what_to_do_and_proxies_work() {
         let services = vec![service(Mode::Kernel, 80), service(Mode::Proxy, 81)];
         let (_wish, desired_now) = watch::channel(desired(services));
         let (_health, states) = watch::channel(States::new());
-        let forward = Forward::start(desired_now, states);
+        let forward = start(desired_now, states);
         until("the problem to be said", || forward.services()[0].problem.is_some()).await;
         let said = forward.services()[0].problem.clone().unwrap();
         assert!(said.contains("apt install nftables"), "{said}");

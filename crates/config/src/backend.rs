@@ -5,7 +5,7 @@ use crate::keys::service;
 use crate::report::{At, Problems, listed, shown};
 use crate::tree::{self, Section};
 use crate::value::{self, Unfit};
-use crate::{Code, vip};
+use crate::{Code, forward, vip};
 use buoy_model::limits::{BACKEND_WEIGHT_MAX, SERVICE_BACKENDS_MAX};
 use buoy_model::{Backend, Cidr, Mode};
 use core::net::{IpAddr, SocketAddr};
@@ -18,7 +18,7 @@ pub(crate) fn read(
     mode: Mode,
     vips: &[At<Cidr>],
     problems: &mut Problems<'_>,
-) -> Vec<Backend> {
+) -> Vec<At<Backend>> {
     if !section.has(&service::BACKENDS) {
         section.miss(&service::BACKENDS, problems);
     }
@@ -28,14 +28,14 @@ pub(crate) fn read(
     let mut backends: Vec<At<Backend>> = Vec::new();
     let before = problems.count();
     for text in texts.value.iter().take(SERVICE_BACKENDS_MAX) {
-        let Some(backend) = read_one(text, problems) else { continue };
+        let Some(backend) = read_one(text, mode, problems) else { continue };
         refuse_unusable(&backend, mode, vips, problems);
-        refuse_same(&backends, &backend, problems);
+        refuse_same(&backends, &backend, mode, problems);
         backends.push(backend);
     }
     let clean = problems.count() == before;
-    if mode == Mode::Kernel && clean {
-        refuse_mixed_families(&backends, vips, &texts.span, problems);
+    if mode != Mode::Proxy && clean {
+        refuse_mixed_families(&backends, mode, vips, &texts.span, problems);
     }
     if clean && !backends.is_empty() && backends.iter().all(|b| b.value.weight == 0) {
         let message = "every backend has weight 0";
@@ -48,10 +48,10 @@ pub(crate) fn read(
             "give at least one backend a weight",
         );
     }
-    backends.into_iter().map(|b| b.value).collect()
+    backends
 }
 
-fn read_one(text: &At<&str>, problems: &mut Problems<'_>) -> Option<At<Backend>> {
+fn read_one(text: &At<&str>, mode: Mode, problems: &mut Problems<'_>) -> Option<At<Backend>> {
     if text.value.starts_with("file:") {
         let message = "backends from a file are not in this version of Buoy";
         problems.add(
@@ -76,7 +76,7 @@ fn read_one(text: &At<&str>, problems: &mut Problems<'_>) -> Option<At<Backend>>
         (Some(_) | None, _) => None,
     };
     let place = if name.is_some() { words.next() } else { first };
-    let address = read_address(text, place.unwrap_or_default(), problems);
+    let address = read_address(text, place.unwrap_or_default(), mode, problems);
     let mut backend = Backend { name: String::new(), address: address?, weight: 1, backup: false };
     backend.name = match name {
         Some(name) => {
@@ -86,7 +86,7 @@ fn read_one(text: &At<&str>, problems: &mut Problems<'_>) -> Option<At<Backend>>
             }
             name.to_owned()
         }
-        None => backend.address.to_string(),
+        None => written(backend.address),
     };
     for word in words {
         read_option(text, word, &mut backend, problems);
@@ -94,9 +94,25 @@ fn read_one(text: &At<&str>, problems: &mut Problems<'_>) -> Option<At<Backend>>
     Some(At::new(backend, text.span.clone()))
 }
 
-fn read_address(text: &At<&str>, word: &str, problems: &mut Problems<'_>) -> Option<SocketAddr> {
+/// As the file has it: port 0 stands for that of the service.
+fn written(address: SocketAddr) -> String {
+    match address.port() {
+        0 => address.ip().to_string(),
+        _ => address.to_string(),
+    }
+}
+
+fn read_address(
+    text: &At<&str>,
+    word: &str,
+    mode: Mode,
+    problems: &mut Problems<'_>,
+) -> Option<SocketAddr> {
     let (reason, fix) = match value::host_port(word) {
         Ok((address, Some(port))) => return Some(SocketAddr::new(address, port)),
+        Ok((address, None)) if forward::keeps_port(mode) => {
+            return Some(SocketAddr::new(address, 0));
+        }
         Ok((IpAddr::V4(address), None)) => {
             ("the port is missing", format!("write \"{address}:PORT\""))
         }
@@ -157,7 +173,7 @@ fn refuse_unusable(
         Some(Unfit::Loopback) if mode == Mode::Proxy => {}
         Some(Unfit::Loopback) => {
             let message = format!("{address} works in mode \"proxy\" only");
-            let reason = "the kernel does not forward what came from outside to a loopback address";
+            let reason = "what came from outside is not forwarded to a loopback address";
             let fix = "write mode = \"proxy\", or the host's own address";
             problems.add(Code::NeedsProxy, &backend.span, message, reason, fix);
         }
@@ -186,14 +202,22 @@ fn refuse_unusable(
     }
 }
 
-fn refuse_same(earlier: &[At<Backend>], backend: &At<Backend>, problems: &mut Problems<'_>) {
-    let same = earlier
-        .iter()
-        .find(|e| e.value.address == backend.value.address || e.value.name == backend.value.name);
+fn refuse_same(
+    earlier: &[At<Backend>],
+    backend: &At<Backend>,
+    mode: Mode,
+    problems: &mut Problems<'_>,
+) {
+    let is_same = |other: &Backend| {
+        let (one, other) = (backend.value.address, other.address);
+        // With or without a port, it is the service's where ports are kept.
+        one == other || (forward::keeps_port(mode) && one.ip() == other.ip())
+    };
+    let same = earlier.iter().find(|e| is_same(&e.value) || e.value.name == backend.value.name);
     let Some(first) = same else { return };
-    let (message, fix) = if first.value.address == backend.value.address {
+    let (message, fix) = if is_same(&first.value) {
         (
-            format!("backend {} is listed twice", backend.value.address),
+            format!("backend {} is listed twice", written(backend.value.address)),
             "remove one; use weight=N for a larger share",
         )
     } else {
@@ -203,9 +227,10 @@ fn refuse_same(earlier: &[At<Backend>], backend: &At<Backend>, problems: &mut Pr
     problems.add_pair(Code::DuplicateBackend, again, first, message, fix);
 }
 
-/// The kernel rewrites addresses but does not translate between IPv4 and IPv6.
+/// The kernel rewrites addresses but does not translate between IPv4 and IPv6; nor does XDP.
 fn refuse_mixed_families(
     backends: &[At<Backend>],
+    mode: Mode,
     vips: &[At<Cidr>],
     span: &crate::report::Span,
     problems: &mut Problems<'_>,
@@ -213,7 +238,12 @@ fn refuse_mixed_families(
     if vips.is_empty() || backends.is_empty() {
         return;
     }
-    let fix = "write mode = \"proxy\", or give each address backends of its own version";
+    let (mode, fix) = match mode {
+        Mode::Kernel | Mode::Proxy => {
+            ("kernel", "write mode = \"proxy\", or give each address backends of its own version")
+        }
+        Mode::Xdp { .. } => ("xdp", "give each address backends of its own version"),
+    };
     let lonely: Vec<IpAddr> = vips
         .iter()
         .map(|vip| vip.value.address())
@@ -221,7 +251,7 @@ fn refuse_mixed_families(
         .collect();
     if let Some(vip) = lonely.first() {
         let message = format!("no backend is {} like the VIP {}", version(*vip), listed(&lonely));
-        let reason = "in mode \"kernel\" a VIP and its backends have the same IP version";
+        let reason = format!("in mode \"{mode}\" a VIP and its backends have the same IP version");
         problems.add(Code::FamilyMismatch, span, message, reason, fix);
     }
     for backend in backends {
@@ -230,7 +260,7 @@ fn refuse_mixed_families(
             && lonely.is_empty()
         {
             let message = format!("backend {address} is {}, but the VIP is not", version(address));
-            let reason = "in mode \"kernel\" it would never get a connection";
+            let reason = format!("in mode \"{mode}\" it would never get a connection");
             problems.add(Code::FamilyMismatch, &backend.span, message, reason, fix);
         }
     }

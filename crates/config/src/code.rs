@@ -103,6 +103,10 @@ codes! {
     BadCheck = "V0410", Error, "A health check asks nothing, or more than one thing.";
     SlowCheck = "V0411", Warning, "A health check may take longer than the time between two of them.";
     NoTraffic = "V0412", Warning, "Every backend of a service has weight 0.";
+    NeedsXdp = "V0413", Error, "The setting exists in mode \"xdp\" only.";
+    NotInXdp = "V0414", Error, "The setting does not exist in mode \"xdp\".";
+    PortKept = "V0415", Error, "A backend has another port than the service, and packets keep theirs.";
+    NotOnSegment = "V0416", Error, "A backend is not in the VIP's subnet, and packets reach neighbours only.";
 
     NotAMember = "V0501", Error, "This host is not among the peers.";
     TwoMembers = "V0502", Error, "This host is two peers at once.";

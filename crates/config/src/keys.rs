@@ -118,7 +118,7 @@ schema! {
     later {
         "bgp": "remove it; this version announces by ARP and NDP";
         "bfd": "remove it; `heartbeat` and `lease` say how fast a failure is noticed";
-        "xdp": "remove it; this version forwards with nftables (mode = \"kernel\") or mode = \"proxy\"";
+        "xdp": "remove it; the interfaces are those of the VIPs, and a service asks for it by `forward`";
         "vrrp": "remove it; hosts that run Buoy need no VRRP between them";
         "kubernetes": "remove it; write the addresses as [[vip]]";
         "etcd": "remove it; the peers agree among themselves";
@@ -270,9 +270,11 @@ schema! {
     keys {
         PORT: "port", "\"PORT/tcp\" or \"PORT/udp\", or a list of them", r#""443/tcp""#, "required", Service;
         BACKENDS: "backends", "a list of \"[name] ADDRESS:PORT [weight=N] [backup]\"", r#"["10.0.0.21:8443", "10.0.0.22:8443"]"#, "required", Live;
-        MODE: "mode", "\"kernel\" or \"proxy\"", r#""kernel""#, "\"kernel\"", Service;
-        BALANCE: "balance", "\"hash\", \"roundrobin\" or \"leastconn\"", r#""hash""#, "by mode", Live;
-        SOURCE: "source", "\"vip\" or \"client\"", r#""vip""#, "\"vip\"", Service;
+        MODE: "mode", "\"kernel\", \"proxy\" or \"xdp\"", r#""kernel""#, "\"kernel\"", Service;
+        FORWARD: "forward", "\"dsr\", \"tunnel\" or \"nat\"", r#""dsr""#, "none", Service;
+        BALANCE: "balance", "\"hash\", \"maglev\", \"roundrobin\" or \"leastconn\"", r#""hash""#, "by mode", Live;
+        PERSIST: "persist", "\"client\"", r#""client""#, "none", Service;
+        SOURCE: "source", "\"vip\" or \"client\"", r#""vip""#, "by mode", Service;
         SEND_PROXY: "send_proxy", "\"v2\"", r#""v2""#, "off", Service;
         MAX_CONNECTIONS: "max_connections", "a number", "4096", "4096", Service;
         IDLE_TIMEOUT: "idle_timeout", "a duration", r#""5m""#, "\"5m\" tcp, \"30s\" udp", Service;
@@ -280,10 +282,8 @@ schema! {
         CHECK: "check", "a table, or false", r#"{ http = "GET /health" }"#, "TCP connect", Live;
     }
     later {
-        "forward": "remove it; choose `mode = \"kernel\"` or `mode = \"proxy\"`";
         "drain": "remove it; a backend that leaves the file keeps its established connections in mode \"kernel\"";
         "tls": "remove it; the backends speak TLS with the client themselves";
-        "sticky": "remove it; `balance = \"hash\"` sends one connection to one backend";
         "acl": "remove it; restrict access with the host's firewall";
         "allow": "remove it; restrict access with the host's firewall";
     }
@@ -291,12 +291,13 @@ schema! {
         "bind": "port"; "listen": "port"; "ports": "port"; "protocol": "port";
         "server": "backends"; "servers": "backends"; "backend": "backends"; "real_server": "backends"; "upstream": "backends"; "targets": "backends";
         "algorithm": "balance"; "lb_algo": "balance"; "lvs_sched": "balance"; "scheduler": "balance";
-        "lb_kind": "mode"; "lvs_method": "mode"; "engine": "mode";
+        "lb_kind": "forward"; "lvs_method": "forward"; "engine": "mode";
+        "sticky": "persist"; "persistence": "persist"; "affinity": "persist"; "session_affinity": "persist";
         "health": "check"; "healthcheck": "check"; "health_check": "check"; "option": "check";
         "maxconn": "max_connections"; "proxy_protocol": "send_proxy"; "timeout": "idle_timeout"; "snat": "source";
     }
     unneeded {
-        "persistence_timeout": "remove it; `balance = \"hash\"` sends a connection to one backend for all its life";
+        "persistence_timeout": "remove it; `persist = \"client\"` in mode \"xdp\" has no end";
         "weight": "write it into the backend: \"10.0.0.21:80 weight=2\"";
         "backup": "write it into the backend: \"10.0.0.29:80 backup\"";
         "sorry_server": "add it to `backends`: \"10.0.0.29:80 backup\"";

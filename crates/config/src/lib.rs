@@ -22,6 +22,7 @@ mod cluster;
 mod code;
 mod digest;
 mod files;
+mod forward;
 mod host;
 pub mod key;
 pub mod keys;

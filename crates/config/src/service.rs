@@ -4,30 +4,52 @@ use crate::Code;
 use crate::keys::{Key, service};
 use crate::report::{At, Problems, shown};
 use crate::tree::{Section, Word};
-use crate::{backend, check};
+use crate::{backend, check, forward};
 use buoy_model::limits::{
     PROXY_CONNECT_DEFAULT, PROXY_CONNECTIONS_DEFAULT, PROXY_CONNECTIONS_MAX,
     PROXY_IDLE_TCP_DEFAULT, PROXY_IDLE_UDP_DEFAULT, PROXY_TIMEOUT_MAX,
 };
-use buoy_model::{Balance, Cidr, Mode, Protocol, SendProxy, Service, SourceAddress};
+use buoy_model::{
+    Backend, Balance, Cidr, FlowFields, Forward, Mode, Protocol, SendProxy, Service, SourceAddress,
+};
 use core::time::Duration;
 
 /// A port and its protocol.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Port {
-    port: u16,
-    protocol: Protocol,
+pub(crate) struct Port {
+    pub(crate) port: u16,
+    pub(crate) protocol: Protocol,
+}
+
+/// The words of `mode`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Engine {
+    Kernel,
+    Proxy,
+    Xdp,
+}
+
+/// The words of `balance`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Way {
+    Hash,
+    /// What `Hash` is in mode "xdp", and nowhere else.
+    Maglev,
+    RoundRobin,
+    LeastConnections,
 }
 
 /// What all ports of one `[[vip.service]]` share.
 struct Settings {
     mode: Mode,
-    balance: Balance,
+    balance: Way,
     source: SourceAddress,
     send_proxy: SendProxy,
     connections_max: u32,
     idle_timeout: Option<Duration>,
     connect_timeout: Duration,
+    /// Whether every word that others are held against could be read.
+    readable: bool,
 }
 
 /// One service for each port.
@@ -37,8 +59,15 @@ pub(crate) fn read(
     problems: &mut Problems<'_>,
 ) -> Vec<At<Service>> {
     let ports = read_ports(section, problems);
-    let settings = read_settings(section, &ports, problems);
+    let settings = read_settings(section, problems);
+    if settings.readable {
+        refuse_misplaced(section, &settings, &ports, problems);
+    }
     let backends = backend::read(section, settings.mode, vips, problems);
+    if settings.readable {
+        forward::refuse_unreachable(settings.mode, &backends, &ports, vips, problems);
+    }
+    let backends: Vec<Backend> = backends.into_iter().map(|b| b.value).collect();
     let check = check::read(section, problems);
     ports
         .into_iter()
@@ -52,13 +81,17 @@ pub(crate) fn read(
                 protocol,
                 port,
                 mode: settings.mode,
-                balance: settings.balance,
+                balance: match settings.balance {
+                    Way::Hash | Way::Maglev => Balance::Hash,
+                    Way::RoundRobin => Balance::RoundRobin,
+                    Way::LeastConnections => Balance::LeastConnections,
+                },
                 source: settings.source,
                 send_proxy: settings.send_proxy,
                 connections_max: settings.connections_max,
                 idle_timeout: settings.idle_timeout.unwrap_or(idle_default),
                 connect_timeout: settings.connect_timeout,
-                backends: backends.clone(),
+                backends: forward::at_port(&backends, port),
                 check: check.clone().of(protocol),
             };
             At::new(service, span)
@@ -110,76 +143,113 @@ fn parse_port(text: &str) -> Result<Port, (&'static str, String)> {
     }
 }
 
-fn read_settings(
-    section: &Section<'_>,
-    ports: &[At<Port>],
-    problems: &mut Problems<'_>,
-) -> Settings {
+fn read_settings(section: &Section<'_>, problems: &mut Problems<'_>) -> Settings {
     let mode = section.word(
         &service::MODE,
         &[
-            ("kernel", Word::Now(Mode::Kernel)),
-            ("proxy", Word::Now(Mode::Proxy)),
-            ("xdp", Word::Later),
+            ("kernel", Word::Now(Engine::Kernel)),
+            ("proxy", Word::Now(Engine::Proxy)),
+            ("xdp", Word::Now(Engine::Xdp)),
         ],
         problems,
     );
+    let forward = forward::read(section, problems);
     let balance = section.word(
         &service::BALANCE,
         &[
-            ("hash", Word::Now(Balance::Hash)),
-            ("roundrobin", Word::Now(Balance::RoundRobin)),
-            ("leastconn", Word::Now(Balance::LeastConnections)),
-            ("maglev", Word::Later),
+            ("hash", Word::Now(Way::Hash)),
+            ("maglev", Word::Now(Way::Maglev)),
+            ("roundrobin", Word::Now(Way::RoundRobin)),
+            ("leastconn", Word::Now(Way::LeastConnections)),
         ],
         problems,
     );
+    let persist =
+        section.word(&service::PERSIST, &[("client", Word::Now(FlowFields::Client))], problems);
     let sources =
         [("vip", Word::Now(SourceAddress::Vip)), ("client", Word::Now(SourceAddress::Client))];
     let source = section.word(&service::SOURCE, &sources, problems);
     let versions = [("v2", Word::Now(SendProxy::V2)), ("v1", Word::Later)];
     let send_proxy = section.word(&service::SEND_PROXY, &versions, problems);
-    let least = balance.as_ref().filter(|b| b.value == Balance::LeastConnections);
-    let asked = if send_proxy.is_some() || least.is_some() { Mode::Proxy } else { Mode::Kernel };
-    // What was written but could not be read says nothing against the other keys.
-    let unreadable = |key: &Key, value: bool| section.has(key) && !value;
-    let unread = unreadable(&service::MODE, mode.is_some())
-        || unreadable(&service::BALANCE, balance.is_some())
-        || unreadable(&service::SEND_PROXY, send_proxy.is_some());
-    let chosen = mode.as_ref().map_or(asked, |m| m.value);
-    let settings = Settings {
-        mode: chosen,
-        balance: balance.as_ref().map_or(default_balance(chosen), |b| b.value),
-        source: source.as_ref().map_or(SourceAddress::Vip, |s| s.value),
-        send_proxy: send_proxy.map_or(SendProxy::Off, |s| s.value),
-        connections_max: section
-            .number(&service::MAX_CONNECTIONS, 1..=PROXY_CONNECTIONS_MAX, problems)
-            .map_or(PROXY_CONNECTIONS_DEFAULT, |n| n.value),
-        idle_timeout: section
-            .duration(&service::IDLE_TIMEOUT, Duration::from_secs(1)..=PROXY_TIMEOUT_MAX, problems)
-            .map(|d| d.value),
-        connect_timeout: section
-            .duration(
-                &service::CONNECT_TIMEOUT,
-                Duration::from_millis(10)..=PROXY_TIMEOUT_MAX,
-                problems,
-            )
-            .map_or(PROXY_CONNECT_DEFAULT, |d| d.value),
+    let least = balance.as_ref().filter(|b| b.value == Way::LeastConnections);
+    let asked = match (forward.is_some(), send_proxy.is_some() || least.is_some()) {
+        (true, true | false) => Engine::Xdp,
+        (false, true) => Engine::Proxy,
+        (false, false) => Engine::Kernel,
     };
-    if !unread {
-        refuse_misplaced(section, &settings, ports, problems);
+    let engine = mode.as_ref().map_or(asked, |m| m.value);
+    if engine == Engine::Xdp && !section.has(&service::FORWARD) {
+        section.miss(&service::FORWARD, problems);
     }
-    settings
+    // What was written but could not be read says nothing against the other keys.
+    let read = |key: &Key, value: bool| value || !section.has(key);
+    let readable = read(&service::MODE, mode.is_some())
+        && read(&service::FORWARD, forward.is_some())
+        && read(&service::BALANCE, balance.is_some())
+        && read(&service::PERSIST, persist.is_some())
+        && read(&service::SOURCE, source.is_some())
+        && read(&service::SEND_PROXY, send_proxy.is_some())
+        && (engine != Engine::Xdp || forward.is_some());
+    let mode = match engine {
+        Engine::Kernel => Mode::Kernel,
+        Engine::Proxy => Mode::Proxy,
+        Engine::Xdp => Mode::Xdp {
+            // Where it is missing, the one that takes a backend in any form.
+            forward: forward.map_or(Forward::Tunnel, |f| f.value),
+            flow: persist.map_or(FlowFields::Connection, |p| p.value),
+        },
+    };
+    let chosen = Chosen {
+        mode,
+        balance: balance.map(|b| b.value),
+        source: source.map(|s| s.value),
+        send_proxy: send_proxy.map(|s| s.value),
+        readable,
+    };
+    chosen.with_numbers(section, problems)
 }
 
-const fn default_balance(mode: Mode) -> Balance {
-    match mode {
-        Mode::Kernel | Mode::Xdp { .. } => Balance::Hash,
-        Mode::Proxy => Balance::RoundRobin,
+/// The words of a service, as far as they are there.
+struct Chosen {
+    mode: Mode,
+    balance: Option<Way>,
+    source: Option<SourceAddress>,
+    send_proxy: Option<SendProxy>,
+    readable: bool,
+}
+
+impl Chosen {
+    fn with_numbers(self, section: &Section<'_>, problems: &mut Problems<'_>) -> Settings {
+        let (balance, source) = match self.mode {
+            Mode::Kernel => (Way::Hash, SourceAddress::Vip),
+            Mode::Proxy => (Way::RoundRobin, SourceAddress::Vip),
+            Mode::Xdp { .. } => (Way::Hash, SourceAddress::Client),
+        };
+        let least = Duration::from_millis(10);
+        Settings {
+            mode: self.mode,
+            balance: self.balance.unwrap_or(balance),
+            source: self.source.unwrap_or(source),
+            send_proxy: self.send_proxy.unwrap_or(SendProxy::Off),
+            connections_max: section
+                .number(&service::MAX_CONNECTIONS, 1..=PROXY_CONNECTIONS_MAX, problems)
+                .map_or(PROXY_CONNECTIONS_DEFAULT, |n| n.value),
+            idle_timeout: section
+                .duration(
+                    &service::IDLE_TIMEOUT,
+                    Duration::from_secs(1)..=PROXY_TIMEOUT_MAX,
+                    problems,
+                )
+                .map(|d| d.value),
+            connect_timeout: section
+                .duration(&service::CONNECT_TIMEOUT, least..=PROXY_TIMEOUT_MAX, problems)
+                .map_or(PROXY_CONNECT_DEFAULT, |d| d.value),
+            readable: self.readable,
+        }
     }
 }
 
-/// Settings of the other engine would be ignored, and nobody would know.
+/// Settings of another engine would be ignored, and nobody would know.
 fn refuse_misplaced(
     section: &Section<'_>,
     settings: &Settings,
@@ -188,21 +258,11 @@ fn refuse_misplaced(
 ) {
     match settings.mode {
         Mode::Kernel => {
-            if settings.balance == Balance::LeastConnections {
-                refuse_in_kernel(section, &service::BALANCE, "`balance = \"leastconn\"`", problems);
-            }
-            let proxy_only = [
-                &service::SEND_PROXY,
-                &service::MAX_CONNECTIONS,
-                &service::IDLE_TIMEOUT,
-                &service::CONNECT_TIMEOUT,
-            ];
-            for key in proxy_only {
-                refuse_in_kernel(section, key, &format!("`{}`", key.name), problems);
-            }
+            let reason = "in mode \"kernel\" nftables forwards, and it has no such setting";
+            let fix = "write mode = \"proxy\", or remove the line";
+            refuse_of_proxy(section, settings, (reason, fix), problems);
+            refuse_of_xdp(section, settings, reason, problems);
         }
-        // No word of the file chooses it yet.
-        Mode::Xdp { .. } => {}
         Mode::Proxy => {
             if let (SourceAddress::Client, Some(span)) =
                 (settings.source, section.key_span(&service::SOURCE))
@@ -213,6 +273,14 @@ fn refuse_misplaced(
                 let fix = "write mode = \"kernel\", or tell the backend with send_proxy = \"v2\"";
                 problems.add(Code::NeedsKernel, &span, message, reason, fix);
             }
+            let reason = "in mode \"proxy\" the agent ends connections, and it has no such setting";
+            refuse_of_xdp(section, settings, reason, problems);
+        }
+        Mode::Xdp { .. } => {
+            let reason = "in mode \"xdp\" each packet goes by itself, and no connection is known";
+            let fix = "remove the line, or write mode = \"proxy\" and no `forward`";
+            refuse_of_proxy(section, settings, (reason, fix), problems);
+            refuse_in_xdp(section, settings, problems);
         }
     }
     let udp = ports.iter().find(|p| p.value.protocol == Protocol::Udp);
@@ -223,15 +291,65 @@ fn refuse_misplaced(
     }
 }
 
-fn refuse_in_kernel(section: &Section<'_>, key: &Key, what: &str, problems: &mut Problems<'_>) {
-    let Some(span) = section.key_span(key) else { return };
-    let message = format!("{what} works in mode \"proxy\" only");
-    let reason = "in mode \"kernel\" nftables forwards, and it has no such setting";
-    problems.add(
-        Code::NeedsProxy,
-        &span,
-        message,
-        reason,
-        "write mode = \"proxy\", or remove the line",
-    );
+/// Settings of the proxy, where there is none.
+fn refuse_of_proxy(
+    section: &Section<'_>,
+    settings: &Settings,
+    (reason, fix): (&str, &str),
+    problems: &mut Problems<'_>,
+) {
+    let mut refuse = |key: &Key, what: &str| {
+        let Some(span) = section.key_span(key) else { return };
+        let message = format!("{what} works in mode \"proxy\" only");
+        problems.add(Code::NeedsProxy, &span, message, reason, fix);
+    };
+    if settings.balance == Way::LeastConnections {
+        refuse(&service::BALANCE, "`balance = \"leastconn\"`");
+    }
+    for key in [
+        &service::SEND_PROXY,
+        &service::MAX_CONNECTIONS,
+        &service::IDLE_TIMEOUT,
+        &service::CONNECT_TIMEOUT,
+    ] {
+        refuse(key, &format!("`{}`", key.name));
+    }
+}
+
+/// Settings of XDP, where packets do not go that way.
+fn refuse_of_xdp(
+    section: &Section<'_>,
+    settings: &Settings,
+    reason: &str,
+    problems: &mut Problems<'_>,
+) {
+    let mut refuse = |key: &Key, what: &str, fix: &str| {
+        let Some(span) = section.key_span(key) else { return };
+        let message = format!("{what} works in mode \"xdp\" only");
+        problems.add(Code::NeedsXdp, &span, message, reason, fix);
+    };
+    if settings.balance == Way::Maglev {
+        let fix = "write balance = \"hash\", or mode = \"xdp\" and a `forward`";
+        refuse(&service::BALANCE, "`balance = \"maglev\"`", fix);
+    }
+    refuse(&service::FORWARD, "`forward`", "write mode = \"xdp\", or remove the line");
+    let fix = "remove the line, or write mode = \"xdp\" and a `forward`";
+    refuse(&service::PERSIST, "`persist`", fix);
+}
+
+/// What a program that knows no connections and has no ports of its own cannot do.
+fn refuse_in_xdp(section: &Section<'_>, settings: &Settings, problems: &mut Problems<'_>) {
+    if let (Way::RoundRobin, Some(span)) = (settings.balance, section.key_span(&service::BALANCE)) {
+        let message = "`balance = \"roundrobin\"` does not work in mode \"xdp\"";
+        let reason = "nobody remembers there whose turn it was for a connection";
+        let fix = "remove the line: in mode \"xdp\" it is \"maglev\"";
+        problems.add(Code::NotInXdp, &span, message, reason, fix);
+    }
+    if let (SourceAddress::Vip, Some(span)) = (settings.source, section.key_span(&service::SOURCE))
+    {
+        let message = "`source = \"vip\"` does not work in mode \"xdp\"";
+        let reason = "the client's address stays in the packet";
+        let fix = "remove the line, or write mode = \"kernel\" and no `forward`";
+        problems.add(Code::NotInXdp, &span, message, reason, fix);
+    }
 }

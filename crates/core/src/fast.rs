@@ -57,6 +57,11 @@ impl Fast {
         Self { seed, services: BTreeMap::new() }
     }
 
+    /// What it began with.
+    pub const fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// Goes on where another agent on this host left off, as far as it had the same seed: flows of
     /// another seed are in other slots. `change` must follow.
     pub fn adopt(seed: u64, now: Instant, path: &FastPath) -> Self {

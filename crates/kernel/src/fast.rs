@@ -17,6 +17,7 @@ mod plan;
 mod probe;
 mod tables;
 
+pub use buoy_xdp::forward::Drop;
 pub use error::FastError;
 pub use neighbours::{Neighbours, NextHop, Unreached, Way, WhyNot};
 pub use pins::Mode;
@@ -33,7 +34,7 @@ use aya::{Ebpf, EbpfLoader};
 use buoy_model::limits::{FAST_DRAIN, FAST_PLACES_MAX};
 use buoy_model::{FastPath, LinkId};
 use buoy_xdp::forward::{
-    self, BACKENDS, BUCKETS, Drop, FORWARD, LINKS, NEXT_PROGRAMS, PROGRAM, PROGRAMS_MAP, REVERSE,
+    self, BACKENDS, BUCKETS, FORWARD, LINKS, NEXT_PROGRAMS, PROGRAM, PROGRAMS_MAP, REVERSE,
     SERVICES, SETTINGS, SLOTS, SLOTS_IN_LINE, TALLIES,
 };
 use error::refused;
@@ -76,6 +77,9 @@ impl Default for Capacity {
 }
 
 impl Capacity {
+    /// As much as is there already, if anything is.
+    pub const LEAST: Self = Self { services: 1, backends: 1, slots: 1, entries: 1 };
+
     /// Room for that, with as much again and some more; a small table does not cost its maximum.
     pub fn of(path: &FastPath) -> Self {
         let sum = |count: &dyn Fn(&buoy_model::FastService) -> usize, least: u32| {

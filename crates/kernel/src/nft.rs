@@ -58,6 +58,8 @@ pub enum Spread {
     Refuse,
     /// By the hash of the client's address and port; one entry per slot.
     Hash(Vec<SocketAddr>),
+    /// By the hash of the client's address alone; one entry per slot.
+    HashClient(Vec<SocketAddr>),
     /// In turns; one entry per turn.
     Turns(Vec<SocketAddr>),
 }
@@ -264,6 +266,10 @@ fn pick(forwards: &[Forward], text: &mut String) {
                 let hash = format!("jhash {ip} saddr . {protocol} sport mod {}", slots.len());
                 (format!("{hash} seed {SEED:#x}"), slots)
             }
+            Spread::HashClient(slots) => {
+                let hash = format!("jhash {ip} saddr mod {}", slots.len());
+                (format!("{hash} seed {SEED:#x}"), slots)
+            }
             Spread::Turns(turns) => (format!("numgen inc mod {}", turns.len()), turns),
         };
         let entries: Vec<String> = list
@@ -314,7 +320,7 @@ fn refuse(forwards: &[Forward], text: &mut String) {
     chain(text, "refuse", "filter hook input priority filter");
     for forward in forwards {
         match forward.spread {
-            Spread::Hash(_) | Spread::Turns(_) => {}
+            Spread::Hash(_) | Spread::HashClient(_) | Spread::Turns(_) => {}
             Spread::Refuse => {
                 let with = match forward.protocol {
                     Protocol::Tcp => "tcp reset",

@@ -9,6 +9,11 @@ use std::net::Ipv4Addr;
 
 const VIP: &str = "10.0.0.100";
 
+/// What should be there, where XDP refuses nothing.
+fn wanted(desired: &Desired, states: &States) -> Wanted {
+    super::wanted(desired, states, &BTreeMap::new())
+}
+
 fn desired(vips: &[&str], services: Vec<Service>) -> Desired {
     crate::sample::desired(vips, "eth0", services)
 }
@@ -85,12 +90,36 @@ fn a_proxy_gets_the_backends_that_are_up() {
 }
 
 #[test]
-fn a_service_for_the_engine_that_is_missing_is_not_taken_in_silence() {
-    let mode = Mode::Xdp { forward: buoy_model::Forward::Dsr, flow: FlowFields::Connection };
-    let all = wanted(&desired(&[VIP], vec![service(mode, VIP, 80, two())]), &States::new());
-    assert!(all.kernel.is_empty() && all.proxies.is_empty());
-    assert!(all.problems.values().all(|said| said.contains("mode = \"kernel\"")));
-    assert_eq!(all.problems.len(), 1);
+fn what_xdp_refuses_nftables_forwards_where_it_can() {
+    for (forward, flow) in [
+        (model::Forward::Nat, FlowFields::Connection),
+        (model::Forward::Nat, FlowFields::Client),
+        (model::Forward::Dsr, FlowFields::Connection),
+        (model::Forward::Tunnel, FlowFields::Client),
+    ] {
+        let mut service = service(Mode::Xdp { forward, flow }, VIP, 80, two());
+        service.source = model::SourceAddress::Client;
+        let desired = desired(&[VIP], vec![service]);
+        let all = super::wanted(&desired, &States::new(), &BTreeMap::new());
+        assert!(all.kernel.is_empty() && all.problems.is_empty(), "the XDP engine has it");
+        let refused = BTreeMap::from([(WEB, "no BPF here".to_owned())]);
+        let all = super::wanted(&desired, &States::new(), &refused);
+        let said = &all.problems[&WEB];
+        assert!(said.starts_with("no BPF here; "), "{said}");
+        let spread = all.kernel.first().map(|(_, forward)| (&forward.spread, forward.source));
+        match (forward, flow) {
+            (model::Forward::Nat, FlowFields::Connection) => {
+                assert!(matches!(spread, Some((Spread::Hash(_), model::SourceAddress::Client))));
+            }
+            (model::Forward::Nat, FlowFields::Client) => {
+                assert!(matches!(spread, Some((Spread::HashClient(_), _))), "{spread:?}");
+            }
+            (model::Forward::Dsr | model::Forward::Tunnel, _) => {
+                assert_eq!(spread, None);
+                assert!(said.ends_with("nothing is forwarded"), "{said}");
+            }
+        }
+    }
 }
 
 #[test]

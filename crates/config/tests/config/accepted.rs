@@ -4,8 +4,8 @@ use crate::support::{self, KEY_2, SMALL, accepted, check_on, cidr, host};
 use buoy_config::{HostAddress, key};
 use buoy_model::limits::{HEARTBEAT_DEFAULT, LEASE_DEFAULT};
 use buoy_model::{
-    Balance, Check, CheckKind, ClusterId, Desired, Failback, Group, LinkId, Mode, NodeId, Protocol,
-    Safety, SendProxy, Service, SourceAddress, VipAddress,
+    Balance, Check, CheckKind, ClusterId, Desired, Failback, FlowFields, Forward, Group, LinkId,
+    Mode, NodeId, Protocol, Safety, SendProxy, Service, SourceAddress, VipAddress,
 };
 use std::time::Duration;
 
@@ -258,6 +258,82 @@ fn a_service_has_the_defaults_of_its_mode() {
         };
         assert_eq!(service.check, Some(check));
     }
+}
+
+#[test]
+fn a_service_of_mode_xdp_is_what_the_file_says() {
+    use {
+        FlowFields::{Client, Connection},
+        Forward::{Dsr, Nat, Tunnel},
+    };
+    let table: [(&str, Forward, FlowFields); 5] = [
+        ("forward = \"dsr\"", Dsr, Connection),
+        ("mode = \"xdp\"\nforward = \"tunnel\"", Tunnel, Connection),
+        ("forward = \"nat\"\npersist = \"client\"", Nat, Client),
+        ("forward = \"dsr\"\nbalance = \"maglev\"", Dsr, Connection),
+        ("forward = \"dsr\"\nbalance = \"hash\"\nsource = \"client\"", Dsr, Connection),
+    ];
+    for (lines, forward, flow) in table {
+        let text = format!("port = \"443/tcp\"\nbackends = [\"10.0.0.21:443\"]\n{lines}");
+        let service = services(&text).remove(0);
+        assert_eq!(service.mode, Mode::Xdp { forward, flow }, "{lines}");
+        assert_eq!(service.balance, Balance::Hash, "{lines}");
+        assert_eq!(service.source, SourceAddress::Client, "{lines}");
+        assert!(service.check.is_some());
+    }
+}
+
+#[test]
+fn who_keeps_the_port_need_not_name_it() {
+    let services = services(
+        "port = [\"80/tcp\", \"443/udp\"]\nforward = \"dsr\"\n\
+         backends = [\"web1 10.0.0.21\", \"10.0.0.22 weight=2\", \"10.0.0.29 backup\"]",
+    );
+    for (service, port) in services.iter().zip([80, 443]) {
+        let backends: Vec<_> = service
+            .backends
+            .iter()
+            .map(|b| (b.name.as_str(), b.address.to_string(), b.weight, b.backup))
+            .collect();
+        let at = |host: &str| format!("{host}:{port}");
+        assert_eq!(
+            backends,
+            [
+                ("web1", at("10.0.0.21"), 1, false),
+                ("10.0.0.22", at("10.0.0.22"), 2, false),
+                ("10.0.0.29", at("10.0.0.29"), 1, true),
+            ]
+        );
+    }
+}
+
+#[test]
+fn a_backend_of_dsr_is_in_the_subnet_where_the_file_tells_which() {
+    let wish = |vip: &str, backends: &str| {
+        let small = SMALL.replace("\"10.0.0.100/24\"", vip);
+        let service = format!("port = \"80/tcp\"\nforward = \"dsr\"\nbackends = [{backends}]\n");
+        support::check(&format!("{small}[[vip.service]]\n{service}")).is_ok()
+    };
+    assert!(wish("\"10.0.0.100/24\"", "\"10.0.0.21\""));
+    assert!(!wish("\"10.0.0.100/24\"", "\"10.0.1.21\""));
+    assert!(wish("\"10.0.0.100/32\"", "\"10.0.1.21\""), "says nothing of its subnet");
+    let both = "[\"10.0.0.100/24\", \"2001:db8::100/64\"]";
+    assert!(wish(both, "\"10.0.0.21\", \"2001:db8::21\""));
+    assert!(!wish(both, "\"10.0.0.21\", \"2001:db8:1::21\""));
+}
+
+#[test]
+fn the_words_of_xdp_count_for_the_digest() {
+    let digest = |lines: &str| {
+        let service = "[[vip.service]]\nport = \"80/tcp\"\nbackends = [\"10.0.0.21:80\"]";
+        desired(&format!("{SMALL}{service}\n{lines}\n")).digest
+    };
+    let mut all =
+        ["", "forward = \"dsr\"", "forward = \"nat\"", "forward = \"tunnel\""].map(digest).to_vec();
+    all.push(digest("forward = \"dsr\"\npersist = \"client\""));
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), 5);
 }
 
 #[test]

@@ -1,0 +1,209 @@
+//! The XDP engine: keeps the fast path of this host what `core::fast` says it should be.
+//!
+//! A thread of its own, since a change waits until no program looks at what it replaces. It turns once a
+//! second, and with every change of the configuration or of a backend: neighbours and routes are read
+//! again, and the seconds that remembered flows get old by are counted. What it forwards goes on without
+//! it; only a configuration without services of mode "xdp" takes the programs away.
+
+mod running;
+
+use super::Place;
+use crate::health::States;
+use buoy_kernel::clock;
+use buoy_kernel::fast::{Fast, FastError};
+use buoy_model::{Desired, Forward, Instant, LinkId, Mode, Protocol, Service};
+use running::Running;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How often neighbours are read, and flows get older.
+const TURN: Duration = Duration::from_secs(1);
+/// What could not be loaded or attached is tried again after so long.
+const RETRY: Duration = Duration::from_secs(30);
+
+/// What people want, what is known of the backends, and the seed of flows.
+#[derive(Clone, Debug)]
+pub(super) struct Order {
+    pub(super) desired: Arc<Desired>,
+    pub(super) states: States,
+    pub(super) seed: u64,
+}
+
+/// What the engine found.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Found {
+    /// Services that it cannot forward on this host, and why: another engine may.
+    pub(super) refused: BTreeMap<Place, String>,
+    /// What is wrong with services that it forwards.
+    pub(super) problems: BTreeMap<Place, String>,
+    /// How the program sees the frames of each interface, as in "eth0: driver".
+    pub(super) attached: Vec<String>,
+    /// What is wrong as a whole.
+    pub(super) host: Vec<String>,
+    pub(super) counters: BTreeMap<&'static str, u64>,
+}
+
+/// The engine's thread. It ends when this is dropped; what is forwarded goes on.
+#[derive(Debug)]
+pub(super) struct Engine {
+    orders: mpsc::Sender<Order>,
+    pub(super) found: watch::Receiver<Found>,
+}
+
+impl Engine {
+    pub(super) fn start() -> std::io::Result<Self> {
+        let (orders, ordered) = mpsc::channel();
+        let (tell, found) = watch::channel(Found::default());
+        std::thread::Builder::new().name("xdp".into()).spawn(move || live(&ordered, &tell))?;
+        Ok(Self { orders, found })
+    }
+
+    pub(super) fn order(&self, order: Order) {
+        // A thread that has ended has aborted the process.
+        let _ = self.orders.send(order);
+    }
+}
+
+fn live(orders: &mpsc::Receiver<Order>, tell: &watch::Sender<Found>) {
+    let mut work = Work::default();
+    let Ok(mut order) = orders.recv() else { return };
+    let mut is_new = true;
+    loop {
+        // Only the latest one counts.
+        while let Ok(newer) = orders.try_recv() {
+            order = newer;
+        }
+        let found = work.turn(clock::now(), &order, is_new);
+        tell.send_if_modified(|before| {
+            let changed = *before != found;
+            *before = found;
+            changed
+        });
+        let next = if work.is_idle() {
+            orders.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        } else {
+            orders.recv_timeout(TURN)
+        };
+        is_new = next.is_ok();
+        match next {
+            Ok(newer) => order = newer,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+/// What was done so far.
+#[derive(Default)]
+struct Work {
+    running: Option<Running>,
+    /// Whether it was looked for what an earlier run has left.
+    looked: bool,
+    /// Why nothing could be loaded, and when to try again.
+    failed: Option<(Instant, FastError)>,
+    barred: Barred,
+}
+
+/// Interfaces that the program could not be attached to: why, and when to try again.
+type Barred = BTreeMap<LinkId, (Instant, String)>;
+
+impl Work {
+    /// Nothing to do until the next order.
+    fn is_idle(&self) -> bool {
+        self.running.is_none() && self.failed.is_none()
+    }
+
+    fn turn(&mut self, now: Instant, order: &Order, is_new: bool) -> Found {
+        let mut found = Found::default();
+        let services = services(&order.desired);
+        if services.is_empty() {
+            self.take_away(&mut found);
+            return found;
+        }
+        match self.forward(now, order, (&services, is_new), &mut found) {
+            Ok(()) => self.failed = None,
+            Err(error) => {
+                let all = services.iter().map(|service| (service.place, error.to_string()));
+                found.refused.extend(all);
+                let until = match &self.failed {
+                    Some((until, known)) if now < *until && *known == error => *until,
+                    Some(_) | None => now + RETRY,
+                };
+                self.failed = Some((until, error));
+            }
+        }
+        found
+    }
+
+    fn take_away(&mut self, found: &mut Found) {
+        self.failed = None;
+        self.barred.clear();
+        if let Some(running) = self.running.take() {
+            running.detach();
+            tracing::info!("no service of mode \"xdp\" is left: its programs are taken away");
+        } else if !std::mem::replace(&mut self.looked, true)
+            && Fast::kept()
+            && let Err(reason) = Fast::detach_earlier()
+        {
+            found.host.push(format!("XDP programs of an earlier run stay: {reason}"));
+        }
+    }
+
+    fn forward(
+        &mut self,
+        now: Instant,
+        order: &Order,
+        (services, is_new): (&[Wanted<'_>], bool),
+        found: &mut Found,
+    ) -> Result<(), FastError> {
+        if let Some((_, error)) = self.failed.as_ref().filter(|(until, _)| now < *until) {
+            return Err(error.clone());
+        }
+        self.looked = true;
+        let known = self.barred.len();
+        self.barred.retain(|_, (until, _)| now < *until);
+        let is_new = is_new || self.barred.len() != known;
+        if self.running.is_none() {
+            self.running = Some(Running::open(now, order)?);
+        }
+        let Some(running) = &mut self.running else { return Ok(()) };
+        running.turn(now, order, (services, is_new), &mut self.barred, found)
+    }
+}
+
+/// Address, protocol and port.
+type ServiceKey = (IpAddr, Protocol, u16);
+
+/// A service of mode "xdp" on one address that this host may own.
+struct Wanted<'d> {
+    key: ServiceKey,
+    place: Place,
+    service: &'d Service,
+    forward: Forward,
+    /// Where the address is announced.
+    link: LinkId,
+}
+
+fn services(desired: &Desired) -> Vec<Wanted<'_>> {
+    let mut all = Vec::new();
+    for group in &desired.groups {
+        for service in &group.services {
+            let Mode::Xdp { forward, flow: _ } = service.mode else { continue };
+            let place = Place::of(group, service);
+            let here = group.addresses.iter().filter_map(|a| Some((a.cidr.address(), a.link?)));
+            let here = here.filter(|(address, _)| service.addresses.contains(address));
+            all.extend(here.map(|(address, link)| Wanted {
+                key: (address, service.protocol, service.port),
+                place,
+                service,
+                forward,
+                link,
+            }));
+        }
+    }
+    all
+}

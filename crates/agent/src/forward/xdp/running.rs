@@ -1,0 +1,326 @@
+//! The programs while they run: tables, interfaces, ways to backends, and what is wrong with them.
+
+use super::{Barred, Found, Order, RETRY, ServiceKey, TURN, Wanted};
+use crate::forward::Place;
+use crate::health::{self, Key, States};
+use buoy_core::fast as core;
+use buoy_kernel::fast::{self, Capacity, Drop, Fast, FastError, Neighbours, Unreached, Way};
+use buoy_kernel::{host, nft};
+use buoy_model::{BackendState, Desired, FastPath, Forward, Instant, LinkId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Every way is asked for again after so long, whether or not a neighbour has changed.
+const REFRESH: Duration = Duration::from_secs(5);
+/// A backend that was never reached is not spoken of earlier: its neighbour entry takes a moment.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Interfaces by their names.
+type Names = BTreeMap<LinkId, String>;
+
+/// The programs, and what they were told.
+pub(super) struct Running {
+    core: core::Fast,
+    kernel: Fast,
+    neighbours: Neighbours,
+    began: Instant,
+    /// People want something else, or a backend has another state, and `core` has not heard of it yet.
+    is_changed: bool,
+    /// What the tables are; `None`: not known.
+    applied: Option<FastPath>,
+    /// Services that are left out, for the program is not where their packets come in.
+    out: BTreeSet<ServiceKey>,
+    refreshed: Option<Instant>,
+    read: Option<Instant>,
+    /// Backends without a way, and since when.
+    unreached: BTreeMap<Unreached, Instant>,
+    names: Names,
+    /// Interfaces towards translated backends that were made ready for their answers.
+    ready: BTreeSet<LinkId>,
+    /// Why they could not be.
+    unready: Option<String>,
+}
+
+impl Running {
+    pub(super) fn open(now: Instant, order: &Order) -> Result<Self, FastError> {
+        let seed = order.seed;
+        let (core, kernel) = if Fast::kept() {
+            let kernel = Fast::open(Capacity::LEAST)?;
+            (core::Fast::adopt(seed, now, &kernel.path()), kernel)
+        } else {
+            let mut core = core::Fast::new(seed);
+            change(&mut core, now, &order.desired, &order.states);
+            let kernel = Fast::open(Capacity::of(&core.path()))?;
+            (core, kernel)
+        };
+        if let Some(reason) = kernel.unpinned() {
+            tracing::warn!("XDP forwarding ends with the agent: {reason}");
+        }
+        Ok(Self {
+            core,
+            kernel,
+            neighbours: Neighbours::open()?,
+            began: now,
+            is_changed: true,
+            applied: None,
+            out: BTreeSet::new(),
+            refreshed: None,
+            read: None,
+            unreached: BTreeMap::new(),
+            names: Names::new(),
+            ready: BTreeSet::new(),
+            unready: None,
+        })
+    }
+
+    /// Takes everything away.
+    pub(super) fn detach(self) {
+        self.kernel.detach();
+    }
+
+    /// Brings everything up to date.
+    pub(super) fn turn(
+        &mut self,
+        now: Instant,
+        order: &Order,
+        (services, is_new): (&[Wanted<'_>], bool),
+        barred: &mut Barred,
+        found: &mut Found,
+    ) -> Result<(), FastError> {
+        self.is_changed |= is_new;
+        self.kernel.tick(now.since(self.began).as_secs());
+        if self.read.is_none_or(|at| at + TURN <= now) {
+            self.neighbours.read()?;
+            self.read = Some(now);
+        }
+        self.serve(now, order, services, barred)?;
+        let is_due = self.refreshed.is_none_or(|at| at + REFRESH <= now);
+        if is_due {
+            self.names = host::facts()?.links.into_iter().map(|l| (l.id, l.name)).collect();
+            if self.attach(now, services, barred) {
+                // Packets for some services come by a way that the program does not see.
+                self.is_changed = true;
+                self.serve(now, order, services, barred)?;
+            }
+            self.accept_answers(services);
+        }
+        if is_due || !self.unreached.is_empty() {
+            self.look(now);
+        }
+        self.report(now, services, barred, found);
+        Ok(())
+    }
+
+    /// Brings the tables up to date, without services on interfaces where the program cannot be.
+    fn serve(
+        &mut self,
+        now: Instant,
+        order: &Order,
+        services: &[Wanted<'_>],
+        barred: &Barred,
+    ) -> Result<(), FastError> {
+        if self.core.seed() != order.seed {
+            // Every flow is in another slot: what was in a change means nothing any more.
+            self.core = core::Fast::new(order.seed);
+            self.is_changed = true;
+        }
+        let is_over = self.core.deadline().is_some_and(|at| at <= now);
+        if !self.is_changed && !is_over && self.applied.is_some() {
+            return Ok(());
+        }
+        self.core.tick(now);
+        let is_barred = |service: &&Wanted<'_>| barred.contains_key(&service.link);
+        self.out = services.iter().filter(is_barred).map(|s| s.key).collect();
+        if self.out.is_empty() {
+            change(&mut self.core, now, &order.desired, &order.states);
+        } else {
+            change(&mut self.core, now, &without(&order.desired, &self.out), &order.states);
+        }
+        let path = self.core.path();
+        if self.applied.as_ref() != Some(&path) {
+            self.apply(&path)?;
+            self.applied = Some(path);
+            self.refreshed = None;
+        }
+        self.is_changed = false;
+        Ok(())
+    }
+
+    fn apply(&mut self, path: &FastPath) -> Result<(), FastError> {
+        self.applied = None;
+        let neighbours = &mut self.neighbours;
+        match self.kernel.apply(path, &mut |to| neighbours.resolve(to)) {
+            Err(FastError::Full { .. }) => {}
+            done => return done,
+        }
+        // Programs with more room take the place of these, on each interface in one step.
+        let mut larger = Fast::open(Capacity::of(path))?;
+        larger.apply(path, &mut |to| neighbours.resolve(to))?;
+        let links: Vec<_> = self.kernel.attached().map(|(link, _)| link).collect();
+        for link in links {
+            larger.attach(link)?;
+        }
+        self.kernel = larger;
+        Ok(())
+    }
+
+    /// Attaches the program where packets for VIPs, and answers of translated backends, come in, and
+    /// takes it away elsewhere; whether one more interface does not take it.
+    fn attach(&mut self, now: Instant, services: &[Wanted<'_>], barred: &mut Barred) -> bool {
+        let mut links: BTreeSet<LinkId> = self.answers(services);
+        links.extend(services.iter().map(|s| s.link));
+        let others: Vec<_> = self.kernel.attached().map(|(link, _)| link).collect();
+        for link in others.into_iter().filter(|link| !links.contains(link)) {
+            self.kernel.detach_from(link);
+        }
+        links.retain(|link| !barred.contains_key(link));
+        let known = barred.len();
+        for link in links {
+            let is_known = self.kernel.attached().any(|(at, _)| at == link);
+            match self.kernel.attach(link) {
+                Ok(mode) if !is_known => {
+                    let (link, mode) = (self.name(link), mode.name());
+                    tracing::info!(link, mode, "XDP forwarding is attached");
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    barred.insert(link, (now + RETRY, error.to_string()));
+                }
+            }
+        }
+        known < barred.len()
+    }
+
+    /// The interfaces by which answers of translated backends come in.
+    fn answers(&mut self, services: &[Wanted<'_>]) -> BTreeSet<LinkId> {
+        let mut links = BTreeSet::new();
+        for wanted in services.iter().filter(|s| s.forward == Forward::Nat) {
+            let same = |ip: &IpAddr| ip.is_ipv4() == wanted.key.0.is_ipv4();
+            let backends = wanted.service.backends.iter().map(|b| b.address.ip()).filter(same);
+            let ways = backends.filter_map(|to| self.neighbours.resolve(to));
+            links.extend(ways.filter_map(|way| match way {
+                Way::Via(hop) => Some(hop.link),
+                Way::Local => None,
+            }));
+        }
+        links
+    }
+
+    /// Answers of translated backends are forwarded by the kernel, which has to be told to.
+    fn accept_answers(&mut self, services: &[Wanted<'_>]) {
+        let links = self.answers(services);
+        if self.unready.is_none() && links.is_subset(&self.ready) {
+            return;
+        }
+        let is = |v4: bool| {
+            let mut nat = services.iter().filter(|s| s.forward == Forward::Nat);
+            nat.any(|s| s.key.0.is_ipv4() == v4)
+        };
+        let enabled = nft::enable_forwarding(is(true), is(false)).map_err(|e| e.to_string());
+        let accept = |mut done: Vec<String>, link: &LinkId| {
+            done.extend(Fast::accept_answers(self.name(*link)).map_err(|e| e.to_string())?);
+            Ok(done)
+        };
+        match enabled.and_then(|done| links.iter().try_fold(done, accept)) {
+            Ok(changes) => {
+                for change in changes {
+                    tracing::info!("forwarding needs it: {change}");
+                }
+                (self.ready, self.unready) = (links, None);
+            }
+            Err(reason) => self.unready = Some(reason),
+        }
+    }
+
+    /// Asks for the ways to all backends.
+    fn look(&mut self, now: Instant) {
+        let neighbours = &mut self.neighbours;
+        let unreached = self.kernel.refresh(&mut |to| neighbours.resolve(to));
+        self.refreshed = Some(now);
+        let since = |known: &Unreached| self.unreached.get(known).copied().unwrap_or(now);
+        self.unreached = unreached.iter().map(|known| (*known, since(known))).collect();
+    }
+
+    fn report(&self, now: Instant, services: &[Wanted<'_>], barred: &Barred, found: &mut Found) {
+        let places: BTreeMap<ServiceKey, Place> =
+            services.iter().map(|s| (s.key, s.place)).collect();
+        for service in services {
+            let refused = barred.get(&service.link).filter(|_| self.out.contains(&service.key));
+            if let Some((_, reason)) = refused {
+                found.refused.insert(service.place, reason.clone());
+            } else if let (Forward::Nat, Some(reason)) = (service.forward, &self.unready) {
+                let said = format!("answers of backends may not come back to clients: {reason}");
+                found.problems.insert(service.place, said);
+            }
+        }
+        for (known, _) in self.unreached.iter().filter(|(_, since)| **since + PATIENCE <= now) {
+            let fast::Key { address, protocol, ports } = known.service;
+            if let Some(&place) = places.get(&(address, protocol, ports.0)) {
+                let said = format!("backend {} gets no packets: {}", known.backend, known.why);
+                found.problems.entry(place).or_insert(said);
+            }
+        }
+        let attached = self.kernel.attached();
+        found.attached =
+            attached.map(|(link, mode)| format!("{}: {}", self.name(link), mode.name())).collect();
+        if let Some(reason) = self.kernel.unpinned() {
+            found.host.push(format!("XDP forwarding ends with the agent: {reason}"));
+        }
+        self.count(&mut found.counters);
+    }
+
+    fn count(&self, counters: &mut BTreeMap<&'static str, u64>) {
+        let counts = self.kernel.counters();
+        let mut add = |name, n| *counters.entry(name).or_default() += n;
+        for count in counts.forwarded.values() {
+            add("xdp_packets", count.packets);
+            add("xdp_bytes", count.bytes);
+            add("xdp_connections", count.flows);
+        }
+        for (reason, n) in counts.dropped {
+            add(counter(reason), n);
+        }
+        add("xdp_slots_in_change", self.core.moving() as u64);
+    }
+
+    fn name(&self, link: LinkId) -> &str {
+        self.names.get(&link).map_or("?", String::as_str)
+    }
+}
+
+const fn counter(reason: Drop) -> &'static str {
+    match reason {
+        Drop::Truncated => "xdp_dropped_truncated",
+        Drop::IpHeader => "xdp_dropped_ip_header",
+        Drop::TcpHeader => "xdp_dropped_tcp_header",
+        Drop::UdpHeader => "xdp_dropped_udp_header",
+        Drop::Icmp => "xdp_dropped_icmp",
+        Drop::NoBackend => "xdp_dropped_no_backend",
+        Drop::NoNeighbour => "xdp_dropped_no_neighbour",
+        Drop::TooBig => "xdp_dropped_too_big",
+        Drop::TimeToLive => "xdp_dropped_time_to_live",
+        Drop::NoRoom => "xdp_dropped_no_room",
+    }
+}
+
+/// The configuration without these services.
+fn without(desired: &Desired, out: &BTreeSet<ServiceKey>) -> Desired {
+    let mut desired = desired.clone();
+    for service in desired.groups.iter_mut().flat_map(|g| &mut g.services) {
+        let (protocol, port) = (service.protocol, service.port);
+        service.addresses.retain(|address| !out.contains(&(*address, protocol, port)));
+    }
+    desired.groups.iter_mut().for_each(|g| g.services.retain(|s| !s.addresses.is_empty()));
+    desired
+}
+
+fn change(core: &mut core::Fast, now: Instant, desired: &Desired, states: &States) {
+    core.change(now, desired, |group, service, backend| {
+        let address = health::first_address(service);
+        let (protocol, port) = (service.protocol, service.port);
+        let backend = backend.name.clone();
+        let key = Key { group: group.id, address, protocol, port, backend };
+        states.get(&key).map_or(BackendState::Unknown, |known| known.state)
+    });
+}

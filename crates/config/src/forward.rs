@@ -1,0 +1,98 @@
+//! Holds the backends of a service of mode "xdp" against its way of forwarding: ports and subnets.
+//!
+//! `dsr` and `tunnel` leave the packet as the client sent it, so a backend listens on the VIP's port;
+//! `dsr` changes the Ethernet address only, so a backend is a neighbour.
+
+use crate::Code;
+use crate::keys::service;
+use crate::report::{At, Problems};
+use crate::service::Port;
+use crate::tree::{Section, Word};
+use buoy_model::{Backend, Cidr, Forward, Mode};
+use core::net::{IpAddr, SocketAddr};
+
+pub(crate) fn read(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<At<Forward>> {
+    let words = [
+        ("dsr", Word::Now(Forward::Dsr)),
+        ("tunnel", Word::Now(Forward::Tunnel)),
+        ("nat", Word::Now(Forward::Nat)),
+    ];
+    section.word(&service::FORWARD, &words, problems)
+}
+
+/// Whether backends get packets with the port that the client asked for.
+pub(crate) const fn keeps_port(mode: Mode) -> bool {
+    match mode {
+        Mode::Kernel | Mode::Proxy | Mode::Xdp { forward: Forward::Nat, .. } => false,
+        Mode::Xdp { forward: Forward::Dsr | Forward::Tunnel, .. } => true,
+    }
+}
+
+/// What packets could not reach, whatever the network does.
+pub(crate) fn refuse_unreachable(
+    mode: Mode,
+    backends: &[At<Backend>],
+    ports: &[At<Port>],
+    vips: &[At<Cidr>],
+    problems: &mut Problems<'_>,
+) {
+    for backend in backends.iter().filter(|_| keeps_port(mode)) {
+        refuse_other_port(backend, ports, problems);
+    }
+    match mode {
+        Mode::Xdp { forward: Forward::Dsr, .. } => {
+            for backend in backends {
+                refuse_stranger(backend, vips, problems);
+            }
+        }
+        Mode::Kernel | Mode::Proxy | Mode::Xdp { forward: Forward::Tunnel | Forward::Nat, .. } => {}
+    }
+}
+
+fn refuse_other_port(backend: &At<Backend>, ports: &[At<Port>], problems: &mut Problems<'_>) {
+    let address = backend.value.address;
+    let differs = |port: &&At<Port>| address.port() != 0 && address.port() != port.value.port;
+    let Some(port) = ports.iter().find(differs) else { return };
+    let message = format!("backend {address} does not listen on port {}", port.value.port);
+    let again = (&backend.span, "with \"dsr\" and \"tunnel\" a packet keeps its port");
+    let fix = format!(
+        "leave the port out, as in \"{}\", or write forward = \"nat\", which changes it",
+        address.ip()
+    );
+    problems.add_pair(Code::PortKept, again, (&port.span, "the service's port"), message, fix);
+}
+
+/// A VIP with a prefix of its full length says nothing of its segment.
+fn refuse_stranger(backend: &At<Backend>, vips: &[At<Cidr>], problems: &mut Problems<'_>) {
+    let address = backend.value.address.ip();
+    let mut same = vips.iter().filter(|vip| vip.value.address().is_ipv4() == address.is_ipv4());
+    let says_nothing = |vip: &At<Cidr>| vip.value.prefix() == longest(address);
+    if same.clone().any(|vip| says_nothing(vip) || vip.value.contains(address)) {
+        return;
+    }
+    // Without a VIP of its version it was told already.
+    let Some(vip) = same.next() else { return };
+    let message = format!("backend {address} is not in the subnet of the VIP {}", vip.value);
+    let again = (&backend.span, "with \"dsr\" only neighbours on the VIP's segment get packets");
+    let fix = "write forward = \"tunnel\", which reaches every subnet, or move the backend";
+    problems.add_pair(Code::NotOnSegment, again, (&vip.span, "the VIP"), message, fix);
+}
+
+const fn longest(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => 128,
+    }
+}
+
+/// The backends as one port has them: who keeps the port need not name it.
+pub(crate) fn at_port(backends: &[Backend], port: u16) -> Vec<Backend> {
+    let at_port = |backend: &Backend| {
+        let address = match backend.address.port() {
+            0 => SocketAddr::new(backend.address.ip(), port),
+            _ => backend.address,
+        };
+        Backend { address, ..backend.clone() }
+    };
+    backends.iter().map(at_port).collect()
+}
