@@ -12,9 +12,10 @@
 mod ask;
 mod exec;
 
+use crate::forward::{self, Ability};
+use crate::health;
 use crate::health::rounds::{self, Kept, News, Rounds, Tasks};
 use crate::realtime::{Command, Handle};
-use crate::{forward, health};
 use ask::Asker;
 use buoy_core::check;
 use buoy_kernel::clock;
@@ -63,18 +64,23 @@ pub fn start(desired: watch::Receiver<Arc<Desired>>) -> Kept<States> {
     Kept::start(|states| follow(desired, states))
 }
 
-/// How well this host could serve each group.
+/// How well this host could serve each group; `lacks` says of which it cannot forward a service.
 pub fn judge(
     desired: &Desired,
     checks: &States,
     backends: &health::States,
+    lacks: impl Fn(&Group) -> bool,
 ) -> Vec<(GroupId, Fitness)> {
     let judge = |group: &Group| {
         let failing = failing(group, checks).map(|check| check.name.as_str());
+        let failing = failing.or_else(|| lacks(group).then_some(FORWARDING));
         check::fitness(failing, forward::has_backends(group, backends))
     };
     desired.groups.iter().map(|group| (group.id, judge(group))).collect()
 }
+
+/// What people read where a host cannot forward a service of the group.
+const FORWARDING: &str = "forwarding by XDP";
 
 /// The first check of the group, in the file's order, that fails.
 fn failing<'a>(group: &'a Group, checks: &States) -> Option<&'a NodeCheck> {
@@ -90,12 +96,14 @@ pub async fn report(
     mut desired: watch::Receiver<Arc<Desired>>,
     mut checks: watch::Receiver<States>,
     mut backends: watch::Receiver<health::States>,
+    mut engine: Ability,
 ) {
     let mut told = Told::default();
     let mut pause = RETRY_FIRST;
     loop {
         let wanted = Arc::clone(&desired.borrow_and_update());
-        let now = judge(&wanted, &checks.borrow_and_update(), &backends.borrow_and_update());
+        let lacks = engine.lacks();
+        let now = judge(&wanted, &checks.borrow_and_update(), &backends.borrow_and_update(), lacks);
         let news = told.news(wanted.generation, &now);
         let refused = !news.is_empty() && handle.order(Command::Fitness(news)).is_err();
         if !refused {
@@ -107,6 +115,7 @@ pub async fn report(
             changed = desired.changed() => changed,
             changed = checks.changed() => changed,
             changed = backends.changed() => changed,
+            changed = engine.changed() => changed,
             () = tokio::time::sleep(again), if refused => Ok(()),
         };
         if changed.is_err() {

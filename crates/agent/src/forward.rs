@@ -45,7 +45,36 @@ pub struct Forward {
     desired: watch::Receiver<Arc<Desired>>,
     states: watch::Receiver<States>,
     findings: Arc<Mutex<Findings>>,
+    by_xdp: watch::Receiver<Option<xdp::Found>>,
     task: AbortHandle,
+}
+
+/// What this host can forward, for who owns what.
+#[derive(Clone, Debug)]
+pub struct Ability(watch::Receiver<Option<xdp::Found>>);
+
+impl Ability {
+    /// Says of which groups this host cannot forward a service, as far as it is known; nothing is at the
+    /// start.
+    pub fn lacks(&mut self) -> impl Fn(&Group) -> bool + use<> {
+        let found = self.0.borrow_and_update().clone();
+        move |group| {
+            group.services.iter().any(|service| match (service.mode, &found) {
+                (Mode::Kernel | Mode::Proxy, _) => false,
+                (Mode::Xdp { .. }, None) => true,
+                // nftables does what XDP cannot.
+                (Mode::Xdp { forward: model::Forward::Nat, .. }, Some(_)) => false,
+                (Mode::Xdp { .. }, Some(found)) => {
+                    found.refused.contains_key(&Place::of(group, service))
+                }
+            })
+        }
+    }
+
+    /// Waits for something else; an error at the end.
+    pub async fn changed(&mut self) -> Result<(), watch::error::RecvError> {
+        self.0.changed().await
+    }
 }
 
 impl Forward {
@@ -58,8 +87,15 @@ impl Forward {
     ) -> io::Result<Self> {
         let findings = Arc::new(Mutex::new(Findings::default()));
         let news = News { desired: desired.clone(), states: states.clone(), seed };
-        let task = tokio::spawn(follow(news, xdp::Engine::start()?, Arc::clone(&findings)));
-        Ok(Self { desired, states, findings, task: task.abort_handle() })
+        let engine = xdp::Engine::start()?;
+        let by_xdp = engine.found.clone();
+        let task = tokio::spawn(follow(news, engine, Arc::clone(&findings)));
+        Ok(Self { desired, states, findings, by_xdp, task: task.abort_handle() })
+    }
+
+    /// What this host can forward.
+    pub fn ability(&self) -> Ability {
+        Ability(self.by_xdp.clone())
     }
 
     /// Each service in the order of `Desired` (two of a group may share a port), what keeps this host
@@ -77,6 +113,11 @@ impl Forward {
                     protocol: service.protocol,
                     port: service.port,
                     problem: findings.services.get(&place).cloned(),
+                    engine: engine(
+                        service.mode,
+                        findings.refused.contains(&place),
+                        &findings.attached,
+                    ),
                     backends: backends(&place, service, &states),
                 });
             }
@@ -87,11 +128,6 @@ impl Forward {
     /// What is wrong with forwarding on this host as a whole.
     pub fn problems(&self) -> Vec<String> {
         self.findings().host.clone()
-    }
-
-    /// Where the XDP program is, as in "eth0: driver".
-    pub fn attached(&self) -> Vec<String> {
-        self.findings().attached.clone()
     }
 
     /// What all services have done together, by name; not older than `AUDIT`.
@@ -108,6 +144,19 @@ impl Forward {
 impl Drop for Forward {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// What forwards a service on this host, in words.
+fn engine(mode: Mode, refused: bool, attached: &[String]) -> String {
+    match mode {
+        Mode::Kernel => "nftables".into(),
+        Mode::Proxy => "proxy".into(),
+        Mode::Xdp { forward: model::Forward::Nat, .. } if refused => {
+            "nftables in place of XDP".into()
+        }
+        Mode::Xdp { .. } if refused || attached.is_empty() => "none".into(),
+        Mode::Xdp { .. } => format!("XDP ({})", attached.join(", ")),
     }
 }
 
@@ -132,6 +181,8 @@ struct Findings {
     counters: BTreeMap<&'static str, u64>,
     /// How the XDP program sees the frames of each interface.
     attached: Vec<String>,
+    /// What XDP cannot forward here.
+    refused: BTreeSet<Place>,
 }
 
 impl Findings {
@@ -140,6 +191,7 @@ impl Findings {
         self.host.extend(by_xdp.host);
         self.counters.extend(by_xdp.counters);
         self.attached = by_xdp.attached;
+        self.refused = by_xdp.refused.into_keys().collect();
     }
 }
 
@@ -348,7 +400,7 @@ async fn follow(mut news: News, mut xdp: xdp::Engine, findings: Arc<Mutex<Findin
     let mut order = news.now();
     xdp.order(order.clone());
     loop {
-        let by_xdp = xdp.found.borrow_and_update().clone();
+        let by_xdp = xdp.found.borrow_and_update().clone().unwrap_or_default();
         let wanted = wanted(&order.desired, &order.states, &by_xdp.refused);
         let mut found = engines.converge(wanted).await;
         found.add(by_xdp);

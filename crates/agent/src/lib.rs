@@ -143,10 +143,12 @@ async fn live(
     let (wanted, watched) = watch::channel(desired);
     let health = health::start(watched.clone());
     let checks = fitness::start(watched.clone());
-    let (watch, known) = (watched.clone(), checks.states());
-    let fit = tokio::spawn(fitness::report(handle.clone(), watch, known, health.states()));
     let (seed, seeds) = watch::channel(seed);
+    let (watch, known) = (watched.clone(), checks.states());
     let forward = Forward::start(watched, health.states(), seeds).map_err(RunError::Runtime)?;
+    let ability = forward.ability();
+    let fit = fitness::report(handle.clone(), watch, known, health.states(), ability);
+    let fit = tokio::spawn(fit);
     let daemon = Daemon::new(handle, options.config.clone(), (wanted, seed), forward);
     let daemon = Arc::new(daemon);
     daemon.show_checks(checks.states());

@@ -225,8 +225,10 @@ pub struct VipAddressView {
 pub struct ServiceView {
     /// As in `443/tcp`.
     pub port: String,
-    /// `kernel` or `proxy`.
+    /// `kernel`, `proxy` or `xdp`.
     pub mode: String,
+    /// What forwards it on the answering node, as in `nftables` or `XDP (eth0: driver)`.
+    pub engine: String,
     /// `hash`, `roundrobin` or `leastconn`.
     pub balance: String,
     /// The servers behind it, in the file's order.

@@ -26,6 +26,8 @@ pub struct ServiceReport {
     pub port: u16,
     /// What keeps this host from forwarding it, as a sentence that says what to do.
     pub problem: Option<String>,
+    /// What forwards it here, as in "nftables" or "XDP (eth0: driver)".
+    pub engine: String,
     /// Its backends, in any order; one that is not listed counts as not checked yet.
     pub backends: Vec<BackendReport>,
 }
@@ -276,6 +278,7 @@ impl View<'_> {
             balance: words::balance(service.balance).into(),
             up: backends.iter().filter(|backend| backend.state != down).count(),
             backends,
+            engine: report.map_or_else(String::new, |report| report.engine.clone()),
             problem: report.and_then(|report| report.problem.clone()),
         }
     }

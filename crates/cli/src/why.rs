@@ -175,13 +175,14 @@ fn backends(vip: &VipView) -> Table<6> {
         ("REASON", Align::Left),
     ]);
     for service in &vip.services {
+        let by = if service.engine.is_empty() { &service.mode } else { &service.engine };
         for backend in &service.backends {
             let tone = if backend.state == "down" { Tone::Wrong } else { Tone::Plain };
             let backup = if backend.backup { " backup" } else { "" };
             table.row(
                 tone,
                 [
-                    format!("{} {} {}", service.port, service.mode, service.balance),
+                    format!("{} {by} {}", service.port, service.balance),
                     backend.name.clone(),
                     backend.address.clone(),
                     format!("{}{backup}", backend.state),

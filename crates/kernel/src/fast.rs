@@ -216,6 +216,9 @@ impl Fast {
             next.set(index, fd, 0).map_err(|e| refused(&e))?;
         }
         let tables = Tables::new(regions(&mut programs)?);
+        if let Ok(pins) = &pins {
+            pins.forget_other_layouts();
+        }
         let fd = program(&mut programs, PROGRAM)?.fd().map_err(|e| refused(&e))?;
         let probe = Probe::new(fd.as_fd())?;
         Ok(Self {

@@ -180,6 +180,9 @@ fn answers_of_translated_backends_get_the_vip_as_their_source() {
     let answer = || tcp("10.0.0.31:8080", C4).long(20);
     cases.push(("a piece", answer().pieces(24)[0].clone(), Pass));
     cases.push(("options", answer().options(&[1; 4]), Pass));
+    // What this host asks itself, as its checks do.
+    cases.push(("to this host", tcp("10.0.0.31:8080", "10.0.0.1:40000"), Pass));
+    cases.push(("over IPv6", tcp("[fd00::31]:8080", "[fd00::1]:40000"), Pass));
     cases.push(("an extension", tcp("[fd00::31]:8080", C6).extension(60, 1), Pass));
     cases.push(("malformed", answer().poke(46, &[0x40]), Pass));
     cases.push(("cut", answer().cut(60), Pass));

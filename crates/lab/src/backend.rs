@@ -59,14 +59,18 @@ impl Switches {
 impl Backend {
     /// Starts all servers of a host, on its own addresses.
     pub fn start(inside: &Namespace, host: &Host) -> Result<Self> {
-        let addresses = [IpAddr::from(host.ipv4()), IpAddr::from(host.ipv6())];
+        Self::start_at(inside, host.name, &[host.ipv4().into(), host.ipv6().into()])
+    }
+
+    /// Starts all servers of a host, on these addresses of it.
+    pub fn start_at(inside: &Namespace, name: &'static str, addresses: &[IpAddr]) -> Result<Self> {
         let switches = Switches::on();
-        let mut server = Server::new(host.name, &addresses, Arc::clone(&switches));
+        let mut server = Server::new(name, addresses, Arc::clone(&switches));
         inside
             .enter(|| server.open())?
-            .map_err(Error::system(format!("start the servers of {}", host.name)))?;
-        let thread = Some(inside.spawn(host.name, move || server.run())?);
-        Ok(Self { name: host.name, switches, thread })
+            .map_err(Error::system(format!("start the servers of {name}")))?;
+        let thread = Some(inside.spawn(name, move || server.run())?);
+        Ok(Self { name, switches, thread })
     }
 
     /// The host's name, which is in every answer.

@@ -5,6 +5,7 @@
 //! a signal removes all of this process; and every start sweeps away what a killed process left.
 
 use crate::{Error, Result, command};
+use buoy_kernel::fast::Fast;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
@@ -116,7 +117,19 @@ pub(crate) fn remove(name: &str) {
             break;
         }
     }
+    take_programs_away(name);
     let _gone_already = command::ip(&format!("netns del {name}"));
+}
+
+/// Pinned XDP programs outlive the namespace that they were attached in.
+fn take_programs_away(name: &str) {
+    let Ok(file) = File::open(Path::new(FOLDER).join(name)) else { return };
+    let inside = std::thread::spawn(move || {
+        if setns(&file, CloneFlags::CLONE_NEWNET).is_ok() && Fast::kept() {
+            let _gone_already = Fast::detach_earlier();
+        }
+    });
+    let _nothing_to_say = inside.join();
 }
 
 /// Removes every namespace that this process made, and the folders that go with them.

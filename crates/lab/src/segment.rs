@@ -4,7 +4,8 @@ use crate::backend::{Backend, EchoServer};
 use crate::namespace::Namespace;
 use crate::switch::{Switch, unknown_host};
 use crate::topology::{Host, Role, Topology, ipv4, ipv6};
-use crate::{Result, namespace};
+use crate::{Error, Result, namespace};
+use buoy_kernel::offload::{self, Offload};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -75,6 +76,23 @@ impl Segment {
                 }
                 Role::Witness | Role::Client | Role::Observer => {}
             }
+        }
+        Ok(())
+    }
+
+    /// Makes cables that XDP works over: both ends compute their checksums, and take what XDP sends.
+    pub fn suit_xdp(&self) -> Result<()> {
+        let suit = |inside: &Namespace, interface: &str| {
+            inside
+                .enter(|| {
+                    offload::set(interface, Offload::Gather, true)?;
+                    offload::set(interface, Offload::SendChecksums, false)
+                })?
+                .map_err(Error::system(format!("make {interface} one for XDP")))
+        };
+        for (host, inside) in self.topology.hosts.iter().zip(&self.hosts) {
+            suit(inside, "eth0")?;
+            suit(self.switch.namespace(), host.name)?;
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ static ALIGNED: crate::Aligned<LENGTH> =
     crate::Aligned { bytes: *include_bytes!("../prebuilt/forward.bpf.o") };
 
 /// Another number says that maps of an earlier run lie otherwise and cannot be taken over.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 /// The program that is attached to interfaces.
 pub const PROGRAM: &str = "fast_forward";
@@ -83,6 +83,8 @@ pub const FLOW_CLIENT: u8 = 1;
 /// Seconds after which the place of a remembered flow that was silent may be taken by another; the same
 /// as `IDLE_TICKS` in bpf/forward/choose.h.
 pub const REMEMBERED_SECONDS: u64 = 300;
+/// Addresses of this host that it asks backends from, at most.
+pub const OWN_MAX: usize = 8;
 /// Backends that slots and remembered flows can name.
 pub const PLACES_MAX: usize = 256;
 
@@ -112,6 +114,8 @@ pub struct Settings {
     pub vips: [u64; BITMAP_WORDS],
     /// The same for backends whose answers are translated.
     pub sources: [u64; BITMAP_WORDS],
+    /// The addresses that this host asks backends from.
+    pub own: [Address; OWN_MAX],
 }
 
 /// A service: written before anything leads to it, and not changed afterwards.
@@ -249,7 +253,7 @@ impl Drop {
 }
 
 // The same sizes are asserted in bpf/forward/layout.h.
-const _: () = assert!(size_of::<Settings>() == 32 + 2 * 8 * BITMAP_WORDS);
+const _: () = assert!(size_of::<Settings>() == 32 + 2 * 8 * BITMAP_WORDS + 16 * OWN_MAX);
 const _: () = assert!(size_of::<Service>() == 64);
 const _: () = assert!(size_of::<Backend>() == 64);
 const _: () = assert!(size_of::<Link>() == 16);

@@ -51,13 +51,14 @@ pub(super) struct Found {
 #[derive(Debug)]
 pub(super) struct Engine {
     orders: mpsc::Sender<Order>,
-    pub(super) found: watch::Receiver<Found>,
+    /// `None` until it has turned once.
+    pub(super) found: watch::Receiver<Option<Found>>,
 }
 
 impl Engine {
     pub(super) fn start() -> std::io::Result<Self> {
         let (orders, ordered) = mpsc::channel();
-        let (tell, found) = watch::channel(Found::default());
+        let (tell, found) = watch::channel(None);
         std::thread::Builder::new().name("xdp".into()).spawn(move || live(&ordered, &tell))?;
         Ok(Self { orders, found })
     }
@@ -68,7 +69,7 @@ impl Engine {
     }
 }
 
-fn live(orders: &mpsc::Receiver<Order>, tell: &watch::Sender<Found>) {
+fn live(orders: &mpsc::Receiver<Order>, tell: &watch::Sender<Option<Found>>) {
     let mut work = Work::default();
     let Ok(mut order) = orders.recv() else { return };
     let mut is_new = true;
@@ -77,7 +78,7 @@ fn live(orders: &mpsc::Receiver<Order>, tell: &watch::Sender<Found>) {
         while let Ok(newer) = orders.try_recv() {
             order = newer;
         }
-        let found = work.turn(clock::now(), &order, is_new);
+        let found = Some(work.turn(clock::now(), &order, is_new));
         tell.send_if_modified(|before| {
             let changed = *before != found;
             *before = found;

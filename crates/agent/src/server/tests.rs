@@ -66,6 +66,7 @@ impl Agent for Fake {
             reason: reason.into(),
         };
         vec![ServiceReport {
+            engine: "nftables".into(),
             group: GroupId(buoy_model::name_key("web")),
             protocol: Protocol::Tcp,
             port: 443,

@@ -25,7 +25,8 @@ struct Table {
 
 impl Lines {
     pub(super) fn new(region: Region) -> Self {
-        Self { free: Extents::new(0..region.len()), region, tables: BTreeMap::new() }
+        // The first line is nobody's: a service without slots leads there.
+        Self { free: Extents::new(1..region.len()), region, tables: BTreeMap::new() }
     }
 
     /// Knows again the table of a service of an earlier run; whether it can be one.
@@ -82,7 +83,7 @@ impl Lines {
         let range = lines_of(service);
         let Some(table) = self.tables.get_mut(&range.start) else { return };
         table.users -= 1;
-        if table.users == 0 && !range.is_empty() {
+        if table.users == 0 {
             self.tables.remove(&range.start);
             self.free.give_back(range);
         }
@@ -91,7 +92,6 @@ impl Lines {
     /// What a service has.
     pub(super) fn slots(&self, service: &Service) -> Arc<[Slot]> {
         let table = self.tables.get(&lines_of(service).start);
-        let table = table.filter(|_| service.slots_count > 0);
         table.map_or_else(|| Arc::from([]), |table| Arc::clone(&table.slots))
     }
 

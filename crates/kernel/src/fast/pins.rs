@@ -108,6 +108,24 @@ impl Pins {
         }
     }
 
+    /// Forgets the maps of programs with another layout; who runs keeps them.
+    pub(super) fn forget_other_layouts(&self) {
+        let maps = self.maps();
+        self.forget_layouts(|folder| folder != maps);
+    }
+
+    fn forget_layouts(&self, which: impl Fn(&Path) -> bool) {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let folders = entries.map(|entry| entry.path()).filter(|path| path.is_dir() && which(path));
+        for folder in folders {
+            // A file system of BPF objects removes no folder that holds some.
+            for map in fs::read_dir(&folder).into_iter().flatten().flatten() {
+                let _ = fs::remove_file(map.path());
+            }
+            let _ = fs::remove_dir(folder);
+        }
+    }
+
     /// The links that are kept, by interface.
     pub(super) fn links(&self) -> Vec<(LinkId, Mode)> {
         let Ok(entries) = fs::read_dir(&self.folder) else { return Vec::new() };
@@ -120,10 +138,7 @@ impl Pins {
         for (link, mode) in self.links() {
             let _ = fs::remove_file(self.link(link, mode));
         }
-        for name in MAPS.iter().chain([&PROGRAMS_MAP]) {
-            let _ = fs::remove_file(self.map(name));
-        }
-        let _ = fs::remove_dir(self.maps());
+        self.forget_layouts(|_| true);
         let _ = fs::remove_dir(&self.folder);
         if let Some(all) = self.folder.parent() {
             let _ = fs::remove_dir(all);

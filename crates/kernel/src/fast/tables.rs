@@ -13,8 +13,8 @@ use super::plan::{self, Key};
 use super::{Resolve, Unreached, Way, WhyNot};
 use buoy_model::{FastBackend, FastPath, FastService, LinkId, Mac, Slot};
 use buoy_xdp::forward::{
-    self, Address, BITMAP_WORDS, Backend, LINKS_MAX, Link, NEXT_HOP_LOCAL, SLOTS_IN_LINE, Service,
-    bit_of, hardware, key_of_vip, next_hop,
+    self, Address, BITMAP_WORDS, Backend, LINKS_MAX, Link, NEXT_HOP_LOCAL, OWN_MAX, SLOTS_IN_LINE,
+    Service, bit_of, hardware, key_of_vip, next_hop,
 };
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +30,7 @@ const FACTS: usize = 5;
 /// Words of `Settings` before the bitmaps.
 const VIPS: usize = 4;
 const SOURCES: usize = VIPS + BITMAP_WORDS;
+const OWN: usize = SOURCES + BITMAP_WORDS;
 
 /// The maps.
 pub(super) struct Regions {
@@ -62,6 +63,8 @@ pub(super) struct Tables {
     free_services: Extents,
     free_backends: Extents,
     placed: BTreeMap<Key, Placed>,
+    /// Addresses of this host that it asks translated backends from.
+    own: BTreeSet<Address>,
     /// The entries are those of `placed`.
     is_switched: bool,
     /// No entry leads to them any more, but a program may still be on its way.
@@ -84,6 +87,7 @@ impl Tables {
             backends,
             links,
             placed: BTreeMap::new(),
+            own: BTreeSet::new(),
             is_switched: false,
             retired: Vec::new(),
             uncertain: Vec::new(),
@@ -403,11 +407,14 @@ impl Tables {
         };
         self.services.write(place, service.to_words());
         for (at, mut backend) in backends.zip(plan::backends(wanted, place)) {
-            let way = Some(IpAddr::from(backend.address)).filter(|to| !to.is_unspecified());
-            let way = self.reached(&service, way.and_then(&mut *resolve));
+            let to = Some(IpAddr::from(backend.address)).filter(|to| !to.is_unspecified());
+            let way = to.and_then(&mut *resolve);
+            self.own.extend(own(&service, way));
+            let way = self.reached(&service, way);
             (backend.next_hop, backend.source) = way.unwrap_or_default();
             self.backends.write(at, backend.to_words());
         }
+        self.write_own();
         Ok(Placed { place, service })
     }
 
@@ -425,7 +432,7 @@ impl Tables {
     pub(super) fn refresh(&mut self, resolve: Resolve<'_>) -> Vec<Unreached> {
         let placed: Vec<(Key, Service)> =
             self.placed.iter().map(|(k, p)| (*k, p.service)).collect();
-        let mut unreached = Vec::new();
+        let (mut unreached, mut owns) = (Vec::new(), BTreeSet::new());
         for (service_key, service) in placed {
             for place in backends_of(&service) {
                 let backend = self.backend(place);
@@ -433,7 +440,9 @@ impl Tables {
                     continue;
                 }
                 let address = IpAddr::from(backend.address);
-                let way = self.reached(&service, resolve(address));
+                let way = resolve(address);
+                owns.extend(own(&service, way));
+                let way = self.reached(&service, way);
                 if let Err(why) = way {
                     unreached.push(Unreached { service: service_key, backend: address, why });
                 }
@@ -447,7 +456,18 @@ impl Tables {
                 self.backends.change(place, NEXT_HOP, hop);
             }
         }
+        self.own = owns;
+        self.write_own();
         unreached
+    }
+
+    fn write_own(&self) {
+        for (at, address) in
+            self.own.iter().chain(std::iter::repeat(&Address::default())).take(OWN_MAX).enumerate()
+        {
+            self.settings.change(0, OWN + 2 * at, address.high);
+            self.settings.change(0, OWN + 2 * at + 1, address.low);
+        }
     }
 
     /// The next hop as it lies in a backend, and the source of what is sent there.
@@ -491,6 +511,14 @@ impl Tables {
 /// The places of a service's backends.
 pub(super) const fn backends_of(service: &Service) -> std::ops::Range<u32> {
     service.backends_first..service.backends_first.saturating_add(service.backends_count)
+}
+
+/// The address that this host asks a translated backend from.
+fn own(service: &Service, way: Option<Way>) -> Option<Address> {
+    match way {
+        Some(Way::Via(hop)) if service.forward == forward::FORWARD_NAT => Some(hop.source.into()),
+        Some(Way::Via(_) | Way::Local) | None => None,
+    }
 }
 
 /// A backend as `apply` was given it.

@@ -56,6 +56,9 @@ enum Shape {
 
 /// Client, VIP, protocol.
 type Flow = (IpAddr, u16, IpAddr, u16, u8);
+/// Whom `world::way` asks translated backends as.
+const OWN: [&str; 4] = ["10.0.0.1", "10.0.1.1", "fd00::1", "fd00:1::1"];
+
 type Datagram = (IpAddr, IpAddr, u32, u8);
 
 pub(crate) struct Mirror<'a> {
@@ -78,7 +81,7 @@ impl<'a> Mirror<'a> {
         let pass = || Fate::Pass(frame.to_vec());
         let Some((client, vip)) = ends(frame) else { return pass() };
         if !self.path.services.iter().any(|s| s.address == vip) {
-            return self.other(frame, client);
+            return self.other(frame, (client, vip));
         }
         let seen = match read(frame, client, vip) {
             Ok(Some(seen)) => seen,
@@ -95,8 +98,11 @@ impl<'a> Mirror<'a> {
     }
 
     /// Not to a VIP: from a translated backend it gets the VIP as its source.
-    fn other(&self, frame: &[u8], source: IpAddr) -> Fate {
+    fn other(&self, frame: &[u8], (source, to): (IpAddr, IpAddr)) -> Fate {
         let pass = Fate::Pass(frame.to_vec());
+        if OWN.contains(&to.to_string().as_str()) {
+            return pass;
+        }
         let plain = source.is_ipv6() || frame[14] == 0x45;
         let Ok(Some(mut seen)) = read(frame, source, source) else { return pass };
         let known = seen.protocol == TCP || seen.protocol == UDP;
@@ -134,7 +140,7 @@ impl<'a> Mirror<'a> {
             self.datagrams.insert((seen.client, seen.vip, id, seen.protocol), place);
         }
         match (found, place) {
-            (None, _) if seen.piece == Piece::Whole => self.other(frame, seen.client),
+            (None, _) if seen.piece == Piece::Whole => self.other(frame, (seen.client, seen.vip)),
             (None, _) => Fate::Pass(frame.to_vec()),
             (Some(_), None) => Fate::Drop(Drop::NoBackend),
             (Some(_), Some((at, backend))) => {

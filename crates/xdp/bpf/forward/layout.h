@@ -26,6 +26,7 @@
 #define BUCKET_PROBES 4
 #define SLOTS_IN_LINE 16
 #define BITMAP_WORDS 64
+#define OWN_MAX 8
 
 #define NONE 0xffffffffU
 
@@ -45,6 +46,7 @@ struct settings {
 	__u32 spare;
 	__u64 vips[BITMAP_WORDS];    // over the hash of an address: 0 says that it is surely none of ours
 	__u64 sources[BITMAP_WORDS]; // the same for the backends whose answers are translated
+	struct address own[OWN_MAX]; // whom this host asks backends as: what they answer there is left alone
 };
 
 // The low half of an entry is a place plus one, the high half the high half of the key's hash. Zero: no entry
@@ -119,7 +121,7 @@ enum drop {
 
 enum program { PROGRAM_RARE_IPV4, PROGRAM_RARE_IPV6, PROGRAM_REVERSE, PROGRAMS };
 
-_Static_assert(sizeof(struct settings) == 32 + 2 * 8 * BITMAP_WORDS, "settings");
+_Static_assert(sizeof(struct settings) == 32 + 2 * 8 * BITMAP_WORDS + 16 * OWN_MAX, "settings");
 _Static_assert(sizeof(struct bucket) == 64, "bucket");
 _Static_assert(sizeof(struct service) == 64, "service");
 _Static_assert(sizeof(struct line) == 64, "line");

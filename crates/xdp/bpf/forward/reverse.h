@@ -2,7 +2,8 @@
 //
 // Answers of translated backends get the VIP as their source again; then the kernel forwards them.
 //
-// A backend's address and port belong to one service, so nothing is remembered. The kernel knows where the
+// A backend's address and port belong to one service, so nothing is remembered. What this host itself asks a
+// backend, as its checks do, is answered to an address of its own, and left alone. The kernel knows where the
 // client is, resolves neighbours, and takes one off the TTL; bpf_fib_lookup would, but only for GPL programs.
 // Where this host has the VIP itself, it takes such a packet for one of its own that came back, so the
 // interface towards the backends must accept_local, without rp_filter; and the host must forward.
@@ -60,6 +61,16 @@ static __always_inline struct translation back(const struct answer *found, const
 	return to;
 }
 
+static __always_inline int is_own(const struct settings *settings, const struct address *address)
+{
+#pragma unroll
+	for (__u32 at = 0; at < OWN_MAX; at++)
+		if (LOOK(settings->own[at].low) == address->low &&
+		    LOOK(settings->own[at].high) == address->high)
+			return 1;
+	return 0;
+}
+
 static __always_inline int answer_ipv4(const struct settings *settings, struct ethhdr *ethernet, void *end)
 {
 	struct ipv4 *ip = (void *)(ethernet + 1);
@@ -72,13 +83,14 @@ static __always_inline int answer_ipv4(const struct settings *settings, struct e
 	    ip->fragment & bpf_htons(IPV4_MORE | IPV4_OFFSET))
 		return XDP_PASS;
 	flow.vip = address_ipv4(ip->source);
+	flow.client = address_ipv4(ip->destination);
 	flow.protocol = ip->protocol;
 	flow.length = bpf_ntohs(ip->length);
 	if (flow.length > end - (void *)ip ||
 	    !read_transport(&flow, ports, end, flow.length - sizeof(*ip)))
 		return XDP_PASS;
 	flow.vip_port = bpf_ntohs(ports->source);
-	if (!find_answer(settings, &flow, &found))
+	if (is_own(settings, &flow.client) || !find_answer(settings, &flow, &found))
 		return XDP_PASS;
 	to = back(&found, &flow);
 	translate_transport(ports, flow.protocol, &ports->source, &to);
@@ -98,13 +110,14 @@ static __always_inline int answer_ipv6(const struct settings *settings, struct e
 	if ((void *)ports > end || bpf_ntohl(ip->version_class_label) >> 28 != 6)
 		return XDP_PASS;
 	flow.vip = address_ipv6(ip->source);
+	flow.client = address_ipv6(ip->destination);
 	flow.protocol = ip->next;
 	flow.length = bpf_ntohs(ip->length) + sizeof(*ip);
 	if (flow.length > end - (void *)ip || is_mapped_ipv4(&flow.vip) ||
 	    !read_transport(&flow, ports, end, flow.length - sizeof(*ip)))
 		return XDP_PASS;
 	flow.vip_port = bpf_ntohs(ports->source);
-	if (!find_answer(settings, &flow, &found))
+	if (is_own(settings, &flow.client) || !find_answer(settings, &flow, &found))
 		return XDP_PASS;
 	to = back(&found, &flow);
 	translate_transport(ports, flow.protocol, &ports->source, &to);
