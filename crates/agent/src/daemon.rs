@@ -2,7 +2,7 @@
 
 use crate::configuration::{self, ConfigurationError};
 use crate::fitness;
-use crate::forward::Forward;
+use crate::forward::{Forward, Traced};
 use crate::realtime::{Command, Gone, Handle, Report};
 use crate::server::{Agent, LoopGone, ReloadRefusal};
 use buoy_api::ReloadReply;
@@ -10,6 +10,7 @@ use buoy_api::view::{CheckReport, DatedRecord, HostReport, ServiceReport};
 use buoy_api::words::{self, Gravity, Words};
 use buoy_core::{OrderError, Status};
 use buoy_kernel::clock;
+use buoy_kernel::fast::Packet;
 use buoy_model::limits::{CHANGES_MAX, RECORDS_MAX};
 use buoy_model::{BackendState, Desired, Fact, Order, Record};
 use buoy_wire::Reject;
@@ -245,6 +246,10 @@ impl Agent for Daemon {
 
     async fn order(&self, order: Order) -> Result<Result<usize, OrderError>, LoopGone> {
         self.handle.follow(order).await.map_err(|Gone| LoopGone)
+    }
+
+    async fn trace(&self, packet: Packet) -> Result<Traced, String> {
+        self.forward.trace(packet).await
     }
 
     async fn reload(&self) -> Result<ReloadReply, ReloadRefusal> {

@@ -11,10 +11,13 @@
 
 mod xdp;
 
+pub use xdp::Traced;
+
 use crate::health::{self, Key, States};
 use buoy_api::view::{BackendReport, ServiceReport};
 use buoy_core::balance::{self, Table};
 use buoy_kernel::conntrack::{self, Flows};
+use buoy_kernel::fast::Packet;
 use buoy_kernel::nft::{self, Spread};
 use buoy_model::{
     self as model, Backend, BackendState, Balance, Desired, FlowFields, Group, GroupId, Mode,
@@ -46,6 +49,7 @@ pub struct Forward {
     states: watch::Receiver<States>,
     findings: Arc<Mutex<Findings>>,
     by_xdp: watch::Receiver<Option<xdp::Found>>,
+    tracer: xdp::Tracer,
     task: AbortHandle,
 }
 
@@ -88,9 +92,14 @@ impl Forward {
         let findings = Arc::new(Mutex::new(Findings::default()));
         let news = News { desired: desired.clone(), states: states.clone(), seed };
         let engine = xdp::Engine::start()?;
-        let by_xdp = engine.found.clone();
+        let (by_xdp, tracer) = (engine.found.clone(), engine.tracer());
         let task = tokio::spawn(follow(news, engine, Arc::clone(&findings)));
-        Ok(Self { desired, states, findings, by_xdp, task: task.abort_handle() })
+        Ok(Self { desired, states, findings, by_xdp, tracer, task: task.abort_handle() })
+    }
+
+    /// What the XDP program does with such a packet; why that is not known, in words.
+    pub async fn trace(&self, packet: Packet) -> Result<Traced, String> {
+        self.tracer.trace(packet).await
     }
 
     /// What this host can forward.

@@ -1,17 +1,20 @@
 //! Answers the HTTP API on the agent's UNIX socket.
 //!
 //! The server knows the agent only through [`Agent`]; the daemon implements it and a test's fake
-//! does too. `GET` never changes anything. A new endpoint is a type in `api/src/status.rs`, a route
+//! does too. `GET` never changes anything, but that
+//! the packets of `/v1/path` are counted. A new endpoint is a type in `api/src/status.rs`, a route
 //! and a handler here, and a method of `api::Client`.
 
 mod account;
 mod bounded;
 mod failure;
 mod orders;
+mod path;
 mod socket;
 
 pub use socket::{Socket, SocketError};
 
+use crate::forward::Traced;
 use axum::Json;
 use axum::Router;
 use axum::extract::connect_info::Connected;
@@ -23,6 +26,7 @@ use bounded::{Bounded, CONNECTION_LIFETIME, CONNECTIONS_MAX};
 use buoy_api::view::{DatedRecord, HostReport, ServiceReport, View};
 use buoy_api::{BODY_MAX, ClusterStatus, EventsReply, OwnerReply, ReloadReply, WhyReply};
 use buoy_core::{OrderError, Status};
+use buoy_kernel::fast::Packet;
 use buoy_model::{Desired, Group, Order};
 use failure::Failure;
 use serde::Deserialize;
@@ -59,6 +63,8 @@ pub trait Agent: Send + Sync + 'static {
         &self,
         order: Order,
     ) -> impl Future<Output = Result<Result<usize, OrderError>, LoopGone>> + Send;
+    /// What the XDP program does with such a packet; why that is not known, in words.
+    fn trace(&self, packet: Packet) -> impl Future<Output = Result<Traced, String>> + Send;
     /// Reads the file again and applies the difference; an invalid file changes nothing.
     fn reload(&self) -> impl Future<Output = Result<ReloadReply, ReloadRefusal>> + Send;
 }
@@ -114,6 +120,7 @@ fn router<A: Agent>(agent: Arc<A>) -> Router {
         .route("/v1/vips/{vip}/move", post(orders::move_vip::<A>))
         .route("/v1/vips/{vip}/hold", post(orders::hold::<A>))
         .route("/v1/vips/{vip}/release", post(orders::release::<A>))
+        .route("/v1/path", get(path::path::<A>))
         .route("/v1/drain", post(orders::drain::<A>))
         .route("/v1/undrain", post(orders::undrain::<A>))
         .route("/v1/reload", post(reload::<A>))

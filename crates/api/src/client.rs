@@ -3,6 +3,7 @@
 use crate::order::{
     DrainReply, DrainRequest, HoldRequest, MoveRequest, OrderReply, ReleaseRequest,
 };
+use crate::path::PathReply;
 use crate::status::{ClusterStatus, EventsReply, OwnerReply, Problem, ReloadReply, WhyReply};
 use crate::{REPLY_MAX, SOCKET_DEFAULT};
 use http_body_util::{BodyExt, Full, Limited};
@@ -12,6 +13,7 @@ use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fmt, io};
@@ -119,6 +121,17 @@ impl Client {
             target.push_str(&format!("&since_ms={since}"));
         }
         self.get(&target)
+    }
+
+    /// Where a packet of that client would go, `tcp` or `udp`.
+    pub fn path(
+        &self,
+        from: SocketAddr,
+        to: SocketAddr,
+        protocol: &str,
+    ) -> Result<PathReply, ClientError> {
+        let (from, to) = (segment(&from.to_string()), segment(&to.to_string()));
+        self.get(&format!("/v1/path?from={from}&to={to}&protocol={protocol}"))
     }
 
     /// Takes the agent's node out of service until somebody puts it back.

@@ -15,6 +15,7 @@ mod key;
 mod lab;
 mod orders;
 mod output;
+mod path;
 mod reload;
 mod status;
 mod supervise;
@@ -23,6 +24,7 @@ mod time;
 mod version;
 mod why;
 mod witness;
+mod xdp;
 
 use clap::{Args, Parser, Subcommand};
 use failure::Failure;
@@ -52,6 +54,8 @@ enum Command {
     Status(status::Arguments),
     /// Say why a VIP is where it is
     Why(why::Arguments),
+    /// Say where a packet of a client would go on this node
+    Path(path::Arguments),
     /// Show what happened lately
     Events(events::Arguments),
     /// Say whether this host is fit for its duty, and how to mend what is not
@@ -73,6 +77,9 @@ enum Command {
     /// Make cluster keys
     #[command(subcommand)]
     Key(key::Command),
+    /// Take away what XDP forwarding has left in the kernel
+    #[command(subcommand)]
+    Xdp(xdp::Command),
     /// Run a cluster in network namespaces on this machine
     #[command(subcommand)]
     Lab(lab::Command),
@@ -111,6 +118,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Config(command) => config::run(command),
         Command::Status(arguments) => status::run(&arguments),
         Command::Why(arguments) => why::run(&arguments),
+        Command::Path(arguments) => path::run(&arguments),
         Command::Events(arguments) => events::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Move(arguments) => orders::move_vip(arguments),
@@ -121,6 +129,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Drill(arguments) => drill::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),
         Command::Key(command) => key::run(command),
+        Command::Xdp(command) => xdp::run(&command),
         Command::Lab(command) => lab::run(command),
         Command::Supervise(arguments) => supervise::run(arguments),
         Command::Version(arguments) => version::run(&arguments),

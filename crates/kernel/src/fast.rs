@@ -16,6 +16,7 @@ mod pins;
 mod plan;
 mod probe;
 mod tables;
+mod trace;
 
 pub use buoy_xdp::forward::Drop;
 pub use error::FastError;
@@ -23,6 +24,7 @@ pub use neighbours::{Neighbours, NextHop, Unreached, Way, WhyNot};
 pub use pins::Mode;
 pub use plan::Key;
 pub use probe::{Probe, Tried, Verdict};
+pub use trace::{Fate, Packet};
 
 use crate::sys;
 use crate::sysctl::{self, SysctlError};

@@ -13,7 +13,9 @@ use buoy_model::{FastPath, Forward, LinkId, Protocol};
 use buoy_xdp::forward::Drop;
 use hosts::Hosts;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use world::service;
 
@@ -243,6 +245,70 @@ fn connections_go_on_when_one_run_follows_another() {
         assert!(clock::now() < deadline, "the program is still there");
         Poller::new().wait(Some(clock::now() + Duration::from_millis(5))).unwrap();
     }
+}
+
+/// Sends a numbered datagram a millisecond until told to stop; how many were sent, and came back.
+fn stream(to: &str, stop: &AtomicBool) -> (u64, u64) {
+    let socket = UdpSocket::bind("10.1.0.2:0").unwrap();
+    socket.connect(to).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let (mut sent, mut heard, mut buffer) = (0_u64, 0, [0; 16]);
+    let mut nothing = Poller::new();
+    let mut next = clock::now();
+    let mut turn = |heard: &mut u64| {
+        next = next + Duration::from_millis(1);
+        nothing.wait(Some(next)).unwrap();
+        while socket.recv(&mut buffer).is_ok() {
+            *heard += 1;
+        }
+    };
+    while !stop.load(Ordering::Relaxed) {
+        socket.send(&sent.to_be_bytes()).unwrap();
+        sent += 1;
+        turn(&mut heard);
+    }
+    (0..200).for_each(|_| turn(&mut heard));
+    (sent, heard)
+}
+
+/// The agent dies and starts again, over and over, under traffic. BUOY_RESTARTS says how often.
+#[test]
+fn not_one_packet_is_lost_while_one_run_follows_another() {
+    let test = "not_one_packet_is_lost_while_one_run_follows_another";
+    let restarts = std::env::var("BUOY_RESTARTS").map_or(8, |n| n.parse().unwrap());
+    let Some(hosts) = Hosts::new(test) else { return };
+    let of = |port| service(Protocol::Udp, VIPS[0], (port, port), Forward::Dsr, &["10.2.0.2:0"]);
+    let path = FastPath { seed: 77, services: vec![of(7), of(9)] };
+    let links = [link("to-client"), link("to-server")];
+    let Some((fast, _)) = permitted(test, start(&path, &links)) else { return };
+    own_vips();
+    hosts.at_server(|| {
+        hosts::ip("addr add 10.1.0.100/32 dev lo");
+        let echo = UdpSocket::bind("10.1.0.100:7").unwrap();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 16];
+            while let Ok((length, from)) = echo.recv_from(&mut buffer) {
+                let _ = echo.send_to(&buffer[..length], from);
+            }
+        });
+    });
+    drop(fast);
+    let stop = Arc::new(AtomicBool::new(false));
+    let theirs = Arc::clone(&stop);
+    let client = hosts.at_client(|| std::thread::spawn(move || stream("10.1.0.100:7", &theirs)));
+    for round in 0..restarts {
+        let (mut fast, mut neighbours) = start(&path, &links).unwrap();
+        // Another table now and then, as when a backend has come meanwhile.
+        let mut other = path.clone();
+        other.services.truncate(2 - round % 2);
+        fast.apply(&other, &mut |to| neighbours.resolve(to)).unwrap();
+    }
+    stop.store(true, Ordering::Relaxed);
+    let (sent, heard) = client.join().unwrap();
+    eprintln!("{restarts} restarts: {heard} of {sent} came back");
+    assert!(sent > 100);
+    assert_eq!(sent, heard);
+    Fast::detach_earlier().unwrap();
 }
 
 #[test]

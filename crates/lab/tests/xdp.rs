@@ -9,11 +9,18 @@ use buoy_lab::backend::Backend;
 use buoy_lab::fault::Fault;
 use buoy_lab::peer::Peer;
 use buoy_lab::process::wait_until;
+use buoy_lab::segment::ECHO_PORT;
 use buoy_lab::topology::Topology;
 use buoy_lab::trial::CONNECTIONS;
+use nix::sys::signal::Signal;
+use socket2::{Domain, Socket, Type};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::process::Command;
 use std::time::Duration;
 use support::{Cluster, LEASE, LOCAL, SOON, VIP, prepared_on};
 
+const CLIENT: Ipv4Addr = buoy_lab::topology::ipv4(50);
 const BACKENDS: [&str; 2] = ["web1", "web2"];
 
 /// The services of most tests, by XDP.
@@ -94,4 +101,81 @@ fn a_planned_move_of_a_dsr_service_loses_no_request() {
     let figures = cluster.session().trial(Fault::Drain, |_, _| {}).unwrap().unwrap();
     assert_eq!(figures.requests.lost, 0, "{figures:?}");
     assert_eq!((figures.survived, figures.connections), (CONNECTIONS, CONNECTIONS), "{figures:?}");
+}
+
+/// Who answers a connection from this port of the client.
+fn answerer(cluster: &Cluster, port: u16) -> String {
+    let client = cluster.segment.inside("client").unwrap();
+    let ask = || -> std::io::Result<String> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&SocketAddr::from((CLIENT, port)).into())?;
+        socket.connect_timeout(&SocketAddr::from((VIP, ECHO_PORT)).into(), SOON)?;
+        let mut stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(SOON))?;
+        stream.write_all(b"who\n")?;
+        let mut answer = [0; 64];
+        let length = stream.read(&mut answer)?;
+        Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
+    };
+    client.enter(ask).unwrap().unwrap()
+}
+
+fn buoy(cluster: &Cluster, node: &str, words: &[&str]) -> (bool, String) {
+    let socket = cluster.buoy.socket(node);
+    let mut command = Command::new(cluster.buoy.program());
+    command.args(words).arg("--socket").arg(socket);
+    let output = cluster.segment.inside(node).unwrap().enter(|| command.output()).unwrap().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(said).unwrap())
+}
+
+fn is_attached(cluster: &Cluster, node: &str) -> bool {
+    cluster.segment.inside(node).unwrap().ip("link show dev eth0").unwrap().contains("xdp")
+}
+
+#[test]
+fn every_node_says_where_a_packet_goes_and_there_it_goes() {
+    let test = "every_node_says_where_a_packet_goes_and_there_it_goes";
+    let Some((mut cluster, _servers)) = cluster(test, "dsr") else { return };
+    let nodes = cluster.buoy.nodes();
+    for port in 41_000..41_006 {
+        let says = |node: &str| {
+            let client = cluster.buoy.client(node).unwrap();
+            let (from, to) = ((CLIENT, port).into(), (VIP, ECHO_PORT).into());
+            let way = client.path(from, to, "tcp").unwrap().ways.remove(0);
+            assert_eq!((way.of.as_str(), way.verdict.as_str()), ("any connection", "sent"));
+            way.backend.unwrap()
+        };
+        let said: Vec<String> = nodes.iter().map(|node| says(node)).collect();
+        assert!(said.iter().all(|name| *name == said[0]), "{said:?}");
+        let answer = answerer(&cluster, port);
+        assert!(answer.contains(&said[0]), "{answer} and not {}", said[0]);
+    }
+    let (done, said) = buoy(&cluster, "n1", &["path", "10.77.0.50", "10.77.0.100:80"]);
+    assert!(done && said.contains("any connection goes to web"), "{said}");
+    let (done, said) = buoy(&cluster, "n1", &["path", "10.77.0.50", "10.77.0.100:22"]);
+    assert!(done && said.contains("no service has this address and port"), "{said}");
+    let (_, said) = buoy(&cluster, "n1", &["doctor"]);
+    assert!(
+        said.contains("XDP (eth0: driver) forwards web 80/tcp, web 7/tcp, web 7/udp"),
+        "{said}"
+    );
+
+    // A file without such services takes the programs away, and so does an order after the end.
+    let head = support::config_head(&cluster.segment.topology);
+    cluster.buoy.write_config("n1", &format!("{head}{LOCAL}")).unwrap();
+    cluster.buoy.reload("n1").unwrap();
+    wait_until(SOON, "n1 to be without programs", || Ok(!is_attached(&cluster, "n1"))).unwrap();
+    let (done, said) = buoy(&cluster, "n2", &["xdp", "detach"]);
+    assert!(!done && said.contains("stop it first"), "{said}");
+    let end = cluster.buoy.process("n2").unwrap();
+    end.signal(Signal::SIGTERM).unwrap();
+    end.wait_end(SOON).unwrap();
+    assert!(is_attached(&cluster, "n2"), "a restart drops no packet");
+    let (done, said) = buoy(&cluster, "n2", &["xdp", "detach"]);
+    assert!(done && said.contains("are gone"), "{said}");
+    wait_until(SOON, "n2 to be without programs", || Ok(!is_attached(&cluster, "n2"))).unwrap();
+    let (done, said) = buoy(&cluster, "n2", &["xdp", "detach"]);
+    assert!(done && said.contains("no XDP programs"), "{said}");
 }

@@ -10,15 +10,15 @@ mod running;
 use super::Place;
 use crate::health::States;
 use buoy_kernel::clock;
-use buoy_kernel::fast::{Fast, FastError};
+use buoy_kernel::fast::{Fast, FastError, Fate, Packet};
 use buoy_model::{Desired, Forward, Instant, LinkId, Mode, Protocol, Service};
 use running::Running;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 /// How often neighbours are read, and flows get older.
 const TURN: Duration = Duration::from_secs(1);
@@ -47,54 +47,97 @@ pub(super) struct Found {
     pub(super) counters: BTreeMap<&'static str, u64>,
 }
 
+/// What became of a made-up packet.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Traced {
+    /// What the program did.
+    pub fate: Fate,
+    /// The backend that gets it.
+    pub backend: Option<SocketAddr>,
+    /// The interface that it leaves by.
+    pub link: Option<String>,
+}
+
+/// What the engine is told.
+#[derive(Debug)]
+enum Message {
+    Follow(Order),
+    Trace(Packet, oneshot::Sender<Result<Traced, String>>),
+}
+
 /// The engine's thread. It ends when this is dropped; what is forwarded goes on.
 #[derive(Debug)]
 pub(super) struct Engine {
-    orders: mpsc::Sender<Order>,
+    messages: mpsc::Sender<Message>,
     /// `None` until it has turned once.
     pub(super) found: watch::Receiver<Option<Found>>,
 }
 
 impl Engine {
     pub(super) fn start() -> std::io::Result<Self> {
-        let (orders, ordered) = mpsc::channel();
+        let (messages, told) = mpsc::channel();
         let (tell, found) = watch::channel(None);
-        std::thread::Builder::new().name("xdp".into()).spawn(move || live(&ordered, &tell))?;
-        Ok(Self { orders, found })
+        std::thread::Builder::new().name("xdp".into()).spawn(move || live(&told, &tell))?;
+        Ok(Self { messages, found })
     }
 
     pub(super) fn order(&self, order: Order) {
         // A thread that has ended has aborted the process.
-        let _ = self.orders.send(order);
+        let _ = self.messages.send(Message::Follow(order));
+    }
+
+    /// Who asks the program about packets.
+    pub(super) fn tracer(&self) -> Tracer {
+        Tracer(self.messages.clone())
     }
 }
 
-fn live(orders: &mpsc::Receiver<Order>, tell: &watch::Sender<Option<Found>>) {
+/// Asks the program what it does with a packet.
+#[derive(Clone, Debug)]
+pub(super) struct Tracer(mpsc::Sender<Message>);
+
+impl Tracer {
+    /// Runs it on a made-up packet; why not, in words.
+    pub(super) async fn trace(&self, packet: Packet) -> Result<Traced, String> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.0.send(Message::Trace(packet, reply));
+        answer.await.unwrap_or_else(|_| Err("the XDP engine has ended".into()))
+    }
+}
+
+fn live(messages: &mpsc::Receiver<Message>, tell: &watch::Sender<Option<Found>>) {
     let mut work = Work::default();
-    let Ok(mut order) = orders.recv() else { return };
-    let mut is_new = true;
+    let mut order: Option<Order> = None;
+    let mut is_new = false;
     loop {
-        // Only the latest one counts.
-        while let Ok(newer) = orders.try_recv() {
-            order = newer;
+        // Only the latest order counts.
+        let next = if order.is_none() || work.is_idle() {
+            messages.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        } else {
+            messages.recv_timeout(TURN)
+        };
+        let mut waiting = match next {
+            Ok(message) => Some(message),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        while let Some(message) = waiting {
+            match message {
+                Message::Follow(newer) => (order, is_new) = (Some(newer), true),
+                Message::Trace(packet, reply) => {
+                    // Nobody waits any more, if it cannot be sent.
+                    let _ = reply.send(work.trace(order.as_ref(), &packet));
+                }
+            }
+            waiting = messages.try_recv().ok();
         }
-        let found = Some(work.turn(clock::now(), &order, is_new));
+        let Some(order) = &order else { continue };
+        let found = Some(work.turn(clock::now(), order, std::mem::take(&mut is_new)));
         tell.send_if_modified(|before| {
             let changed = *before != found;
             *before = found;
             changed
         });
-        let next = if work.is_idle() {
-            orders.recv().map_err(|_| RecvTimeoutError::Disconnected)
-        } else {
-            orders.recv_timeout(TURN)
-        };
-        is_new = next.is_ok();
-        match next {
-            Ok(newer) => order = newer,
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
-        }
     }
 }
 
@@ -138,6 +181,16 @@ impl Work {
             }
         }
         found
+    }
+
+    fn trace(&mut self, order: Option<&Order>, packet: &Packet) -> Result<Traced, String> {
+        let why_not = || match &self.failed {
+            Some((_, error)) => error.to_string(),
+            None => "no program is loaded".to_owned(),
+        };
+        let Some(running) = &mut self.running else { return Err(why_not()) };
+        let services = order.map_or_else(Vec::new, |order| services(&order.desired));
+        running.trace(&services, packet).map_err(|error| error.to_string())
     }
 
     fn take_away(&mut self, found: &mut Found) {

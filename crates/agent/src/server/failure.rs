@@ -89,6 +89,11 @@ impl Failure {
         Self::new(StatusCode::BAD_REQUEST, "query", "the query is not valid", error.body_text())
     }
 
+    pub(super) fn families() -> Self {
+        let detail = "give the client and the VIP as two IPv4 or as two IPv6 addresses";
+        Self::new(StatusCode::BAD_REQUEST, "families", "the addresses are of two families", detail)
+    }
+
     pub(super) fn body(error: &BytesRejection) -> Self {
         if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
             let detail = format!("at most {BODY_MAX} bytes");

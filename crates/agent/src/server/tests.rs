@@ -98,6 +98,10 @@ impl Agent for Fake {
         Ok(Ok(known().groups.iter().filter(|group| group.owner == Some(me)).count()))
     }
 
+    async fn trace(&self, packet: Packet) -> Result<Traced, String> {
+        Err(format!("no program for {}", packet.to))
+    }
+
     async fn reload(&self) -> Result<ReloadReply, ReloadRefusal> {
         if self.invalid.load(Ordering::SeqCst) {
             return Err(ReloadRefusal::Invalid("buoy.toml:3:1: unknown key".into()));

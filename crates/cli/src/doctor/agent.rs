@@ -3,9 +3,12 @@
 use super::Finding;
 use crate::status::span;
 use buoy_api::{ClusterStatus, NodeView};
+use std::collections::BTreeMap;
 
 /// What a defence that does not stand begins with.
 const LACKS: &str = "NO ";
+/// Services that are named for one engine.
+const SERVICES_SHOWN: usize = 5;
 
 /// Examines what the agent answered.
 pub(super) fn examine(status: &ClusterStatus) -> Vec<Finding> {
@@ -18,6 +21,7 @@ pub(super) fn examine(status: &ClusterStatus) -> Vec<Finding> {
     findings.extend(status.nodes.iter().filter(|node| !node.me).flat_map(peer));
     findings.extend(links(status));
     findings.extend(vips(status));
+    findings.extend(engines(status));
     findings.extend(status.problems.iter().filter(|p| !is_said(status, p)).map(|problem| {
         let (found, fix) = problem.split_once(": ").unwrap_or((problem, ""));
         Finding::warn("problem", found, fix)
@@ -219,6 +223,39 @@ fn vips(status: &ClusterStatus) -> Vec<Finding> {
     findings
 }
 
+/// What forwards the services here, each engine with its services.
+fn engines(status: &ClusterStatus) -> Vec<Finding> {
+    let mut by_engine: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for vip in &status.vips {
+        for service in vip.services.iter().filter(|service| !service.engine.is_empty()) {
+            let named = format!("{} {}", vip.name, service.port);
+            by_engine.entry(&service.engine).or_default().push(named);
+        }
+    }
+    let finding = |(engine, services): (&str, Vec<String>)| {
+        let more = services.len().saturating_sub(SERVICES_SHOWN);
+        let shown = services[..services.len() - more].join(", ");
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        let found = format!("{engine} forwards {shown}{more}");
+        if engine == "none" {
+            let found = format!("nothing forwards {shown}{more}");
+            return Finding::fail("engine", found, "`buoy status` says why, for each of them");
+        }
+        if engine.contains("generic") {
+            let fix =
+                "the driver of that interface has no XDP (`ethtool -i`): packets take a slower way";
+            return Finding::warn("engine", found, fix);
+        }
+        if engine.contains("in place of") {
+            let fix =
+                "`buoy status` says what XDP lacks here; nftables is slower and does the same";
+            return Finding::warn("engine", found, fix);
+        }
+        Finding::ok("engine", found)
+    };
+    by_engine.into_iter().map(finding).collect()
+}
+
 /// Whether a problem of the status has a finding of its own already.
 fn is_said(status: &ClusterStatus, problem: &str) -> bool {
     let said = ["runs another configuration", "is heard but does not answer"];
@@ -238,7 +275,7 @@ fn is_said(status: &ClusterStatus, problem: &str) -> bool {
 mod tests {
     use super::super::Verdict;
     use super::*;
-    use buoy_api::{CheckView, LegView, LinkView, LoopView, TimingView, VipView};
+    use buoy_api::{CheckView, LegView, LinkView, LoopView, ServiceView, TimingView, VipView};
 
     fn healthy() -> ClusterStatus {
         let leg = |n, alive| LegView {
@@ -302,6 +339,35 @@ mod tests {
             "Ok vip: every one of 1 has an owner".into(),
         ];
         assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn each_engine_is_named_with_its_services() {
+        let with = |engines: &[&str]| {
+            let mut status = healthy();
+            let service = |engine: &&str| ServiceView {
+                port: "80/tcp".into(),
+                engine: (*engine).to_owned(),
+                ..ServiceView::default()
+            };
+            status.vips[0].services = engines.iter().map(service).collect();
+            lines(&status).into_iter().filter(|line| line.contains(" engine: ")).collect::<Vec<_>>()
+        };
+        let table = [
+            ("nftables", "Ok engine: nftables forwards web 80/tcp"),
+            ("XDP (eth0: driver)", "Ok engine: XDP (eth0: driver) forwards web 80/tcp"),
+            ("XDP (eth0: generic)", "Warn engine: XDP (eth0: generic) forwards web 80/tcp"),
+            (
+                "nftables in place of XDP",
+                "Warn engine: nftables in place of XDP forwards web 80/tcp",
+            ),
+            ("none", "Fail engine: nothing forwards web 80/tcp"),
+        ];
+        for (engine, line) in table {
+            assert_eq!(with(&[engine]), [line]);
+        }
+        assert!(with(&["proxy"; 7])[0].ends_with("web 80/tcp and 2 more"));
+        assert_eq!(with(&["proxy", "nftables", ""]).len(), 2);
     }
 
     /// A change that makes the agent ill, and the finding that it is to give.

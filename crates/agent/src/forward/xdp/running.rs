@@ -1,14 +1,16 @@
 //! The programs while they run: tables, interfaces, ways to backends, and what is wrong with them.
 
-use super::{Barred, Found, Order, RETRY, ServiceKey, TURN, Wanted};
+use super::{Barred, Found, Order, RETRY, ServiceKey, TURN, Traced, Wanted};
 use crate::forward::Place;
 use crate::health::{self, Key, States};
 use buoy_core::fast as core;
-use buoy_kernel::fast::{self, Capacity, Drop, Fast, FastError, Neighbours, Unreached, Way};
+use buoy_kernel::fast::{
+    self, Capacity, Drop, Fast, FastError, Fate, Neighbours, Packet, Unreached, Way,
+};
 use buoy_kernel::{host, nft};
 use buoy_model::{BackendState, Desired, FastPath, Forward, Instant, LinkId};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// Every way is asked for again after so long, whether or not a neighbour has changed.
@@ -231,6 +233,35 @@ impl Running {
             }
             Err(reason) => self.unready = Some(reason),
         }
+    }
+
+    /// Runs the program on a made-up packet.
+    pub(super) fn trace(
+        &mut self,
+        services: &[Wanted<'_>],
+        packet: &Packet,
+    ) -> Result<Traced, FastError> {
+        let fate = self.kernel.trace(packet)?;
+        let Fate::Sent { mac, to, port } = fate else {
+            return Ok(Traced { fate, backend: None, link: None });
+        };
+        let key = (packet.to.ip(), packet.protocol, packet.to.port());
+        let service = services.iter().find(|s| s.key == key);
+        let mut link = None;
+        let mut is_it = |backend: &SocketAddr| {
+            let Some(Way::Via(hop)) = self.neighbours.resolve(backend.ip()) else { return false };
+            link = Some(hop.link);
+            match service.map(|s| s.forward) {
+                Some(Forward::Dsr) => hop.mac == Some(mac),
+                Some(Forward::Tunnel) => backend.ip() == to,
+                Some(Forward::Nat) => backend.ip() == to && Some(backend.port()) == port,
+                None => false,
+            }
+        };
+        let backends = service.into_iter().flat_map(|s| &s.service.backends);
+        let backend = backends.map(|b| b.address).find(|address| is_it(address));
+        let link = link.filter(|_| backend.is_some()).map(|link| self.name(link).to_owned());
+        Ok(Traced { fate, backend, link })
     }
 
     /// Asks for the ways to all backends.

@@ -1,0 +1,144 @@
+//! Answers where a packet of a client would go: the real program is asked.
+
+use super::failure::Failure;
+use super::{Agent, Query};
+use crate::forward::Traced;
+use axum::Json;
+use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use buoy_api::{PathReply, WayView};
+use buoy_kernel::fast::{Fate, Packet};
+use buoy_model::{Desired, Forward, Group, Mode, Protocol, Service};
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+#[derive(Deserialize)]
+pub(super) struct Asked {
+    from: SocketAddr,
+    to: SocketAddr,
+    #[serde(default)]
+    protocol: AskedProtocol,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum AskedProtocol {
+    #[default]
+    Tcp,
+    Udp,
+}
+
+pub(super) async fn path<A: Agent>(
+    State(agent): State<Arc<A>>,
+    query: Result<Query<Asked>, QueryRejection>,
+) -> Result<Json<PathReply>, Failure> {
+    let Query(Asked { from, to, protocol }) = query.map_err(|error| Failure::query(&error))?;
+    if from.is_ipv4() != to.is_ipv4() {
+        return Err(Failure::families());
+    }
+    let protocol = match protocol {
+        AskedProtocol::Tcp => Protocol::Tcp,
+        AskedProtocol::Udp => Protocol::Udp,
+    };
+    let desired = agent.desired();
+    let found = found(&desired, to, protocol);
+    let group = desired.groups.iter().find(|g| has(g, to));
+    let report = found.and_then(|(group, service)| {
+        agent
+            .services()
+            .into_iter()
+            .find(|r| (r.group, r.protocol, r.port) == (group.id, service.protocol, service.port))
+    });
+    let engine = report.map_or_else(String::new, |report| report.engine);
+    let ways = match found {
+        Some((_, service)) if matches!(service.mode, Mode::Xdp { .. }) => {
+            by_xdp(&*agent, service, Packet { from, to, protocol, opens: false }).await
+        }
+        Some((_, service)) => vec![elsewhere(service)],
+        None => vec![any("passed", "no service has this address and port: the kernel has it")],
+    };
+    Ok(Json(PathReply {
+        node: desired.node_name(desired.me).into(),
+        from: from.to_string(),
+        to: to.to_string(),
+        protocol: protocol.name().into(),
+        vip: group.map(|group| group.name.clone()),
+        engine,
+        ways,
+    }))
+}
+
+fn has(group: &Group, to: SocketAddr) -> bool {
+    group.addresses.iter().any(|address| address.cidr.address() == to.ip())
+}
+
+fn found(desired: &Desired, to: SocketAddr, protocol: Protocol) -> Option<(&Group, &Service)> {
+    let all = desired.groups.iter().flat_map(|g| g.services.iter().map(move |s| (g, s)));
+    all.into_iter().find(|(_, service)| {
+        service.addresses.contains(&to.ip())
+            && (service.port, service.protocol) == (to.port(), protocol)
+    })
+}
+
+fn any(verdict: &str, reason: &str) -> WayView {
+    let of = "any packet".into();
+    WayView { of, verdict: verdict.into(), backend: None, reason: reason.into() }
+}
+
+/// Who decides in other engines cannot be asked without a real packet.
+fn elsewhere(service: &Service) -> WayView {
+    let names: Vec<&str> = service.backends.iter().map(|b| b.name.as_str()).collect();
+    let reason = format!("it goes to one of {}; only mode \"xdp\" can say which", names.join(", "));
+    any("unknown", &reason)
+}
+
+async fn by_xdp<A: Agent>(agent: &A, service: &Service, packet: Packet) -> Vec<WayView> {
+    let old = way(service, agent.trace(packet).await);
+    match packet.protocol {
+        Protocol::Udp => vec![WayView { of: "a datagram".into(), ..old }],
+        Protocol::Tcp => {
+            let new = way(service, agent.trace(Packet { opens: true, ..packet }).await);
+            if new == old {
+                return vec![WayView { of: "any connection".into(), ..old }];
+            }
+            vec![
+                WayView { of: "a new connection".into(), ..new },
+                WayView { of: "an open connection".into(), ..old },
+            ]
+        }
+    }
+}
+
+fn way(service: &Service, traced: Result<Traced, String>) -> WayView {
+    let Traced { fate, backend, link } = match traced {
+        Ok(traced) => traced,
+        Err(reason) => {
+            return any("unknown", &format!("the XDP program cannot be asked: {reason}"));
+        }
+    };
+    let (mac, to, port) = match fate {
+        Fate::Passed => return any("passed", "the program leaves it to the kernel"),
+        Fate::Dropped(None) => return any("dropped", "the program drops it"),
+        Fate::Dropped(Some(reason)) => {
+            return any("dropped", &format!("the program drops it: {}", reason.name()));
+        }
+        Fate::Sent { mac, to, port } => (mac, to, port),
+    };
+    let how = match service.mode {
+        Mode::Xdp { forward: Forward::Tunnel, .. } => format!("in an IP packet to {to}"),
+        Mode::Xdp { forward: Forward::Nat, .. } => {
+            let to = port.map_or_else(|| to.to_string(), |p| SocketAddr::new(to, p).to_string());
+            format!("with the destination {to}")
+        }
+        Mode::Xdp { forward: Forward::Dsr, .. } | Mode::Kernel | Mode::Proxy => "as it is".into(),
+    };
+    let by = link.map_or_else(String::new, |link| format!(" by {link}"));
+    let is_it = |b: &&buoy_model::Backend| Some(b.address) == backend;
+    WayView {
+        of: String::new(),
+        verdict: "sent".into(),
+        backend: service.backends.iter().find(is_it).map(|b| b.name.clone()),
+        reason: format!("{how}, to the Ethernet address {mac}{by}"),
+    }
+}

@@ -1,0 +1,126 @@
+//! `buoy path`: where a packet of a client would go on this node, and why.
+
+use crate::AgentSocket;
+use crate::failure::Failure;
+use crate::output::{self, Form};
+use crate::table::{plain, wrapped};
+use buoy_api::PathReply;
+use clap::ValueEnum;
+use std::net::{IpAddr, SocketAddr};
+
+/// The client's port, where it is not given: one of those that clients use (RFC 6335, section 6).
+const PORT: u16 = 49_152;
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    agent: AgentSocket,
+    /// The client: an address, or ADDRESS:PORT
+    #[arg(value_name = "CLIENT", value_parser = client)]
+    from: SocketAddr,
+    /// The VIP and its port, as in 10.0.0.100:443 or [fd00::100]:443
+    #[arg(value_name = "VIP:PORT")]
+    to: SocketAddr,
+    /// The transport
+    #[arg(short, long, value_enum, default_value_t)]
+    protocol: Protocol,
+    /// Form of the answer
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Form,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Protocol {
+    #[default]
+    Tcp,
+    Udp,
+}
+
+fn client(text: &str) -> Result<SocketAddr, String> {
+    let alone = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, PORT));
+    alone.or_else(|_| text.parse::<SocketAddr>()).map_err(|_| {
+        "give an address, as in 192.0.2.7, or one with a port, as in 192.0.2.7:40000 or \
+         [2001:db8::7]:40000"
+            .to_owned()
+    })
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let protocol = match arguments.protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+    };
+    let reply = arguments.agent.client()?.path(arguments.from, arguments.to, protocol)?;
+    match arguments.output {
+        Form::Json => output::json(&reply),
+        Form::Table => output::text(&screen(&reply, output::wrap())),
+    }
+}
+
+fn screen(reply: &PathReply, width: usize) -> String {
+    let by = if reply.engine.is_empty() {
+        String::new()
+    } else {
+        format!(", forwarded by {}", reply.engine)
+    };
+    let vip = reply.vip.as_ref().map_or_else(|| "no VIP".to_owned(), |vip| format!("VIP {vip}"));
+    let mut text = format!(
+        "{} to {}/{} ({vip}) on {}{by}\n",
+        reply.from, reply.to, reply.protocol, reply.node
+    );
+    for way in &reply.ways {
+        let what = match (way.verdict.as_str(), &way.backend) {
+            ("sent", Some(backend)) => format!("goes to {backend}"),
+            ("sent", None) => "is sent".to_owned(),
+            ("dropped", _) => "is DROPPED".to_owned(),
+            ("passed", _) => "stays on this host".to_owned(),
+            _ => "goes where only a real packet would tell".to_owned(),
+        };
+        let line = format!("{} {what}: {}", way.of, way.reason);
+        text.push_str(&format!("  {}\n", wrapped(&plain(&line), 4, width)));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use buoy_api::WayView;
+
+    #[test]
+    fn a_client_may_be_given_with_its_port_or_without() {
+        assert_eq!(client("192.0.2.7").unwrap().to_string(), "192.0.2.7:49152");
+        assert_eq!(client("192.0.2.7:1").unwrap().port(), 1);
+        assert_eq!(client("2001:db8::7").unwrap().to_string(), "[2001:db8::7]:49152");
+        assert_eq!(client("[2001:db8::7]:9").unwrap().port(), 9);
+        assert!(client("web").unwrap_err().contains("192.0.2.7:40000"));
+    }
+
+    #[test]
+    fn the_answer_is_a_sentence_for_each_kind_of_packet() {
+        let way = |of: &str, verdict: &str, backend: Option<&str>| WayView {
+            of: of.into(),
+            verdict: verdict.into(),
+            backend: backend.map(str::to_owned),
+            reason: "as it is".into(),
+        };
+        let reply = PathReply {
+            node: "lb1".into(),
+            from: "192.0.2.7:40000".into(),
+            to: "10.0.0.100:80".into(),
+            protocol: "tcp".into(),
+            vip: Some("web".into()),
+            engine: "XDP (eth0: driver)".into(),
+            ways: vec![
+                way("a new connection", "sent", Some("web2")),
+                way("an open connection", "dropped", None),
+            ],
+        };
+        let text = screen(&reply, 200);
+        assert_eq!(
+            text,
+            "192.0.2.7:40000 to 10.0.0.100:80/tcp (VIP web) on lb1, forwarded by XDP (eth0: driver)\n  \
+             a new connection goes to web2: as it is\n  an open connection is DROPPED: as it is\n"
+        );
+    }
+}
