@@ -45,6 +45,7 @@ fn service(mode: Mode, vips: &[&str], port: u16, backends: &[&str]) -> Service {
         connections_max: 1,
         idle_timeout: Duration::from_secs(1),
         connect_timeout: Duration::from_secs(1),
+        sources: Arc::default(),
         backends: backends.iter().map(|text| backend(text)).collect(),
         check: None,
     }
