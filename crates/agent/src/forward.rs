@@ -23,7 +23,7 @@ use buoy_model::{
     self as model, Backend, BackendState, Balance, Desired, FlowFields, Group, GroupId, Mode,
     Protocol, Service,
 };
-use buoy_proxy::{Proxy, Settings};
+use buoy_proxy::{Proxy, Settings, StartError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -257,6 +257,12 @@ struct WantedProxy {
     backends: Vec<Backend>,
 }
 
+impl WantedProxy {
+    fn start(&self, address: SocketAddr, protocol: Protocol) -> Result<Proxy, StartError> {
+        Proxy::start(address, protocol, self.settings.clone(), &self.backends)
+    }
+}
+
 /// What should be there, from what people want, what is known of the backends, and what XDP refused.
 fn wanted(desired: &Desired, states: &States, refused: &BTreeMap<Place, String>) -> Wanted {
     let mut wanted = Wanted::default();
@@ -342,6 +348,7 @@ fn want_kernel(wanted: &mut Wanted, place: Place, vip: IpAddr, service: &Service
         port: service.port,
         protocol: service.protocol,
         source: service.source,
+        sources: Arc::clone(&service.sources),
         spread,
         backends: able.iter().map(|b| b.address).collect(),
         relays: Vec::new(),
@@ -510,10 +517,10 @@ impl Engines {
             match self.proxies.get_mut(&(address, protocol)) {
                 Some((done, _)) if *done == wish => {}
                 Some((done, proxy)) => {
-                    proxy.update(wish.settings, &wish.backends);
+                    proxy.update(wish.settings.clone(), &wish.backends);
                     *done = wish;
                 }
-                None => match Proxy::start(address, protocol, wish.settings, &wish.backends) {
+                None => match wish.start(address, protocol) {
                     Ok(proxy) => {
                         self.proxies.insert((address, protocol), (wish, proxy));
                     }
@@ -534,6 +541,7 @@ impl Engines {
         }
         if self.table.as_ref().is_some_and(|table| !table.is_empty()) {
             add("forward_guarded", self.observed.guarded());
+            add("forward_denied", self.observed.denied());
             add("forward_invalid", self.observed.invalid());
         }
         for (_, proxy) in self.proxies.values() {
@@ -541,6 +549,7 @@ impl Engines {
             add("proxy_accepted", counts.accepted);
             add("proxy_active", counts.active.into());
             add("proxy_refused", counts.refused);
+            add("proxy_denied", counts.denied);
             add("proxy_limited", counts.limited);
         }
     }

@@ -7,6 +7,7 @@ use buoy_model::{Backend, Balance, Protocol, SendProxy};
 use buoy_proxy::{Proxy, Settings};
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
@@ -21,6 +22,7 @@ pub fn settings() -> Settings {
         connections_max: 100,
         idle_timeout: PATIENCE,
         connect_timeout: Duration::from_secs(5),
+        sources: Arc::default(),
     }
 }
 

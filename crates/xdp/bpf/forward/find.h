@@ -5,6 +5,8 @@
 // A range of ports is cut into aligned blocks of 2^n ports, at most 30 of them, and each has an entry. A port
 // is looked up by itself and then in the blocks of each size that is in use, small ones first; so one port
 // stands against a range around it, and all ports (a block of 2^16) come last.
+//
+// Most services are there for everybody. Of the others the longest prefix decides that contains the client.
 
 #pragma once
 
@@ -90,6 +92,18 @@ static __always_inline const struct service *find_service(const struct settings 
 		service = service_of_key(mask, key, flow);
 	}
 	return service;
+}
+
+// Whether the service is not there for this client. A list that is not there lets nobody in.
+static __always_inline int is_refused(const struct service *service, const struct address *client)
+{
+	struct source all = { .length = SOURCE_BITS, .list = service->sources, .address = *client };
+	const __u32 *rule;
+
+	if (__builtin_expect(!all.list, 1))
+		return 0;
+	rule = bpf_map_lookup_elem(&fast_sources, &all);
+	return !rule || !(*rule & SOURCE_ALLOWED);
 }
 
 // Surely a VIP, and not only where the bitmap has the same bit.
