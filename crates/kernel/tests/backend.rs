@@ -225,13 +225,31 @@ fn works_and_is_silent(hosts: &Hosts, vips: &[&str]) {
     hosts.at_server(|| sysctl::write(sysctl::IPV6_FORWARD, "0").unwrap());
 }
 
-fn prepared_for(test: &str, forward: Forward, wanted: &[Wanted], to: &[(&str, &str)]) {
-    let Some(hosts) = Hosts::new(test) else { return };
-    let records = Records::new(test);
-    // Room for an outer header. Without it the director tells the client to send less, which between veths
-    // takes seconds: what XDP sends back waits there for the next frame, unless the other end runs XDP too.
+/// Room for an outer header. Without it the director tells the client to send less, which between veths takes
+/// seconds: what XDP sends back waits there for the next frame, unless the other end runs XDP too.
+fn larger_frames(hosts: &Hosts) {
     ip("link set to-server mtu 1560");
     hosts.at_server(|| ip("link set server mtu 1560"));
+}
+
+/// The same without larger frames: the server asks clients for smaller segments.
+fn smaller_segments(hosts: &Hosts) {
+    hosts.at_server(|| {
+        ip("route change default via 10.2.0.1 advmss 1400");
+        ip("-6 route change default via fd02::1 advmss 1400");
+    });
+}
+
+fn prepared_for(
+    test: &str,
+    forward: Forward,
+    wanted: &[Wanted],
+    to: &[(&str, &str)],
+    make_room: fn(&Hosts),
+) {
+    let Some(hosts) = Hosts::new(test) else { return };
+    let records = Records::new(test);
+    make_room(&hosts);
     let Some(fast) = permitted(test, direct(forward, to)) else { return };
     let before = hosts.at_server(everything);
     hosts.at_server(|| {
@@ -265,6 +283,7 @@ fn a_server_prepared_for_dsr_serves_and_is_silent_and_is_given_back_as_it_was() 
         Forward::Dsr,
         &VIPS.map(|vip| wanted(vip, false)),
         &[(VIPS[0], "10.2.0.2:0"), (VIPS[1], "[fd02::2]:0")],
+        |_| {},
     );
 }
 
@@ -275,6 +294,7 @@ fn a_server_prepared_for_tunnels_serves_and_is_silent_and_is_given_back_as_it_wa
         Forward::Tunnel,
         &VIPS.map(|vip| wanted(vip, true)),
         &[(VIPS[0], "10.2.0.2:0"), (VIPS[1], "[fd02::2]:0")],
+        larger_frames,
     );
 }
 
@@ -285,6 +305,7 @@ fn ipv4_comes_through_a_tunnel_of_ipv6_and_the_other_way_round() {
         Forward::Tunnel,
         &VIPS.map(|vip| wanted(vip, true)),
         &[(VIPS[0], "[fd02::2]:0"), (VIPS[1], "10.2.0.2:0")],
+        smaller_segments,
     );
 }
 

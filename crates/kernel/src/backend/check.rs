@@ -86,7 +86,7 @@ fn addresses(vips: &Vips, seen: &Seen<'_>) -> Vec<Condition> {
             ));
         }
         if conditions.len() == before {
-            conditions.push(Condition::ok("address", format!("{address} is on {LOOPBACK} alone")));
+            conditions.push(Condition::ok("address", format!("{address} is on {LOOPBACK}")));
         }
     }
     conditions
@@ -210,39 +210,40 @@ fn decapsulation(
 
 /// Whether all interfaces keep silent about what is on loopback.
 fn silence(seen: &Seen<'_>) -> Vec<Condition> {
-    let mut conditions = Vec::new();
-    for name in seen.interfaces() {
-        let of = |setting: &str| {
-            let value = |which: &str| {
-                seen.setting(&format!("net/ipv4/conf/{which}/{setting}")).unwrap_or_default()
-            };
-            effective(&value(name), &value("all")).to_string()
-        };
-        let fix = |setting: &str, value| {
-            format!(
-                "sysctl -w net/ipv4/conf/all/{setting}={value} net/ipv4/conf/{name}/{setting}={value}"
-            )
-        };
-        if let Some(value) = Rule::Silent.value_for(&of("arp_ignore"), "") {
-            conditions.push(Condition::fail(
-                "arp_ignore",
-                format!("{name} answers ARP for the VIP, beside the director"),
-                fix("arp_ignore", value),
-            ));
-        }
-        if let Some(value) = Rule::Modest.value_for(&of("arp_announce"), "") {
-            conditions.push(Condition::fail(
-                "arp_announce",
-                format!("{name} asks for its neighbours in the name of the VIP, and so claims it"),
-                fix("arp_announce", value),
-            ));
-        }
-    }
+    let answers = loud(Rule::Silent, "arp_ignore", "1", seen).map(|(names, fix)| {
+        let found = format!("ARP for the VIP is answered on {names}, beside the director");
+        Condition::fail("arp_ignore", found, fix)
+    });
+    let asks = loud(Rule::Modest, "arp_announce", "2", seen).map(|(names, fix)| {
+        let found = format!(
+            "neighbours are asked in the name of the VIP on {names}, which tells them that it is here"
+        );
+        Condition::fail("arp_announce", found, fix)
+    });
+    let conditions: Vec<_> = answers.into_iter().chain(asks).collect();
     if conditions.is_empty() {
-        conditions
-            .push(Condition::ok("ARP", "no interface answers or asks for the VIP".to_owned()));
+        let found = "nobody is answered or asked for the VIP".to_owned();
+        return vec![Condition::ok("ARP", found)];
     }
     conditions
+}
+
+/// The interfaces where this setting will not do, and how it would.
+fn loud(rule: Rule, setting: &str, value: &str, seen: &Seen<'_>) -> Option<(String, String)> {
+    let of =
+        |which: &str| seen.setting(&format!("net/ipv4/conf/{which}/{setting}")).unwrap_or_default();
+    let is_loud =
+        |own: &str, all: &str| rule.value_for(&effective(own, all).to_string(), "").is_some();
+    let all = of("all");
+    let names: Vec<&str> = seen.interfaces().filter(|name| is_loud(&of(name), &all)).collect();
+    if names.is_empty() {
+        return None;
+    }
+    let mut fix = format!("sysctl -w net/ipv4/conf/all/{setting}={value}");
+    for name in names.iter().filter(|name| is_loud(&of(name), value)) {
+        fix.push_str(&format!(" net/ipv4/conf/{name}/{setting}={value}"));
+    }
+    Some((listed(names), fix))
 }
 
 #[cfg(test)]

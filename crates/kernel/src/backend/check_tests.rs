@@ -108,11 +108,11 @@ fn value(path: &str, ending: &str, value: &str) -> String {
 fn settings_count_on_every_interface_that_might_answer() {
     // The larger value counts, and of some the larger ones say less.
     let table: [(&str, &str, &[&str]); 8] = [
-        ("all/arp_ignore", "0", &["arp_ignore", "arp_ignore"]),
+        ("all/arp_ignore", "0", &["arp_ignore"]),
         ("eth1/arp_ignore", "3", &["arp_ignore"]),
         ("eth1/arp_ignore", "2", &[]),
         ("eth1/arp_ignore", "8", &[]),
-        ("all/arp_announce", "1", &["arp_announce", "arp_announce"]),
+        ("all/arp_announce", "1", &["arp_announce"]),
         ("all/rp_filter", "1", &["rp_filter"]),
         ("eth0/rp_filter", "2", &[]),
         ("eth1/rp_filter", "1", &[]),
@@ -124,6 +124,13 @@ fn settings_count_on_every_interface_that_might_answer() {
         let about: Vec<_> = bad(&vips, &seen).iter().map(|(_, about)| *about).collect();
         assert_eq!(about, expected, "{setting}={set}");
     }
+    // All interfaces are mended by one value, but for those that have a larger one.
+    let (vips, mut seen) = good();
+    seen.read = &|path| Some(value(path, "eth1/arp_ignore", "3").replace('2', "0"));
+    let fixes: Vec<_> = conditions(&vips, &seen).into_iter().map(|c| c.fix).collect();
+    assert!(fixes.contains(&"sysctl -w net/ipv4/conf/all/arp_announce=2".to_owned()), "{fixes:?}");
+    let larger = "sysctl -w net/ipv4/conf/all/arp_ignore=1 net/ipv4/conf/eth1/arp_ignore=1";
+    assert!(fixes.contains(&larger.to_owned()), "{fixes:?}");
     // ARP says nothing of IPv6.
     let (mut vips, mut seen) = good();
     vips.retain(|address, _| address.is_ipv6());
