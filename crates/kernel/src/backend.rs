@@ -160,7 +160,7 @@ impl Backend {
             if left.is_empty() {
                 self.store.write(before)?;
             }
-            return Err(BackendError::Step { step: step.clone(), cause, left });
+            return Err(BackendError::Step { step: Box::new(step.clone()), cause, left });
         }
         Ok(())
     }

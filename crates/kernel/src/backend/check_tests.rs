@@ -1,3 +1,5 @@
+//! Tests of `check.rs`: a good real server, and every way in which it can be ill.
+
 use super::super::decap::{Counts, Decap};
 use super::super::seen::Address;
 use super::super::state::Prepared;

@@ -35,7 +35,7 @@ pub enum BackendError {
     /// A step could not be done.
     Step {
         /// Which.
-        step: Step,
+        step: Box<Step>,
         /// Why not.
         cause: String,
         /// What was done before it and could not be undone, each with the reason.

@@ -1,3 +1,5 @@
+//! Tests of `plan.rs`: hosts of all kinds, and what is decided for them.
+
 use super::super::seen::Address;
 use super::*;
 use buoy_model::Cidr;
