@@ -79,6 +79,22 @@ fn everything() -> Vec<String> {
     all
 }
 
+/// The hosts, when the server's interface has become what it stays.
+fn settled(test: &str) -> Option<Hosts> {
+    let hosts = Hosts::new(test)?;
+    let deadline = clock::now() + WAIT;
+    let is_up = || {
+        let facts = host::facts().unwrap();
+        let up = facts.links.iter().any(|l| l.name == "server" && l.up);
+        up && ip("-6 route show table local").contains("local fd02::2 ")
+    };
+    while !hosts.at_server(is_up) {
+        assert!(clock::now() < deadline, "the server's interface does not come up");
+        Poller::new().wait(Some(clock::now() + Duration::from_millis(5))).unwrap();
+    }
+    Some(hosts)
+}
+
 /// Nothing has come and nothing has gone.
 fn unchanged(before: &[String]) {
     let after = everything();
@@ -266,7 +282,7 @@ struct Case {
 fn prepared_for(test: &str, Case { forward, to, make_room, shown }: Case) {
     let wanted = VIPS.map(|vip| wanted(vip, forward == Forward::Tunnel));
     let to: Vec<_> = VIPS.into_iter().zip(to).collect();
-    let Some(hosts) = Hosts::new(test) else { return };
+    let Some(hosts) = settled(test) else { return };
     let records = Records::new(test);
     make_room(&hosts);
     let Some(fast) = permitted(test, direct(forward, &to)) else { return };
@@ -348,7 +364,7 @@ fn a_driver_without_xdp_does_for_a_tunnel_too() {
 #[test]
 fn a_server_that_is_not_told_to_be_silent_is_heard_and_the_check_says_so() {
     let test = "a_server_that_is_not_told_to_be_silent_is_heard_and_the_check_says_so";
-    let Some(hosts) = Hosts::new(test) else { return };
+    let Some(hosts) = settled(test) else { return };
     let records = Records::new(test);
     hosts.at_server(|| ip("addr add 10.1.0.100/32 dev lo"));
     // By default Linux answers ARP for what is on loopback.
@@ -363,7 +379,7 @@ fn a_server_that_is_not_told_to_be_silent_is_heard_and_the_check_says_so() {
 #[test]
 fn what_was_there_before_stays_and_what_others_changed_since_is_left_to_them() {
     let test = "what_was_there_before_stays_and_what_others_changed_since_is_left_to_them";
-    let Some(hosts) = Hosts::new(test) else { return };
+    let Some(hosts) = settled(test) else { return };
     let records = Records::new(test);
     hosts.at_server(|| {
         let set =
@@ -402,7 +418,7 @@ fn what_was_there_before_stays_and_what_others_changed_since_is_left_to_them() {
 #[test]
 fn what_is_in_the_way_is_named_and_nothing_is_changed() {
     let test = "what_is_in_the_way_is_named_and_nothing_is_changed";
-    let Some(hosts) = Hosts::new(test) else { return };
+    let Some(hosts) = settled(test) else { return };
     let records = Records::new(test);
     let refused = |wanted: &[Wanted]| {
         let before = everything();
@@ -442,7 +458,7 @@ fn what_is_in_the_way_is_named_and_nothing_is_changed() {
 #[test]
 fn what_fails_half_way_is_undone() {
     let test = "what_fails_half_way_is_undone";
-    let Some(hosts) = Hosts::new(test) else { return };
+    let Some(hosts) = settled(test) else { return };
     let records = Records::new(test);
     hosts.at_server(|| {
         let before = everything();
@@ -463,7 +479,7 @@ fn what_fails_half_way_is_undone() {
 #[test]
 fn a_dry_run_says_everything_and_does_nothing() {
     let test = "a_dry_run_says_everything_and_does_nothing";
-    let Some(hosts) = Hosts::new(test) else { return };
+    let Some(hosts) = settled(test) else { return };
     let records = Records::new(test);
     hosts.at_server(|| {
         let before = everything();
@@ -482,7 +498,7 @@ fn a_dry_run_says_everything_and_does_nothing() {
 #[test]
 fn what_was_done_is_found_again_when_its_record_is_lost() {
     let test = "what_was_done_is_found_again_when_its_record_is_lost";
-    let Some(hosts) = Hosts::new(test) else { return };
+    let Some(hosts) = settled(test) else { return };
     let records = Records::new(test);
     hosts.at_server(|| {
         records.add(&VIPS.map(|vip| wanted(vip, true)));
