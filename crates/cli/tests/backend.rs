@@ -100,6 +100,8 @@ fn what_would_drop_packets_ends_the_check_in_an_exit_code() {
         ip link set eth0 down
         buoy backend check -o json; echo $?
         buoy doctor --config ./none --socket ./none.sock > doctor; echo $?
+        echo 'peers = { lb1 = \"192.0.2.11\" }' > buoy.toml
+        buoy doctor --config buoy.toml --socket ./none.sock > node
         buoy backend remove --all > removed";
     let folder = std::env::temp_dir().join(format!("buoy-cli-{}-{test}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
@@ -120,6 +122,11 @@ fn what_would_drop_packets_ends_the_check_in_an_exit_code() {
         assert!(first.contains(text), "{text}: {first}");
     }
     assert!(first.contains("fix: buoy backend add 10.0.0.100 --tunnel"), "{first}");
+    // A host that has a configuration is a node as well.
+    let node = std::fs::read_to_string(folder.join("node")).unwrap();
+    for text in ["configuration", "10.0.0.100 is on lo", "eth0 is down", "agent"] {
+        assert!(node.contains(text), "{text}: {node}");
+    }
     std::fs::remove_dir_all(&folder).unwrap();
 }
 

@@ -302,7 +302,7 @@ fn prepared_for(test: &str, Case { forward, to, make_room, shown }: Case) {
     hosts.at_server(|| {
         let outcome = records.backend().remove(&Which::All, Run::Real).unwrap();
         assert_eq!(outcome.notes, [""; 0]);
-        assert!(records.backend().prepared().unwrap().is_empty());
+        assert!(!records.0.exists());
         assert_eq!(records.backend().remove(&Which::All, Run::Real).unwrap().steps, []);
     });
     hosts.at_server(|| unchanged(&before));
@@ -373,6 +373,25 @@ fn a_server_that_is_not_told_to_be_silent_is_heard_and_the_check_says_so() {
     let problems = problems(found);
     let about: Vec<_> = problems.iter().map(|p| p.split(':').next().unwrap()).collect();
     assert_eq!(about, ["tunnel", "arp_ignore", "arp_announce"], "{problems:?}");
+}
+
+/// The same of its own questions: who hears one takes the sender's word for where the VIP is.
+#[test]
+fn a_server_that_only_answers_nobody_still_claims_the_vip_in_its_questions() {
+    let test = "a_server_that_only_answers_nobody_still_claims_the_vip_in_its_questions";
+    let Some(hosts) = settled(test) else { return };
+    let to = [(VIPS[0], "10.2.0.2:0")];
+    let Some(_fast) = permitted(test, direct(Forward::Dsr, &to)) else { return };
+    hosts.at_server(|| {
+        ip("addr add 10.1.0.100/32 dev lo");
+        sysctl::write("net/ipv4/conf/all/arp_ignore", "1").unwrap();
+        serve(TO_VIPS[0]);
+        ip("neigh flush dev server");
+    });
+    let mut watch = Watch::new();
+    echoes(&mut hosts.at_client(|| connect(TO_VIPS[0]).unwrap()), 1000);
+    watch.hear(SILENCE);
+    assert!(watch.claims.contains(&VIPS[0].parse().unwrap()), "{:?}", watch.claims);
 }
 
 /// Another server than the fresh one of the tests above.

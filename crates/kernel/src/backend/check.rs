@@ -132,11 +132,11 @@ fn interface(name: &str, vips: &Vips, seen: &Seen<'_>) -> Vec<Condition> {
     conditions
 }
 
-/// Strict checks drop clients whom this host would answer by another interface.
+/// Strict checks drop clients whom this host would answer by another interface, if there is one.
 fn reverse_path(name: &str, seen: &Seen<'_>) -> Condition {
     let of =
         |which: &str| seen.setting(&format!("net/ipv4/conf/{which}/rp_filter")).unwrap_or_default();
-    if effective(&of(name), &of("all")) == 1 {
+    if effective(&of(name), &of("all")) == 1 && seen.has_several_ways_out() {
         return Condition::fail(
             "rp_filter",
             format!("{name} drops clients whom this host would answer by another way (strict)"),

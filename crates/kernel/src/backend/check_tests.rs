@@ -27,6 +27,7 @@ fn good() -> (Vips, Seen<'static>) {
     own.prepared = false;
     let seen = Seen {
         interfaces: [("eth0".to_owned(), true), ("eth1".to_owned(), true)].into(),
+        bare: BTreeSet::new(),
         addresses: vec![address("lo", "10.0.0.100", 32), address("lo", "fd00::100", 128), own],
         programs: BTreeMap::from([(
             "eth0".to_owned(),
@@ -121,11 +122,18 @@ fn settings_count_on_every_interface_that_might_answer() {
     ];
     for (setting, set, expected) in table {
         let (vips, mut seen) = good();
+        let mut second = address("eth1", "192.168.0.21", 24);
+        second.owned = true;
+        seen.addresses.push(second);
         let read = |path: &str| Some(value(path, setting, set));
         seen.read = Box::leak(Box::new(read));
         let about: Vec<_> = bad(&vips, &seen).iter().map(|(_, about)| *about).collect();
         assert_eq!(about, expected, "{setting}={set}");
     }
+    // Strict, and no other way out.
+    let (vips, mut seen) = good();
+    seen.read = &|path| Some(value(path, "all/rp_filter", "1"));
+    assert_eq!(bad(&vips, &seen), []);
     // All interfaces are mended by one value, but for those that have a larger one.
     let (vips, mut seen) = good();
     seen.read = &|path| Some(value(path, "eth1/arp_ignore", "3").replace('2', "0"));

@@ -298,18 +298,30 @@ pub(super) fn obstacles<'v>(
             );
         }
         obstacles.extend(no_ipv6(*address, &vip.interface, seen));
-        let program = seen.programs.get(&vip.interface);
-        if let (true, Some(OnInterface::Another(name))) = (vip.tunnel, program) {
-            obstacles.push(Obstacle {
-                found: format!(
-                    "{} has another XDP program, {name}, and there is room for one",
-                    vip.interface
-                ),
-                fix: format!("ip link set dev {} xdp off, if nobody needs it", vip.interface),
-            });
-        }
+        obstacles.extend(no_tunnel(vip, seen));
     }
     obstacles
+}
+
+/// Why packets cannot be taken out on this interface.
+fn no_tunnel(vip: &Prepared, seen: &Seen<'_>) -> Option<Obstacle> {
+    let name = &vip.interface;
+    if !vip.tunnel {
+        return None;
+    }
+    if seen.bare.contains(name) {
+        return Some(Obstacle {
+            found: format!("{name} has no Ethernet headers, which the program needs"),
+            fix: "name the interface by which tunnelled packets come with --interface".to_owned(),
+        });
+    }
+    match seen.programs.get(name)? {
+        OnInterface::Ours(..) => None,
+        OnInterface::Another(program) => Some(Obstacle {
+            found: format!("{name} has another XDP program, {program}, and there is room for one"),
+            fix: format!("ip link set dev {name} xdp off, if nobody needs it"),
+        }),
+    }
 }
 
 fn is_unusable(address: IpAddr) -> bool {

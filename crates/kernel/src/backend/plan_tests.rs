@@ -29,6 +29,7 @@ fn with_settings<T>(settings: &[(&str, &str)], act: impl FnOnce(&mut Seen<'_>) -
     };
     let mut seen = Seen {
         interfaces: [("eth0".to_owned(), true), ("eth1".to_owned(), true)].into(),
+        bare: BTreeSet::new(),
         addresses: vec![
             address(LOOPBACK, "127.0.0.1", 8),
             address(LOOPBACK, "::1", 128),
@@ -183,6 +184,17 @@ fn the_obvious_interface_is_the_one_of_the_subnet_then_the_one_of_the_default_ro
         assert_eq!(seen.interface_for(ip("203.0.113.1")), None);
         seen.interfaces.remove("eth1");
         assert_eq!(seen.interface_for(ip("203.0.113.1")).as_deref(), Some("eth0"));
+    });
+}
+
+#[test]
+fn nothing_is_taken_out_where_frames_have_no_ethernet_header() {
+    with_settings(&[], |seen| {
+        seen.bare.insert("eth1".to_owned());
+        assert_eq!(obstacles(&vips(&[("10.0.0.100", "eth1", false)]), seen), []);
+        let found = obstacles(&vips(&[("10.0.0.100", "eth1", true)]), seen);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].found.starts_with("eth1 has no Ethernet headers"), "{found:?}");
     });
 }
 

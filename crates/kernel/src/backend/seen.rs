@@ -28,6 +28,8 @@ pub(super) struct Address {
 pub(super) struct Seen<'s> {
     /// Interfaces but loopback, and whether they are up.
     pub(super) interfaces: BTreeMap<String, bool>,
+    /// Those without Ethernet headers.
+    pub(super) bare: BTreeSet<String>,
     pub(super) addresses: Vec<Address>,
     /// XDP programs, by interface.
     pub(super) programs: BTreeMap<String, OnInterface>,
@@ -56,16 +58,15 @@ impl<'s> Seen<'s> {
         let addresses = requests.addresses()?.into_iter().filter_map(address).collect();
         let programs = decap::observe(requests)?.into_iter();
         let programs = programs.filter_map(|(link, program)| Some((name(link)?, program)));
-        // Addresses for documentation: they are where everything is that no route names.
-        let far = [
-            IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
-            Ipv6Addr::from_bits(0x2001_0db8 << 96).into(),
-        ];
+        // Nobody's addresses: the way there is the one to everything that no route names.
+        let far =
+            [Ipv4Addr::new(240, 0, 0, 1).into(), Ipv6Addr::from_bits((0x2000 << 112) + 1).into()];
         let route = |to| requests.route(to).ok().flatten().and_then(|route| name(route.link));
         let default_routes = far.into_iter().filter_map(route).collect();
         let but_loopback = |link: &&LinkFacts| link.name != LOOPBACK;
         Ok(Self {
             interfaces: links.iter().filter(but_loopback).map(|l| (l.name.clone(), l.up)).collect(),
+            bare: links.iter().filter(|l| l.mac.is_none()).map(|l| l.name.clone()).collect(),
             addresses,
             programs: programs.collect(),
             default_routes,
@@ -93,6 +94,13 @@ impl<'s> Seen<'s> {
         let at = usize::from(address.is_ipv6()).min(self.default_routes.len().saturating_sub(1));
         let only = || self.interfaces.keys().next().filter(|_| self.interfaces.len() == 1);
         beside.or_else(|| self.default_routes.get(at)).or_else(only).cloned()
+    }
+
+    /// IPv4 packets may leave by more than one of them.
+    pub(super) fn has_several_ways_out(&self) -> bool {
+        let with_ipv4 = self.addresses.iter().filter(|a| a.cidr.address().is_ipv4());
+        let names: BTreeSet<&String> = with_ipv4.map(|a| &a.interface).collect();
+        names.into_iter().filter(|name| *name != LOOPBACK).count() > 1
     }
 
     fn with(&self, address: IpAddr) -> impl Iterator<Item = &Address> {

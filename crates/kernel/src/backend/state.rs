@@ -127,10 +127,18 @@ impl Store {
     /// Waits until no other command changes anything, and keeps others away until this is dropped.
     pub(super) fn lock(&self) -> Result<File, BackendError> {
         let lock = || {
-            fs::create_dir_all(&self.folder)?;
-            let folder = File::open(&self.folder)?;
-            folder.lock()?;
-            Ok(folder)
+            loop {
+                fs::create_dir_all(&self.folder)?;
+                let folder = File::open(&self.folder)?;
+                folder.lock()?;
+                // Who had it before may have taken the folder away, and with it the lock's meaning.
+                let now = fs::metadata(&self.folder);
+                if now.is_ok_and(|now| {
+                    folder.metadata().is_ok_and(|locked| locked.ino() == now.ino())
+                }) {
+                    return Ok(folder);
+                }
+            }
         };
         lock().map_err(|cause| self.refused(&self.folder, &cause))
     }
@@ -149,10 +157,13 @@ impl Store {
     pub(super) fn write(&self, state: &State) -> Result<(), BackendError> {
         let write = || {
             if *state == State::default() {
-                return match fs::remove_file(&self.file) {
+                let removed = match fs::remove_file(&self.file) {
                     Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
                     Ok(()) | Err(_) => Ok(()),
                 };
+                // Other namespaces may have files there.
+                let _ = fs::remove_dir(&self.folder);
+                return removed;
             }
             let new = self.file.with_extension("new");
             fs::write(&new, state.emit())?;
