@@ -443,6 +443,7 @@ fn what_is_in_the_way_is_named_and_nothing_is_changed() {
         let before = everything();
         let error = records.backend().add(wanted, Run::Real).unwrap_err();
         assert!(matches!(error, BackendError::Obstacles(_)), "{error}");
+        assert!(!records.0.exists());
         unchanged(&before);
         error.to_string()
     };

@@ -125,18 +125,23 @@ impl Store {
     }
 
     /// Waits until no other command changes anything, and keeps others away until this is dropped.
-    pub(super) fn lock(&self) -> Result<File, BackendError> {
+    pub(super) fn lock(&self) -> Result<Lock, BackendError> {
         let lock = || {
             loop {
-                fs::create_dir_all(&self.folder)?;
-                let folder = File::open(&self.folder)?;
+                match fs::create_dir(&self.folder) {
+                    Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+                    Ok(()) | Err(_) => {}
+                }
+                // Others take it away whenever nothing is in it.
+                let folder = match File::open(&self.folder) {
+                    Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                    folder => folder?,
+                };
                 folder.lock()?;
                 // Who had it before may have taken the folder away, and with it the lock's meaning.
-                let now = fs::metadata(&self.folder);
-                if now.is_ok_and(|now| {
-                    folder.metadata().is_ok_and(|locked| locked.ino() == now.ino())
-                }) {
-                    return Ok(folder);
+                let number = folder.metadata()?.ino();
+                if fs::metadata(&self.folder).is_ok_and(|now| now.ino() == number) {
+                    return Ok(Lock { folder: self.folder.clone(), _held: folder });
                 }
             }
         };
@@ -157,13 +162,10 @@ impl Store {
     pub(super) fn write(&self, state: &State) -> Result<(), BackendError> {
         let write = || {
             if *state == State::default() {
-                let removed = match fs::remove_file(&self.file) {
+                return match fs::remove_file(&self.file) {
                     Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
                     Ok(()) | Err(_) => Ok(()),
                 };
-                // Other namespaces may have files there.
-                let _ = fs::remove_dir(&self.folder);
-                return removed;
             }
             let new = self.file.with_extension("new");
             fs::write(&new, state.emit())?;
@@ -174,6 +176,20 @@ impl Store {
 
     fn refused(&self, path: &Path, cause: &io::Error) -> BackendError {
         BackendError::File { path: path.to_owned(), kind: cause.kind(), cause: cause.to_string() }
+    }
+}
+
+/// Nobody else changes anything meanwhile.
+#[derive(Debug)]
+pub(super) struct Lock {
+    folder: PathBuf,
+    _held: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Not while files are in it, of this namespace or of others.
+        let _ = fs::remove_dir(&self.folder);
     }
 }
 
@@ -238,5 +254,25 @@ mod tests {
         let (state, nothing) = (state(), State::default());
         assert_eq!(state.and(&nothing), state);
         assert_eq!(nothing.and(&state), state);
+    }
+
+    #[test]
+    fn one_command_at_a_time_changes_anything_and_the_last_one_leaves_no_folder() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        let folder = std::env::temp_dir().join(format!("buoy-lock-{}", std::process::id()));
+        let inside = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        let lock = Store::new(&folder).lock().unwrap();
+                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                        drop(lock);
+                    }
+                });
+            }
+        });
+        assert!(!folder.exists());
     }
 }
