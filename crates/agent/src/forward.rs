@@ -15,6 +15,7 @@ mod xdp;
 pub use xdp::Traced;
 
 use crate::health::{self, Key, States};
+use buoy_api::Traffic;
 use buoy_api::view::{BackendReport, ServiceReport};
 use buoy_core::balance::{self, Table};
 use buoy_kernel::conntrack::Flows;
@@ -52,6 +53,7 @@ pub struct Forward {
     findings: Arc<Mutex<Findings>>,
     by_xdp: watch::Receiver<Option<xdp::Found>>,
     tracer: xdp::Tracer,
+    counted: Arc<Mutex<xdp::Counted>>,
     task: AbortHandle,
 }
 
@@ -95,8 +97,9 @@ impl Forward {
         let news = News { desired: desired.clone(), states: states.clone(), seed };
         let engine = xdp::Engine::start()?;
         let (by_xdp, tracer) = (engine.found.clone(), engine.tracer());
+        let counted = Arc::clone(&engine.counted);
         let task = tokio::spawn(follow(news, engine, Arc::clone(&findings)));
-        Ok(Self { desired, states, findings, by_xdp, tracer, task: task.abort_handle() })
+        Ok(Self { desired, states, findings, by_xdp, tracer, counted, task: task.abort_handle() })
     }
 
     /// What the XDP program does with such a packet; why that is not known, in words.
@@ -114,6 +117,7 @@ impl Forward {
     pub fn services(&self) -> Vec<ServiceReport> {
         let desired = Arc::clone(&self.desired.borrow());
         let states = self.states.borrow();
+        let counted = self.counted();
         let findings = self.findings();
         let mut all = Vec::new();
         for group in &desired.groups {
@@ -129,7 +133,7 @@ impl Forward {
                         findings.refused.contains(&place),
                         &findings.attached,
                     ),
-                    backends: backends(&place, service, &states),
+                    backends: backends(&place, service, &states, &counted),
                 });
             }
         }
@@ -143,7 +147,14 @@ impl Forward {
 
     /// What all services have done together, by name; not older than `AUDIT`.
     pub fn counters(&self) -> BTreeMap<String, u64> {
-        self.findings().counters.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect()
+        let counted = self.counted();
+        let findings = self.findings();
+        let all = findings.counters.iter().chain(&counted.totals);
+        all.map(|(name, n)| ((*name).to_owned(), *n)).collect()
+    }
+
+    fn counted(&self) -> MutexGuard<'_, xdp::Counted> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Nothing that holds the lock can panic halfway through a change.
@@ -171,10 +182,21 @@ fn engine(mode: Mode, refused: bool, attached: &[String]) -> String {
     }
 }
 
-fn backends(place: &Place, service: &Service, states: &States) -> Vec<BackendReport> {
+fn backends(
+    place: &Place,
+    service: &Service,
+    states: &States,
+    counted: &xdp::Counted,
+) -> Vec<BackendReport> {
     let report = |backend: &Backend| {
         let known = states.get(&place.key(backend));
+        let traffic = counted.backends.get(&(*place, backend.address)).map(|count| Traffic {
+            connections: count.flows,
+            packets: count.packets,
+            bytes: count.bytes,
+        });
         BackendReport {
+            traffic,
             name: backend.name.clone(),
             state: known.map_or(BackendState::Unknown, |known| known.state),
             reason: known.map_or_else(String::new, |known| known.reason.clone()),
@@ -200,7 +222,6 @@ impl Findings {
     fn add(&mut self, by_xdp: xdp::Found) {
         self.services.extend(by_xdp.problems);
         self.host.extend(by_xdp.host);
-        self.counters.extend(by_xdp.counters);
         self.attached = by_xdp.attached;
         self.refused = by_xdp.refused.into_keys().collect();
     }
@@ -438,7 +459,11 @@ fn say_what_is_new(before: &Mutex<Findings>, now: &Findings) {
     for (place, problem) in &now.services {
         if before.services.get(place) != Some(problem) {
             let (protocol, port) = (place.protocol.name(), place.port);
-            tracing::warn!(port, protocol, "a service is not forwarded here: {problem}");
+            tracing::warn!(
+                port,
+                protocol,
+                "a service is not forwarded here as it should be: {problem}"
+            );
         }
     }
     for problem in now.host.iter().filter(|p| !before.host.contains(p)) {
