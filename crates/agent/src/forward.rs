@@ -9,21 +9,24 @@
 //! When the agent stops, the kernel's table and the XDP programs stay: a restart must not drop a packet.
 //! What XDP cannot forward on this host and nftables can, nftables does, and it is said.
 
+mod engines;
 mod xdp;
 
 pub use xdp::Traced;
 
 use crate::health::{self, Key, States};
+use buoy_api::Traffic;
 use buoy_api::view::{BackendReport, ServiceReport};
 use buoy_core::balance::{self, Table};
-use buoy_kernel::conntrack::{self, Flows};
+use buoy_kernel::conntrack::Flows;
 use buoy_kernel::fast::Packet;
 use buoy_kernel::nft::{self, Spread};
 use buoy_model::{
     self as model, Backend, BackendState, Balance, Desired, FlowFields, Group, GroupId, Mode,
     Protocol, Service,
 };
-use buoy_proxy::{Proxy, Settings, StartError};
+use buoy_proxy::Settings;
+use engines::Engines;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -50,6 +53,7 @@ pub struct Forward {
     findings: Arc<Mutex<Findings>>,
     by_xdp: watch::Receiver<Option<xdp::Found>>,
     tracer: xdp::Tracer,
+    counted: Arc<Mutex<xdp::Counted>>,
     task: AbortHandle,
 }
 
@@ -93,8 +97,9 @@ impl Forward {
         let news = News { desired: desired.clone(), states: states.clone(), seed };
         let engine = xdp::Engine::start()?;
         let (by_xdp, tracer) = (engine.found.clone(), engine.tracer());
+        let counted = Arc::clone(&engine.counted);
         let task = tokio::spawn(follow(news, engine, Arc::clone(&findings)));
-        Ok(Self { desired, states, findings, by_xdp, tracer, task: task.abort_handle() })
+        Ok(Self { desired, states, findings, by_xdp, tracer, counted, task: task.abort_handle() })
     }
 
     /// What the XDP program does with such a packet; why that is not known, in words.
@@ -112,6 +117,7 @@ impl Forward {
     pub fn services(&self) -> Vec<ServiceReport> {
         let desired = Arc::clone(&self.desired.borrow());
         let states = self.states.borrow();
+        let counted = self.counted();
         let findings = self.findings();
         let mut all = Vec::new();
         for group in &desired.groups {
@@ -127,7 +133,7 @@ impl Forward {
                         findings.refused.contains(&place),
                         &findings.attached,
                     ),
-                    backends: backends(&place, service, &states),
+                    backends: backends(&place, service, &states, &counted),
                 });
             }
         }
@@ -141,7 +147,14 @@ impl Forward {
 
     /// What all services have done together, by name; not older than `AUDIT`.
     pub fn counters(&self) -> BTreeMap<String, u64> {
-        self.findings().counters.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect()
+        let counted = self.counted();
+        let findings = self.findings();
+        let all = findings.counters.iter().chain(&counted.totals);
+        all.map(|(name, n)| ((*name).to_owned(), *n)).collect()
+    }
+
+    fn counted(&self) -> MutexGuard<'_, xdp::Counted> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Nothing that holds the lock can panic halfway through a change.
@@ -169,10 +182,21 @@ fn engine(mode: Mode, refused: bool, attached: &[String]) -> String {
     }
 }
 
-fn backends(place: &Place, service: &Service, states: &States) -> Vec<BackendReport> {
+fn backends(
+    place: &Place,
+    service: &Service,
+    states: &States,
+    counted: &xdp::Counted,
+) -> Vec<BackendReport> {
     let report = |backend: &Backend| {
         let known = states.get(&place.key(backend));
+        let traffic = counted.backends.get(&(*place, backend.address)).map(|count| Traffic {
+            connections: count.flows,
+            packets: count.packets,
+            bytes: count.bytes,
+        });
         BackendReport {
+            traffic,
             name: backend.name.clone(),
             state: known.map_or(BackendState::Unknown, |known| known.state),
             reason: known.map_or_else(String::new, |known| known.reason.clone()),
@@ -198,7 +222,6 @@ impl Findings {
     fn add(&mut self, by_xdp: xdp::Found) {
         self.services.extend(by_xdp.problems);
         self.host.extend(by_xdp.host);
-        self.counters.extend(by_xdp.counters);
         self.attached = by_xdp.attached;
         self.refused = by_xdp.refused.into_keys().collect();
     }
@@ -255,12 +278,6 @@ struct WantedProxy {
     settings: Settings,
     /// Those that take connections now.
     backends: Vec<Backend>,
-}
-
-impl WantedProxy {
-    fn start(&self, address: SocketAddr, protocol: Protocol) -> Result<Proxy, StartError> {
-        Proxy::start(address, protocol, self.settings.clone(), &self.backends)
-    }
 }
 
 /// What should be there, from what people want, what is known of the backends, and what XDP refused.
@@ -443,177 +460,15 @@ fn say_what_is_new(before: &Mutex<Findings>, now: &Findings) {
     for (place, problem) in &now.services {
         if before.services.get(place) != Some(problem) {
             let (protocol, port) = (place.protocol.name(), place.port);
-            tracing::warn!(port, protocol, "a service is not forwarded here: {problem}");
+            tracing::warn!(
+                port,
+                protocol,
+                "a service is not forwarded here as it should be: {problem}"
+            );
         }
     }
     for problem in now.host.iter().filter(|p| !before.host.contains(p)) {
         tracing::warn!("{problem}");
-    }
-}
-
-/// What was done so far.
-#[derive(Debug, Default)]
-struct Engines {
-    /// The table as last applied; `None`: not known, as after the start or an error.
-    table: Option<Vec<nft::Forward>>,
-    /// What the kernel counted, as of the last round.
-    observed: nft::Observed,
-    proxies: BTreeMap<(SocketAddr, Protocol), (WantedProxy, Proxy)>,
-    /// Something has to be tried again soon.
-    failing: bool,
-}
-
-impl Engines {
-    /// Does the difference, and returns what could not be done.
-    async fn converge(&mut self, wanted: Wanted) -> Findings {
-        let mut findings = Findings { services: wanted.problems, ..Findings::default() };
-        self.failing = false;
-        self.converge_kernel(wanted.kernel, wanted.dead, &mut findings).await;
-        self.converge_proxies(wanted.proxies, &mut findings);
-        self.count(&mut findings.counters);
-        findings
-    }
-
-    async fn converge_kernel(
-        &mut self,
-        wanted: Vec<(Place, nft::Forward)>,
-        dead: BTreeSet<Flows>,
-        findings: &mut Findings,
-    ) {
-        let (places, table): (Vec<Place>, Vec<nft::Forward>) = wanted.into_iter().unzip();
-        let known = self.table.take();
-        let changed = known.as_ref() != Some(&table);
-        let work = {
-            let table = table.clone();
-            tokio::task::spawn_blocking(move || converge_table(&table, &dead, changed))
-        };
-        match time::timeout(NFT_TIMEOUT, work).await {
-            Ok(Ok(Ok(found))) => {
-                findings.host.extend(found.problems);
-                self.observed = found.observed;
-                self.table = Some(table);
-            }
-            Ok(Ok(Err(error))) => self.fail(places, &error.to_string(), findings),
-            Ok(Err(_)) => self.fail(places, "the thread that runs `nft` ended", findings),
-            Err(_) => {
-                let said = format!("`nft` has not answered for {NFT_TIMEOUT:?}");
-                self.fail(places, &said, findings);
-            }
-        }
-    }
-
-    fn fail(&mut self, places: Vec<Place>, said: &str, findings: &mut Findings) {
-        self.failing = true;
-        findings.services.extend(places.into_iter().map(|place| (place, said.to_owned())));
-    }
-
-    fn converge_proxies(
-        &mut self,
-        wanted: BTreeMap<(SocketAddr, Protocol), WantedProxy>,
-        findings: &mut Findings,
-    ) {
-        self.proxies.retain(|at, _| wanted.contains_key(at));
-        for ((address, protocol), wish) in wanted {
-            match self.proxies.get_mut(&(address, protocol)) {
-                Some((done, _)) if *done == wish => {}
-                Some((done, proxy)) => {
-                    proxy.update(wish.settings.clone(), &wish.backends);
-                    *done = wish;
-                }
-                None => match wish.start(address, protocol) {
-                    Ok(proxy) => {
-                        self.proxies.insert((address, protocol), (wish, proxy));
-                    }
-                    Err(error) => self.fail(vec![wish.place], &error.to_string(), findings),
-                },
-            }
-        }
-    }
-
-    /// Adds up what all services have done.
-    fn count(&self, counters: &mut BTreeMap<&'static str, u64>) {
-        let mut add = |name, n| *counters.entry(name).or_default() += n;
-        for forward in self.table.iter().flatten() {
-            let counts = self.observed.counts(forward);
-            add("forward_packets", counts.packets);
-            add("forward_connections", counts.connections);
-            add("forward_refused", counts.refused);
-        }
-        if self.table.as_ref().is_some_and(|table| !table.is_empty()) {
-            add("forward_guarded", self.observed.guarded());
-            add("forward_denied", self.observed.denied());
-            add("forward_invalid", self.observed.invalid());
-        }
-        for (_, proxy) in self.proxies.values() {
-            let counts = proxy.counts();
-            add("proxy_accepted", counts.accepted);
-            add("proxy_active", counts.active.into());
-            add("proxy_refused", counts.refused);
-            add("proxy_denied", counts.denied);
-            add("proxy_limited", counts.limited);
-        }
-    }
-}
-
-/// What there is to say of a table that stands.
-#[derive(Debug, Default)]
-struct Standing {
-    problems: Vec<String>,
-    observed: nft::Observed,
-}
-
-/// Runs where it may block.
-fn converge_table(
-    table: &[nft::Forward],
-    dead: &BTreeSet<Flows>,
-    changed: bool,
-) -> Result<Standing, nft::Error> {
-    let mut standing = Standing::default();
-    if table.is_empty() {
-        if changed {
-            nft::remove()?;
-        }
-        return Ok(standing);
-    }
-    let (v4, v6) = (table.iter().any(|f| f.vip.is_ipv4()), table.iter().any(|f| f.vip.is_ipv6()));
-    for change in nft::enable_forwarding(v4, v6)? {
-        tracing::info!("forwarding needs it: {change}");
-    }
-    match nft::observe()? {
-        Some(observed) if !changed => standing.observed = observed,
-        Some(_) | None => {
-            nft::apply(table)?;
-            standing.observed = nft::observe()?.unwrap_or_default();
-        }
-    }
-    if changed {
-        forget(dead, &mut standing.problems);
-    }
-    match nft::enable_pickup() {
-        Ok(changes) => {
-            for change in changes {
-                tracing::info!("a failover without loss needs it: {change}");
-            }
-        }
-        Err(error) => standing
-            .problems
-            .push(format!("connections may not survive coming back to this host: {error}")),
-    }
-    standing.problems.extend(nft::pickup_problem());
-    Ok(standing)
-}
-
-/// After the table: a flow that is forgotten before would be given to the same backend again.
-fn forget(dead: &BTreeSet<Flows>, problems: &mut Vec<String>) {
-    for flows in dead {
-        match conntrack::forget(flows) {
-            Ok(0) => {}
-            Ok(count) => tracing::info!(count, backend = %flows.backend, "UDP flows move on"),
-            Err(error) => problems.push(format!(
-                "UDP clients of {} that keep their port stay with {}, which is down: {error}",
-                flows.service, flows.backend
-            )),
-        }
     }
 }
 

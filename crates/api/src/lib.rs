@@ -20,7 +20,7 @@ pub use path::{PathReply, WayView};
 pub use status::{
     BackendView, CandidateView, CheckView, ClusterStatus, EventView, EventsReply, HeldView,
     LegView, LinkView, LoopView, NodeView, OwnerReply, PhasesView, Problem, ReloadReply,
-    ServiceView, TimingView, VipAddressView, VipView, WhyReply,
+    ServiceView, TimingView, Traffic, VipAddressView, VipView, WhyReply,
 };
 pub use words::Words;
 

@@ -255,6 +255,21 @@ pub struct BackendView {
     pub weight: u16,
     /// Used only when no other is up.
     pub backup: bool,
+    /// What the answering node has forwarded to it, where the engine counts that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Traffic>,
+}
+
+/// What was forwarded, since the engine began to count.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
+pub struct Traffic {
+    /// TCP connections that were opened.
+    pub connections: u64,
+    /// Packets of clients.
+    pub packets: u64,
+    /// Bytes of them, from the IP header on.
+    pub bytes: u64,
 }
 
 /// One member's place in the line for a VIP.

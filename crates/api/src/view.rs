@@ -2,6 +2,7 @@
 
 mod nodes;
 
+use crate::Traffic;
 use crate::status::{
     BackendView, CandidateView, CheckView, ClusterStatus, EventView, HeldView, LoopView,
     PhasesView, ServiceView, TimingView, VipAddressView, VipView, WhyReply,
@@ -41,6 +42,8 @@ pub struct BackendReport {
     pub state: BackendState,
     /// Why, as in "HTTP 503" or "connection refused"; empty where there is nothing to say.
     pub reason: String,
+    /// What was forwarded to it here, where the engine counts that.
+    pub traffic: Option<Traffic>,
 }
 
 /// What is known of one check of this node.
@@ -315,6 +318,7 @@ fn backend(backend: &Backend, service: &Service, reports: &[BackendReport]) -> B
         reason: reason.into(),
         weight: backend.weight,
         backup: backend.backup,
+        traffic: report.and_then(|report| report.traffic),
     }
 }
 

@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
 /// How well something is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Verdict {
+pub(crate) enum Verdict {
     /// As it should be.
     Ok,
     /// The cluster works, but not as well as it could.
@@ -40,14 +40,14 @@ enum Verdict {
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-struct Finding {
-    verdict: Verdict,
+pub(crate) struct Finding {
+    pub(crate) verdict: Verdict,
     /// What was looked at, in a word.
-    about: &'static str,
+    pub(crate) about: &'static str,
     /// What was found.
-    found: String,
+    pub(crate) found: String,
     /// What to do about it; empty where nothing is to be done.
-    fix: String,
+    pub(crate) fix: String,
 }
 
 impl Finding {
@@ -59,7 +59,11 @@ impl Finding {
         Self { verdict: Verdict::Warn, about, found: found.into(), fix: fix.into() }
     }
 
-    fn fail(about: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
+    pub(crate) fn fail(
+        about: &'static str,
+        found: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> Self {
         Self { verdict: Verdict::Fail, about, found: found.into(), fix: fix.into() }
     }
 }
@@ -74,17 +78,42 @@ struct Reply<'f> {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let status = arguments.agent.client()?.status();
-    let mut findings = host::examine(&arguments.config, status.as_ref().ok());
-    match &status {
-        Ok(status) => findings.extend(agent::examine(status)),
-        Err(error) => findings.push(unreachable(error)),
-    }
+    let backend = crate::backend::examine();
+    let findings = match &status {
+        Err(ClientError::NotListening { .. })
+            if !backend.is_empty() && !arguments.config.exists() =>
+        {
+            let found = format!(
+                "none runs and there is no {}: this host is a real server only",
+                arguments.config.display()
+            );
+            let agent = Finding::ok("agent", found);
+            backend.into_iter().chain([agent]).collect()
+        }
+        Ok(_) | Err(_) => {
+            let mut findings = host::examine(&arguments.config, status.as_ref().ok());
+            match &status {
+                Ok(status) => findings.extend(agent::examine(status)),
+                Err(error) => findings.push(unreachable(error)),
+            }
+            findings.extend(backend);
+            findings
+        }
+    };
+    show(&findings, arguments.output)?;
     let failed = findings.iter().any(|finding| finding.verdict == Verdict::Fail);
-    match arguments.output {
-        Form::Json => output::json(&Reply { ok: !failed, findings: &findings })?,
-        Form::Table => output::text(&screen(&findings, output::colour(), output::wrap()))?,
-    }
     if failed { Err(Failure::said(Exit::Failed)) } else { Ok(()) }
+}
+
+/// Prints findings in this form.
+pub(crate) fn show(findings: &[Finding], form: Form) -> Result<(), Failure> {
+    match form {
+        Form::Json => {
+            let ok = findings.iter().all(|finding| finding.verdict != Verdict::Fail);
+            output::json(&Reply { ok, findings })
+        }
+        Form::Table => output::text(&screen(findings, output::colour(), output::wrap())),
+    }
 }
 
 /// An agent that does not answer, and what that means.
@@ -105,7 +134,7 @@ fn unreachable(error: &ClientError) -> Finding {
     Finding::fail("agent", error.to_string(), fix)
 }
 
-fn screen(findings: &[Finding], colour: bool, width: usize) -> String {
+pub(crate) fn screen(findings: &[Finding], colour: bool, width: usize) -> String {
     let column = findings.iter().map(|finding| finding.about.len()).max().unwrap_or_default();
     let mut text = String::new();
     for Finding { verdict, about, found, fix } in findings {

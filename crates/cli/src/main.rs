@@ -5,6 +5,7 @@
 //! this file ends the process.
 
 mod agent;
+mod backend;
 mod config;
 mod doctor;
 mod drain;
@@ -60,6 +61,9 @@ enum Command {
     Events(events::Arguments),
     /// Say whether this host is fit for its duty, and how to mend what is not
     Doctor(doctor::Arguments),
+    /// Make this host a real server for VIPs that others forward (dsr, tunnel), or undo it
+    #[command(subcommand)]
+    Backend(backend::Command),
     /// Give a VIP that this node owns to another node
     Move(orders::MoveArguments),
     /// Keep a VIP on this node, which owns it
@@ -121,6 +125,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Path(arguments) => path::run(&arguments),
         Command::Events(arguments) => events::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Backend(command) => backend::run(command),
         Command::Move(arguments) => orders::move_vip(arguments),
         Command::Hold(arguments) => orders::hold(arguments),
         Command::Release(arguments) => orders::release(arguments),

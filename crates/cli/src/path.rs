@@ -74,7 +74,7 @@ fn screen(reply: &PathReply, width: usize) -> String {
             ("sent", None) => "is sent".to_owned(),
             ("dropped", _) => "is DROPPED".to_owned(),
             ("passed", _) => "stays on this host".to_owned(),
-            _ => "goes where only a real packet would tell".to_owned(),
+            _ => "is not traced".to_owned(),
         };
         let line = format!("{} {what}: {}", way.of, way.reason);
         text.push_str(&format!("  {}\n", wrapped(&plain(&line), 4, width)));

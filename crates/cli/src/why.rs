@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::output::{self, Form};
 use crate::status::span;
 use crate::table::{Align, Table, Tone, plain, wrapped};
-use buoy_api::{HeldView, PhasesView, VipView, WhyReply};
+use buoy_api::{BackendView, HeldView, PhasesView, VipView, WhyReply};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
@@ -165,13 +165,14 @@ fn candidates(vip: &VipView) -> Table<4> {
     table
 }
 
-fn backends(vip: &VipView) -> Table<6> {
+fn backends(vip: &VipView) -> Table<7> {
     let mut table = Table::new([
         ("SERVICE", Align::Left),
         ("BACKEND", Align::Left),
         ("ADDRESS", Align::Left),
         ("STATE", Align::Left),
         ("WEIGHT", Align::Right),
+        ("OPENED", Align::Right),
         ("REASON", Align::Left),
     ]);
     for service in &vip.services {
@@ -187,6 +188,7 @@ fn backends(vip: &VipView) -> Table<6> {
                     backend.address.clone(),
                     format!("{}{backup}", backend.state),
                     backend.weight.to_string(),
+                    opened(backend),
                     backend.reason.clone(),
                 ],
             );
@@ -195,10 +197,15 @@ fn backends(vip: &VipView) -> Table<6> {
     table
 }
 
+/// Connections that were opened to a backend through this node, where that is known.
+fn opened(backend: &BackendView) -> String {
+    backend.traffic.map_or_else(String::new, |traffic| traffic.connections.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use buoy_api::{BackendView, CandidateView, CheckView, EventView, ServiceView, VipAddressView};
+    use buoy_api::{CandidateView, CheckView, EventView, ServiceView, Traffic, VipAddressView};
 
     fn reply() -> WhyReply {
         let candidate = |node: &str, preferred, standing: &str, reason: &str| CandidateView {
@@ -214,6 +221,7 @@ mod tests {
             reason: "HTTP 503".into(),
             weight: 1,
             backup: true,
+            traffic: Some(Traffic { connections: 12, packets: 99, bytes: 4_000 }),
         };
         let service = ServiceView {
             port: "443/tcp".into(),
@@ -289,8 +297,8 @@ lb2        -  excluded  silent for 4.0 s
 CHECK     ASKS                          STATE  REASON
 postgres  process postgres runs on lb1  fail   no such process
 
-SERVICE              BACKEND  ADDRESS         STATE        WEIGHT  REASON
-443/tcp kernel hash  web1     10.0.0.21:8443  down backup       1  HTTP 503
+SERVICE              BACKEND  ADDRESS         STATE        WEIGHT  OPENED  REASON
+443/tcp kernel hash  web1     10.0.0.21:8443  down backup       1      12  HTTP 503
 
 LAST TAKEOVER      AT  WHAT WAS DONE
 detect           0 ms  after 37 ms of silence the last owner was given up

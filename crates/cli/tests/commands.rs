@@ -84,7 +84,7 @@ fn help_lists_every_command() {
     assert_eq!(exit(&output), 0);
     let commands = [
         "agent", "witness", "config", "status", "why", "events", "doctor", "move", "hold",
-        "release", "drain", "undrain", "reload", "key", "lab", "version",
+        "release", "drain", "undrain", "reload", "backend", "key", "lab", "version",
     ];
     for name in commands {
         assert!(out(&output).contains(&format!("\n  {name} ")), "{name}:\n{}", out(&output));
@@ -104,6 +104,11 @@ fn wrong_usage_is_told_apart_from_failure() {
     assert!(err(&output).contains("the unit is missing"), "{}", err(&output));
     assert_eq!(exit(&buoy(&["drain", "--for", "0s"])), 2);
     assert_eq!(exit(&buoy(&["events", "--since", "yesterday"])), 2);
+    assert_eq!(exit(&buoy(&["backend", "remove"])), 2, "which?");
+    assert_eq!(exit(&buoy(&["backend", "remove", "10.0.0.100", "--all"])), 2);
+    let output = buoy(&["backend", "add", "10.0.0.100/24"]);
+    assert_eq!(exit(&output), 2);
+    assert!(err(&output).contains("without the prefix: 10.0.0.100"), "{}", err(&output));
 }
 
 #[test]

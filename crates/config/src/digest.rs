@@ -6,8 +6,8 @@
 use crate::cluster::Cluster;
 use buoy_model::{
     Backend, Balance, Check, CheckKind, Failback, FlowFields, Forward, Group, Mode, Node,
-    NodeCheck, NodeCheckKind, Safety, SendProxy, Service, SourceAddress, SourceRule,
-    Timing, name_key,
+    NodeCheck, NodeCheckKind, Safety, SendProxy, Service, SourceAddress, SourceRule, Timing,
+    name_key,
 };
 use std::fmt::Write as _;
 

@@ -41,7 +41,8 @@ fn read_prefix(text: &At<&str>, problems: &mut Problems<'_>) -> Option<Cidr> {
         let message = format!("\"{}\" is not a prefix of clients", shown(text.value));
         problems.add(Code::BadSource, &text.span, message, reason, fix);
     };
-    let example = || "write a prefix or an address, as in \"10.0.0.0/8\" or \"10.0.0.7\"".to_owned();
+    let example =
+        || "write a prefix or an address, as in \"10.0.0.0/8\" or \"10.0.0.7\"".to_owned();
     let Ok(address) = address_text.parse::<IpAddr>() else {
         let reason = match value::host_port(address_text) {
             Ok(_) => "a client may come from any port",
@@ -86,7 +87,13 @@ fn once(all: &[Written], problems: &mut Problems<'_>) -> Vec<SourceRule> {
             (message, "remove it from one of the two; a longer prefix stands against a shorter one")
         };
         let first = (&first.span, "first here");
-        problems.add_pair(Code::DuplicateSource, (&written.span, "again here"), first, message, fix);
+        problems.add_pair(
+            Code::DuplicateSource,
+            (&written.span, "again here"),
+            first,
+            message,
+            fix,
+        );
     }
     seen.into_values().map(|written| written.value.0).collect()
 }

@@ -33,7 +33,7 @@ pub struct Link {
 pub struct Address {
     /// Which, with its prefix.
     pub cidr: Cidr,
-    /// Whether it carries our mark, so was put there by Buoy.
+    /// Whether it carries a mark of ours: put there by the agent, or by `buoy backend`.
     pub ours: bool,
 }
 
@@ -49,7 +49,7 @@ pub fn facts() -> Result<Facts, NetlinkError> {
         addresses: addresses
             .iter()
             .filter(|a| a.link == link.id)
-            .map(|a| Address { cidr: a.cidr, ours: a.ours })
+            .map(|a| Address { cidr: a.cidr, ours: a.ours || a.prepared })
             .collect(),
     });
     let mut links: Vec<Link> = links.collect();

@@ -7,6 +7,7 @@
 
 pub mod adopt;
 pub mod apply;
+pub mod backend;
 pub mod clock;
 pub mod conntrack;
 pub mod descriptors;

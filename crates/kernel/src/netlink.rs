@@ -10,6 +10,7 @@ mod message;
 mod monitor;
 mod neighbour;
 mod requests;
+mod xdp;
 
 pub use address::{AddressChange, AddressFacts};
 pub(crate) use filter::{Direction, Hook};
@@ -17,6 +18,15 @@ pub use link::LinkFacts;
 pub use monitor::{Monitor, News};
 pub use neighbour::{NeighbourFacts, RouteFacts};
 pub use requests::{NetlinkError, Requests};
+pub(crate) use xdp::{XdpFacts, XdpPlace};
 
 /// The mark of our addresses, IFA_PROTO: what carries it was put there by Buoy.
 pub const PROTOCOL_MARK: u8 = 0xb0;
+
+/// The mark of the VIPs of a real server: the agent must not take them for its own.
+pub const BACKEND_MARK: u8 = 0xb1;
+
+/// A socket of this network namespace, to ask what belongs to the namespace itself.
+pub(crate) fn any_socket() -> std::io::Result<std::os::fd::OwnedFd> {
+    crate::sys::netlink(0, 0)
+}

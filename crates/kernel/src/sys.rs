@@ -125,6 +125,19 @@ pub(crate) fn socket_drops(fd: &impl AsRawFd) -> u32 {
     if result < 0 { 0 } else { words[DROPS] }
 }
 
+/// A number that the network namespace of this socket has alone, until the host is booted again.
+pub(crate) fn namespace_cookie(fd: &impl AsRawFd) -> io::Result<u64> {
+    const NETNS_COOKIE: i32 = 71; // SO_NETNS_COOKIE
+    let mut cookie = 0_u64;
+    let mut length = length_of::<u64>();
+    let (pointer, option) = ((&raw mut cookie).cast(), libc::SOL_SOCKET);
+    // SAFETY: the kernel writes at most `length` bytes to `cookie` and the new length to `length`.
+    checked(unsafe {
+        libc::getsockopt(fd.as_raw_fd(), option, NETNS_COOKIE, pointer, &raw mut length)
+    })?;
+    Ok(cookie)
+}
+
 fn timespec(duration: Duration) -> libc::timespec {
     libc::timespec {
         tv_sec: libc::time_t::try_from(duration.as_secs()).unwrap_or(libc::time_t::MAX),

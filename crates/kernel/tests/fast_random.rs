@@ -303,6 +303,8 @@ fn the_programs_do_what_the_model_says() {
             Fate::Redirect(_) => 3,
         }] += 1;
     }
+    let refused = fast.dropped()[&Drop::Source];
+    assert!(refused > count / 1000, "{refused}");
     eprintln!("passed, dropped, transmitted, redirected: {fates:?}; forgotten pieces: {forgotten}");
     assert!(forgotten <= count / 1000, "{forgotten}");
     assert!(fates.iter().all(|&n| n > count / 100), "{fates:?}");

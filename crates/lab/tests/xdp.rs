@@ -16,6 +16,7 @@ use nix::sys::signal::Signal;
 use socket2::{Domain, Socket, Type};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 use support::{Cluster, LEASE, LOCAL, SOON, VIP, prepared_on};
@@ -38,12 +39,31 @@ fn services(forward: &str) -> String {
     [(80, "tcp"), (7, "tcp"), (7, "udp")].map(service).concat()
 }
 
+/// Backends that an operator has prepared, with what they serve; given back when dropped.
+struct Servers {
+    running: Vec<Backend>,
+    /// Each as a program and where it runs.
+    prepared: Vec<(PathBuf, String)>,
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        self.running.clear();
+        for (program, inside) in &self.prepared {
+            let mut command = Command::new("ip");
+            command.args(["netns", "exec", inside]).arg(program);
+            let removed = command.args(["backend", "remove", "--all"]).status();
+            assert!(std::thread::panicking() || removed.is_ok_and(|status| status.success()));
+        }
+    }
+}
+
 /// Three agents that run, backends that are prepared for this way of forwarding, and their servers.
-fn cluster(test: &str, forward: &str) -> Option<(Cluster, Vec<Backend>)> {
+fn cluster(test: &str, forward: &str) -> Option<(Cluster, Servers)> {
     let vips = format!("{LOCAL}{}", services(forward));
     let mut cluster = prepared_on(test, Topology::with_nodes(3), LEASE, &vips)?;
     cluster.segment.suit_xdp().unwrap();
-    let mut servers = Vec::new();
+    let mut servers = Servers { running: Vec::new(), prepared: Vec::new() };
     for name in BACKENDS {
         let inside = cluster.segment.inside(name).unwrap();
         if forward == "nat" {
@@ -51,12 +71,14 @@ fn cluster(test: &str, forward: &str) -> Option<(Cluster, Vec<Backend>)> {
             inside.ip(&format!("route add 10.77.0.50/32 via {VIP}")).unwrap();
             continue;
         }
-        for setting in ["arp_ignore", "arp_announce"] {
-            let value = if setting == "arp_ignore" { "1" } else { "2" };
-            inside.sysctl(&format!("ipv4.conf.all.{setting}"), value).unwrap();
-        }
-        inside.ip(&format!("addr add {VIP}/32 dev lo")).unwrap();
-        servers.push(Backend::start_at(inside, name, &[VIP.into()]).unwrap());
+        // As an operator prepares it.
+        let mut words = vec!["backend", "add", "10.77.0.100"];
+        words.extend((forward == "tunnel").then_some("--tunnel"));
+        let mut command = Command::new(cluster.buoy.program());
+        let output = inside.enter(|| command.args(&words).output()).unwrap().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        servers.prepared.push((cluster.buoy.program().into(), inside.name().into()));
+        servers.running.push(Backend::start_at(inside, name, &[VIP.into()]).unwrap());
     }
     cluster.buoy.start_all(&cluster.segment).unwrap();
     for node in cluster.buoy.nodes() {
@@ -92,6 +114,11 @@ fn connections_by_dsr_outlive_their_owner() {
 #[test]
 fn connections_by_nat_outlive_their_owner() {
     survive("connections_by_nat_outlive_their_owner", "nat", Fault::PowerOff);
+}
+
+#[test]
+fn connections_by_tunnel_outlive_their_owner() {
+    survive("connections_by_tunnel_outlive_their_owner", "tunnel", Fault::PowerOff);
 }
 
 #[test]

@@ -35,7 +35,8 @@ impl Sources {
         let mut rules: Vec<SourceRule> = rules.into_iter().collect();
         rules.sort_by_key(|rule| rule.prefix);
         let is_twice = rules.windows(2).any(|pair| pair[0].prefix == pair[1].prefix);
-        let is_wrong = |rule: &SourceRule| network(rule.prefix) != rule.prefix || is_mapped(rule.prefix);
+        let is_wrong =
+            |rule: &SourceRule| network(rule.prefix) != rule.prefix || is_mapped(rule.prefix);
         if is_twice || rules.iter().any(is_wrong) {
             return None;
         }

@@ -10,13 +10,13 @@ mod running;
 use super::Place;
 use crate::health::States;
 use buoy_kernel::clock;
-use buoy_kernel::fast::{Fast, FastError, Fate, Packet};
+use buoy_kernel::fast::{Count, Fast, FastError, Fate, Packet};
 use buoy_model::{Desired, Forward, Instant, LinkId, Mode, Protocol, Service};
 use running::Running;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
@@ -44,7 +44,13 @@ pub(super) struct Found {
     pub(super) attached: Vec<String>,
     /// What is wrong as a whole.
     pub(super) host: Vec<String>,
-    pub(super) counters: BTreeMap<&'static str, u64>,
+}
+
+/// What the engine has counted, for whoever asks: unlike what it found, it changes all the time.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Counted {
+    pub(super) totals: BTreeMap<&'static str, u64>,
+    pub(super) backends: BTreeMap<(Place, SocketAddr), Count>,
 }
 
 /// What became of a made-up packet.
@@ -71,14 +77,17 @@ pub(super) struct Engine {
     messages: mpsc::Sender<Message>,
     /// `None` until it has turned once.
     pub(super) found: watch::Receiver<Option<Found>>,
+    pub(super) counted: Arc<Mutex<Counted>>,
 }
 
 impl Engine {
     pub(super) fn start() -> std::io::Result<Self> {
         let (messages, told) = mpsc::channel();
         let (tell, found) = watch::channel(None);
-        std::thread::Builder::new().name("xdp".into()).spawn(move || live(&told, &tell))?;
-        Ok(Self { messages, found })
+        let counted = Arc::new(Mutex::new(Counted::default()));
+        let count = Arc::clone(&counted);
+        std::thread::Builder::new().name("xdp".into()).spawn(move || live(&told, &tell, &count))?;
+        Ok(Self { messages, found, counted })
     }
 
     pub(super) fn order(&self, order: Order) {
@@ -105,7 +114,11 @@ impl Tracer {
     }
 }
 
-fn live(messages: &mpsc::Receiver<Message>, tell: &watch::Sender<Option<Found>>) {
+fn live(
+    messages: &mpsc::Receiver<Message>,
+    tell: &watch::Sender<Option<Found>>,
+    count: &Mutex<Counted>,
+) {
     let mut work = Work::default();
     let mut order: Option<Order> = None;
     let mut is_new = false;
@@ -133,6 +146,7 @@ fn live(messages: &mpsc::Receiver<Message>, tell: &watch::Sender<Option<Found>>)
         }
         let Some(order) = &order else { continue };
         let found = Some(work.turn(clock::now(), order, std::mem::take(&mut is_new)));
+        *count.lock().unwrap_or_else(PoisonError::into_inner) = work.count(order);
         tell.send_if_modified(|before| {
             let changed = *before != found;
             *before = found;
@@ -191,6 +205,11 @@ impl Work {
         let Some(running) = &mut self.running else { return Err(why_not()) };
         let services = order.map_or_else(Vec::new, |order| services(&order.desired));
         running.trace(&services, packet).map_err(|error| error.to_string())
+    }
+
+    fn count(&self, order: &Order) -> Counted {
+        let running = self.running.as_ref();
+        running.map_or_else(Counted::default, |running| running.count(&services(&order.desired)))
     }
 
     fn take_away(&mut self, found: &mut Found) {

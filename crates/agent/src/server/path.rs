@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::QueryRejection;
 use buoy_api::{PathReply, WayView};
-use buoy_kernel::fast::{Fate, Packet};
+use buoy_kernel::fast::{Drop, Fate, Packet};
 use buoy_model::{Desired, Forward, Group, Mode, Protocol, Service};
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -55,6 +55,7 @@ pub(super) async fn path<A: Agent>(
         Some((_, service)) if matches!(service.mode, Mode::Xdp { .. }) => {
             by_xdp(&*agent, service, Packet { from, to, protocol, opens: false }).await
         }
+        Some((_, service)) if !service.sources.allows(from.ip()) => vec![any("dropped", DENIED)],
         Some((_, service)) => vec![elsewhere(service)],
         None => vec![any("passed", "no service has this address and port: the kernel has it")],
     };
@@ -89,7 +90,7 @@ fn any(verdict: &str, reason: &str) -> WayView {
 /// Who decides in other engines cannot be asked without a real packet.
 fn elsewhere(service: &Service) -> WayView {
     let names: Vec<&str> = service.backends.iter().map(|b| b.name.as_str()).collect();
-    let reason = format!("it goes to one of {}; only mode \"xdp\" can say which", names.join(", "));
+    let reason = format!("one of {}; only mode \"xdp\" can say which", names.join(", "));
     any("unknown", &reason)
 }
 
@@ -110,6 +111,23 @@ async fn by_xdp<A: Agent>(agent: &A, service: &Service, packet: Packet) -> Vec<W
     }
 }
 
+/// Said of a client that the service is not there for.
+const DENIED: &str = "`allow` and `deny` of the service do not let this client in";
+
+const fn why_dropped(reason: Drop) -> &'static str {
+    match reason {
+        Drop::NoBackend => "no backend takes it",
+        Drop::NoNeighbour => "its backend cannot be reached; `buoy status` names it, and why",
+        Drop::TooBig => "it does not fit the MTU on the way to its backend",
+        Drop::TimeToLive => "its time to live is over",
+        Drop::NoRoom => "the interface leaves no room for an outer header",
+        Drop::Source => DENIED,
+        Drop::Truncated | Drop::IpHeader | Drop::TcpHeader | Drop::UdpHeader | Drop::Icmp => {
+            "it is malformed"
+        }
+    }
+}
+
 fn way(service: &Service, traced: Result<Traced, String>) -> WayView {
     let Traced { fate, backend, link } = match traced {
         Ok(traced) => traced,
@@ -119,9 +137,9 @@ fn way(service: &Service, traced: Result<Traced, String>) -> WayView {
     };
     let (mac, to, port) = match fate {
         Fate::Passed => return any("passed", "the program leaves it to the kernel"),
-        Fate::Dropped(None) => return any("dropped", "the program drops it"),
+        Fate::Dropped(None) => return any("dropped", "the program does not say why"),
         Fate::Dropped(Some(reason)) => {
-            return any("dropped", &format!("the program drops it: {}", reason.name()));
+            return any("dropped", why_dropped(reason));
         }
         Fate::Sent { mac, to, port } => (mac, to, port),
     };

@@ -64,6 +64,7 @@ impl Agent for Fake {
             name: name.into(),
             state,
             reason: reason.into(),
+            traffic: None,
         };
         vec![ServiceReport {
             engine: "nftables".into(),

@@ -180,7 +180,7 @@ fn addresses(desired: &Desired, facts: &Facts, agent_runs: bool) -> Vec<Finding>
                 format!("{here} of {vip} is on {name}, and Buoy did not put it there"),
                 format!("ip address del {} dev {name}", address.cidr),
             ));
-        } else if !agent_runs {
+        } else if !agent_runs && name != "lo" {
             findings.push(Finding::warn(
                 "address",
                 format!("{here} of {vip} is on {name}, and no agent looks after it"),

@@ -304,9 +304,12 @@ fn allow_and_deny_are_one_list_for_all_ports_in_every_mode() {
 #[test]
 fn more_sources_than_a_service_can_have_are_refused_and_as_many_are_not() {
     let text = |count: usize| {
-        let list: Vec<_> = (0..count).map(|n| format!("\"10.{}.{}.0/24\"", n / 256, n % 256)).collect();
+        let list: Vec<_> =
+            (0..count).map(|n| format!("\"10.{}.{}.0/24\"", n / 256, n % 256)).collect();
         let list = list.join(", ");
-        format!("{SMALL}\n[[vip.service]]\nport = \"80/tcp\"\nbackends = [\"10.0.0.21:80\"]\nallow = [{list}]\n")
+        format!(
+            "{SMALL}\n[[vip.service]]\nport = \"80/tcp\"\nbackends = [\"10.0.0.21:80\"]\nallow = [{list}]\n"
+        )
     };
     let services = &desired(&text(SERVICE_SOURCES_MAX)).groups[0].services;
     assert_eq!(services[0].sources.rules().len(), SERVICE_SOURCES_MAX);

@@ -2,7 +2,7 @@
 
 use crate::support::{KEY, KEY_2, host};
 use buoy_config::FileFacts;
-use buoy_model::{Mode, NodeId, Safety};
+use buoy_model::{Forward, Mode, NodeId, Safety, Service};
 use std::path::{Path, PathBuf};
 
 pub(crate) fn root() -> PathBuf {
@@ -69,6 +69,9 @@ fn the_larger_examples_are_what_their_comments_say() {
     let web = pair.find_group("web").unwrap();
     assert_eq!((web.addresses.len(), web.services[0].mode), (2, Mode::Proxy));
     assert_eq!(web.safety, Safety::Available);
+    let direct = checked("direct.toml").desired;
+    let dsr = |s: &Service| matches!(s.mode, Mode::Xdp { forward: Forward::Dsr, .. });
+    assert!(direct.groups[0].services.len() == 3 && direct.groups[0].services.iter().all(dsr));
     let three = checked("three-nodes.toml").desired;
     let db = three.find_group("db").unwrap();
     assert_eq!((db.safety, db.nodes.len()), (Safety::Exclusive, 2));

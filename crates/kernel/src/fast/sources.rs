@@ -5,8 +5,8 @@
 
 use super::FastError;
 use super::error::refused;
-use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::MapData;
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use buoy_model::limits::FAST_SOURCES_MAX;
 use buoy_model::{Cidr, SourceRule, Sources};
 use buoy_xdp::forward::{
@@ -81,7 +81,8 @@ impl Lists {
             list.users += 1;
             return Some(*number);
         }
-        let number = self.lists.last_key_value().map_or(Some(1), |(last, _)| last.checked_add(1))?;
+        let number =
+            self.lists.last_key_value().map_or(Some(1), |(last, _)| last.checked_add(1))?;
         let list = List { users: 1, sources: Arc::clone(sources), is_whole: true };
         self.lists.insert(number, list);
         for (address, length, value) in entries(sources) {
@@ -134,9 +135,8 @@ pub(super) fn is_same(one: &Arc<Sources>, other: &Arc<Sources>) -> bool {
 /// of IPv6 around the addresses that stand for IPv4 says nothing of them.
 fn entries(sources: &Sources) -> Vec<(IpAddr, u8, u32)> {
     let value = |allows: bool| if allows { SOURCE_ALLOWED } else { 0 };
-    let rule = |rule: &SourceRule| {
-        (rule.prefix.address(), rule.prefix.prefix(), value(rule.allows))
-    };
+    let rule =
+        |rule: &SourceRule| (rule.prefix.address(), rule.prefix.prefix(), value(rule.allows));
     let mut all: Vec<_> = sources.rules().iter().map(rule).collect();
     for family in [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)] {
         let is_said = all.iter().any(|(address, length, _)| (*address, *length) == (family, 0));
@@ -159,7 +159,10 @@ fn read(key: &Key<[u8; 20]>, value: u32) -> (u32, Option<SourceRule>) {
     let above = source_bits(address, 0);
     let length = key.prefix_len().checked_sub(above).and_then(|length| u8::try_from(length).ok());
     let rule = length.and_then(|length| {
-        Some(SourceRule { prefix: Cidr::new(address, length)?, allows: value & SOURCE_ALLOWED != 0 })
+        Some(SourceRule {
+            prefix: Cidr::new(address, length)?,
+            allows: value & SOURCE_ALLOWED != 0,
+        })
     });
     (list_of(&data), rule)
 }

@@ -1,7 +1,7 @@
 //! An address in the words of route netlink.
 
-use super::PROTOCOL_MARK;
 use super::message::{Message, Request, attributes, word};
+use super::{BACKEND_MARK, PROTOCOL_MARK};
 use buoy_model::{Cidr, LinkId};
 use nix::errno::Errno;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -18,6 +18,8 @@ pub struct AddressFacts {
     pub cidr: Cidr,
     /// Whether it carries our mark.
     pub ours: bool,
+    /// Whether it carries the mark of a VIP of a real server.
+    pub prepared: bool,
     /// Whether the kernel is still looking for another owner, and so does not answer for it yet.
     pub tentative: bool,
 }
@@ -63,7 +65,8 @@ impl AddressChange {
 /// Puts an address on an interface or renews it there.
 pub(super) fn add(link: LinkId, cidr: Cidr, valid_lifetime: u32) -> Request {
     let flags = libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
-    let mut request = Request::new(libc::RTM_NEWADDR, flags, &fixed(link, cidr));
+    let mut request =
+        Request::new(libc::RTM_NEWADDR, flags, &fixed(link, cidr.address(), cidr.prefix()));
     local(&mut request, cidr.address());
     // NODAD: duplicate address detection would keep an IPv6 address silent for 1 to 2 seconds.
     // NOPREFIXROUTE: the host has a route to its subnet; ours would vanish with the address.
@@ -84,9 +87,35 @@ pub(super) fn add(link: LinkId, cidr: Cidr, valid_lifetime: u32) -> Request {
     request
 }
 
+/// Puts a VIP of a real server on its loopback interface, for good.
+pub(super) fn add_to_loopback(link: LinkId, address: IpAddr) -> Request {
+    let (prefix, preferred) = match address {
+        IpAddr::V4(_) => (32, u32::MAX),
+        // Never chosen as a source, as in `add`.
+        IpAddr::V6(_) => (128, 0),
+    };
+    let mut fixed = fixed(link, address, prefix);
+    // The same for IPv4: of scope host, it is the source only of who binds to it. IPv6 ignores it.
+    fixed[3] = libc::RT_SCOPE_HOST;
+    let flags = libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+    let mut request = Request::new(libc::RTM_NEWADDR, flags, &fixed);
+    local(&mut request, address);
+    request.attribute(libc::IFA_FLAGS, &libc::IFA_F_NODAD.to_ne_bytes());
+    let mut lifetimes = [0; 16]; // struct ifa_cacheinfo
+    lifetimes[0..4].copy_from_slice(&preferred.to_ne_bytes());
+    lifetimes[4..8].copy_from_slice(&u32::MAX.to_ne_bytes());
+    request.attribute(libc::IFA_CACHEINFO, &lifetimes);
+    request.attribute(IFA_PROTO, &[BACKEND_MARK]);
+    request
+}
+
 /// Takes an address off an interface.
 pub(super) fn remove(link: LinkId, cidr: Cidr) -> Request {
-    let mut request = Request::new(libc::RTM_DELADDR, libc::NLM_F_ACK, &fixed(link, cidr));
+    let mut request = Request::new(
+        libc::RTM_DELADDR,
+        libc::NLM_F_ACK,
+        &fixed(link, cidr.address(), cidr.prefix()),
+    );
     local(&mut request, cidr.address());
     request
 }
@@ -96,14 +125,14 @@ pub(super) fn dump() -> Request {
     Request::new(libc::RTM_GETADDR, libc::NLM_F_DUMP, &[0; FIXED_LEN])
 }
 
-fn fixed(link: LinkId, cidr: Cidr) -> [u8; FIXED_LEN] {
-    let family = match cidr.address() {
+fn fixed(link: LinkId, address: IpAddr, prefix: u8) -> [u8; FIXED_LEN] {
+    let family = match address {
         IpAddr::V4(_) => libc::AF_INET,
         IpAddr::V6(_) => libc::AF_INET6,
     };
     let mut fixed = [0; FIXED_LEN];
     fixed[0] = u8::try_from(family).unwrap_or(0);
-    fixed[1] = cidr.prefix();
+    fixed[1] = prefix;
     fixed[4..8].copy_from_slice(&link.0.to_ne_bytes());
     fixed
 }
@@ -125,20 +154,26 @@ fn local(request: &mut Request, address: IpAddr) {
 pub(super) fn parse(message: &Message<'_>) -> Option<AddressFacts> {
     let prefix = *message.payload.get(1)?;
     let link = LinkId(word(message.payload, 4)?);
-    let (mut address, mut local, mut ours) = (None, None, false);
+    let (mut address, mut local, mut mark): (_, _, &[u8]) = (None, None, &[]);
     let mut flags = u32::from(*message.payload.get(2)?);
     for (kind, value) in attributes(message.payload.get(FIXED_LEN..)?) {
         match kind {
             libc::IFA_ADDRESS => address = ip(value),
             libc::IFA_LOCAL => local = ip(value),
             libc::IFA_FLAGS => flags = word(value, 0)?,
-            IFA_PROTO => ours = value == [PROTOCOL_MARK],
+            IFA_PROTO => mark = value,
             _ => {}
         }
     }
     // IFA_ADDRESS is the peer's on a point-to-point interface; IFA_LOCAL, if there, is ours.
     let cidr = Cidr::new(local.or(address)?, prefix)?;
-    Some(AddressFacts { link, cidr, ours, tentative: flags & libc::IFA_F_TENTATIVE != 0 })
+    Some(AddressFacts {
+        link,
+        cidr,
+        ours: mark == [PROTOCOL_MARK],
+        prepared: mark == [BACKEND_MARK],
+        tentative: flags & libc::IFA_F_TENTATIVE != 0,
+    })
 }
 
 fn ip(bytes: &[u8]) -> Option<IpAddr> {

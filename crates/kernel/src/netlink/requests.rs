@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv, send, setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 use std::fmt;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 /// The kernel answers while it is asked; this bounds the wait for an answer that got lost.
@@ -98,6 +99,18 @@ impl Requests {
         valid_lifetime: u32,
     ) -> Result<(), NetlinkError> {
         self.order(&mut address::add(link, cidr, valid_lifetime))
+    }
+
+    /// Puts a VIP of a real server on its loopback interface, if it is not there yet.
+    pub fn add_to_loopback(
+        &mut self,
+        loopback: LinkId,
+        address: IpAddr,
+    ) -> Result<(), NetlinkError> {
+        match self.order(&mut address::add_to_loopback(loopback, address)) {
+            Err(NetlinkError::Refused { errno: Errno::EEXIST, .. }) => Ok(()),
+            other => other,
+        }
     }
 
     /// Takes an address off an interface; says whether it was there.

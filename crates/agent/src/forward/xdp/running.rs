@@ -1,11 +1,11 @@
 //! The programs while they run: tables, interfaces, ways to backends, and what is wrong with them.
 
-use super::{Barred, Found, Order, RETRY, ServiceKey, TURN, Traced, Wanted};
+use super::{Barred, Counted, Found, Order, RETRY, ServiceKey, TURN, Traced, Wanted};
 use crate::forward::Place;
 use crate::health::{self, Key, States};
 use buoy_core::fast as core;
 use buoy_kernel::fast::{
-    self, Capacity, Drop, Fast, FastError, Fate, Neighbours, Packet, Unreached, Way,
+    self, Capacity, Count, Drop, Fast, FastError, Fate, Neighbours, Packet, Unreached, Way,
 };
 use buoy_kernel::{host, nft};
 use buoy_model::{BackendState, Desired, FastPath, Forward, Instant, LinkId};
@@ -274,8 +274,8 @@ impl Running {
     }
 
     fn report(&self, now: Instant, services: &[Wanted<'_>], barred: &Barred, found: &mut Found) {
-        let places: BTreeMap<ServiceKey, Place> =
-            services.iter().map(|s| (s.key, s.place)).collect();
+        let named: BTreeMap<ServiceKey, &Wanted<'_>> =
+            services.iter().map(|s| (s.key, s)).collect();
         for service in services {
             let refused = barred.get(&service.link).filter(|_| self.out.contains(&service.key));
             if let Some((_, reason)) = refused {
@@ -287,9 +287,12 @@ impl Running {
         }
         for (known, _) in self.unreached.iter().filter(|(_, since)| **since + PATIENCE <= now) {
             let fast::Key { address, protocol, ports } = known.service;
-            if let Some(&place) = places.get(&(address, protocol, ports.0)) {
-                let said = format!("backend {} gets no packets: {}", known.backend, known.why);
-                found.problems.entry(place).or_insert(said);
+            if let Some(service) = named.get(&(address, protocol, ports.0)) {
+                let mut backends = service.service.backends.iter();
+                let backend = backends.find(|b| b.address.ip() == known.backend);
+                let name = backend.map_or("?", |b| b.name.as_str());
+                let said = format!("{name} ({}) gets no packets: {}", known.backend, known.why);
+                found.problems.entry(service.place).or_insert(said);
             }
         }
         let attached = self.kernel.attached();
@@ -298,21 +301,32 @@ impl Running {
         if let Some(reason) = self.kernel.unpinned() {
             found.host.push(format!("XDP forwarding ends with the agent: {reason}"));
         }
-        self.count(&mut found.counters);
     }
 
-    fn count(&self, counters: &mut BTreeMap<&'static str, u64>) {
+    /// What was counted, of the services that are there now by backend too.
+    pub(super) fn count(&self, services: &[Wanted<'_>]) -> Counted {
+        let places: BTreeMap<ServiceKey, Place> =
+            services.iter().map(|s| (s.key, s.place)).collect();
         let counts = self.kernel.counters();
-        let mut add = |name, n| *counters.entry(name).or_default() += n;
-        for count in counts.forwarded.values() {
+        let mut counted = Counted::default();
+        let mut add = |name, n| *counted.totals.entry(name).or_default() += n;
+        for ((service, backend), count) in counts.forwarded {
             add("xdp_packets", count.packets);
             add("xdp_bytes", count.bytes);
             add("xdp_connections", count.flows);
+            let fast::Key { address, protocol, ports } = service;
+            if let Some(&place) = places.get(&(address, protocol, ports.0)) {
+                let sum: &mut Count = counted.backends.entry((place, backend)).or_default();
+                sum.packets += count.packets;
+                sum.bytes += count.bytes;
+                sum.flows += count.flows;
+            }
         }
         for (reason, n) in counts.dropped {
             add(counter(reason), n);
         }
         add("xdp_slots_in_change", self.core.moving() as u64);
+        counted
     }
 
     fn name(&self, link: LinkId) -> &str {

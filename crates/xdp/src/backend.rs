@@ -1,0 +1,60 @@
+//! The program of a real server, which takes outer headers off, as an object file, and its maps' layout.
+
+use core::net::IpAddr;
+
+/// Object file; 8-byte aligned, as ELF readers want it.
+pub static BACKEND: &[u8] = &ALIGNED.bytes;
+
+const LENGTH: usize = include_bytes!("../prebuilt/backend.bpf.o").len();
+static ALIGNED: crate::Aligned<LENGTH> =
+    crate::Aligned { bytes: *include_bytes!("../prebuilt/backend.bpf.o") };
+
+/// Name of the program, by which one of ours is known on an interface.
+pub const DECAP: &str = "buoy_decap";
+/// Name of the map from an address to [`VIP`] or [`OWN`].
+pub const DECAP_ADDRESSES: &str = "decap_addresses";
+/// Its room.
+pub const DECAP_ADDRESSES_MAX: usize = 2048;
+/// Name of the per-CPU array of counters, indexed by [`Counter`].
+pub const DECAP_COUNTERS: &str = "decap_counters";
+
+/// Packets for it are taken out.
+pub const VIP: u32 = 1;
+/// Packets to it are looked into.
+pub const OWN: u32 = 2;
+
+/// What the program counts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u32)]
+pub enum Counter {
+    /// Packets for a VIP that were taken out.
+    Decapsulated = 0,
+    /// Packets for a VIP that are not whole, and passed untouched.
+    Malformed = 1,
+    /// Outer packets that are fragments, and passed untouched.
+    Fragment = 2,
+    /// Packets dropped because their way was congested and they do not take marks.
+    Congestion = 3,
+}
+
+/// An address as it lies in the map.
+pub const fn key(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_lies_in_the_map_as_the_program_makes_it_from_a_packet() {
+        let mapped = key("10.0.0.100".parse().unwrap());
+        assert_eq!(mapped[..12], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff]);
+        assert_eq!(mapped[12..], [10, 0, 0, 100]);
+        assert_eq!(key("fd00::1".parse().unwrap())[15], 1);
+        assert_eq!(BACKEND.as_ptr().align_offset(8), 0);
+    }
+}
