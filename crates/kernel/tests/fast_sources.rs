@@ -17,8 +17,7 @@ use std::sync::Arc;
 use world::{ip, open, path, service, sources, way};
 
 /// `C4` and `C6` are let in, their neighbours are not, and whole subnets are not.
-const LIST: [&str; 5] =
-    ["10.9.0.0/16", "!10.9.0.0/28", "10.9.0.9/32", "fd09::/16", "!fd09::8/126"];
+const LIST: [&str; 5] = ["10.9.0.0/16", "!10.9.0.0/28", "10.9.0.9/32", "fd09::/16", "!fd09::8/126"];
 const ALONE: [&str; 1] = ["fd09::9/128"];
 
 /// The services of the other tests, with this list.
@@ -81,12 +80,15 @@ fn who_is_refused_is_dropped_and_who_is_not_goes_on_in_every_shape() {
 
     // Another list, on the same services: at once, and backwards.
     fast.apply(&limited(&["!10.9.0.9/32", "!fd09::9/128"]), &mut way).unwrap();
-    check(&fast, &[
-        ("refused now", tcp(C4, vip4), no()),
-        ("refused now of IPv6", tcp(C6, vip6), no()),
-        ("allowed now", tcp(other4, vip4), near(tcp(other4, vip4), 11)),
-        ("allowed now of IPv6", tcp(other6, vip6), near(tcp(other6, vip6), 0x11)),
-    ]);
+    check(
+        &fast,
+        &[
+            ("refused now", tcp(C4, vip4), no()),
+            ("refused now of IPv6", tcp(C6, vip6), no()),
+            ("allowed now", tcp(other4, vip4), near(tcp(other4, vip4), 11)),
+            ("allowed now of IPv6", tcp(other6, vip6), near(tcp(other6, vip6), 0x11)),
+        ],
+    );
     let tunnel = tcp(other4, "10.0.0.100:443");
     check(&fast, &[("a tunnel", tunnel.clone(), far(tunnel.within("10.0.1.1", "10.0.2.21")))]);
     fast.apply(&path(), &mut way).unwrap();
@@ -109,7 +111,9 @@ impl Dice {
         let [a, b, c, d] = std::array::from_fn(|_| self.below(3) as u8);
         match v4 {
             true => IpAddr::from([10 + a, b, c << 6, d]),
-            false => IpAddr::from([0xfd00 + u16::from(a), 0, 0, b.into(), 0, c.into(), 0, d.into()]),
+            false => {
+                IpAddr::from([0xfd00 + u16::from(a), 0, 0, b.into(), 0, c.into(), 0, d.into()])
+            }
         }
     }
 
