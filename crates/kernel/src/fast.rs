@@ -269,6 +269,9 @@ impl Fast {
         if let Some(place) = self.places.iter().find(|place| place.link == link) {
             return Ok(place.mode);
         }
+        if neighbours::is_veth(link)? {
+            self.tables.send_back_by_redirect();
+        }
         if let Some(place) = self.take_over(link) {
             let mode = place.mode;
             self.places.push(place);

@@ -14,6 +14,8 @@ use buoy_model::{FastPath, Forward, LinkId, Protocol};
 use buoy_xdp::forward::Drop;
 use echo::{WAIT, connect, echoes, serve};
 use hosts::Hosts;
+use socket2::{Domain, Protocol as IpProtocol, Socket, Type};
+use std::io::Read;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -272,6 +274,36 @@ fn not_one_packet_is_lost_while_one_run_follows_another() {
     assert!(sent > 100);
     assert_eq!(sent, heard);
     Fast::detach_earlier().unwrap();
+}
+
+/// The peer of a veth is not woken by what the driver's XDP sends back, unless it runs XDP too.
+#[test]
+fn an_answer_of_the_program_itself_comes_at_once() {
+    let test = "an_answer_of_the_program_itself_comes_at_once";
+    let Some(hosts) = Hosts::new(test) else { return };
+    let path = path(Forward::Dsr, VIPS, ["10.2.0.2:0", "[fd02::2]:0"]);
+    let links = [link("to-client"), link("to-server")];
+    let Some((fast, _)) = permitted(test, start(&path, &links)) else { return };
+    own_vips();
+    hosts.at_client(|| {
+        let socket = Socket::new(Domain::IPV4, Type::RAW, Some(IpProtocol::ICMPV4)).unwrap();
+        socket.set_read_timeout(Some(WAIT)).unwrap();
+        let vip: SocketAddr = "10.1.0.100:0".parse().unwrap();
+        let mut waits = Vec::new();
+        for n in 0..20_u8 {
+            // Echo request, whose sum is that of type and sequence.
+            socket.send_to(&[8, 0, 0xf7, 0xff - n, 0, 0, 0, n], &vip.into()).unwrap();
+            let asked = clock::now();
+            let mut answer = [0; 64];
+            let length = (&socket).read(&mut answer).unwrap();
+            assert_eq!((length, answer[20], answer[27]), (28, 0, n));
+            waits.push(clock::now().since(asked));
+        }
+        waits.sort_unstable();
+        // It took seconds, until some other frame came by.
+        assert!(waits[10] < Duration::from_millis(500), "{waits:?}");
+    });
+    fast.detach();
 }
 
 #[test]

@@ -119,9 +119,9 @@ int fast_forward(struct xdp_md *ctx)
 	if (!settings || (void *)(ethernet + 1) > end)
 		return XDP_PASS;
 	if (ethernet->h_proto == bpf_htons(ETH_P_IP))
-		return ipv4(ctx, settings, ethernet, end);
+		return sent(ctx, settings, ipv4(ctx, settings, ethernet, end));
 	if (ethernet->h_proto == bpf_htons(ETH_P_IPV6))
-		return ipv6(ctx, settings, ethernet, end);
+		return sent(ctx, settings, ipv6(ctx, settings, ethernet, end));
 	return XDP_PASS;
 }
 
