@@ -175,7 +175,6 @@ pub(super) fn cases(counts: &[u32]) -> Vec<Case> {
 pub(super) mod named {
     use super::{Case, FLOOD, Family, Floor, How, Kind, MANY, MILLION, ONE, World};
 
-    pub(in super::super) const SWAP: Case = Case::floor(Floor::Swap, Family::V4);
     pub(in super::super) const ARRAY: Case = Case::floor(Floor::Array, Family::V4);
     pub(in super::super) const IPIP: Case = Case::floor(Floor::Tunnel, Family::V4);
     pub(in super::super) const NOT_OURS: Case =
@@ -222,7 +221,7 @@ mod tests {
         assert_eq!(distinct.len(), all.len());
         let names: BTreeSet<String> = all.iter().map(|case| case.name()).collect();
         assert_eq!(names.len(), all.len());
-        let mut wanted = vec![named::SWAP, named::ARRAY, named::IPIP, named::NOT_OURS];
+        let mut wanted = vec![named::ARRAY, named::IPIP, named::NOT_OURS];
         wanted.extend([named::Flood::Million, named::Flood::Sixteen].map(named::flood));
         wanted.extend([1, 1000, 10_000].map(named::many_services));
         for family in [Family::V4, Family::V6] {

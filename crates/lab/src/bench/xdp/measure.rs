@@ -5,7 +5,7 @@ use super::cases::{Case, Kind, Subject};
 use super::verify;
 use super::world::{self, World};
 use crate::{Error, Result};
-use buoy_kernel::fast::{Capacity, Fast};
+use buoy_kernel::fast::Fast;
 use buoy_kernel::rig::{Rig, Run};
 use buoy_model::{LinkId, Slot};
 use buoy_xdp::{bench, forward};
@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 /// Frames that are tried come in by the loopback interface of this namespace.
-const LOOPBACK: LinkId = LinkId(1);
+pub(super) const LOOPBACK: LinkId = LinkId(1);
 /// Packets that go before those that are measured: caches that another case has emptied.
 const WARM: u32 = 200;
 
@@ -35,19 +35,7 @@ pub(super) type Figures = BTreeMap<Case, Figure>;
 pub(super) struct Loaded {
     pub(super) fast: Fast,
     /// Of its first service.
-    slots: Vec<Slot>,
-}
-
-impl Loaded {
-    pub(super) fn open(world: World, capacity: Option<Capacity>) -> Result<Self> {
-        let path = world.path()?;
-        let capacity = capacity.unwrap_or_else(|| Capacity::of(&path));
-        let mut fast = Fast::open_unpinned(capacity).map_err(refused)?;
-        fast.apply(&path, &mut |to| world::way(LOOPBACK, world::OWN_MAC, to)).map_err(refused)?;
-        let first =
-            path.services.into_iter().find(|s| s.address == world::vip(world.family, 0).ip());
-        Ok(Self { fast, slots: first.map(|s| s.slots).unwrap_or_default() })
-    }
+    pub(super) slots: Vec<Slot>,
 }
 
 /// For `map_err`: there is no fast path here.
