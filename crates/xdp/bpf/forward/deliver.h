@@ -40,7 +40,8 @@ static __always_inline void count(__u32 place, const struct flow *flow, int is_n
 		return;
 	tally->packets += 1;
 	tally->bytes += flow->length;
-	tally->flows += is_new;
+	if (is_new)
+		tally->flows += 1;
 }
 
 // Whether it could be; not when its time to live is over.
