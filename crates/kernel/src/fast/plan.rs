@@ -84,7 +84,8 @@ pub(super) fn check(path: &FastPath) -> Result<(), FastError> {
     Ok(())
 }
 
-fn fault(service: &FastService) -> Option<&'static str> {
+/// Why it cannot be forwarded.
+pub(super) fn fault(service: &FastService) -> Option<&'static str> {
     let (first, last) = service.ports;
     let count = service.backends.len();
     let names_nobody =

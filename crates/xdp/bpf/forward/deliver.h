@@ -40,8 +40,7 @@ static __always_inline void count(__u32 place, const struct flow *flow, int is_n
 		return;
 	tally->packets += 1;
 	tally->bytes += flow->length;
-	if (is_new)
-		tally->flows += 1;
+	tally->flows += is_new;
 }
 
 // Whether it could be; not when its time to live is over.

@@ -67,15 +67,11 @@ static __always_inline const struct service *service_of_key(__u32 mask, __u64 ke
 	__u32 place = place_of(&fast_buckets, mask, key);
 	const struct service *service = bpf_map_lookup_elem(&fast_services, &place);
 
-	__u32 ports;
-
 	if (!service || service->address.low != flow->vip.low ||
-	    service->address.high != flow->vip.high || service->protocol != flow->protocol)
+	    service->address.high != flow->vip.high || service->protocol != flow->protocol ||
+	    flow->vip_port < service->first || flow->vip_port > service->last)
 		return 0;
-	ports = *(const half *)&service->first;
-	if (ports == flow->vip_port * 0x10001U)
-		return service;
-	return flow->vip_port < service->first || flow->vip_port > service->last ? 0 : service;
+	return service;
 }
 
 static __always_inline const struct service *find_service(const struct settings *settings, __u64 address,

@@ -156,8 +156,10 @@ pub(super) fn cases(counts: &[u32]) -> Vec<Case> {
             cases.extend([ONE, THOUSAND, MANY, MILLION].map(|n| Case::of(world, Kind::Data, n)));
             cases.extend([MILLION, FLOOD].map(|n| Case::of(world, Kind::Syn, n)));
         }
-        let world = World::one(How::Tunnel, family);
-        cases.extend([ONE, MILLION].map(|n| Case::of(world, Kind::NotOurs, n)));
+        for how in [How::Tunnel, How::Nat] {
+            let world = World::one(how, family);
+            cases.extend([ONE, MILLION].map(|n| Case::of(world, Kind::NotOurs, n)));
+        }
     }
     let changing = World { in_change: true, ..World::one(How::Tunnel, Family::V4) };
     cases.extend([Kind::Data, Kind::Syn].map(|kind| Case::of(changing, kind, MILLION)));
@@ -177,8 +179,9 @@ pub(super) mod named {
 
     pub(in super::super) const ARRAY: Case = Case::floor(Floor::Array, Family::V4);
     pub(in super::super) const IPIP: Case = Case::floor(Floor::Tunnel, Family::V4);
-    pub(in super::super) const NOT_OURS: Case =
-        Case::of(World::one(How::Tunnel, Family::V4), Kind::NotOurs, ONE);
+    pub(in super::super) const fn not_ours(how: How) -> Case {
+        Case::of(World::one(how, Family::V4), Kind::NotOurs, ONE)
+    }
 
     pub(in super::super) const fn hit(how: How, family: Family) -> Case {
         Case::of(World::one(how, family), Kind::Data, ONE)
@@ -221,8 +224,9 @@ mod tests {
         assert_eq!(distinct.len(), all.len());
         let names: BTreeSet<String> = all.iter().map(|case| case.name()).collect();
         assert_eq!(names.len(), all.len());
-        let mut wanted = vec![named::ARRAY, named::IPIP, named::NOT_OURS];
+        let mut wanted = vec![named::ARRAY, named::IPIP];
         wanted.extend([named::Flood::Million, named::Flood::Sixteen].map(named::flood));
+        wanted.extend([How::Tunnel, How::Nat].map(named::not_ours));
         wanted.extend([1, 1000, 10_000].map(named::many_services));
         for family in [Family::V4, Family::V6] {
             for how in How::ALL {

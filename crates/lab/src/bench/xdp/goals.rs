@@ -83,7 +83,16 @@ fn packets(outcome: &Outcome) -> Vec<Goal> {
         ),
         goal("dsr, 1 flow, to parse + array", AtMost(5.0), to_array(v4(How::Dsr))),
         goal("nat, 1 flow, to parse + IPIP", AtMost(2.1), to_ipip(v4(How::Nat))),
-        goal("not ours, to parse + array", AtMost(1.5), to_array(named::NOT_OURS)),
+        goal(
+            "not ours, beside tunnels, to parse + array",
+            AtMost(1.5),
+            to_array(named::not_ours(How::Tunnel)),
+        ),
+        goal(
+            "not ours, beside nat, to parse + array",
+            AtMost(1.5),
+            to_array(named::not_ours(How::Nat)),
+        ),
     ]
 }
 

@@ -21,6 +21,7 @@ use cases::Subject;
 use goals::Outcome;
 use measure::{Loaded, refused};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::PathBuf;
 use std::time::Instant;
 use world::{Family, How, World};
@@ -73,7 +74,7 @@ fn measure_all(options: &XdpOptions) -> Result<(Outcome, Vec<Length>)> {
         Subject::Floor(..) => None,
     });
     for world in wanted {
-        if !worlds.contains_key(&world) {
+        if let Entry::Vacant(place) = worlds.entry(world) {
             let (cost, fast, slots) = tables::cost(world)?;
             if world.services > 1 || world == World::one(How::Tunnel, Family::V4) {
                 println!(
@@ -84,7 +85,7 @@ fn measure_all(options: &XdpOptions) -> Result<(Outcome, Vec<Length>)> {
                 );
                 outcome.costs.push(cost);
             }
-            worlds.insert(world, Loaded { fast, slots });
+            place.insert(Loaded { fast, slots });
         }
     }
     println!("{} cases, {} rounds.", cases.len(), options.rounds);
