@@ -29,7 +29,7 @@ use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::{XdpLink, XdpLinkId};
 use aya::programs::{ProgramError, ProgramFd, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
-use buoy_model::{FastPath, FastService, LinkId};
+use buoy_model::{FastPath, LinkId};
 use buoy_xdp::forward::{
     self, BACKENDS, BUCKETS, Drop, FORWARD, LINKS, NEXT_PROGRAMS, PROGRAM, PROGRAMS_MAP, REVERSE,
     SERVICES, SETTINGS, SLOTS, SLOTS_IN_LINE, TALLIES,
@@ -72,12 +72,12 @@ impl Default for Capacity {
 impl Capacity {
     /// Room for that, with as much again and some more; a small table does not cost its maximum.
     pub fn of(path: &FastPath) -> Self {
-        let sum = |count: &dyn Fn(&FastService) -> usize, least: u32| {
+        let sum = |count: &dyn Fn(&buoy_model::FastService) -> usize, least: u32| {
             let sum: usize = path.services.iter().map(count).sum();
             u32::try_from(sum.saturating_mul(3)).unwrap_or(u32::MAX / 2).max(least)
         };
         let lines = |slots: usize| slots.next_multiple_of(SLOTS_IN_LINE as usize);
-        let blocks = |s: &FastService| forward::blocks(s.ports.0, s.ports.1).len();
+        let blocks = |s: &buoy_model::FastService| forward::blocks(s.ports.0, s.ports.1).len();
         Self {
             services: sum(&|_| 1, 64).next_power_of_two(),
             backends: sum(&|s| s.backends.len(), 1024).next_power_of_two(),
@@ -225,12 +225,6 @@ impl Fast {
     pub fn apply(&mut self, path: &FastPath, resolve: Resolve<'_>) -> Result<(), FastError> {
         self.reclaim();
         self.tables.apply(path, resolve)
-    }
-
-    /// Writes the slots of one service, if it differs from what it was in nothing else; `false`: nothing was done,
-    /// and `apply` has to be. It takes as long for one service among ten thousand.
-    pub fn apply_slots(&mut self, service: &FastService) -> bool {
-        self.tables.apply_slots(service)
     }
 
     /// Asks anew for the ways to all backends, and says how many are not known: packets for those are

@@ -53,25 +53,6 @@ fn flows_are_spread_over_all_backends_and_stay_where_they_are() {
 }
 
 #[test]
-fn the_slots_of_one_service_are_written_by_themselves_and_nothing_else_is() {
-    let test = "the_slots_of_one_service_are_written_by_themselves_and_nothing_else_is";
-    let path = between(one(Protocol::Tcp, &BACKENDS), 0, 0);
-    let Some(mut fast) = open(test, &path) else { return };
-    let packet = tcp(&client(1), VIP);
-    assert_eq!(taker(&fast, &packet), 11);
-    let other = between(path.clone(), 1, 1);
-    assert!(fast.apply_slots(&other.services[0]));
-    assert_eq!(taker(&fast, &packet), 12);
-    let mut wrong = between(path.clone(), 3, 3);
-    assert!(!fast.apply_slots(&wrong.services[0]), "nobody has that place");
-    wrong = between(one(Protocol::Tcp, &["10.0.0.11:0", "10.0.0.13:0", "10.0.0.12:0"]), 2, 2);
-    assert!(!fast.apply_slots(&wrong.services[0]), "its backends are others");
-    wrong.services[0].ports = (81, 81);
-    assert!(!fast.apply_slots(&wrong.services[0]), "there is no such service");
-    assert_eq!(taker(&fast, &packet), 12);
-}
-
-#[test]
 fn all_that_a_client_opens_goes_to_one_backend_where_it_is_to_be_so() {
     let test = "all_that_a_client_opens_goes_to_one_backend_where_it_is_to_be_so";
     let mut path = one(Protocol::Tcp, &BACKENDS);

@@ -84,8 +84,7 @@ pub(super) fn check(path: &FastPath) -> Result<(), FastError> {
     Ok(())
 }
 
-/// Why it cannot be forwarded.
-pub(super) fn fault(service: &FastService) -> Option<&'static str> {
+fn fault(service: &FastService) -> Option<&'static str> {
     let (first, last) = service.ports;
     let count = service.backends.len();
     let names_nobody =

@@ -199,14 +199,6 @@ impl Tables {
         Ok(())
     }
 
-    /// Makes one service so, if only slots differ.
-    pub(super) fn apply_slots(&self, service: &FastService) -> bool {
-        let placed = self.placed.get(&Key::from(service));
-        let placed =
-            placed.filter(|placed| plan::fault(service).is_none() && self.is_like(placed, service));
-        placed.map(|placed| self.write_slots(&placed.service, service)).is_some()
-    }
-
     /// Redirects the entries from what was to what is next.
     fn switch(&mut self, seed: u64, next: &BTreeMap<Key, Placed>) -> Result<(), FastError> {
         let (entries, reverse, sources) = self.entries_of(next);

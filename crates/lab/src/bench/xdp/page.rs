@@ -128,7 +128,7 @@ fn frames(outcome: &Outcome) -> String {
 fn tables(outcome: &Outcome) -> String {
     let mut text = String::from(
         "\n## Tables\n\nEach service has 100 backends and a table of its own. A change is one backend of one \
-         service down or up,\nand only that service is given to the kernel's side (`Fast::apply_slots`).\n\n\
+         service down or up,\nand all services are given to `Fast::apply`.\n\n\
          | services | slots | maps, MiB | room for slots | the product asks for | apply, ms | the same again, ms | a change, ms |\n\
          |--:|--:|--:|--:|--:|--:|--:|--:|\n",
     );
