@@ -48,7 +48,7 @@ bench-idle: ## what 1000 VIPs cost that have nothing to do, and whether one move
 	$(CARGO) build --release --locked -p buoy-cli
 	@$(TARGET)/release/buoy lab bench idle $(BENCH)
 
-bench-xdp: ## what a packet costs on the fast path, beside simple programs and nftables: 3 minutes, as root
+bench-xdp: ## what a packet costs on the fast path, beside simple programs and nftables: 6 minutes, as root
 	@scripts/install-deps demo
 	$(CARGO) build --release --locked -p buoy-cli
 	@$(TARGET)/release/buoy lab bench xdp $(BENCH)
