@@ -31,7 +31,7 @@ use crate::sysctl::{self, SysctlError};
 use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues, ProgramArray};
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::{XdpLink, XdpLinkId};
-use aya::programs::{ProgramError, Xdp, XdpMode};
+use aya::programs::{ProgramError, ProgramFd, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
 use buoy_model::limits::{FAST_DRAIN, FAST_PLACES_MAX};
 use buoy_model::{FastPath, LinkId};
@@ -39,7 +39,7 @@ use buoy_xdp::forward::{
     self, BACKENDS, BUCKETS, FORWARD, LINKS, NEXT_PROGRAMS, PROGRAM, PROGRAMS_MAP, REVERSE,
     SERVICES, SETTINGS, SLOTS, SLOTS_IN_LINE, TALLIES,
 };
-use error::refused;
+pub(crate) use error::refused;
 use memory::Region;
 use nix::errno::Errno;
 use pins::Pins;
@@ -390,6 +390,11 @@ impl Fast {
     /// The program to be run on frames, also from another thread.
     pub fn probe(&mut self) -> Result<Probe, FastError> {
         Probe::new(program(&mut self.programs, PROGRAM)?.fd().map_err(|e| refused(&e))?.as_fd())
+    }
+
+    /// The program that is attached to interfaces.
+    pub(crate) fn entrance(&mut self) -> Result<&ProgramFd, FastError> {
+        program(&mut self.programs, PROGRAM)?.fd().map_err(|e| refused(&e))
     }
 
     /// Waits until no program looks at what was replaced, and makes its places free.

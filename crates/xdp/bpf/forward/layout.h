@@ -42,7 +42,7 @@ struct settings {
 	__u32 bucket_mask;   // buckets in use, less one; a power of two less one
 	__u32 reverse_mask;
 	__u32 port_sizes;    // bit n: some service has a block of 2^n ports; bit 0 is always looked at
-	__u32 reverse_sizes; // the same for the ports of backends
+	__u32 reverse_sizes; // the same for the ports of backends; 0: none is translated
 	__u32 tick;          // seconds that user space counts; stands still with it
 	__u32 flags;
 	__u64 vips[BITMAP_WORDS];    // over the hash of an address: 0 says that it is surely none of ours
