@@ -9,12 +9,10 @@
 
 #include <bpf/bpf_endian.h>
 
+#include "../headers.h"
 #include "layout.h"
 
-#define IPV4_PLAIN 0x45 // version 4, five words of header
 #define IPV4_DF 0x4000
-#define IPV4_MORE 0x2000
-#define IPV4_OFFSET 0x1fff
 #define TTL_OUT 64
 
 #define TCP_SYN 0x02
@@ -25,28 +23,6 @@ struct ethernet {
 	__u16 destination[3];
 	__u16 source[3];
 	__be16 protocol;
-};
-
-struct ipv4 {
-	__u8 version_length;
-	__u8 service;
-	__be16 length;
-	__be16 id;
-	__be16 fragment;
-	__u8 ttl;
-	__u8 protocol;
-	__u16 check;
-	__be32 source;
-	__be32 destination;
-};
-
-struct ipv6 {
-	__be32 version_class_label;
-	__be16 length;
-	__u8 next;
-	__u8 hops;
-	__be32 source[4];
-	__be32 destination[4];
 };
 
 // TCP and UDP have their ports in the same place.
