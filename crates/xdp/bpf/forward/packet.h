@@ -55,8 +55,6 @@ struct icmp {
 	__be32 rest;
 };
 
-_Static_assert(sizeof(struct ipv4) == 20, "IPv4 without options");
-_Static_assert(sizeof(struct ipv6) == 40, "IPv6");
 _Static_assert(sizeof(struct tcp) == 20, "TCP without options");
 _Static_assert(sizeof(struct udp) == 8, "UDP");
 _Static_assert(sizeof(struct icmp) == 8, "ICMP");
