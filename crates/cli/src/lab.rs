@@ -25,6 +25,24 @@ pub(crate) enum Bench {
     Failover(FailoverArguments),
     /// What many VIPs cost that have nothing to do, and whether one of them moves
     Idle(IdleArguments),
+    /// What a packet costs on the fast path, beside simple programs and nftables, and what its tables cost
+    Xdp(XdpArguments),
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct XdpArguments {
+    /// How often each case has its turn
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    rounds: u16,
+    /// Packets of one turn
+    #[arg(long, value_name = "N", default_value_t = 40_000, value_parser = clap::value_parser!(u32).range(1000..=10_000_000))]
+    packets: u32,
+    /// Numbers of services beside one; 10,000 take 6 GiB of memory
+    #[arg(long, value_name = "N,..", value_delimiter = ',', default_values_t = [1000, 10_000], value_parser = clap::value_parser!(u32).range(2..=10_000))]
+    services: Vec<u32>,
+    /// Where the report goes
+    #[arg(long, value_name = "FILE", default_value = "bench/results/xdp.md")]
+    report: PathBuf,
 }
 
 #[derive(clap::Args, Debug)]
@@ -105,6 +123,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Demo(arguments) => demo(arguments),
         Command::Bench(Bench::Failover(arguments)) => failover(arguments),
         Command::Bench(Bench::Idle(arguments)) => idle(arguments),
+        Command::Bench(Bench::Xdp(arguments)) => xdp(arguments),
     }
 }
 
@@ -120,6 +139,16 @@ fn idle(arguments: IdleArguments) -> Result<(), Failure> {
         report: arguments.report,
     };
     bench::idle(&options).map_err(Failure::failed)
+}
+
+fn xdp(arguments: XdpArguments) -> Result<(), Failure> {
+    let options = bench::XdpOptions {
+        rounds: arguments.rounds.into(),
+        packets: arguments.packets,
+        services: arguments.services,
+        report: arguments.report,
+    };
+    bench::xdp(&options).map_err(Failure::failed)
 }
 
 fn failover(arguments: FailoverArguments) -> Result<(), Failure> {

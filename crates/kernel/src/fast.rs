@@ -32,7 +32,7 @@ use crate::sysctl::{self, SysctlError};
 use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues, ProgramArray};
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::{XdpLink, XdpLinkId};
-use aya::programs::{ProgramError, Xdp, XdpMode};
+use aya::programs::{ProgramError, ProgramFd, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
 use buoy_model::limits::{FAST_DRAIN, FAST_PLACES_MAX};
 use buoy_model::{FastPath, LinkId};
@@ -40,7 +40,7 @@ use buoy_xdp::forward::{
     self, BACKENDS, BUCKETS, FORWARD, LINKS, NEXT_PROGRAMS, PROGRAM, PROGRAMS_MAP, REVERSE,
     SERVICES, SETTINGS, SLOTS, SLOTS_IN_LINE, SOURCES, TALLIES,
 };
-use error::refused;
+pub(crate) use error::refused;
 use memory::Region;
 use nix::errno::Errno;
 use pins::Pins;
@@ -271,6 +271,9 @@ impl Fast {
         if let Some(place) = self.places.iter().find(|place| place.link == link) {
             return Ok(place.mode);
         }
+        if neighbours::is_veth(link)? {
+            self.tables.send_back_by_redirect();
+        }
         if let Some(place) = self.take_over(link) {
             let mode = place.mode;
             self.places.push(place);
@@ -389,6 +392,11 @@ impl Fast {
     /// The program to be run on frames, also from another thread.
     pub fn probe(&mut self) -> Result<Probe, FastError> {
         Probe::new(program(&mut self.programs, PROGRAM)?.fd().map_err(|e| refused(&e))?.as_fd())
+    }
+
+    /// The program that is attached to interfaces.
+    pub(crate) fn entrance(&mut self) -> Result<&ProgramFd, FastError> {
+        program(&mut self.programs, PROGRAM)?.fd().map_err(|e| refused(&e))
     }
 
     /// Waits until no program looks at what was replaced, and makes its places free.

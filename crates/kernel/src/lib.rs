@@ -1,7 +1,8 @@
 //! The only crate that touches Linux: applies actions, observes the host.
 //!
 //! `apply` does what the core decided, `host` and `netlink::Monitor` say what is, `packet` and `udp`
-//! speak and hear, `gate` stops what must stop when this process is dead. Nothing here decides.
+//! speak and hear, `gate` stops what must stop when this process is dead, `rig` takes the time of the fast
+//! path. Nothing here decides.
 
 #![deny(unsafe_code)]
 
@@ -25,6 +26,7 @@ pub mod port;
 pub mod reach;
 pub mod realtime;
 mod relay;
+pub mod rig;
 #[allow(unsafe_code)] // The only place for it.
 mod sys;
 pub mod sysctl;

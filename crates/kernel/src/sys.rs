@@ -308,26 +308,50 @@ struct TestRun {
     padding: u32,
 }
 
-/// Runs a loaded program once on these bytes. Gives what it returned, and how many bytes of `output`
-/// are what it made of them.
+/// How to run a program.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Trial<'a> {
+    /// So often on the same buffer; what the last run made of it comes back.
+    Again(u32, &'a [u8]),
+    /// So often on frames that then are sent, as if they had come in by this interface.
+    Live(u32, u32, &'a [u8]),
+}
+
+/// Runs a loaded XDP program. Gives what it returned, and how many bytes of `output` are what it made of
+/// the bytes; of frames that are sent, nothing.
 pub(crate) fn run_program(
     program: &impl AsRawFd,
-    input: &[u8],
+    trial: Trial<'_>,
     output: &mut [u8],
 ) -> io::Result<(u32, usize)> {
     const TEST_RUN: i32 = 10; // BPF_PROG_TEST_RUN
+    const LIVE_FRAMES: u32 = 2; // BPF_F_TEST_XDP_LIVE_FRAMES
     let too_long = |_| io::Error::from(io::ErrorKind::InvalidInput);
-    let mut run = TestRun {
-        program: program.as_raw_fd().cast_unsigned(),
-        input_len: u32::try_from(input.len()).map_err(too_long)?,
-        output_len: u32::try_from(output.len()).map_err(too_long)?,
-        input: input.as_ptr() as u64,
-        output: output.as_mut_ptr() as u64,
-        repeat: 1,
-        ..TestRun::default()
+    let mut run = TestRun { program: program.as_raw_fd().cast_unsigned(), ..TestRun::default() };
+    // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex
+    let mut context = [0_u32; 6];
+    let input = match trial {
+        Trial::Again(repeat, input) => {
+            run.repeat = repeat;
+            run.output_len = u32::try_from(output.len()).map_err(too_long)?;
+            run.output = output.as_mut_ptr() as u64;
+            input
+        }
+        Trial::Live(count, link, input) => {
+            run.repeat = count;
+            run.flags = LIVE_FRAMES;
+            context[1] = u32::try_from(input.len()).map_err(too_long)?;
+            context[3] = link;
+            run.context_input = context.as_ptr() as u64;
+            run.context_input_len = u32::try_from(size_of_val(&context)).map_err(too_long)?;
+            input
+        }
     };
-    // SAFETY: both lengths are those of the slices, which are borrowed for the call: the kernel reads the one
-    // and writes to the other. `run` is as long as is said, and the kernel writes its results there.
+    run.input = input.as_ptr() as u64;
+    run.input_len = u32::try_from(input.len()).map_err(too_long)?;
+    // SAFETY: all lengths are those of the slices and of `context`, which are borrowed or live for the call: the
+    // kernel reads from `input` and `context` and writes to `output`. `run` is as long as is said, and the
+    // kernel writes its results there.
     let result =
         unsafe { libc::syscall(libc::SYS_bpf, TEST_RUN, &raw mut run, size_of::<TestRun>()) };
     if result < 0 {

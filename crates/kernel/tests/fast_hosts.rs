@@ -14,6 +14,8 @@ use buoy_model::{FastPath, Forward, LinkId, Protocol};
 use buoy_xdp::forward::Drop;
 use echo::{WAIT, connect, echoes, serve};
 use hosts::Hosts;
+use socket2::{Domain, Protocol as IpProtocol, Socket, Type};
+use std::io::Read;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -82,6 +84,18 @@ fn own_vips() {
     hosts::ip("addr add fd01::100/128 dev to-client nodad");
 }
 
+/// Three hosts, and the fast path of the one between, which owns the VIPs.
+fn stand(test: &str, path: &FastPath) -> Option<(Fast, Hosts)> {
+    let hosts = Hosts::new(test)?;
+    let (fast, _) = permitted(test, start(path, &links()))?;
+    own_vips();
+    Some((fast, hosts))
+}
+
+fn links() -> [LinkId; 2] {
+    [link("to-client"), link("to-server")]
+}
+
 fn dropped(fast: &Fast) -> Vec<(Drop, u64)> {
     fast.dropped().into_iter().filter(|(_, n)| *n != 0).collect()
 }
@@ -89,11 +103,8 @@ fn dropped(fast: &Fast) -> Vec<(Drop, u64)> {
 #[test]
 fn dsr_carries_tcp_and_the_backend_answers_the_client_itself() {
     let test = "dsr_carries_tcp_and_the_backend_answers_the_client_itself";
-    let Some(hosts) = Hosts::new(test) else { return };
     let path = path(Forward::Dsr, VIPS, ["10.2.0.2:0", "[fd02::2]:0"]);
-    let links = [link("to-client"), link("to-server")];
-    let Some((fast, _)) = permitted(test, start(&path, &links)) else { return };
-    own_vips();
+    let Some((fast, hosts)) = stand(test, &path) else { return };
     hosts.at_server(|| {
         for (vip, to) in VIPS.into_iter().zip(TO_VIPS) {
             hosts::ip(&format!(
@@ -116,12 +127,9 @@ fn dsr_carries_tcp_and_the_backend_answers_the_client_itself() {
 #[test]
 fn a_tunnelled_packet_arrives_whole_at_its_backend() {
     let test = "a_tunnelled_packet_arrives_whole_at_its_backend";
-    let Some(hosts) = Hosts::new(test) else { return };
     // Where the kernel has no tunnel devices, what arrives is looked at instead.
     let path = path(Forward::Tunnel, VIPS, ["10.2.0.2:0", "[fd02::2]:0"]);
-    let links = [link("to-client"), link("to-server")];
-    let Some((fast, _)) = permitted(test, start(&path, &links)) else { return };
-    own_vips();
+    let Some((fast, hosts)) = stand(test, &path) else { return };
     let listener = hosts.at_server(hosts::Sniffer::open);
     for (to, protocol) in TO_VIPS.into_iter().zip([4, 41]) {
         hosts.at_client(|| {
@@ -141,15 +149,12 @@ fn a_tunnelled_packet_arrives_whole_at_its_backend() {
 #[test]
 fn nat_carries_tcp_and_answers_come_back_from_the_vip() {
     let test = "nat_carries_tcp_and_answers_come_back_from_the_vip";
-    let Some(hosts) = Hosts::new(test) else { return };
     let path = path(Forward::Nat, VIPS, ["10.2.0.2:8080", "[fd02::2]:8080"]);
-    let links = [link("to-client"), link("to-server")];
-    let Some((fast, _)) = permitted(test, start(&path, &links)) else { return };
+    let Some((fast, hosts)) = stand(test, &path) else { return };
     hosts.at_server(|| {
         serve("10.2.0.2:8080");
         serve("[fd02::2]:8080");
     });
-    own_vips();
     for to in TO_VIPS {
         let mut stream = hosts.at_client(|| connect(to).unwrap());
         echoes(&mut stream, 300_000);
@@ -161,11 +166,8 @@ fn nat_carries_tcp_and_answers_come_back_from_the_vip() {
 #[test]
 fn connections_go_on_when_one_run_follows_another() {
     let test = "connections_go_on_when_one_run_follows_another";
-    let Some(hosts) = Hosts::new(test) else { return };
     let path = path(Forward::Dsr, VIPS, ["10.2.0.2:0", "[fd02::2]:0"]);
-    let links = [link("to-client"), link("to-server")];
-    let Some((fast, _)) = permitted(test, start(&path, &links)) else { return };
-    own_vips();
+    let Some((fast, hosts)) = stand(test, &path) else { return };
     hosts.at_server(|| {
         hosts::ip("addr add 10.1.0.100/32 dev lo");
         serve("10.1.0.100:80");
@@ -177,7 +179,7 @@ fn connections_go_on_when_one_run_follows_another() {
     // Nobody holds anything now.
     echoes(&mut stream, 10_000);
     for round in 0..4 {
-        let (fast, _) = start(&path, &links).unwrap();
+        let (fast, _) = start(&path, &links()).unwrap();
         echoes(&mut stream, 10_000);
         let after = fast.counters();
         let count = |c: &buoy_kernel::fast::FastCounters| {
@@ -196,7 +198,7 @@ fn connections_go_on_when_one_run_follows_another() {
         drop(fast);
         let mut neighbours = Neighbours::open().unwrap();
         next.apply(&path, &mut |to| neighbours.resolve(to)).unwrap();
-        for link in links {
+        for link in links() {
             next.attach(link).unwrap();
         }
         echoes(&mut stream, 10_000);
@@ -239,12 +241,9 @@ fn stream(to: &str, stop: &AtomicBool) -> (u64, u64) {
 fn not_one_packet_is_lost_while_one_run_follows_another() {
     let test = "not_one_packet_is_lost_while_one_run_follows_another";
     let restarts = std::env::var("BUOY_RESTARTS").map_or(8, |n| n.parse().unwrap());
-    let Some(hosts) = Hosts::new(test) else { return };
     let of = |port| service(Protocol::Udp, VIPS[0], (port, port), Forward::Dsr, &["10.2.0.2:0"]);
     let path = FastPath { seed: 77, services: vec![of(7), of(9)] };
-    let links = [link("to-client"), link("to-server")];
-    let Some((fast, _)) = permitted(test, start(&path, &links)) else { return };
-    own_vips();
+    let Some((fast, hosts)) = stand(test, &path) else { return };
     hosts.at_server(|| {
         hosts::ip("addr add 10.1.0.100/32 dev lo");
         let echo = UdpSocket::bind("10.1.0.100:7").unwrap();
@@ -260,7 +259,7 @@ fn not_one_packet_is_lost_while_one_run_follows_another() {
     let theirs = Arc::clone(&stop);
     let client = hosts.at_client(|| std::thread::spawn(move || stream("10.1.0.100:7", &theirs)));
     for round in 0..restarts {
-        let (mut fast, mut neighbours) = start(&path, &links).unwrap();
+        let (mut fast, mut neighbours) = start(&path, &links()).unwrap();
         // Another table now and then, as when a backend has come meanwhile.
         let mut other = path.clone();
         other.services.truncate(2 - round % 2);
@@ -307,6 +306,33 @@ fn lists_of_clients_are_known_again_by_the_next_run() {
         drop(fast);
     }
     Fast::detach_earlier().unwrap();
+}
+
+/// The peer of a veth is not woken by what the driver's XDP sends back, unless it runs XDP too.
+#[test]
+fn an_answer_of_the_program_itself_comes_at_once() {
+    let test = "an_answer_of_the_program_itself_comes_at_once";
+    let path = path(Forward::Dsr, VIPS, ["10.2.0.2:0", "[fd02::2]:0"]);
+    let Some((fast, hosts)) = stand(test, &path) else { return };
+    hosts.at_client(|| {
+        let socket = Socket::new(Domain::IPV4, Type::RAW, Some(IpProtocol::ICMPV4)).unwrap();
+        socket.set_read_timeout(Some(WAIT)).unwrap();
+        let vip: SocketAddr = "10.1.0.100:0".parse().unwrap();
+        let mut waits = Vec::new();
+        for n in 0..20_u8 {
+            // Echo request, whose sum is that of type and sequence.
+            socket.send_to(&[8, 0, 0xf7, 0xff - n, 0, 0, 0, n], &vip.into()).unwrap();
+            let asked = clock::now();
+            let mut answer = [0; 64];
+            let length = (&socket).read(&mut answer).unwrap();
+            assert_eq!((length, answer[20], answer[27]), (28, 0, n));
+            waits.push(clock::now().since(asked));
+        }
+        waits.sort_unstable();
+        // It took seconds, until some other frame came by.
+        assert!(waits[10] < Duration::from_millis(500), "{waits:?}");
+    });
+    fast.detach();
 }
 
 #[test]

@@ -25,11 +25,9 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-#define ADDRESSES_MAX 2048
+#include "headers.h"
 
-#define IPV4_PLAIN 0x45 // version 4, five words of header
-#define IPV4_MORE 0x2000
-#define IPV4_OFFSET 0x1fff
+#define ADDRESSES_MAX 2048
 
 #define PROTOCOL_IPIP 4
 #define PROTOCOL_IPV6 41
@@ -49,31 +47,7 @@ struct address {
 	__u64 low;
 };
 
-struct ipv4 {
-	__u8 version_length;
-	__u8 service;
-	__be16 length;
-	__be16 id;
-	__be16 fragment;
-	__u8 ttl;
-	__u8 protocol;
-	__u16 check;
-	__be32 source;
-	__be32 destination;
-};
-
-struct ipv6 {
-	__be32 version_class_label;
-	__be16 length;
-	__u8 next;
-	__u8 hops;
-	__be32 source[4];
-	__be32 destination[4];
-};
-
 _Static_assert(sizeof(struct address) == 16, "address");
-_Static_assert(sizeof(struct ipv4) == 20, "IPv4 without options");
-_Static_assert(sizeof(struct ipv6) == 40, "IPv6");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

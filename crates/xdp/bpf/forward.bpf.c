@@ -42,7 +42,7 @@ static __always_inline int unusual(struct xdp_md *ctx, int is_ipv6)
 static __always_inline int other(struct xdp_md *ctx, const struct settings *settings,
 				 const struct address *source)
 {
-	if (is_marked(settings->sources, hash_address(source)))
+	if (LOOK(settings->reverse_sizes) && is_marked(settings->sources, hash_address(source)))
 		bpf_tail_call(ctx, &fast_programs, PROGRAM_REVERSE);
 	return XDP_PASS;
 }
@@ -116,13 +116,15 @@ int fast_forward(struct xdp_md *ctx)
 	struct ethhdr *ethernet = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
 	const struct settings *settings = settings_now();
+	__be16 protocol;
 
 	if (!settings || (void *)(ethernet + 1) > end)
 		return XDP_PASS;
-	if (ethernet->h_proto == bpf_htons(ETH_P_IP))
-		return ipv4(ctx, settings, ethernet, end);
-	if (ethernet->h_proto == bpf_htons(ETH_P_IPV6))
-		return ipv6(ctx, settings, ethernet, end);
+	protocol = ((struct ethernet *)ethernet)->protocol;
+	if (protocol == bpf_htons(ETH_P_IP))
+		return sent(ctx, settings, ipv4(ctx, settings, ethernet, end));
+	if (protocol == bpf_htons(ETH_P_IPV6))
+		return sent(ctx, settings, ipv6(ctx, settings, ethernet, end));
 	return XDP_PASS;
 }
 

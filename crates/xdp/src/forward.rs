@@ -91,6 +91,8 @@ pub const FLOW_CLIENT: u8 = 1;
 /// Seconds after which the place of a remembered flow that was silent may be taken by another; the same
 /// as `IDLE_TICKS` in bpf/forward/choose.h.
 pub const REMEMBERED_SECONDS: u64 = 300;
+/// What goes out where it came in is redirected there: an interface is a veth.
+pub const BACK_BY_REDIRECT: u64 = 1;
 /// Addresses of this host that it asks backends from, at most.
 pub const OWN_MAX: usize = 8;
 /// Backends that slots and remembered flows can name.
@@ -116,7 +118,7 @@ pub struct Settings {
     pub masks: u64,
     /// Sizes of blocks of ports in use, for services and in the high half for backends.
     pub sizes: u64,
-    /// Seconds that this side counts.
+    /// Seconds that this side counts, and in the high half [`BACK_BY_REDIRECT`] or nothing.
     pub tick: u64,
     /// Over the hash of an address: zero says that it is no VIP.
     pub vips: [u64; BITMAP_WORDS],

@@ -136,7 +136,8 @@ impl Decapsulator {
         let fd = program(&mut self.programs)?.fd().map_err(|e| refused(&e))?.as_fd();
         let fd = fd.try_clone_to_owned().map_err(|e| refused(&e))?;
         let mut output = vec![0; frame.len()];
-        let (code, length) = sys::run_program(&fd, frame, &mut output).map_err(|e| refused(&e))?;
+        let (code, length) = sys::run_program(&fd, sys::Trial::Again(1, frame), &mut output)
+            .map_err(|e| refused(&e))?;
         output.truncate(length);
         Ok((code, output))
     }

@@ -87,7 +87,7 @@ impl From<NetlinkError> for FastError {
 }
 
 /// Why the kernel refused to load something.
-pub(super) fn refused(error: &(dyn std::error::Error + 'static)) -> FastError {
+pub(crate) fn refused(error: &(dyn std::error::Error + 'static)) -> FastError {
     let errno = errno_of(error);
     if let Some(ProgramError::LoadError { verifier_log, .. }) = error.downcast_ref()
         && errno != Some(Errno::EPERM)

@@ -89,6 +89,12 @@ pub struct Neighbours {
     routes: BTreeMap<IpAddr, Option<RouteFacts>>,
 }
 
+/// Whether an interface is one end of a virtual Ethernet cable.
+pub(super) fn is_veth(link: LinkId) -> Result<bool, FastError> {
+    let mtus = Requests::open()?.mtus()?;
+    Ok(mtus.into_iter().any(|facts| facts.link == link && facts.is_veth))
+}
+
 impl Neighbours {
     /// Asks the kernel.
     pub fn open() -> Result<Self, FastError> {
@@ -104,7 +110,8 @@ impl Neighbours {
 
     /// Asks again: interfaces and neighbours at once, routes as they are needed.
     pub fn read(&mut self) -> Result<(), FastError> {
-        let mtus: BTreeMap<_, _> = self.requests.mtus()?.into_iter().collect();
+        let mtus = self.requests.mtus()?.into_iter();
+        let mtus: BTreeMap<_, _> = mtus.map(|facts| (facts.link, facts.mtu)).collect();
         let links = self.requests.links()?.into_iter();
         let known = links.filter_map(|link| {
             let mtu = u16::try_from(*mtus.get(&link.id)?).unwrap_or(u16::MAX);

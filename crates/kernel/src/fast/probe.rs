@@ -49,15 +49,21 @@ impl Probe {
     pub fn try_frame(&self, frame: &[u8]) -> Result<Tried, FastError> {
         let mut output = vec![0; frame.len() + GROWTH_MAX];
         let (code, length) =
-            sys::run_program(&self.program, frame, &mut output).map_err(|e| refused(&e))?;
+            sys::run_program(&self.program, sys::Trial::Again(1, frame), &mut output)
+                .map_err(|e| refused(&e))?;
         output.truncate(length);
-        let verdict = match code {
-            1 => Verdict::Drop,
-            2 => Verdict::Pass,
-            3 => Verdict::Transmit,
-            4 => Verdict::Redirect,
-            _ => Verdict::Aborted,
-        };
-        Ok(Tried { verdict, frame: output })
+        Ok(Tried { verdict: Verdict::from(code), frame: output })
+    }
+}
+
+impl From<u32> for Verdict {
+    fn from(code: u32) -> Self {
+        match code {
+            1 => Self::Drop,
+            2 => Self::Pass,
+            3 => Self::Transmit,
+            4 => Self::Redirect,
+            _ => Self::Aborted,
+        }
     }
 }

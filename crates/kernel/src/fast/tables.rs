@@ -28,7 +28,8 @@ use std::sync::atomic::Ordering;
 const NEXT_HOP: usize = 0;
 const SOURCE: usize = 3;
 const FACTS: usize = 5;
-/// Words of `Settings` before the bitmaps.
+/// Words of `Settings`: the one with the flags, and those of the bitmaps and lists.
+const TICK: usize = 3;
 const VIPS: usize = 4;
 const SOURCES: usize = VIPS + BITMAP_WORDS;
 const OWN: usize = SOURCES + BITMAP_WORDS;
@@ -546,7 +547,14 @@ impl Tables {
 
     /// So many seconds are over since some moment.
     pub(super) fn tick(&self, seconds: u64) {
-        self.settings.change(0, 3, seconds & 0xffff_ffff);
+        let flags = self.settings.word(0, TICK).load(Ordering::Relaxed) >> 32;
+        self.settings.change(0, TICK, seconds & 0xffff_ffff | flags << 32);
+    }
+
+    /// From now on what goes out where it came in is redirected there.
+    pub(super) fn send_back_by_redirect(&self) {
+        let word = self.settings.word(0, TICK).load(Ordering::Relaxed);
+        self.settings.change(0, TICK, word | forward::BACK_BY_REDIRECT << 32);
     }
 }
 

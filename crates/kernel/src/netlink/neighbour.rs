@@ -36,6 +36,17 @@ pub struct NeighbourFacts {
     pub is_fresh: bool,
 }
 
+/// What goes through an interface.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct CableFacts {
+    /// Which interface.
+    pub link: LinkId,
+    /// Its MTU.
+    pub mtu: u32,
+    /// It is one end of a virtual Ethernet cable.
+    pub is_veth: bool,
+}
+
 /// Where a packet from this host to an address goes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RouteFacts {
@@ -87,7 +98,7 @@ impl Requests {
     }
 
     /// The MTU of each interface.
-    pub fn mtus(&mut self) -> Result<Vec<(LinkId, u32)>, NetlinkError> {
+    pub fn mtus(&mut self) -> Result<Vec<CableFacts>, NetlinkError> {
         let fixed = [0; LINK_LEN];
         self.collect(&mut Request::new(libc::RTM_GETLINK, libc::NLM_F_DUMP, &fixed), mtu)
     }
@@ -155,14 +166,26 @@ fn route(message: &Message<'_>) -> Option<RouteFacts> {
     Some(RouteFacts { is_local: kind == libc::RTN_LOCAL, link, gateway, source })
 }
 
-fn mtu(message: &Message<'_>) -> Option<(LinkId, u32)> {
+fn mtu(message: &Message<'_>) -> Option<CableFacts> {
     if i32::from(*message.payload.first()?) != libc::AF_UNSPEC {
         return None;
     }
     let link = LinkId(word(message.payload, 4)?);
-    let mut list = attributes(message.payload.get(LINK_LEN..)?);
-    let (_, value) = list.find(|&(kind, _)| kind == libc::IFLA_MTU)?;
-    Some((link, word(value, 0)?))
+    let (mut mtu, mut is_veth) = (None, false);
+    for (kind, value) in attributes(message.payload.get(LINK_LEN..)?) {
+        match kind {
+            libc::IFLA_MTU => mtu = word(value, 0),
+            libc::IFLA_LINKINFO => {
+                let mut info = attributes(value);
+                is_veth = info.any(|(kind, value)| {
+                    kind == libc::IFLA_INFO_KIND
+                        && value.strip_suffix(&[0]).unwrap_or(value) == b"veth"
+                });
+            }
+            _ => {}
+        }
+    }
+    Some(CableFacts { link, mtu: mtu?, is_veth })
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod many;
 mod report;
 mod stand;
 mod trial;
+mod xdp;
 
 use crate::fault::Fault;
 use crate::probe::stall::StallMeter;
@@ -26,6 +27,7 @@ pub use calm::Calm;
 pub use idle::{IdleOptions, idle};
 pub use many::{Idle, Mass};
 pub use trial::Sample;
+pub use xdp::{XdpOptions, xdp};
 
 /// The whole run ends by then; what was not done is left out and said.
 pub const RUN_MAX: Duration = Duration::from_secs(60 * 60);

@@ -79,7 +79,7 @@ pub(super) fn render_idle(options: &IdleOptions, quiet: &Quiet) -> String {
 }
 
 /// Rows that say where and with what.
-fn machine() -> String {
+pub(super) fn machine() -> String {
     let commit = ask("git", &["describe", "--always", "--dirty", "--abbrev=12"]);
     let (cpu, cpus) = processors();
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();

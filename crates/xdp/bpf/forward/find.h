@@ -94,16 +94,21 @@ static __always_inline const struct service *find_service(const struct settings 
 	return service;
 }
 
-// Whether the service is not there for this client. A list that is not there lets nobody in.
+// What a list says of a client. One that is not there lets nobody in.
+static __always_inline int is_refused_by(__u32 list, const struct address *client)
+{
+	struct source all = { .length = SOURCE_BITS, .list = list, .address = *client };
+	const __u32 *rule = bpf_map_lookup_elem(&fast_sources, &all);
+
+	return !rule || !(*rule & SOURCE_ALLOWED);
+}
+
+// Whether the service is not there for this client.
 static __always_inline int is_refused(const struct service *service, const struct address *client)
 {
-	struct source all = { .length = SOURCE_BITS, .list = service->sources, .address = *client };
-	const __u32 *rule;
+	__u32 list = service->sources;
 
-	if (__builtin_expect(!all.list, 1))
-		return 0;
-	rule = bpf_map_lookup_elem(&fast_sources, &all);
-	return !rule || !(*rule & SOURCE_ALLOWED);
+	return __builtin_expect(list, 0) ? is_refused_by(list, client) : 0;
 }
 
 // Surely a VIP, and not only where the bitmap has the same bit.

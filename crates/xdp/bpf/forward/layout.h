@@ -28,6 +28,7 @@
 #define SLOTS_IN_LINE 16
 #define BITMAP_WORDS 64
 #define OWN_MAX 8
+#define BACK_BY_REDIRECT 1 // of flags
 
 #define NONE 0xffffffffU
 
@@ -42,9 +43,9 @@ struct settings {
 	__u32 bucket_mask;   // buckets in use, less one; a power of two less one
 	__u32 reverse_mask;
 	__u32 port_sizes;    // bit n: some service has a block of 2^n ports; bit 0 is always looked at
-	__u32 reverse_sizes; // the same for the ports of backends
+	__u32 reverse_sizes; // the same for the ports of backends; 0: none is translated
 	__u32 tick;          // seconds that user space counts; stands still with it
-	__u32 spare;
+	__u32 flags;
 	__u64 vips[BITMAP_WORDS];    // over the hash of an address: 0 says that it is surely none of ours
 	__u64 sources[BITMAP_WORDS]; // the same for the backends whose answers are translated
 	struct address own[OWN_MAX]; // whom this host asks backends as: what they answer there is left alone
@@ -200,6 +201,15 @@ static __always_inline int dropped(__u32 reason)
 	if (counter)
 		*counter += 1;
 	return XDP_DROP;
+}
+
+// What goes out where it came in. A veth looks after what was sent back only if its peer runs XDP too, and after
+// what was redirected always.
+static __always_inline int sent(const struct xdp_md *ctx, const struct settings *settings, int verdict)
+{
+	if (verdict == XDP_TX && LOOK(settings->flags) & BACK_BY_REDIRECT)
+		return bpf_redirect(ctx->ingress_ifindex, 0);
+	return verdict;
 }
 
 static __always_inline const struct settings *settings_now(void)

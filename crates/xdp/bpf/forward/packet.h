@@ -9,37 +9,20 @@
 
 #include <bpf/bpf_endian.h>
 
+#include "../headers.h"
 #include "layout.h"
 
-#define IPV4_PLAIN 0x45 // version 4, five words of header
 #define IPV4_DF 0x4000
-#define IPV4_MORE 0x2000
-#define IPV4_OFFSET 0x1fff
 #define TTL_OUT 64
 
 #define TCP_SYN 0x02
 #define TCP_ACK 0x10
 
-struct ipv4 {
-	__u8 version_length;
-	__u8 service;
-	__be16 length;
-	__be16 id;
-	__be16 fragment;
-	__u8 ttl;
-	__u8 protocol;
-	__u16 check;
-	__be32 source;
-	__be32 destination;
-};
-
-struct ipv6 {
-	__be32 version_class_label;
-	__be16 length;
-	__u8 next;
-	__u8 hops;
-	__be32 source[4];
-	__be32 destination[4];
+// struct ethhdr is packed, so its protocol would be read byte by byte.
+struct ethernet {
+	__u16 destination[3];
+	__u16 source[3];
+	__be16 protocol;
 };
 
 // TCP and UDP have their ports in the same place.
@@ -72,8 +55,6 @@ struct icmp {
 	__be32 rest;
 };
 
-_Static_assert(sizeof(struct ipv4) == 20, "IPv4 without options");
-_Static_assert(sizeof(struct ipv6) == 40, "IPv6");
 _Static_assert(sizeof(struct tcp) == 20, "TCP without options");
 _Static_assert(sizeof(struct udp) == 8, "UDP");
 _Static_assert(sizeof(struct icmp) == 8, "ICMP");
@@ -91,6 +72,10 @@ struct flow {
 	__u32 length;   // of the IP packet
 };
 
+// Wherever it lies. IPv6 addresses of a frame are as well aligned as the frame itself.
+typedef __u64 word __attribute__((may_alias));
+typedef __u32 half __attribute__((may_alias));
+
 static __always_inline struct address address_ipv4(__be32 address)
 {
 	struct address mapped = { .high = 0, .low = (__u64)address << 32 | 0xffff0000 };
@@ -100,8 +85,8 @@ static __always_inline struct address address_ipv4(__be32 address)
 
 static __always_inline struct address address_ipv6(const __be32 *words)
 {
-	struct address address = { .high = (__u64)words[1] << 32 | words[0],
-				   .low = (__u64)words[3] << 32 | words[2] };
+	const word *halves = (const word *)words;
+	struct address address = { .high = halves[0], .low = halves[1] };
 
 	return address;
 }
@@ -118,10 +103,10 @@ static __always_inline __be32 as_ipv4(const struct address *address)
 
 static __always_inline void put_ipv6(__be32 *words, const struct address *address)
 {
-	words[0] = address->high;
-	words[1] = address->high >> 32;
-	words[2] = address->low;
-	words[3] = address->low >> 32;
+	word *halves = (word *)words;
+
+	halves[0] = address->high;
+	halves[1] = address->low;
 }
 
 static __always_inline __u8 class_of(const struct ipv6 *ip)
@@ -131,14 +116,10 @@ static __always_inline __u8 class_of(const struct ipv6 *ip)
 
 static __always_inline void set_macs(struct ethhdr *ethernet, __u64 destination, __u64 source)
 {
-	__u16 *words = (__u16 *)ethernet;
-
-	words[0] = destination;
-	words[1] = destination >> 16;
-	words[2] = destination >> 32;
-	words[3] = source;
-	words[4] = source >> 16;
-	words[5] = source >> 32;
+	*(__u16 *)ethernet->h_dest = destination;
+	*(half *)(ethernet->h_dest + 2) = destination >> 16;
+	*(half *)ethernet->h_source = source;
+	*(__u16 *)(ethernet->h_source + 4) = source >> 32;
 }
 
 static __always_inline void swap_macs(struct ethhdr *ethernet)

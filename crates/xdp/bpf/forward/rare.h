@@ -307,7 +307,7 @@ int fast_rare_ipv4(struct xdp_md *ctx)
 
 	if (!settings || (void *)(ethernet + 1) > end)
 		return XDP_PASS;
-	return rare_ipv4(ctx, settings, ethernet, end);
+	return sent(ctx, settings, rare_ipv4(ctx, settings, ethernet, end));
 }
 
 SEC("xdp")
@@ -319,5 +319,5 @@ int fast_rare_ipv6(struct xdp_md *ctx)
 
 	if (!settings || (void *)(ethernet + 1) > end)
 		return XDP_PASS;
-	return rare_ipv6(ctx, settings, ethernet, end);
+	return sent(ctx, settings, rare_ipv6(ctx, settings, ethernet, end));
 }

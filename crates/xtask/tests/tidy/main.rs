@@ -10,6 +10,8 @@ mod documents;
 #[cfg(test)]
 mod flow;
 #[cfg(test)]
+mod lengths;
+#[cfg(test)]
 mod machines;
 #[cfg(test)]
 mod repository;
