@@ -269,6 +269,22 @@ fn another_way_to_forward_keeps_the_table_and_another_hash_does_not() {
 }
 
 #[test]
+fn another_list_of_clients_keeps_the_table_and_is_kept_by_the_next_run() {
+    let prefix = Cidr::new(ip("10.0.0.0"), 8).unwrap();
+    let list = Arc::new(Sources::new([buoy_model::SourceRule { prefix, allows: true }]).unwrap());
+    let mut wanted = one(&TWO);
+    let mut fast = fast(&wanted, &[]);
+    let before = fast.path();
+    wanted.groups[0].services[0].sources = Arc::clone(&list);
+    change(&mut fast, 1, &wanted, &[]);
+    let after = fast.path();
+    assert!(Arc::ptr_eq(&after.services[0].sources, &list));
+    assert!(Arc::ptr_eq(&after.services[0].slots, &before.services[0].slots));
+    assert_eq!(fast.deadline(), None, "no slot changes hands");
+    assert_eq!(Fast::adopt(SEED, at(2), &after).path(), after);
+}
+
+#[test]
 fn an_agent_that_starts_again_changes_nothing_of_the_path() {
     let drained = ["a 10.0.0.1:80 0", TWO[1]];
     let mut first = fast(&one(&TWO), &[]);
