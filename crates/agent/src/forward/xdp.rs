@@ -22,6 +22,8 @@ use tokio::sync::{oneshot, watch};
 
 /// How often neighbours are read, and flows get older.
 const TURN: Duration = Duration::from_secs(1);
+/// Counts are read again after so many times the time that reading took: of a million backends it takes long.
+const COUNT_REST: u32 = 20;
 /// What could not be loaded or attached is tried again after so long.
 const RETRY: Duration = Duration::from_secs(30);
 
@@ -121,7 +123,7 @@ fn live(
 ) {
     let mut work = Work::default();
     let mut order: Option<Order> = None;
-    let mut is_new = false;
+    let (mut is_new, mut count_at) = (false, Instant::ZERO);
     loop {
         // Only the latest order counts.
         let next = if order.is_none() || work.is_idle() {
@@ -146,7 +148,13 @@ fn live(
         }
         let Some(order) = &order else { continue };
         let found = Some(work.turn(clock::now(), order, std::mem::take(&mut is_new)));
-        *count.lock().unwrap_or_else(PoisonError::into_inner) = work.count(order);
+        let now = clock::now();
+        if count_at <= now {
+            let counted = work.count(order);
+            *count.lock().unwrap_or_else(PoisonError::into_inner) = counted;
+            let done = clock::now();
+            count_at = done + done.since(now) * COUNT_REST;
+        }
         tell.send_if_modified(|before| {
             let changed = *before != found;
             *before = found;
