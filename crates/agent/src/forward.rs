@@ -365,6 +365,7 @@ fn want_kernel(wanted: &mut Wanted, place: Place, vip: IpAddr, service: &Service
         port: service.port,
         protocol: service.protocol,
         source: service.source,
+        sources: Arc::clone(&service.sources),
         spread,
         backends: able.iter().map(|b| b.address).collect(),
         relays: Vec::new(),

@@ -107,6 +107,8 @@ codes! {
     NotInXdp = "V0414", Error, "The setting does not exist in mode \"xdp\".";
     PortKept = "V0415", Error, "A backend has another port than the service, and packets keep theirs.";
     NotOnSegment = "V0416", Error, "A backend is not in the VIP's subnet, and packets reach neighbours only.";
+    BadSource = "V0417", Error, "A client's prefix in `allow` or `deny` is not one.";
+    DuplicateSource = "V0418", Error, "A prefix is in `allow` and `deny`, or in one of them twice.";
 
     NotAMember = "V0501", Error, "This host is not among the peers.";
     TwoMembers = "V0502", Error, "This host is two peers at once.";

@@ -6,7 +6,8 @@
 use crate::cluster::Cluster;
 use buoy_model::{
     Backend, Balance, Check, CheckKind, Failback, FlowFields, Forward, Group, Mode, Node,
-    NodeCheck, NodeCheckKind, Safety, SendProxy, Service, SourceAddress, Timing, name_key,
+    NodeCheck, NodeCheckKind, Safety, SendProxy, Service, SourceAddress, SourceRule, Timing,
+    name_key,
 };
 use std::fmt::Write as _;
 
@@ -90,6 +91,7 @@ fn add_service(out: &mut String, service: &Service) {
         connections_max,
         idle_timeout,
         connect_timeout,
+        sources,
         backends,
         check,
     } = service;
@@ -130,6 +132,9 @@ fn add_service(out: &mut String, service: &Service) {
         ),
     );
     line(out, format_args!("limits {connections_max} {idle_timeout:?} {connect_timeout:?}"));
+    for SourceRule { prefix, allows } in sources.rules() {
+        line(out, format_args!("source {prefix} {allows}"));
+    }
     for Backend { name, address, weight, backup } in backends {
         line(out, format_args!("backend {name} {address} {weight} {backup}"));
     }

@@ -279,13 +279,13 @@ schema! {
         MAX_CONNECTIONS: "max_connections", "a number", "4096", "4096", Service;
         IDLE_TIMEOUT: "idle_timeout", "a duration", r#""5m""#, "\"5m\" tcp, \"30s\" udp", Service;
         CONNECT_TIMEOUT: "connect_timeout", "a duration", r#""2s""#, "\"2s\"", Service;
+        ALLOW: "allow", "an address or a prefix, or a list of them", r#"["10.0.0.0/8", "2001:db8::/32"]"#, "everybody", Live;
+        DENY: "deny", "an address or a prefix, or a list of them", r#"["10.6.6.0/24"]"#, "nobody", Live;
         CHECK: "check", "a table, or false", r#"{ http = "GET /health" }"#, "TCP connect", Live;
     }
     later {
         "drain": "remove it; a backend that leaves the file keeps its established connections in mode \"kernel\"";
         "tls": "remove it; the backends speak TLS with the client themselves";
-        "acl": "remove it; restrict access with the host's firewall";
-        "allow": "remove it; restrict access with the host's firewall";
     }
     foreign {
         "bind": "port"; "listen": "port"; "ports": "port"; "protocol": "port";
@@ -294,6 +294,7 @@ schema! {
         "lb_kind": "forward"; "lvs_method": "forward"; "engine": "mode";
         "sticky": "persist"; "persistence": "persist"; "affinity": "persist"; "session_affinity": "persist";
         "health": "check"; "healthcheck": "check"; "health_check": "check"; "option": "check";
+        "acl": "allow"; "whitelist": "allow"; "allow_from": "allow"; "sources": "allow"; "source_ranges": "allow"; "loadBalancerSourceRanges": "allow"; "blacklist": "deny"; "block": "deny"; "reject": "deny";
         "maxconn": "max_connections"; "proxy_protocol": "send_proxy"; "timeout": "idle_timeout"; "snat": "source";
     }
     unneeded {

@@ -34,6 +34,7 @@ mod render;
 mod report;
 mod service;
 mod settings;
+mod sources;
 mod syntax;
 mod tree;
 mod value;

@@ -4,7 +4,7 @@ use crate::Code;
 use crate::keys::{Key, service};
 use crate::report::{At, Problems, shown};
 use crate::tree::{Section, Word};
-use crate::{backend, check, forward};
+use crate::{backend, check, forward, sources};
 use buoy_model::limits::{
     PROXY_CONNECT_DEFAULT, PROXY_CONNECTIONS_DEFAULT, PROXY_CONNECTIONS_MAX,
     PROXY_IDLE_TCP_DEFAULT, PROXY_IDLE_UDP_DEFAULT, PROXY_TIMEOUT_MAX,
@@ -13,6 +13,7 @@ use buoy_model::{
     Backend, Balance, Cidr, FlowFields, Forward, Mode, Protocol, SendProxy, Service, SourceAddress,
 };
 use core::time::Duration;
+use std::sync::Arc;
 
 /// A port and its protocol.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -69,6 +70,7 @@ pub(crate) fn read(
     }
     let backends: Vec<Backend> = backends.into_iter().map(|b| b.value).collect();
     let check = check::read(section, problems);
+    let sources = sources::read(section, problems);
     ports
         .into_iter()
         .map(|At { value: Port { port, protocol }, span }| {
@@ -91,6 +93,7 @@ pub(crate) fn read(
                 connections_max: settings.connections_max,
                 idle_timeout: settings.idle_timeout.unwrap_or(idle_default),
                 connect_timeout: settings.connect_timeout,
+                sources: Arc::clone(&sources),
                 backends: forward::at_port(&backends, port),
                 check: check.clone().of(protocol),
             };

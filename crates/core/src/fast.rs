@@ -18,7 +18,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use buoy_model::{
     Backend, BackendState, Desired, FastPath, FastService, FlowFields, Forward, Group, Instant,
-    Mode, Protocol, Service, Slot,
+    Mode, Protocol, Service, Slot, Sources,
 };
 use core::net::IpAddr;
 
@@ -36,6 +36,7 @@ type Key = (IpAddr, Protocol, u16);
 struct Entry {
     forward: Forward,
     flow: FlowFields,
+    sources: Arc<Sources>,
     /// What the table was made from; `None`: not made here.
     wish: Option<Arc<Wish>>,
     past: Arc<Past>,
@@ -74,7 +75,8 @@ impl Fast {
                 Arc::new(Past::of(Transition::adopt(now, service), &service.slots))
             });
             let (forward, flow, past) = (service.forward, service.flow, Arc::clone(past));
-            let entry = Entry { forward, flow, wish: None, past, digest: 0 };
+            let sources = Arc::clone(&service.sources);
+            let entry = Entry { forward, flow, sources, wish: None, past, digest: 0 };
             fast.services.insert((service.address, service.protocol, service.ports.0), entry);
         }
         fast
@@ -102,11 +104,13 @@ impl Fast {
                     let mut entry = known.unwrap_or_else(|| Entry {
                         forward,
                         flow,
+                        sources: Arc::clone(&service.sources),
                         wish: None,
                         past: Arc::clone(&nothing),
                         digest: 0,
                     });
                     entry.forward = forward;
+                    entry.sources = Arc::clone(&service.sources);
                     let same = |b: &&Backend| b.address.is_ipv4() == address.is_ipv4();
                     let able = service.backends.iter().filter(same);
                     let able = able.map(|b| (b, is_alive(state(group, service, b))));
@@ -160,6 +164,7 @@ impl Fast {
             ports: (port, port),
             forward: entry.forward,
             flow: entry.flow,
+            sources: Arc::clone(&entry.sources),
             backends: entry.past.transition.backends(),
             slots: Arc::clone(&entry.past.slots),
         })

@@ -45,6 +45,7 @@ fn service(mode: Mode, vips: &[&str], port: u16, backends: &[&str]) -> Service {
         connections_max: 1,
         idle_timeout: Duration::from_secs(1),
         connect_timeout: Duration::from_secs(1),
+        sources: Arc::default(),
         backends: backends.iter().map(|text| backend(text)).collect(),
         check: None,
     }
@@ -265,6 +266,22 @@ fn another_way_to_forward_keeps_the_table_and_another_hash_does_not() {
     change(&mut fast, 3, &with(Mode::Xdp { forward: Forward::Nat, flow: FlowFields::Client }), &[]);
     assert_eq!(fast.moving(), 0, "flows are in other slots now");
     assert_eq!(fast.path().services[0].flow, FlowFields::Client);
+}
+
+#[test]
+fn another_list_of_clients_keeps_the_table_and_is_kept_by_the_next_run() {
+    let prefix = Cidr::new(ip("10.0.0.0"), 8).unwrap();
+    let list = Arc::new(Sources::new([buoy_model::SourceRule { prefix, allows: true }]).unwrap());
+    let mut wanted = one(&TWO);
+    let mut fast = fast(&wanted, &[]);
+    let before = fast.path();
+    wanted.groups[0].services[0].sources = Arc::clone(&list);
+    change(&mut fast, 1, &wanted, &[]);
+    let after = fast.path();
+    assert!(Arc::ptr_eq(&after.services[0].sources, &list));
+    assert!(Arc::ptr_eq(&after.services[0].slots, &before.services[0].slots));
+    assert_eq!(fast.deadline(), None, "no slot changes hands");
+    assert_eq!(Fast::adopt(SEED, at(2), &after).path(), after);
 }
 
 #[test]

@@ -294,6 +294,7 @@ fn what_another_agent_left_goes_on() {
         ports: (80, 80),
         forward: buoy_model::Forward::Nat,
         flow: buoy_model::FlowFields::Connection,
+        sources: alloc::sync::Arc::default(),
         backends: service.0.backends(),
         slots: service.0.slots().into(),
     };

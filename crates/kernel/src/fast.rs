@@ -15,6 +15,7 @@ mod neighbours;
 mod pins;
 mod plan;
 mod probe;
+mod sources;
 mod tables;
 mod trace;
 
@@ -37,12 +38,13 @@ use buoy_model::limits::{FAST_DRAIN, FAST_PLACES_MAX};
 use buoy_model::{FastPath, LinkId};
 use buoy_xdp::forward::{
     self, BACKENDS, BUCKETS, FORWARD, LINKS, NEXT_PROGRAMS, PROGRAM, PROGRAMS_MAP, REVERSE,
-    SERVICES, SETTINGS, SLOTS, SLOTS_IN_LINE, TALLIES,
+    SERVICES, SETTINGS, SLOTS, SLOTS_IN_LINE, SOURCES, TALLIES,
 };
 pub(crate) use error::refused;
 use memory::Region;
 use nix::errno::Errno;
 use pins::Pins;
+use sources::Lists;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
@@ -498,6 +500,7 @@ fn regions(programs: &mut Ebpf) -> Result<Regions, FastError> {
         slots: region(SLOTS, 64)?,
         backends: region(BACKENDS, size_of::<forward::Backend>())?,
         links: region(LINKS, size_of::<forward::Link>())?,
+        lists: Lists::new(typed(programs, SOURCES)?)?,
     })
 }
 

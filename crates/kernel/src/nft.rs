@@ -12,18 +12,22 @@
 //! packet of a backend whose client has not spoken yet) is dropped, never reset: the client's
 //! next packet mends it.
 //!
-//! Conntrack keeps what a connection was given. A new table changes new connections only.
+//! Conntrack keeps what a connection was given. A new table changes new connections only, but for those of
+//! clients that a service is not there for any more: nothing of them gets through.
 //!
 //! Absent on purpose: who is up and who gets which slot (`core::balance`), and the VIP itself.
 
+mod deny;
+
 use crate::relay;
 use crate::sysctl::{self, SysctlError};
-use buoy_model::{Protocol, SourceAddress};
+use buoy_model::{Protocol, SourceAddress, Sources};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 /// The table; nothing else in nftables is touched.
 pub const TABLE: &str = "buoy";
@@ -41,6 +45,8 @@ pub struct Forward {
     pub protocol: Protocol,
     /// What a backend sees as its peer.
     pub source: SourceAddress,
+    /// Whom it is there for.
+    pub sources: Arc<Sources>,
     /// Who gets a new connection.
     pub spread: Spread,
     /// All backends of the service, up or down: their connections are guarded.
@@ -66,6 +72,8 @@ pub enum Spread {
 
 /// Counts the packets of backends that no connection here knows (yet).
 const GUARDED: &str = "guarded";
+/// Counts the packets of clients that a service is not there for.
+const DENIED: &str = "denied";
 /// Counts the segments of clients that fit no connection.
 const INVALID: &str = "invalid";
 
@@ -103,6 +111,11 @@ impl Observed {
     /// a moment after a failover.
     pub fn guarded(&self) -> u64 {
         self.counters.get(GUARDED).map_or(0, |(packets, _)| *packets)
+    }
+
+    /// Packets dropped because the service is not there for who sent them.
+    pub fn denied(&self) -> u64 {
+        self.counters.get(DENIED).map_or(0, |(packets, _)| *packets)
     }
 
     /// Segments of clients dropped because they fit no connection.
@@ -189,7 +202,7 @@ pub fn render(forwards: &[Forward], observed: Option<&Observed>) -> String {
     let wanted: Vec<String> = forwards
         .iter()
         .flat_map(|f| [Of::Traffic, Of::Connections, Of::Refused].map(|of| counter(f, of)))
-        .chain([GUARDED.to_owned(), INVALID.to_owned()])
+        .chain([GUARDED, INVALID, DENIED].map(str::to_owned))
         .collect();
     let mut text = format!("add table inet {TABLE}\nflush table inet {TABLE}\n");
     for stale in observed.iter().flat_map(|o| o.counters.keys()) {
@@ -217,6 +230,7 @@ fn guard(forwards: &[Forward], text: &mut String) {
         let ip = family.word();
         let services: Vec<&Forward> =
             forwards.iter().filter(|f| Family::of(f.vip) == family).collect();
+        deny::render(&services, family, text);
         let counted = services.iter().map(|f| {
             let name = counter(f, Of::Traffic);
             format!("{} . {} . {} : \"{name}\"", f.vip, f.protocol.name(), f.port)
@@ -519,6 +533,7 @@ mod tests {
             port: 443,
             protocol: Protocol::Tcp,
             source: SourceAddress::Vip,
+            sources: Arc::default(),
             spread,
             backends,
             relays: vec![],

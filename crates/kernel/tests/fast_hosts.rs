@@ -20,7 +20,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use world::service;
+use world::{service, sources};
 
 fn permitted<T>(test: &str, opened: Result<T, FastError>) -> Option<T> {
     match opened {
@@ -270,6 +270,41 @@ fn not_one_packet_is_lost_while_one_run_follows_another() {
     eprintln!("{restarts} restarts: {heard} of {sent} came back");
     assert!(sent > 100);
     assert_eq!(sent, heard);
+    Fast::detach_earlier().unwrap();
+}
+
+/// What a run leaves is whole, also where it ends before the lists that it replaced could go.
+#[test]
+fn lists_of_clients_are_known_again_by_the_next_run() {
+    let test = "lists_of_clients_are_known_again_by_the_next_run";
+    let Some(_hosts) = Hosts::new(test) else { return };
+    let lists: [&[&str]; 3] = [
+        &["10.1.0.0/24", "!10.1.0.7/32", "fd01::/64", "!::/1"],
+        &["!0.0.0.0/0", "::/0"],
+        &["10.1.0.2/32"],
+    ];
+    let of =
+        |port: u16| service(Protocol::Tcp, VIPS[0], (port, port), Forward::Dsr, &["10.2.0.2:0"]);
+    let mut services: Vec<_> = (1..=4).map(of).collect();
+    for (service, list) in services.iter_mut().zip(lists) {
+        service.sources = sources(list);
+    }
+    let mut path = FastPath { seed: 77, services };
+    for round in 0..3 {
+        let Some((fast, _)) = permitted(test, start(&path, &[])) else { return };
+        drop(fast);
+        let mut fast = Fast::open(Capacity::LEAST).unwrap();
+        assert_eq!(fast.path(), path, "{round}");
+        // As good as known: the same again changes nothing, and another list is in force.
+        fast.apply(&path, &mut |_| None).unwrap();
+        path.services.rotate_left(1);
+        for (port, service) in (1..).zip(&mut path.services) {
+            service.ports = (port, port);
+        }
+        fast.apply(&path, &mut |_| None).unwrap();
+        assert_eq!(fast.path(), path, "{round}");
+        drop(fast);
+    }
     Fast::detach_earlier().unwrap();
 }
 

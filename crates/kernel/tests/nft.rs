@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use talk::{Connection, greet_and_echo, ip};
@@ -201,6 +202,7 @@ fn forward(family: Family, protocol: Protocol, spread: fn(Vec<SocketAddr>) -> Sp
         port: 80,
         protocol,
         source: SourceAddress::Vip,
+        sources: Arc::default(),
         spread: spread(backends.clone()),
         backends,
         relays: vec![],

@@ -227,6 +227,7 @@ fn forward(vip: Ipv4Addr, port: u16, protocol: Protocol) -> Forward {
         source: SourceAddress::Vip,
         spread,
         backends: addresses,
+        sources: std::sync::Arc::default(),
         relays: Vec::new(),
         link: "eth0".to_owned(),
     }

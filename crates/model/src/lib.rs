@@ -19,6 +19,7 @@ mod link;
 mod message;
 mod record;
 mod service;
+mod sources;
 mod time;
 
 pub use action::{Action, FrameKind, Guard, SharedLease};
@@ -39,4 +40,5 @@ pub use service::{
     Backend, BackendState, Balance, Check, CheckKind, Mode, Protocol, SendProxy, Service,
     SourceAddress,
 };
+pub use sources::{SourceRule, Sources, is_mapped, network};
 pub use time::Instant;

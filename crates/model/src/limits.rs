@@ -135,6 +135,10 @@ pub const FAILBACK_MAX: Duration = Duration::from_secs(24 * 3600);
 pub const PROXY_BUFFER: usize = 16 << 10;
 /// Slots of a hash table of a service in nftables.
 pub const BALANCE_SLOTS: usize = 256;
+/// Prefixes in `allow` and `deny` of one service.
+pub const SERVICE_SOURCES_MAX: usize = 1024;
+/// Prefixes of all different lists in the fast path of a host, with as many that are about to be replaced.
+pub const FAST_SOURCES_MAX: u32 = 65_536;
 /// Slots that a table of the fast path can have: a service gets the smallest that fits its backends.
 pub const FAST_SLOTS: [usize; 3] = [1 << 12, 1 << 14, 1 << 16];
 /// How long a backend of the fast path that has lost a slot keeps the flows it has there.

@@ -1,7 +1,9 @@
 //! What is balanced behind a VIP: ports, backends, checks.
 
+use crate::Sources;
 use crate::fast::{FlowFields, Forward};
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
@@ -29,6 +31,8 @@ pub struct Service {
     pub idle_timeout: Duration,
     /// How long a backend may take to accept, in `Mode::Proxy`.
     pub connect_timeout: Duration,
+    /// Whom it is there for; one list for all ports and addresses that share it.
+    pub sources: Arc<Sources>,
     /// Where the connections go, in the file's order.
     pub backends: Vec<Backend>,
     /// How backends are checked; `None`: always up.

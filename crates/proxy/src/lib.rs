@@ -19,7 +19,7 @@ mod udp;
 pub use bind::StartError;
 pub use pool::{BackendCounts, Counts};
 
-use buoy_model::{Backend, Balance, Protocol, SendProxy, Service};
+use buoy_model::{Backend, Balance, Protocol, SendProxy, Service, Sources};
 use pool::Pool;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 
 /// How connections are carried. May change while they are.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Settings {
     /// Which backend a new connection gets.
     pub balance: Balance,
@@ -39,6 +39,8 @@ pub struct Settings {
     pub idle_timeout: Duration,
     /// How long a backend may take to accept.
     pub connect_timeout: Duration,
+    /// Whom it listens to: a connection of somebody else is closed, a datagram is not heard.
+    pub sources: Arc<Sources>,
 }
 
 impl From<&Service> for Settings {
@@ -49,6 +51,7 @@ impl From<&Service> for Settings {
             connections_max: service.connections_max,
             idle_timeout: service.idle_timeout,
             connect_timeout: service.connect_timeout,
+            sources: Arc::clone(&service.sources),
         }
     }
 }

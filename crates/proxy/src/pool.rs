@@ -19,6 +19,8 @@ pub struct Counts {
     pub active: u32,
     /// Those that found no backend and were reset, and datagrams that found no session.
     pub refused: u64,
+    /// Connections that were closed, and datagrams that were not heard, for who sent them.
+    pub denied: u64,
     /// How often the limit was met and accepting stopped for a while.
     pub limited: u64,
     /// Each backend; one that left stays as long as it has connections.
@@ -49,6 +51,7 @@ pub(crate) struct Pool {
     accepted: AtomicU64,
     active: AtomicU32,
     refused: AtomicU64,
+    denied: AtomicU64,
     limited: AtomicU64,
     /// A connection ended, or the limit changed.
     pub(crate) room: Notify,
@@ -89,12 +92,14 @@ pub(crate) struct Turn {
 
 impl Pool {
     pub(crate) fn new(settings: Settings, backends: &[Backend]) -> Self {
-        let inner = Inner { settings, picker: Picker::default(), current: vec![], leaving: vec![] };
+        let (picker, own) = (Picker::default(), settings.clone());
+        let inner = Inner { settings: own, picker, current: vec![], leaving: vec![] };
         let pool = Self {
             inner: Mutex::new(inner),
             accepted: AtomicU64::new(0),
             active: AtomicU32::new(0),
             refused: AtomicU64::new(0),
+            denied: AtomicU64::new(0),
             limited: AtomicU64::new(0),
             room: Notify::new(),
         };
@@ -126,7 +131,7 @@ impl Pool {
     }
 
     pub(crate) fn settings(&self) -> Settings {
-        self.lock().settings
+        self.lock().settings.clone()
     }
 
     /// A seat, or `None` at the limit.
@@ -185,6 +190,16 @@ impl Pool {
         self.accepted.fetch_add(1, Relaxed);
     }
 
+    /// Whether the service is there for this client; counted if not.
+    pub(crate) fn admits(&self, client: SocketAddr) -> bool {
+        let sources = Arc::clone(&self.lock().settings.sources);
+        let is_allowed = sources.allows(client.ip());
+        if !is_allowed {
+            self.denied.fetch_add(1, Relaxed);
+        }
+        is_allowed
+    }
+
     pub(crate) fn count_refused(&self) {
         self.refused.fetch_add(1, Relaxed);
     }
@@ -199,6 +214,7 @@ impl Pool {
             accepted: self.accepted.load(Relaxed),
             active: self.active.load(Relaxed),
             refused: self.refused.load(Relaxed),
+            denied: self.denied.load(Relaxed),
             limited: self.limited.load(Relaxed),
             backends: inner
                 .current

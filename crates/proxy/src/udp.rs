@@ -75,6 +75,8 @@ fn receive(listener: &Arc<UdpSocket>, pool: &Arc<Pool>, sessions: &Arc<Sessions>
     let mut buffer = [0; DATAGRAM];
     for _ in 0..BURST {
         match listener.try_recv_from(&mut buffer) {
+            // A session that it has from before ends by itself.
+            Ok((_, client)) if !pool.admits(client) => {}
             Ok((length, client)) => {
                 forward(&buffer[..length], client, listener, pool, sessions);
             }

@@ -315,3 +315,26 @@ async fn stopping_ends_listening_and_no_connection() {
     client.write_all(b"still here").await.unwrap();
     assert_eq!(read(&mut client, 10).await, b"still here");
 }
+
+#[tokio::test]
+async fn who_is_refused_is_reset_before_a_byte_and_others_go_on() {
+    let address = echo("a").await;
+    let proxy = proxy(settings(), &[backend("a", address)]);
+    let mut known = connect(&proxy).await;
+    assert_eq!(read(&mut known, 1).await, b"a");
+    let refused = Settings { sources: support::deny("127.0.0.0/8"), ..settings() };
+    proxy.update(refused, &[backend("a", address)]);
+
+    let mut stream = connect(&proxy).await;
+    let _ = stream.write_all(b"x").await;
+    let error = soon(stream.read(&mut [0; 8])).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    let counts = proxy.counts();
+    assert_eq!((counts.accepted, counts.denied, counts.refused), (1, 1, 0));
+    assert_eq!(counts.backends[0].connections, 1, "no backend heard of it");
+    known.write_all(b"still").await.unwrap();
+    assert_eq!(read(&mut known, 5).await, b"still");
+
+    proxy.update(settings(), &[backend("a", address)]);
+    assert_eq!(read(&mut connect(&proxy).await, 1).await, b"a");
+}

@@ -150,3 +150,18 @@ async fn stopping_ends_the_sessions() {
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test]
+async fn a_datagram_of_who_is_refused_is_not_heard() {
+    let address = echo("a").await;
+    let proxy = proxy(settings(), &[backend("a", address)]);
+    let client = client(&proxy).await;
+    assert_eq!(ask(&client, b"1").await, b"a1");
+    let refused = Settings { sources: support::deny("127.0.0.0/8"), ..settings() };
+    proxy.update(refused, &[backend("a", address)]);
+    client.send(b"2").await.unwrap();
+    until("a refusal", || proxy.counts().denied == 1).await;
+    assert_eq!(proxy.counts().backends[0].bytes_to, 1);
+    proxy.update(settings(), &[backend("a", address)]);
+    assert_eq!(ask(&client, b"3").await, b"a3");
+}

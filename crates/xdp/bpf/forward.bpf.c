@@ -3,7 +3,8 @@
 // The fast path: packets for a VIP go to a backend before the kernel has made anything of them.
 //
 // This is the way of TCP and UDP packets without anything unusual. Everything there is an inlined array
-// access: no hash map, no clock, no call, no state of a flow but where a slot is changing hands. What is
+// access: no hash map, no clock, no call, no state of a flow but where a slot is changing hands. Only a service
+// that is not there for everybody costs one look into a trie. What is
 // unusual (options, fragments, ICMP, what does not fit, what is malformed) is looked at again by another
 // program for each family, and answers of translated backends by one more: they cost this one nothing.
 //

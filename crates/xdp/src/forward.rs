@@ -14,7 +14,7 @@ static ALIGNED: crate::Aligned<LENGTH> =
     crate::Aligned { bytes: *include_bytes!("../prebuilt/forward.bpf.o") };
 
 /// Another number says that maps of an earlier run lie otherwise and cannot be taken over.
-pub const LAYOUT: u32 = 2;
+pub const LAYOUT: u32 = 3;
 
 /// The program that is attached to interfaces.
 pub const PROGRAM: &str = "fast_forward";
@@ -41,15 +41,17 @@ pub const LINKS: &str = "fast_links";
 pub const EXCEPTIONS: &str = "fast_except";
 /// Name of the array of buckets of datagrams that come in pieces.
 pub const FRAGMENTS: &str = "fast_fragments";
+/// Name of the trie of prefixes of clients, by [`source_key`].
+pub const SOURCES: &str = "fast_sources";
 /// Name of the per-CPU array of [`Tally`], one for each backend.
 pub const TALLIES: &str = "fast_tallies";
 /// Name of the per-CPU array of dropped packets, by [`Drop`].
 pub const DROPS: &str = "fast_drops";
 
 /// All maps, but for the array of programs.
-pub const MAPS: [&str; 11] = [
-    SETTINGS, BUCKETS, REVERSE, SERVICES, SLOTS, BACKENDS, LINKS, EXCEPTIONS, FRAGMENTS, TALLIES,
-    DROPS,
+pub const MAPS: [&str; 12] = [
+    SETTINGS, BUCKETS, REVERSE, SERVICES, SLOTS, BACKENDS, LINKS, EXCEPTIONS, FRAGMENTS, SOURCES,
+    TALLIES, DROPS,
 ];
 
 /// Entries of one bucket.
@@ -64,6 +66,12 @@ pub const BITMAP_WORDS: usize = 64;
 pub const LINKS_MAX: u32 = 256;
 /// Buckets of remembered flows.
 pub const EXCEPTIONS_MAX: u32 = 65_536;
+/// Entries of the trie of clients, of all lists together.
+pub const SOURCES_MAX: u32 = 65_536;
+/// In a value of that trie: they are let in.
+pub const SOURCE_ALLOWED: u32 = 1;
+/// In a value of that trie, for this side alone: nobody wrote it, and it says what holds for all others.
+pub const SOURCE_OTHERS: u32 = 2;
 /// Blocks of ports are of 2^0 to 2^16.
 pub const PORT_SIZES: u32 = 16;
 /// In [`Backend::next_hop`]: the backend is this host.
@@ -146,8 +154,10 @@ pub struct Service {
     pub backends_first: u32,
     /// How many it has.
     pub backends_count: u32,
+    /// The list of whom it is there for; zero: everybody.
+    pub sources: u32,
     /// Zero.
-    pub spares: [u64; 3],
+    pub spares: [u64; 2],
 }
 
 /// One backend of one service. Only the next hop changes.
@@ -220,11 +230,13 @@ pub enum Drop {
     TimeToLive = 8,
     /// There was no room in the frame's buffer for another header.
     NoRoom = 9,
+    /// The service is not there for this client.
+    Source = 10,
 }
 
 impl Drop {
     /// All of them, in their order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Truncated,
         Self::IpHeader,
         Self::TcpHeader,
@@ -235,6 +247,7 @@ impl Drop {
         Self::TooBig,
         Self::TimeToLive,
         Self::NoRoom,
+        Self::Source,
     ];
 
     /// A word for logs and metrics.
@@ -250,6 +263,7 @@ impl Drop {
             Self::TooBig => "too big",
             Self::TimeToLive => "time to live",
             Self::NoRoom => "no room",
+            Self::Source => "source",
         }
     }
 }
@@ -260,7 +274,7 @@ const _: () = assert!(size_of::<Service>() == 64);
 const _: () = assert!(size_of::<Backend>() == 64);
 const _: () = assert!(size_of::<Link>() == 16);
 const _: () = assert!(size_of::<Tally>() == 32);
-const _: () = assert!(Drop::ALL.len() == Drop::NoRoom as usize + 1);
+const _: () = assert!(Drop::ALL.len() == Drop::Source as usize + 1);
 // The committed objects are for this order of bytes, and so are the words here.
 const _: () = assert!(cfg!(target_endian = "little"));
 
@@ -296,25 +310,26 @@ impl Service {
             | u64::from(self.flow) << 16
             | u64::from(self.spare) << 24;
         let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
-        let [a, b, c] = self.spares;
+        let [a, b] = self.spares;
         [
             self.address.high,
             self.address.low,
             ports | kinds << 32,
             pair(self.slots_first, self.slots_count),
             pair(self.backends_first, self.backends_count),
+            u64::from(self.sources),
             a,
             b,
-            c,
         ]
     }
 
     /// What `to_words` gave.
     pub fn from_words(words: [u64; 8]) -> Self {
-        let [high, low, kinds, slots, backends, a, b, c] = words;
+        let [high, low, kinds, slots, backends, sources, a, b] = words;
         let [f0, f1, l0, l1, protocol, forward, flow, spare] = kinds.to_le_bytes();
         let (slots_first, slots_count) = halves(slots);
         let (backends_first, backends_count) = halves(backends);
+        let (sources, _) = halves(sources);
         Self {
             address: Address { high, low },
             first: u16::from_le_bytes([f0, f1]),
@@ -327,7 +342,8 @@ impl Service {
             slots_count,
             backends_first,
             backends_count,
-            spares: [a, b, c],
+            sources,
+            spares: [a, b],
         }
     }
 }
@@ -455,6 +471,23 @@ pub fn blocks(first: u16, last: u16) -> Vec<(u16, u32)> {
     blocks
 }
 
+/// A prefix of clients in a list, as the trie has it behind the number of bits that count: the list, then the
+/// address in the order of the network.
+pub fn source_key(list: u32, address: IpAddr) -> [u8; 20] {
+    let Address { high, low } = address.into();
+    let mut key = [0; 20];
+    key[..4].copy_from_slice(&list.to_le_bytes());
+    key[4..12].copy_from_slice(&high.to_le_bytes());
+    key[12..].copy_from_slice(&low.to_le_bytes());
+    key
+}
+
+/// The bits of such a key that count, for a prefix of this length.
+pub const fn source_bits(address: IpAddr, length: u8) -> u32 {
+    let above = if address.is_ipv4() { 128 - 32 } else { 0 };
+    32 + above + length as u32
+}
+
 /// What `old` becoming `new` adds to a checksum of ones' complement (RFC 1624).
 pub fn checksum_change(old: IpAddr, new: IpAddr) -> u16 {
     let sum = |address: IpAddr, flip: u16| -> u64 {
@@ -514,6 +547,7 @@ mod tests {
             slots_count: 65_536,
             backends_first: 7,
             backends_count: 9,
+            sources: 11,
             ..Service::default()
         };
         assert_eq!(Service::from_words(service.to_words()), service);

@@ -4,7 +4,7 @@ use super::{Findings, NFT_TIMEOUT, Place, Wanted, WantedProxy};
 use buoy_kernel::conntrack::{self, Flows};
 use buoy_kernel::nft;
 use buoy_model::Protocol;
-use buoy_proxy::Proxy;
+use buoy_proxy::{Proxy, StartError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use tokio::time;
@@ -75,10 +75,10 @@ impl Engines {
             match self.proxies.get_mut(&(address, protocol)) {
                 Some((done, _)) if *done == wish => {}
                 Some((done, proxy)) => {
-                    proxy.update(wish.settings, &wish.backends);
+                    proxy.update(wish.settings.clone(), &wish.backends);
                     *done = wish;
                 }
-                None => match Proxy::start(address, protocol, wish.settings, &wish.backends) {
+                None => match start(address, protocol, &wish) {
                     Ok(proxy) => {
                         self.proxies.insert((address, protocol), (wish, proxy));
                     }
@@ -99,6 +99,7 @@ impl Engines {
         }
         if self.table.as_ref().is_some_and(|table| !table.is_empty()) {
             add("forward_guarded", self.observed.guarded());
+            add("forward_denied", self.observed.denied());
             add("forward_invalid", self.observed.invalid());
         }
         for (_, proxy) in self.proxies.values() {
@@ -106,9 +107,14 @@ impl Engines {
             add("proxy_accepted", counts.accepted);
             add("proxy_active", counts.active.into());
             add("proxy_refused", counts.refused);
+            add("proxy_denied", counts.denied);
             add("proxy_limited", counts.limited);
         }
     }
+}
+
+fn start(at: SocketAddr, protocol: Protocol, wish: &WantedProxy) -> Result<Proxy, StartError> {
+    Proxy::start(at, protocol, wish.settings.clone(), &wish.backends)
 }
 
 /// What there is to say of a table that stands.

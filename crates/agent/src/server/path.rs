@@ -55,6 +55,7 @@ pub(super) async fn path<A: Agent>(
         Some((_, service)) if matches!(service.mode, Mode::Xdp { .. }) => {
             by_xdp(&*agent, service, Packet { from, to, protocol, opens: false }).await
         }
+        Some((_, service)) if !service.sources.allows(from.ip()) => vec![any("dropped", DENIED)],
         Some((_, service)) => vec![elsewhere(service)],
         None => vec![any("passed", "no service has this address and port: the kernel has it")],
     };
@@ -110,6 +111,9 @@ async fn by_xdp<A: Agent>(agent: &A, service: &Service, packet: Packet) -> Vec<W
     }
 }
 
+/// Said of a client that the service is not there for.
+const DENIED: &str = "`allow` and `deny` of the service do not let this client in";
+
 const fn why_dropped(reason: Drop) -> &'static str {
     match reason {
         Drop::NoBackend => "no backend takes it",
@@ -117,6 +121,7 @@ const fn why_dropped(reason: Drop) -> &'static str {
         Drop::TooBig => "it does not fit the MTU on the way to its backend",
         Drop::TimeToLive => "its time to live is over",
         Drop::NoRoom => "the interface leaves no room for an outer header",
+        Drop::Source => DENIED,
         Drop::Truncated | Drop::IpHeader | Drop::TcpHeader | Drop::UdpHeader | Drop::Icmp => {
             "it is malformed"
         }

@@ -174,6 +174,7 @@ fn service() -> Service {
         connections_max: 1,
         idle_timeout: Duration::from_secs(1),
         connect_timeout: Duration::from_secs(1),
+        sources: Arc::default(),
         backends: vec![backend("web1", 21), backend("web2", 22), backend("web3", 23)],
         check: None,
     }

@@ -8,6 +8,7 @@ use buoy_model::{
     Protocol, Safety, SendProxy, Service, SourceAddress, Timing, VipAddress,
 };
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The only group.
@@ -36,6 +37,7 @@ pub fn service(mode: Mode, vip: &str, port: u16, backends: Vec<Backend>) -> Serv
         connections_max: 100,
         idle_timeout: PATIENCE,
         connect_timeout: PATIENCE,
+        sources: Arc::default(),
         backends,
         check: None,
     }

@@ -1,12 +1,13 @@
 //! What is accepted, what it becomes, and what holds where the file says nothing.
 
 use crate::support::{self, KEY_2, SMALL, accepted, check_on, cidr, host};
-use buoy_config::{HostAddress, key};
-use buoy_model::limits::{HEARTBEAT_DEFAULT, LEASE_DEFAULT};
+use buoy_config::{Code, HostAddress, key};
+use buoy_model::limits::{HEARTBEAT_DEFAULT, LEASE_DEFAULT, SERVICE_SOURCES_MAX};
 use buoy_model::{
     Balance, Check, CheckKind, ClusterId, Desired, Failback, FlowFields, Forward, Group, LinkId,
     Mode, NodeId, Protocol, Safety, SendProxy, Service, SourceAddress, VipAddress,
 };
+use std::sync::Arc;
 use std::time::Duration;
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
@@ -281,6 +282,40 @@ fn a_service_of_mode_xdp_is_what_the_file_says() {
         assert_eq!(service.source, SourceAddress::Client, "{lines}");
         assert!(service.check.is_some());
     }
+}
+
+#[test]
+fn allow_and_deny_are_one_list_for_all_ports_in_every_mode() {
+    for mode in ["", "mode = \"proxy\"", "forward = \"dsr\""] {
+        let services = services(&format!(
+            "port = [\"80/tcp\", \"80/udp\"]\nbackends = [\"10.0.0.21:80\"]\n{mode}\n\
+             allow = [\"2001:db8::/32\", \"10.0.0.0/8\"]\ndeny = \"10.0.0.7\""
+        ));
+        let sources = &services[0].sources;
+        assert!(Arc::ptr_eq(sources, &services[1].sources), "{mode}");
+        let rules = sources.rules().iter().map(|rule| format!("{} {}", rule.prefix, rule.allows));
+        let wanted = ["10.0.0.0/8 true", "10.0.0.7/32 false", "2001:db8::/32 true"];
+        assert_eq!(rules.collect::<Vec<_>>(), wanted, "{mode}");
+    }
+    let open = services("port = \"80/tcp\"\nbackends = [\"10.0.0.21:80\"]").remove(0);
+    assert!(open.sources.is_empty() && open.sources.allows_others());
+}
+
+#[test]
+fn more_sources_than_a_service_can_have_are_refused_and_as_many_are_not() {
+    let text = |count: usize| {
+        let list: Vec<_> =
+            (0..count).map(|n| format!("\"10.{}.{}.0/24\"", n / 256, n % 256)).collect();
+        let list = list.join(", ");
+        format!(
+            "{SMALL}\n[[vip.service]]\nport = \"80/tcp\"\nbackends = [\"10.0.0.21:80\"]\nallow = [{list}]\n"
+        )
+    };
+    let services = &desired(&text(SERVICE_SOURCES_MAX)).groups[0].services;
+    assert_eq!(services[0].sources.rules().len(), SERVICE_SOURCES_MAX);
+    let report = check_on(&text(SERVICE_SOURCES_MAX + 1), &host()).unwrap_err();
+    let codes: Vec<_> = report.problems().iter().map(|p| p.code).collect();
+    assert_eq!(codes, [Code::TooMany], "{report}");
 }
 
 #[test]

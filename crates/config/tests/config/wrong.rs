@@ -151,3 +151,21 @@ pub(crate) const CHECK: &[Case] = &[
     (Code::BadCheck, "{ gateway = »\"router\" }", "address of the router"),
     (Code::BadCheck, "{ gateway = »\"224.0.0.1\" }", "address of the router"),
 ];
+
+/// Lines of a service about who may ask.
+pub(crate) const SOURCES: &[Case] = &[
+    (Code::BadSource, "allow = [\"10.0.0.0/8\", »\"10.0.0.300\"]", "as in \"10.0.0.0/8\""),
+    (Code::BadSource, "allow = »\"10.0.0.0/33\"", "as in \"10.0.0.0/8\""),
+    (Code::BadSource, "deny = »\"10.0.0.0/+8\"", "as in \"10.0.0.0/8\""),
+    (Code::BadSource, "deny = »\"2001:db8::1/64\"", "write \"2001:db8::/64\", or \"2001:db8::1\""),
+    (Code::BadSource, "deny = [»\"10.0.0.1:80\"]", "\"10.0.0.7\""),
+    (Code::BadSource, "deny = »\"::ffff:10.0.0.0/104\"", "write it as IPv4"),
+    (
+        Code::DuplicateSource,
+        "allow = \"10.0.0.0/8\"\ndeny = [»\"10.0.0.0/8\"]",
+        "from one of the two",
+    ),
+    (Code::DuplicateSource, "deny = [\"10.0.0.7\", »\"10.0.0.7/32\"]", "remove one"),
+    (Code::EmptyList, "allow = »[]", "default: everybody"),
+    (Code::UnknownKey, "»whitelist = [\"10.0.0.0/8\"]", "as in `allow = "),
+];

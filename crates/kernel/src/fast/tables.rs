@@ -10,6 +10,7 @@ use super::extents::Extents;
 use super::lines::{self, Lines, lines_of};
 use super::memory::Region;
 use super::plan::{self, Key};
+use super::sources::{self, Lists};
 use super::{Resolve, Unreached, Way, WhyNot};
 use buoy_model::{FastBackend, FastPath, FastService, LinkId, Mac, Slot};
 use buoy_xdp::forward::{
@@ -42,6 +43,7 @@ pub(super) struct Regions {
     pub(super) slots: Region,
     pub(super) backends: Region,
     pub(super) links: Region,
+    pub(super) lists: Lists,
 }
 
 /// A service that packets can get to.
@@ -61,6 +63,7 @@ pub(super) struct Tables {
     lines: Lines,
     backends: Region,
     links: Region,
+    lists: Lists,
     free_services: Extents,
     free_backends: Extents,
     placed: BTreeMap<Key, Placed>,
@@ -76,7 +79,8 @@ pub(super) struct Tables {
 
 impl Tables {
     pub(super) fn new(regions: Regions) -> Self {
-        let Regions { settings, buckets, reverse, services, slots, backends, links } = regions;
+        let Regions { settings, buckets, reverse, services, slots, backends, links, lists } =
+            regions;
         let mut tables = Self {
             settings,
             free_services: Extents::new(0..services.len()),
@@ -87,6 +91,7 @@ impl Tables {
             lines: Lines::new(slots),
             backends,
             links,
+            lists,
             placed: BTreeMap::new(),
             own: BTreeSet::new(),
             is_switched: false,
@@ -121,6 +126,7 @@ impl Tables {
         }
         self.buckets.clear_unknown();
         self.reverse.clear_unknown();
+        self.lists.clear_unknown();
     }
 
     fn adopt_reverse(&mut self, service: &Service) {
@@ -145,6 +151,12 @@ impl Tables {
             self.free_backends.give_back(backends_of(service));
             return false;
         }
+        if !self.lists.adopt(service.sources) {
+            self.free_services.give_back(place..place + 1);
+            self.free_backends.give_back(backends_of(service));
+            self.lines.release(service);
+            return false;
+        }
         true
     }
 
@@ -167,6 +179,7 @@ impl Tables {
         for (_, old) in std::mem::take(&mut self.retired) {
             self.free_services.give_back(old.place..old.place + 1);
             self.lines.release(&old.service);
+            self.lists.release(old.service.sources);
             self.free_backends.give_back(backends_of(&old.service));
         }
     }
@@ -178,8 +191,16 @@ impl Tables {
             let (forward, flow) = plan::words(service)?;
             let backends = backends_of(service).map(|at| shown(&self.backend(at))).collect();
             let Key { address, protocol, ports } = *key;
-            let slots = self.lines.slots(service);
-            Some(FastService { address, protocol, ports, forward, flow, backends, slots })
+            Some(FastService {
+                address,
+                protocol,
+                ports,
+                forward,
+                flow,
+                sources: self.lists.get(service.sources),
+                backends,
+                slots: self.lines.slots(service),
+            })
         });
         FastPath { seed: self.seed(), services: services.collect() }
     }
@@ -365,6 +386,7 @@ impl Tables {
         let service = &placed.service;
         let is = (service.forward, service.flow, service.slots_count, service.backends_count);
         is == plan::kinds(wanted)
+            && sources::is_same(&self.lists.get(service.sources), &wanted.sources)
             && backends_of(service).zip(&wanted.backends).all(|(place, wanted)| {
                 let backend = self.backend(place);
                 // Whoever is not there any more keeps its place.
@@ -374,9 +396,28 @@ impl Tables {
             })
     }
 
-    /// Writes a service where nothing is yet.
+    /// Writes a service where nothing is yet, after the list that says whom it is there for.
     fn place(
         &mut self,
+        wanted: &FastService,
+        like: Option<u32>,
+        resolve: Resolve<'_>,
+    ) -> Result<Placed, FastError> {
+        let no_room = || FastError::Service {
+            service: Key::from(wanted).to_string(),
+            reason: "the lists of clients of all services have too many prefixes together",
+        };
+        let list = self.lists.place(&wanted.sources).ok_or_else(no_room)?;
+        let placed = self.place_for(list, wanted, like, resolve);
+        if placed.is_err() {
+            self.lists.release(list);
+        }
+        placed
+    }
+
+    fn place_for(
+        &mut self,
+        list: u32,
         wanted: &FastService,
         like: Option<u32>,
         resolve: Resolve<'_>,
@@ -404,6 +445,7 @@ impl Tables {
             slots_count,
             backends_first: backends.start,
             backends_count,
+            sources: list,
             ..Service::default()
         };
         self.services.write(place, service.to_words());

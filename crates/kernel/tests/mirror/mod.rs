@@ -9,7 +9,7 @@ use super::world::{LOOPBACK, way};
 use buoy_kernel::fast::{NextHop, Way};
 use buoy_model::{FastPath, FastService, FlowFields, Forward, Mac, Protocol};
 use buoy_xdp::forward::{Drop, hash_flow};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// What becomes of a frame.
@@ -65,7 +65,13 @@ pub(crate) struct Mirror<'a> {
     pub(crate) path: &'a FastPath,
     /// The place of each flow's backend, and who that was.
     remembered: HashMap<Flow, (usize, SocketAddr)>,
-    datagrams: HashMap<Datagram, Option<(usize, usize)>>,
+    /// To which backend of which service its first piece went; an error: it was refused.
+    datagrams: HashMap<Datagram, Result<Option<(usize, usize)>, Drop>>,
+    /// First pieces from before the last change.
+    earlier: HashSet<Datagram>,
+    /// The last packet was a piece that follows one of those: it goes where the service was then, or not at
+    /// all.
+    pub(crate) is_unsure: bool,
     /// The last fate was that of a piece that follows its first one, which the programs may have
     /// forgotten: then they pass it.
     pub(crate) follows: bool,
@@ -73,11 +79,23 @@ pub(crate) struct Mirror<'a> {
 
 impl<'a> Mirror<'a> {
     pub(crate) fn new(path: &'a FastPath) -> Self {
-        Self { path, remembered: HashMap::new(), datagrams: HashMap::new(), follows: false }
+        Self {
+            path,
+            remembered: HashMap::new(),
+            datagrams: HashMap::new(),
+            earlier: HashSet::new(),
+            is_unsure: false,
+            follows: false,
+        }
+    }
+
+    pub(crate) fn change(&mut self, path: &'a FastPath) {
+        self.path = path;
+        self.earlier.extend(self.datagrams.drain().map(|(datagram, _)| datagram));
     }
 
     pub(crate) fn judge(&mut self, frame: &[u8]) -> Fate {
-        self.follows = false;
+        (self.follows, self.is_unsure) = (false, false);
         let pass = || Fate::Pass(frame.to_vec());
         let Some((client, vip)) = ends(frame) else { return pass() };
         if !self.path.services.iter().any(|s| s.address == vip) {
@@ -135,10 +153,18 @@ impl<'a> Mirror<'a> {
             return Fate::Drop(reason);
         }
         let found = self.find(&seen);
-        let place = found.and_then(|at| Some((at, self.choose(at, &seen)?)));
+        let place = match found {
+            Some(at) if self.refuses(at, &seen) => Err(Drop::Source),
+            Some(at) => Ok(self.choose(at, &seen).map(|backend| (at, backend))),
+            None => Ok(None),
+        };
         if let Piece::First(id) = seen.piece {
             self.datagrams.insert((seen.client, seen.vip, id, seen.protocol), place);
         }
+        let place = match place {
+            Ok(place) => place,
+            Err(reason) => return Fate::Drop(reason),
+        };
         match (found, place) {
             (None, _) if seen.piece == Piece::Whole => self.other(frame, (seen.client, seen.vip)),
             (None, _) => Fate::Pass(frame.to_vec()),
@@ -151,12 +177,18 @@ impl<'a> Mirror<'a> {
 
     fn later(&mut self, frame: &[u8], seen: &Seen, id: u32) -> Fate {
         let datagram = (seen.client, seen.vip, id, seen.protocol);
+        self.is_unsure =
+            self.earlier.contains(&datagram) && !self.datagrams.contains_key(&datagram);
         match self.datagrams.get(&datagram) {
-            Some(&Some((at, backend))) => {
+            Some(&Ok(Some((at, backend)))) => {
                 self.follows = true;
                 self.deliver(frame, seen, at, backend, Shape::Later, 0)
             }
-            Some(None) | None => Fate::Pass(frame.to_vec()),
+            Some(&Err(reason)) => {
+                self.follows = true;
+                Fate::Drop(reason)
+            }
+            Some(Ok(None)) | None => Fate::Pass(frame.to_vec()),
         }
     }
 
@@ -196,6 +228,10 @@ impl<'a> Mirror<'a> {
         (seen.client, seen.protocol) = (client, protocol);
         (seen.vip_port, seen.client_port) = (half(frame, ports), half(frame, ports + 2));
         let Some(service) = self.find(&seen) else { return pass() };
+        // Whoever sent the error: it is about a connection of this client.
+        if self.refuses(service, &seen) {
+            return Fate::Drop(Drop::Source);
+        }
         match self.choose(service, &seen) {
             None => Fate::Drop(Drop::NoBackend),
             Some(b) => self.deliver(frame, &seen, service, b, Shape::Quoted, within),
@@ -210,6 +246,15 @@ impl<'a> Mirror<'a> {
             s.address == seen.vip && number(s.protocol) == seen.protocol && has_port
         });
         fitting.min_by_key(|(_, s)| s.ports.1 - s.ports.0).map(|(at, _)| at)
+    }
+
+    /// The longest prefix that contains the client decides, and without one whether anybody is allowed by name.
+    fn refuses(&self, at: usize, seen: &Seen) -> bool {
+        let rules = self.path.services[at].sources.rules();
+        let client = seen.client.to_canonical();
+        let fitting = rules.iter().filter(|rule| rule.prefix.contains(client));
+        let longest = fitting.max_by_key(|rule| rule.prefix.prefix());
+        longest.map_or(rules.iter().any(|rule| rule.allows), |rule| !rule.allows)
     }
 
     fn choose(&mut self, at: usize, seen: &Seen) -> Option<usize> {

@@ -3,9 +3,11 @@
 
 use buoy_kernel::fast::{Capacity, Fast, FastError, NextHop, Way};
 use buoy_model::{
-    FastBackend, FastPath, FastService, FlowFields, Forward, LinkId, Mac, Protocol, Slot,
+    Cidr, FastBackend, FastPath, FastService, FlowFields, Forward, LinkId, Mac, Protocol, Slot,
+    SourceRule, Sources,
 };
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// The interface by which packets that are tried come in.
 pub(crate) const LOOPBACK: LinkId = LinkId(1);
@@ -72,12 +74,23 @@ pub(crate) fn service(
         ports,
         forward,
         flow: FlowFields::Connection,
+        sources: Arc::default(),
         backends: backends
             .iter()
             .map(|text| FastBackend { address: text.parse().unwrap() })
             .collect(),
         slots: (0..if count == 0 { 0 } else { 64 }).map(slot).collect(),
     }
+}
+
+/// A list of clients, as in `10.0.0.0/8` for whom it allows and `!10.0.0.0/8` for whom it does not.
+pub(crate) fn sources(list: &[&str]) -> Arc<Sources> {
+    let rule = |text: &&str| {
+        let (address, length) = text.trim_start_matches('!').split_once('/').unwrap();
+        let prefix = Cidr::new(ip(address), length.parse().unwrap()).unwrap();
+        SourceRule { prefix, allows: !text.starts_with('!') }
+    };
+    Arc::new(Sources::new(list.iter().map(rule)).unwrap())
 }
 
 /// One of every kind, each with one backend, so that it is clear where a packet goes.

@@ -3,10 +3,11 @@
 // Each file of tests uses a part of it, and a failed `unwrap` is a failed test.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
-use buoy_model::{Backend, Balance, Protocol, SendProxy};
+use buoy_model::{Backend, Balance, Cidr, Protocol, SendProxy, SourceRule, Sources};
 use buoy_proxy::{Proxy, Settings};
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
@@ -21,6 +22,7 @@ pub fn settings() -> Settings {
         connections_max: 100,
         idle_timeout: PATIENCE,
         connect_timeout: Duration::from_secs(5),
+        sources: Arc::default(),
     }
 }
 
@@ -47,4 +49,11 @@ pub async fn until(what: &str, mut done: impl FnMut() -> bool) {
         assert!(start.elapsed() < PATIENCE, "waited too long for {what}");
         tokio::task::yield_now().await;
     }
+}
+
+/// Everybody but those.
+pub fn deny(prefix: &str) -> Arc<Sources> {
+    let (address, length) = prefix.split_once('/').unwrap();
+    let prefix = Cidr::new(address.parse().unwrap(), length.parse().unwrap()).unwrap();
+    Arc::new(Sources::new([SourceRule { prefix, allows: false }]).unwrap())
 }

@@ -113,8 +113,11 @@ static __always_inline int forward(struct xdp_md *ctx, const struct settings *se
 				   const struct parcel *parcel, const struct service *service)
 {
 	int is_new = 0;
-	__u32 place = choose(settings, service, flow, &is_new);
+	__u32 place;
 
+	if (is_refused(service, &flow->client))
+		return dropped(DROP_SOURCE);
+	place = choose(settings, service, flow, &is_new);
 	if (place == NONE)
 		return dropped(DROP_NO_BACKEND);
 	return deliver(ctx, settings, flow, parcel, service, place, is_new);

@@ -5,6 +5,8 @@
 // A range of ports is cut into aligned blocks of 2^n ports, at most 30 of them, and each has an entry. A port
 // is looked up by itself and then in the blocks of each size that is in use, small ones first; so one port
 // stands against a range around it, and all ports (a block of 2^16) come last.
+//
+// Most services are there for everybody. Of the others the longest prefix decides that contains the client.
 
 #pragma once
 
@@ -90,6 +92,23 @@ static __always_inline const struct service *find_service(const struct settings 
 		service = service_of_key(mask, key, flow);
 	}
 	return service;
+}
+
+// What a list says of a client. One that is not there lets nobody in.
+static __always_inline int is_refused_by(__u32 list, const struct address *client)
+{
+	struct source all = { .length = SOURCE_BITS, .list = list, .address = *client };
+	const __u32 *rule = bpf_map_lookup_elem(&fast_sources, &all);
+
+	return !rule || !(*rule & SOURCE_ALLOWED);
+}
+
+// Whether the service is not there for this client.
+static __always_inline int is_refused(const struct service *service, const struct address *client)
+{
+	__u32 list = service->sources;
+
+	return __builtin_expect(list, 0) ? is_refused_by(list, client) : 0;
 }
 
 // Surely a VIP, and not only where the bitmap has the same bit.

@@ -21,6 +21,7 @@
 #define LINKS_MAX 256
 #define EXCEPTIONS_MAX 65536
 #define FRAGMENTS_MAX 1024
+#define SOURCES_MAX 65536
 
 #define BUCKET_WAYS 8
 #define BUCKET_PROBES 4
@@ -71,7 +72,9 @@ struct service {
 	__u32 slots_count; // a power of two, or 0
 	__u32 backends_first;
 	__u32 backends_count;
-	__u64 spares[3];
+	__u32 sources; // the list that says whom it is there for; 0: everybody
+	__u32 spare2;
+	__u64 spares[2];
 };
 
 // The low half of a slot is the place of the current backend within its service, the high half that of the
@@ -99,6 +102,16 @@ struct link {
 	__u64 index;
 };
 
+// What a list says of a prefix: looked up are all bits of the list and of an address.
+struct source {
+	__u32 length; // of the list's number as well
+	__u32 list;
+	struct address address;
+};
+
+#define SOURCE_ALLOWED 1 // in the value
+#define SOURCE_BITS 160
+
 struct tally {
 	__u64 packets;
 	__u64 bytes;
@@ -117,6 +130,7 @@ enum drop {
 	DROP_TOO_BIG,
 	DROP_TTL,
 	DROP_NO_ROOM,
+	DROP_SOURCE,
 	DROPS
 };
 
@@ -128,6 +142,7 @@ _Static_assert(sizeof(struct service) == 64, "service");
 _Static_assert(sizeof(struct line) == 64, "line");
 _Static_assert(sizeof(struct backend) == 64, "backend");
 _Static_assert(sizeof(struct link) == 16, "link");
+_Static_assert(sizeof(struct source) == 24, "source");
 _Static_assert(sizeof(struct tally) == 32, "tally");
 
 #define SHARED_ARRAY(name, length, element)            \
@@ -158,6 +173,16 @@ SHARED_ARRAY(fast_except, EXCEPTIONS_MAX, struct bucket);
 SHARED_ARRAY(fast_fragments, FRAGMENTS_MAX, struct bucket);
 COUNTERS(fast_tallies, BACKENDS_MAX, struct tally);
 COUNTERS(fast_drops, DROPS, __u64);
+
+// The one map that is not shared memory: the prefixes of all lists. Each list has an entry of no bits of an
+// address, so that something is found for everybody.
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, SOURCES_MAX);
+	__type(key, struct source);
+	__type(value, __u32);
+} fast_sources SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);

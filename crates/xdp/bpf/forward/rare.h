@@ -16,6 +16,7 @@
 #define NEXT_FRAGMENT 44
 #define NEXT_OPTIONS 60
 #define EXTENSIONS_MAX 3
+#define REFUSED 0xffffffffU // of a datagram, where others have the place of a backend plus one
 
 struct extension {
 	__u8 next;
@@ -68,6 +69,8 @@ static __always_inline int later_piece(struct xdp_md *ctx, const struct settings
 	int verdict;
 
 	entry = datagram ? LOOK(*datagram) : 0;
+	if (entry >> 32 == mark && (__u32)entry == REFUSED)
+		return dropped(DROP_SOURCE);
 	place = (__u32)entry - 1;
 	backend = bpf_map_lookup_elem(&fast_backends, &place);
 	if (entry >> 32 != mark || !backend)
@@ -90,17 +93,20 @@ static __always_inline int with_ports(struct xdp_md *ctx, const struct settings 
 	const struct service *service = find_service(settings, hash_address(&flow->vip), flow);
 	__u32 mark, place = NONE;
 	__u64 *datagram;
-	int verdict, is_new = 0;
+	int verdict, is_new = 0, refused = service && is_refused(service, &flow->client);
 
-	if (service)
+	if (service && !refused)
 		place = choose(settings, service, flow, &is_new);
 	if (piece->is_first) {
 		datagram = datagram_of(settings, flow, piece, &mark);
 		if (datagram)
-			*(volatile __u64 *)datagram = (__u64)mark << 32 | (__u32)(place + 1);
+			*(volatile __u64 *)datagram = (__u64)mark << 32 |
+						      (refused ? REFUSED : (__u32)(place + 1));
 	}
 	if (!service)
 		return XDP_PASS;
+	if (refused)
+		return dropped(DROP_SOURCE);
 	if (place == NONE)
 		return dropped(DROP_NO_BACKEND);
 	verdict = deliver(ctx, settings, flow, parcel, service, place, is_new);

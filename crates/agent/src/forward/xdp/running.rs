@@ -346,6 +346,7 @@ const fn counter(reason: Drop) -> &'static str {
         Drop::TooBig => "xdp_dropped_too_big",
         Drop::TimeToLive => "xdp_dropped_time_to_live",
         Drop::NoRoom => "xdp_dropped_no_room",
+        Drop::Source => "xdp_dropped_source",
     }
 }
 

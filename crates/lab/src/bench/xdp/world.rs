@@ -105,6 +105,7 @@ impl World {
                 ports: (address.port(), address.port()),
                 forward: self.forward.forward(),
                 flow: FlowFields::Connection,
+                sources: Arc::default(),
                 backends: backends.iter().map(|b| FastBackend { address: b.address }).collect(),
                 slots: Arc::clone(&slots),
             }
