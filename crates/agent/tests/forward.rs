@@ -8,9 +8,12 @@ mod sample;
 use buoy_agent::forward::Forward;
 use buoy_agent::health::{BackendHealth, Key, States};
 use buoy_kernel::nft;
-use buoy_model::{BackendState, Balance, Desired, Instant, Mode, Service};
+use buoy_model::{
+    self as model, BackendState, Balance, Desired, FlowFields, Instant, Mode, Service,
+};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sample::{GROUP, PATIENCE, backend};
 use std::process::Command;
 use std::sync::Arc;
@@ -163,5 +166,37 @@ fn without_nft_the_status_says_what_to_do_and_proxies_work() {
         assert!(said.contains("apt install nftables"), "{said}");
         assert_eq!(forward.services()[1].problem, None);
         assert!(TcpStream::connect((VIP, 81)).await.is_ok());
+    });
+}
+
+#[test]
+fn what_xdp_forwards_goes_on_when_the_kernel_does_not_answer() {
+    alone("what_xdp_forwards_goes_on_when_the_kernel_does_not_answer", async || {
+        let mode = Mode::Xdp { forward: model::Forward::Dsr, flow: FlowFields::Connection };
+        let (wish, desired_now) = watch::channel(desired(vec![service(mode, 80)]));
+        let (_health, states) = watch::channel(States::new());
+        let forward = start(desired_now, states);
+        let engine = || forward.services()[0].engine.clone();
+        let problem = || forward.services()[0].problem.clone();
+        until("XDP", || engine() == "XDP (lo: generic)" || problem().is_some()).await;
+        if problem().is_some_and(|said| said.contains("may not load BPF")) {
+            eprintln!("SKIPPED: what_xdp_forwards_goes_on: BPF programs are not permitted here");
+            return;
+        }
+
+        // From now on no socket can be opened to ask for interfaces.
+        let (few, all) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, 3, all).unwrap();
+        let said = || forward.problems().join(" ");
+        until("a word of it", || said().contains("goes on as it was")).await;
+        assert_eq!(engine(), "XDP (lo: generic)");
+        assert_eq!(problem(), None);
+        setrlimit(Resource::RLIMIT_NOFILE, few, all).unwrap();
+        until("it to be well again", || said().is_empty()).await;
+
+        wish.send(desired(vec![])).unwrap();
+        let links = || Command::new("ip").args(["link", "show", "dev", "lo"]).output().unwrap();
+        until("the program to go", || !String::from_utf8(links().stdout).unwrap().contains("xdp"))
+            .await;
     });
 }

@@ -192,6 +192,13 @@ impl Work {
         }
         match self.forward(now, order, (&services, is_new), &mut found) {
             Ok(()) => self.failed = None,
+            Err(error) if self.running.as_ref().is_some_and(Running::stands) => {
+                // What is in the kernel goes on. Netlink answers late while a thousand addresses come.
+                found.host.push(format!("XDP forwarding goes on as it was: {error}"));
+                if let Some(running) = &self.running {
+                    running.report(now, &services, &self.barred, &mut found);
+                }
+            }
             Err(error) => {
                 let all = services.iter().map(|service| (service.place, error.to_string()));
                 found.refused.extend(all);
@@ -241,18 +248,25 @@ impl Work {
         (services, is_new): (&[Wanted<'_>], bool),
         found: &mut Found,
     ) -> Result<(), FastError> {
+        if let Some(running) = self.running.as_mut().filter(|_| is_new) {
+            running.follow_anew();
+        }
         if let Some((_, error)) = self.failed.as_ref().filter(|(until, _)| now < *until) {
             return Err(error.clone());
         }
         self.looked = true;
         let known = self.barred.len();
         self.barred.retain(|_, (until, _)| now < *until);
-        let is_new = is_new || self.barred.len() != known;
+        if self.barred.len() != known
+            && let Some(running) = &mut self.running
+        {
+            running.follow_anew();
+        }
         if self.running.is_none() {
             self.running = Some(Running::open(now, order)?);
         }
         let Some(running) = &mut self.running else { return Ok(()) };
-        running.turn(now, order, (services, is_new), &mut self.barred, found)
+        running.turn(now, order, services, &mut self.barred, found)
     }
 }
 

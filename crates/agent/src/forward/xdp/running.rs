@@ -29,6 +29,8 @@ pub(super) struct Running {
     began: Instant,
     /// People want something else, or a backend has another state, and `core` has not heard of it yet.
     is_changed: bool,
+    /// See `stands`.
+    stands: bool,
     /// What the tables are; `None`: not known.
     applied: Option<FastPath>,
     /// Services that are left out, for the program is not where their packets come in.
@@ -65,6 +67,7 @@ impl Running {
             neighbours: Neighbours::open()?,
             began: now,
             is_changed: true,
+            stands: false,
             applied: None,
             out: BTreeSet::new(),
             refreshed: None,
@@ -74,6 +77,16 @@ impl Running {
             ready: BTreeSet::new(),
             unready: None,
         })
+    }
+
+    /// People want something else, or a backend has another state.
+    pub(super) const fn follow_anew(&mut self) {
+        self.is_changed = true;
+    }
+
+    /// Whether all was as it should be once: since then the kernel forwards, whatever this side does.
+    pub(super) const fn stands(&self) -> bool {
+        self.stands
     }
 
     /// Takes everything away.
@@ -86,11 +99,10 @@ impl Running {
         &mut self,
         now: Instant,
         order: &Order,
-        (services, is_new): (&[Wanted<'_>], bool),
+        services: &[Wanted<'_>],
         barred: &mut Barred,
         found: &mut Found,
     ) -> Result<(), FastError> {
-        self.is_changed |= is_new;
         self.kernel.tick(now.since(self.began).as_secs());
         if self.read.is_none_or(|at| at + TURN <= now) {
             self.neighbours.read()?;
@@ -110,6 +122,7 @@ impl Running {
         if is_due || !self.unreached.is_empty() {
             self.look(now);
         }
+        self.stands = true;
         self.report(now, services, barred, found);
         Ok(())
     }
@@ -273,7 +286,14 @@ impl Running {
         self.unreached = unreached.iter().map(|known| (*known, since(known))).collect();
     }
 
-    fn report(&self, now: Instant, services: &[Wanted<'_>], barred: &Barred, found: &mut Found) {
+    /// What people should know.
+    pub(super) fn report(
+        &self,
+        now: Instant,
+        services: &[Wanted<'_>],
+        barred: &Barred,
+        found: &mut Found,
+    ) {
         let named: BTreeMap<ServiceKey, &Wanted<'_>> =
             services.iter().map(|s| (s.key, s)).collect();
         for service in services {
