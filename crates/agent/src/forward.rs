@@ -18,12 +18,12 @@ use crate::health::{self, Key, States};
 use buoy_api::Traffic;
 use buoy_api::view::{BackendReport, ServiceReport};
 use buoy_core::balance::{self, Table};
+use buoy_core::fast::has_substitute;
 use buoy_kernel::conntrack::Flows;
 use buoy_kernel::fast::Packet;
 use buoy_kernel::nft::{self, Spread};
 use buoy_model::{
-    self as model, Backend, BackendState, Balance, Desired, FlowFields, Group, GroupId, Mode,
-    Protocol, Service,
+    Backend, BackendState, Balance, Desired, FlowFields, Group, GroupId, Mode, Protocol, Service,
 };
 use buoy_proxy::Settings;
 use engines::Engines;
@@ -70,10 +70,9 @@ impl Ability {
             group.services.iter().any(|service| match (service.mode, &found) {
                 (Mode::Kernel | Mode::Proxy, _) => false,
                 (Mode::Xdp { .. }, None) => true,
-                // nftables does what XDP cannot.
-                (Mode::Xdp { forward: model::Forward::Nat, .. }, Some(_)) => false,
-                (Mode::Xdp { .. }, Some(found)) => {
-                    found.refused.contains_key(&Place::of(group, service))
+                (Mode::Xdp { forward, .. }, Some(found)) => {
+                    !has_substitute(forward)
+                        && found.refused.contains_key(&Place::of(group, service))
                 }
             })
         }
@@ -174,7 +173,7 @@ fn engine(mode: Mode, refused: bool, attached: &[String]) -> String {
     match mode {
         Mode::Kernel => "nftables".into(),
         Mode::Proxy => "proxy".into(),
-        Mode::Xdp { forward: model::Forward::Nat, .. } if refused => {
+        Mode::Xdp { forward, .. } if refused && has_substitute(forward) => {
             "nftables in place of XDP".into()
         }
         Mode::Xdp { .. } if refused || attached.is_empty() => "none".into(),
@@ -307,12 +306,12 @@ fn wanted(desired: &Desired, states: &States, refused: &BTreeMap<Place, String>)
                     }
                     Mode::Xdp { forward, flow: _ } => {
                         let Some(reason) = refused.get(&place) else { continue };
-                        let instead = match forward {
-                            model::Forward::Nat => {
-                                want_kernel(&mut wanted, place, address, service, states);
-                                "nftables forwards it instead, more slowly"
-                            }
-                            model::Forward::Dsr | model::Forward::Tunnel => "nothing is forwarded",
+                        let instead = if has_substitute(forward) {
+                            want_kernel(&mut wanted, place, address, service, states);
+                            relay(&mut wanted, desired, group, address);
+                            "nftables forwards it instead, more slowly"
+                        } else {
+                            "nothing is forwarded"
                         };
                         wanted.problems.insert(place, format!("{reason}; {instead}"));
                     }

@@ -22,6 +22,14 @@ use buoy_model::{
 };
 use core::net::IpAddr;
 
+/// Whether nftables does the same where XDP cannot: it translates, and leaves no packet as it is.
+pub const fn has_substitute(forward: Forward) -> bool {
+    match forward {
+        Forward::Nat => true,
+        Forward::Dsr | Forward::Tunnel => false,
+    }
+}
+
 /// The fast path of a host over time.
 #[derive(Clone, Debug)]
 pub struct Fast {

@@ -16,7 +16,7 @@ use echo::{WAIT, connect, echoes, serve};
 use hosts::{Hosts, ip};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
-use world::service;
+use world::{permitted, service};
 
 const VIPS: [&str; 2] = ["10.1.0.100", "fd01::100"];
 const TO_VIPS: [&str; 2] = ["10.1.0.100:80", "[fd01::100]:80"];
@@ -110,17 +110,6 @@ fn problems(conditions: Vec<Condition>) -> Vec<String> {
 
 fn link(name: &str) -> LinkId {
     host::facts().unwrap().links.iter().find(|l| l.name == name).unwrap().id
-}
-
-fn permitted<T>(test: &str, opened: Result<T, FastError>) -> Option<T> {
-    match opened {
-        Ok(opened) => Some(opened),
-        Err(FastError::Permission) => {
-            eprintln!("SKIPPED: {test}: BPF programs are not permitted here");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
 }
 
 /// A director on the host in the middle: each VIP to the server, to the address said.

@@ -20,18 +20,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use world::{service, sources};
-
-fn permitted<T>(test: &str, opened: Result<T, FastError>) -> Option<T> {
-    match opened {
-        Ok(opened) => Some(opened),
-        Err(FastError::Permission) => {
-            eprintln!("SKIPPED: {test}: BPF programs are not permitted here");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
-}
+use world::{permitted, service, sources};
 
 fn link(name: &str) -> LinkId {
     host::facts().unwrap().links.iter().find(|l| l.name == name).unwrap().id

@@ -4,7 +4,7 @@ use super::*;
 use crate::health::BackendHealth;
 use crate::sample::{backend, service};
 use buoy_model::limits::BALANCE_SLOTS;
-use buoy_model::{FlowFields, Instant, NodeId};
+use buoy_model::{self as model, FlowFields, Instant, NodeId};
 use std::net::Ipv4Addr;
 
 const VIP: &str = "10.0.0.100";
@@ -107,6 +107,7 @@ fn what_xdp_refuses_nftables_forwards_where_it_can() {
         let said = &all.problems[&WEB];
         assert!(said.starts_with("no BPF here; "), "{said}");
         let spread = all.kernel.first().map(|(_, forward)| (&forward.spread, forward.source));
+        assert!(all.kernel.iter().all(|(_, forward)| forward.link == "eth0"), "as any other");
         match (forward, flow) {
             (model::Forward::Nat, FlowFields::Connection) => {
                 assert!(matches!(spread, Some((Spread::Hash(_), model::SourceAddress::Client))));

@@ -127,11 +127,15 @@ pub(crate) fn path() -> FastPath {
 
 /// `None`, and a line that says so, where BPF programs are not permitted.
 pub(crate) fn open(test: &str, path: &FastPath) -> Option<Fast> {
-    match Fast::open_unpinned(Capacity::of(path)) {
-        Ok(mut fast) => {
-            fast.apply(path, &mut way).unwrap();
-            Some(fast)
-        }
+    let mut fast = permitted(test, Fast::open_unpinned(Capacity::of(path)))?;
+    fast.apply(path, &mut way).unwrap();
+    Some(fast)
+}
+
+/// The same of something that is open already, or not.
+pub(crate) fn permitted<T>(test: &str, opened: Result<T, FastError>) -> Option<T> {
+    match opened {
+        Ok(opened) => Some(opened),
         Err(FastError::Permission) => {
             eprintln!("SKIPPED: {test}: BPF programs are not permitted here");
             None

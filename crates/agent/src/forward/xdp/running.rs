@@ -112,12 +112,13 @@ impl Running {
         let is_due = self.refreshed.is_none_or(|at| at + REFRESH <= now);
         if is_due {
             self.names = host::facts()?.links.into_iter().map(|l| (l.id, l.name)).collect();
-            if self.attach(now, services, barred) {
+            let answers = self.answers(services);
+            if self.attach(now, services, &answers, barred) {
                 // Packets for some services come by a way that the program does not see.
                 self.is_changed = true;
                 self.serve(now, order, services, barred)?;
             }
-            self.accept_answers(services);
+            self.accept_answers(services, answers);
         }
         if is_due || !self.unreached.is_empty() {
             self.look(now);
@@ -182,8 +183,14 @@ impl Running {
 
     /// Attaches the program where packets for VIPs, and answers of translated backends, come in, and
     /// takes it away elsewhere; whether one more interface does not take it.
-    fn attach(&mut self, now: Instant, services: &[Wanted<'_>], barred: &mut Barred) -> bool {
-        let mut links: BTreeSet<LinkId> = self.answers(services);
+    fn attach(
+        &mut self,
+        now: Instant,
+        services: &[Wanted<'_>],
+        answers: &BTreeSet<LinkId>,
+        barred: &mut Barred,
+    ) -> bool {
+        let mut links = answers.clone();
         links.extend(services.iter().map(|s| s.link));
         let others: Vec<_> = self.kernel.attached().map(|(link, _)| link).collect();
         for link in others.into_iter().filter(|link| !links.contains(link)) {
@@ -223,8 +230,7 @@ impl Running {
     }
 
     /// Answers of translated backends are forwarded by the kernel, which has to be told to.
-    fn accept_answers(&mut self, services: &[Wanted<'_>]) {
-        let links = self.answers(services);
+    fn accept_answers(&mut self, services: &[Wanted<'_>], links: BTreeSet<LinkId>) {
         if self.unready.is_none() && links.is_subset(&self.ready) {
             return;
         }
