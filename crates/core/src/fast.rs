@@ -9,7 +9,7 @@
 //! Absent on purpose: maps, interfaces and neighbours (the kernel crate fills them in), and checks.
 
 use crate::balance::{self, Share};
-use crate::maglev::Table;
+use crate::maglev::{Base, Table};
 use crate::random::mix;
 use crate::transition::{Member, Transition};
 use alloc::collections::BTreeMap;
@@ -47,6 +47,8 @@ struct Entry {
     sources: Arc<Sources>,
     /// What the table was made from; `None`: not made here.
     wish: Option<Arc<Wish>>,
+    /// The table while all are up; `None`: not made yet, or nobody takes flows.
+    base: Option<Arc<Base>>,
     past: Arc<Past>,
     /// Of the table without its past; 0 without a table.
     digest: u32,
@@ -84,7 +86,7 @@ impl Fast {
             });
             let (forward, flow, past) = (service.forward, service.flow, Arc::clone(past));
             let sources = Arc::clone(&service.sources);
-            let entry = Entry { forward, flow, sources, wish: None, past, digest: 0 };
+            let entry = Entry { forward, flow, sources, wish: None, base: None, past, digest: 0 };
             fast.services.insert((service.address, service.protocol, service.ports.0), entry);
         }
         fast
@@ -114,6 +116,7 @@ impl Fast {
                         flow,
                         sources: Arc::clone(&service.sources),
                         wish: None,
+                        base: None,
                         past: Arc::clone(&nothing),
                         digest: 0,
                     });
@@ -124,9 +127,11 @@ impl Fast {
                     let able = able.map(|b| (b, is_alive(state(group, service, b))));
                     if !entry.wish.as_ref().is_some_and(|wish| wish.is(able.clone())) {
                         let wish = wishes.of(address, able);
-                        let table = tables.of(wish);
-                        entry.past = changes.of(now, &entry.past, wish, table.as_deref());
-                        entry.digest = table.map_or(0, |table| table.digest());
+                        let made = tables.of(wish, entry.base.take());
+                        let table = made.as_ref().map(|made| &*made.table);
+                        entry.past = changes.of(now, &entry.past, wish, table);
+                        entry.digest = table.map_or(0, Table::digest);
+                        entry.base = made.map(|made| made.base);
                         entry.wish = Some(Arc::clone(wish));
                     }
                     let twice = self.services.insert(key, entry);
@@ -307,19 +312,35 @@ impl Wishes {
 /// Tables made in one go: the addresses of a pool have the same backends.
 #[derive(Default)]
 struct Tables {
-    made: BTreeMap<MadeFrom, Option<Arc<Table>>>,
+    made: BTreeMap<MadeFrom, Option<Made>>,
 }
 
 /// The names of all backends, and the weights of those that share.
 type MadeFrom = (Vec<String>, Vec<(usize, u16)>);
 
+#[derive(Clone)]
+struct Made {
+    base: Arc<Base>,
+    table: Arc<Table>,
+}
+
 impl Tables {
-    fn of(&mut self, wish: &Wish) -> Option<Arc<Table>> {
-        let shares = wish.shares();
-        let names = wish.backends.iter().map(|backend| backend.name.clone());
+    /// `base` is what the service had before: while only states change, it goes on.
+    fn of(&mut self, wish: &Wish, base: Option<Arc<Base>>) -> Option<Made> {
+        let (backends, shares) = (&wish.backends, wish.shares());
+        let names = backends.iter().map(|backend| backend.name.clone());
         let weights = shares.iter().map(|share| (share.backend, share.weight));
-        let table = self.made.entry((names.collect(), weights.collect()));
-        table.or_insert_with(|| Table::new(&wish.backends, &shares).map(Arc::new)).clone()
+        let made = self.made.entry((names.collect(), weights.collect()));
+        let make = || {
+            let kept = base.filter(|base| base.is_of(backends, &shares));
+            let base = match kept {
+                Some(base) => base,
+                None => Arc::new(Base::new(backends, &shares)?),
+            };
+            let table = Arc::new(base.table(&shares)?);
+            Some(Made { base, table })
+        };
+        made.or_insert_with(make).clone()
     }
 }
 

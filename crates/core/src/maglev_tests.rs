@@ -3,6 +3,7 @@
 use super::*;
 use crate::balance::shares;
 use alloc::format;
+use buoy_model::BackendState;
 use buoy_model::limits::SERVICE_BACKENDS_MAX;
 use core::net::{Ipv4Addr, SocketAddr};
 
@@ -124,12 +125,102 @@ fn a_backend_that_goes_moves_its_own_slots_and_few_others() {
         let before = table(&set);
         let mut worst = 0;
         for gone in (0..n).step_by(n.div_ceil(16)) {
-            let after = without(&set, &[gone]);
+            let mut left = set.clone();
+            left.remove(gone);
+            let mut after = table(&left);
+            // The places of those behind it are one less.
+            after.slots.iter_mut().for_each(|place| *place += u16::from(gone <= (*place).into()));
             worst = worst.max(moved_needlessly(&before, &after, &[gone]));
         }
         let slots = before.slots().len();
         assert!(worst * 1000 <= most * slots, "{n}: {worst} of {slots}");
     }
+}
+
+#[test]
+fn a_backend_that_is_down_moves_its_own_slots_and_no_others() {
+    for n in [2, 3, 10, 16, 17, 50, 64, 100, 128] {
+        let set = backends(&vec![1; n]);
+        let before = table(&set);
+        for down in (0..n).step_by(n.div_ceil(16)) {
+            let after = without(&set, &[down]);
+            // A share of n may be rounded up and a share of n - 1 down.
+            let most = if before.slots().len() % n == 0 { 0 } else { n };
+            let moved = moved_needlessly(&before, &after, &[down]);
+            assert!(moved <= most, "{n}: {moved}");
+            assert_eq!(slots_of(&after, down), 0);
+        }
+    }
+}
+
+#[test]
+fn a_second_one_that_is_down_moves_few_slots_of_the_others() {
+    for (n, most) in [(3, 0), (10, 10), (16, 10), (64, 5), (100, 5), (128, 5)] {
+        let set = backends(&vec![1; n]);
+        let (before, after) = (without(&set, &[1]), without(&set, &[1, n - 1]));
+        let moved = moved_needlessly(&before, &after, &[n - 1]);
+        assert!(moved * 1000 <= most * before.slots().len(), "{n}: {moved}");
+    }
+}
+
+#[test]
+fn who_is_up_shares_by_weight_to_less_than_one_slot_whoever_is_down() {
+    for (weights, down) in [
+        (&[1_u16, 1, 1][..], &[1_usize][..]),
+        (&[1, 256, 3], &[1]),
+        (&[5, 7, 11, 13, 17], &[4, 0]),
+        (&[256, 1, 1, 256, 3], &[0, 3]),
+        (&[1; 100], &[7]),
+        (&[1; 128], &[0, 1, 2, 3, 100, 101, 127]),
+        (&[9; 128], &[5]),
+    ] {
+        let table = without(&backends(weights), down);
+        let up = |i: &usize| !down.contains(i);
+        let total: usize = (0..weights.len()).filter(up).map(|i| usize::from(weights[i])).sum();
+        for i in (0..weights.len()).filter(up) {
+            let exact = table.slots().len() * usize::from(weights[i]) / total;
+            let got = slots_of(&table, i);
+            assert!((exact..=exact + 1).contains(&got), "{weights:?} {down:?}: {i} has {got}");
+        }
+    }
+}
+
+#[test]
+fn only_the_last_one_has_everything() {
+    let set = backends(&[1; 128]);
+    let table = without(&set, &(1..128).collect::<Vec<_>>());
+    assert_eq!(slots_of(&table, 0), table.slots().len());
+}
+
+#[test]
+fn slots_are_lent_by_state_and_not_by_history_or_place_in_the_file() {
+    let set = backends(&[1, 2, 3, 4, 5]);
+    let base = Base::new(&set, &shares(&set, &[])).unwrap();
+    let mut left = shares(&set, &[]);
+    left.remove(3);
+    assert!(base.is_of(&set, &left), "a state is no reason for another base");
+    let after = base.table(&left).unwrap();
+    assert_eq!(after, without(&set, &[3]));
+    assert_eq!(base.table(&shares(&set, &[])).unwrap(), table(&set), "back where it was");
+    let mut reversed = set.clone();
+    reversed.reverse();
+    assert_eq!(after.digest(), without(&reversed, &[1]).digest());
+    reversed[0].weight = 9;
+    assert!(!base.is_of(&reversed, &shares(&reversed, &[])));
+}
+
+#[test]
+fn backups_have_a_base_of_their_own() {
+    let mut set = backends(&[1, 1, 1, 1]);
+    set[2].backup = true;
+    set[3].backup = true;
+    let first = table(&set);
+    assert_eq!([0, 1, 2, 3].map(|i| slots_of(&first, i)), [2048, 2048, 0, 0]);
+    use BackendState::{Down, Up};
+    let second = Table::new(&set, &shares(&set, &[Down, Down, Up, Up])).unwrap();
+    assert_eq!([0, 1, 2, 3].map(|i| slots_of(&second, i)), [0, 0, 2048, 2048]);
+    let last = Table::new(&set, &shares(&set, &[Down, Down, Down, Up])).unwrap();
+    assert_eq!([0, 1, 2, 3].map(|i| slots_of(&last, i)), [0, 0, 0, 4096]);
 }
 
 #[test]
@@ -147,5 +238,7 @@ fn a_new_weight_moves_little_more_than_the_difference() {
 fn the_table_of_today_is_the_table_of_tomorrow() {
     // Two versions of Buoy in one cluster must agree: a changed number here breaks upgrades.
     let digests = [&[1, 2, 3][..], &[1; 20], &[3; 100]].map(|w| table(&backends(w)).digest());
-    assert_eq!(digests, [2_733_741_761, 423_591_431, 1_397_441_950]);
+    assert_eq!(digests, [2_902_822_781, 1_490_786_574, 3_451_746_922]);
+    let down = without(&backends(&[3; 100]), &[7, 70]).digest();
+    assert_eq!(down, 972_828_463);
 }

@@ -4,7 +4,7 @@ use super::measure::{LOOPBACK, refused, timed};
 use super::world::{self, Family, How, World};
 use crate::{Error, Result};
 use buoy_core::balance::shares;
-use buoy_core::maglev::Table;
+use buoy_core::maglev::{Base, Table};
 use buoy_core::transition::{Member, Transition};
 use buoy_kernel::fast::{Capacity, Fast};
 use buoy_model::{BackendState, FastPath, Instant, Slot};
@@ -89,10 +89,12 @@ fn write(fast: &mut Fast, path: &FastPath) -> Result<()> {
     fast.apply(path, &mut |to| world::way(LOOPBACK, world::OWN_MAC, to)).map_err(refused)
 }
 
-/// One service: its table anew, its transition, and the slots in the kernel.
+/// One service: its table as the agent makes it, its transition, and the slots in the kernel.
 pub(super) fn down() -> Result<Down> {
     let world = World::one(How::Tunnel, Family::V4);
     let backends = world.backends();
+    let no_table = || Error::Unknown { what: "table".to_owned() };
+    let base = Base::new(&backends, &shares(&backends, &[])).ok_or_else(no_table)?;
     let mut path = world.path()?;
     let service =
         path.services.first_mut().ok_or_else(|| Error::Unknown { what: "service".to_owned() })?;
@@ -105,8 +107,11 @@ pub(super) fn down() -> Result<Down> {
         let is_down = round % 2 == 0;
         let state = |at| if is_down && at == 7 { BackendState::Down } else { BackendState::Up };
         let states: Vec<_> = (0..backends.len()).map(state).collect();
-        let (table, first) = timed(|| Table::new(&backends, &shares(&backends, &states)));
-        let table = table.ok_or_else(|| Error::Unknown { what: "table".to_owned() })?;
+        let (table, first) = timed(|| {
+            let shares = shares(&backends, &states);
+            base.is_of(&backends, &shares).then(|| base.table(&shares)).flatten()
+        });
+        let table = table.ok_or_else(no_table)?;
         let before = path.services[0].slots.clone();
         let ((), second) = timed(|| {
             let member = |(backend, state): (&buoy_model::Backend, &BackendState)| Member {
