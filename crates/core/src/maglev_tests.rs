@@ -145,7 +145,7 @@ fn a_backend_that_is_down_moves_its_own_slots_and_no_others() {
         for down in (0..n).step_by(n.div_ceil(16)) {
             let after = without(&set, &[down]);
             // A share of n may be rounded up and a share of n - 1 down.
-            let most = if before.slots().len() % n == 0 { 0 } else { n };
+            let most = if before.slots().len().is_multiple_of(n) { 0 } else { n };
             let moved = moved_needlessly(&before, &after, &[down]);
             assert!(moved <= most, "{n}: {moved}");
             assert_eq!(slots_of(&after, down), 0);

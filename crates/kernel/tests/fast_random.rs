@@ -17,7 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
 use world::{ip, open, path, service, sources, way};
 
-const PACKETS: u64 = 200_000;
+const PACKETS: u64 = 1_000_000;
 
 /// Numbers that a seed gives (splitmix64).
 struct Dice(u64);
