@@ -132,6 +132,7 @@ impl Forward {
                         findings.refused.contains(&place),
                         &findings.attached,
                     ),
+                    table: findings.tables.get(&place).copied(),
                     backends: backends(&place, service, &states, &counted),
                 });
             }
@@ -211,6 +212,8 @@ struct Findings {
     services: BTreeMap<Place, String>,
     host: Vec<String>,
     counters: BTreeMap<&'static str, u64>,
+    /// Hash of who gets which flow, of what XDP forwards.
+    tables: BTreeMap<Place, u32>,
     /// How the XDP program sees the frames of each interface.
     attached: Vec<String>,
     /// What XDP cannot forward here.
@@ -221,6 +224,7 @@ impl Findings {
     fn add(&mut self, by_xdp: xdp::Found) {
         self.services.extend(by_xdp.problems);
         self.host.extend(by_xdp.host);
+        self.tables = by_xdp.tables;
         self.attached = by_xdp.attached;
         self.refused = by_xdp.refused.into_keys().collect();
     }

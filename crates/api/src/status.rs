@@ -229,6 +229,10 @@ pub struct ServiceView {
     pub mode: String,
     /// What forwards it on the answering node, as in `nftables` or `XDP (eth0: driver)`.
     pub engine: String,
+    /// Hash of who gets which new flow in mode `xdp`, as in `0b00c0de`: equal on all nodes that know the same
+    /// backends to be up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table: Option<String>,
     /// `hash`, `roundrobin` or `leastconn`.
     pub balance: String,
     /// The servers behind it, in the file's order.

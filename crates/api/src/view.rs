@@ -29,6 +29,8 @@ pub struct ServiceReport {
     pub problem: Option<String>,
     /// What forwards it here, as in "nftables" or "XDP (eth0: driver)".
     pub engine: String,
+    /// Hash of who gets which flow, where the engine has a table of it.
+    pub table: Option<u32>,
     /// Its backends, in any order; one that is not listed counts as not checked yet.
     pub backends: Vec<BackendReport>,
 }
@@ -282,6 +284,7 @@ impl View<'_> {
             up: backends.iter().filter(|backend| backend.state != down).count(),
             backends,
             engine: report.map_or_else(String::new, |report| report.engine.clone()),
+            table: report.and_then(|report| report.table).map(|hash| format!("{hash:08x}")),
             problem: report.and_then(|report| report.problem.clone()),
         }
     }

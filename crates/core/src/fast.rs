@@ -37,8 +37,8 @@ pub struct Fast {
     services: BTreeMap<Key, Entry>,
 }
 
-/// In the order of `FastPath::services`.
-type Key = (IpAddr, Protocol, u16);
+/// A service, in the order of `FastPath::services`.
+pub type Key = (IpAddr, Protocol, u16);
 
 #[derive(Clone, Debug)]
 struct Entry {
@@ -191,8 +191,16 @@ impl Fast {
     /// Equal on two nodes that send every new flow to the same backend. What a change leaves behind does
     /// not count, since one of them may have seen the change and the other not.
     pub fn digest(&self) -> u32 {
+        self.digest_of(self.services.keys().copied())
+    }
+
+    /// The same of some services: addresses, protocols and first ports. One that is not here counts as one
+    /// without a table.
+    pub fn digest_of(&self, services: impl Iterator<Item = Key>) -> u32 {
         let mut hash = mix(self.seed);
-        for (&(address, protocol, port), entry) in &self.services {
+        for key in services {
+            let (address, protocol, port) = key;
+            let digest = self.services.get(&key).map_or(0, |entry| entry.digest);
             let [high, low] = match address {
                 IpAddr::V4(v4) => [0, u64::from(v4.to_bits())],
                 IpAddr::V6(v6) => [(v6.to_bits() >> 64) as u64, v6.to_bits() as u64],
@@ -202,7 +210,7 @@ impl Fast {
                 Protocol::Udp => 17,
             };
             let service = u64::from(port) << 8 | protocol;
-            for word in [high, low, service, u64::from(entry.digest)] {
+            for word in [high, low, service, u64::from(digest)] {
                 hash = mix(hash.rotate_left(17) ^ word);
             }
         }

@@ -116,6 +116,42 @@ fn connections_by_nat_outlive_their_owner() {
     survive("connections_by_nat_outlive_their_owner", "nat", Fault::PowerOff);
 }
 
+/// The hash that each node shows of the table of its first service, sorted and without doubles.
+fn tables(cluster: &Cluster) -> Vec<Option<String>> {
+    let shown = |node| {
+        let status = cluster.buoy.client(node).unwrap().status().unwrap();
+        status.vips[0].services[0].table.clone()
+    };
+    let mut all: Vec<_> = cluster.buoy.nodes().into_iter().map(shown).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// Waits until all nodes show the same hash, and a right one.
+fn one_table(cluster: &Cluster, what: &str, is_it: &dyn Fn(&str) -> bool) -> String {
+    let mut seen = String::new();
+    wait_until(2 * SOON, what, || {
+        let [Some(table)] = &tables(cluster)[..] else { return Ok(false) };
+        seen.clone_from(table);
+        Ok(is_it(&seen))
+    })
+    .unwrap();
+    seen
+}
+
+#[test]
+fn all_nodes_have_one_table_whoever_is_up() {
+    let test = "all_nodes_have_one_table_whoever_is_up";
+    let Some((mut cluster, _servers)) = cluster(test, "dsr") else { return };
+    let first = one_table(&cluster, "one table", &|table| !table.is_empty());
+    cluster.segment.backend(BACKENDS[0]).unwrap().set_listening(false);
+    let second = one_table(&cluster, "another one, on all nodes", &|table| table != first);
+    cluster.segment.backend(BACKENDS[0]).unwrap().set_listening(true);
+    one_table(&cluster, "the first one again", &|table| table == first);
+    assert_ne!(first, second);
+}
+
 #[test]
 fn connections_by_tunnel_outlive_their_owner() {
     survive("connections_by_tunnel_outlive_their_owner", "tunnel", Fault::PowerOff);

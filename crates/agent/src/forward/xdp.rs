@@ -42,6 +42,9 @@ pub(super) struct Found {
     pub(super) refused: BTreeMap<Place, String>,
     /// What is wrong with services that it forwards.
     pub(super) problems: BTreeMap<Place, String>,
+    /// Hash of who gets which flow, of each service that it forwards: the same on every host that knows the same
+    /// backends to be up.
+    pub(super) tables: BTreeMap<Place, u32>,
     /// How the program sees the frames of each interface, as in "eth0: driver".
     pub(super) attached: Vec<String>,
     /// What is wrong as a whole.

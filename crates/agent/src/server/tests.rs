@@ -68,6 +68,7 @@ impl Agent for Fake {
         };
         vec![ServiceReport {
             engine: "nftables".into(),
+            table: None,
             group: GroupId(buoy_model::name_key("web")),
             protocol: Protocol::Tcp,
             port: 443,

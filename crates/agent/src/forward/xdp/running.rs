@@ -33,6 +33,8 @@ pub(super) struct Running {
     stands: bool,
     /// What the tables are; `None`: not known.
     applied: Option<FastPath>,
+    /// See `Found::tables`.
+    digests: BTreeMap<Place, u32>,
     /// Services that are left out, for the program is not where their packets come in.
     out: BTreeSet<ServiceKey>,
     refreshed: Option<Instant>,
@@ -69,6 +71,7 @@ impl Running {
             is_changed: true,
             stands: false,
             applied: None,
+            digests: BTreeMap::new(),
             out: BTreeSet::new(),
             refreshed: None,
             read: None,
@@ -153,6 +156,7 @@ impl Running {
         } else {
             change(&mut self.core, now, &without(&order.desired, &self.out), &order.states);
         }
+        self.digests = self.digests(services);
         let path = self.core.path();
         if self.applied.as_ref() != Some(&path) {
             self.apply(&path)?;
@@ -161,6 +165,16 @@ impl Running {
         }
         self.is_changed = false;
         Ok(())
+    }
+
+    fn digests(&self, services: &[Wanted<'_>]) -> BTreeMap<Place, u32> {
+        let mut keys: BTreeMap<Place, Vec<ServiceKey>> = BTreeMap::new();
+        for service in services.iter().filter(|s| !self.out.contains(&s.key)) {
+            keys.entry(service.place).or_default().push(service.key);
+        }
+        let digest =
+            |(place, keys): (Place, Vec<_>)| (place, self.core.digest_of(keys.into_iter()));
+        keys.into_iter().map(digest).collect()
     }
 
     fn apply(&mut self, path: &FastPath) -> Result<(), FastError> {
@@ -321,6 +335,7 @@ impl Running {
                 found.problems.entry(service.place).or_insert(said);
             }
         }
+        found.tables = self.digests.clone();
         let attached = self.kernel.attached();
         found.attached =
             attached.map(|(link, mode)| format!("{}: {}", self.name(link), mode.name())).collect();
