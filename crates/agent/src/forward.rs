@@ -23,7 +23,8 @@ use buoy_kernel::conntrack::Flows;
 use buoy_kernel::fast::Packet;
 use buoy_kernel::nft::{self, Spread};
 use buoy_model::{
-    Backend, BackendState, Balance, Desired, FlowFields, Group, GroupId, Mode, Protocol, Service,
+    Backend, BackendState, Balance, Desired, FlowFields, Group, GroupId, Mode, Ports, Protocol,
+    Service,
 };
 use buoy_proxy::Settings;
 use engines::Engines;
@@ -70,8 +71,8 @@ impl Ability {
             group.services.iter().any(|service| match (service.mode, &found) {
                 (Mode::Kernel | Mode::Proxy, _) => false,
                 (Mode::Xdp { .. }, None) => true,
-                (Mode::Xdp { forward, .. }, Some(found)) => {
-                    !has_substitute(forward)
+                (Mode::Xdp { .. }, Some(found)) => {
+                    !has_substitute(service)
                         && found.refused.contains_key(&Place::of(group, service))
                 }
             })
@@ -125,13 +126,9 @@ impl Forward {
                 all.push(ServiceReport {
                     group: group.id,
                     protocol: service.protocol,
-                    port: service.port,
+                    ports: service.ports,
                     problem: findings.services.get(&place).cloned(),
-                    engine: engine(
-                        service.mode,
-                        findings.refused.contains(&place),
-                        &findings.attached,
-                    ),
+                    engine: engine(service, findings.refused.contains(&place), &findings.attached),
                     table: findings.tables.get(&place).copied(),
                     backends: backends(&place, service, &states, &counted),
                 });
@@ -170,13 +167,11 @@ impl Drop for Forward {
 }
 
 /// What forwards a service on this host, in words.
-fn engine(mode: Mode, refused: bool, attached: &[String]) -> String {
-    match mode {
+fn engine(service: &Service, refused: bool, attached: &[String]) -> String {
+    match service.mode {
         Mode::Kernel => "nftables".into(),
         Mode::Proxy => "proxy".into(),
-        Mode::Xdp { forward, .. } if refused && has_substitute(forward) => {
-            "nftables in place of XDP".into()
-        }
+        Mode::Xdp { .. } if refused && has_substitute(service) => "nftables in place of XDP".into(),
         Mode::Xdp { .. } if refused || attached.is_empty() => "none".into(),
         Mode::Xdp { .. } => format!("XDP ({})", attached.join(", ")),
     }
@@ -248,18 +243,18 @@ struct Place {
     /// The first of the service's addresses.
     address: IpAddr,
     protocol: Protocol,
-    port: u16,
+    ports: Ports,
 }
 
 impl Place {
     fn of(group: &Group, service: &Service) -> Self {
         let address = health::first_address(service);
-        Self { group: group.id, address, protocol: service.protocol, port: service.port }
+        Self { group: group.id, address, protocol: service.protocol, ports: service.ports }
     }
 
     fn key(&self, backend: &Backend) -> Key {
-        let Self { group, address, protocol, port } = *self;
-        Key { group, address, protocol, port, backend: backend.name.clone() }
+        let Self { group, address, protocol, ports } = *self;
+        Key { group, address, protocol, ports, backend: backend.name.clone() }
     }
 }
 
@@ -295,11 +290,13 @@ fn wanted(desired: &Desired, states: &States, refused: &BTreeMap<Place, String>)
                 let place = Place::of(group, service);
                 match service.mode {
                     Mode::Kernel => {
-                        want_kernel(&mut wanted, place, address, service, states);
+                        want_kernel(&mut wanted, place, address, (group, service), states);
                         relay(&mut wanted, desired, group, address);
                     }
                     Mode::Proxy => {
-                        let at = (SocketAddr::new(address, service.port), service.protocol);
+                        // `config` refuses ranges here.
+                        let port = service.ports.first();
+                        let at = (SocketAddr::new(address, port), service.protocol);
                         let known = known(&place, &service.backends, states);
                         let backends = balance::shares(&service.backends, &known)
                             .iter()
@@ -308,10 +305,10 @@ fn wanted(desired: &Desired, states: &States, refused: &BTreeMap<Place, String>)
                         let settings = service.into();
                         wanted.proxies.insert(at, WantedProxy { place, settings, backends });
                     }
-                    Mode::Xdp { forward, flow: _ } => {
+                    Mode::Xdp { .. } => {
                         let Some(reason) = refused.get(&place) else { continue };
-                        let instead = if has_substitute(forward) {
-                            want_kernel(&mut wanted, place, address, service, states);
+                        let instead = if has_substitute(service) {
+                            want_kernel(&mut wanted, place, address, (group, service), states);
                             relay(&mut wanted, desired, group, address);
                             "nftables forwards it instead, more slowly"
                         } else {
@@ -336,7 +333,25 @@ fn relay(wanted: &mut Wanted, desired: &Desired, group: &Group, vip: IpAddr) {
     forward.link = here.map(|a| a.link_name.clone()).unwrap_or_default();
 }
 
-fn want_kernel(wanted: &mut Wanted, place: Place, vip: IpAddr, service: &Service, states: &States) {
+/// Ports of the service's range that belong to other services of that address.
+fn within(group: &Group, vip: IpAddr, service: &Service) -> Vec<Ports> {
+    let others = group.services.iter().filter(|other| {
+        other.addresses.contains(&vip)
+            && other.protocol == service.protocol
+            && other.ports != service.ports
+            && service.ports.covers(other.ports)
+    });
+    others.map(|other| other.ports).collect()
+}
+
+fn want_kernel(
+    wanted: &mut Wanted,
+    place: Place,
+    vip: IpAddr,
+    (group, service): (&Group, &Service),
+    states: &States,
+) {
+    let within = within(group, vip, service);
     // The kernel translates within a family only.
     let able: Vec<Backend> =
         service.backends.iter().filter(|b| b.address.is_ipv4() == vip.is_ipv4()).cloned().collect();
@@ -349,7 +364,7 @@ fn want_kernel(wanted: &mut Wanted, place: Place, vip: IpAddr, service: &Service
     }
     let known = known(&place, &able, states);
     let shares = balance::shares(&able, &known);
-    want_dead(wanted, vip, service, able.iter().zip(&known));
+    want_dead(wanted, vip, (service, &within), able.iter().zip(&known));
     let addresses = |list: &[usize]| list.iter().map(|&i| able[i].address).collect();
     let by_client = matches!(service.mode, Mode::Xdp { flow: FlowFields::Client, .. });
     let spread = match (service.balance, Table::new(&able, &shares)) {
@@ -365,7 +380,8 @@ fn want_kernel(wanted: &mut Wanted, place: Place, vip: IpAddr, service: &Service
     };
     let forward = nft::Forward {
         vip,
-        port: service.port,
+        ports: service.ports,
+        within,
         protocol: service.protocol,
         source: service.source,
         sources: Arc::clone(&service.sources),
@@ -380,19 +396,22 @@ fn want_kernel(wanted: &mut Wanted, place: Place, vip: IpAddr, service: &Service
 fn want_dead<'a>(
     wanted: &mut Wanted,
     vip: IpAddr,
-    service: &Service,
+    (service, within): (&Service, &[Ports]),
     backends: impl Iterator<Item = (&'a Backend, &'a BackendState)>,
 ) {
     match service.protocol {
         // A connection ends with its backend by itself.
         Protocol::Tcp => {}
         Protocol::Udp => {
-            let address = SocketAddr::new(vip, service.port);
             let down = backends.filter(|(_, state)| **state == BackendState::Down);
-            wanted.dead.extend(down.map(|(backend, _)| Flows {
-                protocol: service.protocol,
-                service: address,
-                backend: backend.address,
+            let own = service.ports.without(within);
+            wanted.dead.extend(down.flat_map(|(backend, _)| {
+                own.iter().map(|ports| {
+                    let above = ports.first() - service.ports.first();
+                    let mut backend = backend.address;
+                    backend.set_port(backend.port().wrapping_add(above));
+                    Flows { protocol: service.protocol, vip, ports: *ports, backend }
+                })
             }));
         }
     }
@@ -462,9 +481,9 @@ fn say_what_is_new(before: &Mutex<Findings>, now: &Findings) {
     let before = before.lock().unwrap_or_else(PoisonError::into_inner);
     for (place, problem) in &now.services {
         if before.services.get(place) != Some(problem) {
-            let (protocol, port) = (place.protocol.name(), place.port);
+            let (protocol, ports) = (place.protocol.name(), place.ports);
             tracing::warn!(
-                port,
+                port = %ports,
                 protocol,
                 "a service is not forwarded here as it should be: {problem}"
             );

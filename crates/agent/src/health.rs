@@ -11,7 +11,9 @@ pub(crate) mod rounds;
 
 use ask::Asker;
 use buoy_kernel::clock;
-use buoy_model::{BackendState, Check, Desired, GroupId, Instant, Protocol, Service, name_key};
+use buoy_model::{
+    BackendState, Check, Desired, GroupId, Instant, Ports, Protocol, Service, name_key,
+};
 use rounds::{Kept, News, Rounds, Tasks};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -28,8 +30,8 @@ pub struct Key {
     pub address: IpAddr,
     /// The service's protocol.
     pub protocol: Protocol,
-    /// The service's port.
-    pub port: u16,
+    /// The service's ports.
+    pub ports: Ports,
     /// The backend's name.
     pub backend: String,
 }
@@ -41,7 +43,7 @@ impl Key {
             group,
             address: first_address(service),
             protocol: service.protocol,
-            port: service.port,
+            ports: service.ports,
             backend: backend.to_owned(),
         }
     }
@@ -142,7 +144,8 @@ async fn keep_asking(key: Key, asked: Asked, states: Arc<watch::Sender<States>>)
 }
 
 fn say(key: &Key, news: &News) {
-    let Key { backend, port, .. } = key;
+    let Key { backend, ports, .. } = key;
+    let port = tracing::field::display(ports);
     match (news.turned, news.state) {
         (false, BackendState::Up | BackendState::Down) | (_, BackendState::Unknown) => {}
         (true, BackendState::Up) => tracing::info!(backend, port, "the backend is up"),
@@ -183,7 +186,7 @@ fn address(asked: &Asked) -> SocketAddr {
 
 /// Spreads the first questions over one interval: by name, so that nothing has to be remembered.
 fn jitter(key: &Key, every: Duration) -> Duration {
-    let hash = name_key(&format!("{}/{}/{}/{}", key.group.0, key.address, key.port, key.backend));
+    let hash = name_key(&format!("{}/{}/{}/{}", key.group.0, key.address, key.ports, key.backend));
     every.mul_f64(f64::from(hash) / f64::from(u32::MAX))
 }
 

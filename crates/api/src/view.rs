@@ -10,8 +10,8 @@ use crate::status::{
 use crate::words::{self, Words};
 use buoy_core::{Candidate, Hold, Ignored, Standing};
 use buoy_model::{
-    Backend, BackendState, Desired, Epoch, Fact, Group, GroupId, NodeCheck, Protocol, Record,
-    Safety, Service, VipAddress,
+    Backend, BackendState, Desired, Epoch, Fact, Group, GroupId, NodeCheck, Ports, Protocol,
+    Record, Safety, Service, VipAddress,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,8 +23,8 @@ pub struct ServiceReport {
     pub group: GroupId,
     /// The service's protocol.
     pub protocol: Protocol,
-    /// The service's port.
-    pub port: u16,
+    /// The service's ports.
+    pub ports: Ports,
     /// What keeps this host from forwarding it, as a sentence that says what to do.
     pub problem: Option<String>,
     /// What forwards it here, as in "nftables" or "XDP (eth0: driver)".
@@ -271,14 +271,15 @@ impl View<'_> {
 
     fn service(&self, group: GroupId, service: &Service) -> ServiceView {
         let report = self.services.iter().find(|report| {
-            (report.group, report.protocol, report.port) == (group, service.protocol, service.port)
+            (report.group, report.protocol, report.ports)
+                == (group, service.protocol, service.ports)
         });
         let reports = report.map_or(&[][..], |report| &report.backends);
         let backends: Vec<_> =
             service.backends.iter().map(|b| backend(b, service, reports)).collect();
         let down = words::backend_state(BackendState::Down);
         ServiceView {
-            port: format!("{}/{}", service.port, service.protocol.name()),
+            port: format!("{}/{}", service.ports, service.protocol.name()),
             mode: words::mode(service.mode).into(),
             balance: words::balance(service.balance).into(),
             up: backends.iter().filter(|backend| backend.state != down).count(),

@@ -7,14 +7,15 @@ use crate::peers::Peers;
 use crate::report::{At, Problems, Span};
 use crate::value;
 use crate::vip::Vip;
-use buoy_model::GroupId;
+use buoy_model::{Forward, GroupId, Mode, Ports, Protocol, Service};
 use core::net::IpAddr;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 pub(crate) fn check(vips: &[Vip], peers: &Peers, problems: &mut Problems<'_>) {
     refuse_same_address(vips, problems);
     refuse_same_name(vips, problems);
     refuse_peers(vips, peers, problems);
+    refuse_shared_backends(vips, problems);
 }
 
 /// What concerns VIPs as they move: together, or apart.
@@ -149,4 +150,66 @@ fn refuse_peers(vips: &[Vip], peers: &Peers, problems: &mut Problems<'_>) {
             "choose a free address of the subnet",
         );
     }
+}
+
+/// The ports of a backend that a translated service has, and what an answer from there becomes.
+struct Claim<'v> {
+    backend: IpAddr,
+    protocol: Protocol,
+    ports: Ports,
+    /// It gets this address, and its port goes up by so much.
+    becomes: (IpAddr, u16),
+    span: &'v Span,
+}
+
+/// Nothing is remembered of a translated flow: by the address and port that an answer comes from it is known
+/// which VIP and port it belongs to.
+fn refuse_shared_backends(vips: &[Vip], problems: &mut Problems<'_>) {
+    let mut claims: Vec<Claim<'_>> =
+        vips.iter().flat_map(|vip| &vip.services).flat_map(claims).collect();
+    claims.sort_by_key(|c| (c.backend, c.protocol, c.ports, c.span.start));
+    // Of claims that are sorted, only those that have not ended can overlap the next one.
+    let mut open: Vec<&Claim<'_>> = Vec::new();
+    // A pool has the same backends at each address: once is enough.
+    let mut told = BTreeSet::new();
+    for claim in &claims {
+        let of = |c: &Claim<'_>| (c.backend, c.protocol);
+        open.retain(|other| of(other) == of(claim) && other.ports.overlaps(claim.ports));
+        let Some(other) = open.iter().find(|other| other.becomes != claim.becomes) else {
+            open.push(claim);
+            continue;
+        };
+        let (first, again) = match other.span.start <= claim.span.start {
+            true => (*other, claim),
+            false => (claim, *other),
+        };
+        if told.insert((first.span.start, again.span.start)) {
+            let (ports, protocol) = (again.ports, again.protocol.name());
+            let message = format!("{ports}/{protocol} of backend {} is shared", claim.backend);
+            let again = (again.span, "with \"nat\" the port of an answer tells whose it is");
+            let fix =
+                "let each VIP and port have a port of the backend, or write mode = \"kernel\"";
+            let first = (first.span, "it is this one's already");
+            problems.add_pair(Code::BackendShared, again, first, message, fix);
+        }
+    }
+}
+
+fn claims(At { value: service, span }: &At<Service>) -> impl Iterator<Item = Claim<'_>> {
+    let is_nat = matches!(service.mode, Mode::Xdp { forward: Forward::Nat, .. });
+    let addresses = service.addresses.iter().filter(move |_| is_nat);
+    addresses.flat_map(move |vip| {
+        let able = service.backends.iter().map(|b| b.address);
+        let able = able.filter(|backend| backend.is_ipv4() == vip.is_ipv4());
+        able.filter_map(move |backend| {
+            Some(Claim {
+                backend: backend.ip(),
+                protocol: service.protocol,
+                // One that runs over the last port was told.
+                ports: service.ports.at(backend.port())?,
+                becomes: (*vip, service.ports.first().wrapping_sub(backend.port())),
+                span,
+            })
+        })
+    })
 }

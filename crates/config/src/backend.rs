@@ -13,9 +13,10 @@ use core::net::{IpAddr, SocketAddr};
 const FORM: &str =
     "write \"[name] address:port [weight=N] [backup]\", as in \"web1 10.0.0.21:8443 weight=2\"";
 
+/// `may_keep`: a backend may be written without a port.
 pub(crate) fn read(
     section: &Section<'_>,
-    mode: Mode,
+    (mode, may_keep): (Mode, bool),
     vips: &[At<Cidr>],
     problems: &mut Problems<'_>,
 ) -> Vec<At<Backend>> {
@@ -28,7 +29,7 @@ pub(crate) fn read(
     let mut backends: Vec<At<Backend>> = Vec::new();
     let before = problems.count();
     for text in texts.value.iter().take(SERVICE_BACKENDS_MAX) {
-        let Some(backend) = read_one(text, mode, problems) else { continue };
+        let Some(backend) = read_one(text, may_keep, problems) else { continue };
         refuse_unusable(&backend, mode, vips, problems);
         refuse_same(&backends, &backend, mode, problems);
         backends.push(backend);
@@ -51,7 +52,7 @@ pub(crate) fn read(
     backends
 }
 
-fn read_one(text: &At<&str>, mode: Mode, problems: &mut Problems<'_>) -> Option<At<Backend>> {
+fn read_one(text: &At<&str>, may_keep: bool, problems: &mut Problems<'_>) -> Option<At<Backend>> {
     if text.value.starts_with("file:") {
         let message = "backends from a file are not in this version of Buoy";
         problems.add(
@@ -76,7 +77,7 @@ fn read_one(text: &At<&str>, mode: Mode, problems: &mut Problems<'_>) -> Option<
         (Some(_) | None, _) => None,
     };
     let place = if name.is_some() { words.next() } else { first };
-    let address = read_address(text, place.unwrap_or_default(), mode, problems);
+    let address = read_address(text, place.unwrap_or_default(), may_keep, problems);
     let mut backend = Backend { name: String::new(), address: address?, weight: 1, backup: false };
     backend.name = match name {
         Some(name) => {
@@ -105,14 +106,12 @@ fn written(address: SocketAddr) -> String {
 fn read_address(
     text: &At<&str>,
     word: &str,
-    mode: Mode,
+    may_keep: bool,
     problems: &mut Problems<'_>,
 ) -> Option<SocketAddr> {
     let (reason, fix) = match value::host_port(word) {
         Ok((address, Some(port))) => return Some(SocketAddr::new(address, port)),
-        Ok((address, None)) if forward::keeps_port(mode) => {
-            return Some(SocketAddr::new(address, 0));
-        }
+        Ok((address, None)) if may_keep => return Some(SocketAddr::new(address, 0)),
         Ok((IpAddr::V4(address), None)) => {
             ("the port is missing", format!("write \"{address}:PORT\""))
         }
@@ -211,7 +210,8 @@ fn refuse_same(
     let is_same = |other: &Backend| {
         let (one, other) = (backend.value.address, other.address);
         // With or without a port, it is the service's where ports are kept.
-        one == other || (forward::keeps_port(mode) && one.ip() == other.ip())
+        let keeps = forward::keeps_port(mode) || one.port() == 0 || other.port() == 0;
+        one == other || (keeps && one.ip() == other.ip())
     };
     let same = earlier.iter().find(|e| is_same(&e.value) || e.value.name == backend.value.name);
     let Some(first) = same else { return };

@@ -1,6 +1,7 @@
 //! Reads health checks: what is asked, how often, and how many answers decide.
 
 use crate::keys::{Key, check, service};
+use crate::ports::Port;
 use crate::report::{At, Problems, Span, shown};
 use crate::tree::{self, Section};
 use crate::{Code, value};
@@ -8,7 +9,7 @@ use buoy_model::limits::{
     CHECK_COUNT_MAX, CHECK_EVERY_DEFAULT, CHECK_EVERY_MAX, CHECK_EVERY_MIN, CHECK_FALL_DEFAULT,
     CHECK_RISE_DEFAULT,
 };
-use buoy_model::{Check, CheckKind, Protocol};
+use buoy_model::{Check, CheckKind, Ports, Protocol};
 use core::time::Duration;
 use toml::de::DeValue;
 
@@ -37,6 +38,30 @@ impl Asked {
                 rise: CHECK_RISE_DEFAULT,
                 fall: CHECK_FALL_DEFAULT,
             }),
+        }
+    }
+}
+
+impl Asked {
+    /// Of all ports none is the one to ask.
+    pub(crate) fn refuse_without_port(
+        &self,
+        section: &Section<'_>,
+        ports: &[At<Port>],
+        problems: &mut Problems<'_>,
+    ) {
+        let all = ports.iter().filter(|port| port.value.ports == Ports::ALL);
+        for port in all {
+            match self.clone().of(port.value.protocol) {
+                Some(Check { port: None, .. }) => {}
+                Some(_) | None => continue,
+            }
+            let span = section.key_span(&service::CHECK).unwrap_or_else(|| port.span.clone());
+            let message = "the check does not say which port to ask";
+            let reason = "the service has all ports";
+            let fix = "write check = { tcp = true, port = 22 } with a port that backends listen on, or check = false";
+            problems.add(Code::CheckNeedsPort, &span, message, reason, fix);
+            return;
         }
     }
 }

@@ -109,6 +109,10 @@ codes! {
     NotOnSegment = "V0416", Error, "A backend is not in the VIP's subnet, and packets reach neighbours only.";
     BadSource = "V0417", Error, "A client's prefix in `allow` or `deny` is not one.";
     DuplicateSource = "V0418", Error, "A prefix is in `allow` and `deny`, or in one of them twice.";
+    RangeRefused = "V0419", Error, "A range of ports cannot be forwarded this way.";
+    RangesOverlap = "V0420", Error, "Two ranges of ports of one VIP overlap, and neither is within the other.";
+    BackendShared = "V0421", Error, "A port of a backend belongs to two services with `forward = \"nat\"`.";
+    CheckNeedsPort = "V0422", Error, "A service has all ports, and its check does not say which one to ask.";
 
     NotAMember = "V0501", Error, "This host is not among the peers.";
     TwoMembers = "V0502", Error, "This host is two peers at once.";

@@ -83,7 +83,7 @@ fn add_service(out: &mut String, service: &Service) {
     let Service {
         addresses,
         protocol,
-        port,
+        ports,
         mode,
         balance,
         source,
@@ -127,7 +127,7 @@ fn add_service(out: &mut String, service: &Service) {
     line(
         out,
         format_args!(
-            "service {addresses:?} {port}/{} {mode} {balance} {source} {send_proxy}",
+            "service {addresses:?} {ports}/{} {mode} {balance} {source} {send_proxy}",
             protocol.name()
         ),
     );

@@ -5,10 +5,10 @@
 
 use crate::Code;
 use crate::keys::service;
+use crate::ports::Port;
 use crate::report::{At, Problems};
-use crate::service::Port;
 use crate::tree::{Section, Word};
-use buoy_model::{Backend, Cidr, Forward, Mode};
+use buoy_model::{Backend, Cidr, Forward, Mode, Ports};
 use core::net::{IpAddr, SocketAddr};
 
 pub(crate) fn read(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<At<Forward>> {
@@ -51,9 +51,14 @@ pub(crate) fn refuse_unreachable(
 
 fn refuse_other_port(backend: &At<Backend>, ports: &[At<Port>], problems: &mut Problems<'_>) {
     let address = backend.value.address;
-    let differs = |port: &&At<Port>| address.port() != 0 && address.port() != port.value.port;
+    // Of a range it would be one port of many.
+    let is_other = |ports: Ports| !ports.is_one() || address.port() != ports.first();
+    let differs = |port: &&At<Port>| address.port() != 0 && is_other(port.value.ports);
     let Some(port) = ports.iter().find(differs) else { return };
-    let message = format!("backend {address} does not listen on port {}", port.value.port);
+    let message = match port.value.ports {
+        ports if ports.is_one() => format!("backend {address} does not listen on port {ports}"),
+        ports => format!("backend {address} names one port, and the service has {ports}"),
+    };
     let again = (&backend.span, "with \"dsr\" and \"tunnel\" a packet keeps its port");
     let fix = format!(
         "leave the port out, as in \"{}\", or write forward = \"nat\", which changes it",
@@ -85,7 +90,7 @@ const fn longest(address: IpAddr) -> u8 {
     }
 }
 
-/// The backends as one port has them: who keeps the port need not name it.
+/// The backends as a service that begins with this port has them: who keeps the port need not name it.
 pub(crate) fn at_port(backends: &[Backend], port: u16) -> Vec<Backend> {
     let at_port = |backend: &Backend| {
         let address = match backend.address.port() {

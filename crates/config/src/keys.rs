@@ -268,7 +268,7 @@ pub mod pool {
 schema! {
     service, "[[vip.service]]", "in [[vip.service]]", "Keys of `[[vip.service]]`.";
     keys {
-        PORT: "port", "\"PORT/tcp\" or \"PORT/udp\", or a list of them", r#""443/tcp""#, "required", Service;
+        PORT: "port", "\"PORT/tcp\", \"FIRST-LAST/tcp\" or \"*/tcp\", or the same with udp, or a list of them", r#""443/tcp""#, "required", Service;
         BACKENDS: "backends", "a list of \"[name] ADDRESS:PORT [weight=N] [backup]\"", r#"["10.0.0.21:8443", "10.0.0.22:8443"]"#, "required", Live;
         MODE: "mode", "\"kernel\", \"proxy\" or \"xdp\"", r#""kernel""#, "\"kernel\"", Service;
         FORWARD: "forward", "\"dsr\", \"tunnel\" or \"nat\"", r#""dsr""#, "none", Service;

@@ -30,6 +30,7 @@ mod legs;
 mod node_check;
 mod peers;
 mod pool;
+mod ports;
 mod render;
 mod report;
 mod service;
@@ -234,7 +235,7 @@ impl<'t> Draft<'t> {
                 failback: bundle.failback,
                 apart: bundle.apart.as_ref().map(|label| label.value.clone()),
                 checks,
-                services: bundle.vips.iter().flat_map(|vip| vip.services.clone()).collect(),
+                services: bundle.vips.iter().flat_map(Vip::services).collect(),
             }
         };
         let mut groups: Vec<Group> = self.bundles.iter().map(group).collect();

@@ -77,8 +77,8 @@ pub(crate) fn refuse_same_name(pools: &[Section<'_>], problems: &mut Problems<'_
 }
 
 /// A service of the pool as one of its addresses has it.
-fn of_one(service: &Service, address: IpAddr) -> Option<Service> {
-    let mut service = service.clone();
+fn of_one(written: &At<Service>, address: IpAddr) -> Option<At<Service>> {
+    let mut service = written.value.clone();
     service.addresses = vec![address];
     match service.mode {
         // Neither nftables nor XDP translates between IPv4 and IPv6.
@@ -87,7 +87,7 @@ fn of_one(service: &Service, address: IpAddr) -> Option<Service> {
         }
         Mode::Proxy => {}
     }
-    (!service.backends.is_empty()).then_some(service)
+    (!service.backends.is_empty()).then(|| At::new(service, written.span.clone()))
 }
 
 fn refuse_too_many_ports(

@@ -2,7 +2,8 @@
 
 use crate::Code;
 use crate::keys::{Key, service};
-use crate::report::{At, Problems, shown};
+use crate::ports::{self, Port};
+use crate::report::{At, Problems};
 use crate::tree::{Section, Word};
 use crate::{backend, check, forward, sources};
 use buoy_model::limits::{
@@ -14,13 +15,6 @@ use buoy_model::{
 };
 use core::time::Duration;
 use std::sync::Arc;
-
-/// A port and its protocol.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Port {
-    pub(crate) port: u16,
-    pub(crate) protocol: Protocol,
-}
 
 /// The words of `mode`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -59,21 +53,24 @@ pub(crate) fn read(
     vips: &[At<Cidr>],
     problems: &mut Problems<'_>,
 ) -> Vec<At<Service>> {
-    let ports = read_ports(section, problems);
+    let ports = ports::read(section, problems);
     let settings = read_settings(section, problems);
     if settings.readable {
         refuse_misplaced(section, &settings, &ports, problems);
     }
-    let backends = backend::read(section, settings.mode, vips, problems);
+    let may_keep = ports::may_keep(settings.mode, &ports);
+    let backends = backend::read(section, (settings.mode, may_keep), vips, problems);
     if settings.readable {
+        ports::refuse_impossible(settings.mode, &backends, &ports, problems);
         forward::refuse_unreachable(settings.mode, &backends, &ports, vips, problems);
     }
     let backends: Vec<Backend> = backends.into_iter().map(|b| b.value).collect();
     let check = check::read(section, problems);
+    check.refuse_without_port(section, &ports, problems);
     let sources = sources::read(section, problems);
     ports
         .into_iter()
-        .map(|At { value: Port { port, protocol }, span }| {
+        .map(|At { value: Port { ports, protocol }, span }| {
             let idle_default = match protocol {
                 Protocol::Tcp => PROXY_IDLE_TCP_DEFAULT,
                 Protocol::Udp => PROXY_IDLE_UDP_DEFAULT,
@@ -81,7 +78,7 @@ pub(crate) fn read(
             let service = Service {
                 addresses: vips.iter().map(|v| v.value.address()).collect(),
                 protocol,
-                port,
+                ports,
                 mode: settings.mode,
                 balance: match settings.balance {
                     Way::Hash | Way::Maglev => Balance::Hash,
@@ -94,56 +91,12 @@ pub(crate) fn read(
                 idle_timeout: settings.idle_timeout.unwrap_or(idle_default),
                 connect_timeout: settings.connect_timeout,
                 sources: Arc::clone(&sources),
-                backends: forward::at_port(&backends, port),
+                backends: forward::at_port(&backends, ports.first()),
                 check: check.clone().of(protocol),
             };
             At::new(service, span)
         })
         .collect()
-}
-
-fn read_ports(section: &Section<'_>, problems: &mut Problems<'_>) -> Vec<At<Port>> {
-    if !section.has(&service::PORT) {
-        section.miss(&service::PORT, problems);
-    }
-    let texts = section.texts(&service::PORT, problems).map(|list| list.value).unwrap_or_default();
-    texts
-        .iter()
-        .filter_map(|text| match parse_port(text.value) {
-            Ok(port) => Some(At::new(port, text.span.clone())),
-            Err((reason, fix)) => {
-                let message = format!("\"{}\" is not a service port", shown(text.value));
-                problems.add(Code::BadPort, &text.span, message, reason, fix);
-                None
-            }
-        })
-        .collect()
-}
-
-fn parse_port(text: &str) -> Result<Port, (&'static str, String)> {
-    let example = || "write port and protocol, as in \"443/tcp\" or \"53/udp\"".to_owned();
-    let number = |text: &str| text.parse::<u16>().ok().filter(|n| *n > 0 && !text.starts_with('+'));
-    let Some((port, protocol)) = text.split_once('/') else {
-        return Err(match number(text) {
-            Some(port) => {
-                ("the protocol is missing", format!("write \"{port}/tcp\" or \"{port}/udp\""))
-            }
-            None => ("it is number, slash and protocol", example()),
-        });
-    };
-    let protocol = match protocol {
-        "tcp" => Protocol::Tcp,
-        "udp" => Protocol::Udp,
-        _ => return Err(("the protocol is tcp or udp", example())),
-    };
-    match number(port) {
-        Some(port) => Ok(Port { port, protocol }),
-        None if port.contains('-') => Err((
-            "ranges are not in this version",
-            "write each port: port = [\"8000/tcp\", \"8001/tcp\"]".to_owned(),
-        )),
-        None => Err(("a port is a number from 1 to 65535", example())),
-    }
 }
 
 fn read_settings(section: &Section<'_>, problems: &mut Problems<'_>) -> Settings {

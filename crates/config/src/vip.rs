@@ -3,12 +3,12 @@
 use crate::Code;
 use crate::cluster::{self, Cluster};
 use crate::keys::{Schema, service, vip};
-use crate::pool;
 use crate::report::{At, Problems, Span, shown};
 use crate::service as services;
 use crate::settings::{self, Settings};
 use crate::tree::{self, Section};
 use crate::value::{self, Unfit};
+use crate::{pool, ports};
 use buoy_model::limits::{GROUP_ADDRESSES_MAX, GROUP_SERVICES_MAX};
 use buoy_model::{Cidr, Service};
 use core::net::IpAddr;
@@ -22,7 +22,14 @@ pub(crate) struct Vip {
     /// The label of those it moves with.
     pub(crate) group: Option<At<String>>,
     pub(crate) settings: Settings,
-    pub(crate) services: Vec<Service>,
+    pub(crate) services: Vec<At<Service>>,
+}
+
+impl Vip {
+    /// What it serves, without where that is written.
+    pub(crate) fn services(&self) -> impl Iterator<Item = Service> {
+        self.services.iter().map(|service| service.value.clone())
+    }
 }
 
 /// `None` when it has not one address that could be read: there is nothing to compare then.
@@ -210,38 +217,18 @@ pub(crate) fn read_services(
     schema: &'static Schema,
     addresses: &[At<Cidr>],
     problems: &mut Problems<'_>,
-) -> Vec<Service> {
+) -> Vec<At<Service>> {
     let sections = section.sections(&vip::SERVICE, schema, problems);
     let mut read: Vec<At<Service>> = Vec::new();
     for section in sections.iter().take(2 * GROUP_SERVICES_MAX) {
         for service in services::read(section, addresses, problems) {
-            refuse_same_port(&read, &service, problems);
+            ports::refuse_conflict(&read, &service, problems);
             read.push(service);
         }
     }
     let fix = "serve the others on a second VIP";
     refuse_too_many("ports", &read, GROUP_SERVICES_MAX, fix, problems);
-    read.into_iter().map(|s| s.value).collect()
-}
-
-fn refuse_same_port(earlier: &[At<Service>], service: &At<Service>, problems: &mut Problems<'_>) {
-    let place = |s: &Service| (s.protocol, s.port);
-    let Some(first) = earlier.iter().find(|e| place(&e.value) == place(&service.value)) else {
-        return;
-    };
-    let message = format!(
-        "port {}/{} is served twice on this VIP",
-        service.value.port,
-        service.value.protocol.name()
-    );
-    let (again, first) = ((&service.span, "again here"), (&first.span, "first here"));
-    problems.add_pair(
-        Code::DuplicatePort,
-        again,
-        first,
-        message,
-        "put all its backends into one [[vip.service]]",
-    );
+    read
 }
 
 /// Reports a list that is longer than a cluster can hold, at its first element too many.

@@ -16,17 +16,29 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use buoy_model::limits::MOVED_PORTS_MAX;
 use buoy_model::{
     Backend, BackendState, Desired, FastPath, FastService, FlowFields, Forward, Group, Instant,
-    Mode, Protocol, Service, Slot, Sources,
+    Mode, Ports, Protocol, Service, Slot, Sources,
 };
 use core::net::IpAddr;
 
-/// Whether nftables does the same where XDP cannot: it translates, and leaves no packet as it is.
-pub const fn has_substitute(forward: Forward) -> bool {
-    match forward {
-        Forward::Nat => true,
-        Forward::Dsr | Forward::Tunnel => false,
+/// Whether nftables does the same where XDP cannot: it translates, and leaves no packet as it is. The ports
+/// of a range either keep their numbers there, or all backends begin at the same one and each port is listed.
+pub fn has_substitute(service: &Service) -> bool {
+    match service.mode {
+        Mode::Kernel | Mode::Proxy => false,
+        Mode::Xdp { forward: Forward::Dsr | Forward::Tunnel, .. } => false,
+        Mode::Xdp { forward: Forward::Nat, .. } => {
+            let (ports, backends) = (service.ports, &service.backends);
+            let other = |a: &Backend, b: &Backend| {
+                a.address.is_ipv4() == b.address.is_ipv4() && a.address.port() != b.address.port()
+            };
+            let is_apart = backends.iter().any(|a| backends.iter().any(|b| other(a, b)));
+            let is_moved = backends.iter().any(|b| b.address.port() != ports.first());
+            let is_long = usize::from(ports.distance()) >= MOVED_PORTS_MAX;
+            ports.is_one() || !(is_apart || is_moved && is_long)
+        }
     }
 }
 
@@ -38,7 +50,7 @@ pub struct Fast {
 }
 
 /// A service, in the order of `FastPath::services`.
-pub type Key = (IpAddr, Protocol, u16);
+pub type Key = (IpAddr, Protocol, Ports);
 
 #[derive(Clone, Debug)]
 struct Entry {
@@ -87,7 +99,9 @@ impl Fast {
             let (forward, flow, past) = (service.forward, service.flow, Arc::clone(past));
             let sources = Arc::clone(&service.sources);
             let entry = Entry { forward, flow, sources, wish: None, base: None, past, digest: 0 };
-            fast.services.insert((service.address, service.protocol, service.ports.0), entry);
+            if let Some(ports) = Ports::new(service.ports.0, service.ports.1) {
+                fast.services.insert((service.address, service.protocol, ports), entry);
+            }
         }
         fast
     }
@@ -109,7 +123,7 @@ impl Fast {
                 let Mode::Xdp { forward, flow } = service.mode else { continue };
                 let mut wishes = Wishes::default();
                 for address in addresses(group, service) {
-                    let key = (address, service.protocol, service.port);
+                    let key = (address, service.protocol, service.ports);
                     let known = before.remove(&key).filter(|entry| entry.flow == flow);
                     let mut entry = known.unwrap_or_else(|| Entry {
                         forward,
@@ -171,10 +185,10 @@ impl Fast {
 
     /// The services of `path`, one after the other: a thousand tables at once are many megabytes.
     pub fn services(&self) -> impl Iterator<Item = FastService> {
-        self.services.iter().map(|(&(address, protocol, port), entry)| FastService {
+        self.services.iter().map(|(&(address, protocol, ports), entry)| FastService {
             address,
             protocol,
-            ports: (port, port),
+            ports: (ports.first(), ports.last()),
             forward: entry.forward,
             flow: entry.flow,
             sources: Arc::clone(&entry.sources),
@@ -194,12 +208,12 @@ impl Fast {
         self.digest_of(self.services.keys().copied())
     }
 
-    /// The same of some services: addresses, protocols and first ports. One that is not here counts as one
+    /// The same of some services: addresses, protocols and ports. One that is not here counts as one
     /// without a table.
     pub fn digest_of(&self, services: impl Iterator<Item = Key>) -> u32 {
         let mut hash = mix(self.seed);
         for key in services {
-            let (address, protocol, port) = key;
+            let (address, protocol, ports) = key;
             let digest = self.services.get(&key).map_or(0, |entry| entry.digest);
             let [high, low] = match address {
                 IpAddr::V4(v4) => [0, u64::from(v4.to_bits())],
@@ -209,7 +223,8 @@ impl Fast {
                 Protocol::Tcp => 6,
                 Protocol::Udp => 17,
             };
-            let service = u64::from(port) << 8 | protocol;
+            let (first, distance) = (u64::from(ports.first()), u64::from(ports.distance()));
+            let service = distance << 32 | first << 8 | protocol;
             for word in [high, low, service, u64::from(digest)] {
                 hash = mix(hash.rotate_left(17) ^ word);
             }

@@ -37,7 +37,7 @@ fn service(mode: Mode, vips: &[&str], port: u16, backends: &[&str]) -> Service {
     Service {
         addresses: vips.iter().map(|vip| ip(vip)).collect(),
         protocol: Protocol::Tcp,
-        port,
+        ports: Ports::one(port),
         mode,
         balance: Balance::Hash,
         source: SourceAddress::Client,
@@ -326,4 +326,51 @@ fn a_pool_of_many_addresses_has_the_table_of_one() {
     fast.tick(at(2) + FAST_DRAIN);
     let last = hold(&fast, 0);
     assert_eq!(first.services[0].slots, last.services[0].slots);
+}
+
+#[test]
+fn a_range_is_one_service_and_stands_beside_one_of_its_ports() {
+    let mut all = service(XDP, &["10.0.0.100"], 80, &["a 10.0.0.1:0 1", "b 10.0.0.2:0 1"]);
+    all.ports = Ports::ALL;
+    let mut some = service(XDP, &["10.0.0.100"], 80, &["c 10.0.0.3:8000 1"]);
+    some.ports = Ports::new(8000, 8099).unwrap();
+    let one = service(XDP, &["10.0.0.100"], 8000, &["d 10.0.0.4:8000 1"]);
+    let desired = desired(vec![group(1, &["10.0.0.100"], vec![some, one, all])]);
+    let mut fast = fast(&desired, &[]);
+    let path = fast.path();
+    let ports: Vec<_> = path.services.iter().map(|s| (s.ports, s.backends.len())).collect();
+    assert_eq!(ports, [((0, 65535), 2), ((8000, 8000), 1), ((8000, 8099), 1)]);
+    // Another end is another service, and tells in the digest.
+    let mut longer = desired.clone();
+    longer.groups[0].services[0].ports = Ports::new(8000, 8100).unwrap();
+    let digest = fast.digest();
+    change(&mut fast, 1, &longer, &[]);
+    assert_ne!(fast.digest(), digest);
+    // The next run knows all of them again.
+    let mut next = Fast::adopt(SEED, at(1), &path);
+    change(&mut next, 2, &desired, &[]);
+    assert_eq!(next.path(), path);
+}
+
+#[test]
+fn nftables_stands_in_where_ports_keep_their_numbers_or_are_few() {
+    let nat = Mode::Xdp { forward: Forward::Nat, flow: FlowFields::Connection };
+    let of = |first, last, mode, backends: &[&str]| Service {
+        ports: Ports::new(first, last).unwrap(),
+        ..service(mode, &["10.0.0.100"], 1, backends)
+    };
+    let table: [(u16, u16, Mode, &[&str], bool); 8] = [
+        (80, 80, nat, &["a 10.0.0.1:81 1", "b 10.0.0.2:82 1"], true),
+        (80, 80, XDP, &["a 10.0.0.1:80 1"], false),
+        (0, 65535, nat, &["a 10.0.0.1:0 1", "b 10.0.0.2:0 1"], true),
+        (8000, 9999, nat, &["a 10.0.0.1:8000 1", "b [fd00::1]:8000 1"], true),
+        (8000, 9023, nat, &["a 10.0.0.1:9000 1", "b 10.0.0.2:9000 1"], true),
+        (8000, 9023, nat, &["a 10.0.0.1:9000 1", "b [fd00::1]:9001 1"], true),
+        (8000, 9023, nat, &["a 10.0.0.1:9000 1", "b 10.0.0.2:9001 1"], false),
+        (8000, 9024, nat, &["a 10.0.0.1:9000 1", "b 10.0.0.2:9000 1"], false),
+    ];
+    for (first, last, mode, backends, expected) in table {
+        let service = of(first, last, mode, backends);
+        assert_eq!(has_substitute(&service), expected, "{first}-{last} {backends:?}");
+    }
 }

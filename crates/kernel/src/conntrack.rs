@@ -7,7 +7,7 @@
 //! One dump of the family's flows, looked through here, and one deletion for each that is meant. It
 //! happens when a backend of a UDP service fails, and is on no other path.
 
-use buoy_model::Protocol;
+use buoy_model::{Ports, Protocol};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt, socket,
     sockopt::ReceiveTimeout,
@@ -22,9 +22,11 @@ use std::os::fd::{AsRawFd, OwnedFd};
 pub struct Flows {
     /// TCP or UDP.
     pub protocol: Protocol,
-    /// Where the clients send to.
-    pub service: SocketAddr,
-    /// Where conntrack sends them.
+    /// The address that the clients send to.
+    pub vip: IpAddr,
+    /// Its ports.
+    pub ports: Ports,
+    /// Where conntrack sends what is for the first port; the others follow.
     pub backend: SocketAddr,
 }
 
@@ -114,19 +116,23 @@ fn matching(entry: &[u8], flows: &Flows) -> Option<Vec<u8>> {
     let original = find(attributes, CTA_TUPLE_ORIG)?;
     let reply = find(attributes, CTA_TUPLE_REPLY)?;
     let protocol = [number(flows.protocol)];
-    let same = |tuple, (ip, port), end: SocketAddr| -> Option<bool> {
+    // The port, if it is this address and the protocol.
+    let port_of = |tuple, (ip, port), end: IpAddr| -> Option<u16> {
         let (addresses, transport) = (find(tuple, CTA_TUPLE_IP)?, find(tuple, CTA_TUPLE_PROTO)?);
-        let address = match end.ip() {
+        let is_it = match end {
             IpAddr::V4(address) => find(addresses, ip)? == address.octets(),
             // The IPv6 attributes follow the two of IPv4.
             IpAddr::V6(address) => find(addresses, ip + 2)? == address.octets(),
         };
-        let port = find(transport, port)? == end.port().to_be_bytes();
-        Some(address && port && find(transport, CTA_PROTO_NUM)? == protocol)
+        let is_it = is_it && find(transport, CTA_PROTO_NUM)? == protocol;
+        let port = u16::from_be_bytes(*find(transport, port)?.first_chunk()?);
+        is_it.then_some(port)
     };
-    let to_service = same(original, (CTA_IP_V4_SRC + 1, CTA_PROTO_DST_PORT), flows.service)?;
-    let from_backend = same(reply, (CTA_IP_V4_SRC, CTA_PROTO_SRC_PORT), flows.backend)?;
-    (to_service && from_backend).then(|| attribute(CTA_TUPLE_ORIG | NESTED, original))
+    let asked = port_of(original, (CTA_IP_V4_SRC + 1, CTA_PROTO_DST_PORT), flows.vip)?;
+    let from = port_of(reply, (CTA_IP_V4_SRC, CTA_PROTO_SRC_PORT), flows.backend.ip())?;
+    let to = asked.wrapping_sub(flows.ports.first()).wrapping_add(flows.backend.port());
+    let is_one = flows.ports.contains(asked) && from == to;
+    is_one.then(|| attribute(CTA_TUPLE_ORIG | NESTED, original))
 }
 
 /// The value of the first attribute of that type.
@@ -143,7 +149,7 @@ fn find(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
 }
 
 fn message(kind: u16, flags: i32, flows: &Flows, attributes: &[u8]) -> Vec<u8> {
-    let family = if flows.service.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let family = if flows.vip.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     let length = u32::try_from(HEADER + attributes.len()).unwrap_or(0);
     let mut bytes = Vec::with_capacity(HEADER + attributes.len());
     bytes.extend(length.to_ne_bytes());

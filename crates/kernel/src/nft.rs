@@ -18,10 +18,12 @@
 //! Absent on purpose: who is up and who gets which slot (`core::balance`), and the VIP itself.
 
 mod deny;
+pub(crate) mod ports;
 
 use crate::relay;
 use crate::sysctl::{self, SysctlError};
-use buoy_model::{Protocol, SourceAddress, Sources};
+use buoy_model::{Ports, Protocol, SourceAddress, Sources};
+use ports::NOT_FIRST;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
@@ -39,8 +41,10 @@ const SEED: u32 = 0x6275_6f79;
 pub struct Forward {
     /// The address that clients ask.
     pub vip: IpAddr,
-    /// The port that clients ask.
-    pub port: u16,
+    /// The ports that clients ask.
+    pub ports: Ports,
+    /// Ports among them that belong to other services of the VIP.
+    pub within: Vec<Ports>,
     /// TCP or UDP.
     pub protocol: Protocol,
     /// What a backend sees as its peer.
@@ -49,7 +53,8 @@ pub struct Forward {
     pub sources: Arc<Sources>,
     /// Who gets a new connection.
     pub spread: Spread,
-    /// All backends of the service, up or down: their connections are guarded.
+    /// All backends of the service, up or down: their connections are guarded. The port of each is where
+    /// the first port leads; of a range they all have the same.
     pub backends: Vec<SocketAddr>,
     /// The other nodes that may know a connection, by addresses of the VIP's family.
     pub relays: Vec<IpAddr>,
@@ -231,47 +236,62 @@ fn guard(forwards: &[Forward], text: &mut String) {
         let services: Vec<&Forward> =
             forwards.iter().filter(|f| Family::of(f.vip) == family).collect();
         deny::render(&services, family, text);
-        let counted = services.iter().map(|f| {
-            let name = counter(f, Of::Traffic);
-            format!("{} . {} . {} : \"{name}\"", f.vip, f.protocol.name(), f.port)
+        let counted = services.iter().flat_map(|f| {
+            let (name, protocol) = (counter(f, Of::Traffic), f.protocol.name());
+            let own = ports::own(f).into_iter().map(ports::written);
+            own.map(move |ports| format!("{} . {protocol} . {ports} : \"{name}\"", f.vip))
         });
         let rule = format!("counter name {ip} daddr . meta l4proto . th dport map");
         over_set(text, &rule, counted, "");
         // A segment that fits no connection, as after a failover without pick-up.
-        let invalid =
-            services.iter().filter(|f| is_tcp(f)).map(|f| format!("{} . {}", f.vip, f.port));
+        let invalid = services.iter().filter(|f| is_tcp(f)).flat_map(|f| {
+            let own = ports::own(f).into_iter().map(ports::written);
+            own.map(|ports| format!("{} . {ports}", f.vip))
+        });
         let rule = format!("ct state invalid {ip} daddr . tcp dport");
         over_set(text, &rule, invalid, &format!("counter name \"{INVALID}\" drop"));
-        let drop = format!("counter name \"{GUARDED}\" drop");
-        for protocol in [Protocol::Tcp, Protocol::Udp] {
-            // The kernel would reset a connection whose client has not been heard here yet.
-            let answers = services
-                .iter()
-                .filter(|f| f.protocol == protocol && f.source == SourceAddress::Vip)
-                .flat_map(|f| {
-                    f.backends.iter().map(|b| format!("{} . {} . {}", b.ip(), b.port(), f.vip))
-                });
-            let name = protocol.name();
-            let key = format!("{ip} saddr . {name} sport . {ip} daddr");
-            over_set(text, &format!("ct state {{ new, invalid }} {key}"), answers, &drop);
-        }
-        // With the client's address as source an answer would pass untranslated, and the client
-        // would reset it.
-        let answers = services
-            .iter()
-            .filter(|f| is_tcp(f) && f.source == SourceAddress::Client)
-            .flat_map(|f| f.backends.iter().map(|b| format!("{} . {}", b.ip(), b.port())));
-        let rule = format!("ct state {{ new, invalid }} {ip} saddr . tcp sport");
-        let not_first = format!("tcp flags & (fin | syn | rst | ack) != syn {drop}");
-        over_set(text, &rule, answers, &not_first);
+        answers(&services, ip, text);
     }
     text.push_str("\t}\n");
+}
+
+/// Drops what backends send while their client has not been heard here yet.
+fn answers(services: &[&Forward], ip: &str, text: &mut String) {
+    let drop = format!("counter name \"{GUARDED}\" drop");
+    for (protocol, is_range) in [
+        (Protocol::Tcp, false),
+        (Protocol::Tcp, true),
+        (Protocol::Udp, false),
+        (Protocol::Udp, true),
+    ] {
+        // The kernel would reset a connection whose client has not been heard here yet.
+        let name = protocol.name();
+        let of = services.iter().filter(|f| f.protocol == protocol && is_range != f.ports.is_one());
+        let of = of.filter(|f| f.source == SourceAddress::Vip);
+        let from = of.flat_map(|f| {
+            ports::answering(f).map(|(backend, ports)| (backend, ports, format!(" . {}", f.vip)))
+        });
+        let key = format!("ct state {{ new, invalid }} {ip} saddr . {name} sport . {ip} daddr");
+        let verdict = match (protocol, is_range) {
+            (Protocol::Tcp, true) => format!("{NOT_FIRST} {drop}"),
+            (Protocol::Tcp, false) | (Protocol::Udp, true | false) => drop.clone(),
+        };
+        over_set(text, &key, ports::elements(from), &verdict);
+    }
+    // With the client's address as source an answer would pass untranslated, and the client
+    // would reset it.
+    let of = services.iter().filter(|f| is_tcp(f) && f.source == SourceAddress::Client);
+    let from = of.flat_map(|f| ports::answering(f));
+    let from = from.map(|(backend, ports)| (backend, ports, String::new()));
+    let rule = format!("ct state {{ new, invalid }} {ip} saddr . tcp sport");
+    over_set(text, &rule, ports::elements(from), &format!("{NOT_FIRST} {drop}"));
 }
 
 /// Gives a new connection to a backend, whether it comes from outside or from this host.
 fn pick(forwards: &[Forward], text: &mut String) {
     text.push_str("\tchain pick {\n");
     for forward in forwards {
+        let Some(ports) = ports::matched(forward) else { continue };
         let family = Family::of(forward.vip);
         let (ip, protocol) = (family.word(), forward.protocol.name());
         let (key, list) = match &forward.spread {
@@ -286,16 +306,17 @@ fn pick(forwards: &[Forward], text: &mut String) {
             }
             Spread::Turns(turns) => (format!("numgen inc mod {}", turns.len()), turns),
         };
-        let entries: Vec<String> = list
-            .iter()
-            .enumerate()
-            .map(|(i, b)| format!("{i} : {} . {}", b.ip(), b.port()))
-            .collect();
+        let to = |backend: &SocketAddr| match forward.ports.is_one() {
+            true => format!("{} . {}", backend.ip(), backend.port()),
+            false => backend.ip().to_string(),
+        };
+        let entries: Vec<String> =
+            list.iter().enumerate().map(|(i, b)| format!("{i} : {}", to(b))).collect();
+        let moved = if forward.ports.is_one() { String::new() } else { ports::moved(forward) };
         let _ = writeln!(
             text,
-            "\t\t{ip} daddr {} {protocol} dport {} counter name \"{}\" dnat {ip} to {key} map {{ {} }}",
+            "\t\t{ip} daddr {} {protocol} dport {ports} counter name \"{}\" dnat {ip} to {key} map {{ {} }}{moved}",
             forward.vip,
-            forward.port,
             counter(forward, Of::Connections),
             entries.join(", "),
         );
@@ -311,6 +332,7 @@ fn pick(forwards: &[Forward], text: &mut String) {
 fn source(forwards: &[Forward], text: &mut String) {
     chain(text, "source", "nat hook postrouting priority srcnat");
     for forward in forwards {
+        let Some(ports) = ports::matched(forward) else { continue };
         match forward.source {
             SourceAddress::Client => {}
             SourceAddress::Vip => {
@@ -319,9 +341,8 @@ fn source(forwards: &[Forward], text: &mut String) {
                 let _ = writeln!(
                     text,
                     "\t\tct status dnat meta l4proto {} ct original {ip} daddr {vip} \
-                     ct original proto-dst {} fib saddr type != local snat {ip} to {vip}",
+                     ct original proto-dst {ports} fib saddr type != local snat {ip} to {vip}",
                     forward.protocol.name(),
-                    forward.port,
                 );
             }
         }
@@ -333,6 +354,7 @@ fn source(forwards: &[Forward], text: &mut String) {
 fn refuse(forwards: &[Forward], text: &mut String) {
     chain(text, "refuse", "filter hook input priority filter");
     for forward in forwards {
+        let Some(ports) = ports::matched(forward) else { continue };
         match forward.spread {
             Spread::Hash(_) | Spread::HashClient(_) | Spread::Turns(_) => {}
             Spread::Refuse => {
@@ -342,11 +364,10 @@ fn refuse(forwards: &[Forward], text: &mut String) {
                 };
                 let _ = writeln!(
                     text,
-                    "\t\tct state new {} daddr {} {} dport {} counter name \"{}\" reject with {with}",
+                    "\t\tct state new {} daddr {} {} dport {ports} counter name \"{}\" reject with {with}",
                     Family::of(forward.vip).word(),
                     forward.vip,
                     forward.protocol.name(),
-                    forward.port,
                     counter(forward, Of::Refused),
                 );
             }
@@ -414,7 +435,7 @@ fn counter(forward: &Forward, of: Of) -> String {
         Of::Refused => "refused",
     };
     let vip = forward.vip.to_string().replace(':', "_");
-    format!("{}_{}_{vip}_{of}", forward.protocol.name(), forward.port)
+    format!("{}_{}_{vip}_{of}", forward.protocol.name(), ports::named(forward.ports))
 }
 
 /// Reads `counter NAME { packets N bytes N }`, whatever the white space.
@@ -530,7 +551,8 @@ mod tests {
         let backends = vec!["10.0.0.21:80".parse().unwrap(), "10.0.0.22:81".parse().unwrap()];
         Forward {
             vip: "10.0.0.100".parse().unwrap(),
-            port: 443,
+            ports: Ports::one(443),
+            within: vec![],
             protocol: Protocol::Tcp,
             source: SourceAddress::Vip,
             sources: Arc::default(),

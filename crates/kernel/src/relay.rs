@@ -5,8 +5,9 @@
 //! knows it translates it and passes it on to its client, and everybody else's guard drops it. In
 //! tables of their own, because nftables duplicates packets in `ip` and `ip6` tables only.
 
+use crate::nft::ports::{self, NOT_FIRST};
 use crate::nft::{Forward, TABLE};
-use buoy_model::SourceAddress;
+use buoy_model::{Protocol, SourceAddress};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -37,13 +38,20 @@ fn rule(ip: &str, forward: &Forward) -> Option<String> {
         return None;
     }
     let protocol = protocol.name();
-    let places: BTreeSet<String> =
-        backends.iter().map(|b| format!("{} . {}", b.ip(), b.port())).collect();
-    let places = places.into_iter().collect::<Vec<_>>().join(", ");
+    let places = ports::answering(forward).map(|(backend, ports)| (backend, ports, String::new()));
+    let places = ports::elements(places).collect::<Vec<_>>().join(", ");
+    if places.is_empty() {
+        return None;
+    }
+    // Of many ports a backend may use one to ask the VIP itself.
+    let not_first = match forward.protocol {
+        Protocol::Tcp if !forward.ports.is_one() => format!(" {NOT_FIRST}"),
+        Protocol::Tcp | Protocol::Udp => String::new(),
+    };
     let copies: String =
         relays.iter().map(|to| format!(" dup to {to} device \"{link}\"")).collect();
     Some(format!(
         "\t\tct state {{ new, invalid }} {ip} daddr {vip} fib daddr type local \
-         {ip} saddr . {protocol} sport {{ {places} }}{copies}\n"
+         {ip} saddr . {protocol} sport {{ {places} }}{not_first}{copies}\n"
     ))
 }

@@ -7,7 +7,7 @@ use crate::topology::ipv4;
 use crate::{Error, Result, command};
 use buoy_core::balance;
 use buoy_kernel::nft::{Forward, Spread, render};
-use buoy_model::{Backend, Protocol, SourceAddress};
+use buoy_model::{Backend, Ports, Protocol, SourceAddress};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -222,7 +222,8 @@ fn forward(vip: Ipv4Addr, port: u16, protocol: Protocol) -> Forward {
         });
     Forward {
         vip: vip.into(),
-        port,
+        ports: Ports::one(port),
+        within: Vec::new(),
         protocol,
         source: SourceAddress::Vip,
         spread,

@@ -17,6 +17,7 @@ mod id;
 pub mod limits;
 mod link;
 mod message;
+mod ports;
 mod record;
 mod service;
 mod sources;
@@ -35,6 +36,7 @@ pub use link::{Cidr, LinkId, Mac};
 pub use message::{
     Claim, ClaimKind, Grant, Header, Message, MessageKind, Rest, Verdict, WireVersion,
 };
+pub use ports::Ports;
 pub use record::{Cause, Fact, Record};
 pub use service::{
     Backend, BackendState, Balance, Check, CheckKind, Mode, Protocol, SendProxy, Service,

@@ -18,6 +18,8 @@ pub const VOTER_GROUPS_MAX: usize = 2 * GROUPS_MAX;
 pub const GROUP_ADDRESSES_MAX: usize = 64;
 /// Services of one group.
 pub const GROUP_SERVICES_MAX: usize = 32;
+/// Ports of a range that get other numbers by nftables, which has an entry for each.
+pub const MOVED_PORTS_MAX: usize = 1024;
 /// Services of one pool: its addresses times its ports.
 pub const POOL_PORTS_MAX: usize = 4096;
 /// Checks on the node itself of one group.

@@ -1,22 +1,22 @@
 //! What is balanced behind a VIP: ports, backends, checks.
 
-use crate::Sources;
 use crate::fast::{FlowFields, Forward};
+use crate::{Ports, Sources};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
-/// One port of a VIP and the backends behind it.
+/// Ports of a VIP, mostly one, and the backends behind them.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Service {
     /// The VIPs of the group that it listens on.
     pub addresses: Vec<IpAddr>,
     /// TCP or UDP.
     pub protocol: Protocol,
-    /// The port on the VIP.
-    pub port: u16,
+    /// The ports on the VIP. Of two services that have a port, it is that of the smaller range.
+    pub ports: Ports,
     /// Which engine forwards.
     pub mode: Mode,
     /// Which backend a new connection gets.
@@ -44,7 +44,7 @@ pub struct Service {
 pub struct Backend {
     /// Its name; `address:port` where the file gives none.
     pub name: String,
-    /// Where it listens.
+    /// Where it listens; of a service with many ports, where the first one leads.
     pub address: SocketAddr,
     /// Its share relative to the others; 0 takes no new connections.
     pub weight: u16,

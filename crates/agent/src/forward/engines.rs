@@ -173,7 +173,7 @@ fn forget(dead: &BTreeSet<Flows>, problems: &mut Vec<String>) {
             Ok(count) => tracing::info!(count, backend = %flows.backend, "UDP flows move on"),
             Err(error) => problems.push(format!(
                 "UDP clients of {} that keep their port stay with {}, which is down: {error}",
-                flows.service, flows.backend
+                flows.vip, flows.backend
             )),
         }
     }

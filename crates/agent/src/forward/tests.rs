@@ -19,21 +19,21 @@ fn desired(vips: &[&str], services: Vec<Service>) -> Desired {
 }
 
 fn down(place: Place, name: &str) -> (Key, BackendHealth) {
-    let Place { group, address, protocol, port } = place;
+    let Place { group, address, protocol, ports } = place;
     let health = BackendHealth {
         state: BackendState::Down,
         reason: "connection refused".into(),
         since: Instant::ZERO,
         last_latency: None,
     };
-    (Key { group, address, protocol, port, backend: name.into() }, health)
+    (Key { group, address, protocol, ports, backend: name.into() }, health)
 }
 
 const WEB: Place = Place {
     group: crate::sample::GROUP,
     address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 100)),
     protocol: Protocol::Tcp,
-    port: 80,
+    ports: Ports::one(80),
 };
 
 fn two() -> Vec<Backend> {
@@ -146,7 +146,7 @@ fn two_vips_of_one_group_have_their_own_backends_on_the_same_port() {
         let mut desired = desired(&vips, services);
         let all = wanted(&desired, &States::new());
         let kernel = all.kernel.iter().map(|(_, forward)| {
-            (SocketAddr::new(forward.vip, forward.port), forward.backends.clone())
+            (SocketAddr::new(forward.vip, forward.ports.first()), forward.backends.clone())
         });
         let proxies = all.proxies.iter().map(|((at, _), wish)| {
             (*at, wish.backends.iter().map(|b| b.address).collect::<Vec<_>>())
@@ -194,8 +194,8 @@ async fn a_port_in_use_is_a_sentence_and_the_other_services_go_on() {
     let mut problems = Findings::default();
     engines.converge_proxies(wanted(&wish, &States::new()).proxies, &mut problems);
     assert!(engines.failing);
-    let said =
-        &problems.services[&Place { port: taken_port, address: [127, 0, 0, 1].into(), ..WEB }];
+    let said = &problems.services
+        [&Place { ports: Ports::one(taken_port), address: [127, 0, 0, 1].into(), ..WEB }];
     assert!(said.contains("is in use by"), "{said}");
     assert!(tokio::net::TcpStream::connect(("127.0.0.1", free_port)).await.is_ok());
 

@@ -11,7 +11,7 @@ use super::Place;
 use crate::health::States;
 use buoy_kernel::clock;
 use buoy_kernel::fast::{Count, Fast, FastError, Fate, Packet};
-use buoy_model::{Desired, Forward, Instant, LinkId, Mode, Protocol, Service};
+use buoy_model::{Desired, Forward, Instant, LinkId, Mode, Ports, Protocol, Service};
 use running::Running;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -273,8 +273,8 @@ impl Work {
     }
 }
 
-/// Address, protocol and port.
-type ServiceKey = (IpAddr, Protocol, u16);
+/// Address, protocol and ports.
+type ServiceKey = (IpAddr, Protocol, Ports);
 
 /// A service of mode "xdp" on one address that this host may own.
 struct Wanted<'d> {
@@ -295,7 +295,7 @@ fn services(desired: &Desired) -> Vec<Wanted<'_>> {
             let here = group.addresses.iter().filter_map(|a| Some((a.cidr.address(), a.link?)));
             let here = here.filter(|(address, _)| service.addresses.contains(address));
             all.extend(here.map(|(address, link)| Wanted {
-                key: (address, service.protocol, service.port),
+                key: (address, service.protocol, service.ports),
                 place,
                 service,
                 forward,

@@ -48,7 +48,7 @@ pub(super) async fn path<A: Agent>(
         agent
             .services()
             .into_iter()
-            .find(|r| (r.group, r.protocol, r.port) == (group.id, service.protocol, service.port))
+            .find(|r| (r.group, r.protocol, r.ports) == (group.id, service.protocol, service.ports))
     });
     let engine = report.map_or_else(String::new, |report| report.engine);
     let ways = match found {
@@ -76,10 +76,12 @@ fn has(group: &Group, to: SocketAddr) -> bool {
 
 fn found(desired: &Desired, to: SocketAddr, protocol: Protocol) -> Option<(&Group, &Service)> {
     let all = desired.groups.iter().flat_map(|g| g.services.iter().map(move |s| (g, s)));
-    all.into_iter().find(|(_, service)| {
+    let has_port = all.filter(|(_, service)| {
         service.addresses.contains(&to.ip())
-            && (service.port, service.protocol) == (to.port(), protocol)
-    })
+            && service.protocol == protocol
+            && service.ports.contains(to.port())
+    });
+    has_port.min_by_key(|(_, service)| service.ports.distance())
 }
 
 fn any(verdict: &str, reason: &str) -> WayView {

@@ -8,8 +8,8 @@ use buoy_api::{Client, ClientError, Problem};
 use buoy_core::{Candidate, Exclusion, GroupStatus, Ignored, NodeStatus, Quorum, Standing};
 use buoy_model::{
     Backend, BackendState, Balance, Cause, Cidr, ClusterId, Epoch, Fact, Failback, GroupId,
-    Incarnation, Instant, LinkId, Mode, Node, NodeId, Protocol, Record, Safety, SendProxy, Service,
-    SourceAddress, Timing, VipAddress,
+    Incarnation, Instant, LinkId, Mode, Node, NodeId, Ports, Protocol, Record, Safety, SendProxy,
+    Service, SourceAddress, Timing, VipAddress,
 };
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -71,7 +71,7 @@ impl Agent for Fake {
             table: None,
             group: GroupId(buoy_model::name_key("web")),
             protocol: Protocol::Tcp,
-            port: 443,
+            ports: Ports::one(443),
             problem: None,
             backends: vec![
                 backend("web1", BackendState::Up, "connected"),
@@ -167,7 +167,7 @@ fn service() -> Service {
     Service {
         addresses: vec![],
         protocol: Protocol::Tcp,
-        port: 443,
+        ports: Ports::one(443),
         mode: Mode::Kernel,
         balance: Balance::Hash,
         source: SourceAddress::Vip,

@@ -5,7 +5,7 @@
 
 use buoy_model::{
     Backend, Balance, Cidr, ClusterId, Desired, Failback, Group, GroupId, LinkId, Mode, NodeId,
-    Protocol, Safety, SendProxy, Service, SourceAddress, Timing, VipAddress,
+    Ports, Protocol, Safety, SendProxy, Service, SourceAddress, Timing, VipAddress,
 };
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub fn service(mode: Mode, vip: &str, port: u16, backends: Vec<Backend>) -> Serv
     Service {
         addresses: vec![vip.parse().unwrap()],
         protocol: Protocol::Tcp,
-        port,
+        ports: Ports::one(port),
         mode,
         balance: match mode {
             Mode::Kernel | Mode::Xdp { .. } => Balance::Hash,

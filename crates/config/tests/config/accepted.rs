@@ -5,7 +5,7 @@ use buoy_config::{Code, HostAddress, key};
 use buoy_model::limits::{HEARTBEAT_DEFAULT, LEASE_DEFAULT, SERVICE_SOURCES_MAX};
 use buoy_model::{
     Balance, Check, CheckKind, ClusterId, Desired, Failback, FlowFields, Forward, Group, LinkId,
-    Mode, NodeId, Protocol, Safety, SendProxy, Service, SourceAddress, VipAddress,
+    Mode, NodeId, Ports, Protocol, Safety, SendProxy, Service, SourceAddress, VipAddress,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -240,7 +240,7 @@ fn a_service_has_the_defaults_of_its_mode() {
             (mode, balance, send_proxy),
             "{lines}"
         );
-        assert_eq!((service.protocol, service.port), (Protocol::Tcp, 443));
+        assert_eq!((service.protocol, service.ports), (Protocol::Tcp, Ports::one(443)));
         assert_eq!(service.source, SourceAddress::Vip);
         assert_eq!(service.connections_max, 4096);
         assert_eq!((service.idle_timeout, service.connect_timeout), (MS(300_000), MS(2_000)));
@@ -316,6 +316,53 @@ fn more_sources_than_a_service_can_have_are_refused_and_as_many_are_not() {
     let report = check_on(&text(SERVICE_SOURCES_MAX + 1), &host()).unwrap_err();
     let codes: Vec<_> = report.problems().iter().map(|p| p.code).collect();
     assert_eq!(codes, [Code::TooMany], "{report}");
+}
+
+#[test]
+fn ports_are_one_some_in_a_row_or_all() {
+    let text = "port = [\"443/tcp\", \"8000-8099/tcp\", \"8050-8050/udp\", \"*/udp\"]\n\
+                backends = [\"10.0.0.21\", \"web2 10.0.0.22\"]\ncheck = { tcp = true, port = 22 }";
+    for forward in ["", "forward = \"dsr\"", "forward = \"tunnel\"", "forward = \"nat\""] {
+        let services = services(&format!("{text}\n{forward}"));
+        let written: Vec<_> = services.iter().map(|s| s.ports.to_string()).collect();
+        assert_eq!(written, ["443", "8000-8099", "8050", "*"], "{forward}");
+        // Who has no port gets packets with the one that clients ask, from the first on.
+        let places = services.iter().map(|s| s.backends[1].address.to_string());
+        let wanted = ["10.0.0.22:443", "10.0.0.22:8000", "10.0.0.22:8050", "10.0.0.22:0"];
+        assert_eq!(places.collect::<Vec<_>>(), wanted, "{forward}");
+        assert!(services.iter().all(|s| s.backends[0].name == "10.0.0.21"), "{forward}");
+    }
+}
+
+#[test]
+fn the_first_port_of_a_range_may_become_another_one() {
+    for (mode, last) in [("", 8099), ("forward = \"nat\"", 8099), ("forward = \"nat\"", 16_000)] {
+        let backends = "backends = [\"10.0.0.21:9000\", \"10.0.0.22:9000\"]";
+        let service =
+            services(&format!("port = \"8000-{last}/tcp\"\n{backends}\n{mode}")).remove(0);
+        assert_eq!(service.backends[1].address.port(), 9000);
+        assert!(service.check.is_some(), "a backend is checked at its first port");
+    }
+    let far = "port = \"8000-8099/tcp\"\nforward = \"nat\"\nbackends = [\"10.0.0.21:65436\", \"10.0.0.22:1\"]";
+    assert_eq!(services(far)[0].backends[0].address.port(), 65436);
+}
+
+#[test]
+fn a_port_stands_against_a_range_and_a_range_against_all_ports() {
+    let more = "[[vip.service]]\nport = [\"8000-8099/tcp\", \"8000/tcp\"]\nforward = \"nat\"\n\
+                backends = [\"10.0.0.22:9000\"]\n\
+                [[vip.service]]\nport = [\"22/tcp\", \"22/udp\"]\nforward = \"nat\"\n\
+                backends = [\"10.0.0.23:22\"]";
+    let text = "port = \"*/tcp\"\nforward = \"nat\"\nbackends = [\"10.0.0.21\"]\ncheck = false";
+    let ports = services(&format!("{text}\n{more}"))
+        .iter()
+        .map(|s| s.ports.to_string())
+        .collect::<Vec<_>>();
+    assert_eq!(ports, ["*", "8000-8099", "8000", "22", "22"]);
+    // Of a VIP in mode "kernel" a proxy may have a port.
+    let text = "port = \"*/tcp\"\nbackends = [\"10.0.0.21\"]\ncheck = false\n\
+                [[vip.service]]\nport = \"80/tcp\"\nmode = \"proxy\"\nbackends = [\"10.0.0.21:80\"]";
+    assert_eq!(services(text).len(), 2);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! `»` marks the place where the caret must stand and is not part of the file.
 
 use crate::support::{self, SMALL};
-use crate::wrong::{CHECK, GROUP, POOL, SOURCES};
+use crate::wrong::{CHECK, GROUP, POOL, PORTS, SOURCES};
 use buoy_config::Code;
 use buoy_model::{GroupId, NodeId};
 
@@ -178,10 +178,8 @@ const SERVICE: &[Case] = &[
     (Code::OutOfRange, "check = { http = \"GET /\", expect = »20 }", "100 to 599"),
     (Code::BadName, "backends = [\"»a/b 10.0.0.21:80\"]", "a short name"),
     (Code::BadPort, "port = »\"443\"", "\"443/tcp\" or \"443/udp\""),
-    (Code::BadPort, "port = »\"0/tcp\"", "\"443/tcp\""),
     (Code::BadPort, "port = »\"70000/tcp\"", "\"443/tcp\""),
     (Code::BadPort, "port = »\"80/sctp\"", "\"443/tcp\""),
-    (Code::BadPort, "port = [»\"8000-8100/tcp\"]", "write each port"),
     (Code::DuplicatePort, "port = [\"80/tcp\", »\"80/tcp\"]", "one [[vip.service]]"),
     (Code::BadBackend, "backends = [\"»10.0.0.21\"]", "\"10.0.0.21:PORT\""),
     (Code::BadBackend, "backends = [\"»2001:db8::21\"]", "\"[2001:db8::21]:PORT\""),
@@ -474,7 +472,7 @@ fn all() -> Vec<(Code, String, &'static str)> {
             lines.iter().filter(|(key, _)| !has(key)).map(|(_, line)| *line).collect();
         small(c, format!("{SMALL}[[pool]]\n{rest}{}\n", c.1))
     }));
-    all.extend(SERVICE.iter().chain(SOURCES).map(|c| {
+    all.extend(SERVICE.iter().chain(SOURCES).chain(PORTS).map(|c| {
         let lines =
             [("port", "port = \"80/tcp\"\n"), ("backends", "backends = [\"10.0.0.21:80\"]\n")];
         let has = |key: &str| c.1.lines().any(|l| l.starts_with(key));
@@ -543,7 +541,8 @@ fn limits_are_told_at_the_first_thing_too_many() {
     let peers = list(17, &|i| format!("10.0.0.{}", 11 + i));
     let addresses = list(65, &|i| format!("10.0.0.{}/24", 100 + i));
     let backends = list(129, &|i| format!("10.0.1.{}:80", 1 + i));
-    let ports = list(33, &|i| format!("{}/tcp", 1 + i));
+    // A range counts as one.
+    let ports = list(33, &|i| if i == 0 { "8000-8099/tcp".into() } else { format!("{i}/tcp") });
     let top = "peers = [\"10.0.0.11\"]\nsecret = \"file:cluster.key\"\n";
     let vips: String = (0..1025)
         .map(|i| format!("[[vip]]\naddress = \"10.1.{}.{}/16\"\n", i / 100, 1 + i % 100))

@@ -137,7 +137,9 @@ fn judge(text: &str) {
                 let mine = group.nodes.contains(&desired.me);
                 assert!(!group.addresses.is_empty() && !group.nodes.is_empty());
                 assert!(group.addresses.iter().all(|a| a.link.is_some() == mine));
-                assert!(group.services.iter().all(|s| !s.backends.is_empty() && s.port > 0));
+                assert!(
+                    group.services.iter().all(|s| !s.backends.is_empty() && s.ports.last() > 0)
+                );
             }
             assert_eq!(checked.warnings.errors(), 0);
         }

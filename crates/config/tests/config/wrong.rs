@@ -54,6 +54,101 @@ pub(crate) const POOL: &[Case] = &[
     (Code::DuplicateName, "check = [{ process = \"a\" }, { process = »\"a\" }]", "another `name`"),
 ];
 
+/// Lines of a `[[vip.service]]` besides a port, if they have none, and backends, if they have none.
+pub(crate) const PORTS: &[Case] = &[
+    (Code::BadPort, "port = »\"0/tcp\"", "write \"*/tcp\""),
+    (Code::BadPort, "port = »\"0-65535/udp\"", "write \"*/udp\""),
+    (Code::BadPort, "port = »\"*\"", "\"*/tcp\" or \"*/udp\""),
+    (Code::BadPort, "port = »\"all/tcp\"", "or \"*/tcp\""),
+    (Code::BadPort, "port = »\"8000-8099\"", "\"8000-8099/tcp\" or"),
+    (Code::BadPort, "port = »\"8000:8099/tcp\"", "write \"8000-8099/tcp\""),
+    (Code::BadPort, "port = »\"8099-8000/tcp\"", "write \"8000-8099/tcp\""),
+    (Code::BadPort, "port = »\"0-80/tcp\"", "8000-8099/tcp"),
+    (Code::BadPort, "port = »\"8000-/tcp\"", "8000-8099/tcp"),
+    (Code::BadPort, "port = »\"8000-70000/tcp\"", "8000-8099/tcp"),
+    (Code::BadPort, "port = »\"8000-8010-8020/tcp\"", "8000-8099/tcp"),
+    (Code::BadPort, "port = »\"+80/tcp\"", "\"443/tcp\""),
+    (
+        Code::DuplicatePort,
+        "port = [\"8000-8099/tcp\", »\"8000-8099/tcp\"]\nbackends = [\"10.0.0.21\"]",
+        "one [[vip.service]]",
+    ),
+    (
+        Code::RangesOverlap,
+        "port = [\"8000-8099/tcp\", \"8099/udp\", »\"8099-8199/tcp\"]\nbackends = [\"10.0.0.21\"]",
+        "no port in common",
+    ),
+    (
+        Code::RangeRefused,
+        "port = [\"80/tcp\", »\"8000-8099/tcp\"]\nmode = \"proxy\"",
+        "mode = \"kernel\", or `forward`",
+    ),
+    (
+        Code::RangeRefused,
+        "port = \"8000-8099/tcp\"\nforward = \"nat\"\nbackends = [\"10.0.0.21\", »\"10.0.0.22:65437\"]",
+        "leave the port out, as in \"10.0.0.22\"",
+    ),
+    (
+        Code::RangeRefused,
+        "port = \"*/tcp\"\nforward = \"nat\"\nbackends = [»\"10.0.0.21:1\"]\ncheck = false",
+        "leave the port out",
+    ),
+    (
+        Code::RangeRefused,
+        "port = \"8000-8099/tcp\"\nbackends = [»\"10.0.0.21:9000\", \"10.0.0.22:9001\"]",
+        "the same port at each",
+    ),
+    (
+        Code::RangeRefused,
+        "port = \"8000-9024/tcp\"\nbackends = [»\"10.0.0.21:9000\"]",
+        "write forward = \"nat\"",
+    ),
+    (
+        Code::RangeRefused,
+        "port = \"*/tcp\"\nforward = \"dsr\"\nbackends = [\"10.0.0.21\"]\ncheck = false\n\
+         [[vip.service]]\nport = »\"22/tcp\"\nbackends = [\"10.0.0.21:22\"]",
+        "both in mode \"xdp\"",
+    ),
+    (
+        Code::PortKept,
+        "port = \"8000-8099/tcp\"\nforward = \"tunnel\"\nbackends = [»\"10.9.0.21:8000\"]",
+        "leave the port out",
+    ),
+    (
+        Code::DuplicateBackend,
+        "port = \"8000-8099/tcp\"\nbackends = [\"10.0.0.21\", »\"a 10.0.0.21:8000\"]",
+        "remove one",
+    ),
+    (
+        Code::BackendShared,
+        "port = [\"80/tcp\", »\"443/tcp\"]\nforward = \"nat\"\nbackends = [\"10.0.0.21:8080\"]",
+        "a port of the backend",
+    ),
+    (
+        Code::BackendShared,
+        "port = \"8000-8099/tcp\"\nforward = \"nat\"\nbackends = [\"10.0.0.21\"]\n\
+         [[vip.service]]\nport = »\"80/tcp\"\nforward = \"nat\"\nbackends = [\"10.0.0.21:8050\"]",
+        "mode = \"kernel\"",
+    ),
+    (
+        Code::BackendShared,
+        "port = \"80/tcp\"\nforward = \"nat\"\nbackends = [\"10.0.0.21:80\"]\n\
+         [[vip]]\naddress = \"10.0.0.101/24\"\n\
+         [[vip.service]]\nport = »\"80/tcp\"\nforward = \"nat\"\nbackends = [\"10.0.0.21:80\"]",
+        "a port of the backend",
+    ),
+    (
+        Code::CheckNeedsPort,
+        "port = [\"*/udp\", »\"*/tcp\"]\nforward = \"dsr\"\nbackends = [\"10.0.0.21\"]",
+        "or check = false",
+    ),
+    (
+        Code::CheckNeedsPort,
+        "port = \"*/udp\"\nforward = \"dsr\"\nbackends = [\"10.0.0.21\"]\n»check = { tcp = true }",
+        "port = 22",
+    ),
+];
+
 /// Lines that follow `address` in the VIP of `SMALL`.
 pub(crate) const GROUP: &[Case] = &[
     (Code::BadName, "group = »\"a b\"", "a short name"),

@@ -1,11 +1,12 @@
 //! What becomes of a service in the words of the programs: keys, ports, identities, and what cannot be.
 
 use super::FastError;
+use super::buckets::Entries;
 use super::tables::{Placed, backends_of};
-use buoy_model::{FastPath, FastService, FlowFields, Forward, Protocol, Slot};
+use buoy_model::{FastPath, FastService, FlowFields, Forward, Ports, Protocol, Slot};
 use buoy_xdp::forward::{
-    Backend, FLOW_CLIENT, FLOW_CONNECTION, FORWARD_DSR, FORWARD_NAT, FORWARD_TUNNEL, PLACES_MAX,
-    Service, blocks, checksum_change, identity, key_of,
+    Address, Backend, FLOW_CLIENT, FLOW_CONNECTION, FORWARD_DSR, FORWARD_NAT, FORWARD_TUNNEL,
+    PLACES_MAX, Service, blocks, checksum_change, identity, key_of,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -147,16 +148,18 @@ pub(super) fn keys(service: &Service) -> impl Iterator<Item = u64> {
 /// The keys that lead to a backend by its address and ports; none if it is not translated.
 pub(super) fn reverse_keys(service: &Service, backend: &Backend) -> impl Iterator<Item = u64> {
     let (address, protocol) = (backend.address, service.protocol);
-    let blocks = reverse_blocks(service, backend);
+    let ports = answering(service, backend);
+    let blocks = ports.map(|ports| blocks(ports.first(), ports.last())).unwrap_or_default();
     blocks.into_iter().map(move |(port, size)| key_of(address, port, size, protocol))
 }
 
-fn reverse_blocks(service: &Service, backend: &Backend) -> Vec<(u16, u32)> {
+/// The ports that its answers come from; `None` if it is not translated.
+fn answering(service: &Service, backend: &Backend) -> Option<Ports> {
     if service.forward != FORWARD_NAT || IpAddr::from(backend.address).is_unspecified() {
-        return Vec::new();
+        return None;
     }
     let last = backend.port.saturating_add(service.last - service.first);
-    blocks(backend.port, last)
+    Ports::new(backend.port, last)
 }
 
 /// The sizes of blocks that are in use, as bits.
@@ -164,20 +167,83 @@ pub(super) fn sizes<'a>(services: impl Iterator<Item = &'a Service>) -> u32 {
     services.flat_map(|s| blocks(s.first, s.last)).fold(0, |sizes, (_, size)| sizes | 1 << size)
 }
 
-/// The same of the ports of backends.
-pub(super) fn reverse_sizes<'a>(
+/// What leads from the ports of translated backends to them.
+#[derive(Default)]
+pub(super) struct Answers {
+    /// By the address, port and protocol of an answer.
+    pub(super) entries: Entries,
+    /// The sizes of blocks that are in use, as bits.
+    pub(super) sizes: u32,
+    /// The addresses that answers come from.
+    pub(super) sources: BTreeSet<Address>,
+}
+
+/// The ports of a backend that are one service's.
+struct Claim {
+    backend: Address,
+    protocol: u8,
+    ports: Ports,
+    /// What becomes of an answer: it gets this address, and its port goes up by so much.
+    becomes: (Address, u16),
+    place: u32,
+    /// Ports that another service claims, to make something else of them.
+    disputed: Vec<Ports>,
+}
+
+/// What belongs to two services, and becomes something else in each, is translated for neither.
+pub(super) fn answers<'a>(
     placed: impl Iterator<Item = &'a Placed>,
     backend: impl Fn(u32) -> Backend,
-) -> u32 {
-    let mut sizes = 0;
-    for Placed { service, .. } in placed {
-        for place in backends_of(service) {
-            for (_, size) in reverse_blocks(service, &backend(place)) {
-                sizes |= 1 << size;
+) -> Answers {
+    let claims = placed.flat_map(|Placed { service, .. }| {
+        let places = backends_of(service).map(|place| (place, backend(place)));
+        places.collect::<Vec<_>>().into_iter().filter_map(|(place, b)| claim(service, place, b))
+    });
+    let mut claims: Vec<Claim> = claims.collect();
+    claims.sort_unstable_by_key(|c| (c.backend, c.protocol, c.ports));
+    dispute(&mut claims);
+    let mut answers = Answers::default();
+    for claim in &claims {
+        answers.sources.insert(claim.backend);
+        for own in claim.ports.without(&claim.disputed) {
+            for (port, size) in blocks(own.first(), own.last()) {
+                answers.sizes |= 1 << size;
+                let key = key_of(claim.backend, port, size, claim.protocol);
+                answers.entries.insert(key, claim.place);
             }
         }
     }
-    sizes
+    answers
+}
+
+fn claim(service: &Service, place: u32, backend: Backend) -> Option<Claim> {
+    Some(Claim {
+        backend: backend.address,
+        protocol: service.protocol,
+        ports: answering(service, &backend)?,
+        becomes: (service.address, service.first.wrapping_sub(backend.port)),
+        place,
+        disputed: Vec::new(),
+    })
+}
+
+/// Of claims that are sorted, only those that have not ended can overlap the next one.
+fn dispute(claims: &mut [Claim]) {
+    let mut open: Vec<usize> = Vec::new();
+    for at in 0..claims.len() {
+        let (before, rest) = claims.split_at_mut(at);
+        let Some(next) = rest.first_mut() else { return };
+        let of = |c: &Claim| (c.backend, c.protocol);
+        open.retain(|&at| of(&before[at]) == of(next) && before[at].ports.overlaps(next.ports));
+        for &at in &open {
+            let other = &mut before[at];
+            if other.becomes != next.becomes {
+                other.disputed.push(next.ports);
+                next.disputed.push(other.ports);
+            }
+        }
+        open.push(at);
+    }
 }
 
 /// The backends as they lie in their map, but for the way there.

@@ -329,45 +329,34 @@ impl Tables {
 
     /// Redirects the entries from what was to what is next.
     fn switch(&mut self, seed: u64, next: &BTreeMap<Key, Placed>) -> Result<(), FastError> {
-        let (entries, reverse, sources) = self.entries_of(next);
+        let entries = Self::entries_of(next);
+        let answers = plan::answers(next.values(), |place| self.backend(place));
         self.buckets.add(&entries)?;
-        self.reverse.add(&reverse)?;
+        self.reverse.add(&answers.entries)?;
         let vips: BTreeSet<Address> = next.values().map(|p| p.service.address).collect();
         let sizes = plan::sizes(next.values().map(|p| &p.service));
-        let reverse_sizes = plan::reverse_sizes(next.values(), |place| self.backend(place));
         self.settings.change(0, 0, seed);
         let masks = u64::from(self.buckets.mask()) | u64::from(self.reverse.mask()) << 32;
         self.settings.change(0, 1, masks);
-        self.settings.change(0, 2, u64::from(sizes) | u64::from(reverse_sizes) << 32);
+        self.settings.change(0, 2, u64::from(sizes) | u64::from(answers.sizes) << 32);
         self.write_bitmap(VIPS, &vips);
-        self.write_bitmap(SOURCES, &sources);
+        self.write_bitmap(SOURCES, &answers.sources);
         self.buckets.retain(&entries);
-        self.reverse.retain(&reverse);
+        self.reverse.retain(&answers.entries);
         Ok(())
     }
 
-    /// All entries that there should be, and the addresses that answers come from.
-    fn entries_of(&self, next: &BTreeMap<Key, Placed>) -> (Entries, Entries, BTreeSet<Address>) {
+    /// All entries that there should be.
+    fn entries_of(next: &BTreeMap<Key, Placed>) -> Entries {
         let mut entries = Entries::new();
-        let mut reverse: BTreeMap<u64, Option<u32>> = BTreeMap::new();
-        let mut sources = BTreeSet::new();
         // Two ranges may have a block in common: the smaller one has it.
         let mut all: Vec<&Placed> = next.values().collect();
         all.sort_by_key(|placed| Reverse(placed.service.last - placed.service.first));
         for placed in all {
             entries.extend(plan::keys(&placed.service).map(|key| (key, placed.place)));
             entries.entry(key_of_vip(placed.service.address)).or_insert(placed.place);
-            for place in backends_of(&placed.service) {
-                let backend = self.backend(place);
-                for key in plan::reverse_keys(&placed.service, &backend) {
-                    sources.insert(backend.address);
-                    // What belongs to two services is translated for neither.
-                    reverse.entry(key).and_modify(|p| *p = None).or_insert(Some(place));
-                }
-            }
         }
-        let reverse = reverse.into_iter().filter_map(|(key, place)| Some((key, place?))).collect();
-        (entries, reverse, sources)
+        entries
     }
 
     fn write_bitmap(&self, first: usize, addresses: &BTreeSet<Address>) {

@@ -2,7 +2,7 @@
 //!
 //! It stands before everything else of `guard`, so it holds for established connections as well.
 
-use super::{DENIED, Family, Forward, over_set};
+use super::{DENIED, Family, Forward, over_set, ports};
 use buoy_model::Sources;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -18,7 +18,10 @@ pub(super) fn render(services: &[&Forward], family: Family, text: &mut String) {
     let ip = family.word();
     for (sources, those) in lists {
         let Some(from) = refused(sources, family) else { continue };
-        let to = those.iter().map(|f| format!("{} . {} . {}", f.vip, f.protocol.name(), f.port));
+        let to = those.iter().flat_map(|f| {
+            let own = ports::own(f).into_iter().map(ports::written);
+            own.map(|ports| format!("{} . {} . {ports}", f.vip, f.protocol.name()))
+        });
         // An answer of a backend may go to the same port, where a client has that one.
         let rule = format!("ct direction original {ip} daddr . meta l4proto . th dport");
         over_set(text, &rule, to, &format!("{from}counter name \"{DENIED}\" drop"));

@@ -140,7 +140,8 @@ impl<'a> Mirror<'a> {
             fits.then(|| SocketAddr::new(s.address, s.ports.0 + (port - first.port())))
         });
         let Some(from) = owners.next() else { return pass };
-        if owners.next().is_some() {
+        // Of two services, unless it becomes the same in both.
+        if owners.any(|other| other != from) {
             return pass;
         }
         let mut sent = frame.to_vec();

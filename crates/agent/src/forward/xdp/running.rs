@@ -2,13 +2,13 @@
 
 use super::{Barred, Counted, Found, Order, RETRY, ServiceKey, TURN, Traced, Wanted};
 use crate::forward::Place;
-use crate::health::{self, Key, States};
+use crate::health::{Key, States};
 use buoy_core::fast as core;
 use buoy_kernel::fast::{
     self, Capacity, Count, Drop, Fast, FastError, Fate, Neighbours, Packet, Unreached, Way,
 };
 use buoy_kernel::{host, nft};
-use buoy_model::{BackendState, Desired, FastPath, Forward, Instant, LinkId};
+use buoy_model::{BackendState, Desired, FastPath, Forward, Instant, LinkId, Ports, Protocol};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -278,8 +278,12 @@ impl Running {
         let Fate::Sent { mac, to, port } = fate else {
             return Ok(Traced { fate, backend: None, link: None });
         };
-        let key = (packet.to.ip(), packet.protocol, packet.to.port());
-        let service = services.iter().find(|s| s.key == key);
+        let (vip, protocol, asked) = (packet.to.ip(), packet.protocol, packet.to.port());
+        let has_port =
+            |s: &&Wanted<'_>| (s.key.0, s.key.1) == (vip, protocol) && s.key.2.contains(asked);
+        let service = services.iter().filter(has_port).min_by_key(|s| s.key.2.distance());
+        // How far the port is from the first one, and so from the backend's.
+        let above = service.map_or(0, |s| asked - s.key.2.first());
         let mut link = None;
         let mut is_it = |backend: &SocketAddr| {
             let Some(Way::Via(hop)) = self.neighbours.resolve(backend.ip()) else { return false };
@@ -287,7 +291,9 @@ impl Running {
             match service.map(|s| s.forward) {
                 Some(Forward::Dsr) => hop.mac == Some(mac),
                 Some(Forward::Tunnel) => backend.ip() == to,
-                Some(Forward::Nat) => backend.ip() == to && Some(backend.port()) == port,
+                Some(Forward::Nat) => {
+                    backend.ip() == to && Some(backend.port().wrapping_add(above)) == port
+                }
                 None => false,
             }
         };
@@ -327,7 +333,7 @@ impl Running {
         }
         for (known, _) in self.unreached.iter().filter(|(_, since)| **since + PATIENCE <= now) {
             let fast::Key { address, protocol, ports } = known.service;
-            if let Some(service) = named.get(&(address, protocol, ports.0)) {
+            if let Some(service) = named_by(&named, address, protocol, ports) {
                 let mut backends = service.service.backends.iter();
                 let backend = backends.find(|b| b.address.ip() == known.backend);
                 let name = backend.map_or("?", |b| b.name.as_str());
@@ -356,7 +362,7 @@ impl Running {
             add("xdp_bytes", count.bytes);
             add("xdp_connections", count.flows);
             let fast::Key { address, protocol, ports } = service;
-            if let Some(&place) = places.get(&(address, protocol, ports.0)) {
+            if let Some(&place) = named_by(&places, address, protocol, ports) {
                 let sum: &mut Count = counted.backends.entry((place, backend)).or_default();
                 sum.packets += count.packets;
                 sum.bytes += count.bytes;
@@ -391,12 +397,22 @@ const fn counter(reason: Drop) -> &'static str {
     }
 }
 
+/// What is known of a service that the kernel crate speaks of.
+fn named_by<'m, T>(
+    known: &'m BTreeMap<ServiceKey, T>,
+    address: IpAddr,
+    protocol: Protocol,
+    (first, last): (u16, u16),
+) -> Option<&'m T> {
+    known.get(&(address, protocol, Ports::new(first, last)?))
+}
+
 /// The configuration without these services.
 fn without(desired: &Desired, out: &BTreeSet<ServiceKey>) -> Desired {
     let mut desired = desired.clone();
     for service in desired.groups.iter_mut().flat_map(|g| &mut g.services) {
-        let (protocol, port) = (service.protocol, service.port);
-        service.addresses.retain(|address| !out.contains(&(*address, protocol, port)));
+        let (protocol, ports) = (service.protocol, service.ports);
+        service.addresses.retain(|address| !out.contains(&(*address, protocol, ports)));
     }
     desired.groups.iter_mut().for_each(|g| g.services.retain(|s| !s.addresses.is_empty()));
     desired
@@ -404,10 +420,7 @@ fn without(desired: &Desired, out: &BTreeSet<ServiceKey>) -> Desired {
 
 fn change(core: &mut core::Fast, now: Instant, desired: &Desired, states: &States) {
     core.change(now, desired, |group, service, backend| {
-        let address = health::first_address(service);
-        let (protocol, port) = (service.protocol, service.port);
-        let backend = backend.name.clone();
-        let key = Key { group: group.id, address, protocol, port, backend };
+        let key = Key::of(group.id, service, &backend.name);
         states.get(&key).map_or(BackendState::Unknown, |known| known.state)
     });
 }
