@@ -215,76 +215,84 @@ fn answers_of_what_belongs_to_two_services_are_left_alone() {
     check(&fast, &[("to one", answer.clone(), Changed(answer.from("10.0.0.101:80")))]);
 }
 
+/// A VIP, its ports, and the backend that they lead to.
+type Translated = (&'static str, (u16, u16), &'static str);
+
+/// What an answer from a port of the backend becomes; nothing: it is left alone.
+type Answer = (u16, &'static str);
+
+/// What is there, and what becomes of answers.
+const SHARED: [(&str, &[Translated], &[Answer]); 4] = [
+    (
+        "all ports keep their numbers, and one within has the backend as well",
+        &[
+            ("10.0.0.106", (0, 65_535), "10.0.0.51:0"),
+            ("10.0.0.106", (22, 22), "10.0.0.51:22"),
+            ("10.0.0.106", (8000, 8063), "10.0.0.51:8000"),
+        ],
+        &[
+            (0, "10.0.0.106:0"),
+            (22, "10.0.0.106:22"),
+            (8000, "10.0.0.106:8000"),
+            (8063, "10.0.0.106:8063"),
+            (65_535, "10.0.0.106:65535"),
+        ],
+    ),
+    (
+        "the same block in both",
+        &[
+            ("10.0.0.106", (8000, 8099), "10.0.0.51:9024"),
+            ("10.0.0.106", (8000, 8063), "10.0.0.51:9024"),
+        ],
+        &[(9024, "10.0.0.106:8000"), (9087, "10.0.0.106:8063"), (9123, "10.0.0.106:8099")],
+    ),
+    (
+        "one port of a range is another one's",
+        &[
+            ("10.0.0.106", (8000, 8099), "10.0.0.51:9000"),
+            ("10.0.0.107", (80, 80), "10.0.0.51:9050"),
+        ],
+        &[
+            (8999, ""),
+            (9000, "10.0.0.106:8000"),
+            (9049, "10.0.0.106:8049"),
+            (9050, ""),
+            (9051, "10.0.0.106:8051"),
+            (9099, "10.0.0.106:8099"),
+            (9100, ""),
+        ],
+    ),
+    (
+        "the distance differs",
+        &[
+            ("10.0.0.106", (8000, 8009), "10.0.0.51:9000"),
+            ("10.0.0.106", (8100, 8109), "10.0.0.51:9005"),
+        ],
+        &[
+            (9004, "10.0.0.106:8004"),
+            (9005, ""),
+            (9009, ""),
+            (9010, "10.0.0.106:8105"),
+            (9014, "10.0.0.106:8109"),
+        ],
+    ),
+];
+
 /// Where ranges have ports in common, an answer is translated if it becomes the same in all of them.
 #[test]
 fn answers_from_a_port_of_two_ranges_are_one_or_nobodys() {
     let test = "answers_from_a_port_of_two_ranges_are_one_or_nobodys";
     let Some(mut fast) = open(test, &path()) else { return };
-    let nat = |vip: &str, ports: (u16, u16), backend: &str| {
+    let nat = |&(vip, ports, backend): &Translated| {
         let tcp = buoy_model::Protocol::Tcp;
         world::service(tcp, vip, ports, buoy_model::Forward::Nat, &[backend])
     };
-    let table: [(&str, Vec<_>, &[(u16, &str)]); 4] = [
-        (
-            "all ports keep their numbers, and one within has the backend as well",
-            vec![
-                nat("10.0.0.106", (0, 65_535), "10.0.0.51:0"),
-                nat("10.0.0.106", (22, 22), "10.0.0.51:22"),
-                nat("10.0.0.106", (8000, 8063), "10.0.0.51:8000"),
-            ],
-            &[
-                (0, "10.0.0.106:0"),
-                (22, "10.0.0.106:22"),
-                (8000, "10.0.0.106:8000"),
-                (8063, "10.0.0.106:8063"),
-                (65_535, "10.0.0.106:65535"),
-            ],
-        ),
-        (
-            "the same block in both",
-            vec![
-                nat("10.0.0.106", (8000, 8099), "10.0.0.51:9024"),
-                nat("10.0.0.106", (8000, 8063), "10.0.0.51:9024"),
-            ],
-            &[(9024, "10.0.0.106:8000"), (9087, "10.0.0.106:8063"), (9123, "10.0.0.106:8099")],
-        ),
-        (
-            "one port of a range is another one's",
-            vec![
-                nat("10.0.0.106", (8000, 8099), "10.0.0.51:9000"),
-                nat("10.0.0.107", (80, 80), "10.0.0.51:9050"),
-            ],
-            &[
-                (8999, ""),
-                (9000, "10.0.0.106:8000"),
-                (9049, "10.0.0.106:8049"),
-                (9050, ""),
-                (9051, "10.0.0.106:8051"),
-                (9099, "10.0.0.106:8099"),
-                (9100, ""),
-            ],
-        ),
-        (
-            "the distance differs",
-            vec![
-                nat("10.0.0.106", (8000, 8009), "10.0.0.51:9000"),
-                nat("10.0.0.106", (8100, 8109), "10.0.0.51:9005"),
-            ],
-            &[
-                (9004, "10.0.0.106:8004"),
-                (9005, ""),
-                (9009, ""),
-                (9010, "10.0.0.106:8105"),
-                (9014, "10.0.0.106:8109"),
-            ],
-        ),
-    ];
-    for (name, services, answers) in table {
+    for (name, services, answers) in SHARED {
         let mut path = path();
-        path.services.extend(services);
+        path.services.extend(services.iter().map(nat));
         path.services.sort_by_key(|s| (s.address, s.protocol, s.ports));
         fast.apply(&path, &mut way).unwrap();
-        let case = |&(port, vip): &(u16, &str)| {
+        let case = |&(port, vip): &Answer| {
             let answer = tcp(&format!("10.0.0.51:{port}"), C4);
             let verdict = if vip.is_empty() { Pass } else { Changed(answer.clone().from(vip)) };
             (name, answer, verdict)

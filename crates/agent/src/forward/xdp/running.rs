@@ -398,12 +398,12 @@ const fn counter(reason: Drop) -> &'static str {
 }
 
 /// What is known of a service that the kernel crate speaks of.
-fn named_by<'m, T>(
-    known: &'m BTreeMap<ServiceKey, T>,
+fn named_by<T>(
+    known: &BTreeMap<ServiceKey, T>,
     address: IpAddr,
     protocol: Protocol,
     (first, last): (u16, u16),
-) -> Option<&'m T> {
+) -> Option<&T> {
     known.get(&(address, protocol, Ports::new(first, last)?))
 }
 
