@@ -7,6 +7,7 @@
 //! lease is looked at: whoever gets a packet for a VIP forwards it.
 
 mod buckets;
+mod capture;
 mod error;
 mod extents;
 mod lines;
@@ -20,6 +21,7 @@ mod tables;
 mod trace;
 
 pub use buoy_xdp::forward::Drop;
+pub use capture::{Action, Capture, CaptureError, Captured, Frame, HOLD, Only, Shown};
 pub use error::FastError;
 pub use neighbours::{Neighbours, NextHop, Unreached, Way, WhyNot};
 pub use pins::Mode;

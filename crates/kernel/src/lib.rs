@@ -15,6 +15,7 @@ pub mod descriptors;
 pub mod fast;
 pub mod gate;
 pub mod host;
+pub mod interrupt;
 pub mod lifeline;
 pub mod netlink;
 pub mod nft;

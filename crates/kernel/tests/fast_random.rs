@@ -6,15 +6,18 @@
 
 mod mirror;
 mod packets;
+mod watched;
 mod world;
 
-use buoy_kernel::fast::{Fast, Verdict};
+use buoy_kernel::fast::{Action, Capture, Captured, Fast, Only, Shown, Verdict};
 use buoy_model::{FastPath, FlowFields, Forward, Protocol, Slot};
 use buoy_xdp::forward::Drop;
+use buoy_xdp::watch::HEAD_LEN;
 use mirror::{Fate, Mirror};
 use packets::{Body, Packet, raw};
 use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
+use watched::open_pinned;
 use world::{ip, open, path, service, sources, way};
 
 const PACKETS: u64 = 1_000_000;
@@ -268,14 +271,51 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
 }
 
+/// What is shown of a packet is what it was and what became of it.
+fn check_shown(captured: Option<&Captured>, frame: &[u8], is: &Fate) {
+    let head = |frame: &[u8]| frame[..frame.len().min(HEAD_LEN)].to_vec();
+    let Some(captured) = captured else {
+        assert_eq!(*is, Fate::Pass(frame.to_vec()), "{frame:02x?}");
+        return;
+    };
+    assert_eq!(captured.came.head, head(frame));
+    let left = captured.left.as_ref().map(|left| (left.head.clone(), left.length as usize));
+    let wanted = match is {
+        Fate::Pass(after) if after == frame => None,
+        Fate::Drop(reason) => {
+            assert_eq!(captured.action, Action::Dropped(Some(*reason)), "{frame:02x?}");
+            None
+        }
+        Fate::Pass(after) | Fate::Transmit(after) | Fate::Redirect(after) => {
+            Some((head(after), after.len()))
+        }
+    };
+    assert_eq!(left, wanted, "{frame:02x?}");
+}
+
 #[test]
 fn the_programs_do_what_the_model_says() {
     let test = "the_programs_do_what_the_model_says";
     let stages = [0, 1, 2].map(busy_path);
     let Some(mut fast) = open(test, &stages[0]) else { return };
+    try_packets(&mut fast, &stages, number("BUOY_PACKETS").unwrap_or(PACKETS), None);
+}
+
+#[test]
+fn the_programs_do_the_same_while_somebody_watches() {
+    let test = "the_programs_do_the_same_while_somebody_watches";
+    let stages = [0, 1, 2].map(busy_path);
+    let Some(mut fast) = open_pinned(test, &stages[0]) else { return };
+    let shown = Shown { only: Only::Everything, ..Shown::default() };
+    let capture = Capture::begin(shown).unwrap();
+    let count = number("BUOY_PACKETS").unwrap_or(PACKETS) / 4;
+    try_packets(&mut fast, &stages, count, Some(capture));
+    fast.detach();
+}
+
+fn try_packets(fast: &mut Fast, stages: &[FastPath; 3], count: u64, mut capture: Option<Capture>) {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let seed = number("BUOY_SEED").unwrap_or(since.as_nanos() as u64);
-    let count = number("BUOY_PACKETS").unwrap_or(PACKETS);
     eprintln!("BUOY_SEED={seed} BUOY_PACKETS={count}");
     let (mut dice, mut mirror) = (Dice(seed), Mirror::new(&stages[0]));
     let (mut fates, mut forgotten) = ([0_u64; 4], 0);
@@ -287,7 +327,13 @@ fn the_programs_do_what_the_model_says() {
         }
         let frame = packet(&mut dice);
         let wanted = mirror.judge(&frame);
-        let is = tried(&fast, &frame);
+        if let Some(capture) = capture.as_mut().filter(|_| n % 1000 == 0) {
+            capture.renew().unwrap();
+        }
+        let is = tried(fast, &frame);
+        if let Some(capture) = &mut capture {
+            check_shown(capture.take().as_ref(), &frame, &is);
+        }
         if mirror.is_unsure {
             continue;
         }

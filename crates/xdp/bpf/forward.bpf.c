@@ -15,6 +15,7 @@
 //   deliver.h    to that backend: as it is (dsr), wrapped (tunnel.h), or translated (translate.h)
 //   rare.h       all that is unusual
 //   reverse.h    answers of translated backends
+//   watch.h      shows packets to whom wants to see them
 //
 // Verdicts. What is not for a VIP, or for a port of one that no service has, is passed untouched, and so are
 // frames with a VLAN tag, ARP and NDP, protocols other than TCP, UDP and ICMP, IPv6 packets with a routing
@@ -110,22 +111,44 @@ static __always_inline int ipv6(struct xdp_md *ctx, const struct settings *setti
 	return usual(ctx, settings, &flow, &parcel, hash);
 }
 
-SEC("xdp")
-int fast_forward(struct xdp_md *ctx)
+static __always_inline int forwarded(struct xdp_md *ctx, const struct settings *settings)
 {
 	struct ethhdr *ethernet = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
-	const struct settings *settings = settings_now();
 	__be16 protocol;
 
-	if (!settings || (void *)(ethernet + 1) > end)
+	if ((void *)(ethernet + 1) > end)
 		return XDP_PASS;
 	protocol = ((struct ethernet *)ethernet)->protocol;
 	if (protocol == bpf_htons(ETH_P_IP))
-		return sent(ctx, settings, ipv4(ctx, settings, ethernet, end));
+		return ipv4(ctx, settings, ethernet, end);
 	if (protocol == bpf_htons(ETH_P_IPV6))
-		return sent(ctx, settings, ipv6(ctx, settings, ethernet, end));
+		return ipv6(ctx, settings, ethernet, end);
 	return XDP_PASS;
+}
+
+SEC("xdp")
+int fast_forward(struct xdp_md *ctx)
+{
+	const struct settings *settings = settings_now();
+
+	if (!settings)
+		return XDP_PASS;
+	if (__builtin_expect(LOOK(settings->flags) & WATCHED, 0))
+		bpf_tail_call(ctx, &fast_programs, PROGRAM_WATCH);
+	return sent(ctx, settings, forwarded(ctx, settings));
+}
+
+// The same while somebody watches.
+SEC("xdp")
+int fast_watched(struct xdp_md *ctx)
+{
+	struct settings *settings = settings_now();
+
+	if (!settings)
+		return XDP_PASS;
+	look(ctx, settings);
+	return told(ctx, settings, forwarded(ctx, settings));
 }
 
 char _license[] SEC("license") = "MIT OR Apache-2.0";

@@ -4,6 +4,7 @@
 //! User space has the maps in its memory as 64-bit words and the programs read them meanwhile, so all
 //! layouts are made of such words. The same layouts are in `bpf/forward/layout.h`.
 
+use crate::watch::{CAPTURE, SEEN, WATCH};
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// Object file of the fast path; 8-byte aligned, as ELF readers want it.
@@ -14,12 +15,13 @@ static ALIGNED: crate::Aligned<LENGTH> =
     crate::Aligned { bytes: *include_bytes!("../prebuilt/forward.bpf.o") };
 
 /// Another number says that maps of an earlier run lie otherwise and cannot be taken over.
-pub const LAYOUT: u32 = 3;
+pub const LAYOUT: u32 = 4;
 
 /// The program that is attached to interfaces.
 pub const PROGRAM: &str = "fast_forward";
 /// The programs that it goes on to, by their place in [`PROGRAMS_MAP`].
-pub const NEXT_PROGRAMS: [&str; 3] = ["fast_rare_ipv4", "fast_rare_ipv6", "fast_reverse_way"];
+pub const NEXT_PROGRAMS: [&str; 5] =
+    ["fast_rare_ipv4", "fast_rare_ipv6", "fast_reverse_way", "fast_watched", "fast_record"];
 /// The array of programs.
 pub const PROGRAMS_MAP: &str = "fast_programs";
 
@@ -49,9 +51,9 @@ pub const TALLIES: &str = "fast_tallies";
 pub const DROPS: &str = "fast_drops";
 
 /// All maps, but for the array of programs.
-pub const MAPS: [&str; 12] = [
+pub const MAPS: [&str; 15] = [
     SETTINGS, BUCKETS, REVERSE, SERVICES, SLOTS, BACKENDS, LINKS, EXCEPTIONS, FRAGMENTS, SOURCES,
-    TALLIES, DROPS,
+    TALLIES, DROPS, WATCH, SEEN, CAPTURE,
 ];
 
 /// Entries of one bucket.

@@ -65,7 +65,13 @@ impl Pins {
         Ok(Path::new(FILE_SYSTEM).join("buoy").join(format!("net-{namespace}")))
     }
 
-    fn maps(&self) -> PathBuf {
+    /// The folder, if an earlier run has left something in it.
+    pub(super) fn existing() -> Option<Self> {
+        Self::folder().ok().filter(|folder| folder.exists()).map(|folder| Self { folder })
+    }
+
+    /// The folder of the maps of this layout.
+    pub(super) fn maps(&self) -> PathBuf {
         self.folder.join(format!("layout-{LAYOUT}"))
     }
 

@@ -29,7 +29,7 @@ const NEXT_HOP: usize = 0;
 const SOURCE: usize = 3;
 const FACTS: usize = 5;
 /// Words of `Settings`: the one with the flags, and those of the bitmaps and lists.
-const TICK: usize = 3;
+pub(super) const TICK: usize = 3;
 const VIPS: usize = 4;
 const SOURCES: usize = VIPS + BITMAP_WORDS;
 const OWN: usize = SOURCES + BITMAP_WORDS;
@@ -536,14 +536,16 @@ impl Tables {
 
     /// So many seconds are over since some moment.
     pub(super) fn tick(&self, seconds: u64) {
-        let flags = self.settings.word(0, TICK).load(Ordering::Relaxed) >> 32;
-        self.settings.change(0, TICK, seconds & 0xffff_ffff | flags << 32);
+        // Who captures sets and takes a flag meanwhile.
+        let next = |word: u64| Some(seconds & 0xffff_ffff | word >> 32 << 32);
+        let word = self.settings.word(0, TICK);
+        let _ = word.fetch_update(Ordering::SeqCst, Ordering::Relaxed, next);
     }
 
     /// From now on what goes out where it came in is redirected there.
     pub(super) fn send_back_by_redirect(&self) {
-        let word = self.settings.word(0, TICK).load(Ordering::Relaxed);
-        self.settings.change(0, TICK, word | forward::BACK_BY_REDIRECT << 32);
+        let word = self.settings.word(0, TICK);
+        word.fetch_or(forward::BACK_BY_REDIRECT << 32, Ordering::SeqCst);
     }
 }
 

@@ -86,7 +86,7 @@ static __always_inline int deliver(struct xdp_md *ctx, const struct settings *se
 	link = bpf_map_lookup_elem(&fast_links, &at);
 	if (hop == NEXT_HOP_LOCAL) {
 		count(place, flow, is_new);
-		return XDP_PASS;
+		return XDP_PASS | OF_BACKEND(place);
 	}
 	if (!hop || !link)
 		return dropped(DROP_NO_NEIGHBOUR);
@@ -105,7 +105,7 @@ static __always_inline int deliver(struct xdp_md *ctx, const struct settings *se
 	}
 	set_macs(ethernet, hop, mac);
 	count(place, flow, is_new);
-	return send(ctx, link);
+	return send(ctx, link) | OF_BACKEND(place);
 }
 
 // VERDICT_TOO_BIG, or what XDP says.

@@ -122,7 +122,7 @@ static __always_inline int refuse_ipv4(struct xdp_md *ctx, const struct flow *fl
 	refusal->icmp.rest = bpf_htonl(mtu);
 	refusal->icmp.check = ~fold(sum_words(&refusal->icmp, sizeof(refusal->icmp) + QUOTE_LEN));
 	dropped(DROP_TOO_BIG);
-	return XDP_TX;
+	return XDP_TX | OF_REASON(DROP_TOO_BIG);
 }
 
 static __always_inline int refuse_ipv6(struct xdp_md *ctx, const struct flow *flow, __u32 mtu)
@@ -151,7 +151,7 @@ static __always_inline int refuse_ipv6(struct xdp_md *ctx, const struct flow *fl
 	sum += sum_words(&refusal->icmp, sizeof(refusal->icmp) + QUOTE_LEN);
 	refusal->icmp.check = ~fold(sum);
 	dropped(DROP_TOO_BIG);
-	return XDP_TX;
+	return XDP_TX | OF_REASON(DROP_TOO_BIG);
 }
 
 // The largest packet that would have fitted.

@@ -29,6 +29,7 @@
 #define BITMAP_WORDS 64
 #define OWN_MAX 8
 #define BACK_BY_REDIRECT 1 // of flags
+#define WATCHED 2          // of flags: somebody captures (watch.h)
 
 #define NONE 0xffffffffU
 
@@ -134,7 +135,14 @@ enum drop {
 	DROPS
 };
 
-enum program { PROGRAM_RARE_IPV4, PROGRAM_RARE_IPV6, PROGRAM_REVERSE, PROGRAMS };
+enum program {
+	PROGRAM_RARE_IPV4,
+	PROGRAM_RARE_IPV6,
+	PROGRAM_REVERSE,
+	PROGRAM_WATCH,
+	PROGRAM_RECORD,
+	PROGRAMS
+};
 
 _Static_assert(sizeof(struct settings) == 32 + 2 * 8 * BITMAP_WORDS + 16 * OWN_MAX, "settings");
 _Static_assert(sizeof(struct bucket) == 64, "bucket");
@@ -194,25 +202,35 @@ struct {
 // User space writes while this reads: each word once, and whole.
 #define LOOK(word) (*(const volatile __typeof__(word) *)&(word))
 
+// A verdict is XDP's in its low byte. What it comes from is above, for who watches: the place of a backend plus
+// one, or a reason. `sent` takes it away, and where nobody can watch the compiler leaves it out.
+#define ACTION(verdict) ((verdict) & 0xff)
+#define ORIGIN(verdict) ((__u32)(verdict) >> 8)
+#define OF_BACKEND(place) (((place) + 1) << 8)
+#define OF_REASON(reason) ((ORIGIN_REASON | (reason)) << 8)
+#define OF_ANSWER (ORIGIN_ANSWER << 8)
+#define ORIGIN_REASON 0x400000U
+#define ORIGIN_ANSWER 0x3fffffU
+
 static __always_inline int dropped(__u32 reason)
 {
 	__u64 *counter = bpf_map_lookup_elem(&fast_drops, &reason);
 
 	if (counter)
 		*counter += 1;
-	return XDP_DROP;
+	return XDP_DROP | OF_REASON(reason);
 }
 
 // What goes out where it came in. A veth looks after what was sent back only if its peer runs XDP too, and after
 // what was redirected always.
 static __always_inline int sent(const struct xdp_md *ctx, const struct settings *settings, int verdict)
 {
-	if (verdict == XDP_TX && LOOK(settings->flags) & BACK_BY_REDIRECT)
+	if (ACTION(verdict) == XDP_TX && LOOK(settings->flags) & BACK_BY_REDIRECT)
 		return bpf_redirect(ctx->ingress_ifindex, 0);
-	return verdict;
+	return ACTION(verdict);
 }
 
-static __always_inline const struct settings *settings_now(void)
+static __always_inline struct settings *settings_now(void)
 {
 	__u32 first = 0;
 

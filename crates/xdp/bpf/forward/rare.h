@@ -11,6 +11,7 @@
 
 #include "icmp.h"
 #include "read.h"
+#include "watch.h"
 
 #define NEXT_HOP_BY_HOP 0
 #define NEXT_FRAGMENT 44
@@ -307,7 +308,7 @@ int fast_rare_ipv4(struct xdp_md *ctx)
 
 	if (!settings || (void *)(ethernet + 1) > end)
 		return XDP_PASS;
-	return sent(ctx, settings, rare_ipv4(ctx, settings, ethernet, end));
+	return told(ctx, settings, rare_ipv4(ctx, settings, ethernet, end));
 }
 
 SEC("xdp")
@@ -319,5 +320,5 @@ int fast_rare_ipv6(struct xdp_md *ctx)
 
 	if (!settings || (void *)(ethernet + 1) > end)
 		return XDP_PASS;
-	return sent(ctx, settings, rare_ipv6(ctx, settings, ethernet, end));
+	return told(ctx, settings, rare_ipv6(ctx, settings, ethernet, end));
 }

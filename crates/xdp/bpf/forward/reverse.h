@@ -12,6 +12,7 @@
 
 #include "deliver.h"
 #include "read.h"
+#include "watch.h"
 
 // `flow` seen from the backend: it is the VIP, and the other end the client.
 struct answer {
@@ -96,7 +97,7 @@ static __always_inline int answer_ipv4(const struct settings *settings, struct e
 	translate_transport(ports, flow.protocol, &ports->source, &to);
 	ip->source = as_ipv4(&to.address);
 	ip->check = updated(ip->check, to.delta);
-	return XDP_PASS;
+	return XDP_PASS | OF_ANSWER;
 }
 
 static __always_inline int answer_ipv6(const struct settings *settings, struct ethhdr *ethernet, void *end)
@@ -122,7 +123,7 @@ static __always_inline int answer_ipv6(const struct settings *settings, struct e
 	to = back(&found, &flow);
 	translate_transport(ports, flow.protocol, &ports->source, &to);
 	put_ipv6(ip->source, &to.address);
-	return XDP_PASS;
+	return XDP_PASS | OF_ANSWER;
 }
 
 SEC("xdp")
@@ -135,8 +136,8 @@ int fast_reverse_way(struct xdp_md *ctx)
 	if (!settings || (void *)(ethernet + 1) > end)
 		return XDP_PASS;
 	if (ethernet->h_proto == bpf_htons(ETH_P_IP))
-		return answer_ipv4(settings, ethernet, end);
+		return told(ctx, settings, answer_ipv4(settings, ethernet, end));
 	if (ethernet->h_proto == bpf_htons(ETH_P_IPV6))
-		return answer_ipv6(settings, ethernet, end);
+		return told(ctx, settings, answer_ipv6(settings, ethernet, end));
 	return XDP_PASS;
 }
