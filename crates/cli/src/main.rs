@@ -6,6 +6,7 @@
 
 mod agent;
 mod backend;
+mod capture;
 mod config;
 mod doctor;
 mod drain;
@@ -57,6 +58,8 @@ enum Command {
     Why(why::Arguments),
     /// Say where a packet of a client would go on this node
     Path(path::Arguments),
+    /// Show packets where XDP forwards, rewrites or drops them, and say why
+    Capture(capture::Arguments),
     /// Show what happened lately
     Events(events::Arguments),
     /// Say whether this host is fit for its duty, and how to mend what is not
@@ -123,6 +126,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Status(arguments) => status::run(&arguments),
         Command::Why(arguments) => why::run(&arguments),
         Command::Path(arguments) => path::run(&arguments),
+        Command::Capture(arguments) => capture::run(&arguments),
         Command::Events(arguments) => events::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Backend(command) => backend::run(command),

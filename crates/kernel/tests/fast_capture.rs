@@ -18,10 +18,14 @@ use buoy_xdp::watch::HEAD_LEN;
 use cases::{C4, C6};
 use packets::{Packet, icmp, raw, tcp, udp};
 use std::time::Duration;
-use watched::{is_watched, open_pinned};
+use watched::open_pinned;
 use world::{FAR, FAR_MAC, FAR_ROUTER, LOOPBACK, LOOPBACK_MAC, ip, mac_of, path, way};
 
 const ALL: Shown = Shown { vip: None, port: None, client: None, only: Only::Everything };
+
+fn is_watched() -> bool {
+    Capture::is_on().unwrap()
+}
 
 /// What is shown of each, in order.
 fn shown(fast: &Fast, capture: &mut Capture, packets: &[Packet]) -> Vec<Captured> {
@@ -207,4 +211,5 @@ fn one_captures_at_a_time_and_goes_on_when_the_maps_are_replaced() {
     next.detach();
     assert_eq!(capture.renew(), Err(CaptureError::Nothing));
     assert_eq!(Capture::begin(ALL).err(), Some(CaptureError::Nothing));
+    assert_eq!(Capture::is_on(), Err(CaptureError::Nothing));
 }

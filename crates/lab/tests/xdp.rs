@@ -5,6 +5,7 @@
 mod support;
 
 use buoy_api::ServiceView;
+use buoy_kernel::fast::{Capture, HOLD};
 use buoy_lab::backend::Backend;
 use buoy_lab::fault::Fault;
 use buoy_lab::peer::Peer;
@@ -14,10 +15,11 @@ use buoy_lab::topology::Topology;
 use buoy_lab::trial::CONNECTIONS;
 use nix::sys::signal::Signal;
 use socket2::{Domain, Socket, Type};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 use support::{Cluster, LEASE, LOCAL, SOON, VIP, prepared_on};
 
@@ -241,4 +243,103 @@ fn every_node_says_where_a_packet_goes_and_there_it_goes() {
     wait_until(SOON, "n2 to be without programs", || Ok(!is_attached(&cluster, "n2"))).unwrap();
     let (done, said) = buoy(&cluster, "n2", &["xdp", "detach"]);
     assert!(done && said.contains("no XDP programs"), "{said}");
+}
+
+/// A command that prints packets, and what it has printed so far.
+struct Watching {
+    command: Child,
+    lines: Receiver<String>,
+}
+
+impl Watching {
+    fn start(cluster: &Cluster, node: &str, words: &[&str]) -> Self {
+        let mut command = Command::new(cluster.buoy.program());
+        command.arg("capture").args(words).args(["--seconds", "60", "-o", "json", "--socket"]);
+        command.arg(cluster.buoy.socket(node)).stdout(Stdio::piped());
+        let inside = cluster.segment.inside(node).unwrap();
+        let mut command = inside.enter(|| command.spawn()).unwrap().unwrap();
+        let output = BufReader::new(command.stdout.take().unwrap());
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
+        wait_until(SOON, "the capture to begin", || {
+            Ok(inside.enter(Capture::is_on).unwrap() == Ok(true))
+        })
+        .unwrap();
+        Self { command, lines }
+    }
+
+    /// The next packet of which this is said.
+    fn wait_for(&self, words: &[&str]) -> String {
+        loop {
+            let line = self.lines.recv_timeout(SOON);
+            let line = line.unwrap_or_else(|_| panic!("no packet with {words:?}"));
+            if words.iter().all(|word| line.contains(word)) {
+                return line;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_capture_shows_where_packets_go_and_ends_with_its_command() {
+    let test = "a_capture_shows_where_packets_go_and_ends_with_its_command";
+    let Some((mut cluster, _servers)) = cluster(test, "dsr") else { return };
+    let client = cluster.segment.inside("client").unwrap();
+    client.ip("addr add 10.77.0.150/24 dev eth0").unwrap();
+    let head = support::config_head(&cluster.segment.topology);
+    let denying =
+        services("dsr").replace("[[vip.service]]\n", "[[vip.service]]\ndeny = \"10.77.0.150\"\n");
+    for node in cluster.buoy.nodes() {
+        cluster.buoy.write_config(node, &format!("{head}{LOCAL}{denying}")).unwrap();
+        cluster.buoy.reload(node).unwrap();
+    }
+    let owner = cluster.buoy.owner("n1", "web").unwrap();
+    let inside = cluster.segment.inside(&owner).unwrap();
+    let is_on = || inside.enter(Capture::is_on).unwrap().unwrap();
+    assert!(!is_on());
+    let mut watching = Watching::start(&cluster, &owner, &["10.77.0.100:7"]);
+    let answer = answerer(&cluster, 41_100);
+    let line = watching.wait_for(&["10.77.0.50:41100", "SYN", "\"sent\"", "dsr to web"]);
+    assert!(line.contains("\"interface\":\"eth0\",") && line.contains("\"by\":\"eth0\""), "{line}");
+    let said = line.split("dsr to ").nth(1).unwrap();
+    assert!(answer.contains(&said[..4]), "{answer} and not as in {line}");
+    // What nobody else can say: that it came, and why nothing came of it.
+    let ask = || {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([10, 77, 0, 150], 0)).into()).unwrap();
+        let to = SocketAddr::from((VIP, ECHO_PORT));
+        // The list is in force a moment after it was read.
+        for _ in 0..50 {
+            socket.send_to(b"who\n", &to.into()).unwrap();
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    client.enter(ask).unwrap();
+    watching.wait_for(&["10.77.0.150:", "\"dropped\"", "do not let this client in", "buoy reload"]);
+    let (done, said) = buoy(&cluster, &owner, &["capture"]);
+    assert!(!done && said.contains("another `buoy capture` runs"), "{said}");
+    // Killed, it cannot take anything back; the kernel does.
+    watching.command.kill().unwrap();
+    watching.command.wait().unwrap();
+    wait_until(3 * HOLD, "the capture to end", || {
+        client.enter(ask).unwrap();
+        Ok(!is_on())
+    })
+    .unwrap();
+    // An agent that has ended leaves its programs, and what they do can be seen.
+    let mac = cluster.segment.inside(&owner).unwrap().ip("-brief link show dev eth0").unwrap();
+    let mac = mac.split_whitespace().nth(2).unwrap().to_owned();
+    client.ip(&format!("neigh replace {VIP} lladdr {mac} dev eth0 nud permanent")).unwrap();
+    let agent = cluster.buoy.process(&owner).unwrap();
+    agent.signal(Signal::SIGTERM).unwrap();
+    agent.wait_end(SOON).unwrap();
+    let mut watching = Watching::start(&cluster, &owner, &["--reason", "source", "--count", "1"]);
+    let client = cluster.segment.inside("client").unwrap();
+    client.enter(ask).unwrap();
+    let line = watching.wait_for(&["10.77.0.150:"]);
+    assert!(line.contains("\"dropped\""), "{line}");
+    assert!(watching.command.wait().unwrap().success());
+    assert_eq!(cluster.segment.inside(&owner).unwrap().enter(Capture::is_on).unwrap(), Ok(false));
 }

@@ -29,6 +29,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// How long packets are shown without `renew`.
 pub const HOLD: Duration = Duration::from_secs(3);
 
+const SETTINGS_WORDS: usize = size_of::<Settings>() / size_of::<u64>();
+
 /// Which packets are wanted; all that are forwarded or dropped, if nothing is said.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Shown {
@@ -200,6 +202,16 @@ impl Capture {
         }
     }
 
+    /// Whether the programs are told that somebody captures. After the end of one that was killed they are until
+    /// the next packet comes.
+    pub fn is_on() -> Result<bool, CaptureError> {
+        let pins = Pins::existing().ok_or(CaptureError::Nothing)?;
+        let map = MapData::from_pin(pins.map(SETTINGS)).map_err(|_| CaptureError::Nothing)?;
+        let settings = Region::new(map, SETTINGS_WORDS);
+        let settings = settings.map_err(|e| CaptureError::Kernel(e.to_string()))?;
+        Ok(settings.word(0, TICK).load(Ordering::SeqCst) >> 32 & WATCHED != 0)
+    }
+
     /// How many there was no room for.
     pub fn missed(&self) -> u64 {
         self.missed + self.maps.watch.word(0, WATCH_MISSED).load(Ordering::Relaxed)
@@ -214,7 +226,7 @@ impl Maps {
         };
         let settings = map(SETTINGS)?;
         let settings_id = id(&settings)?;
-        let settings = region(settings, size_of::<Settings>() / size_of::<u64>())?;
+        let settings = region(settings, SETTINGS_WORDS)?;
         let watch = region(map(WATCH)?, WATCH_WORDS)?;
         let ring = Map::from_map_data(map(CAPTURE)?).and_then(RingBuf::try_from);
         let mut ring = ring.map_err(|e| kernel(&e))?;
