@@ -13,10 +13,16 @@ use buoy_lab::process::wait_until;
 use buoy_lab::segment::ECHO_PORT;
 use buoy_lab::topology::Topology;
 use buoy_lab::trial::CONNECTIONS;
+use nix::net::if_::{Interface, if_nameindex};
 use nix::sys::signal::Signal;
+use nix::sys::socket::{
+    AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, socket,
+};
 use socket2::{Domain, Socket, Type};
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -342,4 +348,124 @@ fn a_capture_shows_where_packets_go_and_ends_with_its_command() {
     assert!(line.contains("\"dropped\""), "{line}");
     assert!(watching.command.wait().unwrap().success());
     assert_eq!(cluster.segment.inside(&owner).unwrap().enter(Capture::is_on).unwrap(), Ok(false));
+}
+
+/// Where the switch saw a packet of one connection: at the port of which host, and whether it came from there or went there.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Sight {
+    port: String,
+    is_from: bool,
+    /// Sender and destination of each IP header, the outermost first.
+    headers: Vec<(Ipv4Addr, Ipv4Addr)>,
+}
+
+/// Sees all frames at all ports of the switch, where nothing of a host can hide or invent any.
+struct SwitchEye {
+    socket: OwnedFd,
+    ports: BTreeMap<usize, String>,
+}
+
+impl SwitchEye {
+    fn open(cluster: &Cluster) -> Self {
+        let open = || {
+            let (kind, all) = (SockType::Raw, SockProtocol::EthAll);
+            let socket = socket(AddressFamily::Packet, kind, SockFlag::SOCK_NONBLOCK, all);
+            let name =
+                |i: &Interface| (i.index() as usize, i.name().to_string_lossy().into_owned());
+            let ports = if_nameindex().unwrap().iter().map(name).collect();
+            Self { socket: socket.unwrap(), ports }
+        };
+        cluster.segment.switch.namespace().enter(open).unwrap()
+    }
+
+    /// What was seen until now with this port number of TCP in it.
+    fn sights(&self, port: u16) -> Vec<Sight> {
+        const OUTGOING: u8 = 4; // PACKET_OUTGOING: the switch sends it to the host at this port
+        let (mut sights, mut buffer) = (Vec::new(), [0; 2048]);
+        while let Ok((length, from)) = recvfrom::<LinkAddr>(self.socket.as_raw_fd(), &mut buffer) {
+            let from = from.unwrap();
+            let Some(headers) = headers(&buffer[..length], port) else { continue };
+            let name = self.ports[&from.ifindex()].clone();
+            sights.push(Sight { port: name, is_from: from.pkttype() != OUTGOING, headers });
+        }
+        sights
+    }
+}
+
+/// The IPv4 headers of a frame, if a TCP header with this port is in it.
+fn headers(frame: &[u8], port: u16) -> Option<Vec<(Ipv4Addr, Ipv4Addr)>> {
+    if frame.get(12..14)? != [8, 0] {
+        return None;
+    }
+    let (mut headers, mut at) = (Vec::new(), 14);
+    loop {
+        let ip = frame.get(at..at + 20)?;
+        let address = |at: usize| Ipv4Addr::from(<[u8; 4]>::try_from(&ip[at..at + 4]).unwrap());
+        headers.push((address(12), address(16)));
+        at += 20;
+        match ip[9] {
+            4 => {}
+            6 => break,
+            _ => return None,
+        }
+    }
+    let ports = frame.get(at..at + 4)?;
+    ports.chunks(2).any(|two| two == port.to_be_bytes()).then_some(headers)
+}
+
+/// The frames at the switch show by which hosts a request and its answer go.
+fn prove_path(test: &str, forward: &str) {
+    let Some((cluster, _servers)) = cluster(test, forward) else { return };
+    let owner = cluster.buoy.owner("n1", "web").unwrap();
+    let address = |name: &str| buoy_lab::topology::ipv4(cluster.segment.host(name).unwrap().number);
+    let ours = address(&owner);
+    for port in [41_200, 41_201, 41_202, 41_203] {
+        let eye = SwitchEye::open(&cluster);
+        let answer = answerer(&cluster, port);
+        let name = BACKENDS.into_iter().find(|name| answer.contains(name)).unwrap();
+        let sights = eye.sights(port);
+        let server = address(name);
+        let is_at = |port: &str, is_from: bool, headers: &[(Ipv4Addr, Ipv4Addr)]| {
+            let wanted = Sight { port: port.to_owned(), is_from, headers: headers.to_vec() };
+            sights.contains(&wanted)
+        };
+        let request = match forward {
+            "dsr" => vec![(CLIENT, VIP)],
+            "tunnel" => vec![(ours, server), (CLIENT, VIP)],
+            _ => vec![(CLIENT, server)],
+        };
+        // There, by the owner in every way.
+        assert!(is_at("client", true, &[(CLIENT, VIP)]), "{sights:?}");
+        assert!(is_at(&owner, false, &[(CLIENT, VIP)]), "{sights:?}");
+        assert!(is_at(&owner, true, &request), "{sights:?}");
+        assert!(is_at(name, false, &request), "{sights:?}");
+        // And back, from the VIP in every way.
+        assert!(is_at("client", false, &[(VIP, CLIENT)]), "{sights:?}");
+        let by_owner = sights
+            .iter()
+            .any(|s| s.port == owner && s.headers.last().is_some_and(|(_, to)| *to == CLIENT));
+        if forward == "nat" {
+            assert!(is_at(name, true, &[(server, CLIENT)]), "{sights:?}");
+            assert!(is_at(&owner, false, &[(server, CLIENT)]), "{sights:?}");
+            assert!(is_at(&owner, true, &[(VIP, CLIENT)]), "{sights:?}");
+        } else {
+            assert!(is_at(name, true, &[(VIP, CLIENT)]), "{sights:?}");
+            assert!(!by_owner, "an answer came by the owner: {sights:?}");
+        }
+    }
+}
+
+#[test]
+fn frames_prove_that_answers_by_dsr_go_to_the_client_itself() {
+    prove_path("frames_prove_that_answers_by_dsr_go_to_the_client_itself", "dsr");
+}
+
+#[test]
+fn frames_prove_that_answers_by_tunnel_go_to_the_client_itself() {
+    prove_path("frames_prove_that_answers_by_tunnel_go_to_the_client_itself", "tunnel");
+}
+
+#[test]
+fn frames_prove_that_answers_by_nat_come_back_by_the_owner() {
+    prove_path("frames_prove_that_answers_by_nat_come_back_by_the_owner", "nat");
 }

@@ -167,9 +167,11 @@ impl Capture {
         }
         let folder = File::open(pins.maps()).map_err(|e| kernel(&e))?;
         let alone = Flock::lock(folder, FlockArg::LockExclusiveNonblock);
-        let alone = alone.map_err(|(_, errno)| match errno {
-            Errno::EWOULDBLOCK => CaptureError::Busy,
-            errno => CaptureError::Kernel(errno.desc().to_owned()),
+        let alone = alone.map_err(|(_, errno)| {
+            if errno == Errno::EWOULDBLOCK {
+                return CaptureError::Busy;
+            }
+            CaptureError::Kernel(errno.desc().to_owned())
         })?;
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let offset = u64::try_from(wall.as_nanos()).unwrap_or(0).saturating_sub(clock::monotonic());
