@@ -280,7 +280,8 @@ impl Watching {
     fn wait_for(&self, words: &[&str]) -> String {
         loop {
             let line = self.lines.recv_timeout(SOON);
-            let line = line.unwrap_or_else(|_| panic!("no packet with {words:?}"));
+            assert!(line.is_ok(), "no packet with {words:?}");
+            let line = line.unwrap();
             if words.iter().all(|word| line.contains(word)) {
                 return line;
             }

@@ -59,14 +59,14 @@ pub(super) fn read(frame: &[u8]) -> Option<Headers> {
     let ip = frame.get(ETHERNET..)?;
     let (from, to, length, next): (IpAddr, IpAddr, u32, Next) = match frame.get(12..ETHERNET)? {
         [0x08, 0x00] => {
-            let word = |at: usize| Some(<[u8; 4]>::try_from(ip.get(at..at + 4)?).ok()?);
+            let word = |at: usize| <[u8; 4]>::try_from(ip.get(at..at + 4)?).ok();
             let is_later = u16::from_be_bytes([*ip.get(6)? & 0x1f, *ip.get(7)?]) != 0;
             let header = usize::from(ip.first()? & 0xf) * 4;
             let next = Next { protocol: *ip.get(9)?, at: (!is_later).then_some(header) };
             (word(12)?.into(), word(16)?.into(), two(ip, 2)?.into(), next)
         }
         [0x86, 0xdd] => {
-            let words = |at: usize| Some(<[u8; 16]>::try_from(ip.get(at..at + 16)?).ok()?);
+            let words = |at: usize| <[u8; 16]>::try_from(ip.get(at..at + 16)?).ok();
             let length = u32::from(two(ip, 4)?) + 40;
             (words(8)?.into(), words(24)?.into(), length, beyond(ip, *ip.get(6)?))
         }
