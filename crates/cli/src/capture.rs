@@ -295,9 +295,14 @@ fn has(view: &VipView, address: IpAddr) -> bool {
     })
 }
 
+/// Of a service as in `443/tcp`, `8000-8099/tcp` or `*/tcp`.
 fn has_port(service: &ServiceView, port: Option<u16>) -> bool {
-    let is = service.port.split('/').next().and_then(|port| port.parse().ok());
-    port.is_none() || is.is_none() || is == port
+    let ports = service.port.split('/').next().unwrap_or_default();
+    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+    match (port, first.parse::<u16>(), last.parse::<u16>()) {
+        (Some(port), Ok(first), Ok(last)) => (first..=last).contains(&port),
+        _ => true,
+    }
 }
 
 /// What shows packets of another engine.

@@ -5,6 +5,7 @@
 
 mod agent;
 mod host;
+mod network;
 
 use crate::AgentSocket;
 use crate::failure::{Exit, Failure};

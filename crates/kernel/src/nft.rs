@@ -18,6 +18,7 @@
 //! Absent on purpose: who is up and who gets which slot (`core::balance`), and the VIP itself.
 
 mod deny;
+pub(crate) mod filter;
 pub(crate) mod ports;
 
 use crate::relay;

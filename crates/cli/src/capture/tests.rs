@@ -160,6 +160,7 @@ fn status() -> ClusterStatus {
             service("80/tcp", "XDP (eth0: driver)"),
             service("443/tcp", "nftables"),
             service("53/udp", "proxy"),
+            service("8000-8099/tcp", "nftables"),
         ],
         ..VipView::default()
     };
@@ -177,10 +178,16 @@ fn what_another_engine_forwards_is_said_with_the_tool_for_it() {
     assert!(said.contains("nft monitor trace") && said.contains("host 10.0.0.100"), "{said}");
     let said = seen("10.0.0.100:53").unwrap_err();
     assert!(said.contains("tcpdump") && !said.contains("nft"), "{said}");
+    assert!(
+        seen("10.0.0.100:8042").unwrap_err().contains("web 8000-8099/tcp is forwarded by nftables")
+    );
     assert!(seen("10.0.0.100:22").unwrap_err().contains("has no service at port 22"));
     assert!(seen("10.0.0.1").unwrap_err().contains("these are: 10.0.0.100/24"));
     let said = elsewhere(None, &status);
-    assert!(said.contains("web 443/tcp (nftables), web 53/udp (proxy)"), "{said}");
+    assert!(
+        said.contains("web 443/tcp (nftables), web 53/udp (proxy), web 8000-8099/tcp"),
+        "{said}"
+    );
     assert_eq!(elsewhere(Some(vip("10.0.0.100:80").unwrap()), &status), "");
     assert_eq!(names(Some(&status)).backends[&IpAddr::from([10, 0, 0, 11])], "web1");
 }

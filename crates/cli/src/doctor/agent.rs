@@ -223,34 +223,33 @@ fn vips(status: &ClusterStatus) -> Vec<Finding> {
     findings
 }
 
-/// What forwards the services here, each engine with its services.
+/// What forwards the services here, each engine with its services, and why it is not the one that was asked for.
 fn engines(status: &ClusterStatus) -> Vec<Finding> {
-    let mut by_engine: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let mut by_engine: BTreeMap<&str, (Vec<String>, Option<&str>)> = BTreeMap::new();
     for vip in &status.vips {
         for service in vip.services.iter().filter(|service| !service.engine.is_empty()) {
             let named = format!("{} {}", vip.name, service.port);
-            by_engine.entry(&service.engine).or_default().push(named);
+            let (services, why) = by_engine.entry(&service.engine).or_default();
+            services.push(named);
+            *why = why.or(service.problem.as_deref());
         }
     }
-    let finding = |(engine, services): (&str, Vec<String>)| {
+    let finding = |(engine, (services, why)): (&str, (Vec<String>, Option<&str>))| {
         let more = services.len().saturating_sub(SERVICES_SHOWN);
         let shown = services[..services.len() - more].join(", ");
         let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-        let found = format!("{engine} forwards {shown}{more}");
+        let why = why.map_or_else(String::new, |why| format!(": {why}"));
         if engine == "none" {
-            let found = format!("nothing forwards {shown}{more}");
+            let found = format!("nothing forwards {shown}{more}{why}");
             return Finding::fail("engine", found, "`buoy status` says why, for each of them");
         }
-        if engine.contains("generic") {
-            let fix =
-                "the driver of that interface has no XDP (`ethtool -i`): packets take a slower way";
-            return Finding::warn("engine", found, fix);
-        }
+        let found = format!("{engine} forwards {shown}{more}");
         if engine.contains("in place of") {
             let fix =
                 "`buoy status` says what XDP lacks here; nftables is slower and does the same";
-            return Finding::warn("engine", found, fix);
+            return Finding::warn("engine", format!("{found}{why}"), fix);
         }
+        // Where the program is behind the driver, `xdp mode` says so.
         Finding::ok("engine", found)
     };
     by_engine.into_iter().map(finding).collect()
@@ -356,7 +355,7 @@ mod tests {
         let table = [
             ("nftables", "Ok engine: nftables forwards web 80/tcp"),
             ("XDP (eth0: driver)", "Ok engine: XDP (eth0: driver) forwards web 80/tcp"),
-            ("XDP (eth0: generic)", "Warn engine: XDP (eth0: generic) forwards web 80/tcp"),
+            ("XDP (eth0: generic)", "Ok engine: XDP (eth0: generic) forwards web 80/tcp"),
             (
                 "nftables in place of XDP",
                 "Warn engine: nftables in place of XDP forwards web 80/tcp",
@@ -367,6 +366,15 @@ mod tests {
             assert_eq!(with(&[engine]), [line]);
         }
         assert!(with(&["proxy"; 7])[0].ends_with("web 80/tcp and 2 more"));
+        let mut status = healthy();
+        status.vips[0].services = vec![ServiceView {
+            port: "80/tcp".into(),
+            engine: "none".into(),
+            problem: Some("this process may not load BPF programs".into()),
+            ..ServiceView::default()
+        }];
+        let said = lines(&status).into_iter().find(|line| line.contains(" engine: ")).unwrap();
+        assert!(said.ends_with("web 80/tcp: this process may not load BPF programs"), "{said}");
         assert_eq!(with(&["proxy", "nftables", ""]).len(), 2);
     }
 

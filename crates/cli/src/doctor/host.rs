@@ -1,10 +1,13 @@
 //! What the host itself shows, with an agent or without one.
 
 use super::Finding;
+use super::network::{self, Host, Interface};
 use buoy_agent::ConfigurationError;
 use buoy_api::{ClusterStatus, words};
 use buoy_config::{Problem, Severity};
+use buoy_kernel::fast::Neighbours;
 use buoy_kernel::host::{self, Facts};
+use buoy_kernel::netlink::Requests;
 use buoy_kernel::{nft, sysctl};
 use buoy_model::{Desired, Group, Mode, VipAddress};
 use std::collections::BTreeSet;
@@ -16,7 +19,7 @@ use std::path::Path;
 const CAPABILITIES: [(u32, &str, &str); 6] = [
     (12, "CAP_NET_ADMIN", "no address can be set"),
     (13, "CAP_NET_RAW", "nothing can be announced"),
-    (39, "CAP_BPF", "there is no gate"),
+    (39, "CAP_BPF", "there is no gate, and nothing is forwarded by XDP"),
     (38, "CAP_PERFMON", "there may be no gate"),
     (23, "CAP_SYS_NICE", "a busy host delays heartbeats"),
     (14, "CAP_IPC_LOCK", "a host that swaps delays heartbeats"),
@@ -40,6 +43,7 @@ pub(super) fn examine(file: &Path, status: Option<&ClusterStatus>) -> Vec<Findin
             findings.extend(addresses(&desired, &facts, status.is_some()));
             let read = |setting: &str| sysctl::read(setting).ok();
             findings.extend(settings(&desired, &facts, &read));
+            findings.extend(paths(&desired, &facts, status));
         }
         Err(error) => findings.push(Finding::fail(
             "interfaces",
@@ -272,6 +276,40 @@ fn settings(desired: &Desired, facts: &Facts, read: Setting<'_>) -> Vec<Finding>
     findings
 }
 
+/// What services of mode "xdp" meet on their way to backends, and how fast it is.
+fn paths(desired: &Desired, facts: &Facts, status: Option<&ClusterStatus>) -> Vec<Finding> {
+    let services = desired.groups.iter().flat_map(|group| &group.services);
+    if !services.clone().any(|service| matches!(service.mode, Mode::Xdp { .. })) {
+        return Vec::new();
+    }
+    let unknown = |error: &dyn std::fmt::Display| {
+        let found = format!("the kernel does not tell routes and MTUs: {error}");
+        vec![Finding::warn("mtu", found, "run it on the host itself, outside of a sandbox")]
+    };
+    let mtus = match Requests::open().and_then(|mut requests| requests.mtus()) {
+        Ok(mtus) => mtus,
+        Err(error) => return unknown(&error),
+    };
+    let mut neighbours = match Neighbours::open() {
+        Ok(neighbours) => neighbours,
+        Err(error) => return unknown(&error),
+    };
+    let interface = |link: &host::Link| {
+        let mtu = mtus.iter().find(|facts| facts.link == link.id)?.mtu;
+        Some((link.id, Interface { name: link.name.clone(), mtu }))
+    };
+    let interfaces = facts.links.iter().filter_map(interface).collect();
+    let mut host = Host {
+        interfaces: &interfaces,
+        way: &mut |to| neighbours.resolve(to),
+        driver: &|name| {
+            let driver = fs::read_link(format!("/sys/class/net/{name}/device/driver")).ok()?;
+            Some(driver.file_name()?.to_string_lossy().into_owned())
+        },
+    };
+    network::examine(desired, status, &mut host)
+}
+
 /// What services forwarded by the kernel need of the host.
 fn forwarding(desired: &Desired) -> Vec<Finding> {
     let services = desired.groups.iter().flat_map(|group| &group.services);
@@ -419,7 +457,12 @@ mod tests {
         assert_eq!(verdicts(&lacking("it has", without_bpf)), [(Verdict::Ok, "capabilities")]);
         let found = lacking("it has", without_bpf & !(1 << CAP_SYS_ADMIN));
         assert_eq!(found.len(), 2, "{found:?}");
-        assert!(found[0].found.contains("no CAP_BPF: there is no gate"), "{found:?}");
+        assert!(
+            found[0]
+                .found
+                .contains("no CAP_BPF: there is no gate, and nothing is forwarded by XDP"),
+            "{found:?}"
+        );
         let found = lacking("it has", 0);
         assert_eq!(found.iter().filter(|f| f.verdict == Verdict::Fail).count(), 2);
         assert_eq!(found.len(), CAPABILITIES.len());

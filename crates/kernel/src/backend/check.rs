@@ -53,7 +53,20 @@ pub(super) fn conditions(vips: &Vips, seen: &Seen<'_>) -> Vec<Condition> {
     if vips.keys().any(IpAddr::is_ipv4) {
         conditions.extend(silence(seen));
     }
+    conditions.extend(firewall(seen));
     conditions
+}
+
+/// What rules do to a packet is known when it comes; that there are some is known before.
+fn firewall(seen: &Seen<'_>) -> Option<Condition> {
+    let chains = listed(seen.filters.iter().map(String::as_str));
+    (!seen.filters.is_empty()).then(|| {
+        let found = format!(
+            "nftables drops what no rule accepts ({chains}): it must accept the VIP's ports from clients, \
+             not from the director, whom the packets do not come from"
+        );
+        Condition::ok("firewall", found)
+    })
 }
 
 fn addresses(vips: &Vips, seen: &Seen<'_>) -> Vec<Condition> {

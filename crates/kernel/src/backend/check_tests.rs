@@ -34,6 +34,7 @@ fn good() -> (Vips, Seen<'static>) {
             OnInterface::Ours(decap, Counts::default()),
         )]),
         default_routes: Vec::new(),
+        filters: Vec::new(),
         read: &|path| {
             let found = GOOD.iter().find(|(setting, _)| *setting == path);
             Some(found.map_or("0", |(_, value)| value).to_owned())
@@ -54,6 +55,15 @@ fn a_good_server_has_nothing_wrong() {
     assert_eq!(bad(&vips, &seen), []);
     let about: Vec<_> = conditions(&vips, &seen).iter().map(|c| c.about).collect();
     assert_eq!(about, ["address", "address", "interface", "rp_filter", "tunnel", "ARP"]);
+}
+
+#[test]
+fn a_firewall_that_drops_is_named_and_is_no_illness() {
+    let (vips, mut seen) = good();
+    seen.filters = vec!["inet filter input".to_owned()];
+    let said = conditions(&vips, &seen).pop().unwrap();
+    assert_eq!((said.health, said.about), (Health::Ok, "firewall"));
+    assert!(said.found.contains("(inet filter input)"), "{said:?}");
 }
 
 #[test]

@@ -39,6 +39,7 @@ fn with_settings<T>(settings: &[(&str, &str)], act: impl FnOnce(&mut Seen<'_>) -
         ],
         programs: BTreeMap::new(),
         default_routes: vec!["eth1".to_owned()],
+        filters: Vec::new(),
         read: &read,
     };
     act(&mut seen)

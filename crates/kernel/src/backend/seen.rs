@@ -5,7 +5,7 @@ use super::decap::{self, OnInterface};
 use super::plan::LOOPBACK;
 use super::state::Vips;
 use crate::netlink::{LinkFacts, Requests};
-use crate::sysctl;
+use crate::{nft, sysctl};
 use buoy_model::Cidr;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -35,6 +35,8 @@ pub(super) struct Seen<'s> {
     pub(super) programs: BTreeMap<String, OnInterface>,
     /// By which interface the way to the rest of the world leads, for IPv4 and IPv6.
     pub(super) default_routes: Vec<String>,
+    /// Chains of other people that drop what they do not accept.
+    pub(super) filters: Vec<String>,
     pub(super) read: Setting<'s>,
 }
 
@@ -70,6 +72,7 @@ impl<'s> Seen<'s> {
             addresses,
             programs: programs.collect(),
             default_routes,
+            filters: nft::filter::dropping_input(),
             read,
         })
     }
