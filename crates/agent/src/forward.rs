@@ -131,6 +131,10 @@ impl Forward {
                     engine: engine(service, findings.refused.contains(&place), &findings.attached),
                     table: findings.tables.get(&place).copied(),
                     backends: backends(&place, service, &states, &counted),
+                    limited: service.new_connections.map(|_| {
+                        let elsewhere = findings.limited.get(&place).copied();
+                        elsewhere.unwrap_or(0) + counted.refused(&place)
+                    }),
                 });
             }
         }
@@ -209,6 +213,8 @@ struct Findings {
     counters: BTreeMap<&'static str, u64>,
     /// Hash of who gets which flow, of what XDP forwards.
     tables: BTreeMap<Place, u32>,
+    /// Connections that nftables and proxies have refused for the rate of their client.
+    limited: BTreeMap<Place, u64>,
     /// How the XDP program sees the frames of each interface.
     attached: Vec<String>,
     /// What XDP cannot forward here.
@@ -385,6 +391,7 @@ fn want_kernel(
         protocol: service.protocol,
         source: service.source,
         sources: Arc::clone(&service.sources),
+        new_connections: service.new_connections,
         spread,
         backends: able.iter().map(|b| b.address).collect(),
         relays: Vec::new(),

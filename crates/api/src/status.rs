@@ -241,6 +241,12 @@ pub struct ServiceView {
     pub up: usize,
     /// What is wrong with forwarding on the answering node, if anything.
     pub problem: Option<String>,
+    /// How many connections one client may open, as in `100/s burst=100`; null: any number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub new_connections: Option<String>,
+    /// How often the answering node has refused one for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limited: Option<u64>,
 }
 
 /// One server behind a service.

@@ -31,6 +31,8 @@ pub struct ServiceReport {
     pub engine: String,
     /// Hash of who gets which flow, where the engine has a table of it.
     pub table: Option<u32>,
+    /// Connections refused here for the rate of their client, where the service has a limit.
+    pub limited: Option<u64>,
     /// Its backends, in any order; one that is not listed counts as not checked yet.
     pub backends: Vec<BackendReport>,
 }
@@ -287,6 +289,8 @@ impl View<'_> {
             engine: report.map_or_else(String::new, |report| report.engine.clone()),
             table: report.and_then(|report| report.table).map(|hash| format!("{hash:08x}")),
             problem: report.and_then(|report| report.problem.clone()),
+            new_connections: service.new_connections.map(|rate| rate.to_string()),
+            limited: report.and_then(|report| report.limited),
         }
     }
 }

@@ -194,9 +194,11 @@ fn owner(vip: &VipView) -> String {
     vip.owner.as_ref().map_or_else(String::new, |owner| format!("{owner}{held}"))
 }
 
-/// As in `443/tcp 2/3 up`.
+/// As in `443/tcp 2/3 up`, or `443/tcp 2/3 up, 17 over limit`.
 fn service(service: &ServiceView) -> String {
-    format!("{} {}/{} up", service.port, service.up, service.backends.len())
+    let limited = service.limited.filter(|n| *n > 0);
+    let limited = limited.map_or_else(String::new, |n| format!(", {n} over limit"));
+    format!("{} {}/{} up{limited}", service.port, service.up, service.backends.len())
 }
 
 fn event(event: &EventView) -> String {
@@ -290,6 +292,7 @@ db   10.0.0.200/24     -          7      -  -               -
         status.overlaps = 2;
         status.timing.term_ms = Some(120.0);
         status.vips[0].held = Some(HeldView::default());
+        status.vips[0].services[0].limited = Some(17);
         status.safety = vec!["exclusive: never two owners".into()];
         status.problems = vec!["lb2 runs another configuration".into(), "two".into()];
         status.defences = vec!["the kernel gate stands on eth0".into()];
@@ -328,6 +331,7 @@ LATEST (`buoy events` has more)
         assert!(screen.contains("\nWITNESS lb1 votes and never owns\n"), "{screen}");
         assert!(screen.contains("  lease 120 ms (36 ms when calm)  "), "{screen}");
         assert!(screen.contains("  lb1 (held)  "), "{screen}");
+        assert!(screen.contains("  443/tcp 2/3 up, 17 over limit  "), "{screen}");
     }
 
     #[test]

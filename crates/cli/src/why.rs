@@ -82,6 +82,14 @@ fn facts(vip: &VipView, me: &str, width: usize) -> String {
     if let Some(left) = vip.lease_left_ms {
         line("lease", &format!("{me} may serve it for another {}", span(left)));
     }
+    for service in &vip.services {
+        if let Some(rate) = &service.new_connections {
+            let refused = service.limited.unwrap_or(0);
+            let said =
+                format!("{} takes {rate} of a client; {me} has refused {refused}", service.port);
+            line("limit", &said);
+        }
+    }
     if let Some(problem) = &vip.problem {
         line("problem", &plain(problem));
     }
@@ -228,6 +236,8 @@ mod tests {
             mode: "kernel".into(),
             balance: "hash".into(),
             backends: vec![backend],
+            new_connections: Some("100/s burst=200".into()),
+            limited: Some(17),
             ..ServiceView::default()
         };
         let vip = VipView {
@@ -289,6 +299,7 @@ held      patching (by ann), for another 4m0s
 epoch     7
 votes     lb1, lb3 (held by lb1)
 lease     lb1 may serve it for another 44 ms
+limit     443/tcp takes 100/s burst=200 of a client; lb1 has refused 17
 
 NODE  PREFER  STANDING  REASON
 lb1        1  owner     owns it

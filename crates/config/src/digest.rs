@@ -92,6 +92,7 @@ fn add_service(out: &mut String, service: &Service) {
         idle_timeout,
         connect_timeout,
         sources,
+        new_connections,
         backends,
         check,
     } = service;
@@ -134,6 +135,9 @@ fn add_service(out: &mut String, service: &Service) {
     line(out, format_args!("limits {connections_max} {idle_timeout:?} {connect_timeout:?}"));
     for SourceRule { prefix, allows } in sources.rules() {
         line(out, format_args!("source {prefix} {allows}"));
+    }
+    if let Some(rate) = new_connections {
+        line(out, format_args!("new {rate}"));
     }
     for Backend { name, address, weight, backup } in backends {
         line(out, format_args!("backend {name} {address} {weight} {backup}"));

@@ -281,6 +281,7 @@ schema! {
         CONNECT_TIMEOUT: "connect_timeout", "a duration", r#""2s""#, "\"2s\"", Service;
         ALLOW: "allow", "an address or a prefix, or a list of them", r#"["10.0.0.0/8", "2001:db8::/32"]"#, "everybody", Live;
         DENY: "deny", "an address or a prefix, or a list of them", r#"["10.6.6.0/24"]"#, "nobody", Live;
+        NEW_CONNECTIONS: "new_connections", "\"NUMBER/s [burst=N]\"", r#""100/s""#, "any number", Live;
         CHECK: "check", "a table, or false", r#"{ http = "GET /health" }"#, "TCP connect", Live;
     }
     later {
@@ -295,7 +296,7 @@ schema! {
         "sticky": "persist"; "persistence": "persist"; "affinity": "persist"; "session_affinity": "persist";
         "health": "check"; "healthcheck": "check"; "health_check": "check"; "option": "check";
         "acl": "allow"; "whitelist": "allow"; "allow_from": "allow"; "sources": "allow"; "source_ranges": "allow"; "loadBalancerSourceRanges": "allow"; "blacklist": "deny"; "block": "deny"; "reject": "deny";
-        "maxconn": "max_connections"; "proxy_protocol": "send_proxy"; "timeout": "idle_timeout"; "snat": "source";
+        "rate": "new_connections"; "rate_limit": "new_connections"; "conn_rate": "new_connections"; "limit": "new_connections"; "maxconn": "max_connections"; "proxy_protocol": "send_proxy"; "timeout": "idle_timeout"; "snat": "source";
     }
     unneeded {
         "persistence_timeout": "remove it; `persist = \"client\"` in mode \"xdp\" has no end";

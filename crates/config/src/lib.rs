@@ -31,6 +31,7 @@ mod node_check;
 mod peers;
 mod pool;
 mod ports;
+mod rate;
 mod render;
 mod report;
 mod service;

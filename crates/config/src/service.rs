@@ -5,7 +5,7 @@ use crate::keys::{Key, service};
 use crate::ports::{self, Port};
 use crate::report::{At, Problems};
 use crate::tree::{Section, Word};
-use crate::{backend, check, forward, sources};
+use crate::{backend, check, forward, rate, sources};
 use buoy_model::limits::{
     PROXY_CONNECT_DEFAULT, PROXY_CONNECTIONS_DEFAULT, PROXY_CONNECTIONS_MAX,
     PROXY_IDLE_TCP_DEFAULT, PROXY_IDLE_UDP_DEFAULT, PROXY_TIMEOUT_MAX,
@@ -68,6 +68,7 @@ pub(crate) fn read(
     let check = check::read(section, problems);
     check.refuse_without_port(section, &ports, problems);
     let sources = sources::read(section, problems);
+    let new_connections = rate::read(section, problems);
     ports
         .into_iter()
         .map(|At { value: Port { ports, protocol }, span }| {
@@ -91,6 +92,7 @@ pub(crate) fn read(
                 idle_timeout: settings.idle_timeout.unwrap_or(idle_default),
                 connect_timeout: settings.connect_timeout,
                 sources: Arc::clone(&sources),
+                new_connections,
                 backends: forward::at_port(&backends, ports.first()),
                 check: check.clone().of(protocol),
             };
@@ -244,6 +246,14 @@ fn refuse_misplaced(
         let message = "`send_proxy` works with TCP only";
         let fix = "make one [[vip.service]] for tcp and one without `send_proxy` for udp";
         problems.add(Code::NeedsTcp, &udp.span, message, "this port is UDP", fix);
+    }
+    let is_limited = section.has(&service::NEW_CONNECTIONS);
+    if let (Mode::Xdp { .. }, true, Some(udp)) = (settings.mode, is_limited, udp) {
+        let message = "`new_connections` works with TCP only in mode \"xdp\"";
+        let reason =
+            "this port is UDP, and there a datagram does not say whether it is a client's first";
+        let fix = "make one [[vip.service]] for tcp and one without `new_connections` for udp";
+        problems.add(Code::NeedsTcp, &udp.span, message, reason, fix);
     }
 }
 

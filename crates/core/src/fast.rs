@@ -19,7 +19,7 @@ use alloc::vec::Vec;
 use buoy_model::limits::MOVED_PORTS_MAX;
 use buoy_model::{
     Backend, BackendState, Desired, FastPath, FastService, FlowFields, Forward, Group, Instant,
-    Mode, Ports, Protocol, Service, Slot, Sources,
+    Mode, Ports, Protocol, Rate, Service, Slot, Sources,
 };
 use core::net::IpAddr;
 
@@ -57,6 +57,7 @@ struct Entry {
     forward: Forward,
     flow: FlowFields,
     sources: Arc<Sources>,
+    new_connections: Option<Rate>,
     /// What the table was made from; `None`: not made here.
     wish: Option<Arc<Wish>>,
     /// The table while all are up; `None`: not made yet, or nobody takes flows.
@@ -98,7 +99,17 @@ impl Fast {
             });
             let (forward, flow, past) = (service.forward, service.flow, Arc::clone(past));
             let sources = Arc::clone(&service.sources);
-            let entry = Entry { forward, flow, sources, wish: None, base: None, past, digest: 0 };
+            let new_connections = service.new_connections;
+            let entry = Entry {
+                forward,
+                flow,
+                sources,
+                new_connections,
+                wish: None,
+                base: None,
+                past,
+                digest: 0,
+            };
             if let Some(ports) = Ports::new(service.ports.0, service.ports.1) {
                 fast.services.insert((service.address, service.protocol, ports), entry);
             }
@@ -129,6 +140,7 @@ impl Fast {
                         forward,
                         flow,
                         sources: Arc::clone(&service.sources),
+                        new_connections: service.new_connections,
                         wish: None,
                         base: None,
                         past: Arc::clone(&nothing),
@@ -136,6 +148,7 @@ impl Fast {
                     });
                     entry.forward = forward;
                     entry.sources = Arc::clone(&service.sources);
+                    entry.new_connections = service.new_connections;
                     let same = |b: &&Backend| b.address.is_ipv4() == address.is_ipv4();
                     let able = service.backends.iter().filter(same);
                     let able = able.map(|b| (b, is_alive(state(group, service, b))));
@@ -192,6 +205,7 @@ impl Fast {
             forward: entry.forward,
             flow: entry.flow,
             sources: Arc::clone(&entry.sources),
+            new_connections: entry.new_connections,
             backends: entry.past.transition.backends(),
             slots: Arc::clone(&entry.past.slots),
         })

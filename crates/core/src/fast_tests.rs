@@ -46,6 +46,7 @@ fn service(mode: Mode, vips: &[&str], port: u16, backends: &[&str]) -> Service {
         idle_timeout: Duration::from_secs(1),
         connect_timeout: Duration::from_secs(1),
         sources: Arc::default(),
+        new_connections: None,
         backends: backends.iter().map(|text| backend(text)).collect(),
         check: None,
     }

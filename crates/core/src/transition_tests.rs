@@ -295,6 +295,7 @@ fn what_another_agent_left_goes_on() {
         forward: buoy_model::Forward::Nat,
         flow: buoy_model::FlowFields::Connection,
         sources: alloc::sync::Arc::default(),
+        new_connections: None,
         backends: service.0.backends(),
         slots: service.0.slots().into(),
     };

@@ -10,6 +10,7 @@ mod buckets;
 mod capture;
 mod error;
 mod extents;
+mod limits;
 mod lines;
 mod memory;
 mod neighbours;
@@ -131,6 +132,8 @@ pub struct Count {
     pub bytes: u64,
     /// TCP connections that were opened.
     pub flows: u64,
+    /// Those that were not, for the rate of their client: of a whole service, at its first backend.
+    pub refused: u64,
 }
 
 /// What the programs counted.
@@ -434,10 +437,11 @@ impl Fast {
             let address = SocketAddr::new(backend.address.into(), backend.port);
             let count = counts.entry((key, address)).or_default();
             let Ok(values) = self.tallies.get(&place, 0) else { continue };
-            for [packets, bytes, flows, _] in values.iter().copied() {
+            for [packets, bytes, flows, refused] in values.iter().copied() {
                 count.packets += packets;
                 count.bytes += bytes;
                 count.flows += flows;
+                count.refused += refused;
             }
         }
     }

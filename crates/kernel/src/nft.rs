@@ -19,11 +19,12 @@
 
 mod deny;
 pub(crate) mod filter;
+mod limit;
 pub(crate) mod ports;
 
 use crate::relay;
 use crate::sysctl::{self, SysctlError};
-use buoy_model::{Ports, Protocol, SourceAddress, Sources};
+use buoy_model::{Ports, Protocol, Rate, SourceAddress, Sources};
 use ports::NOT_FIRST;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
@@ -52,6 +53,8 @@ pub struct Forward {
     pub source: SourceAddress,
     /// Whom it is there for.
     pub sources: Arc<Sources>,
+    /// How many connections one client may open.
+    pub new_connections: Option<Rate>,
     /// Who gets a new connection.
     pub spread: Spread,
     /// All backends of the service, up or down: their connections are guarded. The port of each is where
@@ -94,6 +97,8 @@ pub struct Counts {
     pub connections: u64,
     /// Packets refused because no backend was up.
     pub refused: u64,
+    /// Packets that open a connection, dropped because their client opens too many.
+    pub limited: u64,
 }
 
 /// The table as the kernel has it.
@@ -101,6 +106,8 @@ pub struct Counts {
 pub struct Observed {
     /// Packets and bytes of each named counter.
     counters: BTreeMap<String, (u64, u64)>,
+    /// The sets of clients of services with a limit.
+    sets: BTreeSet<String>,
 }
 
 impl Observed {
@@ -110,7 +117,8 @@ impl Observed {
         let (packets, bytes) = read(Of::Traffic);
         let (connections, _) = read(Of::Connections);
         let (refused, _) = read(Of::Refused);
-        Counts { packets, bytes, connections, refused }
+        let (limited, _) = read(Of::Limited);
+        Counts { packets, bytes, connections, refused, limited }
     }
 
     /// Packets of backends dropped because their client had not been heard here yet; they grow for
@@ -197,17 +205,33 @@ pub fn remove() -> Result<(), Error> {
 /// What the kernel has; `None` when there is no table.
 pub fn observe() -> Result<Option<Observed>, Error> {
     match run(&["list", "counters", "table", "inet", TABLE], "") {
-        Ok(text) => Ok(Some(Observed { counters: parse_counters(&text) })),
+        Ok(text) => {
+            Ok(Some(Observed { counters: parse_counters(&text), sets: observe_sets(&text)? }))
+        }
         Err(Error::Refused { said }) if said.contains("No such file or directory") => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// The names of the sets, where the counters say that there are some: nobody else pays for the question.
+fn observe_sets(counters: &str) -> Result<BTreeSet<String>, Error> {
+    if !counters.contains("_limited {") {
+        return Ok(BTreeSet::new());
+    }
+    // Without their elements, which may be many.
+    let text = run(&["--terse", "list", "sets", "table", "inet", TABLE], "")?;
+    Ok(limit::parse_sets(&text))
 }
 
 /// The whole table as a script for `nft -f`, from whatever `observed` says is there.
 pub fn render(forwards: &[Forward], observed: Option<&Observed>) -> String {
     let wanted: Vec<String> = forwards
         .iter()
-        .flat_map(|f| [Of::Traffic, Of::Connections, Of::Refused].map(|of| counter(f, of)))
+        .flat_map(|f| {
+            let limited = f.new_connections.map(|_| Of::Limited);
+            let all = [Of::Traffic, Of::Connections, Of::Refused].into_iter().chain(limited);
+            all.map(|of| counter(f, of))
+        })
         .chain([GUARDED, INVALID, DENIED].map(str::to_owned))
         .collect();
     let mut text = format!("add table inet {TABLE}\nflush table inet {TABLE}\n");
@@ -216,7 +240,9 @@ pub fn render(forwards: &[Forward], observed: Option<&Observed>) -> String {
             let _ = writeln!(text, "delete counter inet {TABLE} {stale}");
         }
     }
+    observed.iter().for_each(|o| limit::forget(forwards, &o.sets, &mut text));
     let _ = writeln!(text, "table inet {TABLE} {{");
+    limit::sets(forwards, &mut text);
     for name in &wanted {
         let _ = writeln!(text, "\tcounter {name} {{ }}");
     }
@@ -237,6 +263,7 @@ fn guard(forwards: &[Forward], text: &mut String) {
         let services: Vec<&Forward> =
             forwards.iter().filter(|f| Family::of(f.vip) == family).collect();
         deny::render(&services, family, text);
+        limit::render(&services, family, text);
         let counted = services.iter().flat_map(|f| {
             let (name, protocol) = (counter(f, Of::Traffic), f.protocol.name());
             let own = ports::own(f).into_iter().map(ports::written);
@@ -426,6 +453,7 @@ enum Of {
     Traffic,
     Connections,
     Refused,
+    Limited,
 }
 
 /// The name of a counter. Colons are not allowed in names; an address has no underscore.
@@ -434,6 +462,7 @@ fn counter(forward: &Forward, of: Of) -> String {
         Of::Traffic => "traffic",
         Of::Connections => "connections",
         Of::Refused => "refused",
+        Of::Limited => "limited",
     };
     let vip = forward.vip.to_string().replace(':', "_");
     format!("{}_{}_{vip}_{of}", forward.protocol.name(), ports::named(forward.ports))
@@ -557,6 +586,7 @@ mod tests {
             protocol: Protocol::Tcp,
             source: SourceAddress::Vip,
             sources: Arc::default(),
+            new_connections: None,
             spread,
             backends,
             relays: vec![],
@@ -580,6 +610,7 @@ mod tests {
                 "table inet buoy {\n\tcounter tcp_443_10.0.0.100_traffic {\n\t\tpackets 5 bytes 300\n\t}\n\
                  \tcounter tcp_80_10.0.0.100_traffic {\n\t\tpackets 7 bytes 9\n\t}\n}\n",
             ),
+            sets: BTreeSet::new(),
         };
         let wanted = forward(Spread::Refuse);
         assert_eq!(observed.counts(&wanted).packets, 5);

@@ -10,7 +10,7 @@ mod talk;
 use balancers::{Family, Lab, PATIENCE, answer, backend, everywhere, forward, service};
 use buoy_kernel::conntrack::{self, Flows};
 use buoy_kernel::nft::{self, Forward, Spread};
-use buoy_model::{Ports, Protocol, SourceAddress};
+use buoy_model::{Per, Ports, Protocol, Rate, SourceAddress};
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -77,7 +77,11 @@ fn a_connection_goes_on_when_the_vip_moves_to_the_other_balancer() {
     let Some(lab) = Lab::new("a_connection_goes_on_when_the_vip_moves") else { return };
     lab.serve();
     lab.own("a");
-    lab.apply(&everywhere(|b| Spread::Hash((0..256).map(|i| b[i % 2]).collect())));
+    let mut forwards = everywhere(|b| Spread::Hash((0..256).map(|i| b[i % 2]).collect()));
+    lab.apply(&forwards);
+    // What is picked up is new to conntrack, and yet no new connection.
+    forwards.iter_mut().for_each(|f| f.new_connections = Rate::new(1, Per::Hour, 1));
+    lab.inside("b", || nft::apply(&forwards).unwrap());
     for family in [Family::V4, Family::V6] {
         lab.own("a");
         let mut open: Vec<_> =

@@ -229,6 +229,7 @@ fn forward(vip: Ipv4Addr, port: u16, protocol: Protocol) -> Forward {
         spread,
         backends: addresses,
         sources: std::sync::Arc::default(),
+        new_connections: None,
         relays: Vec::new(),
         link: "eth0".to_owned(),
     }

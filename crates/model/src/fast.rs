@@ -1,7 +1,7 @@
 //! What the fast path of a host should be: services with their tables, as the kernel crate writes them
 //! into the maps of its programs. Made by `core`, the same on every node that knows the same backends.
 
-use crate::{Protocol, Sources};
+use crate::{Protocol, Rate, Sources};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
@@ -30,6 +30,8 @@ pub struct FastService {
     pub flow: FlowFields,
     /// Whom it is there for; what others send is dropped.
     pub sources: Arc<Sources>,
+    /// How many connections one client may open; of TCP only, since UDP does not say what is new.
+    pub new_connections: Option<Rate>,
     /// Whom `Slot`s name, by place. A place keeps its meaning as long as anything refers to it.
     pub backends: Vec<FastBackend>,
     /// A power of two of slots; empty: nobody takes connections, and what comes is dropped. A flow's

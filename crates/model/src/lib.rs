@@ -18,6 +18,7 @@ pub mod limits;
 mod link;
 mod message;
 mod ports;
+mod rate;
 mod record;
 mod service;
 mod sources;
@@ -37,6 +38,7 @@ pub use message::{
     Claim, ClaimKind, Grant, Header, Message, MessageKind, Rest, Verdict, WireVersion,
 };
 pub use ports::Ports;
+pub use rate::{Per, Rate, client};
 pub use record::{Cause, Fact, Record};
 pub use service::{
     Backend, BackendState, Balance, Check, CheckKind, Mode, Protocol, SendProxy, Service,

@@ -139,6 +139,12 @@ pub const PROXY_BUFFER: usize = 16 << 10;
 pub const BALANCE_SLOTS: usize = 256;
 /// Prefixes in `allow` and `deny` of one service.
 pub const SERVICE_SOURCES_MAX: usize = 1024;
+/// New connections of one client in a second, minute or hour that a service can be limited to, and at once.
+pub const RATE_MAX: u32 = 100_000;
+/// Longest time until a client that was refused for its rate has a whole burst again.
+pub const RATE_SPAN_MAX: Duration = Duration::from_secs(3600);
+/// Clients of one service that nftables or a proxy remembers for their rate.
+pub const RATE_CLIENTS_MAX: usize = 65_536;
 /// Prefixes of all different lists in the fast path of a host, with as many that are about to be replaced.
 pub const FAST_SOURCES_MAX: u32 = 65_536;
 /// Slots that a table of the fast path can have: a service gets the smallest that fits its backends.

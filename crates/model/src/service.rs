@@ -1,7 +1,7 @@
 //! What is balanced behind a VIP: ports, backends, checks.
 
 use crate::fast::{FlowFields, Forward};
-use crate::{Ports, Sources};
+use crate::{Ports, Rate, Sources};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -33,6 +33,8 @@ pub struct Service {
     pub connect_timeout: Duration,
     /// Whom it is there for; one list for all ports and addresses that share it.
     pub sources: Arc<Sources>,
+    /// How many new connections one client may open; `None`: any number.
+    pub new_connections: Option<Rate>,
     /// Where the connections go, in the file's order.
     pub backends: Vec<Backend>,
     /// How backends are checked; `None`: always up.

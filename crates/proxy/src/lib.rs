@@ -11,6 +11,7 @@
 
 mod bind;
 pub mod header;
+mod limiter;
 pub mod picker;
 mod pool;
 mod tcp;
@@ -19,7 +20,7 @@ mod udp;
 pub use bind::StartError;
 pub use pool::{BackendCounts, Counts};
 
-use buoy_model::{Backend, Balance, Protocol, SendProxy, Service, Sources};
+use buoy_model::{Backend, Balance, Protocol, Rate, SendProxy, Service, Sources};
 use pool::Pool;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -41,6 +42,8 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// Whom it listens to: a connection of somebody else is closed, a datagram is not heard.
     pub sources: Arc<Sources>,
+    /// How many connections or UDP sessions one client may open: what is more is refused likewise.
+    pub new_connections: Option<Rate>,
 }
 
 impl From<&Service> for Settings {
@@ -52,6 +55,7 @@ impl From<&Service> for Settings {
             idle_timeout: service.idle_timeout,
             connect_timeout: service.connect_timeout,
             sources: Arc::clone(&service.sources),
+            new_connections: service.new_connections,
         }
     }
 }

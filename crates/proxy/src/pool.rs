@@ -1,6 +1,7 @@
 //! Keeps the backends of one proxy, who is busy how much, and what was counted.
 
 use crate::Settings;
+use crate::limiter::Limiter;
 use crate::picker::Picker;
 use buoy_core::balance::{Table, shares};
 use buoy_model::Backend;
@@ -8,6 +9,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 use tokio::sync::Notify;
 
 /// What a proxy has done so far.
@@ -23,6 +25,8 @@ pub struct Counts {
     pub denied: u64,
     /// How often the limit was met and accepting stopped for a while.
     pub limited: u64,
+    /// Connections that were closed, and datagrams that got no session, because their client opens too many.
+    pub throttled: u64,
     /// Each backend; one that left stays as long as it has connections.
     pub backends: Vec<BackendCounts>,
 }
@@ -53,6 +57,7 @@ pub(crate) struct Pool {
     refused: AtomicU64,
     denied: AtomicU64,
     limited: AtomicU64,
+    throttled: AtomicU64,
     /// A connection ended, or the limit changed.
     pub(crate) room: Notify,
 }
@@ -60,6 +65,7 @@ pub(crate) struct Pool {
 #[derive(Debug)]
 struct Inner {
     settings: Settings,
+    limiter: Limiter,
     picker: Picker,
     /// Those that take new connections, in the picker's order.
     current: Vec<Arc<Entry>>,
@@ -92,8 +98,13 @@ pub(crate) struct Turn {
 
 impl Pool {
     pub(crate) fn new(settings: Settings, backends: &[Backend]) -> Self {
-        let (picker, own) = (Picker::default(), settings.clone());
-        let inner = Inner { settings: own, picker, current: vec![], leaving: vec![] };
+        let inner = Inner {
+            settings: settings.clone(),
+            limiter: Limiter::default(),
+            picker: Picker::default(),
+            current: vec![],
+            leaving: vec![],
+        };
         let pool = Self {
             inner: Mutex::new(inner),
             accepted: AtomicU64::new(0),
@@ -101,6 +112,7 @@ impl Pool {
             refused: AtomicU64::new(0),
             denied: AtomicU64::new(0),
             limited: AtomicU64::new(0),
+            throttled: AtomicU64::new(0),
             room: Notify::new(),
         };
         pool.update(settings, backends);
@@ -200,6 +212,18 @@ impl Pool {
         is_allowed
     }
 
+    /// Whether this client may open one more connection or session; counted, one way or the other.
+    pub(crate) fn admits_new(&self, client: SocketAddr) -> bool {
+        let mut inner = self.lock();
+        let Some(rate) = inner.settings.new_connections else { return true };
+        let may = inner.limiter.admits(rate, Instant::now(), client.ip());
+        drop(inner);
+        if !may {
+            self.throttled.fetch_add(1, Relaxed);
+        }
+        may
+    }
+
     pub(crate) fn count_refused(&self) {
         self.refused.fetch_add(1, Relaxed);
     }
@@ -216,6 +240,7 @@ impl Pool {
             refused: self.refused.load(Relaxed),
             denied: self.denied.load(Relaxed),
             limited: self.limited.load(Relaxed),
+            throttled: self.throttled.load(Relaxed),
             backends: inner
                 .current
                 .iter()

@@ -31,7 +31,9 @@ pub(crate) async fn listen(listener: TcpListener, pool: Arc<Pool>) {
         pool.wait_for_room().await;
         match listener.accept().await {
             // Without a byte, and without a seat that another could have.
-            Ok((client, from)) if !pool.admits(from) => reset_on_close(&client),
+            Ok((client, from)) if !pool.admits(from) || !pool.admits_new(from) => {
+                reset_on_close(&client);
+            }
             Ok((client, from)) => {
                 pool.count_accepted();
                 tokio::spawn(carry(client, from, pool.clone(), pool.sit()));

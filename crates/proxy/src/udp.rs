@@ -103,6 +103,8 @@ fn forward(
     }
     let flow = match table.get(&client) {
         Some(session) => Arc::clone(&session.flow),
+        // It may come again, and is not heard until then.
+        None if !pool.admits_new(client) => return,
         None => {
             let Some(flow) = open(client, pool) else { return pool.count_refused() };
             let task = tokio::spawn(answer(

@@ -165,3 +165,19 @@ async fn a_datagram_of_who_is_refused_is_not_heard() {
     proxy.update(settings(), &[backend("a", address)]);
     assert_eq!(ask(&client, b"3").await, b"a3");
 }
+
+#[tokio::test]
+async fn who_opens_too_many_sessions_is_not_heard_in_another_one() {
+    let address = echo("a").await;
+    let limited = Settings { new_connections: support::hourly(1), ..settings() };
+    let proxy = proxy(limited, &[backend("a", address)]);
+    let known = client(&proxy).await;
+    assert_eq!(ask(&known, b"1").await, b"a1");
+    let other = client(&proxy).await;
+    other.send(b"2").await.unwrap();
+    until("a refusal", || proxy.counts().throttled == 1).await;
+    // The session that there is goes on.
+    assert_eq!(ask(&known, b"3").await, b"a3");
+    let counts = proxy.counts();
+    assert_eq!((counts.accepted, counts.refused, counts.limited), (1, 0, 0));
+}

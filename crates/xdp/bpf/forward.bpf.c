@@ -4,7 +4,8 @@
 //
 // This is the way of TCP and UDP packets without anything unusual. Everything there is an inlined array
 // access: no hash map, no clock, no call, no state of a flow but where a slot is changing hands. Only a service
-// that is not there for everybody costs one look into a trie. What is
+// that is not there for everybody costs one look into a trie, and one that clients may not open as often as they
+// like costs a SYN another program, which looks first. What is
 // unusual (options, fragments, ICMP, what does not fit, what is malformed) is looked at again by another
 // program for each family, and answers of translated backends by one more: they cost this one nothing.
 //
@@ -14,6 +15,7 @@
 //   choose.h     which backend has the flow
 //   deliver.h    to that backend: as it is (dsr), wrapped (tunnel.h), or translated (translate.h)
 //   rare.h       all that is unusual
+//   limit.h      how often a client may open a connection
 //   reverse.h    answers of translated backends
 //   watch.h      shows packets to whom wants to see them
 //
@@ -27,11 +29,14 @@
 //
 // Kernels from 5.12 (compare and swap); no kfuncs, no GPL-only functions.
 
-#include "forward/rare.h"
+#include "forward/limit.h"
 #include "forward/reverse.h"
 
-static __always_inline int unusual(struct xdp_md *ctx, int is_ipv6)
+// What another program looks at again; the one that knows the limits first, if there are any.
+static __always_inline int unusual(struct xdp_md *ctx, const struct settings *settings, int is_ipv6)
 {
+	if (LOOK(settings->flags) & HAS_LIMITS)
+		bpf_tail_call(ctx, &fast_programs, PROGRAM_LIMIT);
 	if (is_ipv6)
 		bpf_tail_call(ctx, &fast_programs, PROGRAM_RARE_IPV6);
 	else
@@ -48,16 +53,15 @@ static __always_inline int other(struct xdp_md *ctx, const struct settings *sett
 	return XDP_PASS;
 }
 
+// A verdict below zero is another program's to say.
 static __always_inline int usual(struct xdp_md *ctx, const struct settings *settings, const struct flow *flow,
 				 const struct parcel *parcel, __u64 hash)
 {
 	const struct service *service = find_service(settings, hash, flow);
-	int verdict;
 
 	if (!service)
 		return other(ctx, settings, &flow->client);
-	verdict = forward(ctx, settings, flow, parcel, service);
-	return verdict == VERDICT_TOO_BIG ? unusual(ctx, flow->is_ipv6) : verdict;
+	return forward(ctx, settings, flow, parcel, service);
 }
 
 static __always_inline int ipv4(struct xdp_md *ctx, const struct settings *settings, struct ethhdr *ethernet,
@@ -81,7 +85,7 @@ static __always_inline int ipv4(struct xdp_md *ctx, const struct settings *setti
 	if (ip->version_length != IPV4_PLAIN || ip->fragment & bpf_htons(IPV4_MORE | IPV4_OFFSET) ||
 	    flow.length > end - (void *)ip ||
 	    !read_transport(&flow, parcel.ports, end, flow.length - sizeof(*ip)))
-		return unusual(ctx, flow.is_ipv6);
+		return VERDICT_UNUSUAL;
 	return usual(ctx, settings, &flow, &parcel, hash);
 }
 
@@ -107,7 +111,7 @@ static __always_inline int ipv6(struct xdp_md *ctx, const struct settings *setti
 		return other(ctx, settings, &flow.client);
 	if (bpf_ntohl(ip->version_class_label) >> 28 != 6 || flow.length > end - (void *)ip ||
 	    !read_transport(&flow, parcel.ports, end, flow.length - sizeof(*ip)))
-		return unusual(ctx, flow.is_ipv6);
+		return VERDICT_UNUSUAL;
 	return usual(ctx, settings, &flow, &parcel, hash);
 }
 
@@ -116,14 +120,19 @@ static __always_inline int forwarded(struct xdp_md *ctx, const struct settings *
 	struct ethhdr *ethernet = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
 	__be16 protocol;
+	int verdict;
 
 	if ((void *)(ethernet + 1) > end)
 		return XDP_PASS;
 	protocol = ((struct ethernet *)ethernet)->protocol;
-	if (protocol == bpf_htons(ETH_P_IP))
-		return ipv4(ctx, settings, ethernet, end);
-	if (protocol == bpf_htons(ETH_P_IPV6))
-		return ipv6(ctx, settings, ethernet, end);
+	if (protocol == bpf_htons(ETH_P_IP)) {
+		verdict = ipv4(ctx, settings, ethernet, end);
+		return verdict < 0 ? unusual(ctx, settings, 0) : verdict;
+	}
+	if (protocol == bpf_htons(ETH_P_IPV6)) {
+		verdict = ipv6(ctx, settings, ethernet, end);
+		return verdict < 0 ? unusual(ctx, settings, 1) : verdict;
+	}
 	return XDP_PASS;
 }
 

@@ -20,8 +20,14 @@ pub const LAYOUT: u32 = 4;
 /// The program that is attached to interfaces.
 pub const PROGRAM: &str = "fast_forward";
 /// The programs that it goes on to, by their place in [`PROGRAMS_MAP`].
-pub const NEXT_PROGRAMS: [&str; 5] =
-    ["fast_rare_ipv4", "fast_rare_ipv6", "fast_reverse_way", "fast_watched", "fast_record"];
+pub const NEXT_PROGRAMS: [&str; 6] = [
+    "fast_rare_ipv4",
+    "fast_rare_ipv6",
+    "fast_reverse_way",
+    "fast_watched",
+    "fast_record",
+    "fast_limit",
+];
 /// The array of programs.
 pub const PROGRAMS_MAP: &str = "fast_programs";
 
@@ -43,6 +49,8 @@ pub const LINKS: &str = "fast_links";
 pub const EXCEPTIONS: &str = "fast_except";
 /// Name of the array of buckets of datagrams that come in pieces.
 pub const FRAGMENTS: &str = "fast_fragments";
+/// Name of the array of buckets of clients of services that have a limit.
+pub const LIMITS: &str = "fast_limits";
 /// Name of the trie of prefixes of clients, by [`source_key`].
 pub const SOURCES: &str = "fast_sources";
 /// Name of the per-CPU array of [`Tally`], one for each backend.
@@ -51,9 +59,9 @@ pub const TALLIES: &str = "fast_tallies";
 pub const DROPS: &str = "fast_drops";
 
 /// All maps, but for the array of programs.
-pub const MAPS: [&str; 15] = [
-    SETTINGS, BUCKETS, REVERSE, SERVICES, SLOTS, BACKENDS, LINKS, EXCEPTIONS, FRAGMENTS, SOURCES,
-    TALLIES, DROPS, WATCH, SEEN, CAPTURE,
+pub const MAPS: [&str; 16] = [
+    SETTINGS, BUCKETS, REVERSE, SERVICES, SLOTS, BACKENDS, LINKS, EXCEPTIONS, FRAGMENTS, LIMITS,
+    SOURCES, TALLIES, DROPS, WATCH, SEEN, CAPTURE,
 ];
 
 /// Entries of one bucket.
@@ -95,6 +103,12 @@ pub const FLOW_CLIENT: u8 = 1;
 pub const REMEMBERED_SECONDS: u64 = 300;
 /// What goes out where it came in is redirected there: an interface is a veth.
 pub const BACK_BY_REDIRECT: u64 = 1;
+/// Some service is [`LIMITED`].
+pub const HAS_LIMITS: u64 = 4;
+/// In [`Service::guard`]: clients may not open connections as often as they like.
+pub const LIMITED: u32 = 1 << 31;
+/// What [`Service::limit_interval`] is counted in is so many bits longer than a nanosecond.
+pub const LIMIT_UNIT: u32 = 8;
 /// Addresses of this host that it asks backends from, at most.
 pub const OWN_MAX: usize = 8;
 /// Backends that slots and remembered flows can name.
@@ -120,7 +134,7 @@ pub struct Settings {
     pub masks: u64,
     /// Sizes of blocks of ports in use, for services and in the high half for backends.
     pub sizes: u64,
-    /// Seconds that this side counts, and in the high half [`BACK_BY_REDIRECT`] or nothing.
+    /// Seconds that this side counts, and in the high half [`BACK_BY_REDIRECT`] and [`HAS_LIMITS`], or nothing.
     pub tick: u64,
     /// Over the hash of an address: zero says that it is no VIP.
     pub vips: [u64; BITMAP_WORDS],
@@ -146,8 +160,8 @@ pub struct Service {
     pub forward: u8,
     /// One of `FLOW_*`.
     pub flow: u8,
-    /// Zero.
-    pub spare: u8,
+    /// The time that [`Service::limit_number`] is for, as this side counts those.
+    pub limit_per: u8,
     /// Its first slot, a multiple of [`SLOTS_IN_LINE`].
     pub slots_first: u32,
     /// A power of two, or zero.
@@ -156,10 +170,14 @@ pub struct Service {
     pub backends_first: u32,
     /// How many it has.
     pub backends_count: u32,
-    /// The list of whom it is there for; zero: everybody.
-    pub sources: u32,
-    /// Zero.
-    pub spares: [u64; 2],
+    /// The list of whom it is there for, and [`LIMITED`]; zero: everybody, as often as they like.
+    pub guard: u32,
+    /// How many connections a client may open at once.
+    pub limit_burst: u32,
+    /// Until it may open one more, in units of [`LIMIT_UNIT`].
+    pub limit_interval: u64,
+    /// How many it may open in a time, for this side alone.
+    pub limit_number: u64,
 }
 
 /// One backend of one service. Only the next hop changes.
@@ -204,8 +222,8 @@ pub struct Tally {
     pub bytes: u64,
     /// TCP connections that were opened.
     pub flows: u64,
-    /// Zero.
-    pub spare: u64,
+    /// Those that were not, for the rate of their client: of a whole service, at its first backend.
+    pub refused: u64,
 }
 
 /// Why a packet was dropped.
@@ -234,11 +252,13 @@ pub enum Drop {
     NoRoom = 9,
     /// The service is not there for this client.
     Source = 10,
+    /// Its client opens connections too fast.
+    Limit = 11,
 }
 
 impl Drop {
     /// All of them, in their order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Truncated,
         Self::IpHeader,
         Self::TcpHeader,
@@ -250,6 +270,7 @@ impl Drop {
         Self::TimeToLive,
         Self::NoRoom,
         Self::Source,
+        Self::Limit,
     ];
 
     /// A word for logs and metrics.
@@ -266,6 +287,7 @@ impl Drop {
             Self::TimeToLive => "time to live",
             Self::NoRoom => "no room",
             Self::Source => "source",
+            Self::Limit => "limit",
         }
     }
 }
@@ -276,7 +298,7 @@ const _: () = assert!(size_of::<Service>() == 64);
 const _: () = assert!(size_of::<Backend>() == 64);
 const _: () = assert!(size_of::<Link>() == 16);
 const _: () = assert!(size_of::<Tally>() == 32);
-const _: () = assert!(Drop::ALL.len() == Drop::Source as usize + 1);
+const _: () = assert!(Drop::ALL.len() == Drop::Limit as usize + 1);
 // The committed objects are for this order of bytes, and so are the words here.
 const _: () = assert!(cfg!(target_endian = "little"));
 
@@ -310,28 +332,27 @@ impl Service {
         let kinds = u64::from(self.protocol)
             | u64::from(self.forward) << 8
             | u64::from(self.flow) << 16
-            | u64::from(self.spare) << 24;
+            | u64::from(self.limit_per) << 24;
         let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
-        let [a, b] = self.spares;
         [
             self.address.high,
             self.address.low,
             ports | kinds << 32,
             pair(self.slots_first, self.slots_count),
             pair(self.backends_first, self.backends_count),
-            u64::from(self.sources),
-            a,
-            b,
+            pair(self.guard, self.limit_burst),
+            self.limit_interval,
+            self.limit_number,
         ]
     }
 
     /// What `to_words` gave.
     pub fn from_words(words: [u64; 8]) -> Self {
-        let [high, low, kinds, slots, backends, sources, a, b] = words;
-        let [f0, f1, l0, l1, protocol, forward, flow, spare] = kinds.to_le_bytes();
+        let [high, low, kinds, slots, backends, guard, limit_interval, limit_number] = words;
+        let [f0, f1, l0, l1, protocol, forward, flow, limit_per] = kinds.to_le_bytes();
         let (slots_first, slots_count) = halves(slots);
         let (backends_first, backends_count) = halves(backends);
-        let (sources, _) = halves(sources);
+        let (guard, limit_burst) = halves(guard);
         Self {
             address: Address { high, low },
             first: u16::from_le_bytes([f0, f1]),
@@ -339,13 +360,15 @@ impl Service {
             protocol,
             forward,
             flow,
-            spare,
+            limit_per,
             slots_first,
             slots_count,
             backends_first,
             backends_count,
-            sources,
-            spares: [a, b],
+            guard,
+            limit_burst,
+            limit_interval,
+            limit_number,
         }
     }
 }
@@ -549,8 +572,11 @@ mod tests {
             slots_count: 65_536,
             backends_first: 7,
             backends_count: 9,
-            sources: 11,
-            ..Service::default()
+            guard: 11 | LIMITED,
+            limit_per: 2,
+            limit_burst: 200,
+            limit_interval: 1 << 33,
+            limit_number: 100_000,
         };
         assert_eq!(Service::from_words(service.to_words()), service);
         let backend = Backend {

@@ -14,6 +14,8 @@ use tokio::time;
 pub(super) struct Engines {
     /// The table as last applied; `None`: not known, as after the start or an error.
     table: Option<Vec<nft::Forward>>,
+    /// The service of each row of it.
+    places: Vec<Place>,
     /// What the kernel counted, as of the last round.
     observed: nft::Observed,
     pub(super) proxies: BTreeMap<(SocketAddr, Protocol), (WantedProxy, Proxy)>,
@@ -29,6 +31,7 @@ impl Engines {
         self.converge_kernel(wanted.kernel, wanted.dead, &mut findings).await;
         self.converge_proxies(wanted.proxies, &mut findings);
         self.count(&mut findings.counters);
+        findings.limited = self.limited();
         findings
     }
 
@@ -50,6 +53,7 @@ impl Engines {
                 findings.host.extend(found.problems);
                 self.observed = found.observed;
                 self.table = Some(table);
+                self.places = places;
             }
             Ok(Ok(Err(error))) => self.fail(places, &error.to_string(), findings),
             Ok(Err(_)) => self.fail(places, "the thread that runs `nft` ended", findings),
@@ -88,6 +92,19 @@ impl Engines {
         }
     }
 
+    /// Connections of each service that were refused for the rate of their client.
+    fn limited(&self) -> BTreeMap<Place, u64> {
+        let mut limited = BTreeMap::new();
+        let mut add = |place: Place, n: u64| *limited.entry(place).or_default() += n;
+        for (&place, forward) in self.places.iter().zip(self.table.iter().flatten()) {
+            add(place, self.observed.counts(forward).limited);
+        }
+        for (wanted, proxy) in self.proxies.values() {
+            add(wanted.place, proxy.counts().throttled);
+        }
+        limited
+    }
+
     /// Adds up what all services have done.
     fn count(&self, counters: &mut BTreeMap<&'static str, u64>) {
         let mut add = |name, n| *counters.entry(name).or_default() += n;
@@ -96,6 +113,7 @@ impl Engines {
             add("forward_packets", counts.packets);
             add("forward_connections", counts.connections);
             add("forward_refused", counts.refused);
+            add("forward_limited", counts.limited);
         }
         if self.table.as_ref().is_some_and(|table| !table.is_empty()) {
             add("forward_guarded", self.observed.guarded());
@@ -109,6 +127,7 @@ impl Engines {
             add("proxy_refused", counts.refused);
             add("proxy_denied", counts.denied);
             add("proxy_limited", counts.limited);
+            add("proxy_throttled", counts.throttled);
         }
     }
 }

@@ -58,6 +58,14 @@ pub(super) struct Counted {
     pub(super) backends: BTreeMap<(Place, SocketAddr), Count>,
 }
 
+impl Counted {
+    /// Connections of a service that were refused for the rate of their client.
+    pub(super) fn refused(&self, of: &Place) -> u64 {
+        let here = self.backends.iter().filter(|((place, _), _)| place == of);
+        here.map(|(_, count)| count.refused).sum()
+    }
+}
+
 /// What became of a made-up packet.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Traced {

@@ -73,6 +73,7 @@ impl Agent for Fake {
             protocol: Protocol::Tcp,
             ports: Ports::one(443),
             problem: None,
+            limited: None,
             backends: vec![
                 backend("web1", BackendState::Up, "connected"),
                 backend("web2", BackendState::Down, "HTTP 503"),
@@ -176,6 +177,7 @@ fn service() -> Service {
         idle_timeout: Duration::from_secs(1),
         connect_timeout: Duration::from_secs(1),
         sources: Arc::default(),
+        new_connections: None,
         backends: vec![backend("web1", 21), backend("web2", 22), backend("web3", 23)],
         check: None,
     }

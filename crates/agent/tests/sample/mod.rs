@@ -38,6 +38,7 @@ pub fn service(mode: Mode, vip: &str, port: u16, backends: Vec<Backend>) -> Serv
         idle_timeout: PATIENCE,
         connect_timeout: PATIENCE,
         sources: Arc::default(),
+        new_connections: None,
         backends,
         check: None,
     }

@@ -302,6 +302,25 @@ fn allow_and_deny_are_one_list_for_all_ports_in_every_mode() {
 }
 
 #[test]
+fn new_connections_are_limited_in_every_mode_and_a_burst_is_the_number_itself() {
+    for (mode, text, wanted) in [
+        ("", "100/s", "100/s burst=100"),
+        ("mode = \"proxy\"", "30/m burst=5", "30/m burst=5"),
+        ("forward = \"dsr\"", "100000/h  burst=100000", "100000/h burst=100000"),
+    ] {
+        let service = services(&format!(
+            "port = \"80/tcp\"\nbackends = [\"10.0.0.21:80\"]\n{mode}\nnew_connections = \"{text}\""
+        ))
+        .remove(0);
+        assert_eq!(service.new_connections.unwrap().to_string(), wanted, "{mode}");
+    }
+    let udp = "port = \"53/udp\"\nbackends = [\"10.0.0.21:53\"]\nnew_connections = \"10/s\"";
+    assert!(services(udp)[0].new_connections.is_some());
+    let open = services("port = \"80/tcp\"\nbackends = [\"10.0.0.21:80\"]").remove(0);
+    assert_eq!(open.new_connections, None);
+}
+
+#[test]
 fn more_sources_than_a_service_can_have_are_refused_and_as_many_are_not() {
     let text = |count: usize| {
         let list: Vec<_> =

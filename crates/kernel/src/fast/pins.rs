@@ -4,7 +4,7 @@
 
 use aya::maps::MapData;
 use buoy_model::LinkId;
-use buoy_xdp::forward::{DROPS, EXCEPTIONS, LAYOUT, MAPS, PROGRAMS_MAP};
+use buoy_xdp::forward::{DROPS, EXCEPTIONS, LAYOUT, LIMITS, MAPS, PROGRAMS_MAP};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use std::fs;
@@ -105,10 +105,12 @@ impl Pins {
     }
 
     /// Forgets the maps that are to have another length; who uses them keeps them. What was counted, and
-    /// remembered of flows, stays.
+    /// remembered of flows and clients, stays.
     pub(super) fn forget_maps(&self) {
-        for name in
-            MAPS.iter().chain([&PROGRAMS_MAP]).filter(|name| ![&DROPS, &EXCEPTIONS].contains(name))
+        for name in MAPS
+            .iter()
+            .chain([&PROGRAMS_MAP])
+            .filter(|name| ![&DROPS, &EXCEPTIONS, &LIMITS].contains(name))
         {
             let _ = fs::remove_file(self.map(name));
         }

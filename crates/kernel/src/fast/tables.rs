@@ -7,6 +7,7 @@
 use super::FastError;
 use super::buckets::{Buckets, Entries};
 use super::extents::Extents;
+use super::limits;
 use super::lines::{self, Lines, lines_of};
 use super::memory::Region;
 use super::plan::{self, Key};
@@ -151,7 +152,7 @@ impl Tables {
             self.free_backends.give_back(backends_of(service));
             return false;
         }
-        if !self.lists.adopt(service.sources) {
+        if !self.lists.adopt(limits::list_of(service)) {
             self.free_services.give_back(place..place + 1);
             self.free_backends.give_back(backends_of(service));
             self.lines.release(service);
@@ -179,7 +180,7 @@ impl Tables {
         for (_, old) in std::mem::take(&mut self.retired) {
             self.free_services.give_back(old.place..old.place + 1);
             self.lines.release(&old.service);
-            self.lists.release(old.service.sources);
+            self.lists.release(limits::list_of(&old.service));
             self.free_backends.give_back(backends_of(&old.service));
         }
     }
@@ -197,7 +198,8 @@ impl Tables {
                 ports,
                 forward,
                 flow,
-                sources: self.lists.get(service.sources),
+                sources: self.lists.get(limits::list_of(service)),
+                new_connections: limits::of(service),
                 backends,
                 slots: self.lines.slots(service),
             })
@@ -331,6 +333,11 @@ impl Tables {
     fn switch(&mut self, seed: u64, next: &BTreeMap<Key, Placed>) -> Result<(), FastError> {
         let entries = Self::entries_of(next);
         let answers = plan::answers(next.values(), |place| self.backend(place));
+        // Before the first service that has one, and after the last.
+        let has_limits = next.values().any(|p| limits::of(&p.service).is_some());
+        if has_limits {
+            self.set_flag(forward::HAS_LIMITS, true);
+        }
         self.buckets.add(&entries)?;
         self.reverse.add(&answers.entries)?;
         let vips: BTreeSet<Address> = next.values().map(|p| p.service.address).collect();
@@ -343,6 +350,7 @@ impl Tables {
         self.write_bitmap(SOURCES, &answers.sources);
         self.buckets.retain(&entries);
         self.reverse.retain(&answers.entries);
+        self.set_flag(forward::HAS_LIMITS, has_limits);
         Ok(())
     }
 
@@ -375,7 +383,8 @@ impl Tables {
         let service = &placed.service;
         let is = (service.forward, service.flow, service.slots_count, service.backends_count);
         is == plan::kinds(wanted)
-            && sources::is_same(&self.lists.get(service.sources), &wanted.sources)
+            && limits::of(service) == wanted.new_connections
+            && sources::is_same(&self.lists.get(limits::list_of(service)), &wanted.sources)
             && backends_of(service).zip(&wanted.backends).all(|(place, wanted)| {
                 let backend = self.backend(place);
                 // Whoever is not there any more keeps its place.
@@ -434,9 +443,10 @@ impl Tables {
             slots_count,
             backends_first: backends.start,
             backends_count,
-            sources: list,
+            guard: list,
             ..Service::default()
         };
+        let service = limits::with(service, wanted.new_connections);
         self.services.write(place, service.to_words());
         for (at, mut backend) in backends.zip(plan::backends(wanted, place)) {
             let to = Some(IpAddr::from(backend.address)).filter(|to| !to.is_unspecified());
@@ -544,8 +554,16 @@ impl Tables {
 
     /// From now on what goes out where it came in is redirected there.
     pub(super) fn send_back_by_redirect(&self) {
+        self.set_flag(forward::BACK_BY_REDIRECT, true);
+    }
+
+    fn set_flag(&self, flag: u64, is_set: bool) {
         let word = self.settings.word(0, TICK);
-        word.fetch_or(forward::BACK_BY_REDIRECT << 32, Ordering::SeqCst);
+        if is_set {
+            word.fetch_or(flag << 32, Ordering::SeqCst);
+        } else {
+            word.fetch_and(!(flag << 32), Ordering::SeqCst);
+        }
     }
 }
 

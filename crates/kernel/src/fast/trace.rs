@@ -45,7 +45,7 @@ pub enum Fate {
 
 impl Fast {
     /// What the program does with such a packet. It is counted like any other, and a connection that it
-    /// opens is remembered for a moment where that is done.
+    /// opens is remembered for a moment where that is done, and counts against the limit of its client.
     pub fn trace(&self, packet: &Packet) -> Result<Fate, FastError> {
         let before = self.dropped();
         let tried = self.try_frame(&frame(packet))?;

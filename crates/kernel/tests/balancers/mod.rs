@@ -202,6 +202,7 @@ pub fn forward(
         protocol,
         source: SourceAddress::Vip,
         sources: Arc::default(),
+        new_connections: None,
         spread: spread(backends.clone()),
         backends,
         relays: vec![],

@@ -4,6 +4,7 @@
 //! code, because what it gives is not to be derived from anything.
 #![allow(dead_code)] // Each test takes what it needs.
 
+mod limit;
 use super::packets::{ICMP, ICMPV6, TCP, UDP, internet_sum, octets};
 use super::world::{LOOPBACK, way};
 use buoy_kernel::fast::{NextHop, Way};
@@ -67,6 +68,7 @@ pub(crate) struct Mirror<'a> {
     remembered: HashMap<Flow, (usize, SocketAddr)>,
     /// To which backend of which service its first piece went; an error: it was refused.
     datagrams: HashMap<Datagram, Result<Option<(usize, usize)>, Drop>>,
+    limits: limit::Limits,
     /// First pieces from before the last change.
     earlier: HashSet<Datagram>,
     /// The last packet was a piece that follows one of those: it goes where the service was then, or not at
@@ -83,6 +85,7 @@ impl<'a> Mirror<'a> {
             path,
             remembered: HashMap::new(),
             datagrams: HashMap::new(),
+            limits: limit::Limits::new(),
             earlier: HashSet::new(),
             is_unsure: false,
             follows: false,
@@ -156,6 +159,7 @@ impl<'a> Mirror<'a> {
         let found = self.find(&seen);
         let place = match found {
             Some(at) if self.refuses(at, &seen) => Err(Drop::Source),
+            Some(at) if self.is_over(at, &seen) => return Fate::Drop(Drop::Limit),
             Some(at) => Ok(self.choose(at, &seen).map(|backend| (at, backend))),
             None => Ok(None),
         };

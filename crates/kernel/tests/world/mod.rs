@@ -3,8 +3,8 @@
 
 use buoy_kernel::fast::{Capacity, Fast, FastError, NextHop, Way};
 use buoy_model::{
-    Cidr, FastBackend, FastPath, FastService, FlowFields, Forward, LinkId, Mac, Protocol, Slot,
-    SourceRule, Sources,
+    Cidr, FastBackend, FastPath, FastService, FlowFields, Forward, LinkId, Mac, Per, Protocol,
+    Rate, Slot, SourceRule, Sources,
 };
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -75,6 +75,7 @@ pub(crate) fn service(
         forward,
         flow: FlowFields::Connection,
         sources: Arc::default(),
+        new_connections: None,
         backends: backends
             .iter()
             .map(|text| FastBackend { address: text.parse().unwrap() })
@@ -91,6 +92,11 @@ pub(crate) fn sources(list: &[&str]) -> Arc<Sources> {
         SourceRule { prefix, allows: !text.starts_with('!') }
     };
     Arc::new(Sources::new(list.iter().map(rule)).unwrap())
+}
+
+/// So many connections of a client in an hour, and all of them at once.
+pub(crate) fn hourly(number: u32) -> Option<Rate> {
+    Some(Rate::new(number, Per::Hour, number).unwrap())
 }
 
 /// One of every kind, each with one backend, so that it is clear where a packet goes.

@@ -3,7 +3,7 @@
 // Each file of tests uses a part of it, and a failed `unwrap` is a failed test.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
-use buoy_model::{Backend, Balance, Cidr, Protocol, SendProxy, SourceRule, Sources};
+use buoy_model::{Backend, Balance, Cidr, Per, Protocol, Rate, SendProxy, SourceRule, Sources};
 use buoy_proxy::{Proxy, Settings};
 use std::future::Future;
 use std::net::SocketAddr;
@@ -23,6 +23,7 @@ pub fn settings() -> Settings {
         idle_timeout: PATIENCE,
         connect_timeout: Duration::from_secs(5),
         sources: Arc::default(),
+        new_connections: None,
     }
 }
 
@@ -49,6 +50,11 @@ pub async fn until(what: &str, mut done: impl FnMut() -> bool) {
         assert!(start.elapsed() < PATIENCE, "waited too long for {what}");
         tokio::task::yield_now().await;
     }
+}
+
+/// So many connections of a client in an hour, and all of them at once.
+pub fn hourly(number: u32) -> Option<Rate> {
+    Some(Rate::new(number, Per::Hour, number).unwrap())
 }
 
 /// Everybody but those.

@@ -24,6 +24,10 @@ struct parcel {
 
 // It did not fit, and has to be said so to its sender.
 #define VERDICT_TOO_BIG -1
+// It opens a connection to a service that has a limit of them.
+#define VERDICT_LIMITED -2
+// Another program has to look at it for its shape.
+#define VERDICT_UNUSUAL -3
 
 static __always_inline int send(const struct xdp_md *ctx, const struct link *link)
 {
@@ -108,15 +112,25 @@ static __always_inline int deliver(struct xdp_md *ctx, const struct settings *se
 	return send(ctx, link) | OF_BACKEND(place);
 }
 
-// VERDICT_TOO_BIG, or what XDP says.
+// What a service with a guard says of a packet; 0: nothing.
+static __always_inline int stopped(const struct service *service, const struct flow *flow)
+{
+	if (__builtin_expect(!service->guard, 1))
+		return 0;
+	if (is_refused(service, &flow->client))
+		return dropped(DROP_SOURCE);
+	return service->guard & LIMITED && flow->opens ? VERDICT_LIMITED : 0;
+}
+
+// VERDICT_TOO_BIG, VERDICT_LIMITED, or what XDP says.
 static __always_inline int forward(struct xdp_md *ctx, const struct settings *settings, const struct flow *flow,
 				   const struct parcel *parcel, const struct service *service)
 {
-	int is_new = 0;
+	int is_new = 0, verdict = stopped(service, flow);
 	__u32 place;
 
-	if (is_refused(service, &flow->client))
-		return dropped(DROP_SOURCE);
+	if (verdict)
+		return verdict;
 	place = choose(settings, service, flow, &is_new);
 	if (place == NONE)
 		return dropped(DROP_NO_BACKEND);

@@ -22,6 +22,7 @@
 #define EXCEPTIONS_MAX 65536
 #define FRAGMENTS_MAX 1024
 #define SOURCES_MAX 65536
+#define LIMITS_MAX 16384
 
 #define BUCKET_WAYS 8
 #define BUCKET_PROBES 4
@@ -30,6 +31,7 @@
 #define OWN_MAX 8
 #define BACK_BY_REDIRECT 1 // of flags
 #define WATCHED 2          // of flags: somebody captures (watch.h)
+#define HAS_LIMITS 4       // of flags: some service is LIMITED
 
 #define NONE 0xffffffffU
 
@@ -60,6 +62,7 @@ struct bucket {
 
 enum { FORWARD_DSR = 0, FORWARD_TUNNEL = 1, FORWARD_NAT = 2 };
 enum { FLOW_CONNECTION = 0, FLOW_CLIENT = 1 };
+#define LIMITED 0x80000000U // in the guard of a service: clients may not open connections as often as they like
 
 struct service {
 	struct address address;
@@ -68,14 +71,15 @@ struct service {
 	__u8 protocol;
 	__u8 forward;
 	__u8 flow;
-	__u8 spare;
+	__u8 limit_per; // how user space says the limit: not read here
 	__u32 slots_first; // in slots, a multiple of SLOTS_IN_LINE
 	__u32 slots_count; // a power of two, or 0
 	__u32 backends_first;
 	__u32 backends_count;
-	__u32 sources; // the list that says whom it is there for; 0: everybody
-	__u32 spare2;
-	__u64 spares[2];
+	__u32 guard; // the list that says whom it is there for, and LIMITED; 0: everybody, and as often as they like
+	__u32 limit_burst;
+	__u64 limit_interval; // until there is room for one more, in units of limit.h
+	__u64 limit_number;   // how user space says the limit: not read here
 };
 
 // The low half of a slot is the place of the current backend within its service, the high half that of the
@@ -117,7 +121,7 @@ struct tally {
 	__u64 packets;
 	__u64 bytes;
 	__u64 flows;
-	__u64 spare;
+	__u64 refused; // for their rate; of the service, at its first backend
 };
 
 enum drop {
@@ -132,6 +136,7 @@ enum drop {
 	DROP_TTL,
 	DROP_NO_ROOM,
 	DROP_SOURCE,
+	DROP_LIMIT,
 	DROPS
 };
 
@@ -141,6 +146,7 @@ enum program {
 	PROGRAM_REVERSE,
 	PROGRAM_WATCH,
 	PROGRAM_RECORD,
+	PROGRAM_LIMIT,
 	PROGRAMS
 };
 
@@ -179,6 +185,7 @@ SHARED_ARRAY(fast_backends, BACKENDS_MAX, struct backend);
 SHARED_ARRAY(fast_links, LINKS_MAX, struct link);
 SHARED_ARRAY(fast_except, EXCEPTIONS_MAX, struct bucket);
 SHARED_ARRAY(fast_fragments, FRAGMENTS_MAX, struct bucket);
+SHARED_ARRAY(fast_limits, LIMITS_MAX, struct bucket);
 COUNTERS(fast_tallies, BACKENDS_MAX, struct tally);
 COUNTERS(fast_drops, DROPS, __u64);
 

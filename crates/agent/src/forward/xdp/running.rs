@@ -367,6 +367,7 @@ impl Running {
                 sum.packets += count.packets;
                 sum.bytes += count.bytes;
                 sum.flows += count.flows;
+                sum.refused += count.refused;
             }
         }
         for (reason, n) in counts.dropped {
@@ -394,6 +395,7 @@ const fn counter(reason: Drop) -> &'static str {
         Drop::TimeToLive => "xdp_dropped_time_to_live",
         Drop::NoRoom => "xdp_dropped_no_room",
         Drop::Source => "xdp_dropped_source",
+        Drop::Limit => "xdp_dropped_limit",
     }
 }
 

@@ -106,6 +106,7 @@ impl World {
                 forward: self.forward.forward(),
                 flow: FlowFields::Connection,
                 sources: Arc::default(),
+                new_connections: None,
                 backends: backends.iter().map(|b| FastBackend { address: b.address }).collect(),
                 slots: Arc::clone(&slots),
             }
