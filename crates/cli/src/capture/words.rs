@@ -116,6 +116,10 @@ pub(super) const fn why(reason: Drop) -> (&'static str, &'static str) {
             "its time to live is over",
             "a traceroute does that; otherwise look for a loop of routes",
         ),
+        Drop::Limit => (
+            "its client opens more connections than `new_connections` of the service lets it",
+            "raise the limit or its burst if the client may; many people behind one address are one client",
+        ),
         Drop::NoRoom => (
             "the driver leaves no room before the frame for another header",
             "use forward = \"dsr\" or \"nat\", or a network card whose driver leaves room",

@@ -36,6 +36,7 @@ fn service(vip: &str, forward: Forward, backends: &[&str]) -> Service {
         idle_timeout: Duration::ZERO,
         connect_timeout: Duration::ZERO,
         sources: Arc::default(),
+        new_connections: None,
         backends: backends.iter().map(backend).collect(),
         check: None,
     }
