@@ -15,9 +15,12 @@
 //! Conntrack keeps what a connection was given. A new table changes new connections only, but for those of
 //! clients that a service is not there for any more: nothing of them gets through.
 //!
+//! Packets that keep their addresses have a table of their own (`direct`).
+//!
 //! Absent on purpose: who is up and who gets which slot (`core::balance`), and the VIP itself.
 
 mod deny;
+pub mod direct;
 pub(crate) mod ports;
 
 use crate::relay;
@@ -169,11 +172,20 @@ pub fn apply(forwards: &[Forward]) -> Result<(), Error> {
         return remove();
     }
     let observed = observe()?;
-    match run(&["-f", "-"], &render(forwards, observed.as_ref())) {
+    replace("inet", observed.as_ref(), |observed| render(forwards, observed))
+}
+
+/// Puts a table in place of the one that is there, by a script that knows what is there.
+fn replace(
+    family: &str,
+    observed: Option<&Observed>,
+    script: impl Fn(Option<&Observed>) -> String,
+) -> Result<(), Error> {
+    match run(&["-f", "-"], &script(observed)) {
         Ok(_) => Ok(()),
         // A table of another version, whose chains hang elsewhere, cannot be changed in place.
         Err(Error::Refused { .. }) if observed.is_some() => {
-            let anew = format!("delete table inet {TABLE}\n{}", render(forwards, None));
+            let anew = format!("delete table {family} {TABLE}\n{}", script(None));
             run(&["-f", "-"], &anew).map(|_| ())
         }
         Err(error) => Err(error),
@@ -182,10 +194,14 @@ pub fn apply(forwards: &[Forward]) -> Result<(), Error> {
 
 /// Takes the table away; being gone already is success.
 pub fn remove() -> Result<(), Error> {
+    remove_of(&["inet", "ip", "ip6"])
+}
+
+fn remove_of(families: &[&str]) -> Result<(), Error> {
     // `add` first, so that `delete` always finds one.
-    let text: String = ["inet", "ip", "ip6"]
-        .map(|family| format!("add table {family} {TABLE}\ndelete table {family} {TABLE}\n"))
-        .concat();
+    let both =
+        |family: &&str| format!("add table {family} {TABLE}\ndelete table {family} {TABLE}\n");
+    let text: String = families.iter().map(both).collect();
     match run(&["-f", "-"], &text) {
         // No program: then no table of ours either.
         Ok(_) | Err(Error::Missing) => Ok(()),
@@ -195,7 +211,11 @@ pub fn remove() -> Result<(), Error> {
 
 /// What the kernel has; `None` when there is no table.
 pub fn observe() -> Result<Option<Observed>, Error> {
-    match run(&["list", "counters", "table", "inet", TABLE], "") {
+    observe_of("inet")
+}
+
+fn observe_of(family: &str) -> Result<Option<Observed>, Error> {
+    match run(&["list", "counters", "table", family, TABLE], "") {
         Ok(text) => Ok(Some(Observed { counters: parse_counters(&text) })),
         Err(Error::Refused { said }) if said.contains("No such file or directory") => Ok(None),
         Err(error) => Err(error),
@@ -209,22 +229,28 @@ pub fn render(forwards: &[Forward], observed: Option<&Observed>) -> String {
         .flat_map(|f| [Of::Traffic, Of::Connections, Of::Refused].map(|of| counter(f, of)))
         .chain([GUARDED, INVALID, DENIED].map(str::to_owned))
         .collect();
-    let mut text = format!("add table inet {TABLE}\nflush table inet {TABLE}\n");
-    for stale in observed.iter().flat_map(|o| o.counters.keys()) {
-        if !wanted.contains(stale) {
-            let _ = writeln!(text, "delete counter inet {TABLE} {stale}");
-        }
-    }
-    let _ = writeln!(text, "table inet {TABLE} {{");
-    for name in &wanted {
-        let _ = writeln!(text, "\tcounter {name} {{ }}");
-    }
+    let mut text = begin("inet", &wanted, observed);
     guard(forwards, &mut text);
     pick(forwards, &mut text);
     source(forwards, &mut text);
     refuse(forwards, &mut text);
     text.push_str("}\n");
     relay::render(forwards, &mut text);
+    text
+}
+
+/// The table as far as its counters: those that are there go on counting.
+fn begin(family: &str, wanted: &[String], observed: Option<&Observed>) -> String {
+    let mut text = format!("add table {family} {TABLE}\nflush table {family} {TABLE}\n");
+    for stale in observed.iter().flat_map(|o| o.counters.keys()) {
+        if !wanted.contains(stale) {
+            let _ = writeln!(text, "delete counter {family} {TABLE} {stale}");
+        }
+    }
+    let _ = writeln!(text, "table {family} {TABLE} {{");
+    for name in wanted {
+        let _ = writeln!(text, "\tcounter {name} {{ }}");
+    }
     text
 }
 
@@ -235,7 +261,7 @@ fn guard(forwards: &[Forward], text: &mut String) {
         let ip = family.word();
         let services: Vec<&Forward> =
             forwards.iter().filter(|f| Family::of(f.vip) == family).collect();
-        deny::render(&services, family, text);
+        deny::render(&services, family, "ct direction original ", text);
         let counted = services.iter().flat_map(|f| {
             let (name, protocol) = (counter(f, Of::Traffic), f.protocol.name());
             let own = ports::own(f).into_iter().map(ports::written);
@@ -294,18 +320,7 @@ fn pick(forwards: &[Forward], text: &mut String) {
         let Some(ports) = ports::matched(forward) else { continue };
         let family = Family::of(forward.vip);
         let (ip, protocol) = (family.word(), forward.protocol.name());
-        let (key, list) = match &forward.spread {
-            Spread::Refuse => continue,
-            Spread::Hash(slots) => {
-                let hash = format!("jhash {ip} saddr . {protocol} sport mod {}", slots.len());
-                (format!("{hash} seed {SEED:#x}"), slots)
-            }
-            Spread::HashClient(slots) => {
-                let hash = format!("jhash {ip} saddr mod {}", slots.len());
-                (format!("{hash} seed {SEED:#x}"), slots)
-            }
-            Spread::Turns(turns) => (format!("numgen inc mod {}", turns.len()), turns),
-        };
+        let Some((key, list)) = choice(&forward.spread, ip, protocol) else { continue };
         let to = |backend: &SocketAddr| match forward.ports.is_one() {
             true => format!("{} . {}", backend.ip(), backend.port()),
             false => backend.ip().to_string(),
@@ -326,6 +341,26 @@ fn pick(forwards: &[Forward], text: &mut String) {
     text.push_str("\t\tjump pick\n\t}\n");
     chain(text, "local", "nat hook output priority -100");
     text.push_str("\t\tjump pick\n\t}\n");
+}
+
+/// What chooses a backend, and among whom; `None`: nobody is there.
+fn choice<'f>(
+    spread: &'f Spread,
+    ip: &str,
+    protocol: &str,
+) -> Option<(String, &'f Vec<SocketAddr>)> {
+    match spread {
+        Spread::Refuse => None,
+        Spread::Hash(slots) => {
+            let hash = format!("jhash {ip} saddr . {protocol} sport mod {}", slots.len());
+            Some((format!("{hash} seed {SEED:#x}"), slots))
+        }
+        Spread::HashClient(slots) => {
+            let hash = format!("jhash {ip} saddr mod {}", slots.len());
+            Some((format!("{hash} seed {SEED:#x}"), slots))
+        }
+        Spread::Turns(turns) => Some((format!("numgen inc mod {}", turns.len()), turns)),
+    }
 }
 
 /// Makes answers come back to whoever owns the VIP.

@@ -7,6 +7,7 @@ use buoy_model::Protocol;
 use buoy_proxy::{Proxy, StartError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use tokio::task::JoinHandle;
 use tokio::time;
 
 /// What was done so far.
@@ -14,8 +15,10 @@ use tokio::time;
 pub(super) struct Engines {
     /// The table as last applied; `None`: not known, as after the start or an error.
     table: Option<Vec<nft::Forward>>,
-    /// What the kernel counted, as of the last round.
-    observed: nft::Observed,
+    /// The same of the table for packets that keep their addresses.
+    direct: Option<Vec<nft::Forward>>,
+    /// What the kernel counted, as of the last round, in both.
+    observed: [nft::Observed; 2],
     pub(super) proxies: BTreeMap<(SocketAddr, Protocol), (WantedProxy, Proxy)>,
     /// Something has to be tried again soon.
     pub(super) failing: bool,
@@ -27,6 +30,7 @@ impl Engines {
         let mut findings = Findings { services: wanted.problems, ..Findings::default() };
         self.failing = false;
         self.converge_kernel(wanted.kernel, wanted.dead, &mut findings).await;
+        self.converge_direct(wanted.direct, &mut findings).await;
         self.converge_proxies(wanted.proxies, &mut findings);
         self.count(&mut findings.counters);
         findings
@@ -45,19 +49,46 @@ impl Engines {
             let table = table.clone();
             tokio::task::spawn_blocking(move || converge_table(&table, &dead, changed))
         };
-        match time::timeout(NFT_TIMEOUT, work).await {
-            Ok(Ok(Ok(found))) => {
-                findings.host.extend(found.problems);
-                self.observed = found.observed;
-                self.table = Some(table);
-            }
-            Ok(Ok(Err(error))) => self.fail(places, &error.to_string(), findings),
-            Ok(Err(_)) => self.fail(places, "the thread that runs `nft` ended", findings),
-            Err(_) => {
-                let said = format!("`nft` has not answered for {NFT_TIMEOUT:?}");
-                self.fail(places, &said, findings);
-            }
+        if let Some(found) = self.finish(places, work, findings).await {
+            findings.host.extend(found.problems);
+            self.observed[0] = found.observed;
+            self.table = Some(table);
         }
+    }
+
+    async fn converge_direct(
+        &mut self,
+        wanted: Vec<(Place, nft::Forward)>,
+        findings: &mut Findings,
+    ) {
+        let (places, table): (Vec<Place>, Vec<nft::Forward>) = wanted.into_iter().unzip();
+        let known = self.direct.take();
+        let changed = known.as_ref() != Some(&table);
+        let work = {
+            let table = table.clone();
+            tokio::task::spawn_blocking(move || converge_direct(&table, changed))
+        };
+        if let Some(observed) = self.finish(places, work, findings).await {
+            self.observed[1] = observed;
+            self.direct = Some(table);
+        }
+    }
+
+    /// Waits for work on a table; `None`: it was not done, and why is said of all in it.
+    async fn finish<T>(
+        &mut self,
+        places: Vec<Place>,
+        work: JoinHandle<Result<T, nft::Error>>,
+        findings: &mut Findings,
+    ) -> Option<T> {
+        let said = match time::timeout(NFT_TIMEOUT, work).await {
+            Ok(Ok(Ok(done))) => return Some(done),
+            Ok(Ok(Err(error))) => error.to_string(),
+            Ok(Err(_)) => "the thread that runs `nft` ended".to_owned(),
+            Err(_) => format!("`nft` has not answered for {NFT_TIMEOUT:?}"),
+        };
+        self.fail(places, &said, findings);
+        None
     }
 
     fn fail(&mut self, places: Vec<Place>, said: &str, findings: &mut Findings) {
@@ -91,16 +122,16 @@ impl Engines {
     /// Adds up what all services have done.
     fn count(&self, counters: &mut BTreeMap<&'static str, u64>) {
         let mut add = |name, n| *counters.entry(name).or_default() += n;
-        for forward in self.table.iter().flatten() {
-            let counts = self.observed.counts(forward);
-            add("forward_packets", counts.packets);
-            add("forward_connections", counts.connections);
-            add("forward_refused", counts.refused);
-        }
-        if self.table.as_ref().is_some_and(|table| !table.is_empty()) {
-            add("forward_guarded", self.observed.guarded());
-            add("forward_denied", self.observed.denied());
-            add("forward_invalid", self.observed.invalid());
+        for (table, observed) in [&self.table, &self.direct].into_iter().zip(&self.observed) {
+            let Some(table) = table.as_ref().filter(|table| !table.is_empty()) else { continue };
+            for counts in table.iter().map(|forward| observed.counts(forward)) {
+                add("forward_packets", counts.packets);
+                add("forward_connections", counts.connections);
+                add("forward_refused", counts.refused);
+            }
+            add("forward_guarded", observed.guarded());
+            add("forward_denied", observed.denied());
+            add("forward_invalid", observed.invalid());
         }
         for (_, proxy) in self.proxies.values() {
             let counts = proxy.counts();
@@ -163,6 +194,23 @@ fn converge_table(
     }
     standing.problems.extend(nft::pickup_problem());
     Ok(standing)
+}
+
+/// Runs where it may block.
+fn converge_direct(table: &[nft::Forward], changed: bool) -> Result<nft::Observed, nft::Error> {
+    if table.is_empty() {
+        if changed {
+            nft::direct::remove()?;
+        }
+        return Ok(nft::Observed::default());
+    }
+    match nft::direct::observe()? {
+        Some(observed) if !changed => Ok(observed),
+        Some(_) | None => {
+            nft::direct::apply(table)?;
+            Ok(nft::direct::observe()?.unwrap_or_default())
+        }
+    }
 }
 
 /// After the table: a flow that is forgotten before would be given to the same backend again.
