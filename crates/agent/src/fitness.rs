@@ -69,11 +69,11 @@ pub fn judge(
     desired: &Desired,
     checks: &States,
     backends: &health::States,
-    lacks: impl Fn(&Group) -> bool,
+    lacks: impl Fn(&Desired, &Group) -> bool,
 ) -> Vec<(GroupId, Fitness)> {
     let judge = |group: &Group| {
         let failing = failing(group, checks).map(|check| check.name.as_str());
-        let failing = failing.or_else(|| lacks(group).then_some(FORWARDING));
+        let failing = failing.or_else(|| lacks(desired, group).then_some(FORWARDING));
         check::fitness(failing, forward::has_backends(group, backends))
     };
     desired.groups.iter().map(|group| (group.id, judge(group))).collect()

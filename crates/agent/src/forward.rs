@@ -18,7 +18,7 @@ use crate::health::{self, Key, States};
 use buoy_api::Traffic;
 use buoy_api::view::{BackendReport, ServiceReport};
 use buoy_core::balance::{self, Table};
-use buoy_core::fast::has_substitute;
+use buoy_core::fast::{Substitute, substitute};
 use buoy_kernel::conntrack::Flows;
 use buoy_kernel::fast::Packet;
 use buoy_kernel::nft::{self, Spread};
@@ -65,14 +65,14 @@ pub struct Ability(watch::Receiver<Option<xdp::Found>>);
 impl Ability {
     /// Says of which groups this host cannot forward a service, as far as it is known; nothing is at the
     /// start.
-    pub fn lacks(&mut self) -> impl Fn(&Group) -> bool + use<> {
+    pub fn lacks(&mut self) -> impl Fn(&Desired, &Group) -> bool + use<> {
         let found = self.0.borrow_and_update().clone();
-        move |group| {
+        move |desired, group| {
             group.services.iter().any(|service| match (service.mode, &found) {
                 (Mode::Kernel | Mode::Proxy, _) => false,
                 (Mode::Xdp { .. }, None) => true,
                 (Mode::Xdp { .. }, Some(found)) => {
-                    !has_substitute(service)
+                    substitute(desired, group, service).is_none()
                         && found.refused.contains_key(&Place::of(group, service))
                 }
             })
@@ -123,12 +123,14 @@ impl Forward {
         for group in &desired.groups {
             for service in &group.services {
                 let place = Place::of(group, service);
+                let instead = findings.refused.contains(&place);
+                let instead = instead.then(|| substitute(&desired, group, service));
                 all.push(ServiceReport {
                     group: group.id,
                     protocol: service.protocol,
                     ports: service.ports,
                     problem: findings.services.get(&place).cloned(),
-                    engine: engine(service, findings.refused.contains(&place), &findings.attached),
+                    engine: engine(service, instead, &findings.attached),
                     table: findings.tables.get(&place).copied(),
                     backends: backends(&place, service, &states, &counted),
                     limited: service.new_connections.map(|_| {
@@ -170,14 +172,17 @@ impl Drop for Forward {
     }
 }
 
-/// What forwards a service on this host, in words.
-fn engine(service: &Service, refused: bool, attached: &[String]) -> String {
-    match service.mode {
-        Mode::Kernel => "nftables".into(),
-        Mode::Proxy => "proxy".into(),
-        Mode::Xdp { .. } if refused && has_substitute(service) => "nftables in place of XDP".into(),
-        Mode::Xdp { .. } if refused || attached.is_empty() => "none".into(),
-        Mode::Xdp { .. } => format!("XDP ({})", attached.join(", ")),
+/// What forwards a service on this host, in words; `instead`: who does where XDP refused it.
+fn engine(service: &Service, instead: Option<Option<Substitute>>, attached: &[String]) -> String {
+    match (service.mode, instead) {
+        (Mode::Kernel, _) => "nftables".into(),
+        (Mode::Proxy, _) => "proxy".into(),
+        (Mode::Xdp { .. }, Some(Some(Substitute::Translate | Substitute::Direct))) => {
+            "nftables in place of XDP".into()
+        }
+        (Mode::Xdp { .. }, Some(None)) => "none".into(),
+        (Mode::Xdp { .. }, None) if attached.is_empty() => "none".into(),
+        (Mode::Xdp { .. }, None) => format!("XDP ({})", attached.join(", ")),
     }
 }
 
@@ -269,6 +274,8 @@ impl Place {
 struct Wanted {
     /// The kernel's table, with the service that each row is for.
     kernel: Vec<(Place, nft::Forward)>,
+    /// The same of the table for packets that keep their addresses.
+    direct: Vec<(Place, nft::Forward)>,
     /// UDP flows that would go on to a backend that is down.
     dead: BTreeSet<Flows>,
     proxies: BTreeMap<(SocketAddr, Protocol), WantedProxy>,
@@ -313,12 +320,20 @@ fn wanted(desired: &Desired, states: &States, refused: &BTreeMap<Place, String>)
                     }
                     Mode::Xdp { .. } => {
                         let Some(reason) = refused.get(&place) else { continue };
-                        let instead = if has_substitute(service) {
-                            want_kernel(&mut wanted, place, address, (group, service), states);
-                            relay(&mut wanted, desired, group, address);
-                            "nftables forwards it instead, more slowly"
-                        } else {
-                            "nothing is forwarded"
+                        let instead = match substitute(desired, group, service) {
+                            Some(Substitute::Translate) => {
+                                want_kernel(&mut wanted, place, address, (group, service), states);
+                                relay(&mut wanted, desired, group, address);
+                                "nftables forwards it instead, more slowly"
+                            }
+                            Some(Substitute::Direct) => {
+                                let row =
+                                    row(&mut wanted, place, address, (group, service), states);
+                                wanted.direct.push((place, row));
+                                "nftables forwards it instead, more slowly, and connections break \
+                                 where a backend comes or goes"
+                            }
+                            None => "nothing is forwarded",
                         };
                         wanted.problems.insert(place, format!("{reason}; {instead}"));
                     }
@@ -335,8 +350,6 @@ fn relay(wanted: &mut Wanted, desired: &Desired, group: &Group, vip: IpAddr) {
     let others = group.nodes.iter().filter(|node| **node != desired.me);
     let addresses = others.filter_map(|node| desired.node(*node)).map(|node| node.address().ip());
     forward.relays = addresses.filter(|ip| ip.is_ipv4() == vip.is_ipv4()).collect();
-    let here = group.addresses.iter().find(|a| a.cidr.address() == vip);
-    forward.link = here.map(|a| a.link_name.clone()).unwrap_or_default();
 }
 
 /// Ports of the service's range that belong to other services of that address.
@@ -357,6 +370,22 @@ fn want_kernel(
     (group, service): (&Group, &Service),
     states: &States,
 ) {
+    let row = row(wanted, place, vip, (group, service), states);
+    let known = known(&place, &service.backends, states);
+    let able = service.backends.iter().zip(&known);
+    let able = able.filter(|(b, _)| b.address.is_ipv4() == vip.is_ipv4());
+    want_dead(wanted, vip, (service, &row.within), able);
+    wanted.kernel.push((place, row));
+}
+
+/// A row of a table of nftables, without the other nodes.
+fn row(
+    wanted: &mut Wanted,
+    place: Place,
+    vip: IpAddr,
+    (group, service): (&Group, &Service),
+    states: &States,
+) -> nft::Forward {
     let within = within(group, vip, service);
     // The kernel translates within a family only.
     let able: Vec<Backend> =
@@ -370,7 +399,6 @@ fn want_kernel(
     }
     let known = known(&place, &able, states);
     let shares = balance::shares(&able, &known);
-    want_dead(wanted, vip, (service, &within), able.iter().zip(&known));
     let addresses = |list: &[usize]| list.iter().map(|&i| able[i].address).collect();
     let by_client = matches!(service.mode, Mode::Xdp { flow: FlowFields::Client, .. });
     let spread = match (service.balance, Table::new(&able, &shares)) {
@@ -384,7 +412,8 @@ fn want_kernel(
             Spread::Hash(addresses(table.slots()))
         }
     };
-    let forward = nft::Forward {
+    let here = group.addresses.iter().find(|a| a.cidr.address() == vip);
+    nft::Forward {
         vip,
         ports: service.ports,
         within,
@@ -395,9 +424,8 @@ fn want_kernel(
         spread,
         backends: able.iter().map(|b| b.address).collect(),
         relays: Vec::new(),
-        link: String::new(),
-    };
-    wanted.kernel.push((place, forward));
+        link: here.map(|a| a.link_name.clone()).unwrap_or_default(),
+    }
 }
 
 fn want_dead<'a>(

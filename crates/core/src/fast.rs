@@ -19,27 +19,57 @@ use alloc::vec::Vec;
 use buoy_model::limits::MOVED_PORTS_MAX;
 use buoy_model::{
     Backend, BackendState, Desired, FastPath, FastService, FlowFields, Forward, Group, Instant,
-    Mode, Ports, Protocol, Rate, Service, Slot, Sources,
+    Mode, Node, Ports, Protocol, Rate, Service, Slot, Sources,
 };
 use core::net::IpAddr;
 
-/// Whether nftables does the same where XDP cannot: it translates, and leaves no packet as it is. The ports
-/// of a range either keep their numbers there, or all backends begin at the same one and each port is listed.
-pub fn has_substitute(service: &Service) -> bool {
+/// What nftables does for a service where XDP cannot.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Substitute {
+    /// It gives packets the backend's address.
+    Translate,
+    /// It gives them the backend's Ethernet address.
+    Direct,
+}
+
+/// Who forwards in place of XDP, if anybody can.
+pub fn substitute(desired: &Desired, group: &Group, service: &Service) -> Option<Substitute> {
     match service.mode {
-        Mode::Kernel | Mode::Proxy => false,
-        Mode::Xdp { forward: Forward::Dsr | Forward::Tunnel, .. } => false,
+        Mode::Kernel | Mode::Proxy => None,
+        // nftables puts no packet into another.
+        Mode::Xdp { forward: Forward::Tunnel, .. } => None,
+        Mode::Xdp { forward: Forward::Dsr, .. } => {
+            are_neighbours(desired, group, service).then_some(Substitute::Direct)
+        }
         Mode::Xdp { forward: Forward::Nat, .. } => {
-            let (ports, backends) = (service.ports, &service.backends);
-            let other = |a: &Backend, b: &Backend| {
-                a.address.is_ipv4() == b.address.is_ipv4() && a.address.port() != b.address.port()
-            };
-            let is_apart = backends.iter().any(|a| backends.iter().any(|b| other(a, b)));
-            let is_moved = backends.iter().any(|b| b.address.port() != ports.first());
-            let is_long = usize::from(ports.distance()) >= MOVED_PORTS_MAX;
-            ports.is_one() || !(is_apart || is_moved && is_long)
+            is_translatable(service).then_some(Substitute::Translate)
         }
     }
+}
+
+/// Whether nftables finds all backends: it sends out of the interface of the VIP only, and not to this host.
+fn are_neighbours(desired: &Desired, group: &Group, service: &Service) -> bool {
+    let here = group.addresses.iter().map(|a| a.cidr);
+    service.backends.iter().map(|b| b.address.ip()).all(|backend| {
+        let mut vips = here.clone().filter(|cidr| service.addresses.contains(&cidr.address()));
+        let is_near = vips
+            .all(|cidr| cidr.address().is_ipv4() != backend.is_ipv4() || cidr.contains(backend));
+        let is_node = |node: &Node| node.addresses.iter().any(|a| a.ip() == backend);
+        is_near && !desired.nodes.iter().any(is_node)
+    })
+}
+
+/// The ports of a range either keep their numbers in nftables, or all backends begin at the same one and each
+/// port is listed.
+fn is_translatable(service: &Service) -> bool {
+    let (ports, backends) = (service.ports, &service.backends);
+    let other = |a: &Backend, b: &Backend| {
+        a.address.is_ipv4() == b.address.is_ipv4() && a.address.port() != b.address.port()
+    };
+    let is_apart = backends.iter().any(|a| backends.iter().any(|b| other(a, b)));
+    let is_moved = backends.iter().any(|b| b.address.port() != ports.first());
+    let is_long = usize::from(ports.distance()) >= MOVED_PORTS_MAX;
+    ports.is_one() || !(is_apart || is_moved && is_long)
 }
 
 /// The fast path of a host over time.

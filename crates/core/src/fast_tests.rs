@@ -354,15 +354,35 @@ fn a_range_is_one_service_and_stands_beside_one_of_its_ports() {
 }
 
 #[test]
+fn nftables_sends_to_neighbours_on_the_interface_of_the_vip() {
+    use Substitute::Direct;
+    let stands_in = |vips: &[&str], backends: &[&str]| {
+        let group = group(1, vips, vec![service(XDP, vips, 80, backends)]);
+        let mut desired = desired(vec![]);
+        desired.nodes = vec![Node::new("n1", "10.0.0.11:4747".parse().unwrap())];
+        substitute(&desired, &group, &group.services[0])
+    };
+    let near = ["a 10.0.0.1:80 1", "b 10.0.0.2:80 1"];
+    assert_eq!(stands_in(&["10.0.0.100"], &near), Some(Direct));
+    let far = [near[0], "b 10.9.0.2:80 1"];
+    assert_eq!(stands_in(&["10.0.0.100"], &far), None, "behind a router, or another interface");
+    let node = [near[0], "n1 10.0.0.11:80 1"];
+    assert_eq!(stands_in(&["10.0.0.100"], &node), None, "a node may be this host");
+    let both = [near[0], "b [fd00::2]:80 1"];
+    assert_eq!(stands_in(&["10.0.0.100", "fd00::100"], &both), Some(Direct));
+    let far = [near[0], "b [fd09::2]:80 1"];
+    assert_eq!(stands_in(&["10.0.0.100", "fd00::100"], &far), None);
+}
+
+#[test]
 fn nftables_stands_in_where_ports_keep_their_numbers_or_are_few() {
     let nat = Mode::Xdp { forward: Forward::Nat, flow: FlowFields::Connection };
     let of = |first, last, mode, backends: &[&str]| Service {
         ports: Ports::new(first, last).unwrap(),
         ..service(mode, &["10.0.0.100"], 1, backends)
     };
-    let table: [(u16, u16, Mode, &[&str], bool); 8] = [
+    let table: [(u16, u16, Mode, &[&str], bool); 7] = [
         (80, 80, nat, &["a 10.0.0.1:81 1", "b 10.0.0.2:82 1"], true),
-        (80, 80, XDP, &["a 10.0.0.1:80 1"], false),
         (0, 65535, nat, &["a 10.0.0.1:0 1", "b 10.0.0.2:0 1"], true),
         (8000, 9999, nat, &["a 10.0.0.1:8000 1", "b [fd00::1]:8000 1"], true),
         (8000, 9023, nat, &["a 10.0.0.1:9000 1", "b 10.0.0.2:9000 1"], true),
@@ -372,6 +392,9 @@ fn nftables_stands_in_where_ports_keep_their_numbers_or_are_few() {
     ];
     for (first, last, mode, backends, expected) in table {
         let service = of(first, last, mode, backends);
-        assert_eq!(has_substitute(&service), expected, "{first}-{last} {backends:?}");
+        let group = group(1, &["10.0.0.100"], vec![service]);
+        let found = substitute(&desired(vec![]), &group, &group.services[0]);
+        let expected = expected.then_some(Substitute::Translate);
+        assert_eq!(found, expected, "{first}-{last} {backends:?}");
     }
 }

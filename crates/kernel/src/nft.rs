@@ -15,9 +15,12 @@
 //! Conntrack keeps what a connection was given. A new table changes new connections only, but for those of
 //! clients that a service is not there for any more: nothing of them gets through.
 //!
+//! Packets that keep their addresses have a table of their own (`direct`).
+//!
 //! Absent on purpose: who is up and who gets which slot (`core::balance`), and the VIP itself.
 
 mod deny;
+pub mod direct;
 pub(crate) mod filter;
 mod limit;
 pub(crate) mod ports;
@@ -178,11 +181,20 @@ pub fn apply(forwards: &[Forward]) -> Result<(), Error> {
         return remove();
     }
     let observed = observe()?;
-    match run(&["-f", "-"], &render(forwards, observed.as_ref())) {
+    replace("inet", observed.as_ref(), |observed| render(forwards, observed))
+}
+
+/// Puts a table in place of the one that is there, by a script that knows what is there.
+fn replace(
+    family: &str,
+    observed: Option<&Observed>,
+    script: impl Fn(Option<&Observed>) -> String,
+) -> Result<(), Error> {
+    match run(&["-f", "-"], &script(observed)) {
         Ok(_) => Ok(()),
         // A table of another version, whose chains hang elsewhere, cannot be changed in place.
         Err(Error::Refused { .. }) if observed.is_some() => {
-            let anew = format!("delete table inet {TABLE}\n{}", render(forwards, None));
+            let anew = format!("delete table {family} {TABLE}\n{}", script(None));
             run(&["-f", "-"], &anew).map(|_| ())
         }
         Err(error) => Err(error),
@@ -191,10 +203,14 @@ pub fn apply(forwards: &[Forward]) -> Result<(), Error> {
 
 /// Takes the table away; being gone already is success.
 pub fn remove() -> Result<(), Error> {
+    remove_of(&["inet", "ip", "ip6"])
+}
+
+fn remove_of(families: &[&str]) -> Result<(), Error> {
     // `add` first, so that `delete` always finds one.
-    let text: String = ["inet", "ip", "ip6"]
-        .map(|family| format!("add table {family} {TABLE}\ndelete table {family} {TABLE}\n"))
-        .concat();
+    let both =
+        |family: &&str| format!("add table {family} {TABLE}\ndelete table {family} {TABLE}\n");
+    let text: String = families.iter().map(both).collect();
     match run(&["-f", "-"], &text) {
         // No program: then no table of ours either.
         Ok(_) | Err(Error::Missing) => Ok(()),
@@ -204,9 +220,14 @@ pub fn remove() -> Result<(), Error> {
 
 /// What the kernel has; `None` when there is no table.
 pub fn observe() -> Result<Option<Observed>, Error> {
-    match run(&["list", "counters", "table", "inet", TABLE], "") {
+    observe_of("inet")
+}
+
+fn observe_of(family: &str) -> Result<Option<Observed>, Error> {
+    match run(&["list", "counters", "table", family, TABLE], "") {
         Ok(text) => {
-            Ok(Some(Observed { counters: parse_counters(&text), sets: observe_sets(&text)? }))
+            let sets = observe_sets(family, &text)?;
+            Ok(Some(Observed { counters: parse_counters(&text), sets }))
         }
         Err(Error::Refused { said }) if said.contains("No such file or directory") => Ok(None),
         Err(error) => Err(error),
@@ -214,44 +235,53 @@ pub fn observe() -> Result<Option<Observed>, Error> {
 }
 
 /// The names of the sets, where the counters say that there are some: nobody else pays for the question.
-fn observe_sets(counters: &str) -> Result<BTreeSet<String>, Error> {
+fn observe_sets(family: &str, counters: &str) -> Result<BTreeSet<String>, Error> {
     if !counters.contains("_limited {") {
         return Ok(BTreeSet::new());
     }
     // Without their elements, which may be many.
-    let text = run(&["--terse", "list", "sets", "table", "inet", TABLE], "")?;
+    let text = run(&["--terse", "list", "sets", "table", family, TABLE], "")?;
     Ok(limit::parse_sets(&text))
 }
 
 /// The whole table as a script for `nft -f`, from whatever `observed` says is there.
 pub fn render(forwards: &[Forward], observed: Option<&Observed>) -> String {
-    let wanted: Vec<String> = forwards
-        .iter()
-        .flat_map(|f| {
-            let limited = f.new_connections.map(|_| Of::Limited);
-            let all = [Of::Traffic, Of::Connections, Of::Refused].into_iter().chain(limited);
-            all.map(|of| counter(f, of))
-        })
-        .chain([GUARDED, INVALID, DENIED].map(str::to_owned))
-        .collect();
-    let mut text = format!("add table inet {TABLE}\nflush table inet {TABLE}\n");
-    for stale in observed.iter().flat_map(|o| o.counters.keys()) {
-        if !wanted.contains(stale) {
-            let _ = writeln!(text, "delete counter inet {TABLE} {stale}");
-        }
-    }
-    observed.iter().for_each(|o| limit::forget(forwards, &o.sets, &mut text));
-    let _ = writeln!(text, "table inet {TABLE} {{");
-    limit::sets(forwards, &mut text);
-    for name in &wanted {
-        let _ = writeln!(text, "\tcounter {name} {{ }}");
-    }
+    let mut text = begin("inet", forwards, &[GUARDED, INVALID, DENIED], observed);
     guard(forwards, &mut text);
     pick(forwards, &mut text);
     source(forwards, &mut text);
     refuse(forwards, &mut text);
     text.push_str("}\n");
     relay::render(forwards, &mut text);
+    text
+}
+
+/// The table as far as its counters and sets: those that are there go on. `others` count for all services.
+fn begin(
+    family: &str,
+    forwards: &[Forward],
+    others: &[&str],
+    observed: Option<&Observed>,
+) -> String {
+    let of_services = forwards.iter().flat_map(|f| {
+        let limited = f.new_connections.map(|_| Of::Limited);
+        let all = [Of::Traffic, Of::Connections, Of::Refused].into_iter().chain(limited);
+        all.map(|of| counter(f, of))
+    });
+    let wanted: Vec<String> =
+        of_services.chain(others.iter().map(|name| (*name).to_owned())).collect();
+    let mut text = format!("add table {family} {TABLE}\nflush table {family} {TABLE}\n");
+    for stale in observed.iter().flat_map(|o| o.counters.keys()) {
+        if !wanted.contains(stale) {
+            let _ = writeln!(text, "delete counter {family} {TABLE} {stale}");
+        }
+    }
+    observed.iter().for_each(|o| limit::forget(family, forwards, &o.sets, &mut text));
+    let _ = writeln!(text, "table {family} {TABLE} {{");
+    limit::sets(forwards, &mut text);
+    for name in wanted {
+        let _ = writeln!(text, "\tcounter {name} {{ }}");
+    }
     text
 }
 
@@ -262,8 +292,8 @@ fn guard(forwards: &[Forward], text: &mut String) {
         let ip = family.word();
         let services: Vec<&Forward> =
             forwards.iter().filter(|f| Family::of(f.vip) == family).collect();
-        deny::render(&services, family, text);
-        limit::render(&services, family, text);
+        deny::render(&services, family, "ct direction original ", text);
+        limit::render(&services, family, "ct state new ", text);
         let counted = services.iter().flat_map(|f| {
             let (name, protocol) = (counter(f, Of::Traffic), f.protocol.name());
             let own = ports::own(f).into_iter().map(ports::written);
@@ -322,18 +352,7 @@ fn pick(forwards: &[Forward], text: &mut String) {
         let Some(ports) = ports::matched(forward) else { continue };
         let family = Family::of(forward.vip);
         let (ip, protocol) = (family.word(), forward.protocol.name());
-        let (key, list) = match &forward.spread {
-            Spread::Refuse => continue,
-            Spread::Hash(slots) => {
-                let hash = format!("jhash {ip} saddr . {protocol} sport mod {}", slots.len());
-                (format!("{hash} seed {SEED:#x}"), slots)
-            }
-            Spread::HashClient(slots) => {
-                let hash = format!("jhash {ip} saddr mod {}", slots.len());
-                (format!("{hash} seed {SEED:#x}"), slots)
-            }
-            Spread::Turns(turns) => (format!("numgen inc mod {}", turns.len()), turns),
-        };
+        let Some((key, list)) = choice(&forward.spread, ip, protocol) else { continue };
         let to = |backend: &SocketAddr| match forward.ports.is_one() {
             true => format!("{} . {}", backend.ip(), backend.port()),
             false => backend.ip().to_string(),
@@ -354,6 +373,26 @@ fn pick(forwards: &[Forward], text: &mut String) {
     text.push_str("\t\tjump pick\n\t}\n");
     chain(text, "local", "nat hook output priority -100");
     text.push_str("\t\tjump pick\n\t}\n");
+}
+
+/// What chooses a backend, and among whom; `None`: nobody is there.
+fn choice<'f>(
+    spread: &'f Spread,
+    ip: &str,
+    protocol: &str,
+) -> Option<(String, &'f Vec<SocketAddr>)> {
+    match spread {
+        Spread::Refuse => None,
+        Spread::Hash(slots) => {
+            let hash = format!("jhash {ip} saddr . {protocol} sport mod {}", slots.len());
+            Some((format!("{hash} seed {SEED:#x}"), slots))
+        }
+        Spread::HashClient(slots) => {
+            let hash = format!("jhash {ip} saddr mod {}", slots.len());
+            Some((format!("{hash} seed {SEED:#x}"), slots))
+        }
+        Spread::Turns(turns) => Some((format!("numgen inc mod {}", turns.len()), turns)),
+    }
 }
 
 /// Makes answers come back to whoever owns the VIP.

@@ -54,6 +54,19 @@ struct Servers {
     prepared: Vec<(PathBuf, String)>,
 }
 
+impl Servers {
+    /// As an operator prepares a backend.
+    fn prepare(&mut self, cluster: &Cluster, host: &str, vip: &str, tunnel: bool) {
+        let inside = cluster.segment.inside(host).unwrap();
+        let mut words = vec!["backend", "add", vip];
+        words.extend(tunnel.then_some("--tunnel"));
+        let mut command = Command::new(cluster.buoy.program());
+        let output = inside.enter(|| command.args(&words).output()).unwrap().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        self.prepared.push((cluster.buoy.program().into(), inside.name().into()));
+    }
+}
+
 impl Drop for Servers {
     fn drop(&mut self) {
         self.running.clear();
@@ -68,6 +81,11 @@ impl Drop for Servers {
 
 /// Three agents that run, backends that are prepared for this way of forwarding, and their servers.
 fn cluster(test: &str, forward: &str) -> Option<(Cluster, Servers)> {
+    forwarded_by(test, forward, "XDP (eth0: driver)")
+}
+
+/// The same by any engine. Where it is not XDP, another program has its place on the interfaces of the nodes.
+fn forwarded_by(test: &str, forward: &str, engine: &str) -> Option<(Cluster, Servers)> {
     let vips = format!("{LOCAL}{}", services(forward));
     let mut cluster = prepared_on(test, Topology::with_nodes(3), LEASE, &vips)?;
     cluster.segment.suit_xdp().unwrap();
@@ -79,20 +97,19 @@ fn cluster(test: &str, forward: &str) -> Option<(Cluster, Servers)> {
             inside.ip(&format!("route add 10.77.0.50/32 via {VIP}")).unwrap();
             continue;
         }
-        // As an operator prepares it.
-        let mut words = vec!["backend", "add", "10.77.0.100"];
-        words.extend((forward == "tunnel").then_some("--tunnel"));
-        let mut command = Command::new(cluster.buoy.program());
-        let output = inside.enter(|| command.args(&words).output()).unwrap().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        servers.prepared.push((cluster.buoy.program().into(), inside.name().into()));
+        servers.prepare(&cluster, name, "10.77.0.100", forward == "tunnel");
         servers.running.push(Backend::start_at(inside, name, &[VIP.into()]).unwrap());
+    }
+    if !engine.starts_with("XDP") {
+        for node in cluster.buoy.nodes() {
+            servers.prepare(&cluster, node, "10.77.0.222", true);
+        }
     }
     cluster.buoy.start_all(&cluster.segment).unwrap();
     for node in cluster.buoy.nodes() {
         cluster.wait_owned(node);
-        let is_attached = |service: &ServiceView| service.engine == "XDP (eth0: driver)";
-        wait_until(2 * SOON, "XDP forwarding", || {
+        let is_attached = |service: &ServiceView| service.engine == engine;
+        wait_until(2 * SOON, engine, || {
             let status = cluster.buoy.client(node).unwrap().status();
             Ok(status.is_ok_and(|s| s.vips.iter().flat_map(|v| &v.services).all(is_attached)))
         })
@@ -158,6 +175,28 @@ fn all_nodes_have_one_table_whoever_is_up() {
     cluster.segment.backend(BACKENDS[0]).unwrap().set_listening(true);
     one_table(&cluster, "the first one again", &|table| table == first);
     assert_ne!(first, second);
+}
+
+/// What another program keeps XDP from, nftables forwards: new connections get to both backends, which see
+/// who asks, and a drain of the owner breaks none.
+fn stand_in(test: &str, forward: &str) {
+    let instead = forwarded_by(test, forward, "nftables in place of XDP");
+    let Some((mut cluster, _servers)) = instead else { return };
+    let figures = cluster.session().trial(Fault::Drain, |_, _| {}).unwrap().unwrap();
+    assert!(figures.to.is_some(), "{figures:?}");
+    assert_eq!((figures.survived, figures.connections), (CONNECTIONS, CONNECTIONS), "{figures:?}");
+    assert!(figures.requests.clients.iter().all(|c| c.starts_with("10.77.0.50")), "{figures:?}");
+    assert_eq!(figures.requests.by.len(), 2, "{figures:?}");
+}
+
+#[test]
+fn nftables_sends_directly_where_xdp_cannot() {
+    stand_in("nftables_sends_directly_where_xdp_cannot", "dsr");
+}
+
+#[test]
+fn nftables_translates_where_xdp_cannot() {
+    stand_in("nftables_translates_where_xdp_cannot", "nat");
 }
 
 #[test]

@@ -7,17 +7,34 @@ use buoy_model::Protocol;
 use buoy_proxy::{Proxy, StartError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use tokio::task::JoinHandle;
 use tokio::time;
 
-/// What was done so far.
+/// One table of nftables.
 #[derive(Debug, Default)]
-pub(super) struct Engines {
-    /// The table as last applied; `None`: not known, as after the start or an error.
+struct Kept {
+    /// As last applied; `None`: not known, as after the start or an error.
     table: Option<Vec<nft::Forward>>,
     /// The service of each row of it.
     places: Vec<Place>,
     /// What the kernel counted, as of the last round.
     observed: nft::Observed,
+}
+
+impl Kept {
+    /// Each row with its service and what it has done.
+    fn counts(&self) -> impl Iterator<Item = (Place, nft::Counts)> {
+        let rows = self.places.iter().zip(self.table.iter().flatten());
+        rows.map(|(place, row)| (*place, self.observed.counts(row)))
+    }
+}
+
+/// What was done so far.
+#[derive(Debug, Default)]
+pub(super) struct Engines {
+    translated: Kept,
+    /// For packets that keep their addresses.
+    direct: Kept,
     pub(super) proxies: BTreeMap<(SocketAddr, Protocol), (WantedProxy, Proxy)>,
     /// Something has to be tried again soon.
     pub(super) failing: bool,
@@ -29,6 +46,7 @@ impl Engines {
         let mut findings = Findings { services: wanted.problems, ..Findings::default() };
         self.failing = false;
         self.converge_kernel(wanted.kernel, wanted.dead, &mut findings).await;
+        self.converge_direct(wanted.direct, &mut findings).await;
         self.converge_proxies(wanted.proxies, &mut findings);
         self.count(&mut findings.counters);
         findings.limited = self.limited();
@@ -42,31 +60,55 @@ impl Engines {
         findings: &mut Findings,
     ) {
         let (places, table): (Vec<Place>, Vec<nft::Forward>) = wanted.into_iter().unzip();
-        let known = self.table.take();
+        let known = self.translated.table.take();
         let changed = known.as_ref() != Some(&table);
         let work = {
             let table = table.clone();
             tokio::task::spawn_blocking(move || converge_table(&table, &dead, changed))
         };
-        match time::timeout(NFT_TIMEOUT, work).await {
-            Ok(Ok(Ok(found))) => {
-                findings.host.extend(found.problems);
-                self.observed = found.observed;
-                self.table = Some(table);
-                self.places = places;
-            }
-            Ok(Ok(Err(error))) => self.fail(places, &error.to_string(), findings),
-            Ok(Err(_)) => self.fail(places, "the thread that runs `nft` ended", findings),
-            Err(_) => {
-                let said = format!("`nft` has not answered for {NFT_TIMEOUT:?}");
-                self.fail(places, &said, findings);
-            }
+        if let Some(found) = self.finish(&places, work, findings).await {
+            findings.host.extend(found.problems);
+            self.translated = Kept { table: Some(table), places, observed: found.observed };
         }
     }
 
-    fn fail(&mut self, places: Vec<Place>, said: &str, findings: &mut Findings) {
+    async fn converge_direct(
+        &mut self,
+        wanted: Vec<(Place, nft::Forward)>,
+        findings: &mut Findings,
+    ) {
+        let (places, table): (Vec<Place>, Vec<nft::Forward>) = wanted.into_iter().unzip();
+        let known = self.direct.table.take();
+        let changed = known.as_ref() != Some(&table);
+        let work = {
+            let table = table.clone();
+            tokio::task::spawn_blocking(move || converge_direct(&table, changed))
+        };
+        if let Some(observed) = self.finish(&places, work, findings).await {
+            self.direct = Kept { table: Some(table), places, observed };
+        }
+    }
+
+    /// Waits for work on a table; `None`: it was not done, and why is said of all in it.
+    async fn finish<T>(
+        &mut self,
+        places: &[Place],
+        work: JoinHandle<Result<T, nft::Error>>,
+        findings: &mut Findings,
+    ) -> Option<T> {
+        let said = match time::timeout(NFT_TIMEOUT, work).await {
+            Ok(Ok(Ok(done))) => return Some(done),
+            Ok(Ok(Err(error))) => error.to_string(),
+            Ok(Err(_)) => "the thread that runs `nft` ended".to_owned(),
+            Err(_) => format!("`nft` has not answered for {NFT_TIMEOUT:?}"),
+        };
+        self.fail(places, &said, findings);
+        None
+    }
+
+    fn fail(&mut self, places: &[Place], said: &str, findings: &mut Findings) {
         self.failing = true;
-        findings.services.extend(places.into_iter().map(|place| (place, said.to_owned())));
+        findings.services.extend(places.iter().map(|place| (*place, said.to_owned())));
     }
 
     pub(super) fn converge_proxies(
@@ -86,7 +128,7 @@ impl Engines {
                     Ok(proxy) => {
                         self.proxies.insert((address, protocol), (wish, proxy));
                     }
-                    Err(error) => self.fail(vec![wish.place], &error.to_string(), findings),
+                    Err(error) => self.fail(&[wish.place], &error.to_string(), findings),
                 },
             }
         }
@@ -96,8 +138,8 @@ impl Engines {
     fn limited(&self) -> BTreeMap<Place, u64> {
         let mut limited = BTreeMap::new();
         let mut add = |place: Place, n: u64| *limited.entry(place).or_default() += n;
-        for (&place, forward) in self.places.iter().zip(self.table.iter().flatten()) {
-            add(place, self.observed.counts(forward).limited);
+        for (place, counts) in self.translated.counts().chain(self.direct.counts()) {
+            add(place, counts.limited);
         }
         for (wanted, proxy) in self.proxies.values() {
             add(wanted.place, proxy.counts().throttled);
@@ -108,17 +150,19 @@ impl Engines {
     /// Adds up what all services have done.
     fn count(&self, counters: &mut BTreeMap<&'static str, u64>) {
         let mut add = |name, n| *counters.entry(name).or_default() += n;
-        for forward in self.table.iter().flatten() {
-            let counts = self.observed.counts(forward);
-            add("forward_packets", counts.packets);
-            add("forward_connections", counts.connections);
-            add("forward_refused", counts.refused);
-            add("forward_limited", counts.limited);
-        }
-        if self.table.as_ref().is_some_and(|table| !table.is_empty()) {
-            add("forward_guarded", self.observed.guarded());
-            add("forward_denied", self.observed.denied());
-            add("forward_invalid", self.observed.invalid());
+        for kept in [&self.translated, &self.direct] {
+            if kept.places.is_empty() {
+                continue;
+            }
+            for (_, counts) in kept.counts() {
+                add("forward_packets", counts.packets);
+                add("forward_connections", counts.connections);
+                add("forward_refused", counts.refused);
+                add("forward_limited", counts.limited);
+            }
+            add("forward_guarded", kept.observed.guarded());
+            add("forward_denied", kept.observed.denied());
+            add("forward_invalid", kept.observed.invalid());
         }
         for (_, proxy) in self.proxies.values() {
             let counts = proxy.counts();
@@ -182,6 +226,23 @@ fn converge_table(
     }
     standing.problems.extend(nft::pickup_problem());
     Ok(standing)
+}
+
+/// Runs where it may block.
+fn converge_direct(table: &[nft::Forward], changed: bool) -> Result<nft::Observed, nft::Error> {
+    if table.is_empty() {
+        if changed {
+            nft::direct::remove()?;
+        }
+        return Ok(nft::Observed::default());
+    }
+    match nft::direct::observe()? {
+        Some(observed) if !changed => Ok(observed),
+        Some(_) | None => {
+            nft::direct::apply(table)?;
+            Ok(nft::direct::observe()?.unwrap_or_default())
+        }
+    }
 }
 
 /// After the table: a flow that is forgotten before would be given to the same backend again.

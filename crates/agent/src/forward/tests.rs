@@ -115,8 +115,16 @@ fn what_xdp_refuses_nftables_forwards_where_it_can() {
             (model::Forward::Nat, FlowFields::Client) => {
                 assert!(matches!(spread, Some((Spread::HashClient(_), _))), "{spread:?}");
             }
-            (model::Forward::Dsr | model::Forward::Tunnel, _) => {
+            (model::Forward::Dsr, _) => {
                 assert_eq!(spread, None);
+                let (place, row) = &all.direct[0];
+                assert_eq!((*place, row.link.as_str()), (WEB, "eth0"));
+                assert!(matches!(row.spread, Spread::Hash(_)), "{row:?}");
+                assert!(said.contains("nftables forwards it instead"), "{said}");
+            }
+            (model::Forward::Tunnel, _) => {
+                assert_eq!(spread, None);
+                assert!(all.direct.is_empty());
                 assert!(said.ends_with("nothing is forwarded"), "{said}");
             }
         }

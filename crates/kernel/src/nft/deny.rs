@@ -6,8 +6,8 @@ use super::{DENIED, Family, Forward, over_set, ports};
 use buoy_model::Sources;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The rules of one family, over its services.
-pub(super) fn render(services: &[&Forward], family: Family, text: &mut String) {
+/// The rules of one family, over its services; each begins with what only packets of clients match.
+pub(super) fn render(services: &[&Forward], family: Family, of_client: &str, text: &mut String) {
     let mut lists: Vec<(&Sources, Vec<&Forward>)> = Vec::new();
     for &forward in services.iter().filter(|forward| !forward.sources.is_empty()) {
         match lists.iter_mut().find(|(sources, _)| **sources == *forward.sources) {
@@ -23,7 +23,7 @@ pub(super) fn render(services: &[&Forward], family: Family, text: &mut String) {
             own.map(|ports| format!("{} . {} . {ports}", f.vip, f.protocol.name()))
         });
         // An answer of a backend may go to the same port, where a client has that one.
-        let rule = format!("ct direction original {ip} daddr . meta l4proto . th dport");
+        let rule = format!("{of_client}{ip} daddr . meta l4proto . th dport");
         over_set(text, &rule, to, &format!("{from}counter name \"{DENIED}\" drop"));
     }
 }

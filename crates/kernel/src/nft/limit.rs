@@ -15,11 +15,16 @@ use std::fmt::Write as _;
 pub(super) const MARK: &str = "_limit_";
 
 /// The sets that the kernel has and nobody wants any more; before the table, which makes the others.
-pub(super) fn forget(forwards: &[Forward], known: &BTreeSet<String>, text: &mut String) {
+pub(super) fn forget(
+    family: &str,
+    forwards: &[Forward],
+    known: &BTreeSet<String>,
+    text: &mut String,
+) {
     let wanted: BTreeSet<String> =
         forwards.iter().filter_map(|f| Some(name(f, f.new_connections?))).collect();
     for stale in known.difference(&wanted) {
-        let _ = writeln!(text, "delete set inet {TABLE} {stale}");
+        let _ = writeln!(text, "delete set {family} {TABLE} {stale}");
     }
 }
 
@@ -39,8 +44,8 @@ pub(super) fn sets(forwards: &[Forward], text: &mut String) {
     }
 }
 
-/// The rules of one family, in `guard`.
-pub(super) fn render(services: &[&Forward], family: Family, text: &mut String) {
+/// The rules of one family; each begins with what only new connections match.
+pub(super) fn render(services: &[&Forward], family: Family, is_new: &str, text: &mut String) {
     let ip = family.word();
     for forward in services {
         let (Some(rate), Some(own)) = (forward.new_connections, ports::matched(forward)) else {
@@ -63,7 +68,7 @@ pub(super) fn render(services: &[&Forward], family: Family, text: &mut String) {
         };
         let _ = writeln!(
             text,
-            "\t\tct state new {ip} daddr {} {} dport {own} {opens}update @{} {{ {client} timeout {timeout}s \
+            "\t\t{is_new}{ip} daddr {} {} dport {own} {opens}update @{} {{ {client} timeout {timeout}s \
              limit rate over {}/{per} burst {} packets }} counter name \"{}\" drop",
             forward.vip,
             forward.protocol.name(),

@@ -129,22 +129,26 @@ impl Lab {
     pub fn serve(&self) {
         for (server, number) in [("s1", 21), ("s2", 22)] {
             for family in [Family::V4, Family::V6] {
-                let at = SocketAddr::new(family.address(number), 8080);
-                let tcp = self.inside(server, || TcpListener::bind(at).unwrap());
-                let udp = self.inside(server, || UdpSocket::bind(at).unwrap());
-                std::thread::spawn(move || {
-                    for stream in tcp.incoming().flatten() {
-                        std::thread::spawn(move || greet_and_echo(server, stream));
-                    }
-                });
-                std::thread::spawn(move || {
-                    let mut buffer = [0; 2048];
-                    while let Ok((_, peer)) = udp.recv_from(&mut buffer) {
-                        let _ = udp.send_to(format!("{server} {}\n", peer.ip()).as_bytes(), peer);
-                    }
-                });
+                self.serve_at(server, SocketAddr::new(family.address(number), 8080));
             }
         }
+    }
+
+    /// The same of one address of a server.
+    pub fn serve_at(&self, server: &'static str, at: SocketAddr) {
+        let tcp = self.inside(server, || TcpListener::bind(at).unwrap());
+        let udp = self.inside(server, || UdpSocket::bind(at).unwrap());
+        std::thread::spawn(move || {
+            for stream in tcp.incoming().flatten() {
+                std::thread::spawn(move || greet_and_echo(server, stream));
+            }
+        });
+        std::thread::spawn(move || {
+            let mut buffer = [0; 2048];
+            while let Ok((_, peer)) = udp.recv_from(&mut buffer) {
+                let _ = udp.send_to(format!("{server} {}\n", peer.ip()).as_bytes(), peer);
+            }
+        });
     }
 
     pub fn connect(&self, from: &str, to: SocketAddr) -> std::io::Result<Connection> {
