@@ -580,6 +580,7 @@ mod tests {
             link: Some(buoy_model::LinkId(3)),
             link_name: "eth0".into(),
             vip_name: "web".into(),
+            presence: buoy_model::Presence::Assigned,
         }];
         let table = [
             (

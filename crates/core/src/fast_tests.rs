@@ -58,6 +58,7 @@ fn group(id: u32, vips: &[&str], services: Vec<Service>) -> Group {
         link: (!vip.starts_with('!')).then_some(LinkId(1)),
         link_name: "eth0".into(),
         vip_name: "vip".into(),
+        presence: buoy_model::Presence::Assigned,
     };
     Group {
         id: GroupId(id),

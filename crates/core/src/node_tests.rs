@@ -37,6 +37,7 @@ fn desired(nodes: usize, groups: usize, safety: Safety, me: usize) -> Desired {
                 link: Some(LINK),
                 link_name: "eth0".into(),
                 vip_name: "web".into(),
+                presence: buoy_model::Presence::Assigned,
             }],
             safety,
             nodes: all.clone(),

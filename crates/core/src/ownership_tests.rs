@@ -17,6 +17,7 @@ fn group(safety: Safety) -> Group {
             link: Some(LinkId(2)),
             link_name: String::from("eth0"),
             vip_name: "web".into(),
+            presence: buoy_model::Presence::Assigned,
         }],
         safety,
         nodes: vec![],

@@ -35,6 +35,7 @@ fn desired(link: LinkId, addresses: &[&str]) -> Desired {
         link: Some(link),
         link_name: "near".into(),
         vip_name: (*text).into(),
+        presence: buoy_model::Presence::Assigned,
     };
     let group = Group {
         id: GroupId(1),

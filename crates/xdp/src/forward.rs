@@ -22,6 +22,8 @@ pub const PROGRAM: &str = "fast_forward";
 /// The programs that it goes on to, by their place in [`PROGRAMS_MAP`].
 pub const NEXT_PROGRAMS: [&str; 5] =
     ["fast_rare_ipv4", "fast_rare_ipv6", "fast_reverse_way", "fast_watched", "fast_record"];
+/// The place of the one after them, which is part of the gate ([`crate::GATE_ANSWER`]).
+pub const ANSWER_PLACE: u32 = 5;
 /// The array of programs.
 pub const PROGRAMS_MAP: &str = "fast_programs";
 
@@ -277,6 +279,7 @@ const _: () = assert!(size_of::<Backend>() == 64);
 const _: () = assert!(size_of::<Link>() == 16);
 const _: () = assert!(size_of::<Tally>() == 32);
 const _: () = assert!(Drop::ALL.len() == Drop::Source as usize + 1);
+const _: () = assert!(ANSWER_PLACE as usize == NEXT_PROGRAMS.len());
 // The committed objects are for this order of bytes, and so are the words here.
 const _: () = assert!(cfg!(target_endian = "little"));
 

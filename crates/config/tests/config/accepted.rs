@@ -46,6 +46,7 @@ fn four_lines_are_a_complete_wish() {
         link: Some(LinkId(2)),
         link_name: "eth0".to_owned(),
         vip_name: "10.0.0.100".to_owned(),
+        presence: buoy_model::Presence::Assigned,
     };
     assert_eq!(group.addresses, [address]);
     assert_eq!(group.safety, Safety::Available);

@@ -141,6 +141,7 @@ enum program {
 	PROGRAM_REVERSE,
 	PROGRAM_WATCH,
 	PROGRAM_RECORD,
+	PROGRAM_ANSWER, // of the gate's object, which has the leases
 	PROGRAMS
 };
 
