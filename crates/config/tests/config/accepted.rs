@@ -552,7 +552,7 @@ fn a_vip_may_be_on_no_interface_where_all_of_it_is_forwarded() {
     let (answered, other) = presence("assign = false");
     assert_eq!(answered, Presence::Answered);
     assert_ne!(digest, other, "all hosts must agree");
-    let pool = service.replace("vip.", "pool.");
+    let pool = service.replace("vip.", "pool.").replace("nat", "dsr").replace(":80\"", "\"");
     let head = SMALL.split("[[vip]]").next().unwrap();
     let pool = format!(
         "{head}[[pool]]\nname = \"web\"\naddresses = [\"10.0.0.150-151/24\"]\nassign = false\n{pool}"
