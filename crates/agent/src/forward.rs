@@ -21,6 +21,7 @@ use buoy_core::balance::{self, Table};
 use buoy_core::fast::{Substitute, substitute};
 use buoy_kernel::conntrack::Flows;
 use buoy_kernel::fast::Packet;
+use buoy_kernel::gate::Answerer;
 use buoy_kernel::nft::{self, Spread};
 use buoy_model::{
     Backend, BackendState, Balance, Desired, FlowFields, Group, GroupId, Mode, Ports, Protocol,
@@ -87,15 +88,17 @@ impl Ability {
 
 impl Forward {
     /// Starts forwarding what the configuration names to the backends that are up. The seed of flows
-    /// is the cluster's. To be called inside a tokio runtime.
+    /// is the cluster's, and the answerer that of the gate, or why there is none. To be called inside a tokio
+    /// runtime.
     pub fn start(
         desired: watch::Receiver<Arc<Desired>>,
         states: watch::Receiver<States>,
         seed: watch::Receiver<u64>,
+        answerer: Result<Answerer, String>,
     ) -> io::Result<Self> {
         let findings = Arc::new(Mutex::new(Findings::default()));
         let news = News { desired: desired.clone(), states: states.clone(), seed };
-        let engine = xdp::Engine::start()?;
+        let engine = xdp::Engine::start(answerer)?;
         let (by_xdp, tracer) = (engine.found.clone(), engine.tracer());
         let counted = Arc::clone(&engine.counted);
         let task = tokio::spawn(follow(news, engine, Arc::clone(&findings)));

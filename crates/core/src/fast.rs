@@ -19,7 +19,7 @@ use alloc::vec::Vec;
 use buoy_model::limits::MOVED_PORTS_MAX;
 use buoy_model::{
     Backend, BackendState, Desired, FastPath, FastService, FlowFields, Forward, Group, Instant,
-    Mode, Node, Ports, Protocol, Rate, Service, Slot, Sources,
+    Mode, Node, Ports, Presence, Protocol, Rate, Service, Slot, Sources,
 };
 use core::net::IpAddr;
 
@@ -32,10 +32,11 @@ pub enum Substitute {
     Direct,
 }
 
-/// Who forwards in place of XDP, if anybody can.
+/// Who forwards in place of XDP, if anybody can. For an address that is on no interface, nobody else answers.
 pub fn substitute(desired: &Desired, group: &Group, service: &Service) -> Option<Substitute> {
     match service.mode {
         Mode::Kernel | Mode::Proxy => None,
+        Mode::Xdp { .. } if is_answered(group, service) => None,
         // nftables puts no packet into another.
         Mode::Xdp { forward: Forward::Tunnel, .. } => None,
         Mode::Xdp { forward: Forward::Dsr, .. } => {
@@ -70,6 +71,13 @@ fn is_translatable(service: &Service) -> bool {
     let is_moved = backends.iter().any(|b| b.address.port() != ports.first());
     let is_long = usize::from(ports.distance()) >= MOVED_PORTS_MAX;
     ports.is_one() || !(is_apart || is_moved && is_long)
+}
+
+/// Whether an address of the service is on no interface, so that the fast path answers for it.
+pub fn is_answered(group: &Group, service: &Service) -> bool {
+    let mut of_it =
+        group.addresses.iter().filter(|a| service.addresses.contains(&a.cidr.address()));
+    of_it.any(|address| address.presence == Presence::Answered)
 }
 
 /// The fast path of a host over time.

@@ -59,6 +59,7 @@ fn group(id: u32, vips: &[&str], services: Vec<Service>) -> Group {
         link: (!vip.starts_with('!')).then_some(LinkId(1)),
         link_name: "eth0".into(),
         vip_name: "vip".into(),
+        presence: Presence::Assigned,
     };
     Group {
         id: GroupId(id),
@@ -392,9 +393,11 @@ fn nftables_stands_in_where_ports_keep_their_numbers_or_are_few() {
     ];
     for (first, last, mode, backends, expected) in table {
         let service = of(first, last, mode, backends);
-        let group = group(1, &["10.0.0.100"], vec![service]);
-        let found = substitute(&desired(vec![]), &group, &group.services[0]);
+        let mut group = group(1, &["10.0.0.100"], vec![service]);
+        let found = |group: &Group| substitute(&desired(vec![]), group, &group.services[0]);
         let expected = expected.then_some(Substitute::Translate);
-        assert_eq!(found, expected, "{first}-{last} {backends:?}");
+        assert_eq!(found(&group), expected, "{first}-{last} {backends:?}");
+        group.addresses[0].presence = Presence::Answered;
+        assert_eq!(found(&group), None, "nobody would answer for the address");
     }
 }
