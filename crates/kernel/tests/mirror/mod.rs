@@ -59,7 +59,6 @@ enum Shape {
 type Flow = (IpAddr, u16, IpAddr, u16, u8);
 /// Whom `world::way` asks translated backends as.
 const OWN: [&str; 4] = ["10.0.0.1", "10.0.1.1", "fd00::1", "fd00:1::1"];
-
 type Datagram = (IpAddr, IpAddr, u32, u8);
 
 pub(crate) struct Mirror<'a> {
