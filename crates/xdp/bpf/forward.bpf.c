@@ -12,7 +12,7 @@
 //   packet.h     reads and writes headers
 //   find.h       whose is it: a bitmap, then a service
 //   choose.h     which backend has the flow
-//   deliver.h    to that backend: as it is (dsr), wrapped (tunnel.h), or translated (translate.h)
+//   deliver.h    to that backend: as it is (dsr), wrapped (tunnel.h: ipip, gue), or translated (translate.h)
 //   rare.h       all that is unusual
 //   reverse.h    answers of translated backends
 //   watch.h      shows packets to whom wants to see them

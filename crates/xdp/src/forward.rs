@@ -85,6 +85,8 @@ pub const FORWARD_DSR: u8 = 0;
 pub const FORWARD_TUNNEL: u8 = 1;
 /// With another destination.
 pub const FORWARD_NAT: u8 = 2;
+/// In a UDP packet.
+pub const FORWARD_GUE: u8 = 3;
 /// What the hash is taken over, in [`Service::flow`]: address and port of the client.
 pub const FLOW_CONNECTION: u8 = 0;
 /// Only the address.
@@ -158,6 +160,8 @@ pub struct Service {
     pub backends_count: u32,
     /// The list of whom it is there for; zero: everybody.
     pub sources: u32,
+    /// The UDP port that [`FORWARD_GUE`] sends to, in the order of the network.
+    pub gue_port: u16,
     /// Zero.
     pub spares: [u64; 2],
 }
@@ -319,7 +323,7 @@ impl Service {
             ports | kinds << 32,
             pair(self.slots_first, self.slots_count),
             pair(self.backends_first, self.backends_count),
-            u64::from(self.sources),
+            pair(self.sources, self.gue_port.into()),
             a,
             b,
         ]
@@ -331,7 +335,8 @@ impl Service {
         let [f0, f1, l0, l1, protocol, forward, flow, spare] = kinds.to_le_bytes();
         let (slots_first, slots_count) = halves(slots);
         let (backends_first, backends_count) = halves(backends);
-        let (sources, _) = halves(sources);
+        let (sources, gue_port) = halves(sources);
+        let [g0, g1, ..] = gue_port.to_le_bytes();
         Self {
             address: Address { high, low },
             first: u16::from_le_bytes([f0, f1]),
@@ -345,6 +350,7 @@ impl Service {
             backends_first,
             backends_count,
             sources,
+            gue_port: u16::from_le_bytes([g0, g1]),
             spares: [a, b],
         }
     }
@@ -550,6 +556,7 @@ mod tests {
             backends_first: 7,
             backends_count: 9,
             sources: 11,
+            gue_port: 0xc017,
             ..Service::default()
         };
         assert_eq!(Service::from_words(service.to_words()), service);

@@ -9,7 +9,7 @@ use super::buckets::{Buckets, Entries};
 use super::extents::Extents;
 use super::lines::{self, Lines, lines_of};
 use super::memory::Region;
-use super::plan::{self, Key};
+use super::plan::{self, Key, Kinds};
 use super::sources::{self, Lists};
 use super::{Resolve, Unreached, Way, WhyNot};
 use buoy_model::{FastBackend, FastPath, FastService, LinkId, Mac, Slot};
@@ -373,8 +373,7 @@ impl Tables {
     /// Whether it differs in its slots, and in who of its backends is there, at most.
     fn is_like(&self, placed: &Placed, wanted: &FastService) -> bool {
         let service = &placed.service;
-        let is = (service.forward, service.flow, service.slots_count, service.backends_count);
-        is == plan::kinds(wanted)
+        plan::Kinds::from(service) == plan::kinds(wanted)
             && sources::is_same(&self.lists.get(service.sources), &wanted.sources)
             && backends_of(service).zip(&wanted.backends).all(|(place, wanted)| {
                 let backend = self.backend(place);
@@ -411,7 +410,7 @@ impl Tables {
         like: Option<u32>,
         resolve: Resolve<'_>,
     ) -> Result<Placed, FastError> {
-        let (forward, flow, slots_count, backends_count) = plan::kinds(wanted);
+        let Kinds { forward, gue_port, flow, slots_count, backends_count } = plan::kinds(wanted);
         let full = |what| FastError::Full { what };
         let place = self.free_services.take(1).ok_or_else(|| full("services"))?.start;
         let Some(backends) = self.free_backends.take(backends_count) else {
@@ -435,6 +434,7 @@ impl Tables {
             backends_first: backends.start,
             backends_count,
             sources: list,
+            gue_port,
             ..Service::default()
         };
         self.services.write(place, service.to_words());

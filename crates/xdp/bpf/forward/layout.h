@@ -58,7 +58,8 @@ struct bucket {
 	__u64 entries[BUCKET_WAYS];
 };
 
-enum { FORWARD_DSR = 0, FORWARD_TUNNEL = 1, FORWARD_NAT = 2 };
+enum { FORWARD_DSR = 0, FORWARD_TUNNEL = 1, FORWARD_NAT = 2, FORWARD_GUE = 3 };
+#define FORWARD_WRAPS 1 // of these, the bit of the two that put a packet into another one
 enum { FLOW_CONNECTION = 0, FLOW_CLIENT = 1 };
 
 struct service {
@@ -74,7 +75,8 @@ struct service {
 	__u32 backends_first;
 	__u32 backends_count;
 	__u32 sources; // the list that says whom it is there for; 0: everybody
-	__u32 spare2;
+	__be16 gue_port; // of the outer header
+	__u16 spare2;
 	__u64 spares[2];
 };
 
