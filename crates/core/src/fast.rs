@@ -38,7 +38,7 @@ pub fn substitute(desired: &Desired, group: &Group, service: &Service) -> Option
         Mode::Kernel | Mode::Proxy => None,
         Mode::Xdp { .. } if is_answered(group, service) => None,
         // nftables puts no packet into another.
-        Mode::Xdp { forward: Forward::Tunnel, .. } => None,
+        Mode::Xdp { forward: Forward::Tunnel | Forward::Gue { .. }, .. } => None,
         Mode::Xdp { forward: Forward::Dsr, .. } => {
             are_neighbours(desired, group, service).then_some(Substitute::Direct)
         }

@@ -32,8 +32,12 @@ use support::{Cluster, LEASE, LOCAL, SOON, VIP, prepared_on};
 const CLIENT: Ipv4Addr = buoy_lab::topology::ipv4(50);
 const BACKENDS: [&str; 2] = ["web1", "web2"];
 
-/// The services of most tests, by XDP.
+/// The services of most tests, by XDP; "gue" is a tunnel in UDP.
 fn services(forward: &str) -> String {
+    let forward = match forward {
+        "gue" => "tunnel\"\nencapsulation = \"gue:9886",
+        other => other,
+    };
     let at = |port: u16| match forward {
         "nat" => format!("[\"web1 10.77.0.21:{port}\", \"web2 10.77.0.22:{port}\"]"),
         _ => "[\"web1 10.77.0.21\", \"web2 10.77.0.22\"]".to_owned(),
@@ -56,10 +60,14 @@ struct Servers {
 
 impl Servers {
     /// As an operator prepares a backend.
-    fn prepare(&mut self, cluster: &Cluster, host: &str, vip: &str, tunnel: bool) {
+    fn prepare(&mut self, cluster: &Cluster, host: &str, vip: &str, forward: &str) {
         let inside = cluster.segment.inside(host).unwrap();
         let mut words = vec!["backend", "add", vip];
-        words.extend(tunnel.then_some("--tunnel"));
+        words.extend(match forward {
+            "tunnel" => Some("--tunnel"),
+            "gue" => Some("--tunnel=gue:9886"),
+            _ => None,
+        });
         let mut command = Command::new(cluster.buoy.program());
         let output = inside.enter(|| command.args(&words).output()).unwrap().unwrap();
         assert!(output.status.success(), "{output:?}");
@@ -97,12 +105,12 @@ fn forwarded_by(test: &str, forward: &str, engine: &str) -> Option<(Cluster, Ser
             inside.ip(&format!("route add 10.77.0.50/32 via {VIP}")).unwrap();
             continue;
         }
-        servers.prepare(&cluster, name, "10.77.0.100", forward == "tunnel");
+        servers.prepare(&cluster, name, "10.77.0.100", forward);
         servers.running.push(Backend::start_at(inside, name, &[VIP.into()]).unwrap());
     }
     if !engine.starts_with("XDP") {
         for node in cluster.buoy.nodes() {
-            servers.prepare(&cluster, node, "10.77.0.222", true);
+            servers.prepare(&cluster, node, "10.77.0.222", "tunnel");
         }
     }
     cluster.buoy.start_all(&cluster.segment).unwrap();
@@ -202,6 +210,26 @@ fn nftables_translates_where_xdp_cannot() {
 #[test]
 fn connections_by_tunnel_outlive_their_owner() {
     survive("connections_by_tunnel_outlive_their_owner", "tunnel", Fault::PowerOff);
+}
+
+#[test]
+fn connections_by_gue_outlive_their_owner() {
+    survive("connections_by_gue_outlive_their_owner", "gue", Fault::PowerOff);
+}
+
+#[test]
+fn a_tunnel_in_udp_is_said_to_be_one() {
+    let test = "a_tunnel_in_udp_is_said_to_be_one";
+    let Some((cluster, _servers)) = cluster(test, "gue") else { return };
+    let (done, said) = buoy(&cluster, "n1", &["path", "10.77.0.50:41000", "10.77.0.100:7"]);
+    let answer = answerer(&cluster, 41_000);
+    let (name, address) = if answer.contains("web1") {
+        ("web1", "10.77.0.21:9886")
+    } else {
+        ("web2", "10.77.0.22:9886")
+    };
+    assert!(done && said.contains(&format!("goes to {name}")), "{answer}: {said}");
+    assert!(said.contains(&format!("in a UDP packet (GUE) to {address}")), "{said}");
 }
 
 #[test]

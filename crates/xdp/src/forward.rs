@@ -95,6 +95,8 @@ pub const FORWARD_DSR: u8 = 0;
 pub const FORWARD_TUNNEL: u8 = 1;
 /// With another destination.
 pub const FORWARD_NAT: u8 = 2;
+/// In a UDP packet.
+pub const FORWARD_GUE: u8 = 3;
 /// What the hash is taken over, in [`Service::flow`]: address and port of the client.
 pub const FLOW_CONNECTION: u8 = 0;
 /// Only the address.
@@ -179,7 +181,9 @@ pub struct Service {
     /// Until it may open one more, in units of [`LIMIT_UNIT`].
     pub limit_interval: u64,
     /// How many it may open in a time, for this side alone.
-    pub limit_number: u64,
+    pub limit_number: u32,
+    /// The UDP port that [`FORWARD_GUE`] sends to, in the order of the network.
+    pub gue_port: u16,
 }
 
 /// One backend of one service. Only the next hop changes.
@@ -345,7 +349,7 @@ impl Service {
             pair(self.backends_first, self.backends_count),
             pair(self.guard, self.limit_burst),
             self.limit_interval,
-            self.limit_number,
+            pair(self.limit_number, self.gue_port.into()),
         ]
     }
 
@@ -356,6 +360,8 @@ impl Service {
         let (slots_first, slots_count) = halves(slots);
         let (backends_first, backends_count) = halves(backends);
         let (guard, limit_burst) = halves(guard);
+        let (limit_number, gue_port) = halves(limit_number);
+        let [g0, g1, ..] = gue_port.to_le_bytes();
         Self {
             address: Address { high, low },
             first: u16::from_le_bytes([f0, f1]),
@@ -372,6 +378,7 @@ impl Service {
             limit_burst,
             limit_interval,
             limit_number,
+            gue_port: u16::from_le_bytes([g0, g1]),
         }
     }
 }
@@ -580,6 +587,7 @@ mod tests {
             limit_burst: 200,
             limit_interval: 1 << 33,
             limit_number: 100_000,
+            gue_port: 0xc017,
         };
         assert_eq!(Service::from_words(service.to_words()), service);
         let backend = Backend {

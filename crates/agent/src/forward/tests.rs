@@ -96,6 +96,7 @@ fn what_xdp_refuses_nftables_forwards_where_it_can() {
         (model::Forward::Nat, FlowFields::Client),
         (model::Forward::Dsr, FlowFields::Connection),
         (model::Forward::Tunnel, FlowFields::Client),
+        (model::Forward::Gue { port: 6080 }, FlowFields::Connection),
     ] {
         let mut service = service(Mode::Xdp { forward, flow }, VIP, 80, two());
         service.source = model::SourceAddress::Client;
@@ -122,7 +123,7 @@ fn what_xdp_refuses_nftables_forwards_where_it_can() {
                 assert!(matches!(row.spread, Spread::Hash(_)), "{row:?}");
                 assert!(said.contains("nftables forwards it instead"), "{said}");
             }
-            (model::Forward::Tunnel, _) => {
+            (model::Forward::Tunnel | model::Forward::Gue { .. }, _) => {
                 assert_eq!(spread, None);
                 assert!(all.direct.is_empty());
                 assert!(said.ends_with("nothing is forwarded"), "{said}");

@@ -12,7 +12,7 @@ pub(super) fn with(service: Service, rate: Option<Rate>) -> Service {
         limit_per: number(rate.per()),
         limit_burst: rate.burst(),
         limit_interval: interval,
-        limit_number: rate.number().into(),
+        limit_number: rate.number(),
         ..service
     }
 }
@@ -20,7 +20,7 @@ pub(super) fn with(service: Service, rate: Option<Rate>) -> Service {
 /// What `with` gave it.
 pub(super) fn of(service: &Service) -> Option<Rate> {
     let per = Per::ALL.into_iter().find(|per| number(*per) == service.limit_per)?;
-    let rate = Rate::new(u32::try_from(service.limit_number).ok()?, per, service.limit_burst);
+    let rate = Rate::new(service.limit_number, per, service.limit_burst);
     rate.filter(|_| service.guard & LIMITED != 0)
 }
 

@@ -5,8 +5,8 @@ use super::buckets::Entries;
 use super::tables::{Placed, backends_of};
 use buoy_model::{FastPath, FastService, FlowFields, Forward, Ports, Protocol, Slot};
 use buoy_xdp::forward::{
-    Address, Backend, FLOW_CLIENT, FLOW_CONNECTION, FORWARD_DSR, FORWARD_NAT, FORWARD_TUNNEL,
-    PLACES_MAX, Service, blocks, checksum_change, identity, key_of,
+    Address, Backend, FLOW_CLIENT, FLOW_CONNECTION, FORWARD_DSR, FORWARD_GUE, FORWARD_NAT,
+    FORWARD_TUNNEL, PLACES_MAX, Service, blocks, checksum_change, identity, key_of,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -58,14 +58,37 @@ pub(super) const fn number(protocol: Protocol) -> u8 {
     }
 }
 
-/// Forwarding, flow fields, slots and backends.
-pub(super) fn kinds(service: &FastService) -> (u8, u8, u32, u32) {
+/// What of a service cannot change where it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Kinds {
+    pub(super) forward: u8,
+    pub(super) gue_port: u16,
+    pub(super) flow: u8,
+    pub(super) slots_count: u32,
+    pub(super) backends_count: u32,
+}
+
+impl From<&Service> for Kinds {
+    fn from(service: &Service) -> Self {
+        let Service { forward, gue_port, flow, slots_count, backends_count, .. } = *service;
+        Self { forward, gue_port, flow, slots_count, backends_count }
+    }
+}
+
+pub(super) fn kinds(service: &FastService) -> Kinds {
     let flow = match service.flow {
         FlowFields::Connection => FLOW_CONNECTION,
         FlowFields::Client => FLOW_CLIENT,
     };
     let length = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
-    (number_of(service.forward), flow, length(service.slots.len()), length(service.backends.len()))
+    let (forward, gue_port) = number_of(service.forward);
+    Kinds {
+        forward,
+        gue_port,
+        flow,
+        slots_count: length(service.slots.len()),
+        backends_count: length(service.backends.len()),
+    }
 }
 
 /// Tables that were looked at, with the number of backends that they may name.
@@ -73,18 +96,21 @@ type Seen = BTreeMap<*const Slot, usize>;
 
 /// How packets get to the backends of a service, and what makes them one flow.
 pub(super) fn words(service: &Service) -> Option<(Forward, FlowFields)> {
-    let forward = [Forward::Dsr, Forward::Tunnel, Forward::Nat];
-    let forward = forward.into_iter().find(|f| number_of(*f) == service.forward)?;
+    let gue = Forward::Gue { port: u16::from_be(service.gue_port) };
+    let forward = [Forward::Dsr, Forward::Tunnel, gue, Forward::Nat];
+    let forward = forward.into_iter().find(|f| number_of(*f).0 == service.forward)?;
     let flow =
         if service.flow == FLOW_CLIENT { FlowFields::Client } else { FlowFields::Connection };
     Some((forward, flow))
 }
 
-const fn number_of(forward: Forward) -> u8 {
+/// With the port as it lies in a header.
+const fn number_of(forward: Forward) -> (u8, u16) {
     match forward {
-        Forward::Dsr => FORWARD_DSR,
-        Forward::Tunnel => FORWARD_TUNNEL,
-        Forward::Nat => FORWARD_NAT,
+        Forward::Dsr => (FORWARD_DSR, 0),
+        Forward::Tunnel => (FORWARD_TUNNEL, 0),
+        Forward::Gue { port } => (FORWARD_GUE, port.to_be()),
+        Forward::Nat => (FORWARD_NAT, 0),
     }
 }
 

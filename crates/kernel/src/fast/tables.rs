@@ -10,7 +10,7 @@ use super::extents::Extents;
 use super::limits;
 use super::lines::{self, Lines, lines_of};
 use super::memory::Region;
-use super::plan::{self, Key};
+use super::plan::{self, Key, Kinds};
 use super::sources::{self, Lists};
 use super::{Resolve, Unreached, Way, WhyNot};
 use buoy_model::{FastBackend, FastPath, FastService, LinkId, Mac, Slot};
@@ -381,8 +381,7 @@ impl Tables {
     /// Whether it differs in its slots, and in who of its backends is there, at most.
     fn is_like(&self, placed: &Placed, wanted: &FastService) -> bool {
         let service = &placed.service;
-        let is = (service.forward, service.flow, service.slots_count, service.backends_count);
-        is == plan::kinds(wanted)
+        Kinds::from(service) == plan::kinds(wanted)
             && limits::of(service) == wanted.new_connections
             && sources::is_same(&self.lists.get(limits::list_of(service)), &wanted.sources)
             && backends_of(service).zip(&wanted.backends).all(|(place, wanted)| {
@@ -420,7 +419,7 @@ impl Tables {
         like: Option<u32>,
         resolve: Resolve<'_>,
     ) -> Result<Placed, FastError> {
-        let (forward, flow, slots_count, backends_count) = plan::kinds(wanted);
+        let Kinds { forward, gue_port, flow, slots_count, backends_count } = plan::kinds(wanted);
         let full = |what| FastError::Full { what };
         let place = self.free_services.take(1).ok_or_else(|| full("services"))?.start;
         let Some(backends) = self.free_backends.take(backends_count) else {
@@ -444,6 +443,7 @@ impl Tables {
             backends_first: backends.start,
             backends_count,
             guard: list,
+            gue_port,
             ..Service::default()
         };
         let service = limits::with(service, wanted.new_connections);

@@ -60,7 +60,8 @@ struct bucket {
 	__u64 entries[BUCKET_WAYS];
 };
 
-enum { FORWARD_DSR = 0, FORWARD_TUNNEL = 1, FORWARD_NAT = 2 };
+enum { FORWARD_DSR = 0, FORWARD_TUNNEL = 1, FORWARD_NAT = 2, FORWARD_GUE = 3 };
+#define FORWARD_WRAPS 1 // of these, the bit of the two that put a packet into another one
 enum { FLOW_CONNECTION = 0, FLOW_CLIENT = 1 };
 #define LIMITED 0x80000000U // in the guard of a service: clients may not open connections as often as they like
 
@@ -79,7 +80,9 @@ struct service {
 	__u32 guard; // the list that says whom it is there for, and LIMITED; 0: everybody, and as often as they like
 	__u32 limit_burst;
 	__u64 limit_interval; // until there is room for one more, in units of limit.h
-	__u64 limit_number;   // how user space says the limit: not read here
+	__u32 limit_number;   // how user space says the limit: not read here
+	__be16 gue_port;      // of the outer header
+	__u16 spare;
 };
 
 // The low half of a slot is the place of the current backend within its service, the high half that of the
