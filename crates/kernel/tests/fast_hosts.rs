@@ -96,10 +96,9 @@ fn dsr_carries_tcp_and_the_backend_answers_the_client_itself() {
     let Some((fast, hosts)) = stand(test, &path) else { return };
     hosts.at_server(|| {
         for (vip, to) in VIPS.into_iter().zip(TO_VIPS) {
-            hosts::ip(&format!(
-                "addr add {vip}/{} dev lo",
-                if vip.contains(':') { 128 } else { 32 }
-            ));
+            // At once: a busy kernel looks for others with the address first, and nobody can listen meanwhile.
+            let length = if vip.contains(':') { "128 dev lo nodad" } else { "32 dev lo" };
+            hosts::ip(&format!("addr add {vip}/{length}"));
             serve(to);
         }
     });
