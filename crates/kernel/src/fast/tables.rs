@@ -17,8 +17,8 @@ use super::sources::{self, Lists};
 use super::{Resolve, Unreached, Way, WhyNot};
 use buoy_model::{FastPath, FastService, Slot};
 use buoy_xdp::forward::{
-    self, Address, BITMAP_WORDS, Backend, NEXT_HOP_LOCAL, OWN_MAX, POOLED, SLOTS_IN_LINE, Service, bit_of,
-    halves, key_of_vip, next_hop,
+    self, Address, BITMAP_WORDS, Backend, NEXT_HOP_LOCAL, OWN_MAX, POOLED, SLOTS_IN_LINE, Service,
+    bit_of, halves, key_of_vip, next_hop,
 };
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};

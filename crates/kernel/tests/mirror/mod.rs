@@ -102,6 +102,8 @@ pub(crate) struct Mirror<'a> {
     /// The last fate was that of a piece that follows its first one, which the programs may have
     /// forgotten: then they pass it.
     pub(crate) follows: bool,
+    /// The last packet was looked at by the programs for pools.
+    pub(crate) is_pooled: bool,
 }
 
 impl<'a> Mirror<'a> {
@@ -115,6 +117,7 @@ impl<'a> Mirror<'a> {
             earlier: HashSet::new(),
             is_unsure: false,
             follows: false,
+            is_pooled: false,
         }
     }
 
@@ -131,7 +134,7 @@ impl<'a> Mirror<'a> {
     /// `became` is what the programs made of it: which port a flow gets is theirs to say, as long as it may be.
     pub(crate) fn judge(&mut self, frame: &[u8], became: &[u8]) -> Fate {
         self.pooled.became = became.to_vec();
-        (self.follows, self.is_unsure) = (false, false);
+        (self.follows, self.is_unsure, self.is_pooled) = (false, false, false);
         let pass = || Fate::Pass(frame.to_vec());
         let Some((client, vip)) = ends(frame) else { return pass() };
         if !self.path.services.iter().any(|s| s.address == vip) {
