@@ -421,7 +421,7 @@ fn row(
         ports: service.ports,
         within,
         protocol: service.protocol,
-        source: service.source,
+        source: service.source.clone(),
         sources: Arc::clone(&service.sources),
         new_connections: service.new_connections,
         spread,

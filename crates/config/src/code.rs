@@ -115,6 +115,11 @@ codes! {
     CheckNeedsPort = "V0422", Error, "A service has all ports, and its check does not say which one to ask.";
     NeedsTunnel = "V0424", Error, "The setting exists with `forward = \"tunnel\"` only.";
     BadGuePort = "V0425", Error, "The port behind `gue:` is not one.";
+    BadSourceAddress = "V0428", Error, "What `source` lists is not an address, or is there twice.";
+    SourceNotVip = "V0429", Error, "An address in `source` is not one of the VIP's group.";
+    SourceVersion = "V0430", Error, "`source` has no address of a VIP's IP version.";
+    NotInProxy = "V0431", Error, "The setting does not exist in mode \"proxy\".";
+    NoPortLeft = "V0432", Error, "An address in place of clients has no port left.";
     NeedsAssignment = "V0434", Error, "A service needs a VIP on the interface, and `assign = false` does not put it there.";
     NothingForwarded = "V0435", Error, "A VIP is not put on the interface, and nothing is forwarded for it.";
     BadRate = "V0437", Error, "A limit of new connections is not written as `NUMBER/s [burst=N]`, or nobody could keep to it.";

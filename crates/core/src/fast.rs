@@ -96,6 +96,7 @@ struct Entry {
     flow: FlowFields,
     sources: Arc<Sources>,
     new_connections: Option<Rate>,
+    pool: Arc<[IpAddr]>,
     /// What the table was made from; `None`: not made here.
     wish: Option<Arc<Wish>>,
     /// The table while all are up; `None`: not made yet, or nobody takes flows.
@@ -137,12 +138,13 @@ impl Fast {
             });
             let (forward, flow, past) = (service.forward, service.flow, Arc::clone(past));
             let sources = Arc::clone(&service.sources);
-            let new_connections = service.new_connections;
+            let (pool, new_connections) = (Arc::clone(&service.pool), service.new_connections);
             let entry = Entry {
                 forward,
                 flow,
                 sources,
                 new_connections,
+                pool,
                 wish: None,
                 base: None,
                 past,
@@ -179,6 +181,7 @@ impl Fast {
                         flow,
                         sources: Arc::clone(&service.sources),
                         new_connections: service.new_connections,
+                        pool: Arc::default(),
                         wish: None,
                         base: None,
                         past: Arc::clone(&nothing),
@@ -187,6 +190,10 @@ impl Fast {
                     entry.forward = forward;
                     entry.sources = Arc::clone(&service.sources);
                     entry.new_connections = service.new_connections;
+                    let pool = service.source.in_place_of_clients(address);
+                    if pool[..] != entry.pool[..] {
+                        entry.pool = pool.into();
+                    }
                     let same = |b: &&Backend| b.address.is_ipv4() == address.is_ipv4();
                     let able = service.backends.iter().filter(same);
                     let able = able.map(|b| (b, is_alive(state(group, service, b))));
@@ -244,6 +251,7 @@ impl Fast {
             flow: entry.flow,
             sources: Arc::clone(&entry.sources),
             new_connections: entry.new_connections,
+            pool: Arc::clone(&entry.pool),
             backends: entry.past.transition.backends(),
             slots: Arc::clone(&entry.past.slots),
         })

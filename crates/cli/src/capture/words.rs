@@ -125,6 +125,10 @@ pub(super) const fn why(reason: Drop) -> (&'static str, &'static str) {
             "the driver leaves no room before the frame for another header",
             "use forward = \"dsr\" or \"nat\", or a network card whose driver leaves room",
         ),
+        Drop::NoPort => (
+            "no address of `source` has a port left for another flow",
+            "add addresses to `source`: each has room for some thirty thousand flows of TCP, and of UDP",
+        ),
         Drop::Source => (
             "`allow` and `deny` of the service do not let this client in",
             "if it should be, change them in the file and run `buoy reload`",
