@@ -215,6 +215,7 @@ mod tests {
                         link: None,
                         link_name: String::new(),
                         vip_name: "web".into(),
+                        presence: buoy_model::Presence::Assigned,
                     })
                     .collect(),
                 safety: Safety::Exclusive,

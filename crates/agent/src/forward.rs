@@ -21,6 +21,7 @@ use buoy_core::balance::{self, Table};
 use buoy_core::fast::has_substitute;
 use buoy_kernel::conntrack::Flows;
 use buoy_kernel::fast::Packet;
+use buoy_kernel::gate::Answerer;
 use buoy_kernel::nft::{self, Spread};
 use buoy_model::{
     Backend, BackendState, Balance, Desired, FlowFields, Group, GroupId, Mode, Ports, Protocol,
@@ -72,7 +73,7 @@ impl Ability {
                 (Mode::Kernel | Mode::Proxy, _) => false,
                 (Mode::Xdp { .. }, None) => true,
                 (Mode::Xdp { .. }, Some(found)) => {
-                    !has_substitute(service)
+                    !has_substitute(group, service)
                         && found.refused.contains_key(&Place::of(group, service))
                 }
             })
@@ -87,15 +88,17 @@ impl Ability {
 
 impl Forward {
     /// Starts forwarding what the configuration names to the backends that are up. The seed of flows
-    /// is the cluster's. To be called inside a tokio runtime.
+    /// is the cluster's, and the answerer that of the gate, or why there is none. To be called inside a tokio
+    /// runtime.
     pub fn start(
         desired: watch::Receiver<Arc<Desired>>,
         states: watch::Receiver<States>,
         seed: watch::Receiver<u64>,
+        answerer: Result<Answerer, String>,
     ) -> io::Result<Self> {
         let findings = Arc::new(Mutex::new(Findings::default()));
         let news = News { desired: desired.clone(), states: states.clone(), seed };
-        let engine = xdp::Engine::start()?;
+        let engine = xdp::Engine::start(answerer)?;
         let (by_xdp, tracer) = (engine.found.clone(), engine.tracer());
         let counted = Arc::clone(&engine.counted);
         let task = tokio::spawn(follow(news, engine, Arc::clone(&findings)));
@@ -128,7 +131,11 @@ impl Forward {
                     protocol: service.protocol,
                     ports: service.ports,
                     problem: findings.services.get(&place).cloned(),
-                    engine: engine(service, findings.refused.contains(&place), &findings.attached),
+                    engine: engine(
+                        (group, service),
+                        findings.refused.contains(&place),
+                        &findings.attached,
+                    ),
                     table: findings.tables.get(&place).copied(),
                     backends: backends(&place, service, &states, &counted),
                     limited: service.new_connections.map(|_| {
@@ -171,11 +178,13 @@ impl Drop for Forward {
 }
 
 /// What forwards a service on this host, in words.
-fn engine(service: &Service, refused: bool, attached: &[String]) -> String {
+fn engine((group, service): (&Group, &Service), refused: bool, attached: &[String]) -> String {
     match service.mode {
         Mode::Kernel => "nftables".into(),
         Mode::Proxy => "proxy".into(),
-        Mode::Xdp { .. } if refused && has_substitute(service) => "nftables in place of XDP".into(),
+        Mode::Xdp { .. } if refused && has_substitute(group, service) => {
+            "nftables in place of XDP".into()
+        }
         Mode::Xdp { .. } if refused || attached.is_empty() => "none".into(),
         Mode::Xdp { .. } => format!("XDP ({})", attached.join(", ")),
     }
@@ -313,7 +322,7 @@ fn wanted(desired: &Desired, states: &States, refused: &BTreeMap<Place, String>)
                     }
                     Mode::Xdp { .. } => {
                         let Some(reason) = refused.get(&place) else { continue };
-                        let instead = if has_substitute(service) {
+                        let instead = if has_substitute(group, service) {
                             want_kernel(&mut wanted, place, address, (group, service), states);
                             relay(&mut wanted, desired, group, address);
                             "nftables forwards it instead, more slowly"

@@ -4,7 +4,7 @@
 use crate::pulse::Pulse;
 use buoy_core::Fence;
 use buoy_kernel::apply::Apply;
-use buoy_kernel::gate::{Gate, GateError};
+use buoy_kernel::gate::{Answered, Answerer, Gate, GateError};
 use buoy_kernel::host::{self, Facts};
 use buoy_kernel::netlink::{Monitor, NetlinkError, News, Requests};
 use buoy_kernel::packet::{Announcer, Heard, Listener, PacketError};
@@ -13,7 +13,7 @@ use buoy_kernel::sysctl;
 use buoy_kernel::udp::{BindError, Transport};
 use buoy_kernel::wake::Wakeups;
 use buoy_model::limits::LEGS_MAX;
-use buoy_model::{Desired, Event, Instant, LinkId};
+use buoy_model::{Desired, Event, Instant, LinkId, Presence};
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
@@ -68,6 +68,7 @@ pub(crate) struct Hardware {
     pub(crate) fence: Fence,
     pub(crate) defences: Vec<String>,
     leases: Option<OwnedFd>,
+    answerer: Result<Answerer, String>,
     monitor: Monitor,
     listeners: Vec<Listener>,
     /// Interfaces where the gate should stand and does not: as good as down.
@@ -92,6 +93,10 @@ impl Hardware {
             fence_everywhere(gate, desired);
         }
         let (fence, defences) = defences(&gate);
+        let answerer = match &mut gate {
+            Ok(gate) => gate.answerer().map_err(|error| error.to_string()),
+            Err(error) => Err(format!("there is no gate: {error}")),
+        };
         let leases = gate.as_ref().ok().and_then(|g| g.leases_fd().try_clone_to_owned().ok());
         let mut apply = Apply::new(requests, announcer, gate.ok());
         let adopted = apply.adopt(desired).map_err(StartError::Netlink)?;
@@ -111,6 +116,7 @@ impl Hardware {
             fence,
             defences,
             leases,
+            answerer,
             monitor,
             listeners: Vec::new(),
             unfenced: Vec::new(),
@@ -181,6 +187,11 @@ impl Hardware {
                 Err(error) => problems.push(error.to_string()),
             }
         }
+        if let Some(gate) = self.apply.gate()
+            && let Err(error) = gate.answer_for(&answered(desired, &facts))
+        {
+            problems.push(error.to_string());
+        }
         for (i, listener) in self.listeners.iter().enumerate() {
             let [arp, ndp] = listener.fds();
             let room = self.poller.watch(LISTENERS + 2 * i, &arp)
@@ -230,6 +241,12 @@ impl Hardware {
     /// For a supervisor, which closes the gate when this process cannot.
     pub(crate) fn leases(&self) -> Option<OwnedFd> {
         self.leases.as_ref().and_then(|leases| leases.try_clone().ok())
+    }
+
+    /// What answers for addresses that are on no interface, for the fast path; why there is nothing.
+    pub(crate) fn answerer(&self) -> Result<Answerer, String> {
+        let answerer = self.answerer.as_ref().map_err(Clone::clone)?;
+        answerer.try_clone().map_err(|error| error.to_string())
     }
 
     /// When the first packet for an address came in since its gate was opened.
@@ -291,6 +308,18 @@ fn links(desired: &Desired) -> Vec<LinkId> {
     links.sort_unstable();
     links.dedup();
     links
+}
+
+/// The addresses that are on no interface, with what there is to answer for them.
+fn answered(desired: &Desired, facts: &Facts) -> Vec<Answered> {
+    let addresses = desired.groups.iter().flat_map(|group| &group.addresses);
+    let addresses = addresses.filter(|address| address.presence == Presence::Answered);
+    let answered = addresses.filter_map(|address| {
+        let link = facts.link(address.link?)?;
+        let (mac, router) = (link.mac?, routes_ipv6(&link.name));
+        Some(Answered { address: address.cidr.address(), link: link.id, mac, router })
+    });
+    answered.collect()
 }
 
 /// Whether a neighbour advertisement from here must say "router" (RFC 4861 §4.4): who hears

@@ -135,7 +135,7 @@ async fn live(
     socket: server::Socket,
     systemd: Systemd,
 ) -> Result<(), RunError> {
-    let Running { handle, reports, thread } = running;
+    let Running { handle, reports, thread, answerer } = running;
     tracing::info!(node = desired.node_name(desired.me), "the agent runs: {}", handle.scheduling);
     for defence in &handle.defences {
         tracing::info!("{defence}");
@@ -145,7 +145,8 @@ async fn live(
     let checks = fitness::start(watched.clone());
     let (seed, seeds) = watch::channel(seed);
     let (watch, known) = (watched.clone(), checks.states());
-    let forward = Forward::start(watched, health.states(), seeds).map_err(RunError::Runtime)?;
+    let forward = Forward::start(watched, health.states(), seeds, answerer);
+    let forward = forward.map_err(RunError::Runtime)?;
     let ability = forward.ability();
     let fit = fitness::report(handle.clone(), watch, known, health.states(), ability);
     let fit = tokio::spawn(fit);

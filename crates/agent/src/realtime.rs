@@ -10,6 +10,7 @@ use crate::pulse::Pulse;
 use crate::supervision::Supervision;
 use crate::systemd::{Feeder, Systemd};
 use buoy_core::{Node, OrderError, Settings, Status};
+use buoy_kernel::gate::Answerer;
 use buoy_kernel::lifeline::Lifeline;
 use buoy_kernel::wake::{self, Waker, Wakeups};
 use buoy_kernel::{clock, packet, realtime};
@@ -77,6 +78,8 @@ pub struct Running {
     pub reports: mpsc::Receiver<Report>,
     /// Ends when the loop has ended.
     pub thread: JoinHandle<()>,
+    /// What answers for addresses that are on no interface, under the leases of the loop; why there is nothing.
+    pub answerer: Result<Answerer, String>,
 }
 
 impl Handle {
@@ -134,7 +137,7 @@ pub(crate) fn start(
 ) -> Result<Running, StartError> {
     let hardware = Hardware::open(&desired)?;
     let mut defences = hardware.defences.clone();
-    let leases = hardware.leases();
+    let (leases, answerer) = (hardware.leases(), hardware.answerer());
     let legs = desired.node(desired.me).map(|me| me.addresses.clone()).unwrap_or_default();
     let settings = Settings {
         incarnation: Incarnation(random()?.max(1)),
@@ -186,7 +189,7 @@ pub(crate) fn start(
     defences.push(watched(systemd));
     let supervision = supervision.unwrap_or_else(|_| Supervision::none());
     let handle = Handle { commands, waker, counters, scheduling, defences, supervision };
-    Ok(Running { handle, reports, thread })
+    Ok(Running { handle, reports, thread, answerer })
 }
 
 fn supervised(supervision: &Result<Supervision, String>) -> String {

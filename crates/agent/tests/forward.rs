@@ -59,7 +59,7 @@ fn start(desired: watch::Receiver<Arc<Desired>>, states: watch::Receiver<States>
     let (seed, seeds) = watch::channel(7);
     // For ever.
     tokio::spawn(async move { seed.closed().await });
-    Forward::start(desired, states, seeds).unwrap()
+    Forward::start(desired, states, seeds, Err("none here".into())).unwrap()
 }
 
 async fn until(what: &str, mut done: impl FnMut() -> bool) {

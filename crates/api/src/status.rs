@@ -217,6 +217,8 @@ pub struct VipAddressView {
     pub interface: Option<String>,
     /// The name of the VIP that it comes from, where several move together.
     pub vip: String,
+    /// It is on no interface: XDP answers for it there.
+    pub answered: bool,
 }
 
 /// One port of a VIP.

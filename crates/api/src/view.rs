@@ -10,8 +10,8 @@ use crate::status::{
 use crate::words::{self, Words};
 use buoy_core::{Candidate, Hold, Ignored, Standing};
 use buoy_model::{
-    Backend, BackendState, Desired, Epoch, Fact, Group, GroupId, NodeCheck, Ports, Protocol,
-    Record, Safety, Service, VipAddress,
+    Backend, BackendState, Desired, Epoch, Fact, Group, GroupId, NodeCheck, Ports, Presence,
+    Protocol, Record, Safety, Service, VipAddress,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -307,6 +307,7 @@ fn address(address: &VipAddress) -> VipAddressView {
         address: address.cidr.to_string(),
         interface: address.link.map(|_| address.link_name.clone()),
         vip: address.vip_name.clone(),
+        answered: address.presence == Presence::Answered,
     }
 }
 
@@ -584,6 +585,7 @@ mod tests {
             link: Some(buoy_model::LinkId(3)),
             link_name: "eth0".into(),
             vip_name: "web".into(),
+            presence: buoy_model::Presence::Assigned,
         }];
         let table = [
             (

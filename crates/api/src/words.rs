@@ -486,6 +486,7 @@ mod tests {
                     link: Some(LinkId(3)),
                     link_name: "eth0".into(),
                     vip_name: "web".into(),
+                    presence: buoy_model::Presence::Assigned,
                 }],
                 safety: Safety::Exclusive,
                 nodes: vec![],

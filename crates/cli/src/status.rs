@@ -4,7 +4,9 @@ use crate::AgentSocket;
 use crate::failure::Failure;
 use crate::output::{self, Form};
 use crate::table::{Align, Table, Tone, plain, wrapped};
-use buoy_api::{ClusterStatus, EventView, NodeView, ServiceView, TimingView, VipView, words};
+use buoy_api::{
+    ClusterStatus, EventView, NodeView, ServiceView, TimingView, VipAddressView, VipView, words,
+};
 use std::time::Duration;
 
 /// Time between two looks with `--watch`.
@@ -163,7 +165,7 @@ fn vips(vips: &[VipView]) -> Table<7> {
     ]);
     for vip in vips {
         let tone = if vip.problem.is_some() { Tone::Wrong } else { Tone::Plain };
-        let address = |n: usize| vip.addresses.get(n).map(|a| a.address.clone());
+        let address = |n: usize| vip.addresses.get(n).map(address);
         let service = |n: usize| vip.services.get(n).map(service);
         table.row(
             tone,
@@ -186,6 +188,12 @@ fn vips(vips: &[VipView]) -> Table<7> {
         }
     }
     table
+}
+
+/// As in `10.0.0.100/24`, or `10.0.0.100/24 (XDP)` where it is on no interface.
+fn address(address: &VipAddressView) -> String {
+    let by_xdp = if address.answered { " (XDP)" } else { "" };
+    format!("{}{by_xdp}", address.address)
 }
 
 /// As in `lb1`, or `lb1 (held)`.
@@ -215,7 +223,7 @@ pub(crate) fn span(millis: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use buoy_api::{BackendView, HeldView, VipAddressView};
+    use buoy_api::{BackendView, HeldView};
 
     fn status() -> ClusterStatus {
         let node = |name: &str, alive: bool, state: &str| NodeView {

@@ -58,7 +58,10 @@ fn facts(vip: &VipView, me: &str, width: usize) -> String {
         let interface = address.interface.as_ref();
         let place = interface.map_or_else(
             || format!("no interface of {me} may carry it"),
-            |name| format!("on {name} of {me}"),
+            |name| match address.answered {
+                true => format!("answered for by XDP on {name} of {me}, and on no interface"),
+                false => format!("on {name} of {me}"),
+            },
         );
         let name = if address.vip.is_empty() || address.vip == vip.name {
             String::new()
@@ -246,6 +249,7 @@ mod tests {
                 address: "10.0.0.100/24".into(),
                 interface: Some("eth0".into()),
                 vip: "web".into(),
+                answered: false,
             }],
             epoch: 7,
             lease_left_ms: Some(44.2),

@@ -113,6 +113,8 @@ codes! {
     RangesOverlap = "V0420", Error, "Two ranges of ports of one VIP overlap, and neither is within the other.";
     BackendShared = "V0421", Error, "A port of a backend belongs to two services with `forward = \"nat\"`.";
     CheckNeedsPort = "V0422", Error, "A service has all ports, and its check does not say which one to ask.";
+    NeedsAssignment = "V0434", Error, "A service needs a VIP on the interface, and `assign = false` does not put it there.";
+    NothingForwarded = "V0435", Error, "A VIP is not put on the interface, and nothing is forwarded for it.";
     BadRate = "V0437", Error, "A limit of new connections is not written as `NUMBER/s [burst=N]`, or nobody could keep to it.";
 
     NotAMember = "V0501", Error, "This host is not among the peers.";

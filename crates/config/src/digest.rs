@@ -6,8 +6,8 @@
 use crate::cluster::Cluster;
 use buoy_model::{
     Backend, Balance, Check, CheckKind, Failback, FlowFields, Forward, Group, Mode, Node,
-    NodeCheck, NodeCheckKind, Safety, SendProxy, Service, SourceAddress, SourceRule, Timing,
-    name_key,
+    NodeCheck, NodeCheckKind, Presence, Safety, SendProxy, Service, SourceAddress, SourceRule,
+    Timing, name_key,
 };
 use std::fmt::Write as _;
 
@@ -41,6 +41,10 @@ fn add_group(out: &mut String, group: &Group) {
     for address in addresses {
         // Not the interface: it may have another name on each host.
         line(out, format_args!("address {} {}", address.cidr, address.vip_name));
+        match address.presence {
+            Presence::Assigned => {}
+            Presence::Answered => line(out, format_args!("not assigned")),
+        }
     }
     for node in nodes {
         line(out, format_args!("may {:08x}", node.0));

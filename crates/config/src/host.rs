@@ -159,6 +159,7 @@ pub(crate) fn place(vip: &Vip, host: &Host, problems: &mut Problems<'_>) -> Vec<
                 link: link.map(|l| l.id),
                 link_name: link.map(|l| l.name.clone()).unwrap_or_default(),
                 vip_name: vip.name.value.clone(),
+                presence: vip.presence,
             }
         })
         .collect()
@@ -171,6 +172,7 @@ pub(crate) fn elsewhere(vip: &Vip) -> Vec<VipAddress> {
         link: None,
         link_name: String::new(),
         vip_name: vip.name.value.clone(),
+        presence: vip.presence,
     };
     vip.addresses.iter().map(absent).collect()
 }

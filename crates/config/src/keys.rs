@@ -147,6 +147,7 @@ schema! {
         NAME: "name", "a name", r#""web""#, "first address", Vip;
         ADDRESS: "address", "\"ADDRESS/PREFIX\", or a list of them", r#""10.0.0.100/24""#, "required", Vip;
         INTERFACE: "interface", "the name of an interface", r#""eth0""#, "by subnet", Vip;
+        ASSIGN: "assign", "true or false", "false", "true", Vip;
         NODES: "nodes", "a list of peers", r#"["lb1", "lb2"]"#, "all peers", Vip;
         PREFER: "prefer", "a list of peers, best first", r#"["lb1"]"#, "none", Vip;
         FAILBACK: "failback", "\"never\", \"now\" or a duration", r#""30s""#, "\"never\"", Live;
@@ -223,6 +224,7 @@ pub mod pool {
             &NAME,
             &ADDRESSES,
             &vip::INTERFACE,
+            &vip::ASSIGN,
             &vip::NODES,
             &vip::PREFER,
             &vip::FAILBACK,

@@ -39,12 +39,14 @@ pub(crate) fn read(
     let addresses = read_addresses(section, interface.is_some(), problems);
     let settings = settings::read(section, &addresses, cluster, problems);
     let services = vip::read_services(section, &pool::SERVICE_SCHEMA, &addresses, problems);
+    let presence = vip::read_presence(section, &pool::SERVICE_SCHEMA, &services, problems);
     refuse_too_many_ports(section, addresses.len(), services.len(), problems);
     let mut names =
         Names { pool: name.as_ref().map_or("pool", |n| n.value), taken: HashSet::new() };
     let vip = |address: At<Cidr>| Vip {
         name: At::new(names.take(address.value), address.span.clone()),
         interface: interface.clone(),
+        presence,
         group: None,
         settings: settings.clone(),
         services: services.iter().filter_map(|s| of_one(s, address.value.address())).collect(),

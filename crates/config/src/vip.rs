@@ -10,7 +10,7 @@ use crate::tree::{self, Section};
 use crate::value::{self, Unfit};
 use crate::{pool, ports};
 use buoy_model::limits::{GROUP_ADDRESSES_MAX, GROUP_SERVICES_MAX};
-use buoy_model::{Cidr, Service};
+use buoy_model::{Cidr, Mode, Presence, Service};
 use core::net::IpAddr;
 
 /// One `[[vip]]` or one address of a `[[pool]]`, as far as the file alone says it.
@@ -19,6 +19,7 @@ pub(crate) struct Vip {
     pub(crate) name: At<String>,
     pub(crate) addresses: Vec<At<Cidr>>,
     pub(crate) interface: Option<At<String>>,
+    pub(crate) presence: Presence,
     /// The label of those it moves with.
     pub(crate) group: Option<At<String>>,
     pub(crate) settings: Settings,
@@ -45,12 +46,13 @@ pub(crate) fn read(
     let group = settings::read_label(section, &vip::GROUP, problems);
     let settings = settings::read(section, &addresses, cluster, problems);
     let services = read_services(section, &service::SCHEMA, &addresses, problems);
+    let presence = read_presence(section, &service::SCHEMA, &services, problems);
     let first = addresses.first()?;
     let name = match name {
         Some(name) => At::new(name.value.to_owned(), name.span),
         None => At::new(first.value.address().to_string(), first.span.clone()),
     };
-    Some(Vip { name, interface, group, settings, services, addresses })
+    Some(Vip { name, interface, presence, group, settings, services, addresses })
 }
 
 /// The interface that is named, if one is.
@@ -209,6 +211,41 @@ pub(crate) fn check_interface(name: &At<&str>, problems: &mut Problems<'_>) -> b
         );
     }
     valid
+}
+
+/// Whether the addresses are put on the interface; what does not work without is refused.
+pub(crate) fn read_presence(
+    section: &Section<'_>,
+    of_service: &Schema,
+    services: &[At<Service>],
+    problems: &mut Problems<'_>,
+) -> Presence {
+    let Some(At { value: false, span }) = section.flag(&vip::ASSIGN, problems) else {
+        return Presence::Assigned;
+    };
+    let answer = "write forward = \"dsr\", \"tunnel\" or \"nat\"";
+    let needs_it = services.iter().find(|service| match service.value.mode {
+        Mode::Kernel | Mode::Proxy => true,
+        Mode::Xdp { .. } => false,
+    });
+    if let Some(service) = needs_it {
+        let reason = match service.value.mode {
+            Mode::Proxy => "a proxy listens on the address",
+            Mode::Kernel | Mode::Xdp { .. } => "the kernel must have the address that it forwards",
+        };
+        let (ports, protocol) = (service.value.ports, service.value.protocol.name());
+        let message =
+            format!("without the VIP on the interface, {ports}/{protocol} cannot be served");
+        let (again, first) = ((&span, "the VIP is not put there"), (&service.span, reason));
+        let fix = format!("{answer} in that service, or remove `assign`");
+        problems.add_pair(Code::NeedsAssignment, again, first, message, fix);
+    } else if !section.has(&vip::SERVICE) {
+        let message = "the VIP is not put on the interface, and nothing is forwarded for it";
+        let reason = "no process of this host can have an address that is not there";
+        let fix = format!("remove `assign`, or add a {} with `forward`", of_service.title);
+        problems.add(Code::NothingForwarded, &span, message, reason, fix);
+    }
+    Presence::Answered
 }
 
 /// The services of a `[[vip]]` or `[[pool]]`, on all of its addresses.

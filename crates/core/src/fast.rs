@@ -19,15 +19,17 @@ use alloc::vec::Vec;
 use buoy_model::limits::MOVED_PORTS_MAX;
 use buoy_model::{
     Backend, BackendState, Desired, FastPath, FastService, FlowFields, Forward, Group, Instant,
-    Mode, Ports, Protocol, Rate, Service, Slot, Sources,
+    Mode, Ports, Presence, Protocol, Rate, Service, Slot, Sources,
 };
 use core::net::IpAddr;
 
 /// Whether nftables does the same where XDP cannot: it translates, and leaves no packet as it is. The ports
 /// of a range either keep their numbers there, or all backends begin at the same one and each port is listed.
-pub fn has_substitute(service: &Service) -> bool {
+/// For an address that is on no interface, nobody else answers either.
+pub fn has_substitute(group: &Group, service: &Service) -> bool {
     match service.mode {
         Mode::Kernel | Mode::Proxy => false,
+        Mode::Xdp { .. } if is_answered(group, service) => false,
         Mode::Xdp { forward: Forward::Dsr | Forward::Tunnel, .. } => false,
         Mode::Xdp { forward: Forward::Nat, .. } => {
             let (ports, backends) = (service.ports, &service.backends);
@@ -40,6 +42,13 @@ pub fn has_substitute(service: &Service) -> bool {
             ports.is_one() || !(is_apart || is_moved && is_long)
         }
     }
+}
+
+/// Whether an address of the service is on no interface, so that the fast path answers for it.
+pub fn is_answered(group: &Group, service: &Service) -> bool {
+    let mut of_it =
+        group.addresses.iter().filter(|a| service.addresses.contains(&a.cidr.address()));
+    of_it.any(|address| address.presence == Presence::Answered)
 }
 
 /// The fast path of a host over time.

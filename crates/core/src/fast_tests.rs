@@ -59,6 +59,7 @@ fn group(id: u32, vips: &[&str], services: Vec<Service>) -> Group {
         link: (!vip.starts_with('!')).then_some(LinkId(1)),
         link_name: "eth0".into(),
         vip_name: "vip".into(),
+        presence: Presence::Assigned,
     };
     Group {
         id: GroupId(id),
@@ -372,6 +373,9 @@ fn nftables_stands_in_where_ports_keep_their_numbers_or_are_few() {
     ];
     for (first, last, mode, backends, expected) in table {
         let service = of(first, last, mode, backends);
-        assert_eq!(has_substitute(&service), expected, "{first}-{last} {backends:?}");
+        let mut group = group(1, &["10.0.0.100"], vec![service.clone()]);
+        assert_eq!(has_substitute(&group, &service), expected, "{first}-{last} {backends:?}");
+        group.addresses[0].presence = Presence::Answered;
+        assert!(!has_substitute(&group, &service), "nobody would answer for the address");
     }
 }

@@ -7,7 +7,7 @@ use alloc::vec;
 use buoy_model::limits::{LEASE_MAX, VALID_LIFETIME_GATED};
 use buoy_model::{
     Cidr, ClusterId, Failback, FrameKind, Group, GroupId, Leg, Mac, Message, Node as Member,
-    NodeId, Order, Timing, VipAddress,
+    NodeId, Order, Presence, Timing, VipAddress,
 };
 use core::net::{IpAddr, Ipv4Addr};
 
@@ -37,6 +37,7 @@ fn desired(nodes: usize, groups: usize, safety: Safety, me: usize) -> Desired {
                 link: Some(LINK),
                 link_name: "eth0".into(),
                 vip_name: "web".into(),
+                presence: Presence::Assigned,
             }],
             safety,
             nodes: all.clone(),
@@ -453,6 +454,25 @@ fn a_reload_touches_only_what_it_changes() {
     assert_eq!(cluster.owner(0), owner);
     let removed = |(_, a): &(usize, Action)| matches!(a, Action::RemoveAddress { cidr, .. } if cidr.address() == vip(1));
     assert!(cluster.done.iter().any(removed), "what left the file leaves the host");
+}
+
+#[test]
+fn a_reload_takes_the_address_off_before_it_is_answered_for() {
+    use Action::{AddAddress, Fence, RemoveAddress};
+    let mut cluster = Cluster::new(3, 1, Safety::Exclusive);
+    cluster.settle();
+    let (owner, of) = (cluster.owner(0), [Presence::Assigned, Presence::Answered]);
+    for (from, to) in [(of[0], of[1]), (of[1], of[0])] {
+        let mut other = desired(3, 1, Safety::Exclusive, owner);
+        other.groups[0].addresses[0].presence = to;
+        cluster.effects(owner);
+        cluster.give(owner, Event::Reload(Arc::new(other)));
+        let done = cluster.effects(owner);
+        assert!(matches!(done[0], Fence { until: Instant::ZERO, lease: None, .. }), "{done:?}");
+        assert!(matches!(done[1], RemoveAddress { presence, .. } if presence == from), "{done:?}");
+        assert!(matches!(done[2], Fence { .. }) && done[2] != done[0], "{done:?}");
+        assert!(matches!(done[3], AddAddress { presence, .. } if presence == to), "{done:?}");
+    }
 }
 
 #[test]

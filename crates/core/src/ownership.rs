@@ -399,7 +399,8 @@ pub(crate) fn add_addresses(c: Context<'_>, until: Instant, out: &mut Vec<Action
     }
     for address in &c.group.addresses {
         if let Some(link) = address.link {
-            out.push(Action::AddAddress { link, cidr: address.cidr, valid_lifetime });
+            let (cidr, presence) = (address.cidr, address.presence);
+            out.push(Action::AddAddress { link, cidr, valid_lifetime, presence });
         }
     }
 }
@@ -442,7 +443,8 @@ fn make_ready(c: Context<'_>, out: &mut Vec<Action>) {
 fn remove_addresses(group: &Group, out: &mut Vec<Action>) {
     for address in &group.addresses {
         if let Some(link) = address.link {
-            out.push(Action::RemoveAddress { link, cidr: address.cidr });
+            let (cidr, presence) = (address.cidr, address.presence);
+            out.push(Action::RemoveAddress { link, cidr, presence });
         }
     }
 }

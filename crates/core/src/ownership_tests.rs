@@ -3,7 +3,7 @@
 use super::*;
 use alloc::string::String;
 use alloc::vec;
-use buoy_model::{Cidr, Failback, GroupId, LinkId, VipAddress};
+use buoy_model::{Cidr, Failback, GroupId, LinkId, Presence, VipAddress};
 use core::net::Ipv4Addr;
 
 const LEASE: Duration = Duration::from_millis(50);
@@ -17,6 +17,7 @@ fn group(safety: Safety) -> Group {
             link: Some(LinkId(2)),
             link_name: String::from("eth0"),
             vip_name: "web".into(),
+            presence: Presence::Assigned,
         }],
         safety,
         nodes: vec![],
@@ -316,4 +317,19 @@ fn what_need_not_go_stays_until_its_successor_is_ready() {
         holding.judged(context(&group, at(2) + LEASE * 9), keep, &mut vec![]);
         assert_eq!(holding.claim(), ClaimKind::Holds);
     }
+}
+
+#[test]
+fn an_address_that_is_on_no_interface_is_said_and_unsaid_as_such() {
+    let mut group = group(Safety::Exclusive);
+    group.addresses[0].presence = Presence::Answered;
+    let mut out = Vec::new();
+    add_addresses(context(&group, at(0)), at(50), &mut out);
+    remove_addresses(&group, &mut out);
+    let [Action::AddAddress { presence: said, .. }, Action::RemoveAddress { presence: unsaid, .. }] =
+        out[..]
+    else {
+        panic!("{out:?}")
+    };
+    assert_eq!((said, unsaid), (Presence::Answered, Presence::Answered));
 }

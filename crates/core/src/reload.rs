@@ -106,7 +106,7 @@ impl Node {
             ownership::fence(group, Instant::ZERO, None, out);
             return;
         };
-        let place = |a: &VipAddress| (a.cidr, a.link);
+        let place = |a: &VipAddress| (a.cidr, a.link, a.presence);
         for address in &before.addresses {
             let stays = group.addresses.iter().any(|a| place(a) == place(address));
             if let (false, Some(link)) = (stays, address.link) {
@@ -117,7 +117,8 @@ impl Node {
                     lease: None,
                     guard: ownership::guard(group),
                 };
-                out.extend([closed, Action::RemoveAddress { link, cidr: address.cidr }]);
+                let (cidr, presence) = (address.cidr, address.presence);
+                out.extend([closed, Action::RemoveAddress { link, cidr, presence }]);
             }
         }
         holding.announcements.again(now);

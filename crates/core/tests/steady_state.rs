@@ -120,6 +120,7 @@ fn desired(me: NodeId) -> Desired {
                 link: Some(LinkId(2)),
                 link_name: "eth0".into(),
                 vip_name: "web".into(),
+                presence: buoy_model::Presence::Assigned,
             }],
             safety: Safety::Exclusive,
             nodes: ids.clone(),

@@ -7,7 +7,7 @@
 
 use crate::apply::ApplyError;
 use crate::netlink::AddressFacts;
-use buoy_model::Desired;
+use buoy_model::{Desired, Presence, VipAddress};
 
 /// What was done with what an earlier run left.
 #[derive(Debug, Default)]
@@ -28,7 +28,8 @@ pub(crate) fn sort(
 ) -> (Vec<AddressFacts>, Vec<AddressFacts>) {
     let wanted = |left: &AddressFacts| {
         let mut addresses = desired.groups.iter().flat_map(|group| &group.addresses);
-        addresses.any(|a| a.link == Some(left.link) && a.cidr == left.cidr)
+        let here = |a: &VipAddress| a.link == Some(left.link) && a.cidr == left.cidr;
+        addresses.any(|a| here(a) && a.presence == Presence::Assigned)
     };
     left.into_iter().partition(|address| gated && wanted(address))
 }

@@ -9,7 +9,9 @@ use crate::gate::{Gate, GateError, Opening};
 use crate::netlink::{AddressChange, AddressFacts, NetlinkError, News, Requests};
 use crate::orders::{Orders, Outcome};
 use crate::packet::{Announcer, PacketError};
-use buoy_model::{Action, Cidr, Desired, Event, FrameKind, Instant, LinkId, SharedLease};
+use buoy_model::{
+    Action, Cidr, Desired, Event, FrameKind, Instant, LinkId, Mac, Presence, SharedLease,
+};
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -111,6 +113,8 @@ pub struct Apply {
     orders: Option<Orders>,
     /// Sorted by interface and address.
     placed: Vec<Placed>,
+    /// What this host speaks for without having it on an interface, sorted.
+    spoken_for: Vec<(LinkId, IpAddr)>,
     /// The first failure of an order that was not told yet.
     late: Option<ApplyError>,
     failures: Failures,
@@ -134,8 +138,8 @@ impl Apply {
         // A host that cannot start a thread can still change addresses from the loop.
         let beside = || Requests::open().ok().and_then(|requests| Orders::start(requests).ok());
         let orders = gate.as_ref().and_then(|_| beside());
-        let (placed, failures) = (Vec::new(), Failures::default());
-        Self { requests, announcer, gate, orders, placed, late: None, failures }
+        let (placed, spoken_for, failures) = (Vec::new(), Vec::new(), Failures::default());
+        Self { requests, announcer, gate, orders, placed, spoken_for, late: None, failures }
     }
 
     /// Does what the action says, if it says something to the kernel. Heartbeats, answers, records
@@ -149,10 +153,17 @@ impl Apply {
                 self.renew(lease, until);
                 Ok(())
             }
-            Action::AddAddress { link, cidr, valid_lifetime } => {
-                self.add(link, cidr, valid_lifetime)
-            }
-            Action::RemoveAddress { link, cidr } => self.remove(link, cidr),
+            Action::AddAddress { link, cidr, valid_lifetime, presence } => match presence {
+                Presence::Assigned => self.add(link, cidr, valid_lifetime),
+                Presence::Answered => self.speak_for(link, cidr.address()),
+            },
+            Action::RemoveAddress { link, cidr, presence } => match presence {
+                Presence::Assigned => self.remove(link, cidr),
+                Presence::Answered => {
+                    self.fall_silent(link, cidr.address());
+                    Ok(())
+                }
+            },
             Action::Announce { link, address, kind } => self.announce(link, address, kind),
             Action::Heartbeat { .. }
             | Action::Answer { .. }
@@ -238,6 +249,7 @@ impl Apply {
             News::Link { link, up, mac } => {
                 if let Some(mac) = mac {
                     self.announcer.set_mac(link, mac);
+                    self.answer_with(link, mac);
                 }
                 tell(Event::Link { link, up });
             }
@@ -259,7 +271,7 @@ impl Apply {
             // The news that were lost may have been of our removals.
             self.placed[at].removals = 0;
             if !is_there {
-                self.absent(link, cidr);
+                self.absent(link, cidr.address());
             }
             if on && !is_there {
                 tell(Event::AddressLost { link, address: cidr.address() });
@@ -329,6 +341,35 @@ impl Apply {
         Ok(())
     }
 
+    fn speak_for(&mut self, link: LinkId, address: IpAddr) -> Result<(), ApplyError> {
+        let spoken = match &mut self.gate {
+            Some(gate) => gate.speak_for(link, address),
+            None => Err(GateError::Unanswered { link, address }),
+        };
+        let cause = |cause| ApplyError { effect: Effect::Add, link, address, cause };
+        spoken.map_err(|error| cause(Cause::Gate(error)))?;
+        if let Err(at) = self.spoken_for.binary_search(&(link, address)) {
+            self.spoken_for.insert(at, (link, address));
+        }
+        Ok(())
+    }
+
+    fn fall_silent(&mut self, link: LinkId, address: IpAddr) {
+        if let Ok(at) = self.spoken_for.binary_search(&(link, address)) {
+            self.spoken_for.remove(at);
+        }
+        self.absent(link, address);
+    }
+
+    fn answer_with(&mut self, link: LinkId, mac: Mac) {
+        let Some(gate) = &mut self.gate else { return };
+        if let Err((address, cause)) = gate.set_mac(link, mac) {
+            self.failures.0[Effect::Add as usize] += 1;
+            let cause = Cause::Gate(cause);
+            self.late.get_or_insert(ApplyError { effect: Effect::Add, link, address, cause });
+        }
+    }
+
     fn announce(&self, link: LinkId, address: IpAddr, kind: FrameKind) -> Result<(), ApplyError> {
         self.announcer.announce(link, address, kind).map_err(|cause| ApplyError {
             effect: Effect::Announce,
@@ -354,7 +395,7 @@ impl Apply {
     fn gone(&mut self, link: LinkId, cidr: Cidr, tell: &mut dyn FnMut(Event<'static>)) {
         let Ok(index) = self.place(link, cidr) else {
             // What was adopted and never served, at the end of its lifetime.
-            return self.absent(link, cidr);
+            return self.absent(link, cidr.address());
         };
         let placed = &mut self.placed[index];
         if placed.removals > 0 {
@@ -369,17 +410,17 @@ impl Apply {
         if self.placed[index].removals == 0 {
             self.placed.remove(index);
         }
-        self.absent(link, cidr);
+        self.absent(link, cidr.address());
     }
 
     /// Tells the gate that nobody here has the address any more.
-    fn absent(&self, link: LinkId, cidr: Cidr) {
+    fn absent(&self, link: LinkId, address: IpAddr) {
         let Some(gate) = &self.gate else { return };
+        let placed = self.placed.iter().filter(|p| p.on).map(|p| (p.link, p.cidr.address()));
+        let mut here = placed.chain(self.spoken_for.iter().copied());
         // The gate guards an IPv4 address on all interfaces at once.
-        let same = |p: &&Placed| p.cidr.address() == cidr.address();
-        let here = |p: &Placed| p.on && (p.link == link || cidr.address().is_ipv4());
-        if !self.placed.iter().filter(same).any(here) {
-            gate.absent(link, cidr.address());
+        if !here.any(|(at, other)| other == address && (at == link || address.is_ipv4())) {
+            gate.absent(link, address);
         }
     }
 }

@@ -30,6 +30,7 @@ pub use plan::Key;
 pub use probe::{Probe, Tried, Verdict};
 pub use trace::{Fate, Packet};
 
+use crate::gate::Answerer;
 use crate::sys;
 use crate::sysctl::{self, SysctlError};
 use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues, ProgramArray};
@@ -40,8 +41,8 @@ use aya::{Ebpf, EbpfLoader};
 use buoy_model::limits::{FAST_DRAIN, FAST_PLACES_MAX};
 use buoy_model::{FastPath, LinkId};
 use buoy_xdp::forward::{
-    self, BACKENDS, BUCKETS, FORWARD, LINKS, NEXT_PROGRAMS, PROGRAM, PROGRAMS_MAP, REVERSE,
-    SERVICES, SETTINGS, SLOTS, SLOTS_IN_LINE, SOURCES, TALLIES,
+    self, ANSWER_PLACE, BACKENDS, BUCKETS, FORWARD, LINKS, NEXT_PROGRAMS, PROGRAM, PROGRAMS_MAP,
+    REVERSE, SERVICES, SETTINGS, SLOTS, SLOTS_IN_LINE, SOURCES, TALLIES,
 };
 pub(crate) use error::refused;
 use memory::Region;
@@ -162,7 +163,7 @@ pub struct Length {
 pub struct Fast {
     programs: Ebpf,
     /// Emptied by the kernel when nobody holds it.
-    _next: ProgramArray<MapData>,
+    next: ProgramArray<MapData>,
     tables: Tables,
     tallies: PerCpuArray<MapData, [u64; 4]>,
     drops: PerCpuArray<MapData, u64>,
@@ -232,7 +233,7 @@ impl Fast {
         let probe = Probe::new(fd.as_fd())?;
         Ok(Self {
             tables,
-            _next: next,
+            next,
             tallies: typed(&mut programs, TALLIES)?,
             drops: typed(&mut programs, forward::DROPS)?,
             programs,
@@ -246,6 +247,20 @@ impl Fast {
     /// Why nothing is pinned, if so: then forwarding ends with this process.
     pub fn unpinned(&self) -> Option<&str> {
         self.pins.as_ref().err().map(String::as_str)
+    }
+
+    /// Goes on to this program with what asks for addresses; without one, such questions are the kernel's, and
+    /// pings to VIPs are answered whatever their leases say. To be called before `attach`.
+    pub fn answer_by(&mut self, answerer: Option<&Answerer>) -> Result<(), FastError> {
+        let done = match answerer {
+            Some(Answerer(program)) => self.next.set(ANSWER_PLACE, program, 0),
+            None => self.next.clear_index(&ANSWER_PLACE),
+        };
+        match done {
+            // There was none.
+            Err(error) if crate::gate::errno_of(&error) == Some(Errno::ENOENT) => Ok(()),
+            done => done.map_err(|e| refused(&e)),
+        }
     }
 
     /// Makes the tables so. Nothing is touched of a service that stays the same, and of one that differs

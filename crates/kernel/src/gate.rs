@@ -7,27 +7,33 @@
 //! promised and then puts its programs in the same place, so there is no moment without a gate;
 //! its own master switch is open only when that is done.
 //!
+//! An address that is on no interface has the same entries: a third program, which the fast path goes on
+//! to, answers for it as long as they say so.
+//!
 //! What it cannot do: see a frame that another BPF program on the interface has already taken (XDP,
 //! or TCX, which both come before clsact), or guard an interface that it is not attached to: Linux
 //! answers ARP for every IPv4 address of the host on every interface (unless `arp_ignore` says
 //! otherwise), so where two interfaces share a segment, both need the gate.
 
+mod answers;
 mod earlier;
 mod entries;
 mod error;
 mod lease;
 
+pub use answers::{Answered, Answerer};
 pub use error::GateError;
 pub(crate) use error::errno as errno_of;
 pub use lease::MasterSwitch;
 
 use crate::clock;
 use crate::netlink::{Direction, Hook, NetlinkError, Requests};
+use answers::Answers;
 use aya::maps::{Map, MapData, PerCpuArray};
-use aya::programs::{ProgramFd, SchedClassifier};
+use aya::programs::{ProgramFd, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use buoy_model::{Guard, Instant, LinkId, SharedLease};
-use buoy_xdp::{GateCounter, GateKey};
+use buoy_model::{Guard, Instant, LinkId, Mac, SharedLease};
+use buoy_xdp::{GATE_ANSWER, GateCounter, GateKey};
 use entries::Entries;
 use error::refused;
 use lease::Leases;
@@ -71,6 +77,10 @@ pub struct GateCounters {
     pub traffic_in: u64,
     /// Packets from an address, dropped on their way out.
     pub traffic_out: u64,
+    /// Questions answered for addresses that are on no interface.
+    pub answered: u64,
+    /// Questions about such addresses left unanswered, for their leases were over.
+    pub silent: u64,
 }
 
 /// The loaded gate. Dropping it leaves it standing in the kernel: that is what it is for.
@@ -78,6 +88,7 @@ pub struct Gate {
     requests: Requests,
     programs: Ebpf,
     entries: Entries,
+    answers: Answers,
     leases: Leases,
     counters: PerCpuArray<MapData, u64>,
     places: Vec<Place>,
@@ -103,6 +114,7 @@ impl Gate {
             requests: Requests::open()
                 .map_err(|cause| GateError::Load { reason: cause.to_string() })?,
             entries: Entries::new(slots, array(&mut programs, buoy_xdp::GATE_ENTRIES)?)?,
+            answers: Answers::new(&mut programs)?,
             leases: Leases::new(array(&mut programs, buoy_xdp::GATE_LEASES)?)?,
             counters: typed(&mut programs, buoy_xdp::GATE_COUNTERS)?,
             programs,
@@ -170,6 +182,42 @@ impl Gate {
         Ok(())
     }
 
+    /// The program that answers for what is on no interface.
+    pub fn answerer(&mut self) -> Result<Answerer, GateError> {
+        let missing = || GateError::Load { reason: format!("there is no `{GATE_ANSWER}` in it") };
+        let program = self.programs.program_mut(GATE_ANSWER).ok_or_else(missing)?;
+        let program: &mut Xdp = program.try_into().map_err(|_| missing())?;
+        if program.fd().is_err() {
+            program.load().map_err(|e| refused(&e))?;
+        }
+        let fd = program.fd().and_then(|fd| Ok(fd.try_clone()?));
+        fd.map(Answerer).map_err(|e| refused(&e))
+    }
+
+    /// These addresses, and no others, can be answered for without being on an interface.
+    pub fn answer_for(&mut self, wanted: &[Answered]) -> Result<(), GateError> {
+        let links: Vec<LinkId> = wanted.iter().map(|answered| answered.link).collect();
+        if self.requests.is_one_a_veth(&links).unwrap_or(false) {
+            self.answers.send_back_by_redirect()?;
+        }
+        self.answers.set(wanted)
+    }
+
+    /// The interface has another Ethernet address now.
+    /// Which address could not be told so, and why.
+    pub fn set_mac(&mut self, link: LinkId, mac: Mac) -> Result<(), (IpAddr, GateError)> {
+        self.answers.set_mac(link, mac)
+    }
+
+    /// This host speaks for the address as long as its lease lasts, and does not have it on an interface.
+    /// `absent` is the end of that.
+    pub fn speak_for(&mut self, link: LinkId, address: IpAddr) -> Result<(), GateError> {
+        if !self.answers.has(link, address) {
+            return Err(GateError::Unanswered { link, address });
+        }
+        self.present(link, address, Duration::ZERO)
+    }
+
     /// All that shares this lease is open until then: two stores into memory.
     pub fn renew(&self, lease: SharedLease, until: Instant) {
         self.leases.renew(lease, until);
@@ -203,6 +251,8 @@ impl Gate {
             stale: sum(GateCounter::Stale),
             traffic_in: sum(GateCounter::TrafficIn),
             traffic_out: sum(GateCounter::TrafficOut),
+            answered: sum(GateCounter::Answered),
+            silent: sum(GateCounter::Silent),
         }
     }
 

@@ -28,6 +28,7 @@ pub mod reach;
 pub mod realtime;
 mod relay;
 pub mod rig;
+pub mod solicited;
 #[allow(unsafe_code)] // The only place for it.
 mod sys;
 pub mod sysctl;

@@ -11,8 +11,8 @@ use buoy_kernel::netlink::Requests;
 use buoy_kernel::packet::Announcer;
 use buoy_model::limits::{HEARTBEAT_DEFAULT, LEASE_CEILING_DEFAULT, LEASE_DEFAULT};
 use buoy_model::{
-    Action, Cidr, ClusterId, Desired, Failback, Group, GroupId, Guard, LinkId, Node, Safety,
-    Timing, VipAddress,
+    Action, Cidr, ClusterId, Desired, Failback, Group, GroupId, Guard, LinkId, Node, Presence,
+    Safety, Timing, VipAddress,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -35,6 +35,7 @@ fn desired(link: LinkId, addresses: &[&str]) -> Desired {
         link: Some(link),
         link_name: "near".into(),
         vip_name: (*text).into(),
+        presence: Presence::Assigned,
     };
     let group = Group {
         id: GroupId(1),
@@ -137,7 +138,11 @@ fn what_a_killed_agent_left_is_kept_in_silence_or_taken_away_if_it_left_the_file
 
     let gate = Gate::open(&[segment.near]).unwrap();
     let mut apply = apply(&segment, Some(gate));
-    let adopted = apply.adopt(&desired(segment.near, &STAYS)).unwrap();
+    let mut wish = desired(segment.near, &STAYS);
+    // One leaves the file, and one the interface only.
+    let answered = desired(segment.near, &LEAVES[..1]).groups.remove(0).addresses.remove(0);
+    wish.groups[0].addresses.push(VipAddress { presence: Presence::Answered, ..answered });
+    let adopted = apply.adopt(&wish).unwrap();
     let cidrs = |facts: &[buoy_kernel::netlink::AddressFacts]| -> Vec<Cidr> {
         facts.iter().map(|a| a.cidr).collect()
     };

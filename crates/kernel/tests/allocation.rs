@@ -11,7 +11,7 @@ use buoy_kernel::packet::{Announcer, Listener};
 use buoy_kernel::poll::Poller;
 use buoy_kernel::udp::Transport;
 use buoy_kernel::{clock, wake};
-use buoy_model::{Action, FrameKind, Guard, Instant, Leg, LinkId, SharedLease};
+use buoy_model::{Action, FrameKind, Guard, Instant, Leg, LinkId, Presence, SharedLease};
 use segment::{Segment, cidr, wait_until};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
@@ -82,7 +82,12 @@ impl Loop {
                     guard: Guard::Neighbours,
                 },
                 Action::Renew { lease: SharedLease::Majority, until },
-                Action::AddAddress { link, cidr: vip, valid_lifetime: 60 },
+                Action::AddAddress {
+                    link,
+                    cidr: vip,
+                    valid_lifetime: 60,
+                    presence: Presence::Assigned,
+                },
                 Action::Announce { link, address, kind },
             ];
             for action in &actions {

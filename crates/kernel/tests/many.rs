@@ -10,7 +10,7 @@ use buoy_kernel::gate::{Gate, GateError};
 use buoy_kernel::netlink::{AddressChange, Monitor, Requests};
 use buoy_kernel::packet::Announcer;
 use buoy_kernel::poll::Poller;
-use buoy_model::{Action, Cidr, Guard, Instant, LinkId, SharedLease};
+use buoy_model::{Action, Cidr, Guard, Instant, LinkId, Presence, SharedLease};
 use nix::errno::Errno;
 use nix::sys::resource::{UsageWho, getrusage};
 use segment::{Segment, cidr, wait_until};
@@ -125,7 +125,14 @@ fn a_thousand_addresses_at_once_do_not_hold_up_the_loop() {
             guard: Guard::Traffic,
         };
         apply.apply(&fence).unwrap();
-        apply.apply(&Action::AddAddress { link, cidr, valid_lifetime: 60 }).unwrap();
+        apply
+            .apply(&Action::AddAddress {
+                link,
+                cidr,
+                valid_lifetime: 60,
+                presence: Presence::Assigned,
+            })
+            .unwrap();
     }
     let waits = waits() - before;
     // Each change would be one, if the loop waited for the kernel.

@@ -8,7 +8,7 @@ use buoy_kernel::apply::{Apply, Effect};
 use buoy_kernel::gate::{Gate, GateError};
 use buoy_kernel::netlink::{AddressChange, Monitor, News, Requests};
 use buoy_kernel::packet::Announcer;
-use buoy_model::{Action, Event, FrameKind, LinkId};
+use buoy_model::{Action, Event, FrameKind, LinkId, Presence};
 use segment::{Segment, cidr, ip, wait_until};
 
 const VIPS: [&str; 2] = ["10.0.0.100/24", "fd00::100/64"];
@@ -44,11 +44,11 @@ fn apply() -> Apply {
 }
 
 fn add(link: LinkId, vip: &str) -> Action {
-    Action::AddAddress { link, cidr: cidr(vip), valid_lifetime: 60 }
+    Action::AddAddress { link, cidr: cidr(vip), valid_lifetime: 60, presence: Presence::Assigned }
 }
 
 fn remove(link: LinkId, vip: &str) -> Action {
-    Action::RemoveAddress { link, cidr: cidr(vip) }
+    Action::RemoveAddress { link, cidr: cidr(vip), presence: Presence::Assigned }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use buoy_kernel::gate::{Gate, GateError, MasterSwitch, Opening};
 use buoy_kernel::netlink::{Monitor, Requests};
 use buoy_kernel::packet::Announcer;
 use buoy_kernel::poll::Poller;
-use buoy_model::{Action, Guard, Instant, LinkId, SharedLease};
+use buoy_model::{Action, Guard, Instant, LinkId, Presence, SharedLease};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use segment::{Segment, cidr, ip, wait_until};
@@ -211,8 +211,13 @@ fn a_host_that_gave_an_address_away_does_not_stop_its_packets() {
             guard: Guard::Traffic,
         };
         // On, off and on again at once: the news of the removal must not be taken for the last word.
-        let add = Action::AddAddress { link, cidr: *cidr, valid_lifetime: 60 };
-        let remove = Action::RemoveAddress { link, cidr: *cidr };
+        let add = Action::AddAddress {
+            link,
+            cidr: *cidr,
+            valid_lifetime: 60,
+            presence: Presence::Assigned,
+        };
+        let remove = Action::RemoveAddress { link, cidr: *cidr, presence: Presence::Assigned };
         let stopped = |apply: &mut Apply| {
             let before = apply.gate().unwrap().counters().traffic_in;
             let _ = talk.there.send_to(b"ahoy", talk.here.local_addr().unwrap());

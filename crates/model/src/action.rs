@@ -2,7 +2,7 @@
 //!
 //! Actions are applied in order, and each so that doing it twice is doing it once.
 
-use crate::{Cidr, GroupId, Instant, LinkId, NodeId, Record};
+use crate::{Cidr, GroupId, Instant, LinkId, NodeId, Presence, Record};
 use core::net::IpAddr;
 
 /// One thing to do.
@@ -53,6 +53,8 @@ pub enum Action {
         cidr: Cidr,
         /// Seconds until the kernel removes it by itself.
         valid_lifetime: u32,
+        /// Or answer for it there, without putting it there.
+        presence: Presence,
     },
     /// Take the address off the interface; being gone already is success.
     RemoveAddress {
@@ -60,6 +62,8 @@ pub enum Action {
         link: LinkId,
         /// Which address, with its prefix.
         cidr: Cidr,
+        /// Or stop answering for it there.
+        presence: Presence,
     },
     /// Tell the segment who has the address.
     Announce {

@@ -171,6 +171,18 @@ pub struct VipAddress {
     pub link_name: String,
     /// The name of the `[[vip]]` that it comes from; that of the group where it has only one.
     pub vip_name: String,
+    /// How its owner makes it be there.
+    pub presence: Presence,
+}
+
+/// How the owner of an address makes it be there.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Presence {
+    /// It is on the interface, and the kernel answers for it.
+    #[default]
+    Assigned,
+    /// It is on no interface: the fast path answers ARP, NDP and ping for it, and forwards what is for it.
+    Answered,
 }
 
 /// What to do when the cluster is cut.

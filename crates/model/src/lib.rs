@@ -26,7 +26,7 @@ mod time;
 
 pub use action::{Action, FrameKind, Guard, SharedLease};
 pub use desired::{
-    Desired, Failback, Group, Node, NodeCheck, NodeCheckKind, Safety, Timing, VipAddress,
+    Desired, Failback, Group, Node, NodeCheck, NodeCheckKind, Presence, Safety, Timing, VipAddress,
 };
 pub use event::{Event, Fitness, Order};
 pub use fast::{FastBackend, FastPath, FastService, FlowFields, Forward, Slot};

@@ -219,7 +219,7 @@ impl World {
                 self.hosts[host].set_gate(place, until, lease);
                 self.changes(host, place, before);
             }
-            Action::AddAddress { link, cidr, valid_lifetime: valid } => {
+            Action::AddAddress { link, cidr, valid_lifetime: valid, presence: _ } => {
                 self.note(host, What::Added { cidr, valid });
                 let Some(place) = self.scenario.address(cidr.address()) else { return };
                 let before = self.hosts[host].answers(self.now, place);

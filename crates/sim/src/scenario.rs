@@ -9,8 +9,8 @@ use crate::{days, random};
 use buoy_core::Fence;
 use buoy_model::limits::LEASE_MAX;
 use buoy_model::{
-    Cidr, ClusterId, Desired, Failback, Group, GroupId, LinkId, Node, NodeId, Safety, Timing,
-    VipAddress, WireVersion,
+    Cidr, ClusterId, Desired, Failback, Group, GroupId, LinkId, Node, NodeId, Presence, Safety,
+    Timing, VipAddress, WireVersion,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -326,6 +326,7 @@ fn vip(name: &str, address: IpAddr) -> VipAddress {
         link: Some(LINK),
         link_name: "eth0".into(),
         vip_name: name.into(),
+        presence: Presence::Assigned,
     }
 }
 

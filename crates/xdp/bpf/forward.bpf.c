@@ -20,12 +20,13 @@
 //   watch.h      shows packets to whom wants to see them
 //
 // Verdicts. What is not for a VIP, or for a port of one that no service has, is passed untouched, and so are
-// frames with a VLAN tag, ARP and NDP, protocols other than TCP, UDP and ICMP, IPv6 packets with a routing
+// frames with a VLAN tag, protocols other than TCP, UDP and ICMP, IPv6 packets with a routing
 // header, and answers of backends that are fragments or have IP options. Malformed packets for a VIP are
 // dropped, and counted by reason. Checksums are not looked at: whoever gets the packet does.
 //
 // Packets are forwarded whether or not this host owns the VIP: only announcing is exclusive. So no lease is
-// looked at here.
+// looked at here. What asks for an address (ARP, NDP, ping) goes to a program of gate.bpf.c, which does; where
+// that is not loaded, ARP and NDP are passed.
 //
 // Kernels from 5.12 (compare and swap); no kfuncs, no GPL-only functions.
 
@@ -102,8 +103,10 @@ static __always_inline int ipv6(struct xdp_md *ctx, const struct settings *setti
 	flow.client = address_ipv6(ip->source);
 	flow.vip = address_ipv6(ip->destination);
 	hash = hash_address(&flow.vip);
-	if (!is_marked(settings->vips, hash))
+	if (!is_marked(settings->vips, hash)) {
+		asked(ctx, &flow.vip);
 		return other(ctx, settings, &flow.client);
+	}
 	flow.length = bpf_ntohs(ip->length) + sizeof(*ip);
 	flow.protocol = ip->next;
 	flow.service = class_of(ip);
@@ -133,6 +136,8 @@ static __always_inline int forwarded(struct xdp_md *ctx, const struct settings *
 		verdict = ipv6(ctx, settings, ethernet, end);
 		return verdict < 0 ? unusual(ctx, settings, 1) : verdict;
 	}
+	if (protocol == bpf_htons(ETH_P_ARP))
+		bpf_tail_call(ctx, &fast_programs, PROGRAM_ANSWER);
 	return XDP_PASS;
 }
 

@@ -17,173 +17,19 @@
 // that removes the address does. Past `until` the kernel has removed the address by itself long ago, so
 // an entry that nobody renews silences nothing: what an operator configures by hand later just works.
 //
+// An address that is not on the interface is answered for by a third program, of XDP, under the same lease
+// (gate/answer.h). Its frames do not get as far as the classifiers.
+//
 // Kernels from 5.8 (bpf_ktime_get_boot_ns); no kfuncs, no GPL-only functions, no loops.
 // Not judged: frames with a VLAN tag (they belong to another interface), neighbour messages behind IPv6
 // extension headers (the kernel's own answer has none, so it is still dropped on its way out), and packets
 // for another host's Ethernet address, which only a bridge or a second stack on this interface can want.
 
-#include <linux/bpf.h>
-#include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <linux/pkt_cls.h>
-#include <linux/types.h>
 #include <stddef.h>
 
-#include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
-
-#define ADDRESSES_MAX 16384
-
-#define ARP_REQUEST 1
-#define NEXT_HEADER_ICMPV6 58
-#define NEIGHBOUR_SOLICITATION 135
-#define NEIGHBOUR_ADVERTISEMENT 136
-
-// The same layouts are in src/lib.rs, where asserts pin their sizes.
-struct key {
-	__u8 address[16]; // IPv4 as ::ffff:a.b.c.d
-	__u32 link;       // 0 for IPv4: Linux answers ARP for any of its addresses on every interface
-};
-
-struct entry {
-	__u64 deadline;     // CLOCK_BOOTTIME, ns
-	__u64 until;        // CLOCK_MONOTONIC, ns
-	__u64 first_packet; // CLOCK_BOOTTIME, ns; 0: none since the gate was opened; written here
-	__u64 rule;         // the shared lease in the low byte, 0 for none; GUARD_TRAFFIC; PRESENT
-};
-
-struct lease {
-	__u64 deadline; // CLOCK_BOOTTIME, ns; of lease 0, the master switch: not 0 closes everything
-	__u64 until;    // CLOCK_MONOTONIC, ns; of lease 0: not 0 says that no address is here any more
-};
-
-#define LEASES 3
-#define MASTER 0
-#define LEASE_MASK 0xff
-#define GUARD_TRAFFIC 0x100
-#define PRESENT 0x200
-
-enum { INGRESS = 0, EGRESS = 1, STALE = 2, TRAFFIC_IN = 3, TRAFFIC_OUT = 4, COUNTERS };
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, ADDRESSES_MAX);
-	__type(key, struct key);
-	__type(value, __u32);
-} gate_slots SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, ADDRESSES_MAX);
-	__type(key, __u32);
-	__type(value, struct entry);
-} gate_entries SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, LEASES);
-	__type(key, __u32);
-	__type(value, struct lease);
-} gate_leases SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, COUNTERS);
-	__type(key, __u32);
-	__type(value, __u64);
-} counters SEC(".maps");
-
-struct arp_frame {
-	struct ethhdr ethernet;
-	__be16 hardware;
-	__be16 protocol;
-	__u8 hardware_len;
-	__u8 protocol_len;
-	__be16 operation;
-	__u8 sender_mac[6];
-	__u8 sender[4];
-	__u8 target_mac[6];
-	__u8 target[4];
-} __attribute__((packed));
-
-struct ipv4_frame {
-	struct ethhdr ethernet;
-	__u8 before[12];
-	__u8 source[4];
-	__u8 destination[4];
-} __attribute__((packed));
-
-struct ipv6_frame {
-	struct ethhdr ethernet;
-	__be32 version;
-	__be16 payload_len;
-	__u8 next_header;
-	__u8 hop_limit;
-	__u8 source[16];
-	__u8 destination[16];
-} __attribute__((packed));
-
-struct neighbour_frame {
-	struct ipv6_frame ipv6;
-	__u8 type;
-	__u8 code;
-	__be16 checksum;
-	__be32 flags;
-	__u8 target[16];
-} __attribute__((packed));
-
-_Static_assert(sizeof(struct key) == 20, "key");
-_Static_assert(sizeof(struct entry) == 32, "entry");
-_Static_assert(sizeof(struct lease) == 16, "lease");
-_Static_assert(sizeof(struct arp_frame) == 14 + 28, "ARP over Ethernet");
-_Static_assert(sizeof(struct ipv4_frame) == 14 + 20, "IPv4 without options");
-_Static_assert(sizeof(struct ipv6_frame) == 14 + 40, "IPv6");
-_Static_assert(sizeof(struct neighbour_frame) == 14 + 40 + 24, "neighbour message");
-
-static __always_inline void count(__u32 which)
-{
-	__u64 *counter = bpf_map_lookup_elem(&counters, &which);
-	if (counter)
-		*counter += 1;
-}
-
-// User space writes while this reads: each word once, and whole.
-#define LOOK(word) (*(const volatile __u64 *)&(word))
-
-static __always_inline struct entry *entry_of(const struct key *key)
-{
-	const __u32 *slot = bpf_map_lookup_elem(&gate_slots, key);
-
-	return slot ? bpf_map_lookup_elem(&gate_entries, slot) : 0;
-}
-
-static __always_inline const struct lease *lease_of(const struct entry *entry)
-{
-	__u32 which = LOOK(entry->rule) & LEASE_MASK;
-
-	return which == MASTER ? 0 : bpf_map_lookup_elem(&gate_leases, &which);
-}
-
-static __always_inline const struct lease *master_switch(void)
-{
-	__u32 master = MASTER;
-
-	return bpf_map_lookup_elem(&gate_leases, &master);
-}
-
-static __always_inline int is_open(const struct entry *entry)
-{
-	const struct lease *master = master_switch();
-	const struct lease *shared = lease_of(entry);
-	__u64 now;
-
-	if (!master || LOOK(master->deadline))
-		return 0;
-	now = bpf_ktime_get_boot_ns();
-	return now < LOOK(entry->deadline) || (shared && now < LOOK(shared->deadline));
-}
+#include "gate/answer.h"
 
 // What becomes of a frame that a closed gate concerns.
 static __always_inline int closed(const struct entry *entry, __u32 counter)
@@ -223,24 +69,6 @@ static __always_inline int traffic(const struct __sk_buff *skb, const struct key
 	if (~LOOK(entry->rule) & (GUARD_TRAFFIC | PRESENT) || !master || LOOK(master->until))
 		return TC_ACT_UNSPEC;
 	return closed(entry, direction == INGRESS ? TRAFFIC_IN : TRAFFIC_OUT);
-}
-
-static __always_inline struct key key_ipv4(const __u8 *address)
-{
-	struct key key = {};
-
-	key.address[10] = 0xff;
-	key.address[11] = 0xff;
-	__builtin_memcpy(&key.address[12], address, 4);
-	return key;
-}
-
-static __always_inline struct key key_ipv6(const __u8 *address, __u32 link)
-{
-	struct key key = { .link = link };
-
-	__builtin_memcpy(key.address, address, 16);
-	return key;
 }
 
 static __always_inline int verdict_ipv4(const __u8 *address, __u32 direction)

@@ -28,6 +28,8 @@ pub const NEXT_PROGRAMS: [&str; 6] = [
     "fast_record",
     "fast_limit",
 ];
+/// The place of the one after them, which is part of the gate ([`crate::GATE_ANSWER`]).
+pub const ANSWER_PLACE: u32 = 6;
 /// The array of programs.
 pub const PROGRAMS_MAP: &str = "fast_programs";
 
@@ -299,6 +301,7 @@ const _: () = assert!(size_of::<Backend>() == 64);
 const _: () = assert!(size_of::<Link>() == 16);
 const _: () = assert!(size_of::<Tally>() == 32);
 const _: () = assert!(Drop::ALL.len() == Drop::Limit as usize + 1);
+const _: () = assert!(ANSWER_PLACE as usize == NEXT_PROGRAMS.len());
 // The committed objects are for this order of bytes, and so are the words here.
 const _: () = assert!(cfg!(target_endian = "little"));
 

@@ -18,6 +18,14 @@ pub static GATE: &[u8] = &GATE_ALIGNED.bytes;
 pub const GATE_INGRESS: &str = "gate_ingress";
 /// Name of the program for what goes out.
 pub const GATE_EGRESS: &str = "gate_egress";
+/// Name of the XDP program that answers for addresses which are on no interface; the fast path goes on to it.
+pub const GATE_ANSWER: &str = "gate_answer";
+/// Name of the map from an address (IPv4 as `::ffff:a.b.c.d`) to its [`GateAnswer`].
+pub const GATE_ANSWERS: &str = "gate_answers";
+/// Name of the array of one word that says what holds for this host: [`GATE_BACK_BY_REDIRECT`] or nothing.
+pub const GATE_HOST: &str = "gate_host";
+/// What goes out where it came in is redirected there: an interface is a veth.
+pub const GATE_BACK_BY_REDIRECT: u64 = 1;
 /// Name of the map from [`GateKey`] to the place of its [`GateEntry`].
 pub const GATE_SLOTS: &str = "gate_slots";
 /// Name of the array of [`GateEntry`], which can be mapped into memory.
@@ -91,6 +99,24 @@ pub struct GateLease {
     pub until: u64,
 }
 
+/// How to answer for an address that is on no interface; whether to, says its [`GateEntry`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct GateAnswer {
+    /// The Ethernet address that is told.
+    pub mac: [u8; 6],
+    /// Whether this host routes IPv6 there, and says so.
+    pub router: bool,
+    /// The interface where questions are answered.
+    pub link: u32,
+}
+
+impl GateAnswer {
+    /// As it lies in the map.
+    pub fn to_words(self) -> [u64; 2] {
+        [forward::hardware(self.mac, self.router.into()), self.link.into()]
+    }
+}
+
 /// What the programs count.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u32)]
@@ -105,9 +131,13 @@ pub enum GateCounter {
     TrafficIn = 3,
     /// Packets from an address, dropped on their way out.
     TrafficOut = 4,
+    /// Questions answered in place of the kernel: it does not have the address.
+    Answered = 5,
+    /// Questions about such an address that were left unanswered, for its lease was over.
+    Silent = 6,
 }
 
-// The same sizes are asserted in bpf/gate.bpf.c.
+// The same sizes are asserted in bpf/gate/lease.h.
 const _: () = assert!(size_of::<GateKey>() == 20);
 const _: () = assert!(size_of::<GateEntry>() == 32);
 const _: () = assert!(size_of::<GateLease>() == 16);

@@ -4,7 +4,7 @@ use super::*;
 use crate::health::BackendHealth;
 use crate::sample::{backend, service};
 use buoy_model::limits::BALANCE_SLOTS;
-use buoy_model::{self as model, FlowFields, Instant, NodeId};
+use buoy_model::{self as model, FlowFields, Instant, NodeId, Presence};
 use std::net::Ipv4Addr;
 
 const VIP: &str = "10.0.0.100";
@@ -120,6 +120,26 @@ fn what_xdp_refuses_nftables_forwards_where_it_can() {
                 assert!(said.ends_with("nothing is forwarded"), "{said}");
             }
         }
+    }
+}
+
+#[test]
+fn nftables_forwards_nothing_for_an_address_that_only_xdp_answers_for() {
+    let mode = Mode::Xdp { forward: model::Forward::Nat, flow: FlowFields::Connection };
+    let mut desired = desired(&[VIP], vec![service(mode, VIP, 80, two())]);
+    let refused = BTreeMap::from([(WEB, "no BPF here".to_owned())]);
+    let found = xdp::Found { refused: refused.clone(), ..xdp::Found::default() };
+    let (_tell, found) = watch::channel(Some(found));
+    let mut ability = Ability(found);
+    for (presence, lacks) in [(Presence::Assigned, false), (Presence::Answered, true)] {
+        desired.groups[0].addresses[0].presence = presence;
+        let group = &desired.groups[0];
+        let all = super::wanted(&desired, &States::new(), &refused);
+        assert_eq!(all.kernel.is_empty(), lacks);
+        assert_eq!(all.problems[&WEB].ends_with("nothing is forwarded"), lacks);
+        assert_eq!(ability.lacks()(group), lacks);
+        let said = engine((group, &group.services[0]), true, &[]);
+        assert_eq!(said, if lacks { "none" } else { "nftables in place of XDP" });
     }
 }
 

@@ -11,7 +11,8 @@ use super::Place;
 use crate::health::States;
 use buoy_kernel::clock;
 use buoy_kernel::fast::{Count, Fast, FastError, Fate, Packet};
-use buoy_model::{Desired, Forward, Instant, LinkId, Mode, Ports, Protocol, Service};
+use buoy_kernel::gate::Answerer;
+use buoy_model::{Desired, Forward, Instant, LinkId, Mode, Ports, Presence, Protocol, Service};
 use running::Running;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -94,12 +95,14 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    pub(super) fn start() -> std::io::Result<Self> {
+    pub(super) fn start(answerer: Result<Answerer, String>) -> std::io::Result<Self> {
         let (messages, told) = mpsc::channel();
         let (tell, found) = watch::channel(None);
         let counted = Arc::new(Mutex::new(Counted::default()));
         let count = Arc::clone(&counted);
-        std::thread::Builder::new().name("xdp".into()).spawn(move || live(&told, &tell, &count))?;
+        let work = Work::new(answerer);
+        let live = move || live(work, &told, &tell, &count);
+        std::thread::Builder::new().name("xdp".into()).spawn(live)?;
         Ok(Self { messages, found, counted })
     }
 
@@ -128,11 +131,11 @@ impl Tracer {
 }
 
 fn live(
+    mut work: Work,
     messages: &mpsc::Receiver<Message>,
     tell: &watch::Sender<Option<Found>>,
     count: &Mutex<Counted>,
 ) {
-    let mut work = Work::default();
     let mut order: Option<Order> = None;
     let (mut is_new, mut count_at) = (false, Instant::ZERO);
     loop {
@@ -175,8 +178,9 @@ fn live(
 }
 
 /// What was done so far.
-#[derive(Default)]
 struct Work {
+    /// What answers for addresses that are on no interface; why there is nothing.
+    answerer: Result<Arc<Answerer>, String>,
     running: Option<Running>,
     /// Whether it was looked for what an earlier run has left.
     looked: bool,
@@ -189,6 +193,11 @@ struct Work {
 type Barred = BTreeMap<LinkId, (Instant, String)>;
 
 impl Work {
+    fn new(answerer: Result<Answerer, String>) -> Self {
+        let answerer = answerer.map(Arc::new);
+        Self { answerer, running: None, looked: false, failed: None, barred: Barred::new() }
+    }
+
     /// Nothing to do until the next order.
     fn is_idle(&self) -> bool {
         self.running.is_none() && self.failed.is_none()
@@ -218,6 +227,12 @@ impl Work {
                     Some(_) | None => now + RETRY,
                 };
                 self.failed = Some((until, error));
+            }
+        }
+        if let Err(reason) = &self.answerer {
+            for wanted in services.iter().filter(|s| s.presence == Presence::Answered) {
+                let (vip, _, _) = wanted.key;
+                found.refused.insert(wanted.place, format!("nothing answers for {vip}: {reason}"));
             }
         }
         found
@@ -274,7 +289,7 @@ impl Work {
             running.follow_anew();
         }
         if self.running.is_none() {
-            self.running = Some(Running::open(now, order)?);
+            self.running = Some(Running::open(now, order, self.answerer.as_ref().ok())?);
         }
         let Some(running) = &mut self.running else { return Ok(()) };
         running.turn(now, order, services, &mut self.barred, found)
@@ -292,6 +307,8 @@ struct Wanted<'d> {
     forward: Forward,
     /// Where the address is announced.
     link: LinkId,
+    /// How it is there.
+    presence: Presence,
 }
 
 fn services(desired: &Desired) -> Vec<Wanted<'_>> {
@@ -300,14 +317,16 @@ fn services(desired: &Desired) -> Vec<Wanted<'_>> {
         for service in &group.services {
             let Mode::Xdp { forward, flow: _ } = service.mode else { continue };
             let place = Place::of(group, service);
-            let here = group.addresses.iter().filter_map(|a| Some((a.cidr.address(), a.link?)));
-            let here = here.filter(|(address, _)| service.addresses.contains(address));
-            all.extend(here.map(|(address, link)| Wanted {
+            let here = group.addresses.iter().filter_map(|a| Some((a, a.link?)));
+            let here = here.map(|(a, link)| (a.cidr.address(), link, a.presence));
+            let here = here.filter(|(address, ..)| service.addresses.contains(address));
+            all.extend(here.map(|(address, link, presence)| Wanted {
                 key: (address, service.protocol, service.ports),
                 place,
                 service,
                 forward,
                 link,
+                presence,
             }));
         }
     }

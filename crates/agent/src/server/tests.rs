@@ -147,6 +147,7 @@ fn group(name: &str, address: &str, services: Vec<Service>) -> Group {
             link: Some(LinkId(2)),
             link_name: "eth0".into(),
             vip_name: "web".into(),
+            presence: buoy_model::Presence::Assigned,
         }],
         safety: Safety::Exclusive,
         nodes: vec![],

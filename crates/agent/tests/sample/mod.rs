@@ -55,6 +55,7 @@ pub fn desired(vips: &[&str], link_name: &str, services: Vec<Service>) -> Desire
             link: Some(LinkId(1)),
             link_name: link_name.into(),
             vip_name: "web".into(),
+            presence: buoy_model::Presence::Assigned,
         }
     };
     let group = Group {

@@ -22,6 +22,7 @@ pub(super) fn examine(status: &ClusterStatus) -> Vec<Finding> {
     findings.extend(links(status));
     findings.extend(vips(status));
     findings.extend(engines(status));
+    findings.extend(answered(status));
     findings.extend(status.problems.iter().filter(|p| !is_said(status, p)).map(|problem| {
         let (found, fix) = problem.split_once(": ").unwrap_or((problem, ""));
         Finding::warn("problem", found, fix)
@@ -255,6 +256,18 @@ fn engines(status: &ClusterStatus) -> Vec<Finding> {
     by_engine.into_iter().map(finding).collect()
 }
 
+/// Which addresses are on no interface here, so that nobody looks for them there.
+fn answered(status: &ClusterStatus) -> Option<Finding> {
+    let addresses = status.vips.iter().flat_map(|vip| &vip.addresses);
+    let answered = addresses.filter(|address| address.answered && address.interface.is_some());
+    let named: Vec<&str> = answered.map(|address| address.address.as_str()).collect();
+    let more = named.len().saturating_sub(SERVICES_SHOWN);
+    let shown = named[..named.len() - more].join(", ");
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    let found = format!("{shown}{more} on no interface: XDP answers for it under the lease");
+    (!named.is_empty()).then(|| Finding::ok("address", found))
+}
+
 /// Whether a problem of the status has a finding of its own already.
 fn is_said(status: &ClusterStatus, problem: &str) -> bool {
     let said = ["runs another configuration", "is heard but does not answer"];
@@ -274,7 +287,9 @@ fn is_said(status: &ClusterStatus, problem: &str) -> bool {
 mod tests {
     use super::super::Verdict;
     use super::*;
-    use buoy_api::{CheckView, LegView, LinkView, LoopView, ServiceView, TimingView, VipView};
+    use buoy_api::{
+        CheckView, LegView, LinkView, LoopView, ServiceView, TimingView, VipAddressView, VipView,
+    };
 
     fn healthy() -> ClusterStatus {
         let leg = |n, alive| LegView {
@@ -376,6 +391,23 @@ mod tests {
         let said = lines(&status).into_iter().find(|line| line.contains(" engine: ")).unwrap();
         assert!(said.ends_with("web 80/tcp: this process may not load BPF programs"), "{said}");
         assert_eq!(with(&["proxy", "nftables", ""]).len(), 2);
+    }
+
+    #[test]
+    fn addresses_that_are_on_no_interface_are_named() {
+        let mut status = healthy();
+        let address = |last: u8, interface: Option<&str>, answered| VipAddressView {
+            address: format!("10.0.0.{last}/24"),
+            interface: interface.map(str::to_owned),
+            answered,
+            ..VipAddressView::default()
+        };
+        let here = Some("eth0");
+        status.vips[0].addresses =
+            vec![address(1, here, false), address(2, here, true), address(3, None, true)];
+        let said = lines(&status);
+        let found = "Ok address: 10.0.0.2/24 on no interface: XDP answers for it under the lease";
+        assert!(said.contains(&found.to_owned()), "{said:?}");
     }
 
     /// A change that makes the agent ill, and the finding that it is to give.

@@ -353,6 +353,7 @@ mod tests {
             link: Some(LinkId(2)),
             link_name: "eth0".into(),
             vip_name: "web".into(),
+            presence: buoy_model::Presence::Assigned,
         };
         let group = Group {
             id: GroupId::of(cidr(100).address()),

@@ -5,7 +5,7 @@ use buoy_config::{Code, HostAddress, key};
 use buoy_model::limits::{HEARTBEAT_DEFAULT, LEASE_DEFAULT, SERVICE_SOURCES_MAX};
 use buoy_model::{
     Balance, Check, CheckKind, ClusterId, Desired, Failback, FlowFields, Forward, Group, LinkId,
-    Mode, NodeId, Ports, Protocol, Safety, SendProxy, Service, SourceAddress, VipAddress,
+    Mode, NodeId, Ports, Presence, Protocol, Safety, SendProxy, Service, SourceAddress, VipAddress,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +46,7 @@ fn four_lines_are_a_complete_wish() {
         link: Some(LinkId(2)),
         link_name: "eth0".to_owned(),
         vip_name: "10.0.0.100".to_owned(),
+        presence: Presence::Assigned,
     };
     assert_eq!(group.addresses, [address]);
     assert_eq!(group.safety, Safety::Available);
@@ -554,4 +555,32 @@ fn a_cluster_on_one_host_is_for_trying_things_out() {
     assert_eq!(desired(text).me, NodeId::of("b"));
     let report = support::report(&text.replace("node = \"b\"\n", ""));
     assert!(report.to_string().contains("this host is two peers"), "{report}");
+}
+
+#[test]
+fn a_vip_may_be_on_no_interface_where_all_of_it_is_forwarded() {
+    let service =
+        "[[vip.service]]\nport = \"80/tcp\"\nforward = \"nat\"\nbackends = [\"10.0.0.21:80\"]\n";
+    let presence = |assign: &str| {
+        let desired = desired(&format!("{SMALL}{assign}\n{service}"));
+        (desired.groups[0].addresses[0].presence, desired.digest)
+    };
+    let (assigned, digest) = presence("");
+    assert_eq!(assigned, Presence::Assigned);
+    assert_eq!(presence("assign = true"), (assigned, digest));
+    let (answered, other) = presence("assign = false");
+    assert_eq!(answered, Presence::Answered);
+    assert_ne!(digest, other, "all hosts must agree");
+    let pool = service.replace("vip.", "pool.").replace("nat", "dsr").replace(":80\"", "\"");
+    let head = SMALL.split("[[vip]]").next().unwrap();
+    let pool = format!(
+        "{head}[[pool]]\nname = \"web\"\naddresses = [\"10.0.0.150-151/24\"]\nassign = false\n{pool}"
+    );
+    let groups = desired(&pool).groups;
+    assert_eq!(groups.len(), 2);
+    assert!(groups.iter().all(|g| g.addresses[0].presence == Presence::Answered));
+    // It needs no address of its subnet on the interface that is named.
+    let far = SMALL.replace("10.0.0.100/24", "192.0.2.7/32");
+    let far = desired(&format!("{far}interface = \"eth1\"\nassign = false\n{service}"));
+    assert_eq!(far.groups[0].addresses[0].link_name, "eth1");
 }

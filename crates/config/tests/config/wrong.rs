@@ -5,6 +5,7 @@ use buoy_config::Code;
 
 /// Lines of a `[[pool]]` besides a name and addresses, if they have none.
 pub(crate) const POOL: &[Case] = &[
+    (Code::NothingForwarded, "assign = »false", "a [[pool.service]] with `forward`"),
     (Code::UnknownKey, "»range = \"10.0.0.1-2\"", "as in `addresses = ["),
     (Code::UnknownKey, "»group = \"edge\"", "each for itself"),
     (
@@ -151,6 +152,18 @@ pub(crate) const PORTS: &[Case] = &[
 
 /// Lines that follow `address` in the VIP of `SMALL`.
 pub(crate) const GROUP: &[Case] = &[
+    (Code::WrongType, "assign = »\"no\"", "assign = false"),
+    (Code::NothingForwarded, "assign = »false", "a [[vip.service]] with `forward`"),
+    (
+        Code::NeedsAssignment,
+        "assign = »false\n[[vip.service]]\nport = \"80/tcp\"\nbackends = [\"10.0.0.21:80\"]",
+        "forward = \"dsr\", \"tunnel\" or \"nat\"",
+    ),
+    (
+        Code::NeedsAssignment,
+        "assign = »false\n[[vip.service]]\nport = \"80/tcp\"\nmode = \"proxy\"\nbackends = [\"10.0.0.21:80\"]",
+        "or remove `assign`",
+    ),
     (Code::BadName, "group = »\"a b\"", "a short name"),
     (Code::UnknownKey, "»sync_group = \"edge\"", "as in `group = \"edge\"`"),
     (

@@ -91,8 +91,7 @@ pub struct Neighbours {
 
 /// Whether an interface is one end of a virtual Ethernet cable.
 pub(super) fn is_veth(link: LinkId) -> Result<bool, FastError> {
-    let mtus = Requests::open()?.mtus()?;
-    Ok(mtus.into_iter().any(|facts| facts.link == link && facts.is_veth))
+    Ok(Requests::open()?.is_one_a_veth(&[link])?)
 }
 
 impl Neighbours {

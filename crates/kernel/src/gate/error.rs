@@ -36,6 +36,13 @@ pub enum GateError {
         /// Its name.
         name: String,
     },
+    /// The address is on no interface, and nothing here answers for it.
+    Unanswered {
+        /// Where it should be answered for.
+        link: LinkId,
+        /// Which address.
+        address: IpAddr,
+    },
     /// A deadline could not be written: this address is fenced by its kernel lifetime only.
     Write {
         /// Which address.
@@ -67,6 +74,12 @@ impl fmt::Display for GateError {
                 f,
                 "interface {} has the filter `{name}` at priority 1, handle 0xb0, where the gate \
                  goes: remove it (`tc filter show dev ... ingress`)",
+                link.0
+            ),
+            Self::Unanswered { link, address } => write!(
+                f,
+                "nothing answers for {address} on interface {}, and it is not put there: the \
+                 interface needs an Ethernet address",
                 link.0
             ),
             Self::Write { address, errno } => {

@@ -102,6 +102,14 @@ impl Requests {
         let fixed = [0; LINK_LEN];
         self.collect(&mut Request::new(libc::RTM_GETLINK, libc::NLM_F_DUMP, &fixed), mtu)
     }
+
+    /// Whether one of these interfaces is one end of a virtual Ethernet cable.
+    pub fn is_one_a_veth(&mut self, links: &[LinkId]) -> Result<bool, NetlinkError> {
+        if links.is_empty() {
+            return Ok(false);
+        }
+        Ok(self.mtus()?.into_iter().any(|facts| facts.is_veth && links.contains(&facts.link)))
+    }
 }
 
 fn family(address: IpAddr) -> (u8, u8) {

@@ -121,3 +121,13 @@ static __always_inline int is_vip(const struct settings *settings, const struct 
 	return service && service->address.low == address->low &&
 	       service->address.high == address->high;
 }
+
+#define LINK_LOCAL_GROUPS 0x2ffULL // the first half of ff02::/64
+
+// An IPv6 packet that is for no VIP may ask the segment for one.
+static __always_inline int asked(struct xdp_md *ctx, const struct address *to)
+{
+	if (to->high == LINK_LOCAL_GROUPS)
+		bpf_tail_call(ctx, &fast_programs, PROGRAM_ANSWER);
+	return XDP_PASS;
+}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //
-// What the VIP itself says: that it is there (ping), and that a packet does not fit on its way to a backend.
+// What the VIP itself says of a packet that does not fit on its way to a backend.
 //
 // A packet that does not fit is answered whether or not it may be fragmented: nothing is fragmented here. The
 // answer quotes as much of the packet as any header needs, and has the VIP as its source.
@@ -9,9 +9,7 @@
 
 #include "deliver.h"
 
-#define ICMP_ECHO_REPLY 0
 #define ICMP_UNREACHABLE 3
-#define ICMP_ECHO 8
 #define ICMP_TIME_EXCEEDED 11
 #define ICMP_PARAMETER 12
 #define CODE_FRAGMENTATION_NEEDED 4
@@ -20,8 +18,7 @@
 #define ICMPV6_UNREACHABLE 1
 #define ICMPV6_TOO_BIG 2
 #define ICMPV6_PARAMETER 4
-#define ICMPV6_ECHO 128
-#define ICMPV6_ECHO_REPLY 129
+#define ICMPV6_SOLICITATION 135
 
 #define QUOTE_LEN 128
 
@@ -36,46 +33,6 @@ struct refusal_ipv6 {
 	struct ipv6 ip;
 	struct icmp icmp;
 } __attribute__((packed));
-
-static __always_inline int echo_ipv4(struct ethhdr *ethernet, struct ipv4 *ip, struct icmp *icmp)
-{
-	__be32 asker = ip->source;
-	__u16 old = ip->ttl, new = TTL_OUT;
-
-	swap_macs(ethernet);
-	ip->source = ip->destination;
-	ip->destination = asker;
-	ip->ttl = TTL_OUT;
-	ip->check = updated(ip->check, change(old, new));
-	old = ICMP_ECHO, new = ICMP_ECHO_REPLY;
-	icmp->type = ICMP_ECHO_REPLY;
-	icmp->check = updated(icmp->check, change(old, new));
-	return XDP_TX;
-}
-
-static __always_inline int echo_ipv6(struct ethhdr *ethernet, struct ipv6 *ip, struct icmp *icmp)
-{
-	struct address asker = address_ipv6(ip->source), vip = address_ipv6(ip->destination);
-
-	swap_macs(ethernet);
-	put_ipv6(ip->source, &vip);
-	put_ipv6(ip->destination, &asker);
-	ip->hops = TTL_OUT;
-	icmp->type = ICMPV6_ECHO_REPLY;
-	icmp->check = updated(icmp->check, change(ICMPV6_ECHO, ICMPV6_ECHO_REPLY));
-	return XDP_TX;
-}
-
-static __always_inline __u64 sum_words(const void *start, __u32 bytes)
-{
-	const __u32 *words = start;
-	__u64 sum = 0;
-
-#pragma unroll
-	for (__u32 at = 0; at < bytes / sizeof(*words); at++)
-		sum += words[at];
-	return sum;
-}
 
 // Cuts the frame to what is quoted and makes room before it; the Ethernet header goes to the new front.
 static __always_inline int make_room(struct xdp_md *ctx, int headers)

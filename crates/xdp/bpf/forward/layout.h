@@ -147,6 +147,7 @@ enum program {
 	PROGRAM_WATCH,
 	PROGRAM_RECORD,
 	PROGRAM_LIMIT,
+	PROGRAM_ANSWER, // of the gate's object, which has the leases
 	PROGRAMS
 };
 

@@ -9,11 +9,10 @@
 
 #include <bpf/bpf_endian.h>
 
-#include "../headers.h"
+#include "../echo.h"
 #include "layout.h"
 
 #define IPV4_DF 0x4000
-#define TTL_OUT 64
 
 #define TCP_SYN 0x02
 #define TCP_ACK 0x10
@@ -48,16 +47,8 @@ struct udp {
 	__u16 check;
 };
 
-struct icmp {
-	__u8 type;
-	__u8 code;
-	__u16 check;
-	__be32 rest;
-};
-
 _Static_assert(sizeof(struct tcp) == 20, "TCP without options");
 _Static_assert(sizeof(struct udp) == 8, "UDP");
-_Static_assert(sizeof(struct icmp) == 8, "ICMP");
 
 // What of a packet decides where it goes.
 struct flow {
@@ -120,36 +111,4 @@ static __always_inline void set_macs(struct ethhdr *ethernet, __u64 destination,
 	*(half *)(ethernet->h_dest + 2) = destination >> 16;
 	*(half *)ethernet->h_source = source;
 	*(__u16 *)(ethernet->h_source + 4) = source >> 32;
-}
-
-static __always_inline void swap_macs(struct ethhdr *ethernet)
-{
-	__u16 *words = (__u16 *)ethernet;
-	__u16 kept;
-
-	kept = words[0], words[0] = words[3], words[3] = kept;
-	kept = words[1], words[1] = words[4], words[4] = kept;
-	kept = words[2], words[2] = words[5], words[5] = kept;
-}
-
-// Sums of ones' complement (RFC 1071): they do not mind the order of bytes.
-static __always_inline __u16 fold(__u64 sum)
-{
-	sum = (sum >> 32) + (__u32)sum;
-	sum = (sum >> 16) + (__u16)sum;
-	sum = (sum >> 16) + (__u16)sum;
-	sum = (sum >> 16) + (__u16)sum;
-	return sum;
-}
-
-// The checksum after `delta` was added to what it covers (RFC 1624).
-static __always_inline __u16 updated(__u16 check, __u64 delta)
-{
-	return ~fold((__u64)(__u16)~check + delta);
-}
-
-// What one word's becoming another adds.
-static __always_inline __u64 change(__u16 old, __u16 new)
-{
-	return (__u64)(__u16)~old + new;
 }

@@ -5,7 +5,8 @@
 // Here it is decided whether a packet is malformed, and only for what is surely a VIP: everything else is
 // passed untouched. IP options and IPv6 extension headers are stepped over. A first fragment has the ports and
 // decides, and later ones follow it; one whose first was not seen may belong to the host itself and is passed.
-// ICMP errors about what the VIP is thought to have sent go to the backend that did. Ping is answered.
+// ICMP errors about what the VIP is thought to have sent go to the backend that did. Ping is answered, by the
+// program that knows the leases where there is one: an address may be nowhere but here.
 
 #pragma once
 
@@ -154,8 +155,10 @@ static __always_inline int icmp_ipv4(struct xdp_md *ctx, const struct settings *
 
 	if ((void *)(icmp + 1) > end || flow->length < header + sizeof(*icmp))
 		return dropped(DROP_ICMP);
-	if (icmp->type == ICMP_ECHO && !icmp->code)
+	if (icmp->type == ICMP_ECHO && !icmp->code) {
+		bpf_tail_call(ctx, &fast_programs, PROGRAM_ANSWER);
 		return header == sizeof(*ip) ? echo_ipv4(parcel->ethernet, ip, icmp) : XDP_PASS;
+	}
 	if (icmp->type != ICMP_UNREACHABLE && icmp->type != ICMP_TIME_EXCEEDED &&
 	    icmp->type != ICMP_PARAMETER)
 		return XDP_PASS;
@@ -184,8 +187,12 @@ static __always_inline int icmp_ipv6(struct xdp_md *ctx, const struct settings *
 
 	if ((void *)(icmp + 1) > end || flow->length < header + sizeof(*icmp))
 		return dropped(DROP_ICMP);
-	if (icmp->type == ICMPV6_ECHO && !icmp->code)
-		return header == sizeof(*ip) ? echo_ipv6(parcel->ethernet, ip, icmp) : XDP_PASS;
+	if (icmp->type == ICMPV6_SOLICITATION || icmp->type == ICMPV6_ECHO) {
+		bpf_tail_call(ctx, &fast_programs, PROGRAM_ANSWER);
+		if (icmp->type != ICMPV6_ECHO || icmp->code || header != sizeof(*ip))
+			return XDP_PASS;
+		return echo_ipv6(parcel->ethernet, ip, icmp);
+	}
 	if (icmp->type < ICMPV6_UNREACHABLE || icmp->type > ICMPV6_PARAMETER)
 		return XDP_PASS;
 	within = (void *)(icmp + 1);
@@ -278,7 +285,7 @@ static __always_inline int rare_ipv6(struct xdp_md *ctx, const struct settings *
 	flow.client = address_ipv6(ip->source);
 	flow.vip = address_ipv6(ip->destination);
 	if (is_mapped_ipv4(&flow.vip) || !is_vip(settings, &flow.vip))
-		return XDP_PASS;
+		return asked(ctx, &flow.vip);
 	flow.length = bpf_ntohs(ip->length) + sizeof(*ip);
 	flow.protocol = ip->next;
 	flow.service = class_of(ip);

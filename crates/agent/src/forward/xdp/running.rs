@@ -7,10 +7,15 @@ use buoy_core::fast as core;
 use buoy_kernel::fast::{
     self, Capacity, Count, Drop, Fast, FastError, Fate, Neighbours, Packet, Unreached, Way,
 };
+use buoy_kernel::gate::Answerer;
+use buoy_kernel::solicited::Solicited;
 use buoy_kernel::{host, nft};
-use buoy_model::{BackendState, Desired, FastPath, Forward, Instant, LinkId, Ports, Protocol};
+use buoy_model::{
+    BackendState, Desired, FastPath, Forward, Instant, LinkId, Ports, Presence, Protocol,
+};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Every way is asked for again after so long, whether or not a neighbour has changed.
@@ -46,12 +51,23 @@ pub(super) struct Running {
     ready: BTreeSet<LinkId>,
     /// Why they could not be.
     unready: Option<String>,
+    /// For addresses that are on no interface.
+    answerer: Option<Arc<Answerer>>,
+    /// Whether there are such addresses: without one, no packet goes on to it.
+    answers: bool,
+    /// Where questions for such addresses are heard, and for which they may not be.
+    solicited: Solicited,
+    unheard: Vec<(Ipv6Addr, String)>,
 }
 
 impl Running {
-    pub(super) fn open(now: Instant, order: &Order) -> Result<Self, FastError> {
+    pub(super) fn open(
+        now: Instant,
+        order: &Order,
+        answerer: Option<&Arc<Answerer>>,
+    ) -> Result<Self, FastError> {
         let seed = order.seed;
-        let (core, kernel) = if Fast::kept() {
+        let (core, mut kernel) = if Fast::kept() {
             let kernel = Fast::open(Capacity::LEAST)?;
             (core::Fast::adopt(seed, now, &kernel.path()), kernel)
         } else {
@@ -60,6 +76,9 @@ impl Running {
             let kernel = Fast::open(Capacity::of(&core.path()))?;
             (core, kernel)
         };
+        // An earlier run's has leases that nobody renews.
+        let answers = has_answered(&super::services(&order.desired));
+        kernel.answer_by(answerer.filter(|_| answers).map(Arc::as_ref))?;
         if let Some(reason) = kernel.unpinned() {
             tracing::warn!("XDP forwarding ends with the agent: {reason}");
         }
@@ -79,6 +98,10 @@ impl Running {
             names: Names::new(),
             ready: BTreeSet::new(),
             unready: None,
+            answerer: answerer.cloned(),
+            answers,
+            solicited: Solicited::default(),
+            unheard: Vec::new(),
         })
     }
 
@@ -122,6 +145,7 @@ impl Running {
                 self.serve(now, order, services, barred)?;
             }
             self.accept_answers(services, answers);
+            self.hear(services);
         }
         if is_due || !self.unreached.is_empty() {
             self.look(now);
@@ -148,6 +172,7 @@ impl Running {
         if !self.is_changed && !is_over && self.applied.is_some() {
             return Ok(());
         }
+        self.answer(services)?;
         self.core.tick(now);
         let is_barred = |service: &&Wanted<'_>| barred.contains_key(&service.link);
         self.out = services.iter().filter(is_barred).map(|s| s.key).collect();
@@ -186,6 +211,7 @@ impl Running {
         }
         // Programs with more room take the place of these, on each interface in one step.
         let mut larger = Fast::open(Capacity::of(path))?;
+        larger.answer_by(self.answerer.as_deref().filter(|_| self.answers))?;
         larger.apply(path, &mut |to| neighbours.resolve(to))?;
         let links: Vec<_> = self.kernel.attached().map(|(link, _)| link).collect();
         for link in links {
@@ -226,6 +252,27 @@ impl Running {
             }
         }
         known < barred.len()
+    }
+
+    /// Goes on to what answers for addresses that are on no interface, if there are such.
+    fn answer(&mut self, services: &[Wanted<'_>]) -> Result<(), FastError> {
+        let answers = has_answered(services);
+        if answers != self.answers {
+            self.kernel.answer_by(self.answerer.as_deref().filter(|_| answers))?;
+            self.answers = answers;
+            self.refreshed = None;
+        }
+        Ok(())
+    }
+
+    /// Lets questions for addresses that are on no interface come as far as the program.
+    fn hear(&mut self, services: &[Wanted<'_>]) {
+        let answered = services.iter().filter(|s| s.presence == Presence::Answered);
+        let v6 = answered.filter_map(|service| match service.key.0 {
+            IpAddr::V6(address) => Some((service.link, address)),
+            IpAddr::V4(_) => None,
+        });
+        self.unheard = self.solicited.hear(&v6.collect());
     }
 
     /// The interfaces by which answers of translated backends come in.
@@ -329,6 +376,10 @@ impl Running {
             } else if let (Forward::Nat, Some(reason)) = (service.forward, &self.unready) {
                 let said = format!("answers of backends may not come back to clients: {reason}");
                 found.problems.insert(service.place, said);
+            } else if let Some((vip, why)) = self.unheard.iter().find(|u| service.key.0 == u.0) {
+                let said =
+                    format!("not every host may find {vip}: its group cannot be joined: {why}");
+                found.problems.insert(service.place, said);
             }
         }
         for (known, _) in self.unreached.iter().filter(|(_, since)| **since + PATIENCE <= now) {
@@ -407,6 +458,10 @@ fn named_by<T>(
     (first, last): (u16, u16),
 ) -> Option<&T> {
     known.get(&(address, protocol, Ports::new(first, last)?))
+}
+
+fn has_answered(services: &[Wanted<'_>]) -> bool {
+    services.iter().any(|service| service.presence == Presence::Answered)
 }
 
 /// The configuration without these services.
