@@ -8,16 +8,21 @@ use crate::failure::{Exit, Failure};
 use crate::output::{self, Form};
 use crate::table::{Align, Table, Tone, plain};
 use buoy_kernel::backend::{
-    Backend, Condition, Counts, FOLDER, Health, Outcome, Prepared, Run, Vips, Wanted, Which,
+    Backend, Condition, Counts, FOLDER, Health, Outcome, Prepared, Run, Tunnel, Vips, Wanted, Which,
 };
 use serde::Serialize;
 use std::net::IpAddr;
 use std::path::Path;
 
 /// What a tunnel costs, and where it is felt.
-const TUNNEL_NOTE: &str = "the outer header takes 20 bytes (IPv4) or 40 (IPv6): give the way from the director an MTU \
-                           that is larger by that, or let this host ask for smaller segments (ip route change \
-                           default ... advmss 1400); see docs/backend.md";
+fn tunnel_note(tunnel: Tunnel) -> String {
+    let (v4, v6) = tunnel.overhead();
+    format!(
+        "the outer header takes {v4} bytes (IPv4) or {v6} (IPv6): give the way from the director an MTU \
+         that is larger by that, or let this host ask for smaller segments (ip route change default ... \
+         advmss 1400); see docs/backend.md"
+    )
+}
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -36,9 +41,16 @@ pub(crate) struct AddArguments {
     /// Addresses, without a prefix
     #[arg(required = true, value_name = "VIP", value_parser = address)]
     vips: Vec<IpAddr>,
-    /// Packets come wrapped into others (IPv4 or IPv6 in either), and not as they are (dsr)
-    #[arg(long)]
-    tunnel: bool,
+    /// Packets come wrapped into others (IPv4 or IPv6 in either), and not as they are (dsr): ipip, gue or
+    /// gue:PORT, as the director's `encapsulation` says, or both as in ipip,gue; ipip where none is given
+    #[arg(
+        long,
+        value_name = "ENCAPSULATION",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "ipip"
+    )]
+    tunnel: Option<Tunnel>,
     /// Where packets come in; else the interface of the VIP's subnet, or of the default route
     #[arg(long, value_name = "NAME")]
     interface: Option<String>,
@@ -55,9 +67,16 @@ pub(crate) struct CheckArguments {
     /// Addresses, without a prefix; none: all that this host is prepared for
     #[arg(value_name = "VIP", value_parser = address)]
     vips: Vec<IpAddr>,
-    /// Packets come wrapped into others
-    #[arg(long, requires = "vips")]
-    tunnel: bool,
+    /// Packets come wrapped into others, as for `add`
+    #[arg(
+        long,
+        value_name = "ENCAPSULATION",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "ipip",
+        requires = "vips"
+    )]
+    tunnel: Option<Tunnel>,
     /// Where packets come in
     #[arg(long, value_name = "NAME", requires = "vips")]
     interface: Option<String>,
@@ -100,6 +119,9 @@ struct VipView {
     address: IpAddr,
     interface: String,
     forward: &'static str,
+    /// What packets of a tunnel come in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encapsulation: Option<String>,
     /// It was on the loopback interface already, so it stays there.
     was_there: bool,
 }
@@ -159,7 +181,8 @@ fn open() -> Result<Backend, Failure> {
     Backend::open(Path::new(FOLDER)).map_err(Failure::failed)
 }
 
-fn wanted(vips: &[IpAddr], tunnel: bool, interface: Option<&String>) -> Vec<Wanted> {
+fn wanted(vips: &[IpAddr], tunnel: Option<Tunnel>, interface: Option<&String>) -> Vec<Wanted> {
+    let tunnel = tunnel.unwrap_or_default();
     let wanted = |&address| Wanted { address, tunnel, interface: interface.cloned() };
     vips.iter().map(wanted).collect()
 }
@@ -169,8 +192,8 @@ fn add(arguments: &AddArguments) -> Result<(), Failure> {
     let wanted = wanted(&arguments.vips, arguments.tunnel, arguments.interface.as_ref());
     let run = if arguments.dry_run { Run::Dry } else { Run::Real };
     let mut outcome = backend.add(&wanted, run).map_err(Failure::failed)?;
-    if arguments.tunnel && !outcome.steps.is_empty() {
-        outcome.notes.push(TUNNEL_NOTE.to_owned());
+    if let Some(tunnel) = arguments.tunnel.filter(|_| !outcome.steps.is_empty()) {
+        outcome.notes.push(tunnel_note(tunnel));
     }
     let mut text = steps(&outcome, run, "this host is prepared already: nothing to do");
     let found = match run {
@@ -203,7 +226,10 @@ fn ended(findings: &[Finding]) -> Result<(), Failure> {
 fn ready(wanted: &[Wanted], vips: &Vips) -> String {
     let of = |wanted: &Wanted| Some((wanted.address, vips.get(&wanted.address.to_canonical())?));
     let line = |(address, vip): (IpAddr, &Prepared)| {
-        let how = if vip.tunnel { "tunnelled" } else { "as they are (dsr)" };
+        let how = match vip.tunnel {
+            Tunnel::NONE => "as they are (dsr)".to_owned(),
+            tunnel => format!("tunnelled ({tunnel})"),
+        };
         format!(
             "{address} is prepared until the next boot: packets come by {}, {how}\n",
             plain(&vip.interface)
@@ -291,15 +317,20 @@ fn done(outcome: Outcome, run: Run, bad: &[Finding]) -> Done {
 fn views(vips: Vips) -> Vec<VipView> {
     let view = |(address, vip): (IpAddr, Prepared)| VipView {
         address,
-        forward: forward(&vip),
+        forward: if vip.tunnel.is_any() { "tunnel" } else { "dsr" },
+        encapsulation: vip.tunnel.is_any().then(|| vip.tunnel.to_string()),
         interface: vip.interface,
         was_there: vip.found,
     };
     vips.into_iter().map(view).collect()
 }
 
-const fn forward(vip: &Prepared) -> &'static str {
-    if vip.tunnel { "tunnel" } else { "dsr" }
+fn forward(vip: &Prepared) -> String {
+    match vip.tunnel {
+        Tunnel::NONE => "dsr".to_owned(),
+        Tunnel::IPIP => "tunnel".to_owned(),
+        tunnel => format!("tunnel ({tunnel})"),
+    }
 }
 
 fn list(arguments: &ListArguments) -> Result<(), Failure> {
@@ -329,7 +360,7 @@ fn listed(vips: &Vips, counts: &[(String, Counts)], colour: bool) -> String {
     let columns = [("VIP", Align::Left), ("FORWARD", Align::Left), ("INTERFACE", Align::Left)];
     let mut table = Table::new(columns);
     for (address, vip) in vips {
-        let cells = [address.to_string(), forward(vip).to_owned(), vip.interface.clone()];
+        let cells = [address.to_string(), forward(vip), vip.interface.clone()];
         table.row(Tone::Plain, cells);
     }
     let mut text = table.render(colour);
@@ -359,8 +390,9 @@ mod tests {
     fn vips() -> Vips {
         let prepared = |tunnel| Prepared { interface: "eth0".into(), tunnel, found: false };
         Vips::from([
-            ("10.0.0.100".parse().unwrap(), prepared(true)),
-            ("fd00::100".parse().unwrap(), prepared(false)),
+            ("10.0.0.100".parse().unwrap(), prepared(Tunnel::IPIP)),
+            ("10.0.0.101".parse().unwrap(), prepared("ipip,gue:9886".parse().unwrap())),
+            ("fd00::100".parse().unwrap(), prepared(Tunnel::NONE)),
         ])
     }
 
@@ -375,16 +407,20 @@ mod tests {
     fn the_list_says_how_packets_come() {
         let counts = [("eth0".to_owned(), Counts { decapsulated: 7, ..Counts::default() })];
         let expected = "\
-VIP         FORWARD  INTERFACE
-10.0.0.100  tunnel   eth0
-fd00::100   dsr      eth0
+VIP         FORWARD                 INTERFACE
+10.0.0.100  tunnel                  eth0
+10.0.0.101  tunnel (ipip,gue:9886)  eth0
+fd00::100   dsr                     eth0
 
 7 packets were decapsulated on eth0
 ";
         assert_eq!(listed(&vips(), &counts, false), expected);
         assert!(listed(&Vips::new(), &[], false).contains("buoy backend add VIP"));
         let value = serde_json::to_value(views(vips())).unwrap();
-        assert_eq!(value[0]["forward"], "tunnel");
-        assert_eq!(value[1]["address"], "fd00::100");
+        let of = |at: usize| [&value[at]["forward"], &value[at]["encapsulation"]];
+        assert_eq!(of(0), ["tunnel", "ipip"]);
+        assert_eq!(of(1), ["tunnel", "ipip,gue:9886"]);
+        assert_eq!(of(2), [&serde_json::json!("dsr"), &serde_json::Value::Null]);
+        assert_eq!(value[2]["address"], "fd00::100");
     }
 }

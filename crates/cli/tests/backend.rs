@@ -131,6 +131,40 @@ fn what_would_drop_packets_ends_the_check_in_an_exit_code() {
 }
 
 #[test]
+fn what_packets_come_in_is_said_in_the_words_of_the_configuration() {
+    let test = "what_packets_come_in_is_said_in_the_words_of_the_configuration";
+    let script = "
+        buoy backend add --tunnel=gue 10.0.0.100 | grep -e decapsulates -e prepared -e note
+        buoy backend add 10.0.0.100 --tunnel=ipip,gue:9886 | grep -e decapsulate -e prepared
+        buoy backend add --tunnel fd00::100 | grep -e decapsulate -e prepared
+        buoy backend list
+        buoy backend check 10.0.0.100 --tunnel=gue | grep -e decapsulated -e fix
+        buoy backend add 10.0.0.101 --tunnel=gre 2>&1 | head -1
+        buoy backend remove --all > /dev/null; buoy backend list";
+    let Some(output) = on_a_host(test, script) else { return };
+    let expected = "  \
+  put an XDP program on eth0 that decapsulates packets for 10.0.0.100 (gue) sent to 10.0.0.21 and fd00::21
+note: the outer header takes 28 bytes (IPv4) or 48 (IPv6): give the way from the director an MTU that is larger by \
+that, or let this host ask for smaller segments (ip route change default ... advmss 1400); see docs/backend.md
+10.0.0.100 is prepared until the next boot: packets come by eth0, tunnelled (gue)
+  let the XDP program on eth0 decapsulate packets for 10.0.0.100 (ipip,gue:9886) sent to 10.0.0.21 and fd00::21
+10.0.0.100 is prepared until the next boot: packets come by eth0, tunnelled (ipip,gue:9886)
+  let the XDP program on eth0 decapsulate packets for 10.0.0.100 (ipip,gue:9886) and fd00::100 sent to 10.0.0.21 and fd00::21
+fd00::100 is prepared until the next boot: packets come by eth0, tunnelled (ipip)
+VIP         FORWARD                 INTERFACE
+10.0.0.100  tunnel (ipip,gue:9886)  eth0
+fd00::100   tunnel                  eth0
+
+0 packets were decapsulated on eth0
+FAIL  tunnel     packets for 10.0.0.100 (ipip,gue) are not decapsulated on eth0
+                 fix: buoy backend add 10.0.0.100 --tunnel=ipip,gue --interface eth0
+error: invalid value 'gre' for '--tunnel[=<ENCAPSULATION>]': ipip, gue or gue:PORT, or ipip and one of gue as in ipip,gue
+this host is prepared for no VIP: buoy backend add VIP
+";
+    assert_eq!(out(&output), expected);
+}
+
+#[test]
 fn nothing_is_done_without_the_right_to_do_it() {
     let test = "nothing_is_done_without_the_right_to_do_it";
     let script = "

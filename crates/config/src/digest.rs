@@ -101,9 +101,10 @@ fn add_service(out: &mut String, service: &Service) {
         Mode::Proxy => "proxy".to_owned(),
         Mode::Xdp { forward, flow } => {
             let forward = match forward {
-                Forward::Dsr => "dsr",
-                Forward::Tunnel => "tunnel",
-                Forward::Nat => "nat",
+                Forward::Dsr => "dsr".to_owned(),
+                Forward::Tunnel => "tunnel".to_owned(),
+                Forward::Gue { port } => format!("gue {port}"),
+                Forward::Nat => "nat".to_owned(),
             };
             let flow = match flow {
                 FlowFields::Connection => "connection",

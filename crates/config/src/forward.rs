@@ -1,4 +1,4 @@
-//! Holds the backends of a service of mode "xdp" against its way of forwarding: ports and subnets.
+//! Reads how packets of a service of mode "xdp" are forwarded, and holds its backends against it: ports and subnets.
 //!
 //! `dsr` and `tunnel` leave the packet as the client sent it, so a backend listens on the VIP's port;
 //! `dsr` changes the Ethernet address only, so a backend is a neighbour.
@@ -6,25 +6,66 @@
 use crate::Code;
 use crate::keys::service;
 use crate::ports::Port;
-use crate::report::{At, Problems};
+use crate::report::{At, Problems, shown};
 use crate::tree::{Section, Word};
-use buoy_model::{Backend, Cidr, Forward, Mode, Ports};
+use buoy_model::{Backend, Cidr, Forward, GUE_PORT, Mode, Ports};
 use core::net::{IpAddr, SocketAddr};
 
+/// The word of `forward`, and of a tunnel what it is made of.
 pub(crate) fn read(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<At<Forward>> {
     let words = [
         ("dsr", Word::Now(Forward::Dsr)),
         ("tunnel", Word::Now(Forward::Tunnel)),
         ("nat", Word::Now(Forward::Nat)),
     ];
-    section.word(&service::FORWARD, &words, problems)
+    let forward = section.word(&service::FORWARD, &words, problems);
+    let encapsulation = read_encapsulation(section, problems);
+    match forward {
+        Some(At { value: Forward::Tunnel, span }) => {
+            Some(At::new(encapsulation.unwrap_or(Forward::Tunnel), span))
+        }
+        // What could not be read says nothing against it.
+        None if section.has(&service::FORWARD) => None,
+        other => {
+            refuse_encapsulation(section, problems);
+            other
+        }
+    }
+}
+
+fn read_encapsulation(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<Forward> {
+    let key = &service::ENCAPSULATION;
+    // Of another type it is said below.
+    let text = section.raw(key).and_then(|value| value.get_ref().as_str());
+    let Some(port) = text.and_then(|text| text.strip_prefix("gue:")) else {
+        let gue = Word::Now(Forward::Gue { port: GUE_PORT });
+        let words = [("ipip", Word::Now(Forward::Tunnel)), ("gue", gue)];
+        return section.word(key, &words, problems).map(|word| word.value);
+    };
+    let number = port.parse::<u16>().ok().filter(|n| *n > 0 && !port.starts_with('+'));
+    if number.is_none() {
+        let At { value, span } = section.text(key, problems)?;
+        let message = format!("\"{}\" does not name a UDP port", shown(value));
+        let reason = "a port is a number from 1 to 65535";
+        let fix = format!("write \"gue\" for port {GUE_PORT}, or another one as in \"gue:9886\"");
+        problems.add(Code::BadGuePort, &span, message, reason, fix);
+    }
+    number.map(|port| Forward::Gue { port })
+}
+
+fn refuse_encapsulation(section: &Section<'_>, problems: &mut Problems<'_>) {
+    let Some(span) = section.key_span(&service::ENCAPSULATION) else { return };
+    let message = "`encapsulation` works with `forward = \"tunnel\"` only";
+    let reason = "only there a packet is put into another one";
+    let fix = "write forward = \"tunnel\", or remove the line";
+    problems.add(Code::NeedsTunnel, &span, message, reason, fix);
 }
 
 /// Whether backends get packets with the port that the client asked for.
 pub(crate) const fn keeps_port(mode: Mode) -> bool {
     match mode {
         Mode::Kernel | Mode::Proxy | Mode::Xdp { forward: Forward::Nat, .. } => false,
-        Mode::Xdp { forward: Forward::Dsr | Forward::Tunnel, .. } => true,
+        Mode::Xdp { forward: Forward::Dsr | Forward::Tunnel | Forward::Gue { .. }, .. } => true,
     }
 }
 
@@ -45,7 +86,9 @@ pub(crate) fn refuse_unreachable(
                 refuse_stranger(backend, vips, problems);
             }
         }
-        Mode::Kernel | Mode::Proxy | Mode::Xdp { forward: Forward::Tunnel | Forward::Nat, .. } => {}
+        Mode::Kernel
+        | Mode::Proxy
+        | Mode::Xdp { forward: Forward::Tunnel | Forward::Gue { .. } | Forward::Nat, .. } => {}
     }
 }
 

@@ -272,6 +272,7 @@ schema! {
         BACKENDS: "backends", "a list of \"[name] ADDRESS:PORT [weight=N] [backup]\"", r#"["10.0.0.21:8443", "10.0.0.22:8443"]"#, "required", Live;
         MODE: "mode", "\"kernel\", \"proxy\" or \"xdp\"", r#""kernel""#, "\"kernel\"", Service;
         FORWARD: "forward", "\"dsr\", \"tunnel\" or \"nat\"", r#""dsr""#, "none", Service;
+        ENCAPSULATION: "encapsulation", "\"ipip\", \"gue\" or \"gue:PORT\"", r#""gue""#, "\"ipip\"", Service;
         BALANCE: "balance", "\"hash\", \"maglev\", \"roundrobin\" or \"leastconn\"", r#""hash""#, "by mode", Live;
         PERSIST: "persist", "\"client\"", r#""client""#, "none", Service;
         SOURCE: "source", "\"vip\" or \"client\"", r#""vip""#, "by mode", Service;
@@ -292,7 +293,7 @@ schema! {
         "bind": "port"; "listen": "port"; "ports": "port"; "protocol": "port";
         "server": "backends"; "servers": "backends"; "backend": "backends"; "real_server": "backends"; "upstream": "backends"; "targets": "backends";
         "algorithm": "balance"; "lb_algo": "balance"; "lvs_sched": "balance"; "scheduler": "balance";
-        "lb_kind": "forward"; "lvs_method": "forward"; "engine": "mode";
+        "lb_kind": "forward"; "lvs_method": "forward"; "encap": "encapsulation"; "tunnel": "encapsulation"; "tunnel_type": "encapsulation"; "tun_type": "encapsulation"; "engine": "mode";
         "sticky": "persist"; "persistence": "persist"; "affinity": "persist"; "session_affinity": "persist";
         "health": "check"; "healthcheck": "check"; "health_check": "check"; "option": "check";
         "acl": "allow"; "whitelist": "allow"; "allow_from": "allow"; "sources": "allow"; "source_ranges": "allow"; "loadBalancerSourceRanges": "allow"; "blacklist": "deny"; "block": "deny"; "reject": "deny";

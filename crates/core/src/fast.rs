@@ -28,7 +28,7 @@ use core::net::IpAddr;
 pub fn has_substitute(service: &Service) -> bool {
     match service.mode {
         Mode::Kernel | Mode::Proxy => false,
-        Mode::Xdp { forward: Forward::Dsr | Forward::Tunnel, .. } => false,
+        Mode::Xdp { forward: Forward::Dsr | Forward::Tunnel | Forward::Gue { .. }, .. } => false,
         Mode::Xdp { forward: Forward::Nat, .. } => {
             let (ports, backends) = (service.ports, &service.backends);
             let other = |a: &Backend, b: &Backend| {

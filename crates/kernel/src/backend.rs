@@ -11,12 +11,14 @@ mod error;
 mod plan;
 mod seen;
 mod state;
+mod tunnel;
 
 pub use check::{Condition, Health};
 pub use decap::{Counts, Decap, Decapsulator};
 pub use error::BackendError;
 pub use plan::{Obstacle, Step};
 pub use state::{FOLDER, Prepared, Vips};
+pub use tunnel::Tunnel;
 
 use crate::netlink::Requests;
 use crate::sysctl;
@@ -33,8 +35,8 @@ use std::path::Path;
 pub struct Wanted {
     /// Its address.
     pub address: IpAddr,
-    /// Wrapped into others.
-    pub tunnel: bool,
+    /// Wrapped into others, or not.
+    pub tunnel: Tunnel,
     /// By which interface; `None`: the obvious one.
     pub interface: Option<String>,
 }
@@ -213,7 +215,9 @@ fn resolve(wanted: &[Wanted], state: &State, seen: &Seen<'_>) -> Result<Vips, Ba
 fn resolve_as_is(wanted: &[Wanted], state: &State, seen: &Seen<'_>) -> Result<Vips, BackendError> {
     let mut vips = resolve(wanted, state, seen)?;
     for (address, vip) in &mut vips {
-        vip.tunnel |= state.vips.get(address).is_some_and(|known| known.tunnel);
+        if let Some(known) = state.vips.get(address) {
+            vip.tunnel = vip.tunnel.or(known.tunnel);
+        }
     }
     Ok(vips)
 }

@@ -6,7 +6,7 @@ mod echo;
 mod hosts;
 mod world;
 
-use buoy_kernel::backend::{Backend, BackendError, Condition, Health, Run, Wanted, Which};
+use buoy_kernel::backend::{Backend, BackendError, Condition, Health, Run, Tunnel, Wanted, Which};
 use buoy_kernel::fast::{Capacity, Fast, FastError, Neighbours};
 use buoy_kernel::packet::{Announcer, Heard, Listener};
 use buoy_kernel::poll::Poller;
@@ -47,7 +47,11 @@ impl std::ops::Drop for Records {
     }
 }
 
-fn wanted(vip: &str, tunnel: bool) -> Wanted {
+fn wanted(vip: &str, is_tunnel: bool) -> Wanted {
+    in_tunnel(vip, if is_tunnel { Tunnel::IPIP } else { Tunnel::NONE })
+}
+
+fn in_tunnel(vip: &str, tunnel: Tunnel) -> Wanted {
     Wanted { address: vip.parse().unwrap(), tunnel, interface: Some("server".to_owned()) }
 }
 
@@ -269,7 +273,12 @@ struct Case {
 }
 
 fn prepared_for(test: &str, Case { forward, to, make_room, shown }: Case) {
-    let wanted = VIPS.map(|vip| wanted(vip, forward == Forward::Tunnel));
+    let tunnel = match forward {
+        Forward::Dsr | Forward::Nat => Tunnel::NONE,
+        Forward::Tunnel => Tunnel::IPIP,
+        Forward::Gue { port } => Tunnel { ipip: false, gue: Some(port) },
+    };
+    let wanted = VIPS.map(|vip| in_tunnel(vip, tunnel));
     let to: Vec<_> = VIPS.into_iter().zip(to).collect();
     let Some(hosts) = settled(test) else { return };
     let records = Records::new(test);
@@ -334,6 +343,69 @@ fn ipv4_comes_through_a_tunnel_of_ipv6_and_the_other_way_round() {
             shown: " xdp ",
         },
     );
+}
+
+#[test]
+fn tcp_comes_through_udp() {
+    prepared_for(
+        "tcp_comes_through_udp",
+        Case {
+            forward: Forward::Gue { port: 6080 },
+            to: ["10.2.0.2:0", "[fd02::2]:0"],
+            make_room: larger_frames,
+            shown: " xdp ",
+        },
+    );
+}
+
+#[test]
+fn tcp_comes_through_udp_of_the_other_family_and_to_another_port() {
+    prepared_for(
+        "tcp_comes_through_udp_of_the_other_family_and_to_another_port",
+        Case {
+            forward: Forward::Gue { port: 9886 },
+            to: ["[fd02::2]:0", "10.2.0.2:0"],
+            make_room: smaller_segments,
+            shown: " xdp ",
+        },
+    );
+}
+
+/// Servers first, then directors: nothing is interrupted where both are taken out meanwhile.
+#[test]
+fn a_connection_lives_on_while_its_tunnel_becomes_another_one() {
+    let test = "a_connection_lives_on_while_its_tunnel_becomes_another_one";
+    let Some(hosts) = settled(test) else { return };
+    let records = Records::new(test);
+    larger_frames(&hosts);
+    let to = [(VIPS[0], "10.2.0.2:0")];
+    let Some(mut fast) = permitted(test, direct(Forward::Tunnel, &to)) else { return };
+    let prepare = |tunnel: &str| {
+        hosts.at_server(|| {
+            records.add(&[in_tunnel(VIPS[0], tunnel.parse().unwrap())]);
+            assert_eq!(problems(records.backend().check(&[]).unwrap()), [""; 0]);
+        });
+    };
+    prepare("ipip");
+    hosts.at_server(|| serve(TO_VIPS[0]));
+    let mut stream = hosts.at_client(|| connect(TO_VIPS[0]).unwrap());
+    echoes(&mut stream, 50_000);
+    prepare("ipip,gue");
+    echoes(&mut stream, 50_000);
+    let mut path = fast.path();
+    path.services[0].forward = Forward::Gue { port: 6080 };
+    let mut neighbours = Neighbours::open().unwrap();
+    fast.apply(&path, &mut |to| neighbours.resolve(to)).unwrap();
+    echoes(&mut stream, 50_000);
+    prepare("gue");
+    echoes(&mut stream, 50_000);
+    // What is not wanted any more is not taken out either.
+    path.services[0].forward = Forward::Tunnel;
+    fast.apply(&path, &mut |to| neighbours.resolve(to)).unwrap();
+    let before = hosts.at_server(|| records.backend().counts().unwrap());
+    drop(hosts.at_client(|| hosts::begin(TO_VIPS[0])));
+    Poller::new().wait(Some(clock::now() + SILENCE)).unwrap();
+    assert_eq!(hosts.at_server(|| records.backend().counts().unwrap()), before);
 }
 
 #[test]

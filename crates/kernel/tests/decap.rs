@@ -25,9 +25,13 @@ struct Server {
 impl Server {
     /// `None`, and a line that says so, where BPF programs are not permitted.
     fn new(test: &str) -> Option<Self> {
-        let ip = |text: &str| text.parse().unwrap();
-        let decap =
-            Decap { vips: ["10.1.0.100", "fd01::100"].map(ip).into(), own: SERVERS.map(ip).into() };
+        Self::of(test, [("10.1.0.100", "ipip"), ("fd01::100", "ipip")])
+    }
+
+    fn of<const N: usize>(test: &str, vips: [(&str, &str); N]) -> Option<Self> {
+        let vips = vips.map(|(vip, tunnel)| (vip.parse().unwrap(), tunnel.parse().unwrap()));
+        let own = SERVERS.map(|server| server.parse().unwrap());
+        let decap = Decap { vips: vips.into(), own: own.into() };
         match Decapsulator::load(&decap) {
             Ok(decapsulator) => Some(Self { decapsulator }),
             Err(error) if error.contains("may not load") => {
@@ -239,4 +243,168 @@ fn a_mark_of_congestion_on_the_way_is_not_lost() {
         }
     }
     assert_eq!(server.counts().congestion, 4);
+}
+
+/// In UDP to a port of either server; what is behind the UDP header is first.
+fn in_udp(inner: &Packet, header: &[u8], outer: usize, port: u16) -> Packet {
+    let ends = [
+        ("10.2.0.1:50000".to_owned(), format!("10.2.0.2:{port}")),
+        ("[fd02::1]:50000".to_owned(), format!("[fd02::2]:{port}")),
+    ];
+    let (from, to) = &ends[outer];
+    let bytes = [header, &inner.frame()[14..]].concat();
+    udp(from, to).unsummed().payload(&bytes).ttl(64)
+}
+
+/// The four bytes of variant 0 before a packet of this family.
+const fn variant_0(inner: usize) -> [u8; 4] {
+    [0, [4, 41][inner], 0, 0]
+}
+
+const GUE_VIPS: [(&str, &str); 2] = [("10.1.0.100", "gue"), ("fd01::100", "ipip,gue")];
+
+#[test]
+fn each_family_is_taken_out_of_udp_of_each_byte_for_byte() {
+    let test = "each_family_is_taken_out_of_udp_of_each_byte_for_byte";
+    let Some(mut server) = Server::of(test, GUE_VIPS) else { return };
+    for (outer, inner) in PAIRS {
+        let (client, vip) = (CLIENTS[inner], VIPS[inner]);
+        for packet in [
+            tcp(client, vip).syn(),
+            tcp(client, vip).long(1400),
+            udp(client, vip).payload(b"question"),
+            udp(client, vip).unsummed(),
+            tcp(client, vip).class(0xb8).ttl(1),
+            icmp(&host(client), &host(vip), 8, 0),
+        ] {
+            let what = format!("{outer} {inner} {packet:?}");
+            server.takes_out(&in_udp(&packet, &[], outer, 6080), &packet, &what);
+            server.takes_out(&in_udp(&packet, &variant_0(inner), outer, 6080), &packet, &what);
+        }
+        for piece in udp(client, vip).long(3000).pieces(1400) {
+            server.takes_out(&in_udp(&piece, &[], outer, 6080), &piece, "a fragment within");
+        }
+        // What fills a short frame up stays behind.
+        let packet = udp(client, vip);
+        let padded = in_udp(&packet, &[], outer, 6080).padding(6);
+        server.takes_out(&padded, &packet.padding(6), "padding");
+    }
+    assert_eq!(server.counts().malformed, 0);
+}
+
+#[test]
+fn a_vip_is_taken_out_of_what_it_was_prepared_for_and_nothing_else() {
+    let test = "a_vip_is_taken_out_of_what_it_was_prepared_for_and_nothing_else";
+    let table = [
+        ("ipip", [true, false, false]),
+        ("gue", [false, true, false]),
+        ("gue:9886", [false, false, true]),
+        ("ipip,gue", [true, true, false]),
+        ("ipip,gue:9886", [true, false, true]),
+    ];
+    for (tunnel, taken) in table {
+        // Another VIP has the other ports, so that their bits are set.
+        let vips = [("10.1.0.100", tunnel), ("10.1.0.77", "gue"), ("10.1.0.78", "gue:9886")];
+        let Some(mut server) = Server::of(test, vips) else { return };
+        let packet = tcp(CLIENTS[0], VIPS[0]).long(9);
+        let ways = [
+            wrapped(&packet, 0),
+            in_udp(&packet, &[], 0, 6080),
+            in_udp(&packet, &variant_0(0), 1, 9886),
+        ];
+        for (at, outer) in ways.iter().enumerate() {
+            let what = format!("{tunnel} {at}");
+            if taken[at] {
+                server.takes_out(outer, &packet, &what);
+            } else {
+                server.leaves_alone(&outer.frame(), &what);
+            }
+        }
+    }
+}
+
+#[test]
+fn other_datagrams_and_what_is_no_gue_pass_untouched() {
+    let test = "other_datagrams_and_what_is_no_gue_pass_untouched";
+    let Some(mut server) = Server::of(test, GUE_VIPS) else { return };
+    for (outer, inner) in PAIRS {
+        let packet = tcp(CLIENTS[inner], VIPS[inner]).long(40);
+        let good = in_udp(&packet, &[], outer, 6080);
+        let header = [34, 54][outer];
+        let length = (good.frame().len() - header) as u16;
+        let frames = [
+            ("another port", in_udp(&packet, &[], outer, 6081)),
+            ("port 0", in_udp(&packet, &[], outer, 0)),
+            ("another VIP within", {
+                let to = ["10.1.0.101:80", "[fd01::101]:80"][inner];
+                in_udp(&packet.clone().to(to), &[], outer, 6080)
+            }),
+            ("this host's own address within", {
+                let to = ["10.2.0.2:80", "[fd02::2]:80"][inner];
+                in_udp(&packet.clone().to(to), &[], outer, 6080)
+            }),
+            ("for another server", { good.clone().to(["10.2.0.3:6080", "[fd02::3]:6080"][outer]) }),
+            ("for the VIP itself", {
+                good.clone().to(["10.1.0.100:6080", "[fd01::100]:6080"][outer])
+            }),
+            ("variant 1 of another version", good.clone().poke(header + 8, &[0x50])),
+            ("variant 2", good.clone().poke(header + 8, &[0x80])),
+            ("control", in_udp(&packet, &[0x20, 4, 0, 0], outer, 6080)),
+            ("extensions", in_udp(&packet, &[1, [4, 41][inner], 0, 0, 0, 0, 0, 0], outer, 6080)),
+            ("flags", in_udp(&packet, &[0, [4, 41][inner], 0x80, 0], outer, 6080)),
+            ("private flags", in_udp(&packet, &[0, [4, 41][inner], 0, 1], outer, 6080)),
+            ("another protocol", in_udp(&packet, &[0, 47, 0, 0], outer, 6080)),
+            ("the other family", in_udp(&packet, &variant_0(1 - inner), outer, 6080)),
+            ("a datagram of nothing", good.clone().poke(header + 4, &[0, 8])),
+            ("a datagram of less", good.clone().poke(header + 4, &[0, 0])),
+            ("a datagram longer than what it is in", {
+                good.clone().poke(header + 4, &(length + 1).to_be_bytes())
+            }),
+        ];
+        for (what, packet) in frames {
+            server.leaves_alone(&packet.frame(), &format!("{what}: {outer} {inner}"));
+        }
+        for length in 14..good.frame().len() {
+            server.leaves_alone(&good.clone().cut(length).frame(), &format!("cut to {length}"));
+        }
+        let long = in_udp(&packet, &variant_0(inner), outer, 6080);
+        for length in 14..long.frame().len() {
+            server.leaves_alone(&long.clone().cut(length).frame(), &format!("cut to {length}"));
+        }
+    }
+    let before = server.counts();
+    assert_eq!(before.fragments, 0);
+    // A packet within that says it is longer than the datagram.
+    let packet = tcp(CLIENTS[0], VIPS[0]).long(40);
+    let lying = in_udp(&packet, &[], 0, 6080).poke(44, &[0, 81]);
+    server.leaves_alone(&lying.frame(), "longer than the datagram");
+    assert_eq!(server.counts().malformed, before.malformed + 1);
+    for piece in in_udp(&packet, &[], 0, 6080).pieces(64) {
+        server.leaves_alone(&piece.frame(), "an outer fragment");
+    }
+    assert_eq!(server.counts().fragments, 1, "the one that has the port");
+}
+
+#[test]
+fn a_mark_of_congestion_on_a_datagram_is_not_lost() {
+    let test = "a_mark_of_congestion_on_a_datagram_is_not_lost";
+    let Some(mut server) = Server::of(test, GUE_VIPS) else { return };
+    for (outer, inner) in PAIRS {
+        for (header, length) in [(variant_0(inner), 0), (variant_0(inner), 4)] {
+            for (inside, outside, after) in
+                [(0, 0, Some(0)), (0, 3, None), (1, 3, Some(3)), (2, 3, Some(3)), (3, 0, Some(3))]
+            {
+                let what = format!("{outer} {inner} {length}: {inside} in {outside}");
+                let packet = |ecn: u8| tcp(CLIENTS[inner], VIPS[inner]).class(0xa0 | ecn);
+                let sent = in_udp(&packet(inside), &header[..length], outer, 6080).class(outside);
+                match after {
+                    Some(after) => server.takes_out(&sent, &packet(after), &what),
+                    None => {
+                        let gone = (DROP, sent.frame());
+                        assert_eq!(server.try_frame(&sent.frame()), gone, "{what}");
+                    }
+                }
+            }
+        }
+    }
 }

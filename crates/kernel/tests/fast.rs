@@ -109,6 +109,93 @@ fn packets_for_a_tunnel_service_are_wrapped_any_family_in_any() {
 }
 
 #[test]
+fn packets_for_a_gue_service_are_wrapped_in_udp_any_family_in_any() {
+    let test = "packets_for_a_gue_service_are_wrapped_in_udp_any_family_in_any";
+    let path = path();
+    let Some(fast) = open(test, &path) else { return };
+    let hash = |client: &str| {
+        let client: std::net::SocketAddr = client.parse().unwrap();
+        hash_flow(path.seed, client.ip(), client.port())
+    };
+    let port = |client: &str| {
+        let port = 49_152 + (hash(client) >> 50);
+        assert!((49_152..=65_535).contains(&port));
+        port
+    };
+    let v4 = |packet: &Packet, client| {
+        far(packet.in_udp(&format!("10.0.1.1:{}", port(client)), "10.0.2.21:6080"))
+    };
+    let v6 = |packet: &Packet, client| {
+        let outer = packet.in_udp(&format!("[fd00:1::1]:{}", port(client)), "[fd00:2::21]:6080");
+        far(outer.label((hash(client) >> 44) as u32))
+    };
+    let near_udp = |packet: &Packet, client| {
+        near(packet.in_udp(&format!("10.0.0.1:{}", port(client)), "10.0.0.22:9886"), 22)
+    };
+    let mut cases: Vec<Case> = Vec::new();
+    let shapes: [Shape; 8] = [
+        ("SYN", |p| p.syn()),
+        ("data", |p| p.long(333)),
+        ("marked", |p| p.class(0x2f)),
+        ("congested", |p| p.class(3)),
+        ("one hop left", |p| p.ttl(1)),
+        ("DF", |p| p.dont_fragment()),
+        ("padded", |p| p.padding(6)),
+        ("odd", |p| p.long(7)),
+    ];
+    for (name, shape) in shapes {
+        for c4 in [C4, "10.9.0.9:1235", "10.9.200.1:65535"] {
+            let packet = shape(tcp(c4, "10.0.0.100:445"));
+            cases.push((name, packet.clone(), v4(&packet, c4)));
+            let packet = shape(tcp(c4, "10.0.0.100:446"));
+            cases.push((name, packet.clone(), v6(&packet, c4)));
+            if name != "SYN" {
+                let packet = shape(udp(c4, "10.0.0.100:445"));
+                cases.push((name, packet.clone(), near_udp(&packet, c4)));
+            }
+        }
+        let packet = shape(tcp(C6, "[fd00::100]:445"));
+        cases.push((name, packet.clone(), v6(&packet, C6)));
+        let packet = shape(tcp(C6, "[fd00::100]:446"));
+        cases.push((name, packet.clone(), v4(&packet, C6)));
+    }
+    let options = tcp(C4, "10.0.0.100:445").options(&[1; 8]).long(3);
+    cases.push(("options", options.clone(), v4(&options, C4)));
+    let fits = tcp(C4, "10.0.0.100:445").long(1500 - 28 - 40);
+    cases.push(("all that fits", fits.clone(), v4(&fits, C4)));
+    let fits = tcp(C6, "[fd00::100]:445").long(1500 - 48 - 60);
+    cases.push(("all that fits", fits.clone(), v6(&fits, C6)));
+    check(&fast, &cases);
+    let ports: std::collections::BTreeSet<_> =
+        (0..1000).map(|n| port(&format!("10.9.0.9:{}", 1000 + n))).collect();
+    assert!(ports.len() > 900, "flows are spread: {}", ports.len());
+}
+
+/// What was written is read again as it was, and another port is another service.
+#[test]
+fn the_port_of_gue_is_known_again_and_can_change() {
+    let test = "the_port_of_gue_is_known_again_and_can_change";
+    let mut path = path();
+    let Some(mut fast) = open(test, &path) else { return };
+    let sent_to = |fast: &Fast| {
+        let tried = fast.try_frame(&tcp(C4, "10.0.0.100:445").frame()).unwrap();
+        u16::from_be_bytes([tried.frame[36], tried.frame[37]])
+    };
+    for port in [6080, 1, 65_535] {
+        let is_it = |s: &&mut buoy_model::FastService| {
+            matches!(s.forward, buoy_model::Forward::Gue { .. }) && s.ports.0 == 445
+        };
+        for service in path.services.iter_mut().filter(is_it) {
+            service.forward = buoy_model::Forward::Gue { port };
+        }
+        path.services.sort_by_key(|s| (s.address, s.protocol, s.ports.0));
+        fast.apply(&path, &mut way).unwrap();
+        assert_eq!(sent_to(&fast), port);
+        assert_eq!(fast.path(), path);
+    }
+}
+
+#[test]
 fn packets_for_a_nat_service_get_another_destination() {
     let test = "packets_for_a_nat_service_get_another_destination";
     let Some(fast) = open(test, &path()) else { return };

@@ -13,7 +13,7 @@ use buoy_kernel::fast::{
 };
 use buoy_kernel::poll::Poller;
 use buoy_model::{Cidr, Forward};
-use buoy_xdp::forward::Drop;
+use buoy_xdp::forward::{Drop, hash_flow};
 use buoy_xdp::watch::HEAD_LEN;
 use cases::{C4, C6};
 use packets::{Packet, icmp, raw, tcp, udp};
@@ -45,6 +45,10 @@ fn a_packet_is_shown_as_it_came_and_as_it_left() {
     let refused = |reason| Action::Dropped(Some(reason));
     let sent = |to: &str, forward| Action::Sent(ip(to), Some(forward));
     let (dsr, tunnelled) = (tcp(C4, "10.0.0.100:80").long(30), tcp(C4, "10.0.0.100:443").long(7));
+    let in_udp = tcp(C4, "10.0.0.100:445").long(7);
+    let client: std::net::SocketAddr = C4.parse().unwrap();
+    let port = 49_152 + (hash_flow(path().seed, client.ip(), client.port()) >> 50);
+    let from = format!("10.0.1.1:{port}");
     let answer = tcp("10.0.0.31:8080", C4).flags(0x12);
     let translated = answer.clone().from("10.0.0.101:80");
     let six = tcp(C6, "[fd00::101]:80").long(3);
@@ -54,6 +58,11 @@ fn a_packet_is_shown_as_it_came_and_as_it_left() {
             tunnelled.clone(),
             sent("10.0.2.21", Forward::Tunnel),
             far(tunnelled.within("10.0.1.1", "10.0.2.21")),
+        ),
+        (
+            in_udp.clone(),
+            sent("10.0.2.21", Forward::Gue { port: 6080 }),
+            far(in_udp.in_udp(&from, "10.0.2.21:6080")),
         ),
         (six.clone(), sent("fd00::31", Forward::Nat), near(six.hop().to("[fd00::31]:8080"), 0x31)),
         (answer, Action::Translated, Some((translated, LOOPBACK))),

@@ -50,7 +50,7 @@ impl Dice {
 /// The services of the other tests, and some whose slots change hands, in one of three stages: each leaves
 /// flows behind that are remembered in the next, and in the second the last backend is not there.
 fn busy_path(stage: usize) -> FastPath {
-    use Forward::{Dsr, Nat, Tunnel};
+    use Forward::{Dsr, Gue, Nat, Tunnel};
     const ALL_PORTS: (u16, u16) = (0, 65_535);
     let mut path = path();
     // Not the same in all stages: what a client owes is then judged by another limit. An hour's part is
@@ -78,6 +78,13 @@ fn busy_path(stage: usize) -> FastPath {
             ["10.0.2.47:0", "[fd00:2::48]:0", "10.0.0.48:0"].map(String::from),
         ),
         (Protocol::Tcp, "10.0.0.104", (81, 81), Tunnel, [v4(49, 0), v4(50, 0), v4(51, 0)]),
+        (
+            Protocol::Tcp,
+            "10.0.0.104",
+            (82, 83),
+            Gue { port: 6080 },
+            ["10.0.2.52:0", "[fd00::53]:0", "[fd00:2::54]:0"].map(String::from),
+        ),
     ];
     let pairs = [
         (0, 0),
@@ -150,7 +157,7 @@ const V6: [&str; 11] = [
     "fd00::45",
 ];
 /// Where most packets go.
-const TARGETS: [&str; 14] = [
+const TARGETS: [&str; 19] = [
     "10.0.0.100:80",
     "10.0.0.100:53",
     "10.0.0.100:443",
@@ -160,8 +167,13 @@ const TARGETS: [&str; 14] = [
     "10.0.0.104:80",
     "10.0.0.104:53",
     "10.0.0.104:81",
+    "10.0.0.104:82",
+    "10.0.0.100:445",
+    "10.0.0.100:446",
     "[fd00::100]:80",
     "[fd00::100]:443",
+    "[fd00::100]:445",
+    "[fd00::100]:446",
     "[fd00::101]:80",
     "[fd00::104]:85",
     "[fd00::104]:85",

@@ -6,7 +6,7 @@ mod cases;
 mod packets;
 mod world;
 
-use buoy_xdp::forward::Drop;
+use buoy_xdp::forward::{Drop, hash_flow};
 use cases::Fate::{Pass, Transmit};
 use cases::{C4, C6, Case, check, dropped, far, near};
 use packets::{NEAR, Packet, ROUTER, icmp, raw, tcp, udp};
@@ -169,8 +169,11 @@ fn errors_go_to_the_backend_that_has_the_flow() {
     let sent = tcp("10.0.0.100:80", C4).long(20);
     let sent6 = tcp("[fd00::100]:80", C6).long(20);
     let tunnelled = complain(&tcp("10.0.0.100:443", C4), 3, 4);
+    let in_udp = complain(&tcp("10.0.0.100:445", C4), 3, 4);
+    let from = format!("10.0.1.1:{}", source_port(C4));
     let mut cases: Vec<Case> = vec![
         ("tunnel", tunnelled.clone(), far(tunnelled.within("10.0.1.1", "10.0.2.21"))),
+        ("gue", in_udp.clone(), far(in_udp.in_udp(&from, "10.0.2.21:6080"))),
         ("redirect", complain(&sent, 5, 0), Pass),
         ("about another's packet", complain(&tcp("10.0.0.200:80", C4), 3, 4), Pass),
         ("about another port", complain(&tcp("10.0.0.100:99", C4), 3, 4), Pass),
@@ -218,6 +221,12 @@ fn errors_about_translated_packets_are_translated() {
     check(&fast, &cases);
 }
 
+/// Where packets of this client are sent from in UDP.
+fn source_port(client: &str) -> u64 {
+    let client: std::net::SocketAddr = client.parse().unwrap();
+    49_152 + (hash_flow(path().seed, client.ip(), client.port()) >> 50)
+}
+
 #[test]
 fn the_pieces_of_a_datagram_go_where_the_first_one_goes() {
     let test = "the_pieces_of_a_datagram_go_where_the_first_one_goes";
@@ -244,6 +253,13 @@ fn the_pieces_of_a_datagram_go_where_the_first_one_goes() {
     }
     for piece in udp(C4, "10.0.0.100:443").long(2000).id(10).pieces(808) {
         cases.push(("tunnel", piece.clone(), near(piece.within("10.0.0.1", "10.0.0.22"), 22)));
+    }
+    // What follows has no ports, so it comes from another port than the first one.
+    for (at, piece) in
+        udp(C4, "10.0.0.100:445").long(2000).id(11).pieces(808).into_iter().enumerate()
+    {
+        let from = format!("10.0.0.1:{}", source_port(if at == 0 { C4 } else { "10.9.0.9:0" }));
+        cases.push(("gue", piece.clone(), near(piece.in_udp(&from, "10.0.0.22:9886"), 22)));
     }
     for piece in udp(C4, "10.0.0.100:99").long(2000).id(7).pieces(808) {
         cases.push(("to the host itself, under a known number", piece, Pass));
@@ -282,6 +298,16 @@ fn the_sender_is_told_what_does_not_fit() {
         cases.push(("IPv6 in IPv6", p.clone(), told(&p, "fd00::100", "fd09::9", 1460)));
         let p = tcp(C6, "[fd00::100]:444").long(length);
         cases.push(("IPv6 in IPv4", p.clone(), told(&p, "fd00::100", "fd09::9", 1480)));
+    }
+    for length in [1433, 1441, 1460] {
+        let p = tcp(C4, "10.0.0.100:445").long(length);
+        cases.push(("IPv4 in UDP", p.clone(), told(&p, "10.0.0.100", "10.9.0.9", 1472)));
+        let p = tcp(C4, "10.0.0.100:446").long(length);
+        cases.push(("IPv4 in UDP of IPv6", p.clone(), told(&p, "10.0.0.100", "10.9.0.9", 1452)));
+        let p = tcp(C6, "[fd00::100]:445").long(length);
+        cases.push(("IPv6 in UDP of IPv6", p.clone(), told(&p, "fd00::100", "fd09::9", 1452)));
+        let p = tcp(C6, "[fd00::100]:446").long(length);
+        cases.push(("IPv6 in UDP", p.clone(), told(&p, "fd00::100", "fd09::9", 1472)));
     }
     let p = udp(C4, "10.0.0.101:53").long(2000);
     cases.push(("nat", p.clone(), told(&p, "10.0.0.101", "10.9.0.9", 1500)));

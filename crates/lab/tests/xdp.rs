@@ -32,8 +32,12 @@ use support::{Cluster, LEASE, LOCAL, SOON, VIP, prepared_on};
 const CLIENT: Ipv4Addr = buoy_lab::topology::ipv4(50);
 const BACKENDS: [&str; 2] = ["web1", "web2"];
 
-/// The services of most tests, by XDP.
+/// The services of most tests, by XDP; "gue" is a tunnel in UDP.
 fn services(forward: &str) -> String {
+    let forward = match forward {
+        "gue" => "tunnel\"\nencapsulation = \"gue:9886",
+        other => other,
+    };
     let at = |port: u16| match forward {
         "nat" => format!("[\"web1 10.77.0.21:{port}\", \"web2 10.77.0.22:{port}\"]"),
         _ => "[\"web1 10.77.0.21\", \"web2 10.77.0.22\"]".to_owned(),
@@ -81,7 +85,11 @@ fn cluster(test: &str, forward: &str) -> Option<(Cluster, Servers)> {
         }
         // As an operator prepares it.
         let mut words = vec!["backend", "add", "10.77.0.100"];
-        words.extend((forward == "tunnel").then_some("--tunnel"));
+        words.extend(match forward {
+            "tunnel" => Some("--tunnel"),
+            "gue" => Some("--tunnel=gue:9886"),
+            _ => None,
+        });
         let mut command = Command::new(cluster.buoy.program());
         let output = inside.enter(|| command.args(&words).output()).unwrap().unwrap();
         assert!(output.status.success(), "{output:?}");
@@ -163,6 +171,26 @@ fn all_nodes_have_one_table_whoever_is_up() {
 #[test]
 fn connections_by_tunnel_outlive_their_owner() {
     survive("connections_by_tunnel_outlive_their_owner", "tunnel", Fault::PowerOff);
+}
+
+#[test]
+fn connections_by_gue_outlive_their_owner() {
+    survive("connections_by_gue_outlive_their_owner", "gue", Fault::PowerOff);
+}
+
+#[test]
+fn a_tunnel_in_udp_is_said_to_be_one() {
+    let test = "a_tunnel_in_udp_is_said_to_be_one";
+    let Some((cluster, _servers)) = cluster(test, "gue") else { return };
+    let (done, said) = buoy(&cluster, "n1", &["path", "10.77.0.50:41000", "10.77.0.100:7"]);
+    let answer = answerer(&cluster, 41_000);
+    let (name, address) = if answer.contains("web1") {
+        ("web1", "10.77.0.21:9886")
+    } else {
+        ("web2", "10.77.0.22:9886")
+    };
+    assert!(done && said.contains(&format!("goes to {name}")), "{answer}: {said}");
+    assert!(said.contains(&format!("in a UDP packet (GUE) to {address}")), "{said}");
 }
 
 #[test]

@@ -6,6 +6,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
+/// The UDP port of GUE where nothing else is said (IANA).
+pub const GUE_PORT: u16 = 6080;
+
 /// The whole fast path of a host.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct FastPath {
@@ -47,6 +50,11 @@ pub enum Forward {
     Dsr,
     /// In an IP packet to the backend (RFC 2003, RFC 2473), which answers the client itself.
     Tunnel,
+    /// In a UDP packet to this port of the backend (GUE, variant 1), which answers the client itself.
+    Gue {
+        /// Where the backend takes it out.
+        port: u16,
+    },
     /// With the backend's address instead of the VIP; the answer comes back through the VIP's owner.
     Nat,
 }

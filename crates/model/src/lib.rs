@@ -29,7 +29,7 @@ pub use desired::{
     Desired, Failback, Group, Node, NodeCheck, NodeCheckKind, Safety, Timing, VipAddress,
 };
 pub use event::{Event, Fitness, Order};
-pub use fast::{FastBackend, FastPath, FastService, FlowFields, Forward, Slot};
+pub use fast::{FastBackend, FastPath, FastService, FlowFields, Forward, GUE_PORT, Slot};
 pub use id::{
     ClusterId, Epoch, GroupId, Incarnation, Leg, ListVersion, NodeId, Sequence, name_key,
 };

@@ -13,7 +13,7 @@
 //   packet.h     reads and writes headers
 //   find.h       whose is it: a bitmap, then a service
 //   choose.h     which backend has the flow
-//   deliver.h    to that backend: as it is (dsr), wrapped (tunnel.h), or translated (translate.h)
+//   deliver.h    to that backend: as it is (dsr), wrapped (tunnel.h: ipip, gue), or translated (translate.h)
 //   rare.h       all that is unusual
 //   limit.h      how often a client may open a connection
 //   reverse.h    answers of translated backends

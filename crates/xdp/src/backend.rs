@@ -18,10 +18,26 @@ pub const DECAP_ADDRESSES_MAX: usize = 2048;
 /// Name of the per-CPU array of counters, indexed by [`Counter`].
 pub const DECAP_COUNTERS: &str = "decap_counters";
 
-/// Packets for it are taken out.
+/// Name of the array of words whose bits are UDP ports, in the order of the host.
+pub const DECAP_PORTS: &str = "decap_ports";
+
+/// Packets for it are taken out of IP packets.
 pub const VIP: u32 = 1;
 /// Packets to it are looked into.
 pub const OWN: u32 = 2;
+/// Packets for it are taken out of UDP packets to the port in the upper half.
+pub const GUE: u32 = 4;
+
+/// What the value of a VIP says of GUE.
+pub const fn gue(port: u16) -> u32 {
+    (port as u32) << 16 | GUE
+}
+
+/// Its port, if the value has one.
+pub const fn gue_port(value: u32) -> Option<u16> {
+    let [_, _, low, high] = value.to_le_bytes();
+    if value & GUE == 0 { None } else { Some(u16::from_le_bytes([low, high])) }
+}
 
 /// What the program counts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -48,6 +64,14 @@ pub const fn key(address: IpAddr) -> [u8; 16] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_has_its_port() {
+        for port in [1, 6080, u16::MAX] {
+            assert_eq!(gue_port(gue(port) | VIP), Some(port));
+        }
+        assert_eq!(gue_port(VIP | OWN), None);
+    }
 
     #[test]
     fn an_address_lies_in_the_map_as_the_program_makes_it_from_a_packet() {

@@ -93,6 +93,8 @@ pub const FORWARD_DSR: u8 = 0;
 pub const FORWARD_TUNNEL: u8 = 1;
 /// With another destination.
 pub const FORWARD_NAT: u8 = 2;
+/// In a UDP packet.
+pub const FORWARD_GUE: u8 = 3;
 /// What the hash is taken over, in [`Service::flow`]: address and port of the client.
 pub const FLOW_CONNECTION: u8 = 0;
 /// Only the address.
@@ -198,8 +200,10 @@ pub struct Backend {
     pub identity: u16,
     /// What its address adds to a checksum in place of the VIP.
     pub delta: u16,
+    /// The UDP port that [`FORWARD_GUE`] sends to, in the order of the network.
+    pub gue_port: u16,
     /// Zero.
-    pub spares: [u16; 7],
+    pub spares: [u16; 6],
 }
 
 /// An interface that packets leave by.
@@ -379,7 +383,7 @@ impl Backend {
         let facts =
             u64::from(self.service) | u64::from(self.port) << 32 | u64::from(self.identity) << 48;
         let (address, source) = (self.address, self.source);
-        let delta = u64::from(self.delta);
+        let delta = u64::from(self.delta) | u64::from(self.gue_port) << 16;
         [self.next_hop, address.high, address.low, source.high, source.low, facts, delta, 0]
     }
 
@@ -387,7 +391,7 @@ impl Backend {
     pub fn from_words(words: [u64; 8]) -> Self {
         let [next_hop, high, low, source_high, source_low, facts, delta, _] = words;
         let [s0, s1, s2, s3, p0, p1, i0, i1] = facts.to_le_bytes();
-        let [d0, d1, ..] = delta.to_le_bytes();
+        let [d0, d1, g0, g1, ..] = delta.to_le_bytes();
         Self {
             next_hop,
             address: Address { high, low },
@@ -396,7 +400,8 @@ impl Backend {
             port: u16::from_le_bytes([p0, p1]),
             identity: u16::from_le_bytes([i0, i1]),
             delta: u16::from_le_bytes([d0, d1]),
-            spares: [0; 7],
+            gue_port: u16::from_le_bytes([g0, g1]),
+            spares: [0; 6],
         }
     }
 }
@@ -587,7 +592,8 @@ mod tests {
             port: 8080,
             identity: 0xbeef,
             delta: 0x1234,
-            spares: [0; 7],
+            gue_port: 0xc017,
+            spares: [0; 6],
         };
         assert_eq!(Backend::from_words(backend.to_words()), backend);
         assert_eq!(backend.next_hop >> 48, 3);

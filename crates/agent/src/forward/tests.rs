@@ -96,6 +96,7 @@ fn what_xdp_refuses_nftables_forwards_where_it_can() {
         (model::Forward::Nat, FlowFields::Client),
         (model::Forward::Dsr, FlowFields::Connection),
         (model::Forward::Tunnel, FlowFields::Client),
+        (model::Forward::Gue { port: 6080 }, FlowFields::Connection),
     ] {
         let mut service = service(Mode::Xdp { forward, flow }, VIP, 80, two());
         service.source = model::SourceAddress::Client;
@@ -115,7 +116,10 @@ fn what_xdp_refuses_nftables_forwards_where_it_can() {
             (model::Forward::Nat, FlowFields::Client) => {
                 assert!(matches!(spread, Some((Spread::HashClient(_), _))), "{spread:?}");
             }
-            (model::Forward::Dsr | model::Forward::Tunnel, _) => {
+            (
+                model::Forward::Dsr | model::Forward::Tunnel | model::Forward::Gue { .. },
+                FlowFields::Connection | FlowFields::Client,
+            ) => {
                 assert_eq!(spread, None);
                 assert!(said.ends_with("nothing is forwarded"), "{said}");
             }

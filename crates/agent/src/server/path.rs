@@ -147,6 +147,9 @@ fn way(service: &Service, traced: Result<Traced, String>) -> WayView {
         Fate::Sent { mac, to, port } => (mac, to, port),
     };
     let how = match service.mode {
+        Mode::Xdp { forward: Forward::Gue { port }, .. } => {
+            format!("in a UDP packet (GUE) to {}", SocketAddr::new(to, port))
+        }
         Mode::Xdp { forward: Forward::Tunnel, .. } => format!("in an IP packet to {to}"),
         Mode::Xdp { forward: Forward::Nat, .. } => {
             let to = port.map_or_else(|| to.to_string(), |p| SocketAddr::new(to, p).to_string());

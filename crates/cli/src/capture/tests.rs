@@ -76,6 +76,10 @@ fn a_packet_is_a_line_that_says_what_was_done() {
         (sent(), "dsr to web1 (10.0.0.11) by eth3"),
         (captured(to(12, Forward::Tunnel), left()), "tunnel to 10.0.0.12 by eth2"),
         // As the packet says, with its port.
+        (
+            captured(to(11, Forward::Gue { port: 80 }), left()),
+            "gue to web1 (10.0.0.100:80) by eth2",
+        ),
         (captured(to(11, Forward::Nat), left()), "nat to web1 (10.0.0.100:80) by eth2"),
         (captured(Action::Here, None), "stays here: this host is its backend"),
         (captured(Action::Answered, left()), "answered by XDP itself, as a ping is"),

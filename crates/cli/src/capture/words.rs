@@ -37,13 +37,14 @@ pub(super) fn done(captured: &Captured, names: &Names) -> Done {
             let how = match forward {
                 Some(Forward::Dsr) => "dsr",
                 Some(Forward::Tunnel) => "tunnel",
+                Some(Forward::Gue { .. }) => "gue",
                 Some(Forward::Nat) => "nat",
                 None => "sent",
             };
             let headers = left.and_then(|left| frame::read(&left.head));
-            let is_nat = forward == Some(Forward::Nat);
+            let has_port = matches!(forward, Some(Forward::Nat | Forward::Gue { .. }));
             let to = match headers {
-                Some(headers) if is_nat => headers.to.to_string(),
+                Some(headers) if has_port => headers.to.to_string(),
                 _ => backend.to_string(),
             };
             let to =

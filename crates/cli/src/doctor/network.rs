@@ -126,7 +126,7 @@ fn ways(
 
 const fn is_wrapped(forward: Forward) -> bool {
     match forward {
-        Forward::Tunnel => true,
+        Forward::Tunnel | Forward::Gue { .. } => true,
         Forward::Dsr | Forward::Nat => false,
     }
 }
@@ -135,6 +135,7 @@ const fn overhead(forward: Forward, backend: IpAddr) -> u32 {
     let outer = if backend.is_ipv4() { 20 } else { 40 };
     match forward {
         Forward::Tunnel => outer,
+        Forward::Gue { .. } => outer + 8,
         Forward::Dsr | Forward::Nat => 0,
     }
 }
@@ -142,6 +143,7 @@ const fn overhead(forward: Forward, backend: IpAddr) -> u32 {
 const fn how(forward: Forward) -> &'static str {
     match forward {
         Forward::Tunnel => "by tunnel",
+        Forward::Gue { .. } => "by tunnel in UDP (gue)",
         Forward::Dsr => "by dsr",
         Forward::Nat => "by nat",
     }

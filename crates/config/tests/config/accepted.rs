@@ -265,9 +265,12 @@ fn a_service_has_the_defaults_of_its_mode() {
 fn a_service_of_mode_xdp_is_what_the_file_says() {
     use {
         FlowFields::{Client, Connection},
-        Forward::{Dsr, Nat, Tunnel},
+        Forward::{Dsr, Gue, Nat, Tunnel},
     };
-    let table: [(&str, Forward, FlowFields); 5] = [
+    let table: [(&str, Forward, FlowFields); 8] = [
+        ("forward = \"tunnel\"\nencapsulation = \"ipip\"", Tunnel, Connection),
+        ("forward = \"tunnel\"\nencapsulation = \"gue\"", Gue { port: 6080 }, Connection),
+        ("forward = \"tunnel\"\nencapsulation = \"gue:9886\"", Gue { port: 9886 }, Connection),
         ("forward = \"dsr\"", Dsr, Connection),
         ("mode = \"xdp\"\nforward = \"tunnel\"", Tunnel, Connection),
         ("forward = \"nat\"\npersist = \"client\"", Nat, Client),
@@ -432,9 +435,14 @@ fn the_words_of_xdp_count_for_the_digest() {
     let mut all =
         ["", "forward = \"dsr\"", "forward = \"nat\"", "forward = \"tunnel\""].map(digest).to_vec();
     all.push(digest("forward = \"dsr\"\npersist = \"client\""));
+    let gue = ["gue", "gue:9886"].map(|e| format!("forward = \"tunnel\"\nencapsulation = \"{e}\""));
+    all.extend(gue.iter().map(|lines| digest(lines)));
+    let tunnel = digest("forward = \"tunnel\"");
+    assert_eq!(digest("forward = \"tunnel\"\nencapsulation = \"ipip\""), tunnel);
+    assert_eq!(digest("forward = \"tunnel\"\nencapsulation = \"gue:6080\""), digest(&gue[0]));
     all.sort_unstable();
     all.dedup();
-    assert_eq!(all.len(), 5);
+    assert_eq!(all.len(), 7);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! `»` marks the place where the caret must stand and is not part of the file.
 
 use crate::support::{self, SMALL};
-use crate::wrong::{CHECK, GROUP, POOL, PORTS, SOURCES};
+use crate::wrong::{CHECK, GROUP, POOL, PORTS, SOURCES, TUNNEL};
 use buoy_config::Code;
 use buoy_model::{GroupId, NodeId};
 
@@ -472,7 +472,7 @@ fn all() -> Vec<(Code, String, &'static str)> {
             lines.iter().filter(|(key, _)| !has(key)).map(|(_, line)| *line).collect();
         small(c, format!("{SMALL}[[pool]]\n{rest}{}\n", c.1))
     }));
-    all.extend(SERVICE.iter().chain(SOURCES).chain(PORTS).map(|c| {
+    all.extend(SERVICE.iter().chain(SOURCES).chain(PORTS).chain(TUNNEL).map(|c| {
         let lines =
             [("port", "port = \"80/tcp\"\n"), ("backends", "backends = [\"10.0.0.21:80\"]\n")];
         let has = |key: &str| c.1.lines().any(|l| l.starts_with(key));

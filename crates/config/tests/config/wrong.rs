@@ -280,3 +280,34 @@ pub(crate) const SOURCES: &[Case] = &[
     (Code::UnknownKey, "»rate_limit = \"100/s\"", "as in `new_connections = "),
     (Code::UnknownKey, "»whitelist = [\"10.0.0.0/8\"]", "as in `allow = "),
 ];
+
+/// What a tunnel is made of, in a service.
+pub(crate) const TUNNEL: &[Case] = &[
+    (Code::NeedsTunnel, "»encapsulation = \"gue\"", "forward = \"tunnel\""),
+    (Code::NeedsTunnel, "mode = \"proxy\"\n»encapsulation = \"ipip\"", "remove the line"),
+    (
+        Code::NeedsTunnel,
+        "forward = \"dsr\"\n»encapsulation = \"gue\"\nbackends = [\"10.0.0.21\"]",
+        "forward = \"tunnel\"",
+    ),
+    (
+        Code::BadGuePort,
+        "forward = \"tunnel\"\nencapsulation = »\"gue:0\"\nbackends = [\"10.9.0.21\"]",
+        "as in \"gue:9886\"",
+    ),
+    (
+        Code::BadGuePort,
+        "forward = \"tunnel\"\nencapsulation = »\"gue:+80\"\nbackends = [\"10.9.0.21\"]",
+        "for port 6080",
+    ),
+    (
+        Code::UnknownWord,
+        "forward = \"tunnel\"\nencapsulation = »\"gre\"\nbackends = [\"10.9.0.21\"]",
+        "did you mean \"gue\"?",
+    ),
+    (
+        Code::WrongType,
+        "forward = \"tunnel\"\nencapsulation = »6080\nbackends = [\"10.9.0.21\"]",
+        "encapsulation = ",
+    ),
+];

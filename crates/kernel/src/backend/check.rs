@@ -1,10 +1,11 @@
 //! Says what would drop packets for a VIP on a real server, or tell the segment that the VIP is there.
 
 use super::decap::OnInterface;
-use super::plan::{LOOPBACK, Rule, effective, listed};
+use super::plan::{LOOPBACK, Rule, effective, listed, said};
 use super::seen::Seen;
 use super::state::Vips;
-use std::collections::BTreeSet;
+use super::tunnel::Tunnel;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// How well something is.
@@ -91,7 +92,7 @@ fn addresses(vips: &Vips, seen: &Seen<'_>) -> Vec<Condition> {
             ));
         }
         if !seen.on_loopback(*address) {
-            let tunnel = if vip.tunnel { " --tunnel" } else { "" };
+            let tunnel = vip.tunnel.option();
             conditions.push(Condition::fail(
                 "address",
                 format!("{address} is not on {LOOPBACK}: packets for it are not for this host"),
@@ -138,7 +139,8 @@ fn interface(name: &str, vips: &Vips, seen: &Seen<'_>) -> Vec<Condition> {
             format!("sysctl -w net/ipv6/conf/{name}/disable_ipv6=0"),
         ));
     }
-    let tunnel: BTreeSet<IpAddr> = here().filter(|(_, v)| v.tunnel).map(|(a, _)| *a).collect();
+    let tunnel = here().map(|(address, vip)| (*address, vip.tunnel));
+    let tunnel: BTreeMap<IpAddr, Tunnel> = tunnel.filter(|(_, t)| t.is_any()).collect();
     if !tunnel.is_empty() {
         conditions.extend(decapsulation(name, &tunnel, vips, seen));
     }
@@ -159,16 +161,25 @@ fn reverse_path(name: &str, seen: &Seen<'_>) -> Condition {
     Condition::ok("rp_filter", format!("{name} takes packets from wherever clients are"))
 }
 
+/// What prepares for these again: a command for each encapsulation.
+fn add_again(name: &str, tunnel: &BTreeMap<IpAddr, Tunnel>) -> String {
+    let mut by_option: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (vip, tunnel) in tunnel {
+        by_option.entry(tunnel.option()).or_default().push(vip.to_string());
+    }
+    let commands = by_option.into_iter().map(|(option, vips)| {
+        format!("buoy backend add {}{option} --interface {name}", vips.join(" "))
+    });
+    commands.collect::<Vec<_>>().join("; ")
+}
+
 fn decapsulation(
     name: &str,
-    tunnel: &BTreeSet<IpAddr>,
+    tunnel: &BTreeMap<IpAddr, Tunnel>,
     vips: &Vips,
     seen: &Seen<'_>,
 ) -> Vec<Condition> {
-    let fix = || {
-        let vips: Vec<_> = tunnel.iter().map(ToString::to_string).collect();
-        format!("buoy backend add {} --tunnel --interface {name}", vips.join(" "))
-    };
+    let fix = || add_again(name, tunnel);
     let (decap, counts) = match seen.programs.get(name) {
         Some(OnInterface::Ours(decap, counts)) => (decap, counts),
         Some(OnInterface::Another(program)) => {
@@ -182,7 +193,11 @@ fn decapsulation(
             return vec![Condition::fail("tunnel", found, fix())];
         }
     };
-    let unknown: Vec<_> = tunnel.difference(&decap.vips).collect();
+    let is_known = |vip: &IpAddr, tunnel: Tunnel| {
+        decap.vips.get(vip).is_some_and(|known| known.covers(tunnel))
+    };
+    let unknown = tunnel.iter().filter(|(vip, tunnel)| !is_known(vip, **tunnel));
+    let unknown: Vec<_> = unknown.map(|(vip, tunnel)| said(*vip, *tunnel)).collect();
     if !unknown.is_empty() {
         let found = format!("packets for {} are not decapsulated on {name}", listed(unknown));
         return vec![Condition::fail("tunnel", found, fix())];
@@ -207,6 +222,8 @@ fn decapsulation(
         });
     }
     if counts.fragments > 0 {
+        let widest = decap.vips.values().fold(Tunnel::NONE, |all, tunnel| all.or(*tunnel));
+        let (v4, v6) = widest.overhead();
         conditions.push(Condition {
             health: Health::Warn,
             about: "tunnel",
@@ -214,8 +231,9 @@ fn decapsulation(
                 "{} tunnelled packets came to {name} in fragments, which are not put together",
                 counts.fragments
             ),
-            fix: "a larger MTU between director and this host, by 20 bytes (IPv4) or 40 (IPv6)"
-                .to_owned(),
+            fix: format!(
+                "a larger MTU between director and this host, by {v4} bytes (IPv4) or {v6} (IPv6)"
+            ),
         });
     }
     conditions

@@ -21,8 +21,10 @@ const GOOD: [(&str, &str); 2] =
 
 fn good() -> (Vips, Seen<'static>) {
     let prepared = |tunnel| Prepared { interface: "eth0".to_owned(), tunnel, found: false };
-    let vips = Vips::from([(ip("10.0.0.100"), prepared(true)), (ip("fd00::100"), prepared(false))]);
-    let decap = Decap { vips: [ip("10.0.0.100")].into(), own: [ip("10.0.0.21")].into() };
+    let (tunnelled, direct) = (prepared(Tunnel::IPIP), prepared(Tunnel::NONE));
+    let vips = Vips::from([(ip("10.0.0.100"), tunnelled), (ip("fd00::100"), direct)]);
+    let vips_within = [(ip("10.0.0.100"), Tunnel::IPIP)].into();
+    let decap = Decap { vips: vips_within, own: [ip("10.0.0.21")].into() };
     let mut own = address("eth0", "10.0.0.21", 24);
     own.prepared = false;
     let seen = Seen {
@@ -115,6 +117,29 @@ fn value(path: &str, ending: &str, value: &str) -> String {
         return value.to_owned();
     }
     GOOD.iter().find(|(setting, _)| *setting == path).map_or("0", |(_, v)| v).to_owned()
+}
+
+#[test]
+fn another_encapsulation_than_the_one_that_is_taken_off_is_said_and_mended() {
+    for (wanted, fails) in [("ipip", false), ("gue", true), ("ipip,gue", true)] {
+        let (mut vips, seen) = good();
+        vips.get_mut(&ip("10.0.0.100")).unwrap().tunnel = wanted.parse().unwrap();
+        let all = conditions(&vips, &seen);
+        let bad: Vec<_> = all.iter().filter(|c| c.health != Health::Ok).collect();
+        assert_eq!(!bad.is_empty(), fails, "{bad:?}");
+        if fails {
+            let found = format!("packets for 10.0.0.100 ({wanted}) are not decapsulated on eth0");
+            let fix = format!("buoy backend add 10.0.0.100 --tunnel={wanted} --interface eth0");
+            assert_eq!((&bad[0].found, &bad[0].fix), (&found, &fix));
+        }
+    }
+    let (vips, mut seen) = good();
+    if let Some(OnInterface::Ours(decap, counts)) = seen.programs.get_mut("eth0") {
+        counts.fragments = 1;
+        decap.vips.insert(ip("10.0.0.100"), "ipip,gue".parse().unwrap());
+    }
+    let fixes: Vec<_> = conditions(&vips, &seen).into_iter().map(|c| c.fix).collect();
+    assert!(fixes.iter().any(|fix| fix.ends_with("28 bytes (IPv4) or 48 (IPv6)")), "{fixes:?}");
 }
 
 #[test]

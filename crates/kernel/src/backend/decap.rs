@@ -5,26 +5,28 @@
 //! program. A change is a new program with a new map in the place of the old one, in one step; so a packet is
 //! judged by the whole of the old map or of the new one.
 
+use super::tunnel::Tunnel;
 use crate::gate::errno_of;
 use crate::netlink::{NetlinkError, Requests, XdpFacts, XdpPlace};
 use crate::sys;
-use aya::maps::{HashMap, Map, MapData, MapInfo, PerCpuArray};
+use aya::maps::{Array, HashMap, Map, MapData, MapInfo, PerCpuArray};
 use aya::programs::{ProgramError, ProgramInfo, Xdp, loaded_programs};
 use aya::{Ebpf, EbpfLoader};
 use buoy_model::LinkId;
 use buoy_xdp::backend::{
-    BACKEND, Counter, DECAP, DECAP_ADDRESSES, DECAP_ADDRESSES_MAX, DECAP_COUNTERS, OWN, VIP, key,
+    BACKEND, Counter, DECAP, DECAP_ADDRESSES, DECAP_ADDRESSES_MAX, DECAP_COUNTERS, DECAP_PORTS,
+    OWN, VIP, gue, gue_port, key,
 };
 use nix::errno::Errno;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::AsFd;
 
 /// Which packets are taken out of which.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Decap {
-    /// Those for these.
-    pub vips: BTreeSet<IpAddr>,
+    /// Those for these, out of these.
+    pub vips: BTreeMap<IpAddr, Tunnel>,
     /// Of those to these.
     pub own: BTreeSet<IpAddr>,
 }
@@ -78,8 +80,9 @@ fn read(info: &ProgramInfo) -> Option<(Decap, Counts)> {
     let mut decap = Decap::default();
     for (address, what) in addresses.iter().flatten() {
         let address = IpAddr::V6(Ipv6Addr::from(address)).to_canonical();
-        if what & VIP != 0 {
-            decap.vips.insert(address);
+        let tunnel = Tunnel { ipip: what & VIP != 0, gue: gue_port(what) };
+        if tunnel.is_any() {
+            decap.vips.insert(address, tunnel);
         }
         if what & OWN != 0 {
             decap.own.insert(address);
@@ -119,15 +122,18 @@ impl Decapsulator {
         let map = programs.map_mut(DECAP_ADDRESSES).ok_or("its map is missing")?;
         let mut addresses: HashMap<&mut MapData, [u8; 16], u32> =
             HashMap::try_from(map).map_err(|e| refused(&e))?;
-        let all: BTreeSet<IpAddr> = decap.vips.union(&decap.own).copied().collect();
+        let all: BTreeSet<IpAddr> = decap.vips.keys().chain(&decap.own).copied().collect();
         if all.len() > DECAP_ADDRESSES_MAX {
             return Err(format!("there is room for {DECAP_ADDRESSES_MAX} addresses only"));
         }
         for address in all {
-            let what = |set: &BTreeSet<IpAddr>, flag| if set.contains(&address) { flag } else { 0 };
-            let what = what(&decap.vips, VIP) | what(&decap.own, OWN);
+            let own = if decap.own.contains(&address) { OWN } else { 0 };
+            let tunnel = decap.vips.get(&address).copied().unwrap_or_default();
+            let ipip = if tunnel.ipip { VIP } else { 0 };
+            let what = own | ipip | tunnel.gue.map_or(0, gue);
             addresses.insert(key(address), what, 0).map_err(|e| refused(&e))?;
         }
+        write_ports(&mut programs, decap.vips.values().filter_map(|tunnel| tunnel.gue))?;
         Ok(Self { programs })
     }
 
@@ -147,6 +153,19 @@ impl Decapsulator {
         let info = program(&mut self.programs).ok()?.info().ok()?;
         read(&info).map(|(_, counts)| counts)
     }
+}
+
+/// Datagrams to other ports are not looked into.
+fn write_ports(programs: &mut Ebpf, ports: impl Iterator<Item = u16>) -> Result<(), String> {
+    let map = programs.map_mut(DECAP_PORTS).ok_or("its map of ports is missing")?;
+    let mut words: Array<&mut MapData, u64> = Array::try_from(map).map_err(|e| refused(&e))?;
+    for port in ports {
+        let at = u32::from(port) / u64::BITS;
+        let word = words.get(&at, 0).map_err(|e| refused(&e))?;
+        let bit = 1 << (u32::from(port) % u64::BITS);
+        words.set(at, word | bit, 0).map_err(|e| refused(&e))?;
+    }
+    Ok(())
 }
 
 /// Makes it so on this interface; `None` takes the program off. In words why not.

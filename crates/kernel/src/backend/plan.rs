@@ -6,6 +6,7 @@
 use super::decap::{Decap, OnInterface};
 use super::seen::Seen;
 use super::state::{Changed, Prepared, State, Vips};
+use super::tunnel::Tunnel;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
@@ -72,7 +73,7 @@ impl fmt::Display for Step {
                 write!(f, "take the XDP program that decapsulates off {interface}")
             }
             Self::Decapsulate { interface, from, to: Some(to) } => {
-                let vips = listed(&to.vips);
+                let vips = listed(to.vips.iter().map(|(vip, tunnel)| said(*vip, *tunnel)));
                 match from {
                     None => write!(f, "put an XDP program on {interface} that decapsulates")?,
                     Some(_) => write!(f, "let the XDP program on {interface} decapsulate")?,
@@ -81,6 +82,11 @@ impl fmt::Display for Step {
             }
         }
     }
+}
+
+/// A VIP, and what its packets come in where that is not just IP.
+pub(super) fn said(vip: IpAddr, tunnel: Tunnel) -> String {
+    if tunnel == Tunnel::IPIP { vip.to_string() } else { format!("{vip} ({tunnel})") }
 }
 
 /// As in `a, b and c`.
@@ -248,11 +254,13 @@ fn change(state: &State, seen: &Seen<'_>, plan: &mut Plan) {
 
 fn decapsulate(state: &State, seen: &Seen<'_>, plan: &mut Plan) {
     let mut wanted: BTreeMap<String, Decap> = BTreeMap::new();
-    for (address, vip) in plan.state.vips.iter().filter(|(_, vip)| vip.tunnel) {
-        wanted.entry(vip.interface.clone()).or_default().vips.insert(*address);
+    for (address, vip) in plan.state.vips.iter().filter(|(_, vip)| vip.tunnel.is_any()) {
+        let decap = wanted.entry(vip.interface.clone()).or_default();
+        decap.vips.insert(*address, vip.tunnel);
     }
     let own = seen.own(&plan.state.vips);
-    let before = state.vips.values().filter(|vip| vip.tunnel).map(|vip| vip.interface.clone());
+    let before =
+        state.vips.values().filter(|vip| vip.tunnel.is_any()).map(|vip| vip.interface.clone());
     let interfaces: BTreeSet<String> = before.chain(wanted.keys().cloned()).collect();
     for interface in interfaces {
         let from = match seen.programs.get(&interface) {
@@ -306,7 +314,7 @@ pub(super) fn obstacles<'v>(
 /// Why packets cannot be taken out on this interface.
 fn no_tunnel(vip: &Prepared, seen: &Seen<'_>) -> Option<Obstacle> {
     let name = &vip.interface;
-    if !vip.tunnel {
+    if !vip.tunnel.is_any() {
         return None;
     }
     if seen.bare.contains(name) {

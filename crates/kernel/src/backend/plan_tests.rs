@@ -13,7 +13,8 @@ fn address(interface: &str, text: &str, prefix: u8) -> Address {
     Address { interface: interface.to_owned(), cidr, owned: false, prepared: false }
 }
 
-fn vip(interface: &str, tunnel: bool) -> Prepared {
+fn vip(interface: &str, is_tunnel: bool) -> Prepared {
+    let tunnel = if is_tunnel { Tunnel::IPIP } else { Tunnel::NONE };
     Prepared { interface: interface.to_owned(), tunnel, found: false }
 }
 
@@ -156,11 +157,39 @@ fn one_program_decapsulates_for_all_vips_of_an_interface_and_goes_with_the_last(
         let on = OnInterface::Ours(there, super::super::Counts::default());
         seen.programs.insert("eth0".to_owned(), on);
         let fewer = plan(&first.state, vips(&[("10.0.0.100", "eth0", true)]), seen);
-        assert_eq!(of(&fewer)[0].as_ref().unwrap().vips, BTreeSet::from([ip("10.0.0.100")]));
+        let one = BTreeMap::from([(ip("10.0.0.100"), Tunnel::IPIP)]);
+        assert_eq!(of(&fewer)[0].as_ref().unwrap().vips, one);
         // The other way without a tunnel, or by another interface.
         assert_eq!(of(&plan(&first.state, vips(&[("10.0.0.100", "eth0", false)]), seen)), [None]);
         let moved = of(&plan(&first.state, vips(&[("10.0.0.100", "eth1", true)]), seen));
         assert!(moved[0].is_none() && moved[1].is_some(), "{moved:?}");
+    });
+}
+
+#[test]
+fn another_encapsulation_is_another_map_of_the_program() {
+    with_settings(&[], |seen| {
+        let of = |text: &str| {
+            let tunnel = text.parse().unwrap();
+            Vips::from([(ip("fd00::100"), Prepared { tunnel, ..vip("eth0", false) })])
+        };
+        let first = plan(&State::default(), of("ipip,gue"), seen);
+        assert_eq!(
+            said(&first)[0],
+            "put an XDP program on eth0 that decapsulates packets for fd00::100 (ipip,gue) sent to \
+             10.0.0.21 and 192.168.0.21"
+        );
+        let Step::Decapsulate { to: Some(there), .. } = &first.steps[0] else {
+            panic!("{first:?}")
+        };
+        let on = OnInterface::Ours(there.clone(), super::super::Counts::default());
+        seen.programs.insert("eth0".to_owned(), on);
+        let next = plan(&first.state, of("gue:9886"), seen);
+        assert_eq!(
+            said(&next)[0],
+            "let the XDP program on eth0 decapsulate packets for fd00::100 (gue:9886) sent to \
+             10.0.0.21 and 192.168.0.21"
+        );
     });
 }
 

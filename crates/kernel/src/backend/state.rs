@@ -6,6 +6,7 @@
 //! and is written before it, so that whatever ends the command, there is a record of what to undo.
 
 use super::BackendError;
+use super::tunnel::Tunnel;
 use crate::sys;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -24,8 +25,8 @@ const FIRST_LINE: &str = "buoy backend, format 1";
 pub struct Prepared {
     /// By which interface its packets come.
     pub interface: String,
-    /// They come wrapped into others.
-    pub tunnel: bool,
+    /// They come wrapped into others, or not.
+    pub tunnel: Tunnel,
     /// It was on the loopback interface already, so it stays there.
     pub found: bool,
 }
@@ -63,7 +64,7 @@ impl State {
     fn emit(&self) -> String {
         let mut text = format!("{FIRST_LINE}\n");
         for (address, Prepared { interface, tunnel, found }) in &self.vips {
-            let forward = if *tunnel { "tunnel" } else { "dsr" };
+            let forward = emit_forward(*tunnel);
             let was = if *found { "found" } else { "added" };
             let _ = writeln!(text, "vip {address} {interface} {forward} {was}");
         }
@@ -92,7 +93,7 @@ impl State {
             ["vip", address, interface, forward, was] => {
                 let prepared = Prepared {
                     interface: interface.to_owned(),
-                    tunnel: yes(forward, "tunnel", "dsr")?,
+                    tunnel: parse_forward(forward)?,
                     found: yes(was, "found", "added")?,
                 };
                 self.vips.insert(address.parse().ok()?, prepared);
@@ -104,6 +105,24 @@ impl State {
             _ => return None,
         }
         Some(())
+    }
+}
+
+/// As earlier releases wrote it, where they could.
+fn emit_forward(tunnel: Tunnel) -> String {
+    match tunnel {
+        Tunnel::NONE => "dsr".to_owned(),
+        Tunnel::IPIP => "tunnel".to_owned(),
+        other => format!("tunnel={other}"),
+    }
+}
+
+fn parse_forward(word: &str) -> Option<Tunnel> {
+    match word.split_once('=') {
+        None if word == "dsr" => Some(Tunnel::NONE),
+        None if word == "tunnel" => Some(Tunnel::IPIP),
+        Some(("tunnel", tunnel)) => tunnel.parse().ok(),
+        None | Some(_) => None,
     }
 }
 
@@ -213,10 +232,12 @@ mod tests {
             found,
         };
         let changed = Changed { before: "0".to_owned(), set: "1".to_owned() };
+        let both = "ipip,gue:9886".parse().unwrap();
         State {
             vips: Vips::from([
-                ("10.0.0.100".parse().unwrap(), prepared("eth0", false, true)),
-                ("fd00::100".parse().unwrap(), prepared("eth0.7", true, false)),
+                ("10.0.0.100".parse().unwrap(), prepared("eth0", Tunnel::NONE, true)),
+                ("fd00::100".parse().unwrap(), prepared("eth0.7", Tunnel::IPIP, false)),
+                ("fd00::101".parse().unwrap(), prepared("eth0", both, false)),
             ]),
             settings: BTreeMap::from([("net/ipv4/conf/eth0.7/arp_ignore".to_owned(), changed)]),
         }
@@ -228,7 +249,7 @@ mod tests {
         assert_eq!(
             text,
             "buoy backend, format 1\nvip 10.0.0.100 eth0 dsr found\nvip fd00::100 eth0.7 tunnel added\n\
-             setting net/ipv4/conf/eth0.7/arp_ignore 0 1\n"
+             vip fd00::101 eth0 tunnel=ipip,gue:9886 added\nsetting net/ipv4/conf/eth0.7/arp_ignore 0 1\n"
         );
         assert_eq!(State::parse(&text), Ok(state()));
     }
@@ -242,6 +263,7 @@ mod tests {
             format!("{head}vip 10.0.0.100 eth0 dsr\n"),
             format!("{head}vip 10.0.0.300 eth0 dsr added\n"),
             format!("{head}vip 10.0.0.100 eth0 nat added\n"),
+            format!("{head}vip 10.0.0.100 eth0 tunnel=gre added\n"),
             format!("{head}setting net/ipv4/conf/all/arp_ignore 0\n"),
             format!("{head}\n"),
         ] {

@@ -12,7 +12,7 @@ use crate::gate::errno_of;
 use aya::maps::{Map, MapData, RingBuf};
 use buoy_model::{Cidr, Forward, LinkId};
 use buoy_xdp::forward::{
-    Address, Drop, FORWARD_DSR, FORWARD_NAT, FORWARD_TUNNEL, SETTINGS, Settings,
+    Address, Drop, FORWARD_DSR, FORWARD_GUE, FORWARD_NAT, FORWARD_TUNNEL, SETTINGS, Settings,
 };
 use buoy_xdp::watch::{
     CAPTURE, Origin, Record, WATCH, WATCH_MISSED, WATCH_UNTIL, WATCH_WORDS, WATCHED, Watch,
@@ -308,6 +308,12 @@ fn prefix(cidr: Cidr) -> (Address, Address) {
     (words(v6.to_bits() & mask), words(mask))
 }
 
+/// The port that a frame is sent to whose IP header has neither options nor extensions, as an outer one.
+fn outer_port(head: &[u8]) -> Option<u16> {
+    let at = if head.get(12..14)? == [0x08, 0x00] { 36 } else { 56 };
+    Some(u16::from_be_bytes(head.get(at..at + 2)?.try_into().ok()?))
+}
+
 fn captured(record: Record, offset: u64) -> Captured {
     const DROP: u32 = 1;
     const PASS: u32 = 2;
@@ -316,6 +322,7 @@ fn captured(record: Record, offset: u64) -> Captured {
     let forward = match forward {
         FORWARD_DSR => Some(Forward::Dsr),
         FORWARD_TUNNEL => Some(Forward::Tunnel),
+        FORWARD_GUE => outer_port(&left).map(|port| Forward::Gue { port }),
         FORWARD_NAT => Some(Forward::Nat),
         _ => None,
     };

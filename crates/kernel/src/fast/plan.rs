@@ -3,10 +3,10 @@
 use super::FastError;
 use super::buckets::Entries;
 use super::tables::{Placed, backends_of};
-use buoy_model::{FastPath, FastService, FlowFields, Forward, Ports, Protocol, Slot};
+use buoy_model::{FastPath, FastService, FlowFields, Forward, GUE_PORT, Ports, Protocol, Slot};
 use buoy_xdp::forward::{
-    Address, Backend, FLOW_CLIENT, FLOW_CONNECTION, FORWARD_DSR, FORWARD_NAT, FORWARD_TUNNEL,
-    PLACES_MAX, Service, blocks, checksum_change, identity, key_of,
+    Address, Backend, FLOW_CLIENT, FLOW_CONNECTION, FORWARD_DSR, FORWARD_GUE, FORWARD_NAT,
+    FORWARD_TUNNEL, PLACES_MAX, Service, blocks, checksum_change, identity, key_of,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -71,9 +71,10 @@ pub(super) fn kinds(service: &FastService) -> (u8, u8, u32, u32) {
 /// Tables that were looked at, with the number of backends that they may name.
 type Seen = BTreeMap<*const Slot, usize>;
 
-/// How packets get to the backends of a service, and what makes them one flow.
-pub(super) fn words(service: &Service) -> Option<(Forward, FlowFields)> {
-    let forward = [Forward::Dsr, Forward::Tunnel, Forward::Nat];
+/// How packets get to the backends of a service, with the port that one of them has, and what makes them one flow.
+pub(super) fn words(service: &Service, port: Option<u16>) -> Option<(Forward, FlowFields)> {
+    let gue = Forward::Gue { port: port.map_or(GUE_PORT, u16::from_be) };
+    let forward = [Forward::Dsr, Forward::Tunnel, gue, Forward::Nat];
     let forward = forward.into_iter().find(|f| number_of(*f) == service.forward)?;
     let flow =
         if service.flow == FLOW_CLIENT { FlowFields::Client } else { FlowFields::Connection };
@@ -84,7 +85,16 @@ const fn number_of(forward: Forward) -> u8 {
     match forward {
         Forward::Dsr => FORWARD_DSR,
         Forward::Tunnel => FORWARD_TUNNEL,
+        Forward::Gue { .. } => FORWARD_GUE,
         Forward::Nat => FORWARD_NAT,
+    }
+}
+
+/// The port of an outer header, as it lies there.
+pub(super) const fn gue_port(forward: Forward) -> u16 {
+    match forward {
+        Forward::Dsr | Forward::Tunnel | Forward::Nat => 0,
+        Forward::Gue { port } => port.to_be(),
     }
 }
 
@@ -257,6 +267,7 @@ pub(super) fn backends(service: &FastService, place: u32) -> impl Iterator<Item 
             port,
             identity: identity(at, backend.address),
             delta: if translated { checksum_change(service.address, ip) } else { 0 },
+            gue_port: gue_port(service.forward),
             ..Backend::default()
         }
     })

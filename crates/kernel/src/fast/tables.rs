@@ -189,7 +189,8 @@ impl Tables {
     pub(super) fn path(&self) -> FastPath {
         let services = self.placed.iter().filter_map(|(key, placed)| {
             let service = &placed.service;
-            let (forward, flow) = plan::words(service)?;
+            let port = backends_of(service).next().map(|at| self.backend(at).gue_port);
+            let (forward, flow) = plan::words(service, port)?;
             let backends = backends_of(service).map(|at| shown(&self.backend(at))).collect();
             let Key { address, protocol, ports } = *key;
             Some(FastService {
@@ -385,12 +386,13 @@ impl Tables {
         is == plan::kinds(wanted)
             && limits::of(service) == wanted.new_connections
             && sources::is_same(&self.lists.get(limits::list_of(service)), &wanted.sources)
-            && backends_of(service).zip(&wanted.backends).all(|(place, wanted)| {
-                let backend = self.backend(place);
+            && backends_of(service).zip(&wanted.backends).all(|(place, server)| {
+                let (backend, address) = (self.backend(place), server.address);
                 // Whoever is not there any more keeps its place.
-                wanted.address.ip().is_unspecified()
-                    || (backend.address == Address::from(wanted.address.ip())
-                        && backend.port == wanted.address.port())
+                let is_it = address.ip().is_unspecified()
+                    || (backend.address == Address::from(address.ip())
+                        && backend.port == address.port());
+                is_it && backend.gue_port == plan::gue_port(wanted.forward)
             })
     }
 

@@ -38,7 +38,7 @@ pub enum Fate {
         mac: Mac,
         /// The destination of the (outer) IP header.
         to: IpAddr,
-        /// The port, unless it is inside of another packet.
+        /// Its port there; of what is in another packet by itself, none.
         port: Option<u16>,
     },
 }

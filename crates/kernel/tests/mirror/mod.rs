@@ -5,13 +5,16 @@
 #![allow(dead_code)] // Each test takes what it needs.
 
 mod limit;
+mod wrap;
+
 use super::packets::{ICMP, ICMPV6, TCP, UDP, internet_sum, octets};
 use super::world::{LOOPBACK, way};
-use buoy_kernel::fast::{NextHop, Way};
-use buoy_model::{FastPath, FastService, FlowFields, Forward, Mac, Protocol};
+use buoy_kernel::fast::Way;
+use buoy_model::{FastPath, FlowFields, Forward, Mac, Protocol};
 use buoy_xdp::forward::{Drop, hash_flow};
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use wrap::{overhead, wrapped};
 
 /// What becomes of a frame.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -303,7 +306,7 @@ impl<'a> Mirror<'a> {
         let backend = service.backends[backend].address;
         let to = Some(backend.ip()).filter(|ip| !ip.is_unspecified());
         let hop = match (to.and_then(way), service.forward) {
-            (Some(Way::Local), Forward::Dsr | Forward::Tunnel) => {
+            (Some(Way::Local), Forward::Dsr | Forward::Tunnel | Forward::Gue { .. }) => {
                 return Fate::Pass(frame.to_vec());
             }
             (Some(Way::Via(hop)), forward) if forward != Forward::Dsr || !hop.is_gateway => hop,
@@ -320,7 +323,9 @@ impl<'a> Mirror<'a> {
         let mut sent = frame.to_vec();
         match service.forward {
             Forward::Dsr => {}
-            Forward::Tunnel => sent = wrapped(self.path.seed, frame, seen, &hop, backend.ip()),
+            Forward::Tunnel | Forward::Gue { .. } => {
+                sent = wrapped(self.path.seed, service.forward, frame, seen, &hop, backend.ip());
+            }
             Forward::Nat if seen.ttl <= 1 => return Fate::Drop(Drop::TimeToLive),
             Forward::Nat => {
                 let port = backend.port().wrapping_add(seen.vip_port.wrapping_sub(service.ports.0));
@@ -464,14 +469,6 @@ fn read_ports(frame: &[u8], seen: &mut Seen) -> Result<(), Drop> {
     Ok(())
 }
 
-fn overhead(service: &FastService, backend: IpAddr) -> usize {
-    match (service.forward, backend) {
-        (Forward::Dsr | Forward::Nat, _) => 0,
-        (Forward::Tunnel, IpAddr::V4(_)) => 20,
-        (Forward::Tunnel, IpAddr::V6(_)) => 40,
-    }
-}
-
 /// The checksum at this place after a word became another one.
 fn exchange(frame: &mut [u8], check: usize, old: &[u8], new: &[u8]) -> u16 {
     let flipped: Vec<u8> = old.iter().map(|b| !b).collect();
@@ -544,23 +541,6 @@ fn restore(frame: &mut [u8], seen: &Seen, from: SocketAddr) {
             put(frame, check, &[0xff, 0xff]);
         }
     }
-}
-
-fn wrapped(seed: u64, frame: &[u8], seen: &Seen, hop: &NextHop, to: IpAddr) -> Vec<u8> {
-    let inner = if seen.vip.is_ipv4() { 4 } else { 41 };
-    let label = (hash_flow(seed, seen.client, seen.client_port) >> 44) as u32;
-    let mut outer = super::packets::raw(&hop.source.to_string(), &to.to_string(), inner)
-        .macs(Mac::default(), Mac::default())
-        .payload(&frame[14..14 + seen.length])
-        .class(seen.class)
-        .ttl(64)
-        .id(0)
-        .dont_fragment();
-    if to.is_ipv6() {
-        outer = outer.label(label);
-    }
-    // What is behind the packet stays there.
-    [outer.frame(), frame[14 + seen.length..].to_vec()].concat()
 }
 
 fn pong(frame: &[u8], v4: bool) -> Fate {

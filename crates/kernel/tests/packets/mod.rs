@@ -259,6 +259,13 @@ impl Packet {
         outer.macs(self.destination, self.source).class(self.class).ttl(64).id(0).dont_fragment()
     }
 
+    /// In a UDP packet between these, without a checksum (GUE, variant 1).
+    pub(crate) fn in_udp(&self, from: &str, to: &str) -> Self {
+        let mut outer = udp(from, to).unsummed().payload(&self.frame()[14..self.packet_end()]);
+        outer.padding = self.padding;
+        outer.macs(self.destination, self.source).class(self.class).ttl(64).id(0).dont_fragment()
+    }
+
     fn packet_end(&self) -> usize {
         self.frame().len() - self.padding
     }

@@ -101,7 +101,7 @@ pub(crate) fn hourly(number: u32) -> Option<Rate> {
 
 /// One of every kind, each with one backend, so that it is clear where a packet goes.
 pub(crate) fn path() -> FastPath {
-    use Forward::{Dsr, Nat, Tunnel};
+    use Forward::{Dsr, Gue, Nat, Tunnel};
     use Protocol::{Tcp, Udp};
     let one = |port| (port, port);
     let services = vec![
@@ -110,6 +110,9 @@ pub(crate) fn path() -> FastPath {
         service(Tcp, "10.0.0.100", one(443), Tunnel, &["10.0.2.21:0"]),
         service(Udp, "10.0.0.100", one(443), Tunnel, &["10.0.0.22:0"]),
         service(Tcp, "10.0.0.100", one(444), Tunnel, &["[fd00:2::21]:0"]),
+        service(Tcp, "10.0.0.100", one(445), Gue { port: 6080 }, &["10.0.2.21:0"]),
+        service(Udp, "10.0.0.100", one(445), Gue { port: 9886 }, &["10.0.0.22:0"]),
+        service(Tcp, "10.0.0.100", one(446), Gue { port: 6080 }, &["[fd00:2::21]:0"]),
         service(Tcp, "10.0.0.101", one(80), Nat, &["10.0.0.31:8080"]),
         service(Udp, "10.0.0.101", one(53), Nat, &["10.0.2.32:5353"]),
         service(Tcp, "10.0.0.101", (7000, 7999), Nat, &["10.0.0.33:17000"]),
@@ -125,6 +128,8 @@ pub(crate) fn path() -> FastPath {
         service(Udp, "fd00::100", one(53), Dsr, &["[fd00::12]:0"]),
         service(Tcp, "fd00::100", one(443), Tunnel, &["[fd00:2::21]:0"]),
         service(Tcp, "fd00::100", one(444), Tunnel, &["10.0.2.21:0"]),
+        service(Tcp, "fd00::100", one(445), Gue { port: 6080 }, &["[fd00:2::21]:0"]),
+        service(Tcp, "fd00::100", one(446), Gue { port: 6080 }, &["10.0.2.21:0"]),
         service(Tcp, "fd00::101", one(80), Nat, &["[fd00::31]:8080"]),
         service(Udp, "fd00::101", one(53), Nat, &["[fd00:2::32]:5353"]),
     ];

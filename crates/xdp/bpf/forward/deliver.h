@@ -96,12 +96,13 @@ static __always_inline int deliver(struct xdp_md *ctx, const struct settings *se
 		return dropped(DROP_NO_NEIGHBOUR);
 	mac = LOOK(link->mac);
 	at = flow->length;
-	if (service->forward == FORWARD_TUNNEL)
-		at += tunnel_overhead(backend);
+	if (service->forward & FORWARD_WRAPS)
+		at += tunnel_overhead(service, backend);
 	if (at > mac >> 48)
 		return VERDICT_TOO_BIG;
-	if (service->forward == FORWARD_TUNNEL) {
-		ethernet = wrap(ctx, settings, flow, backend);
+	if (service->forward & FORWARD_WRAPS) {
+		ethernet = service->forward == FORWARD_GUE ? wrap(ctx, settings, flow, backend, 1) :
+							     wrap(ctx, settings, flow, backend, 0);
 		if (!ethernet)
 			return dropped(DROP_NO_ROOM);
 	} else if (service->forward == FORWARD_NAT && !translate(flow, parcel, service, backend)) {

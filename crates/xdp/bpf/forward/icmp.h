@@ -166,6 +166,6 @@ static __always_inline __u32 fitting(const struct service *service, __u32 place)
 	at = LOOK(backend->next_hop) >> 48;
 	link = bpf_map_lookup_elem(&fast_links, &at);
 	mtu = link ? LOOK(link->mac) >> 48 : 0;
-	at = service->forward == FORWARD_TUNNEL ? tunnel_overhead(backend) : 0;
+	at = service->forward & FORWARD_WRAPS ? tunnel_overhead(service, backend) : 0;
 	return mtu > at ? mtu - at : 0;
 }

@@ -60,7 +60,8 @@ struct bucket {
 	__u64 entries[BUCKET_WAYS];
 };
 
-enum { FORWARD_DSR = 0, FORWARD_TUNNEL = 1, FORWARD_NAT = 2 };
+enum { FORWARD_DSR = 0, FORWARD_TUNNEL = 1, FORWARD_NAT = 2, FORWARD_GUE = 3 };
+#define FORWARD_WRAPS 1 // of these, the bit of the two that put a packet into another one
 enum { FLOW_CONNECTION = 0, FLOW_CLIENT = 1 };
 #define LIMITED 0x80000000U // in the guard of a service: clients may not open connections as often as they like
 
@@ -99,7 +100,8 @@ struct backend {
 	__u16 port;     // nat: what the first port of the service becomes, in the order of the host
 	__u16 identity; // what a remembered flow says of its backend: its place, a check above; 0: nobody
 	__u16 delta;    // nat: what the VIP's becoming this address adds to a checksum
-	__u16 spares[7];
+	__be16 gue_port; // gue: where the outer header goes to
+	__u16 spares[6];
 };
 
 struct link {

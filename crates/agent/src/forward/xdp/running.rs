@@ -290,7 +290,7 @@ impl Running {
             link = Some(hop.link);
             match service.map(|s| s.forward) {
                 Some(Forward::Dsr) => hop.mac == Some(mac),
-                Some(Forward::Tunnel) => backend.ip() == to,
+                Some(Forward::Tunnel | Forward::Gue { .. }) => backend.ip() == to,
                 Some(Forward::Nat) => {
                     backend.ip() == to && Some(backend.port().wrapping_add(above)) == port
                 }
