@@ -143,7 +143,7 @@ const fn overhead(forward: Forward, backend: IpAddr) -> u32 {
 const fn how(forward: Forward) -> &'static str {
     match forward {
         Forward::Tunnel => "by tunnel",
-        Forward::Gue { .. } => "by tunnel (GUE)",
+        Forward::Gue { .. } => "by tunnel in UDP (gue)",
         Forward::Dsr => "by dsr",
         Forward::Nat => "by nat",
     }

@@ -48,7 +48,6 @@ fn desired(services: Vec<Service>) -> Desired {
         link: Some(LinkId(2)),
         link_name: "eth0".into(),
         vip_name: "web".into(),
-        presence: buoy_model::Presence::Assigned,
     };
     let group = Group {
         id: GroupId::of(ip(VIP[0])),
@@ -102,10 +101,13 @@ fn findings(desired: &Desired, status: Option<&ClusterStatus>, mtus: [u32; 2]) -
 
 #[test]
 fn what_has_no_room_on_its_way_is_found_with_what_clients_see_and_how_to_mend_it() {
-    use Forward::{Dsr, Nat, Tunnel};
+    use Forward::{Dsr, Gue, Nat, Tunnel};
     // Forwarding, VIP, backend, MTUs; by how much eth0 or eth1 is too small and the MSS that would fit.
     type Row = (Forward, usize, &'static str, [u32; 2], Option<(&'static str, u32, u32)>);
-    let table: [Row; 13] = [
+    let table: [Row; 16] = [
+        (Gue { port: 6080 }, 0, "10.1.0.11", [1500, 1520], Some(("eth1", 1528, 1452))),
+        (Gue { port: 6080 }, 0, "10.1.0.11", [1500, 1528], None),
+        (Gue { port: 6080 }, 0, "fd01::11", [1500, 1520], Some(("eth1", 1548, 1432))),
         (Dsr, 0, "10.0.0.11", [1500, 1500], None),
         (Dsr, 0, "10.1.0.11", [1500, 1400], Some(("eth1", 1500, 1360))),
         (Nat, 0, "10.1.0.11", [9000, 1500], Some(("eth1", 9000, 1460))),
