@@ -113,6 +113,7 @@ codes! {
     RangesOverlap = "V0420", Error, "Two ranges of ports of one VIP overlap, and neither is within the other.";
     BackendShared = "V0421", Error, "A port of a backend belongs to two services with `forward = \"nat\"`.";
     CheckNeedsPort = "V0422", Error, "A service has all ports, and its check does not say which one to ask.";
+    OfBackends = "V0423", Error, "A setting of backends, where `forward = \"local\"` has none.";
     BadRate = "V0437", Error, "A limit of new connections is not written as `NUMBER/s [burst=N]`, or nobody could keep to it.";
 
     NotAMember = "V0501", Error, "This host is not among the peers.";

@@ -104,6 +104,7 @@ fn add_service(out: &mut String, service: &Service) {
                 Forward::Dsr => "dsr",
                 Forward::Tunnel => "tunnel",
                 Forward::Nat => "nat",
+                Forward::Local => "local",
             };
             let flow = match flow {
                 FlowFields::Connection => "connection",

@@ -21,14 +21,15 @@ use buoy_model::{
     Backend, BackendState, Desired, FastPath, FastService, FlowFields, Forward, Group, Instant,
     Mode, Ports, Protocol, Rate, Service, Slot, Sources,
 };
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 
-/// Whether nftables does the same where XDP cannot: it translates, and leaves no packet as it is. The ports
+/// Whether nftables does the same where XDP cannot: it translates or lets through, and sends no packet on as it is. The ports
 /// of a range either keep their numbers there, or all backends begin at the same one and each port is listed.
 pub fn has_substitute(service: &Service) -> bool {
     match service.mode {
         Mode::Kernel | Mode::Proxy => false,
         Mode::Xdp { forward: Forward::Dsr | Forward::Tunnel, .. } => false,
+        Mode::Xdp { forward: Forward::Local, .. } => true,
         Mode::Xdp { forward: Forward::Nat, .. } => {
             let (ports, backends) = (service.ports, &service.backends);
             let other = |a: &Backend, b: &Backend| {
@@ -150,7 +151,12 @@ impl Fast {
                     entry.sources = Arc::clone(&service.sources);
                     entry.new_connections = service.new_connections;
                     let same = |b: &&Backend| b.address.is_ipv4() == address.is_ipv4();
-                    let able = service.backends.iter().filter(same);
+                    let owner = [owner(address, service.ports)];
+                    let backends = match forward {
+                        Forward::Local => &owner[..],
+                        Forward::Dsr | Forward::Tunnel | Forward::Nat => &service.backends,
+                    };
+                    let able = backends.iter().filter(same);
                     let able = able.map(|b| (b, is_alive(state(group, service, b))));
                     if !entry.wish.as_ref().is_some_and(|wish| wish.is(able.clone())) {
                         let wish = wishes.of(address, able);
@@ -245,6 +251,12 @@ impl Fast {
         }
         (hash >> 32) as u32
     }
+}
+
+/// Stands for the host that owns the VIP, where no other one is behind it.
+fn owner(vip: IpAddr, ports: Ports) -> Backend {
+    let address = SocketAddr::new(vip, ports.first());
+    Backend { name: "owner".into(), address, weight: 1, backup: false }
 }
 
 /// The addresses of the service that this host may own.

@@ -93,6 +93,8 @@ pub const FORWARD_DSR: u8 = 0;
 pub const FORWARD_TUNNEL: u8 = 1;
 /// With another destination.
 pub const FORWARD_NAT: u8 = 2;
+/// To this host itself: the next hop is always [`NEXT_HOP_LOCAL`].
+pub const FORWARD_LOCAL: u8 = 3;
 /// What the hash is taken over, in [`Service::flow`]: address and port of the client.
 pub const FLOW_CONNECTION: u8 = 0;
 /// Only the address.

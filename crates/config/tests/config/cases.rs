@@ -3,7 +3,7 @@
 //! `»` marks the place where the caret must stand and is not part of the file.
 
 use crate::support::{self, SMALL};
-use crate::wrong::{CHECK, GROUP, POOL, PORTS, SOURCES};
+use crate::wrong::{CHECK, GROUP, LOCAL, POOL, PORTS, SOURCES};
 use buoy_config::Code;
 use buoy_model::{GroupId, NodeId};
 
@@ -471,6 +471,10 @@ fn all() -> Vec<(Code, String, &'static str)> {
         let rest: String =
             lines.iter().filter(|(key, _)| !has(key)).map(|(_, line)| *line).collect();
         small(c, format!("{SMALL}[[pool]]\n{rest}{}\n", c.1))
+    }));
+    all.extend(LOCAL.iter().map(|c| {
+        let head = "[[vip.service]]\nport = \"22/tcp\"\nforward = \"local\"";
+        small(c, format!("{SMALL}{head}\n{}\n", c.1))
     }));
     all.extend(SERVICE.iter().chain(SOURCES).chain(PORTS).map(|c| {
         let lines =

@@ -5,8 +5,8 @@ use super::buckets::Entries;
 use super::tables::{Placed, backends_of};
 use buoy_model::{FastPath, FastService, FlowFields, Forward, Ports, Protocol, Slot};
 use buoy_xdp::forward::{
-    Address, Backend, FLOW_CLIENT, FLOW_CONNECTION, FORWARD_DSR, FORWARD_NAT, FORWARD_TUNNEL,
-    PLACES_MAX, Service, blocks, checksum_change, identity, key_of,
+    Address, Backend, FLOW_CLIENT, FLOW_CONNECTION, FORWARD_DSR, FORWARD_LOCAL, FORWARD_NAT,
+    FORWARD_TUNNEL, PLACES_MAX, Service, blocks, checksum_change, identity, key_of,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -73,7 +73,7 @@ type Seen = BTreeMap<*const Slot, usize>;
 
 /// How packets get to the backends of a service, and what makes them one flow.
 pub(super) fn words(service: &Service) -> Option<(Forward, FlowFields)> {
-    let forward = [Forward::Dsr, Forward::Tunnel, Forward::Nat];
+    let forward = [Forward::Dsr, Forward::Tunnel, Forward::Nat, Forward::Local];
     let forward = forward.into_iter().find(|f| number_of(*f) == service.forward)?;
     let flow =
         if service.flow == FLOW_CLIENT { FlowFields::Client } else { FlowFields::Connection };
@@ -85,6 +85,7 @@ const fn number_of(forward: Forward) -> u8 {
         Forward::Dsr => FORWARD_DSR,
         Forward::Tunnel => FORWARD_TUNNEL,
         Forward::Nat => FORWARD_NAT,
+        Forward::Local => FORWARD_LOCAL,
     }
 }
 

@@ -302,6 +302,9 @@ impl<'a> Mirror<'a> {
         let service = &self.path.services[at];
         let backend = service.backends[backend].address;
         let to = Some(backend.ip()).filter(|ip| !ip.is_unspecified());
+        if service.forward == Forward::Local {
+            return Fate::Pass(frame.to_vec());
+        }
         let hop = match (to.and_then(way), service.forward) {
             (Some(Way::Local), Forward::Dsr | Forward::Tunnel) => {
                 return Fate::Pass(frame.to_vec());
@@ -319,7 +322,7 @@ impl<'a> Mirror<'a> {
         }
         let mut sent = frame.to_vec();
         match service.forward {
-            Forward::Dsr => {}
+            Forward::Dsr | Forward::Local => {}
             Forward::Tunnel => sent = wrapped(self.path.seed, frame, seen, &hop, backend.ip()),
             Forward::Nat if seen.ttl <= 1 => return Fate::Drop(Drop::TimeToLive),
             Forward::Nat => {
@@ -466,7 +469,7 @@ fn read_ports(frame: &[u8], seen: &mut Seen) -> Result<(), Drop> {
 
 fn overhead(service: &FastService, backend: IpAddr) -> usize {
     match (service.forward, backend) {
-        (Forward::Dsr | Forward::Nat, _) => 0,
+        (Forward::Dsr | Forward::Nat | Forward::Local, _) => 0,
         (Forward::Tunnel, IpAddr::V4(_)) => 20,
         (Forward::Tunnel, IpAddr::V6(_)) => 40,
     }

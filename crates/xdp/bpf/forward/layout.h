@@ -60,7 +60,7 @@ struct bucket {
 	__u64 entries[BUCKET_WAYS];
 };
 
-enum { FORWARD_DSR = 0, FORWARD_TUNNEL = 1, FORWARD_NAT = 2 };
+enum { FORWARD_DSR = 0, FORWARD_TUNNEL = 1, FORWARD_NAT = 2, FORWARD_LOCAL = 3 };
 enum { FLOW_CONNECTION = 0, FLOW_CLIENT = 1 };
 #define LIMITED 0x80000000U // in the guard of a service: clients may not open connections as often as they like
 
