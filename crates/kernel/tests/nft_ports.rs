@@ -167,7 +167,7 @@ fn what_the_owner_takes_itself_is_let_through_out_of_a_range_around_it() {
         // Whom the service is not there for gets nothing through, before and after.
         let client = Cidr::new(family.address(1), if family.vip().is_ipv4() { 32 } else { 128 });
         let rule = SourceRule { prefix: client.unwrap(), allows: false };
-        let sources = std::sync::Arc::new(Sources::new([rule].into_iter()).unwrap());
+        let sources = std::sync::Arc::new(Sources::new([rule]).unwrap());
         let denied = Forward { sources, ..local };
         lab.apply(&[forwards[0].clone(), denied]);
         let before = lab.inside("a", nft::observe).unwrap().unwrap().denied();
