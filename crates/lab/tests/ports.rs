@@ -41,7 +41,8 @@ fn asked(cluster: &Cluster, from: &str, port: u16, kind: Type) -> String {
         let mut buffer = [0; 64];
         let length = socket.read(&mut buffer)?;
         let said = String::from_utf8_lossy(&buffer[..length]).into_owned();
-        Ok(said.split(' ').next().unwrap_or_default().to_owned())
+        // A connection begins with the name, a datagram ends with it.
+        Ok(said.split_whitespace().find(|word| *word != "who").unwrap_or_default().to_owned())
     };
     let client = cluster.segment.inside("client").unwrap();
     client.enter(ask).unwrap().unwrap_or_default()

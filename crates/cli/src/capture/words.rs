@@ -38,6 +38,7 @@ pub(super) fn done(captured: &Captured, names: &Names) -> Done {
                 Some(Forward::Dsr) => "dsr",
                 Some(Forward::Tunnel) => "tunnel",
                 Some(Forward::Nat) => "nat",
+                Some(Forward::Local) => "local",
                 None => "sent",
             };
             let headers = left.and_then(|left| frame::read(&left.head));

@@ -127,7 +127,7 @@ fn ways(
 const fn is_wrapped(forward: Forward) -> bool {
     match forward {
         Forward::Tunnel => true,
-        Forward::Dsr | Forward::Nat => false,
+        Forward::Dsr | Forward::Nat | Forward::Local => false,
     }
 }
 
@@ -135,7 +135,7 @@ const fn overhead(forward: Forward, backend: IpAddr) -> u32 {
     let outer = if backend.is_ipv4() { 20 } else { 40 };
     match forward {
         Forward::Tunnel => outer,
-        Forward::Dsr | Forward::Nat => 0,
+        Forward::Dsr | Forward::Nat | Forward::Local => 0,
     }
 }
 
@@ -144,6 +144,7 @@ const fn how(forward: Forward) -> &'static str {
         Forward::Tunnel => "by tunnel",
         Forward::Dsr => "by dsr",
         Forward::Nat => "by nat",
+        Forward::Local => "local",
     }
 }
 
