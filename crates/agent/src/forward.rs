@@ -24,8 +24,8 @@ use buoy_kernel::fast::Packet;
 use buoy_kernel::gate::Answerer;
 use buoy_kernel::nft::{self, Spread};
 use buoy_model::{
-    Backend, BackendState, Balance, Desired, FlowFields, Group, GroupId, Mode, Ports, Protocol,
-    Service,
+    self as model, Backend, BackendState, Balance, Desired, FlowFields, Group, GroupId, Mode,
+    Ports, Protocol, Service,
 };
 use buoy_proxy::Settings;
 use engines::Engines;
@@ -180,9 +180,7 @@ fn engine(service: &Service, instead: Option<Option<Substitute>>, attached: &[St
     match (service.mode, instead) {
         (Mode::Kernel, _) => "nftables".into(),
         (Mode::Proxy, _) => "proxy".into(),
-        (Mode::Xdp { .. }, Some(Some(Substitute::Translate | Substitute::Direct))) => {
-            "nftables in place of XDP".into()
-        }
+        (Mode::Xdp { .. }, Some(Some(_))) => "nftables in place of XDP".into(),
         (Mode::Xdp { .. }, Some(None)) => "none".into(),
         (Mode::Xdp { .. }, None) if attached.is_empty() => "none".into(),
         (Mode::Xdp { .. }, None) => format!("XDP ({})", attached.join(", ")),
@@ -244,10 +242,16 @@ pub fn has_backends(group: &Group, states: &States) -> bool {
     let is_down = |place: &Place, backend: &Backend| {
         states.get(&place.key(backend)).is_some_and(|s| s.state == BackendState::Down)
     };
-    group.services.iter().all(|service| {
+    let on = group.services.iter().filter(|service| !is_local(service));
+    on.into_iter().all(|service| {
         let place = Place::of(group, service);
         service.backends.iter().any(|backend| !is_down(&place, backend))
     })
+}
+
+/// Whether the owner takes its packets itself.
+const fn is_local(service: &Service) -> bool {
+    matches!(service.mode, Mode::Xdp { forward: model::Forward::Local, .. })
 }
 
 /// One service of one group.
@@ -324,10 +328,13 @@ fn wanted(desired: &Desired, states: &States, refused: &BTreeMap<Place, String>)
                     Mode::Xdp { .. } => {
                         let Some(reason) = refused.get(&place) else { continue };
                         let instead = match substitute(desired, group, service) {
-                            Some(Substitute::Translate) => {
+                            Some(by @ (Substitute::Translate | Substitute::Deliver)) => {
                                 want_kernel(&mut wanted, place, address, (group, service), states);
                                 relay(&mut wanted, desired, group, address);
-                                "nftables forwards it instead, more slowly"
+                                match by {
+                                    Substitute::Deliver => "nftables counts and refuses instead",
+                                    _ => "nftables forwards it instead, more slowly",
+                                }
                             }
                             Some(Substitute::Direct) => {
                                 let row =
@@ -393,7 +400,7 @@ fn row(
     // The kernel translates within a family only.
     let able: Vec<Backend> =
         service.backends.iter().filter(|b| b.address.is_ipv4() == vip.is_ipv4()).cloned().collect();
-    if able.is_empty() {
+    if able.is_empty() && !is_local(service) {
         let family = if vip.is_ipv4() { "IPv4" } else { "IPv6" };
         wanted.problems.insert(
             place,
@@ -405,7 +412,9 @@ fn row(
     let addresses = |list: &[usize]| list.iter().map(|&i| able[i].address).collect();
     let by_client = matches!(service.mode, Mode::Xdp { flow: FlowFields::Client, .. });
     let spread = match (service.balance, Table::new(&able, &shares)) {
-        (Balance::Hash | Balance::RoundRobin | Balance::LeastConnections, None) => Spread::Refuse,
+        (Balance::Hash | Balance::RoundRobin | Balance::LeastConnections, None) => {
+            if is_local(service) { Spread::Local } else { Spread::Refuse }
+        }
         (Balance::RoundRobin, Some(_)) => Spread::Turns(addresses(&balance::rotation(&shares))),
         // `config` refuses fewest connections here: the kernel does not count them.
         (Balance::Hash | Balance::LeastConnections, Some(table)) if by_client => {

@@ -202,10 +202,13 @@ fn owner(vip: &VipView) -> String {
     vip.owner.as_ref().map_or_else(String::new, |owner| format!("{owner}{held}"))
 }
 
-/// As in `443/tcp 2/3 up`, or `443/tcp 2/3 up, 17 over limit`.
+/// As in `443/tcp 2/3 up`, `443/tcp 2/3 up, 17 over limit`, or `22/tcp local` where the owner itself is behind it.
 fn service(service: &ServiceView) -> String {
     let limited = service.limited.filter(|n| *n > 0);
     let limited = limited.map_or_else(String::new, |n| format!(", {n} over limit"));
+    if service.backends.is_empty() {
+        return format!("{} local{limited}", service.port);
+    }
     format!("{} {}/{} up{limited}", service.port, service.up, service.backends.len())
 }
 

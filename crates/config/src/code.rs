@@ -113,6 +113,7 @@ codes! {
     RangesOverlap = "V0420", Error, "Two ranges of ports of one VIP overlap, and neither is within the other.";
     BackendShared = "V0421", Error, "A port of a backend belongs to two services with `forward = \"nat\"`.";
     CheckNeedsPort = "V0422", Error, "A service has all ports, and its check does not say which one to ask.";
+    OfBackends = "V0423", Error, "A setting of backends, where `forward = \"local\"` has none.";
     NeedsTunnel = "V0424", Error, "The setting exists with `forward = \"tunnel\"` only.";
     BadGuePort = "V0425", Error, "The port behind `gue:` is not one.";
     BadSourceAddress = "V0428", Error, "What `source` lists is not an address, or is there twice.";

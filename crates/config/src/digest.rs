@@ -109,6 +109,7 @@ fn add_service(out: &mut String, service: &Service) {
                 Forward::Tunnel => "tunnel".to_owned(),
                 Forward::Gue { port } => format!("gue {port}"),
                 Forward::Nat => "nat".to_owned(),
+                Forward::Local => "local".to_owned(),
             };
             let flow = match flow {
                 FlowFields::Connection => "connection",

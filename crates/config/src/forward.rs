@@ -17,6 +17,7 @@ pub(crate) fn read(section: &Section<'_>, problems: &mut Problems<'_>) -> Option
         ("dsr", Word::Now(Forward::Dsr)),
         ("tunnel", Word::Now(Forward::Tunnel)),
         ("nat", Word::Now(Forward::Nat)),
+        ("local", Word::Now(Forward::Local)),
     ];
     let forward = section.word(&service::FORWARD, &words, problems);
     let encapsulation = read_encapsulation(section, problems);
@@ -65,7 +66,32 @@ fn refuse_encapsulation(section: &Section<'_>, problems: &mut Problems<'_>) {
 pub(crate) const fn keeps_port(mode: Mode) -> bool {
     match mode {
         Mode::Kernel | Mode::Proxy | Mode::Xdp { forward: Forward::Nat, .. } => false,
-        Mode::Xdp { forward: Forward::Dsr | Forward::Tunnel | Forward::Gue { .. }, .. } => true,
+        Mode::Xdp {
+            forward: Forward::Dsr | Forward::Tunnel | Forward::Gue { .. } | Forward::Local,
+            ..
+        } => true,
+    }
+}
+
+/// Whether the owner of the VIP takes the packets itself.
+pub(crate) const fn is_local(mode: Mode) -> bool {
+    matches!(mode, Mode::Xdp { forward: Forward::Local, .. })
+}
+
+/// Settings of backends, where there are none.
+pub(crate) fn refuse_of_backends(section: &Section<'_>, problems: &mut Problems<'_>) {
+    for key in [
+        &service::BACKENDS,
+        &service::BALANCE,
+        &service::PERSIST,
+        &service::SOURCE,
+        &service::CHECK,
+    ] {
+        let Some(span) = section.key_span(key) else { continue };
+        let message = format!("`{}` does not go with `forward = \"local\"`", key.name);
+        let reason = "the owner of the VIP takes the packets itself";
+        let fix = "remove the line, or write forward = \"nat\", \"dsr\" or \"tunnel\"";
+        problems.add(Code::OfBackends, &span, message, reason, fix);
     }
 }
 
@@ -88,7 +114,10 @@ pub(crate) fn refuse_unreachable(
         }
         Mode::Kernel
         | Mode::Proxy
-        | Mode::Xdp { forward: Forward::Tunnel | Forward::Gue { .. } | Forward::Nat, .. } => {}
+        | Mode::Xdp {
+            forward: Forward::Tunnel | Forward::Gue { .. } | Forward::Nat | Forward::Local,
+            ..
+        } => {}
     }
 }
 

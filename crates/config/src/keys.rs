@@ -273,7 +273,7 @@ schema! {
         PORT: "port", "\"PORT/tcp\", \"FIRST-LAST/tcp\" or \"*/tcp\", or the same with udp, or a list of them", r#""443/tcp""#, "required", Service;
         BACKENDS: "backends", "a list of \"[name] ADDRESS:PORT [weight=N] [backup]\"", r#"["10.0.0.21:8443", "10.0.0.22:8443"]"#, "required", Live;
         MODE: "mode", "\"kernel\", \"proxy\" or \"xdp\"", r#""kernel""#, "\"kernel\"", Service;
-        FORWARD: "forward", "\"dsr\", \"tunnel\" or \"nat\"", r#""dsr""#, "none", Service;
+        FORWARD: "forward", "\"dsr\", \"tunnel\", \"nat\" or \"local\"", r#""dsr""#, "none", Service;
         ENCAPSULATION: "encapsulation", "\"ipip\", \"gue\" or \"gue:PORT\"", r#""gue""#, "\"ipip\"", Service;
         BALANCE: "balance", "\"hash\", \"maglev\", \"roundrobin\" or \"leastconn\"", r#""hash""#, "by mode", Live;
         PERSIST: "persist", "\"client\"", r#""client""#, "none", Service;

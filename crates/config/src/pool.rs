@@ -13,10 +13,10 @@ use crate::Code;
 use crate::cluster::{self, Cluster};
 use crate::keys::pool;
 use crate::report::{At, Problems, Span, shown};
-use crate::settings;
 use crate::tree::Section;
 use crate::value;
 use crate::vip::{self, Vip};
+use crate::{forward, settings};
 use buoy_model::limits::{GROUPS_MAX, POOL_PORTS_MAX};
 use buoy_model::{Cidr, Mode, Service};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -92,7 +92,8 @@ fn of_one(written: &At<Service>, address: IpAddr) -> Option<At<Service>> {
         }
         Mode::Proxy => {}
     }
-    (!service.backends.is_empty()).then(|| At::new(service, written.span.clone()))
+    let is_there = !service.backends.is_empty() || forward::is_local(service.mode);
+    is_there.then(|| At::new(service, written.span.clone()))
 }
 
 fn refuse_too_many_ports(

@@ -3,7 +3,7 @@
 //! One port stands against a range around it, and a range against all ports: whoever has fewer has them.
 
 use crate::Code;
-use crate::forward::keeps_port;
+use crate::forward::{is_local, keeps_port};
 use crate::keys::service;
 use crate::report::{At, Problems, shown};
 use crate::tree::Section;
@@ -127,7 +127,8 @@ pub(crate) fn refuse_conflict(
                 return;
             }
         };
-        if is_xdp(outer.mode) && !is_xdp(inner.mode) {
+        // What is left to the owner is left to nftables and proxies as well.
+        if is_xdp(outer.mode) && !is_local(outer.mode) && !is_xdp(inner.mode) {
             let message =
                 format!("{}/{name} is within {}/{name} of mode \"xdp\"", inner.ports, outer.ports);
             let again = (span, "the XDP program takes its packets before the other engine");

@@ -64,14 +64,21 @@ pub(crate) fn read(
         refuse_misplaced(section, &settings, &ports, problems);
     }
     let may_keep = ports::may_keep(settings.mode, &ports);
-    let backends = backend::read(section, (settings.mode, may_keep), vips, problems);
+    let is_local = forward::is_local(settings.mode);
+    let backends = match is_local {
+        true => Vec::new(),
+        false => backend::read(section, (settings.mode, may_keep), vips, problems),
+    };
     if settings.readable {
         ports::refuse_impossible(settings.mode, &backends, &ports, problems);
         forward::refuse_unreachable(settings.mode, &backends, &ports, vips, problems);
     }
     let backends: Vec<Backend> = backends.into_iter().map(|b| b.value).collect();
     source::refuse_missing_version(section, &settings.source, vips, &backends, problems);
-    let check = check::read(section, problems);
+    let check = match is_local {
+        true => check::Asked::Off,
+        false => check::read(section, problems),
+    };
     check.refuse_without_port(section, &ports, problems);
     let sources = sources::read(section, problems);
     let new_connections = rate::read(section, problems);
@@ -233,6 +240,7 @@ fn refuse_misplaced(
             let reason = "in mode \"proxy\" the agent ends connections, and it has no such setting";
             refuse_of_xdp(section, settings, reason, problems);
         }
+        Mode::Xdp { forward: Forward::Local, .. } => forward::refuse_of_backends(section, problems),
         Mode::Xdp { .. } => {
             let reason = "in mode \"xdp\" each packet goes by itself, and no connection is known";
             let fix = "remove the line, or write mode = \"proxy\" and no `forward`";

@@ -98,7 +98,8 @@ pub(crate) fn refuse_misplaced(
 ) {
     let Some(span) = section.key_span(&service::SOURCE) else { return };
     match (mode, source) {
-        (Mode::Kernel | Mode::Xdp { forward: Forward::Nat, .. }, _)
+        // Of "local" it is said with all that is of backends.
+        (Mode::Kernel | Mode::Xdp { forward: Forward::Nat | Forward::Local, .. }, _)
         | (Mode::Xdp { .. }, SourceAddress::Client)
         | (Mode::Proxy, SourceAddress::Vip) => {}
         (Mode::Proxy, SourceAddress::Client) => {

@@ -10,7 +10,7 @@ use crate::tree::{self, Section};
 use crate::value::{self, Unfit};
 use crate::{pool, ports};
 use buoy_model::limits::{GROUP_ADDRESSES_MAX, GROUP_SERVICES_MAX};
-use buoy_model::{Cidr, Mode, Presence, Service};
+use buoy_model::{Cidr, Forward, Mode, Presence, Service};
 use core::net::IpAddr;
 
 /// One `[[vip]]` or one address of a `[[pool]]`, as far as the file alone says it.
@@ -228,13 +228,14 @@ pub(crate) fn read_presence(
     };
     let answer = "write forward = \"dsr\", \"tunnel\" or \"nat\"";
     let needs_it = services.iter().find(|service| match service.value.mode {
-        Mode::Kernel | Mode::Proxy => true,
+        Mode::Kernel | Mode::Proxy | Mode::Xdp { forward: Forward::Local, .. } => true,
         Mode::Xdp { .. } => false,
     });
     if let Some(service) = needs_it {
         let reason = match service.value.mode {
             Mode::Proxy => "a proxy listens on the address",
-            Mode::Kernel | Mode::Xdp { .. } => "the kernel must have the address that it forwards",
+            Mode::Xdp { .. } => "a process of the owner takes its packets at the address",
+            Mode::Kernel => "the kernel must have the address that it forwards",
         };
         let (ports, protocol) = (service.value.ports, service.value.protocol.name());
         let message =

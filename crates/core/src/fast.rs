@@ -21,7 +21,7 @@ use buoy_model::{
     Backend, BackendState, Desired, FastPath, FastService, FlowFields, Forward, Group, Instant,
     Mode, Node, Ports, Presence, Protocol, Rate, Service, Slot, Sources,
 };
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 
 /// What nftables does for a service where XDP cannot.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -30,6 +30,8 @@ pub enum Substitute {
     Translate,
     /// It gives them the backend's Ethernet address.
     Direct,
+    /// It lets them through to this host.
+    Deliver,
 }
 
 /// Who forwards in place of XDP, if anybody can. For an address that is on no interface, nobody else answers.
@@ -39,6 +41,7 @@ pub fn substitute(desired: &Desired, group: &Group, service: &Service) -> Option
         Mode::Xdp { .. } if is_answered(group, service) => None,
         // nftables puts no packet into another.
         Mode::Xdp { forward: Forward::Tunnel | Forward::Gue { .. }, .. } => None,
+        Mode::Xdp { forward: Forward::Local, .. } => Some(Substitute::Deliver),
         Mode::Xdp { forward: Forward::Dsr, .. } => {
             are_neighbours(desired, group, service).then_some(Substitute::Direct)
         }
@@ -195,7 +198,14 @@ impl Fast {
                         entry.pool = pool.into();
                     }
                     let same = |b: &&Backend| b.address.is_ipv4() == address.is_ipv4();
-                    let able = service.backends.iter().filter(same);
+                    let owner = [owner(address, service.ports)];
+                    let backends = match forward {
+                        Forward::Local => &owner[..],
+                        Forward::Dsr | Forward::Tunnel | Forward::Gue { .. } | Forward::Nat => {
+                            &service.backends
+                        }
+                    };
+                    let able = backends.iter().filter(same);
                     let able = able.map(|b| (b, is_alive(state(group, service, b))));
                     if !entry.wish.as_ref().is_some_and(|wish| wish.is(able.clone())) {
                         let wish = wishes.of(address, able);
@@ -291,6 +301,12 @@ impl Fast {
         }
         (hash >> 32) as u32
     }
+}
+
+/// Stands for the host that owns the VIP, where no other one is behind it.
+fn owner(vip: IpAddr, ports: Ports) -> Backend {
+    let address = SocketAddr::new(vip, ports.first());
+    Backend { name: "owner".into(), address, weight: 1, backup: false }
 }
 
 /// The addresses of the service that this host may own.

@@ -74,6 +74,8 @@ pub struct Forward {
 pub enum Spread {
     /// Nobody is there: say so to the client at once.
     Refuse,
+    /// To nobody: whoever owns the VIP takes it itself.
+    Local,
     /// By the hash of the client's address and port; one entry per slot.
     Hash(Vec<SocketAddr>),
     /// By the hash of the client's address alone; one entry per slot.
@@ -302,7 +304,9 @@ fn guard(forwards: &[Forward], text: &mut String) {
         let rule = format!("counter name {ip} daddr . meta l4proto . th dport map");
         over_set(text, &rule, counted, "");
         // A segment that fits no connection, as after a failover without pick-up.
-        let invalid = services.iter().filter(|f| is_tcp(f)).flat_map(|f| {
+        // What this host takes itself is the business of its own firewall.
+        let tcp = services.iter().filter(|f| is_tcp(f) && f.spread != Spread::Local);
+        let invalid = tcp.flat_map(|f| {
             let own = ports::own(f).into_iter().map(ports::written);
             own.map(|ports| format!("{} . {ports}", f.vip))
         });
@@ -384,7 +388,7 @@ fn choice<'f>(
     protocol: &str,
 ) -> Option<(String, &'f Vec<SocketAddr>)> {
     match spread {
-        Spread::Refuse => None,
+        Spread::Refuse | Spread::Local => None,
         Spread::Hash(slots) => {
             let hash = format!("jhash {ip} saddr . {protocol} sport mod {}", slots.len());
             Some((format!("{hash} seed {SEED:#x}"), slots))
@@ -432,7 +436,7 @@ fn refuse(forwards: &[Forward], text: &mut String) {
     for forward in forwards {
         let Some(ports) = ports::matched(forward) else { continue };
         match forward.spread {
-            Spread::Hash(_) | Spread::HashClient(_) | Spread::Turns(_) => {}
+            Spread::Local | Spread::Hash(_) | Spread::HashClient(_) | Spread::Turns(_) => {}
             Spread::Refuse => {
                 let with = match forward.protocol {
                     Protocol::Tcp => "tcp reset",

@@ -476,3 +476,40 @@ fn without_services_everything_passes() {
     ];
     check(&fast, &cases);
 }
+
+#[test]
+fn what_the_owner_takes_itself_is_counted_and_passed_and_lists_hold_for_it() {
+    let test = "what_the_owner_takes_itself_is_counted_and_passed";
+    let mut path = path();
+    let (tcp_, local) = (buoy_model::Protocol::Tcp, buoy_model::Forward::Local);
+    let mut one = world::service(tcp_, "10.0.0.102", (22, 22), local, &["10.0.0.102:22"]);
+    one.sources = world::sources(&["!10.9.0.10/32"]);
+    path.services.push(one);
+    path.services.push(world::service(tcp_, "fd00::102", (20, 29), local, &["[fd00::102]:20"]));
+    path.services.sort_by_key(|s| (s.address, s.protocol, s.ports));
+    let Some(fast) = open(test, &path) else { return };
+    let to = || tcp(C4, "10.0.0.102:22");
+    let range = tcp(C4, "10.0.0.102:23");
+    let cases = [
+        ("plain", to().syn(), Pass),
+        ("options", to().options(&[1; 12]), Pass),
+        ("larger than any way out", to().long(3000), Pass),
+        ("a first piece", to().long(100).pieces(24)[0].clone(), Pass),
+        ("its last piece", to().long(100).pieces(24).pop().unwrap(), Pass),
+        ("no hop left", to().ttl(1), Pass),
+        ("IPv6", tcp(C6, "[fd00::102]:29"), Pass),
+        ("refused", tcp("10.9.0.10:4000", "10.0.0.102:22"), dropped(Drop::Source)),
+        ("beside it", range.clone(), near(range, 13)),
+        ("another transport", udp(C4, "10.0.0.102:22"), Pass),
+    ];
+    check(&fast, &cases);
+    let forwarded = fast.counters().forwarded;
+    let of = |vip: &str| {
+        let mut all = forwarded.iter().filter(|((_, backend), _)| backend.ip() == ip(vip));
+        all.next().map(|(_, count)| (count.packets, count.flows))
+    };
+    // The same packet is given to the program from each buffer that `check` tries.
+    let (packets, flows) = of("10.0.0.102").unwrap();
+    assert_eq!(packets, 6 * flows, "the first of six opens a connection");
+    assert!(flows > 0 && of("fd00::102").unwrap().0 > 0);
+}

@@ -150,6 +150,17 @@ fn busy_path(stage: usize) -> FastPath {
         }
         path.services.push(service);
     }
+    // Of ranges that others have around them.
+    for (protocol, vip, last) in
+        [(Protocol::Tcp, "10.0.0.102", 1031), (Protocol::Udp, "fd00::104", 1016)]
+    {
+        let owner = std::net::SocketAddr::new(vip.parse().unwrap(), 1010).to_string();
+        let mut local = service(protocol, vip, (1010, last), Forward::Local, &[&owner]);
+        if stage == 2 {
+            local.sources = sources(LISTS[0]);
+        }
+        path.services.push(local);
+    }
     path
 }
 

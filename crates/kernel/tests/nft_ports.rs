@@ -9,8 +9,9 @@ mod talk;
 use balancers::{Family, Lab, forward};
 use buoy_kernel::conntrack::{self, Flows};
 use buoy_kernel::nft::{self, Forward, Spread};
-use buoy_model::{Ports, Protocol};
-use std::net::SocketAddr;
+use buoy_model::{Cidr, Ports, Protocol, SourceRule, Sources};
+use std::net::{SocketAddr, TcpListener};
+use talk::greet_and_echo;
 
 fn range(first: u16, last: u16) -> Ports {
     Ports::new(first, last).unwrap()
@@ -128,5 +129,50 @@ fn udp_flows_of_a_range_are_forgotten_port_by_port() {
         assert_eq!(forget(flows(range(7000, 7078), 22, 8001)), 0, "another range");
         assert_eq!(forget(flows(range(7000, 7079), 22, 8001)), 1);
         assert_eq!(forget(flows(Ports::ALL, 21, 0)), 1);
+    }
+}
+
+#[test]
+fn what_the_owner_takes_itself_is_let_through_out_of_a_range_around_it() {
+    let test = "what_the_owner_takes_itself_is_let_through";
+    let Some(lab) = Lab::new(test) else { return };
+    lab.serve();
+    lab.own("a");
+    for family in [Family::V4, Family::V6] {
+        let mut forwards = ranges(family, Protocol::Tcp);
+        forwards.truncate(1);
+        let local = Forward {
+            ports: Ports::one(22),
+            spread: Spread::Local,
+            backends: vec![],
+            ..forward(family, Protocol::Tcp, Spread::Hash)
+        };
+        forwards.push(local.clone());
+        lab.apply(&forwards);
+        let at = SocketAddr::new(family.vip(), 22);
+        let listener = lab.inside("a", || TcpListener::bind(at).unwrap());
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                std::thread::spawn(move || greet_and_echo("owner", stream));
+            }
+        });
+        let mut connection = lab.connect("client", at).unwrap();
+        assert_eq!(connection.server, "owner");
+        assert_eq!(connection.peer, family.address(1).to_string());
+        assert!(connection.echoes("before").unwrap());
+        let beside = lab.connect("client", SocketAddr::new(family.vip(), 8080)).unwrap();
+        assert_eq!(beside.server, "s1");
+        let observed = lab.inside("a", nft::observe).unwrap().unwrap();
+        assert!(observed.counts(&local).packets > 3);
+        // Whom the service is not there for gets nothing through, before and after.
+        let client = Cidr::new(family.address(1), if family.vip().is_ipv4() { 32 } else { 128 });
+        let rule = SourceRule { prefix: client.unwrap(), allows: false };
+        let sources = std::sync::Arc::new(Sources::new([rule]).unwrap());
+        let denied = Forward { sources, ..local };
+        lab.apply(&[forwards[0].clone(), denied]);
+        let before = lab.inside("a", nft::observe).unwrap().unwrap().denied();
+        connection.stream.set_read_timeout(Some(std::time::Duration::from_millis(300))).unwrap();
+        assert!(connection.echoes("after").is_err());
+        assert!(lab.inside("a", nft::observe).unwrap().unwrap().denied() > before);
     }
 }

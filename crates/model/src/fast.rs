@@ -60,6 +60,8 @@ pub enum Forward {
     },
     /// With the backend's address instead of the VIP; the answer comes back through the VIP's owner.
     Nat,
+    /// To nobody: whoever owns the VIP takes it itself. `core` puts the VIP in the place of a backend.
+    Local,
 }
 
 /// The fields of a packet that the hash is taken over.

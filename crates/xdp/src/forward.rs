@@ -120,6 +120,8 @@ pub const FORWARD_TUNNEL: u8 = 1;
 pub const FORWARD_NAT: u8 = 2;
 /// In a UDP packet.
 pub const FORWARD_GUE: u8 = 3;
+/// To this host itself: the next hop is always [`NEXT_HOP_LOCAL`].
+pub const FORWARD_LOCAL: u8 = 4;
 /// What the hash is taken over, in [`Service::flow`]: address and port of the client.
 pub const FLOW_CONNECTION: u8 = 0;
 /// Only the address.

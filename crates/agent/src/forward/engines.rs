@@ -200,7 +200,9 @@ fn converge_table(
         }
         return Ok(standing);
     }
-    let (v4, v6) = (table.iter().any(|f| f.vip.is_ipv4()), table.iter().any(|f| f.vip.is_ipv6()));
+    let on = |f: &&nft::Forward| f.spread != nft::Spread::Local;
+    let v4 = table.iter().filter(on).any(|f| f.vip.is_ipv4());
+    let v6 = table.iter().filter(on).any(|f| f.vip.is_ipv6());
     for change in nft::enable_forwarding(v4, v6)? {
         tracing::info!("forwarding needs it: {change}");
     }

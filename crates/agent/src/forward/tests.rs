@@ -97,9 +97,13 @@ fn what_xdp_refuses_nftables_forwards_where_it_can() {
         (model::Forward::Dsr, FlowFields::Connection),
         (model::Forward::Tunnel, FlowFields::Client),
         (model::Forward::Gue { port: 6080 }, FlowFields::Connection),
+        (model::Forward::Local, FlowFields::Connection),
     ] {
         let mut service = service(Mode::Xdp { forward, flow }, VIP, 80, two());
         service.source = model::SourceAddress::Client;
+        if forward == model::Forward::Local {
+            service.backends.clear();
+        }
         let desired = desired(&[VIP], vec![service]);
         let all = super::wanted(&desired, &States::new(), &BTreeMap::new());
         assert!(all.kernel.is_empty() && all.problems.is_empty(), "the XDP engine has it");
@@ -116,6 +120,10 @@ fn what_xdp_refuses_nftables_forwards_where_it_can() {
             }
             (model::Forward::Nat, FlowFields::Client) => {
                 assert!(matches!(spread, Some((Spread::HashClient(_), _))), "{spread:?}");
+            }
+            (model::Forward::Local, _) => {
+                assert!(matches!(spread, Some((Spread::Local, _))), "{spread:?}");
+                assert!(has_backends(&desired.groups[0], &States::new()), "it needs none");
             }
             (model::Forward::Dsr, _) => {
                 assert_eq!(spread, None);
@@ -258,4 +266,32 @@ async fn a_service_that_left_the_configuration_stops_listening() {
     })
     .await
     .unwrap();
+}
+
+#[test]
+fn what_others_have_of_a_range_is_left_out_of_it() {
+    let of = |ports: Ports, mode| model::Service { ports, ..service(mode, VIP, 80, two()) };
+    let (some, one) = (Ports::new(8000, 8099).unwrap(), Ports::one(8050));
+    let mut all = of(Ports::ALL, Mode::Kernel);
+    all.protocol = Protocol::Udp;
+    all.backends[0].address.set_port(0);
+    all.backends[1].address.set_port(0);
+    let mut range = of(some, Mode::Kernel);
+    range.protocol = Protocol::Udp;
+    let mut port = of(one, Mode::Proxy);
+    port.protocol = Protocol::Udp;
+    let desired = desired(&[VIP], vec![all, range, port, of(Ports::one(9), Mode::Kernel)]);
+    let at = |ports| Place { ports, protocol: Protocol::Udp, ..WEB };
+    let states = States::from([down(at(Ports::ALL), "web1")]);
+    let wanted = wanted(&desired, &states);
+    let within: Vec<_> = wanted.kernel.iter().map(|(_, f)| (f.ports, f.within.clone())).collect();
+    assert_eq!(
+        within,
+        [(Ports::ALL, vec![some, one]), (some, vec![one]), (Ports::one(9), vec![])],
+        "ports of the same protocol"
+    );
+    // Flows of a backend that is down, by the ports that are the service's own.
+    let dead: Vec<_> = wanted.dead.iter().map(|f| (f.ports, f.backend.port())).collect();
+    let own = [(0, 7999), (8100, 65535)];
+    assert_eq!(dead, own.map(|(first, last)| (Ports::new(first, last).unwrap(), first)));
 }

@@ -144,6 +144,9 @@ fn way(service: &Service, traced: Result<Traced, String>) -> WayView {
             let how = "it has no port of the `source` addresses: the kernel resets it";
             return any("passed", how);
         }
+        Fate::Passed if matches!(service.mode, Mode::Xdp { forward: Forward::Local, .. }) => {
+            return any("passed", "whoever owns the VIP takes it itself");
+        }
         Fate::Passed => return any("passed", "the program leaves it to the kernel"),
         Fate::Dropped(None) => return any("dropped", "the program does not say why"),
         Fate::Dropped(Some(reason)) => {
@@ -160,7 +163,9 @@ fn way(service: &Service, traced: Result<Traced, String>) -> WayView {
             let to = port.map_or_else(|| to.to_string(), |p| SocketAddr::new(to, p).to_string());
             format!("with the destination {to}")
         }
-        Mode::Xdp { forward: Forward::Dsr, .. } | Mode::Kernel | Mode::Proxy => "as it is".into(),
+        Mode::Xdp { forward: Forward::Dsr | Forward::Local, .. } | Mode::Kernel | Mode::Proxy => {
+            "as it is".into()
+        }
     };
     let by = link.map_or_else(String::new, |link| format!(" by {link}"));
     let is_it = |b: &&buoy_model::Backend| Some(b.address) == backend;

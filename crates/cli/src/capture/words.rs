@@ -39,6 +39,7 @@ pub(super) fn done(captured: &Captured, names: &Names) -> Done {
                 Some(Forward::Tunnel) => "tunnel",
                 Some(Forward::Gue { .. }) => "gue",
                 Some(Forward::Nat) => "nat",
+                Some(Forward::Local) => "local",
                 None => "sent",
             };
             let headers = left.and_then(|left| frame::read(&left.head));

@@ -127,7 +127,7 @@ fn ways(
 const fn is_wrapped(forward: Forward) -> bool {
     match forward {
         Forward::Tunnel | Forward::Gue { .. } => true,
-        Forward::Dsr | Forward::Nat => false,
+        Forward::Dsr | Forward::Nat | Forward::Local => false,
     }
 }
 
@@ -136,7 +136,7 @@ const fn overhead(forward: Forward, backend: IpAddr) -> u32 {
     match forward {
         Forward::Tunnel => outer,
         Forward::Gue { .. } => outer + 8,
-        Forward::Dsr | Forward::Nat => 0,
+        Forward::Dsr | Forward::Nat | Forward::Local => 0,
     }
 }
 
@@ -146,6 +146,7 @@ const fn how(forward: Forward) -> &'static str {
         Forward::Gue { .. } => "by tunnel in UDP (gue)",
         Forward::Dsr => "by dsr",
         Forward::Nat => "by nat",
+        Forward::Local => "local",
     }
 }
 

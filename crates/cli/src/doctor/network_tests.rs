@@ -48,6 +48,7 @@ fn desired(services: Vec<Service>) -> Desired {
         link: Some(LinkId(2)),
         link_name: "eth0".into(),
         vip_name: "web".into(),
+        presence: buoy_model::Presence::Assigned,
     };
     let group = Group {
         id: GroupId::of(ip(VIP[0])),

@@ -387,6 +387,24 @@ fn the_first_port_of_a_range_may_become_another_one() {
 }
 
 #[test]
+fn what_the_owner_serves_itself_has_ports_and_lists_and_nothing_else() {
+    let text = "port = [\"22/tcp\", \"*/udp\"]\nforward = \"local\"\nallow = \"10.0.0.0/8\"\n\
+                [[vip.service]]\nport = \"53/udp\"\nmode = \"proxy\"\nbackends = [\"10.0.0.21:53\"]\n\
+                [[vip.service]]\nport = \"*/tcp\"\nbackends = [\"10.0.0.21\"]\ncheck = false";
+    let services = services(text);
+    let local = Mode::Xdp { forward: Forward::Local, flow: FlowFields::Connection };
+    for service in &services[..2] {
+        assert_eq!((service.mode, service.backends.len()), (local, 0));
+        assert!(service.check.is_none() && !service.sources.is_empty());
+    }
+    assert_eq!(services.len(), 4);
+    // In a pool as well, where an address without backends of its family has no other service.
+    let pool = "[[pool]]\nname = \"p\"\naddresses = [\"10.0.0.150-151/24\"]\n\
+                [[pool.service]]\nport = \"22/tcp\"\nforward = \"local\"";
+    assert!(desired(&format!("{SMALL}{pool}\n")).groups[1..].iter().all(|g| g.services.len() == 1));
+}
+
+#[test]
 fn a_port_stands_against_a_range_and_a_range_against_all_ports() {
     let more = "[[vip.service]]\nport = [\"8000-8099/tcp\", \"8000/tcp\"]\nforward = \"nat\"\n\
                 backends = [\"10.0.0.22:9000\"]\n\

@@ -3,7 +3,7 @@
 //! `»` marks the place where the caret must stand and is not part of the file.
 
 use crate::support::{self, SMALL};
-use crate::wrong::{CHECK, GROUP, POOL, PORTS, SEEN, SOURCES, TUNNEL};
+use crate::wrong::{CHECK, GROUP, LOCAL, POOL, PORTS, SEEN, SOURCES, TUNNEL};
 use buoy_config::Code;
 use buoy_model::{GroupId, NodeId};
 
@@ -470,6 +470,10 @@ fn all() -> Vec<(Code, String, &'static str)> {
         let rest: String =
             lines.iter().filter(|(key, _)| !has(key)).map(|(_, line)| *line).collect();
         small(c, format!("{SMALL}[[pool]]\n{rest}{}\n", c.1))
+    }));
+    all.extend(LOCAL.iter().map(|c| {
+        let head = "[[vip.service]]\nport = \"22/tcp\"\nforward = \"local\"";
+        small(c, format!("{SMALL}{head}\n{}\n", c.1))
     }));
     all.extend(SERVICE.iter().chain(SOURCES).chain(SEEN).chain(PORTS).chain(TUNNEL).map(|c| {
         let lines =

@@ -184,6 +184,15 @@ pub(crate) const PORTS: &[Case] = &[
     ),
 ];
 
+/// Lines of a `[[vip.service]]` with `forward = \"local\"`.
+pub(crate) const LOCAL: &[Case] = &[
+    (Code::OfBackends, "»backends = [\"10.0.0.21:80\"]", "remove the line"),
+    (Code::OfBackends, "»balance = \"hash\"", "remove the line"),
+    (Code::OfBackends, "»persist = \"client\"", "remove the line"),
+    (Code::OfBackends, "»source = \"client\"", "remove the line"),
+    (Code::OfBackends, "»check = false", "remove the line"),
+];
+
 /// Lines that follow `address` in the VIP of `SMALL`.
 pub(crate) const GROUP: &[Case] = &[
     (Code::WrongType, "assign = »\"no\"", "assign = false"),

@@ -6,8 +6,9 @@ use super::{FastError, Way};
 use buoy_model::limits::FAST_POOLS_MAX;
 use buoy_model::{FastBackend, FastPath, FastService, FlowFields, Forward, Ports, Protocol, Slot};
 use buoy_xdp::forward::{
-    Address, Backend, FLOW_CLIENT, FLOW_CONNECTION, FORWARD_DSR, FORWARD_GUE, FORWARD_NAT,
-    FORWARD_TUNNEL, PLACES_MAX, POOLED, Service, blocks, checksum_change, identity, key_of,
+    Address, Backend, FLOW_CLIENT, FLOW_CONNECTION, FORWARD_DSR, FORWARD_GUE, FORWARD_LOCAL,
+    FORWARD_NAT, FORWARD_TUNNEL, PLACES_MAX, POOLED, Service, blocks, checksum_change, identity,
+    key_of,
 };
 use buoy_xdp::pool::{POOL_ADDRESSES_MAX, PORT_FIRST, PORT_LAST, Pool};
 use std::collections::{BTreeMap, BTreeSet};
@@ -99,7 +100,7 @@ type Seen = BTreeMap<*const Slot, usize>;
 /// How packets get to the backends of a service, and what makes them one flow.
 pub(super) fn words(service: &Service) -> Option<(Forward, FlowFields)> {
     let gue = Forward::Gue { port: u16::from_be(service.gue_port) };
-    let forward = [Forward::Dsr, Forward::Tunnel, gue, Forward::Nat];
+    let forward = [Forward::Dsr, Forward::Tunnel, gue, Forward::Nat, Forward::Local];
     let forward = forward.into_iter().find(|f| number_of(*f).0 == service.forward)?;
     let flow =
         if service.flow == FLOW_CLIENT { FlowFields::Client } else { FlowFields::Connection };
@@ -113,6 +114,7 @@ const fn number_of(forward: Forward) -> (u8, u16) {
         Forward::Tunnel => (FORWARD_TUNNEL, 0),
         Forward::Gue { port } => (FORWARD_GUE, port.to_be()),
         Forward::Nat => (FORWARD_NAT, 0),
+        Forward::Local => (FORWARD_LOCAL, 0),
     }
 }
 

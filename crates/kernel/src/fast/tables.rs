@@ -318,7 +318,7 @@ impl Tables {
                     if known.identity == identity || ip.is_unspecified() == is_there {
                         continue;
                     }
-                    let way = is_there.then(|| self.reached(service, resolve(ip)));
+                    let way = is_there.then(|| self.reached(service, way_to(service, ip, resolve)));
                     let hop = way.and_then(Result::ok).unwrap_or_default().0;
                     let facts = Backend { identity, ..known }.to_words()[FACTS];
                     self.backends.change(place, NEXT_HOP, hop);
@@ -477,7 +477,7 @@ impl Tables {
         self.services.write(place, service.to_words());
         for (at, mut backend) in backends.zip(plan::backends(wanted, place)) {
             let to = Some(IpAddr::from(backend.address)).filter(|to| !to.is_unspecified());
-            let way = to.and_then(&mut *resolve);
+            let way = to.and_then(|to| way_to(&service, to, resolve));
             self.own.extend(plan::own(&service, way));
             let way = self.reached(&service, way);
             (backend.next_hop, backend.source) = way.unwrap_or_default();
@@ -509,7 +509,7 @@ impl Tables {
                     continue;
                 }
                 let address = IpAddr::from(backend.address);
-                let way = resolve(address);
+                let way = way_to(&service, address, resolve);
                 owns.extend(plan::own(&service, way));
                 let way = self.reached(&service, way);
                 if let Err(why) = way {
@@ -595,4 +595,12 @@ impl Tables {
 /// The places of a service's backends.
 pub(super) const fn backends_of(service: &Service) -> std::ops::Range<u32> {
     service.backends_first..service.backends_first.saturating_add(service.backends_count)
+}
+
+/// Where a packet goes from here. What is for this host needs no way, whether or not it has the VIP now.
+fn way_to(service: &Service, to: IpAddr, resolve: Resolve<'_>) -> Option<Way> {
+    match service.forward {
+        forward::FORWARD_LOCAL => Some(Way::Local),
+        _ => resolve(to),
+    }
 }

@@ -352,6 +352,9 @@ impl<'a> Mirror<'a> {
         within: usize,
     ) -> Fate {
         let service = &self.path.services[at];
+        if service.forward == Forward::Local {
+            return Fate::Pass(frame.to_vec());
+        }
         let (hop, mac) = match self.passage(frame, seen, at, backend, shape) {
             Ok(passage) => passage,
             Err(fate) => return fate,
@@ -359,8 +362,10 @@ impl<'a> Mirror<'a> {
         let to = to_backend(service, seen, backend);
         let mut sent = frame.to_vec();
         match service.forward {
-            Forward::Dsr => {}
-            Forward::Tunnel => sent = wrapped(self.path.seed, frame, seen, &hop, to.ip()),
+            Forward::Dsr | Forward::Local => {}
+            Forward::Tunnel | Forward::Gue { .. } => {
+                sent = wrapped(self.path.seed, service.forward, frame, seen, &hop, to.ip());
+            }
             Forward::Nat => translate(&mut sent, seen, to, shape, within),
         }
         gone(sent, &hop, mac)

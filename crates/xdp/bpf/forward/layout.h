@@ -65,7 +65,7 @@ struct bucket {
 	__u64 entries[BUCKET_WAYS];
 };
 
-enum { FORWARD_DSR = 0, FORWARD_TUNNEL = 1, FORWARD_NAT = 2, FORWARD_GUE = 3 };
+enum { FORWARD_DSR = 0, FORWARD_TUNNEL = 1, FORWARD_NAT = 2, FORWARD_GUE = 3, FORWARD_LOCAL = 4 };
 #define FORWARD_WRAPS 1 // of these, the bit of the two that put a packet into another one
 enum { FLOW_CONNECTION = 0, FLOW_CLIENT = 1 };
 #define POOLED 0x40000000U  // too: backends see addresses of `outlets` in place of the client's

@@ -341,7 +341,7 @@ impl Running {
                 Some(Forward::Nat) => {
                     backend.ip() == to && Some(backend.port().wrapping_add(above)) == port
                 }
-                None => false,
+                Some(Forward::Local) | None => false,
             }
         };
         let backends = service.into_iter().flat_map(|s| &s.service.backends);
