@@ -478,12 +478,16 @@ impl Tables {
         for (service_key, service) in placed {
             for place in backends_of(&service) {
                 let backend = self.backend(place);
+                let address = IpAddr::from(backend.address);
+                if address.is_unspecified() {
+                    continue;
+                }
+                let way = resolve(address);
+                // Of who is down as well: its answers to checks would be translated, and it would stay down.
+                owns.extend(own(&service, way));
                 if backend.identity == 0 {
                     continue;
                 }
-                let address = IpAddr::from(backend.address);
-                let way = resolve(address);
-                owns.extend(own(&service, way));
                 let way = self.reached(&service, way);
                 if let Err(why) = way {
                     unreached.push(Unreached { service: service_key, backend: address, why });

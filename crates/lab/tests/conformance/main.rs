@@ -33,7 +33,7 @@ const CASES: [(&str, fn(&mut World)); 12] = [
     ("no service", cases::no_service),
     ("who is refused", lists::who_is_refused),
     ("a limit of new connections", cases::a_limit_of_new_connections),
-    ("as in the beginning", cases::every_connection_is_answered),
+    ("as in the beginning", cases::every_connection_is_answered_still),
 ];
 
 fn every_case(test: &str, engine: Engine) {
