@@ -274,7 +274,7 @@ struct Case {
 
 fn prepared_for(test: &str, Case { forward, to, make_room, shown }: Case) {
     let tunnel = match forward {
-        Forward::Dsr | Forward::Nat => Tunnel::NONE,
+        Forward::Dsr | Forward::Nat | Forward::Local => Tunnel::NONE,
         Forward::Tunnel => Tunnel::IPIP,
         Forward::Gue { port } => Tunnel { ipip: false, gue: Some(port) },
     };

@@ -505,12 +505,16 @@ impl Tables {
         for (service_key, service) in placed {
             for place in backends_of(&service) {
                 let backend = self.backend(place);
+                let address = IpAddr::from(backend.address);
+                if address.is_unspecified() {
+                    continue;
+                }
+                let way = way_to(&service, address, resolve);
+                // Of who is down as well: its answers to checks would be translated, and it would stay down.
+                owns.extend(plan::own(&service, way));
                 if backend.identity == 0 {
                     continue;
                 }
-                let address = IpAddr::from(backend.address);
-                let way = way_to(&service, address, resolve);
-                owns.extend(plan::own(&service, way));
                 let way = self.reached(&service, way);
                 if let Err(why) = way {
                     unreached.push(Unreached { service: service_key, backend: address, why });
