@@ -209,7 +209,7 @@ const V6: [&str; 14] = [
     "fd00::52",
 ];
 /// Where most packets go.
-const TARGETS: [&str; 19] = [
+const TARGETS: [&str; 24] = [
     "10.0.0.100:80",
     "10.0.0.100:53",
     "10.0.0.100:443",

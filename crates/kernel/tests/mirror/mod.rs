@@ -10,8 +10,8 @@ mod wrap;
 
 use super::packets::{ICMP, ICMPV6, TCP, UDP, internet_sum, octets};
 use super::world::{LOOPBACK, way};
-use buoy_kernel::fast::Way;
-use buoy_model::{FastPath, FlowFields, Forward, Mac, Protocol};
+use buoy_kernel::fast::{NextHop, Way};
+use buoy_model::{FastPath, FastService, FlowFields, Forward, Mac, Protocol};
 use buoy_xdp::forward::{Drop, hash_flow};
 use pooled::Pooled;
 use std::collections::{HashMap, HashSet};

@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 pub(super) fn overhead(service: &FastService, backend: IpAddr) -> usize {
     let header = if backend.is_ipv4() { 20 } else { 40 };
     match service.forward {
-        Forward::Dsr | Forward::Nat => 0,
+        Forward::Dsr | Forward::Nat | Forward::Local => 0,
         Forward::Tunnel => header,
         Forward::Gue { .. } => header + 8,
     }
@@ -30,7 +30,7 @@ pub(super) fn wrapped(
     let (ports, body) = match forward {
         // Without a checksum, from one of the last 16384 ports.
         Forward::Gue { port } => ((49_152 + (hash >> 50) as u16, port), Body::Udp),
-        Forward::Tunnel | Forward::Dsr | Forward::Nat => {
+        Forward::Tunnel | Forward::Dsr | Forward::Nat | Forward::Local => {
             ((0, 0), Body::Raw(if seen.vip.is_ipv4() { 4 } else { 41 }))
         }
     };
