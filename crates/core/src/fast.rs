@@ -58,6 +58,7 @@ struct Entry {
     flow: FlowFields,
     sources: Arc<Sources>,
     new_connections: Option<Rate>,
+    pool: Arc<[IpAddr]>,
     /// What the table was made from; `None`: not made here.
     wish: Option<Arc<Wish>>,
     /// The table while all are up; `None`: not made yet, or nobody takes flows.
@@ -99,12 +100,13 @@ impl Fast {
             });
             let (forward, flow, past) = (service.forward, service.flow, Arc::clone(past));
             let sources = Arc::clone(&service.sources);
-            let new_connections = service.new_connections;
+            let (pool, new_connections) = (Arc::clone(&service.pool), service.new_connections);
             let entry = Entry {
                 forward,
                 flow,
                 sources,
                 new_connections,
+                pool,
                 wish: None,
                 base: None,
                 past,
@@ -141,6 +143,7 @@ impl Fast {
                         flow,
                         sources: Arc::clone(&service.sources),
                         new_connections: service.new_connections,
+                        pool: Arc::default(),
                         wish: None,
                         base: None,
                         past: Arc::clone(&nothing),
@@ -206,6 +209,7 @@ impl Fast {
             flow: entry.flow,
             sources: Arc::clone(&entry.sources),
             new_connections: entry.new_connections,
+            pool: Arc::clone(&entry.pool),
             backends: entry.past.transition.backends(),
             slots: Arc::clone(&entry.past.slots),
         })

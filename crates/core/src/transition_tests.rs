@@ -294,6 +294,7 @@ fn what_another_agent_left_goes_on() {
         ports: (80, 80),
         forward: buoy_model::Forward::Nat,
         flow: buoy_model::FlowFields::Connection,
+        pool: alloc::sync::Arc::default(),
         sources: alloc::sync::Arc::default(),
         new_connections: None,
         backends: service.0.backends(),

@@ -12,10 +12,12 @@ mod error;
 mod extents;
 mod limits;
 mod lines;
+mod links;
 mod memory;
 mod neighbours;
 mod pins;
 mod plan;
+mod pools;
 mod probe;
 mod sources;
 mod tables;
@@ -37,22 +39,24 @@ use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::{XdpLink, XdpLinkId};
 use aya::programs::{ProgramError, ProgramFd, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
-use buoy_model::limits::{FAST_DRAIN, FAST_PLACES_MAX};
+use buoy_model::limits::{FAST_DRAIN, FAST_PLACES_MAX, FAST_POOL_MAX};
 use buoy_model::{FastPath, LinkId};
 use buoy_xdp::forward::{
     self, BACKENDS, BUCKETS, FORWARD, LINKS, NEXT_PROGRAMS, PROGRAM, PROGRAMS_MAP, REVERSE,
     SERVICES, SETTINGS, SLOTS, SLOTS_IN_LINE, SOURCES, TALLIES,
 };
+use buoy_xdp::pool::{self, OUTLETS, POOLED_PORTS, POOLS, PORTS};
 pub(crate) use error::refused;
 use memory::Region;
 use nix::errno::Errno;
 use pins::Pins;
+use pools::Pools;
 use sources::Lists;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::Duration;
-use tables::{Placed, Regions, Tables, backends_of};
+use tables::{Earlier, Placed, Regions, Tables, backends_of};
 
 /// How to get to an address, asked for each backend.
 pub type Resolve<'a> = &'a mut dyn FnMut(IpAddr) -> Option<Way>;
@@ -60,6 +64,7 @@ pub type Resolve<'a> = &'a mut dyn FnMut(IpAddr) -> Option<Way>;
 // What is remembered of a flow may be overwritten when no slot can need it any more.
 const _: () = assert!(forward::REMEMBERED_SECONDS == FAST_DRAIN.as_secs());
 const _: () = assert!(forward::PLACES_MAX == FAST_PLACES_MAX);
+const _: () = assert!(pool::POOL_ADDRESSES_MAX == FAST_POOL_MAX);
 
 /// No program runs longer, should the kernel have no way to wait for the running ones.
 const PROGRAM_MAX: Duration = Duration::from_millis(100);
@@ -75,17 +80,19 @@ pub struct Capacity {
     pub slots: u32,
     /// Ports, or blocks of ports, of services; and of backends that are translated.
     pub entries: u32,
+    /// Addresses in place of clients', each counted for each protocol.
+    pub pools: u32,
 }
 
 impl Default for Capacity {
     fn default() -> Self {
-        Self { services: 4096, backends: 16_384, slots: 1 << 20, entries: 16_384 }
+        Self { services: 4096, backends: 16_384, slots: 1 << 20, entries: 16_384, pools: 0 }
     }
 }
 
 impl Capacity {
     /// As much as is there already, if anything is.
-    pub const LEAST: Self = Self { services: 1, backends: 1, slots: 1, entries: 1 };
+    pub const LEAST: Self = Self { services: 1, backends: 1, slots: 1, entries: 1, pools: 0 };
 
     /// Room for that, with as much again and some more; a small table does not cost its maximum.
     pub fn of(path: &FastPath) -> Self {
@@ -104,10 +111,12 @@ impl Capacity {
             backends: sum(&|s| s.backends.len(), 1024).next_power_of_two(),
             slots: shared.saturating_mul(3).max(1 << 18).next_power_of_two(),
             entries: sum(&|s| 1 + blocks(s) * (1 + s.backends.len()), 1024).next_power_of_two(),
+            // A table is large, and one that is not wanted any more makes room for another.
+            pools: u32::try_from(plan::pools(path).len()).unwrap_or(u32::MAX),
         }
     }
 
-    fn lengths(self) -> [(&'static str, u32); 7] {
+    fn lengths(self) -> [(&'static str, u32); 11] {
         // A third full at most, so that nearly all are in the first bucket that is looked at.
         let ways = forward::BUCKET_WAYS as u32;
         let buckets = (self.entries.saturating_mul(3) / ways).next_power_of_two();
@@ -119,6 +128,10 @@ impl Capacity {
             (BUCKETS, buckets),
             (REVERSE, buckets),
             (LINKS, forward::LINKS_MAX),
+            (OUTLETS, self.services),
+            (POOLS, self.pools.max(1)),
+            (PORTS, self.pools.saturating_mul(pool::POOL_BUCKETS).max(1)),
+            (POOLED_PORTS, self.pools.saturating_mul(pool::POOL_PORTS).max(1)),
         ]
     }
 }
@@ -202,7 +215,9 @@ impl Fast {
     fn load(capacity: Capacity, pins: Result<Pins, String>) -> Result<Self, FastError> {
         let wanted = capacity.lengths();
         let kept = pins.as_ref().ok().and_then(|pins| pins.lengths(&wanted));
+        let mut earlier = None;
         if let (Ok(pins), None) = (&pins, &kept) {
+            earlier = earlier_flows(pins);
             pins.forget_maps();
         }
         let lengths = kept.unwrap_or_else(|| wanted.to_vec());
@@ -224,7 +239,10 @@ impl Fast {
             let fd = program(&mut programs, name)?.fd().map_err(|e| refused(&e))?;
             next.set(index, fd, 0).map_err(|e| refused(&e))?;
         }
-        let tables = Tables::new(regions(&mut programs)?);
+        let mut tables = Tables::new(regions(&mut programs)?);
+        if let Some(earlier) = earlier {
+            tables.carry_over(&earlier);
+        }
         if let Ok(pins) = &pins {
             pins.forget_other_layouts();
         }
@@ -506,8 +524,25 @@ fn regions(programs: &mut Ebpf) -> Result<Regions, FastError> {
         slots: region(SLOTS, 64)?,
         backends: region(BACKENDS, size_of::<forward::Backend>())?,
         links: region(LINKS, size_of::<forward::Link>())?,
+        pools: Pools::new(
+            region(POOLS, size_of::<pool::Pool>())?,
+            region(PORTS, 64)?,
+            region(POOLED_PORTS, pool::POOLED_WORDS * words)?,
+            region(OUTLETS, size_of::<pool::Outlets>())?,
+        ),
         lists: Lists::new(typed(programs, SOURCES)?)?,
     })
+}
+
+/// The tables of ports of an earlier run, which go on in larger ones.
+fn earlier_flows(pins: &Pins) -> Option<Earlier> {
+    let region = |name, bytes| Region::new(pins.earlier(name)?, bytes / size_of::<u64>()).ok();
+    let pools = [
+        region(POOLS, size_of::<pool::Pool>())?,
+        region(PORTS, 64)?,
+        region(POOLED_PORTS, pool::POOLED_WORDS * size_of::<u64>())?,
+    ];
+    Some(Earlier { settings: region(SETTINGS, size_of::<forward::Settings>())?, pools })
 }
 
 /// The error of a kernel where another XDP program is.

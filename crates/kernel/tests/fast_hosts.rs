@@ -20,7 +20,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use world::{permitted, service, sources};
+use world::{ip, permitted, service, sources};
 
 fn link(name: &str) -> LinkId {
     host::facts().unwrap().links.iter().find(|l| l.name == name).unwrap().id
@@ -150,6 +150,48 @@ fn nat_carries_tcp_and_answers_come_back_from_the_vip() {
     }
     assert_eq!(dropped(&fast), []);
     fast.detach();
+}
+
+/// The server knows no way to its clients, and the pool's addresses are neighbours of it.
+#[test]
+fn a_pool_needs_no_route_back_and_its_flows_go_on_in_the_next_run_and_a_larger_one() {
+    let test = "a_pool_needs_no_route_back_and_its_flows_go_on_in_the_next_run_and_a_larger_one";
+    let mut path = path(Forward::Nat, VIPS, ["10.2.0.2:8080", "[fd02::2]:8080"]);
+    let pools = [[ip("10.2.0.50"), ip("10.2.0.51")], [ip("fd02::50"), ip("fd02::51")]];
+    for (service, pool) in path.services.iter_mut().zip(&pools) {
+        service.pool = pool[..1].into();
+    }
+    let Some((fast, hosts)) = stand(test, &path) else { return };
+    for address in pools.as_flattened() {
+        let (length, nodad) = if address.is_ipv4() { (32, "") } else { (128, " nodad") };
+        hosts::ip(&format!("addr add {address}/{length} dev to-server{nodad}"));
+    }
+    hosts.at_server(|| {
+        hosts::ip("route del default");
+        hosts::ip("-6 route del default");
+        serve("10.2.0.2:8080");
+        serve("[fd02::2]:8080");
+    });
+    let mut streams = TO_VIPS.map(|to| hosts.at_client(|| connect(to).unwrap()));
+    streams.iter_mut().for_each(|stream| echoes(stream, 300_000));
+    assert_eq!(dropped(&fast), []);
+    drop(fast);
+    for round in 0..3 {
+        if round == 2 {
+            for (service, pool) in path.services.iter_mut().zip(&pools) {
+                service.pool = pool[..].into();
+            }
+        }
+        let (fast, _) = start(&path, &links()).unwrap();
+        assert_eq!(fast.path(), path, "{round}");
+        streams.iter_mut().for_each(|stream| echoes(stream, 10_000));
+        for to in TO_VIPS {
+            let mut stream = hosts.at_client(|| connect(to).unwrap());
+            echoes(&mut stream, 10_000);
+        }
+        assert_eq!(dropped(&fast), []);
+    }
+    Fast::detach_earlier().unwrap();
 }
 
 #[test]

@@ -47,20 +47,15 @@ impl Dice {
     }
 }
 
-/// The services of the other tests, and some whose slots change hands, in one of three stages: each leaves
-/// flows behind that are remembered in the next, and in the second the last backend is not there.
-fn busy_path(stage: usize) -> FastPath {
+/// Protocol, VIP, ports, way, and backends.
+type Changing = (Protocol, &'static str, (u16, u16), Forward, [String; 3]);
+
+/// Services whose slots change hands; the last four have a pool.
+fn changing() -> [Changing; 9] {
     use Forward::{Dsr, Nat, Tunnel};
     const ALL_PORTS: (u16, u16) = (0, 65_535);
-    let mut path = path();
-    // Not the same in all stages: what a client owes is then judged by another limit. An hour's part is
-    // longer than the test.
-    for (n, service) in path.services.iter_mut().filter(|s| s.protocol == Protocol::Tcp).enumerate()
-    {
-        service.new_connections = if n % 3 == stage { None } else { hourly(2 + stage as u32) };
-    }
     let v4 = |last: u8, port: u16| format!("10.0.0.{last}:{port}");
-    let changing = [
+    [
         (Protocol::Tcp, "10.0.0.104", (80, 80), Dsr, [v4(41, 0), v4(42, 0), v4(43, 0)]),
         (Protocol::Udp, "10.0.0.104", (53, 53), Nat, [v4(43, 5), v4(44, 6), v4(47, 7)]),
         (
@@ -78,7 +73,43 @@ fn busy_path(stage: usize) -> FastPath {
             ["10.0.2.47:0", "[fd00:2::48]:0", "10.0.0.48:0"].map(String::from),
         ),
         (Protocol::Tcp, "10.0.0.104", (81, 81), Tunnel, [v4(49, 0), v4(50, 0), v4(51, 0)]),
-    ];
+        (Protocol::Tcp, "10.0.0.106", (80, 90), Nat, [v4(52, 99), v4(53, 99), v4(54, 99)]),
+        (Protocol::Udp, "10.0.0.106", (53, 53), Nat, [v4(52, 5), v4(55, 6), v4(56, 7)]),
+        (
+            Protocol::Tcp,
+            "fd00::106",
+            (80, 80),
+            Nat,
+            ["[fd00::52]:99", "[fd00:2::53]:99", "[fd00::54]:99"].map(String::from),
+        ),
+        (
+            Protocol::Udp,
+            "fd00::106",
+            (53, 53),
+            Nat,
+            ["[fd00::52]:99", "[fd00::55]:99", "[fd00::56]:98"].map(String::from),
+        ),
+    ]
+}
+
+/// Whom backends see in place of clients: the VIP, others, an address that other services have, and one of each.
+const POOLS: [&[&str]; 4] = [
+    &["10.0.0.106"],
+    &["10.0.0.57", "10.0.0.58", "10.0.0.59"],
+    &["fd00::104"],
+    &["fd00::106", "fd00::57"],
+];
+
+/// The services of the other tests, and some whose slots change hands, in one of three stages: each leaves
+/// flows behind that are remembered in the next, and in the second the last backend is not there.
+fn busy_path(stage: usize) -> FastPath {
+    let mut path = path();
+    // Not the same in all stages: what a client owes is then judged by another limit. An hour's part is
+    // longer than the test.
+    for (n, service) in path.services.iter_mut().filter(|s| s.protocol == Protocol::Tcp).enumerate()
+    {
+        service.new_connections = if n % 3 == stage { None } else { hourly(2 + stage as u32) };
+    }
     let pairs = [
         (0, 0),
         (1, 0),
@@ -90,10 +121,13 @@ fn busy_path(stage: usize) -> FastPath {
         (1, 2),
         (Slot::NOBODY, Slot::NOBODY),
     ];
-    for (n, (protocol, address, ports, forward, backends)) in changing.into_iter().enumerate() {
+    for (n, (protocol, address, ports, forward, backends)) in changing().into_iter().enumerate() {
         let mut service =
             service(protocol, address, ports, forward, &backends.each_ref().map(|b| b.as_str()));
-        service.flow = if n == 4 { FlowFields::Client } else { FlowFields::Connection };
+        if let Some(pool) = n.checked_sub(5).map(|n| POOLS[n]) {
+            service.pool = pool.iter().map(|text| ip(text)).collect();
+        }
+        service.flow = if n == 4 || n == 6 { FlowFields::Client } else { FlowFields::Connection };
         let slot = |at: usize| {
             let (current, previous) = pairs[(at + stage * 4) % pairs.len()];
             let is_gone = stage == 1 && current == 2;
@@ -120,7 +154,7 @@ const LISTS: [&[&str]; 4] = [
     &["fd00::/17", "!fd00::1/128", "10.9.0.0/16", "!0.0.0.0/0"],
 ];
 
-const V4: [&str; 14] = [
+const V4: [&str; 18] = [
     "10.0.0.1",
     "10.0.1.1",
     "10.0.0.100",
@@ -135,8 +169,12 @@ const V4: [&str; 14] = [
     "10.0.0.31",
     "10.0.2.32",
     "10.0.0.33",
+    "10.0.0.106",
+    "10.0.0.57",
+    "10.0.0.52",
+    "10.0.0.55",
 ];
-const V6: [&str; 11] = [
+const V6: [&str; 14] = [
     "fd00::1",
     "fd00:1::1",
     "fd00::100",
@@ -148,9 +186,12 @@ const V6: [&str; 11] = [
     "fd00::31",
     "fd00:2::32",
     "fd00::45",
+    "fd00::106",
+    "fd00::57",
+    "fd00::52",
 ];
 /// Where most packets go.
-const TARGETS: [&str; 14] = [
+const TARGETS: [&str; 19] = [
     "10.0.0.100:80",
     "10.0.0.100:53",
     "10.0.0.100:443",
@@ -165,6 +206,11 @@ const TARGETS: [&str; 14] = [
     "[fd00::101]:80",
     "[fd00::104]:85",
     "[fd00::104]:85",
+    "10.0.0.106:80",
+    "10.0.0.106:85",
+    "10.0.0.106:53",
+    "[fd00::106]:80",
+    "[fd00::106]:53",
 ];
 const PORTS: [u16; 16] =
     [0, 53, 80, 81, 82, 83, 84, 99, 443, 444, 5353, 7000, 7999, 8042, 8080, 17_500];
@@ -202,6 +248,31 @@ fn plain(dice: &mut Dice) -> Packet {
     packet
 }
 
+/// What a backend, or somebody on the way to it, says to the port of a flow.
+fn answer(dice: &mut Dice, mirror: &Mirror<'_>) -> Option<Packet> {
+    let (from, to, protocol) = mirror.answer(dice.next())?;
+    let body = |dice: &mut Dice| match protocol {
+        packets::TCP => Body::Tcp { flags: dice.pick(&[0x12, 0x10, 0x10, 0x18, 0x11, 0x04]) },
+        _ => Body::Udp,
+    };
+    let length = dice.below(60) as usize;
+    let packet = if dice.one_in(5) {
+        let asked = Packet::of(to, from, body(dice)).long(length).frame()[14..].to_vec();
+        let kind = dice.pick(if to.is_ipv4() { &[3, 3, 11, 5] } else { &[2, 2, 1, 3] });
+        let who = if dice.one_in(2) {
+            from.ip()
+        } else {
+            ip(if to.is_ipv4() { "10.5.0.1" } else { "fd05::1" })
+        };
+        packets::icmp(&who.to_string(), &to.ip().to_string(), kind, 0)
+            .rest([0, 0, 5, 0])
+            .payload(&asked)
+    } else {
+        Packet::of(from, to, body(dice)).long(length)
+    };
+    Some(packet.ttl(dice.pick(&[1, 64])).id(dice.below(2) as u32))
+}
+
 /// An ICMP message to where the quoted packet came from.
 fn complaint(dice: &mut Dice) -> Packet {
     let addresses: &[&str] = if dice.one_in(3) { &V6 } else { &V4 };
@@ -221,8 +292,10 @@ fn complaint(dice: &mut Dice) -> Packet {
     message.rest([0, 0, 5, 0]).payload(&quoted[..length]).ttl(dice.pick(&[1, 2, 64]))
 }
 
-fn packet(dice: &mut Dice) -> Vec<u8> {
+fn packet(dice: &mut Dice, mirror: &Mirror<'_>) -> Vec<u8> {
+    let answer = if dice.one_in(8) { answer(dice, mirror) } else { None };
     let mut packet = match dice.below(10) {
+        _ if answer.is_some() => answer.unwrap(),
         0 => complaint(dice),
         1 => {
             let (from, to) = (dice.pick(&V4), dice.pick(&V4));
@@ -331,14 +404,18 @@ fn try_packets(fast: &mut Fast, stages: &[FastPath; 3], count: u64, mut capture:
             fast.apply(stage, &mut way).unwrap();
             mirror.change(stage);
         }
-        let frame = packet(&mut dice);
-        let wanted = mirror.judge(&frame);
+        let frame = packet(&mut dice, &mirror);
         if let Some(capture) = capture.as_mut().filter(|_| n % 1000 == 0) {
             capture.renew().unwrap();
         }
         let is = tried(fast, &frame);
+        let wanted = mirror.judge(&frame, is.frame());
         if let Some(capture) = &mut capture {
-            check_shown(capture.take().as_ref(), &frame, &is);
+            let captured = capture.take();
+            // Packets to and from pools are not shown.
+            if !mirror.is_pooled {
+                check_shown(captured.as_ref(), &frame, &is);
+            }
         }
         if mirror.is_unsure {
             continue;

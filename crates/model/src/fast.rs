@@ -32,6 +32,9 @@ pub struct FastService {
     pub sources: Arc<Sources>,
     /// How many connections one client may open; of TCP only, since UDP does not say what is new.
     pub new_connections: Option<Rate>,
+    /// Addresses of this host whose ports take the place of the client's address and port, for
+    /// `Forward::Nat`; empty: backends see the client itself. Of the VIP's family.
+    pub pool: Arc<[IpAddr]>,
     /// Whom `Slot`s name, by place. A place keeps its meaning as long as anything refers to it.
     pub backends: Vec<FastBackend>,
     /// A power of two of slots; empty: nobody takes connections, and what comes is dropped. A flow's

@@ -147,6 +147,11 @@ pub const RATE_SPAN_MAX: Duration = Duration::from_secs(3600);
 pub const RATE_CLIENTS_MAX: usize = 65_536;
 /// Prefixes of all different lists in the fast path of a host, with as many that are about to be replaced.
 pub const FAST_SOURCES_MAX: u32 = 65_536;
+/// Addresses that XDP puts in place of clients', each counted for each protocol: 2.25 MiB of the kernel's
+/// memory each.
+pub const FAST_POOLS_MAX: usize = 256;
+/// Addresses of one family that one service puts in place of its clients'.
+pub const FAST_POOL_MAX: usize = 8;
 /// Slots that a table of the fast path can have: a service gets the smallest that fits its backends.
 pub const FAST_SLOTS: [usize; 3] = [1 << 12, 1 << 14, 1 << 16];
 /// How long a backend of the fast path that has lost a slot keeps the flows it has there.

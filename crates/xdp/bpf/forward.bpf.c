@@ -18,23 +18,28 @@
 //   limit.h      how often a client may open a connection
 //   reverse.h    answers of translated backends
 //   watch.h      shows packets to whom wants to see them
+//   pool.h       which port a flow has whose client its backend does not see
+//   pooled.h     such flows, both ways
 //
 // Verdicts. What is not for a VIP, or for a port of one that no service has, is passed untouched, and so are
 // frames with a VLAN tag, ARP and NDP, protocols other than TCP, UDP and ICMP, IPv6 packets with a routing
-// header, and answers of backends that are fragments or have IP options. Malformed packets for a VIP are
-// dropped, and counted by reason. Checksums are not looked at: whoever gets the packet does.
+// header, and answers of backends that are fragments or have IP options, unless they are to a pool. Malformed
+// packets for a VIP are dropped, and counted by reason. Checksums are not looked at: whoever gets the packet does.
 //
 // Packets are forwarded whether or not this host owns the VIP: only announcing is exclusive. So no lease is
 // looked at here.
 //
-// Kernels from 5.12 (compare and swap); no kfuncs, no GPL-only functions.
+// Kernels from 5.12 (compare and swap, pointers as arguments of global functions); no kfuncs, no GPL-only functions.
 
 #include "forward/limit.h"
+#include "forward/pooled.h"
 #include "forward/reverse.h"
 
 // What another program looks at again; the one that knows the limits first, if there are any.
-static __always_inline int unusual(struct xdp_md *ctx, const struct settings *settings, int is_ipv6)
+static __always_inline int unusual(struct xdp_md *ctx, const struct settings *settings, int verdict, int is_ipv6)
 {
+	if (verdict == VERDICT_POOLED)
+		return pooled(ctx, is_ipv6);
 	if (LOOK(settings->flags) & HAS_LIMITS)
 		bpf_tail_call(ctx, &fast_programs, PROGRAM_LIMIT);
 	if (is_ipv6)
@@ -127,11 +132,11 @@ static __always_inline int forwarded(struct xdp_md *ctx, const struct settings *
 	protocol = ((struct ethernet *)ethernet)->protocol;
 	if (protocol == bpf_htons(ETH_P_IP)) {
 		verdict = ipv4(ctx, settings, ethernet, end);
-		return verdict < 0 ? unusual(ctx, settings, 0) : verdict;
+		return verdict < 0 ? unusual(ctx, settings, verdict, 0) : verdict;
 	}
 	if (protocol == bpf_htons(ETH_P_IPV6)) {
 		verdict = ipv6(ctx, settings, ethernet, end);
-		return verdict < 0 ? unusual(ctx, settings, 1) : verdict;
+		return verdict < 0 ? unusual(ctx, settings, verdict, 1) : verdict;
 	}
 	return XDP_PASS;
 }

@@ -4,6 +4,7 @@
 //! User space has the maps in its memory as 64-bit words and the programs read them meanwhile, so all
 //! layouts are made of such words. The same layouts are in `bpf/forward/layout.h`.
 
+use crate::pool::{OUTLETS, POOLED_PORTS, POOLS, PORTS};
 use crate::watch::{CAPTURE, SEEN, WATCH};
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -20,13 +21,15 @@ pub const LAYOUT: u32 = 4;
 /// The program that is attached to interfaces.
 pub const PROGRAM: &str = "fast_forward";
 /// The programs that it goes on to, by their place in [`PROGRAMS_MAP`].
-pub const NEXT_PROGRAMS: [&str; 6] = [
+pub const NEXT_PROGRAMS: [&str; 8] = [
     "fast_rare_ipv4",
     "fast_rare_ipv6",
     "fast_reverse_way",
     "fast_watched",
     "fast_record",
     "fast_limit",
+    "fast_pooled_ipv4",
+    "fast_pooled_ipv6",
 ];
 /// The array of programs.
 pub const PROGRAMS_MAP: &str = "fast_programs";
@@ -59,9 +62,27 @@ pub const TALLIES: &str = "fast_tallies";
 pub const DROPS: &str = "fast_drops";
 
 /// All maps, but for the array of programs.
-pub const MAPS: [&str; 16] = [
-    SETTINGS, BUCKETS, REVERSE, SERVICES, SLOTS, BACKENDS, LINKS, EXCEPTIONS, FRAGMENTS, LIMITS,
-    SOURCES, TALLIES, DROPS, WATCH, SEEN, CAPTURE,
+pub const MAPS: [&str; 20] = [
+    SETTINGS,
+    BUCKETS,
+    REVERSE,
+    SERVICES,
+    SLOTS,
+    BACKENDS,
+    LINKS,
+    EXCEPTIONS,
+    FRAGMENTS,
+    LIMITS,
+    SOURCES,
+    OUTLETS,
+    POOLS,
+    PORTS,
+    POOLED_PORTS,
+    TALLIES,
+    DROPS,
+    WATCH,
+    SEEN,
+    CAPTURE,
 ];
 
 /// Entries of one bucket.
@@ -84,6 +105,8 @@ pub const SOURCE_ALLOWED: u32 = 1;
 pub const SOURCE_OTHERS: u32 = 2;
 /// Blocks of ports are of 2^0 to 2^16.
 pub const PORT_SIZES: u32 = 16;
+/// In the high half of [`Settings::tick`]: some flows have a port of a pool in place of their client's.
+pub const HAS_POOLS: u64 = 8;
 /// In [`Backend::next_hop`]: the backend is this host.
 pub const NEXT_HOP_LOCAL: u64 = 1;
 
@@ -107,6 +130,8 @@ pub const BACK_BY_REDIRECT: u64 = 1;
 pub const HAS_LIMITS: u64 = 4;
 /// In [`Service::guard`]: clients may not open connections as often as they like.
 pub const LIMITED: u32 = 1 << 31;
+/// Too: backends see addresses of [`crate::pool::Outlets`] in place of the client's.
+pub const POOLED: u32 = 1 << 30;
 /// What [`Service::limit_interval`] is counted in is so many bits longer than a nanosecond.
 pub const LIMIT_UNIT: u32 = 8;
 /// Addresses of this host that it asks backends from, at most.
@@ -134,7 +159,8 @@ pub struct Settings {
     pub masks: u64,
     /// Sizes of blocks of ports in use, for services and in the high half for backends.
     pub sizes: u64,
-    /// Seconds that this side counts, and in the high half [`BACK_BY_REDIRECT`] and [`HAS_LIMITS`], or nothing.
+    /// Seconds that this side counts, and in the high half [`BACK_BY_REDIRECT`], [`HAS_LIMITS`] and [`HAS_POOLS`],
+    /// or nothing.
     pub tick: u64,
     /// Over the hash of an address: zero says that it is no VIP.
     pub vips: [u64; BITMAP_WORDS],
@@ -170,7 +196,8 @@ pub struct Service {
     pub backends_first: u32,
     /// How many it has.
     pub backends_count: u32,
-    /// The list of whom it is there for, and [`LIMITED`]; zero: everybody, as often as they like.
+    /// The list of whom it is there for, [`LIMITED`] and [`POOLED`]; zero: everybody, as often as they like, and
+    /// backends see the client's own address.
     pub guard: u32,
     /// How many connections a client may open at once.
     pub limit_burst: u32,
@@ -254,11 +281,13 @@ pub enum Drop {
     Source = 10,
     /// Its client opens connections too fast.
     Limit = 11,
+    /// No port of the pool was free for a flow that begins.
+    NoPort = 12,
 }
 
 impl Drop {
     /// All of them, in their order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Truncated,
         Self::IpHeader,
         Self::TcpHeader,
@@ -271,6 +300,7 @@ impl Drop {
         Self::NoRoom,
         Self::Source,
         Self::Limit,
+        Self::NoPort,
     ];
 
     /// A word for logs and metrics.
@@ -288,6 +318,7 @@ impl Drop {
             Self::NoRoom => "no room",
             Self::Source => "source",
             Self::Limit => "limit",
+            Self::NoPort => "no port",
         }
     }
 }
@@ -298,7 +329,7 @@ const _: () = assert!(size_of::<Service>() == 64);
 const _: () = assert!(size_of::<Backend>() == 64);
 const _: () = assert!(size_of::<Link>() == 16);
 const _: () = assert!(size_of::<Tally>() == 32);
-const _: () = assert!(Drop::ALL.len() == Drop::Limit as usize + 1);
+const _: () = assert!(Drop::ALL.len() == Drop::NoPort as usize + 1);
 // The committed objects are for this order of bytes, and so are the words here.
 const _: () = assert!(cfg!(target_endian = "little"));
 
@@ -421,10 +452,10 @@ pub fn hardware(mac: [u8; 6], above: u16) -> u64 {
 
 const MIX_A: u64 = 0x9e37_79b9_7f4a_7c15;
 const MIX_B: u64 = 0xbf58_476d_1ce4_e5b9;
-const MIX_C: u64 = 0x94d0_49bb_1331_11eb;
+pub(crate) const MIX_C: u64 = 0x94d0_49bb_1331_11eb;
 const KEY_ADDRESS: u64 = 1 << 36;
 
-const fn spread(value: u64) -> u64 {
+pub(crate) const fn spread(value: u64) -> u64 {
     value ^ value >> 32
 }
 

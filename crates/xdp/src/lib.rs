@@ -9,6 +9,7 @@ use core::net::{IpAddr, Ipv6Addr};
 pub mod backend;
 pub mod bench;
 pub mod forward;
+pub mod pool;
 pub mod watch;
 
 /// Object file of the gate; 8-byte aligned, as ELF readers want it.

@@ -125,6 +125,7 @@ const fn why_dropped(reason: Drop) -> &'static str {
         Drop::NoRoom => "the interface leaves no room for an outer header",
         Drop::Source => DENIED,
         Drop::Limit => "this client opens more connections than `new_connections` lets it",
+        Drop::NoPort => "no port of its `source` addresses is free",
         Drop::Truncated | Drop::IpHeader | Drop::TcpHeader | Drop::UdpHeader | Drop::Icmp => {
             "it is malformed"
         }

@@ -124,6 +124,10 @@ pub(super) const fn why(reason: Drop) -> (&'static str, &'static str) {
             "the driver leaves no room before the frame for another header",
             "use forward = \"dsr\" or \"nat\", or a network card whose driver leaves room",
         ),
+        Drop::NoPort => (
+            "no port of the `source` addresses of the service is free for another flow",
+            "name more addresses of the group in `source`",
+        ),
         Drop::Source => (
             "`allow` and `deny` of the service do not let this client in",
             "if it should be, change them in the file and run `buoy reload`",

@@ -49,6 +49,13 @@ impl Region {
         }
     }
 
+    /// The first elements become those of another array, as far as both are.
+    pub(super) fn copy(&self, from: &Self) {
+        for (to, from) in self.memory.words().iter().zip(from.memory.words()) {
+            to.store(from.load(Ordering::Acquire), Ordering::Release);
+        }
+    }
+
     /// Stores a word if it is another one, and says whether it was.
     pub(super) fn change(&self, element: u32, at: usize, value: u64) -> bool {
         let word = self.word(element, at);

@@ -99,6 +99,11 @@ impl Pins {
         is_there.then(|| least.iter().map(fits).collect()).flatten()
     }
 
+    /// A map of an earlier run, if it is there.
+    pub(super) fn earlier(&self, name: &str) -> Option<MapData> {
+        MapData::from_pin(self.map(name)).ok()
+    }
+
     /// Whether an earlier run has left something.
     pub(super) fn kept() -> bool {
         Self::folder().is_ok_and(|folder| folder.exists())

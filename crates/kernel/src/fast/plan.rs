@@ -1,13 +1,15 @@
 //! What becomes of a service in the words of the programs: keys, ports, identities, and what cannot be.
 
-use super::FastError;
 use super::buckets::Entries;
 use super::tables::{Placed, backends_of};
-use buoy_model::{FastPath, FastService, FlowFields, Forward, Ports, Protocol, Slot};
+use super::{FastError, Way};
+use buoy_model::limits::FAST_POOLS_MAX;
+use buoy_model::{FastBackend, FastPath, FastService, FlowFields, Forward, Ports, Protocol, Slot};
 use buoy_xdp::forward::{
     Address, Backend, FLOW_CLIENT, FLOW_CONNECTION, FORWARD_DSR, FORWARD_NAT, FORWARD_TUNNEL,
-    PLACES_MAX, Service, blocks, checksum_change, identity, key_of,
+    PLACES_MAX, POOLED, Service, blocks, checksum_change, identity, key_of,
 };
+use buoy_xdp::pool::{POOL_ADDRESSES_MAX, PORT_FIRST, PORT_LAST, Pool};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -88,14 +90,33 @@ const fn number_of(forward: Forward) -> u8 {
     }
 }
 
+/// The tables of ports of a service, in the order of its addresses.
+pub(super) fn pools_of(service: &FastService) -> impl Iterator<Item = Pool> {
+    let protocol = number(service.protocol);
+    let pool = move |ip: &IpAddr| Pool { address: (*ip).into(), protocol, ..Pool::default() };
+    service.pool.iter().map(pool)
+}
+
+/// Those of all services.
+pub(super) fn pools(path: &FastPath) -> BTreeSet<Pool> {
+    path.services.iter().flat_map(pools_of).collect()
+}
+
 /// Whether all of it can be forwarded.
 pub(super) fn check(path: &FastPath) -> Result<(), FastError> {
     let mut keys = BTreeSet::new();
     let mut seen = Seen::new();
+    let mut pools = BTreeSet::new();
     for service in &path.services {
         let key = Key::from(service);
-        let reason =
-            if keys.insert(key) { fault(service, &mut seen) } else { Some("is there twice") };
+        pools.extend(pools_of(service));
+        let reason = if !keys.insert(key) {
+            Some("is there twice")
+        } else if pools.len() > FAST_POOLS_MAX {
+            Some("all services have too many addresses in place of their clients' together")
+        } else {
+            fault(service, &mut seen).or_else(|| fault_of_pool(path, service))
+        };
         if let Some(reason) = reason {
             return Err(FastError::Service { service: key.to_string(), reason });
         }
@@ -138,6 +159,30 @@ fn fault(service: &FastService, seen: &mut Seen) -> Option<&'static str> {
     }
 }
 
+fn fault_of_pool(path: &FastPath, service: &FastService) -> Option<&'static str> {
+    let pool = &service.pool;
+    let has_ports = |ip: &IpAddr| {
+        let here =
+            path.services.iter().filter(|s| (s.address, s.protocol) == (*ip, service.protocol));
+        here.into_iter().all(|s| s.ports.0 > PORT_FIRST || s.ports.1 < PORT_LAST)
+    };
+    if pool.is_empty() {
+        None
+    } else if service.forward != Forward::Nat {
+        Some("only what is translated has another source")
+    } else if pool.len() > POOL_ADDRESSES_MAX {
+        Some("it has too many addresses in place of its clients'")
+    } else if pool.iter().collect::<BTreeSet<_>>().len() < pool.len() {
+        Some("an address is twice among those in place of its clients'")
+    } else if pool.iter().any(|ip| ip.is_ipv4() != service.address.is_ipv4()) {
+        Some("the source cannot become an address of the other family")
+    } else if !pool.iter().all(has_ports) {
+        Some("a service has all ports of an address in place of its clients'")
+    } else {
+        None
+    }
+}
+
 /// The keys that lead to a service by its ports.
 pub(super) fn keys(service: &Service) -> impl Iterator<Item = u64> {
     let (address, protocol) = (service.address, service.protocol);
@@ -153,9 +198,14 @@ pub(super) fn reverse_keys(service: &Service, backend: &Backend) -> impl Iterato
     blocks.into_iter().map(move |(port, size)| key_of(address, port, size, protocol))
 }
 
-/// The ports that its answers come from; `None` if it is not translated.
+fn is_nobody(backend: &Backend) -> bool {
+    IpAddr::from(backend.address).is_unspecified()
+}
+
+/// The ports that its answers come from; `None` if it is not translated. An answer to a pool is known by the port
+/// that it goes to.
 fn answering(service: &Service, backend: &Backend) -> Option<Ports> {
-    if service.forward != FORWARD_NAT || IpAddr::from(backend.address).is_unspecified() {
+    if service.forward != FORWARD_NAT || service.guard & POOLED != 0 || is_nobody(backend) {
         return None;
     }
     let last = backend.port.saturating_add(service.last - service.first);
@@ -195,14 +245,21 @@ pub(super) fn answers<'a>(
     placed: impl Iterator<Item = &'a Placed>,
     backend: impl Fn(u32) -> Backend,
 ) -> Answers {
-    let claims = placed.flat_map(|Placed { service, .. }| {
-        let places = backends_of(service).map(|place| (place, backend(place)));
-        places.collect::<Vec<_>>().into_iter().filter_map(|(place, b)| claim(service, place, b))
-    });
-    let mut claims: Vec<Claim> = claims.collect();
+    let mut answers = Answers::default();
+    let mut claims: Vec<Claim> = Vec::new();
+    for Placed { service, .. } in placed {
+        for place in backends_of(service) {
+            let backend = backend(place);
+            if service.guard & POOLED != 0 && !is_nobody(&backend) {
+                // Its answers are looked at: there is something to find.
+                answers.sources.insert(backend.address);
+                answers.sizes |= 1;
+            }
+            claims.extend(claim(service, place, backend));
+        }
+    }
     claims.sort_unstable_by_key(|c| (c.backend, c.protocol, c.ports));
     dispute(&mut claims);
-    let mut answers = Answers::default();
     for claim in &claims {
         answers.sources.insert(claim.backend);
         for own in claim.ports.without(&claim.disputed) {
@@ -260,4 +317,23 @@ pub(super) fn backends(service: &FastService, place: u32) -> impl Iterator<Item 
             ..Backend::default()
         }
     })
+}
+
+/// The address that this host asks a translated backend from.
+pub(super) fn own(service: &Service, way: Option<Way>) -> Option<Address> {
+    match way {
+        Some(Way::Via(hop)) if service.forward == FORWARD_NAT => Some(hop.source.into()),
+        Some(Way::Via(_) | Way::Local) | None => None,
+    }
+}
+
+/// A backend as `apply` was given it.
+pub(super) fn shown(backend: &Backend) -> FastBackend {
+    let ip = IpAddr::from(backend.address);
+    let address = match (backend.identity, ip) {
+        (0, IpAddr::V4(_)) => SocketAddr::from(([0; 4], 0)),
+        (0, IpAddr::V6(_)) => SocketAddr::from(([0; 16], 0)),
+        (_, IpAddr::V4(_) | IpAddr::V6(_)) => SocketAddr::new(ip, backend.port),
+    };
+    FastBackend { address }
 }

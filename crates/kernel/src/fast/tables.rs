@@ -9,18 +9,20 @@ use super::buckets::{Buckets, Entries};
 use super::extents::Extents;
 use super::limits;
 use super::lines::{self, Lines, lines_of};
+use super::links;
 use super::memory::Region;
 use super::plan::{self, Key};
+use super::pools::Pools;
 use super::sources::{self, Lists};
 use super::{Resolve, Unreached, Way, WhyNot};
-use buoy_model::{FastBackend, FastPath, FastService, LinkId, Mac, Slot};
+use buoy_model::{FastPath, FastService, Slot};
 use buoy_xdp::forward::{
-    self, Address, BITMAP_WORDS, Backend, LINKS_MAX, Link, NEXT_HOP_LOCAL, OWN_MAX, SLOTS_IN_LINE,
-    Service, bit_of, hardware, key_of_vip, next_hop,
+    self, Address, BITMAP_WORDS, Backend, NEXT_HOP_LOCAL, OWN_MAX, POOLED, SLOTS_IN_LINE, Service,
+    bit_of, halves, key_of_vip, next_hop,
 };
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -45,6 +47,13 @@ pub(super) struct Regions {
     pub(super) backends: Region,
     pub(super) links: Region,
     pub(super) lists: Lists,
+    pub(super) pools: Pools,
+}
+
+/// What a run with more room takes from the maps of one with less.
+pub(super) struct Earlier {
+    pub(super) settings: Region,
+    pub(super) pools: [Region; 3],
 }
 
 /// A service that packets can get to.
@@ -65,11 +74,14 @@ pub(super) struct Tables {
     backends: Region,
     links: Region,
     lists: Lists,
+    pools: Pools,
     free_services: Extents,
     free_backends: Extents,
     placed: BTreeMap<Key, Placed>,
     /// Addresses of this host that it asks translated backends from.
     own: BTreeSet<Address>,
+    /// The seconds at the last `tick`.
+    counted: Option<u64>,
     /// The entries are those of `placed`.
     is_switched: bool,
     /// No entry leads to them any more, but a program may still be on its way.
@@ -80,7 +92,7 @@ pub(super) struct Tables {
 
 impl Tables {
     pub(super) fn new(regions: Regions) -> Self {
-        let Regions { settings, buckets, reverse, services, slots, backends, links, lists } =
+        let Regions { settings, buckets, reverse, services, slots, backends, links, lists, pools } =
             regions;
         let mut tables = Self {
             settings,
@@ -93,8 +105,10 @@ impl Tables {
             backends,
             links,
             lists,
+            pools,
             placed: BTreeMap::new(),
             own: BTreeSet::new(),
+            counted: None,
             is_switched: false,
             retired: Vec::new(),
             uncertain: Vec::new(),
@@ -125,6 +139,9 @@ impl Tables {
                 self.retired.push((key, other));
             }
         }
+        for (key, place) in self.pools.entries(self.placed.values()) {
+            self.reverse.adopt(key, place);
+        }
         self.buckets.clear_unknown();
         self.reverse.clear_unknown();
         self.lists.clear_unknown();
@@ -140,7 +157,7 @@ impl Tables {
     }
 
     fn take_at(&mut self, place: u32, service: &Service) -> bool {
-        if !self.free_services.take_at(place..place + 1) {
+        if !self.pools.fits(place, service) || !self.free_services.take_at(place..place + 1) {
             return false;
         }
         if !self.free_backends.take_at(backends_of(service)) {
@@ -190,7 +207,7 @@ impl Tables {
         let services = self.placed.iter().filter_map(|(key, placed)| {
             let service = &placed.service;
             let (forward, flow) = plan::words(service)?;
-            let backends = backends_of(service).map(|at| shown(&self.backend(at))).collect();
+            let backends = backends_of(service).map(|at| plan::shown(&self.backend(at))).collect();
             let Key { address, protocol, ports } = *key;
             Some(FastService {
                 address,
@@ -200,6 +217,7 @@ impl Tables {
                 flow,
                 sources: self.lists.get(limits::list_of(service)),
                 new_connections: limits::of(service),
+                pool: self.pools.addresses(placed),
                 backends,
                 slots: self.lines.slots(service),
             })
@@ -214,6 +232,7 @@ impl Tables {
     /// Makes it so. After an error, what was there before goes on, with or without some of the changes.
     pub(super) fn apply(&mut self, path: &FastPath, resolve: Resolve<'_>) -> Result<(), FastError> {
         plan::check(path)?;
+        self.pools.prepare(path)?;
         let rewrites = self.rewrites(path);
         let mut shared: BTreeMap<*const Slot, u32> = BTreeMap::new();
         let mut next = BTreeMap::new();
@@ -331,8 +350,10 @@ impl Tables {
 
     /// Redirects the entries from what was to what is next.
     fn switch(&mut self, seed: u64, next: &BTreeMap<Key, Placed>) -> Result<(), FastError> {
+        self.pools.keep(next.values());
         let entries = Self::entries_of(next);
-        let answers = plan::answers(next.values(), |place| self.backend(place));
+        let mut answers = plan::answers(next.values(), |place| self.backend(place));
+        answers.entries.extend(self.pools.entries(next.values()));
         // Before the first service that has one, and after the last.
         let has_limits = next.values().any(|p| limits::of(&p.service).is_some());
         if has_limits {
@@ -340,7 +361,11 @@ impl Tables {
         }
         self.buckets.add(&entries)?;
         self.reverse.add(&answers.entries)?;
-        let vips: BTreeSet<Address> = next.values().map(|p| p.service.address).collect();
+        let pools = self.pools.used(next.values());
+        let mut vips: BTreeSet<Address> = next.values().map(|p| p.service.address).collect();
+        // Whoever looks for what is not plain must look at what comes to a pool, too.
+        vips.extend(pools.values().map(|pool| pool.address));
+        self.set_flag(forward::HAS_POOLS, !pools.is_empty());
         let sizes = plan::sizes(next.values().map(|p| &p.service));
         self.settings.change(0, 0, seed);
         let masks = u64::from(self.buckets.mask()) | u64::from(self.reverse.mask()) << 32;
@@ -385,6 +410,7 @@ impl Tables {
         is == plan::kinds(wanted)
             && limits::of(service) == wanted.new_connections
             && sources::is_same(&self.lists.get(limits::list_of(service)), &wanted.sources)
+            && self.pools.place(wanted) == self.pools.of(placed)
             && backends_of(service).zip(&wanted.backends).all(|(place, wanted)| {
                 let backend = self.backend(place);
                 // Whoever is not there any more keeps its place.
@@ -443,15 +469,16 @@ impl Tables {
             slots_count,
             backends_first: backends.start,
             backends_count,
-            guard: list,
+            guard: list | if wanted.pool.is_empty() { 0 } else { POOLED },
             ..Service::default()
         };
         let service = limits::with(service, wanted.new_connections);
+        self.pools.lead(place, self.pools.place(wanted));
         self.services.write(place, service.to_words());
         for (at, mut backend) in backends.zip(plan::backends(wanted, place)) {
             let to = Some(IpAddr::from(backend.address)).filter(|to| !to.is_unspecified());
             let way = to.and_then(&mut *resolve);
-            self.own.extend(own(&service, way));
+            self.own.extend(plan::own(&service, way));
             let way = self.reached(&service, way);
             (backend.next_hop, backend.source) = way.unwrap_or_default();
             self.backends.write(at, backend.to_words());
@@ -483,7 +510,7 @@ impl Tables {
                 }
                 let address = IpAddr::from(backend.address);
                 let way = resolve(address);
-                owns.extend(own(&service, way));
+                owns.extend(plan::own(&service, way));
                 let way = self.reached(&service, way);
                 if let Err(why) = way {
                     unreached.push(Unreached { service: service_key, backend: address, why });
@@ -525,36 +552,34 @@ impl Tables {
             }
             Some(Way::Via(hop)) => {
                 let mac = hop.mac.ok_or(WhyNot::NoNeighbour)?;
-                let link = self.link(hop.link, hop.link_mac, hop.mtu).ok_or(WhyNot::NoLink)?;
+                let link = links::place(&self.links, &hop).ok_or(WhyNot::NoLink)?;
                 Ok((next_hop(mac.0, link), hop.source.into()))
             }
         }
     }
 
-    /// The place of a link, with its address and MTU as they are now; `None` when there are too many.
-    fn link(&self, id: LinkId, mac: Mac, mtu: u16) -> Option<u16> {
-        let index = |place: u32| self.links.word(place, 1).load(Ordering::Relaxed);
-        let places = || 1..LINKS_MAX;
-        let place = places()
-            .find(|&place| index(place) == u64::from(id.0))
-            .or_else(|| places().find(|&place| index(place) == 0))?;
-        let link = Link { mac: hardware(mac.0, mtu), index: id.0.into() };
-        self.links.change(place, 0, link.mac);
-        self.links.change(place, 1, link.index);
-        u16::try_from(place).ok()
-    }
-
-    /// So many seconds are over since some moment.
-    pub(super) fn tick(&self, seconds: u64) {
-        // Who captures sets and takes a flag meanwhile.
-        let next = |word: u64| Some(seconds & 0xffff_ffff | word >> 32 << 32);
+    /// So many seconds are over since some moment. What an earlier run counted goes on, from the first call on.
+    pub(super) fn tick(&mut self, seconds: u64) {
         let word = self.settings.word(0, TICK);
+        let (now, _) = halves(word.load(Ordering::Relaxed));
+        let counted = self.counted.unwrap_or(if now == 0 { 0 } else { seconds });
+        let now = u64::from(now) + seconds.saturating_sub(counted);
+        // Who captures sets and takes a flag meanwhile.
+        let next = |word: u64| Some(now & 0xffff_ffff | word >> 32 << 32);
         let _ = word.fetch_update(Ordering::SeqCst, Ordering::Relaxed, next);
+        self.counted = Some(seconds);
     }
 
     /// From now on what goes out where it came in is redirected there.
     pub(super) fn send_back_by_redirect(&self) {
         self.set_flag(forward::BACK_BY_REDIRECT, true);
+    }
+
+    /// Goes on with the flows of maps that had less room, and with their time.
+    pub(super) fn carry_over(&mut self, earlier: &Earlier) {
+        self.pools.carry_over(&earlier.pools);
+        let (now, _) = halves(earlier.settings.word(0, TICK).load(Ordering::Relaxed));
+        self.settings.change(0, TICK, now.into());
     }
 
     fn set_flag(&self, flag: u64, is_set: bool) {
@@ -570,23 +595,4 @@ impl Tables {
 /// The places of a service's backends.
 pub(super) const fn backends_of(service: &Service) -> std::ops::Range<u32> {
     service.backends_first..service.backends_first.saturating_add(service.backends_count)
-}
-
-/// The address that this host asks a translated backend from.
-fn own(service: &Service, way: Option<Way>) -> Option<Address> {
-    match way {
-        Some(Way::Via(hop)) if service.forward == forward::FORWARD_NAT => Some(hop.source.into()),
-        Some(Way::Via(_) | Way::Local) | None => None,
-    }
-}
-
-/// A backend as `apply` was given it.
-fn shown(backend: &Backend) -> FastBackend {
-    let ip = IpAddr::from(backend.address);
-    let address = match (backend.identity, ip) {
-        (0, IpAddr::V4(_)) => SocketAddr::from(([0; 4], 0)),
-        (0, IpAddr::V6(_)) => SocketAddr::from(([0; 16], 0)),
-        (_, IpAddr::V4(_) | IpAddr::V6(_)) => SocketAddr::new(ip, backend.port),
-    };
-    FastBackend { address }
 }

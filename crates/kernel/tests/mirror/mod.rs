@@ -5,11 +5,14 @@
 #![allow(dead_code)] // Each test takes what it needs.
 
 mod limit;
+mod pooled;
+
 use super::packets::{ICMP, ICMPV6, TCP, UDP, internet_sum, octets};
 use super::world::{LOOPBACK, way};
 use buoy_kernel::fast::{NextHop, Way};
 use buoy_model::{FastPath, FastService, FlowFields, Forward, Mac, Protocol};
 use buoy_xdp::forward::{Drop, hash_flow};
+use pooled::Pooled;
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -20,6 +23,16 @@ pub(crate) enum Fate {
     Drop(Drop),
     Transmit(Vec<u8>),
     Redirect(Vec<u8>),
+}
+
+impl Fate {
+    /// What it became, unless it was dropped.
+    pub(crate) fn frame(&self) -> &[u8] {
+        match self {
+            Self::Pass(frame) | Self::Transmit(frame) | Self::Redirect(frame) => frame,
+            Self::Drop(_) => &[],
+        }
+    }
 }
 
 /// What is known of a packet.
@@ -61,13 +74,26 @@ type Flow = (IpAddr, u16, IpAddr, u16, u8);
 const OWN: [&str; 4] = ["10.0.0.1", "10.0.1.1", "fd00::1", "fd00:1::1"];
 type Datagram = (IpAddr, IpAddr, u32, u8);
 
+/// Where the first piece of a datagram went.
+#[derive(Clone, Copy, Debug)]
+enum Follows {
+    /// To nobody.
+    Nothing,
+    /// To this backend of this service.
+    Backend(usize, usize),
+    /// Nowhere.
+    Refused(Drop),
+    /// From a client out of a pool, or back.
+    Pooled(Flow, bool),
+}
+
 pub(crate) struct Mirror<'a> {
     pub(crate) path: &'a FastPath,
     /// The place of each flow's backend, and who that was.
     remembered: HashMap<Flow, (usize, SocketAddr)>,
-    /// To which backend of which service its first piece went; an error: it was refused.
-    datagrams: HashMap<Datagram, Result<Option<(usize, usize)>, Drop>>,
+    datagrams: HashMap<Datagram, Follows>,
     limits: limit::Limits,
+    pooled: Pooled,
     /// First pieces from before the last change.
     earlier: HashSet<Datagram>,
     /// The last packet was a piece that follows one of those: it goes where the service was then, or not at
@@ -76,6 +102,8 @@ pub(crate) struct Mirror<'a> {
     /// The last fate was that of a piece that follows its first one, which the programs may have
     /// forgotten: then they pass it.
     pub(crate) follows: bool,
+    /// The last packet was looked at by the programs for pools.
+    pub(crate) is_pooled: bool,
 }
 
 impl<'a> Mirror<'a> {
@@ -85,9 +113,11 @@ impl<'a> Mirror<'a> {
             remembered: HashMap::new(),
             datagrams: HashMap::new(),
             limits: limit::Limits::new(),
+            pooled: Pooled::default(),
             earlier: HashSet::new(),
             is_unsure: false,
             follows: false,
+            is_pooled: false,
         }
     }
 
@@ -96,12 +126,23 @@ impl<'a> Mirror<'a> {
         self.earlier.extend(self.datagrams.drain().map(|(datagram, _)| datagram));
     }
 
-    pub(crate) fn judge(&mut self, frame: &[u8]) -> Fate {
-        (self.follows, self.is_unsure) = (false, false);
+    /// An answer that could come to a pool: from where, to which port, and the protocol.
+    pub(crate) fn answer(&self, n: u64) -> Option<(SocketAddr, SocketAddr, u8)> {
+        self.pooled.answer(n)
+    }
+
+    /// `became` is what the programs made of it: which port a flow gets is theirs to say, as long as it may be.
+    pub(crate) fn judge(&mut self, frame: &[u8], became: &[u8]) -> Fate {
+        self.pooled.became = became.to_vec();
+        (self.follows, self.is_unsure, self.is_pooled) = (false, false, false);
         let pass = || Fate::Pass(frame.to_vec());
         let Some((client, vip)) = ends(frame) else { return pass() };
         if !self.path.services.iter().any(|s| s.address == vip) {
-            return self.other(frame, (client, vip));
+            return if self.is_pool(vip) {
+                self.at_pool(frame, (client, vip))
+            } else {
+                self.other(frame, (client, vip))
+            };
         }
         let seen = match read(frame, client, vip) {
             Ok(Some(seen)) => seen,
@@ -138,7 +179,8 @@ impl<'a> Mirror<'a> {
             let first = s.backends.iter().map(|b| b.address).find(|b| {
                 b.ip() == source && (b.port()..=b.port() + (s.ports.1 - s.ports.0)).contains(&port)
             })?;
-            let fits = s.forward == Forward::Nat && number(s.protocol) == seen.protocol;
+            let is_translated = s.forward == Forward::Nat && s.pool.is_empty();
+            let fits = is_translated && number(s.protocol) == seen.protocol;
             fits.then(|| SocketAddr::new(s.address, s.ports.0 + (port - first.port())))
         });
         let Some(from) = owners.next() else { return pass };
@@ -156,24 +198,28 @@ impl<'a> Mirror<'a> {
             return Fate::Drop(reason);
         }
         let found = self.find(&seen);
-        let place = match found {
-            Some(at) if self.refuses(at, &seen) => Err(Drop::Source),
+        let follows = match found {
+            Some(at) if self.refuses(at, &seen) => Follows::Refused(Drop::Source),
             Some(at) if self.is_over(at, &seen) => return Fate::Drop(Drop::Limit),
-            Some(at) => Ok(self.choose(at, &seen).map(|backend| (at, backend))),
-            None => Ok(None),
+            Some(at) if !self.path.services[at].pool.is_empty() => {
+                return self.outward(frame, &seen, at, Shape::Whole, 0);
+            }
+            Some(at) => match self.choose(at, &seen) {
+                Some(backend) => Follows::Backend(at, backend),
+                None => Follows::Nothing,
+            },
+            None => Follows::Nothing,
         };
         if let Piece::First(id) = seen.piece {
-            self.datagrams.insert((seen.client, seen.vip, id, seen.protocol), place);
+            self.datagrams.insert((seen.client, seen.vip, id, seen.protocol), follows);
         }
-        let place = match place {
-            Ok(place) => place,
-            Err(reason) => return Fate::Drop(reason),
-        };
-        match (found, place) {
+        match (found, follows) {
+            (None, _) if self.is_pool(seen.vip) => self.inward(frame, &seen, Shape::Whole, 0),
             (None, _) if seen.piece == Piece::Whole => self.other(frame, (seen.client, seen.vip)),
-            (None, _) => Fate::Pass(frame.to_vec()),
-            (Some(_), None) => Fate::Drop(Drop::NoBackend),
-            (Some(_), Some((at, backend))) => {
+            (None, _) | (_, Follows::Pooled(..)) => Fate::Pass(frame.to_vec()),
+            (Some(_), Follows::Nothing) => Fate::Drop(Drop::NoBackend),
+            (Some(_), Follows::Refused(reason)) => Fate::Drop(reason),
+            (Some(_), Follows::Backend(at, backend)) => {
                 self.deliver(frame, &seen, at, backend, Shape::Whole, 0)
             }
         }
@@ -183,16 +229,15 @@ impl<'a> Mirror<'a> {
         let datagram = (seen.client, seen.vip, id, seen.protocol);
         self.is_unsure =
             self.earlier.contains(&datagram) && !self.datagrams.contains_key(&datagram);
-        match self.datagrams.get(&datagram) {
-            Some(&Ok(Some((at, backend)))) => {
-                self.follows = true;
+        let follows = self.datagrams.get(&datagram).copied().unwrap_or(Follows::Nothing);
+        self.follows = !matches!(follows, Follows::Nothing);
+        match follows {
+            Follows::Nothing => Fate::Pass(frame.to_vec()),
+            Follows::Refused(reason) => Fate::Drop(reason),
+            Follows::Backend(at, backend) => {
                 self.deliver(frame, seen, at, backend, Shape::Later, 0)
             }
-            Some(&Err(reason)) => {
-                self.follows = true;
-                Fate::Drop(reason)
-            }
-            Some(Ok(None)) | None => Fate::Pass(frame.to_vec()),
+            Follows::Pooled(flow, is_inward) => self.follow(frame, seen, flow, is_inward),
         }
     }
 
@@ -231,10 +276,15 @@ impl<'a> Mirror<'a> {
         }
         (seen.client, seen.protocol) = (client, protocol);
         (seen.vip_port, seen.client_port) = (half(frame, ports), half(frame, ports + 2));
-        let Some(service) = self.find(&seen) else { return pass() };
+        let Some(service) = self.find(&seen) else {
+            return self.inward(frame, &seen, Shape::Quoted, within);
+        };
         // Whoever sent the error: it is about a connection of this client.
         if self.refuses(service, &seen) {
             return Fate::Drop(Drop::Source);
+        }
+        if !self.path.services[service].pool.is_empty() {
+            return self.outward(frame, &seen, service, Shape::Quoted, within);
         }
         match self.choose(service, &seen) {
             None => Fate::Drop(Drop::NoBackend),
@@ -300,36 +350,64 @@ impl<'a> Mirror<'a> {
         within: usize,
     ) -> Fate {
         let service = &self.path.services[at];
+        let (hop, mac) = match self.passage(frame, seen, at, backend, shape) {
+            Ok(passage) => passage,
+            Err(fate) => return fate,
+        };
+        let to = to_backend(service, seen, backend);
+        let mut sent = frame.to_vec();
+        match service.forward {
+            Forward::Dsr => {}
+            Forward::Tunnel => sent = wrapped(self.path.seed, frame, seen, &hop, to.ip()),
+            Forward::Nat => translate(&mut sent, seen, to, shape, within),
+        }
+        gone(sent, &hop, mac)
+    }
+
+    /// The way to a backend, or what becomes of a packet that cannot go there.
+    fn passage(
+        &self,
+        frame: &[u8],
+        seen: &Seen,
+        at: usize,
+        backend: usize,
+        shape: Shape,
+    ) -> Result<(NextHop, Mac), Fate> {
+        let service = &self.path.services[at];
         let backend = service.backends[backend].address;
         let to = Some(backend.ip()).filter(|ip| !ip.is_unspecified());
         let hop = match (to.and_then(way), service.forward) {
             (Some(Way::Local), Forward::Dsr | Forward::Tunnel) => {
-                return Fate::Pass(frame.to_vec());
+                return Err(Fate::Pass(frame.to_vec()));
             }
             (Some(Way::Via(hop)), forward) if forward != Forward::Dsr || !hop.is_gateway => hop,
-            _ => return Fate::Drop(Drop::NoNeighbour),
+            _ => return Err(Fate::Drop(Drop::NoNeighbour)),
         };
-        let Some(mac) = hop.mac else { return Fate::Drop(Drop::NoNeighbour) };
+        let mac = hop.mac.ok_or(Fate::Drop(Drop::NoNeighbour))?;
         let room = usize::from(hop.mtu) - overhead(service, backend.ip());
         if seen.length > room && shape != Shape::Whole {
-            return Fate::Drop(Drop::TooBig);
+            return Err(Fate::Drop(Drop::TooBig));
         }
         if seen.length > room {
-            return refusal(frame, seen, room);
+            return Err(refusal(frame, seen, room));
         }
-        let mut sent = frame.to_vec();
-        match service.forward {
-            Forward::Dsr => {}
-            Forward::Tunnel => sent = wrapped(self.path.seed, frame, seen, &hop, backend.ip()),
-            Forward::Nat if seen.ttl <= 1 => return Fate::Drop(Drop::TimeToLive),
-            Forward::Nat => {
-                let port = backend.port().wrapping_add(seen.vip_port.wrapping_sub(service.ports.0));
-                translate(&mut sent, seen, SocketAddr::new(backend.ip(), port), shape, within);
-            }
+        if service.forward == Forward::Nat && seen.ttl <= 1 {
+            return Err(Fate::Drop(Drop::TimeToLive));
         }
-        sent[..12].copy_from_slice(&[mac.0, hop.link_mac.0].concat());
-        if hop.link == LOOPBACK { Fate::Transmit(sent) } else { Fate::Redirect(sent) }
+        Ok((hop, mac))
     }
+}
+
+/// A backend with the port that the service's first one becomes, or the one that is as far above it.
+fn to_backend(service: &FastService, seen: &Seen, backend: usize) -> SocketAddr {
+    let backend = service.backends[backend].address;
+    let port = backend.port().wrapping_add(seen.vip_port.wrapping_sub(service.ports.0));
+    SocketAddr::new(backend.ip(), port)
+}
+
+fn gone(mut sent: Vec<u8>, hop: &NextHop, mac: Mac) -> Fate {
+    sent[..12].copy_from_slice(&[mac.0, hop.link_mac.0].concat());
+    if hop.link == LOOPBACK { Fate::Transmit(sent) } else { Fate::Redirect(sent) }
 }
 
 fn number(protocol: Protocol) -> u8 {

@@ -114,6 +114,11 @@ impl Packet {
         self.flags(SYN)
     }
 
+    /// What opens a flow: TCP with a SYN, and UDP with anything.
+    pub(crate) fn syn_of_tcp(self) -> Self {
+        if matches!(self.body, Body::Tcp { .. }) { self.syn() } else { self }
+    }
+
     pub(crate) fn flags(mut self, flags: u8) -> Self {
         self.body = Body::Tcp { flags };
         self

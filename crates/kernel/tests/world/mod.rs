@@ -23,7 +23,7 @@ pub(crate) fn ip(text: &str) -> IpAddr {
 }
 
 /// The Ethernet address of a backend on the segment, by the last byte of its address.
-pub(crate) fn mac_of(last: u8) -> Mac {
+pub(crate) const fn mac_of(last: u8) -> Mac {
     Mac([2, 0, 0, 0, 0, last])
 }
 
@@ -76,6 +76,7 @@ pub(crate) fn service(
         flow: FlowFields::Connection,
         sources: Arc::default(),
         new_connections: None,
+        pool: Arc::default(),
         backends: backends
             .iter()
             .map(|text| FastBackend { address: text.parse().unwrap() })

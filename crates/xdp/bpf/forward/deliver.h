@@ -28,6 +28,8 @@ struct parcel {
 #define VERDICT_LIMITED -2
 // Another program has to look at it for its shape.
 #define VERDICT_UNUSUAL -3
+// It goes to or from a pool: pooled.h.
+#define VERDICT_POOLED -4
 
 static __always_inline int send(const struct xdp_md *ctx, const struct link *link)
 {
@@ -119,10 +121,12 @@ static __always_inline int stopped(const struct service *service, const struct f
 		return 0;
 	if (is_refused(service, &flow->client))
 		return dropped(DROP_SOURCE);
-	return service->guard & LIMITED && flow->opens ? VERDICT_LIMITED : 0;
+	if (service->guard & LIMITED && flow->opens)
+		return VERDICT_LIMITED;
+	return service->guard & POOLED ? VERDICT_POOLED : 0;
 }
 
-// VERDICT_TOO_BIG, VERDICT_LIMITED, or what XDP says.
+// VERDICT_TOO_BIG, VERDICT_LIMITED, VERDICT_POOLED, or what XDP says.
 static __always_inline int forward(struct xdp_md *ctx, const struct settings *settings, const struct flow *flow,
 				   const struct parcel *parcel, const struct service *service)
 {

@@ -64,10 +64,13 @@ static __always_inline __u32 place_of(void *buckets, __u32 mask, __u64 key)
 	return NONE;
 }
 
-static __always_inline const struct service *service_of_key(__u32 mask, __u64 key, const struct flow *flow)
+static __always_inline const struct service *service_of_key(__u32 mask, __u64 key, const struct flow *flow,
+							    __u32 *place)
 {
-	__u32 place = place_of(&fast_buckets, mask, key);
-	const struct service *service = bpf_map_lookup_elem(&fast_services, &place);
+	const struct service *service;
+
+	*place = place_of(&fast_buckets, mask, key);
+	service = bpf_map_lookup_elem(&fast_services, place);
 
 	if (!service || service->address.low != flow->vip.low ||
 	    service->address.high != flow->vip.high || service->protocol != flow->protocol ||
@@ -76,12 +79,12 @@ static __always_inline const struct service *service_of_key(__u32 mask, __u64 ke
 	return service;
 }
 
-static __always_inline const struct service *find_service(const struct settings *settings, __u64 address,
-							  const struct flow *flow)
+static __always_inline const struct service *find_place(const struct settings *settings, __u64 address,
+							const struct flow *flow, __u32 *place)
 {
 	__u32 mask = settings->bucket_mask;
 	__u64 key = key_of(address, flow->vip_port, 0, flow->protocol);
-	const struct service *service = service_of_key(mask, key, flow);
+	const struct service *service = service_of_key(mask, key, flow, place);
 	__u32 sizes = LOOK(settings->port_sizes) >> 1;
 
 	for (__u32 size = 1; !service && sizes && size <= PORT_SIZES; size++, sizes >>= 1) {
@@ -89,9 +92,17 @@ static __always_inline const struct service *find_service(const struct settings 
 		if (!(sizes & 1))
 			continue;
 		key = key_of(address, block, size, flow->protocol);
-		service = service_of_key(mask, key, flow);
+		service = service_of_key(mask, key, flow, place);
 	}
 	return service;
+}
+
+static __always_inline const struct service *find_service(const struct settings *settings, __u64 address,
+							  const struct flow *flow)
+{
+	__u32 place;
+
+	return find_place(settings, address, flow, &place);
 }
 
 // What a list says of a client. One that is not there lets nobody in.
@@ -106,7 +117,7 @@ static __always_inline int is_refused_by(__u32 list, const struct address *clien
 // Whether the service is not there for this client.
 static __always_inline int is_refused(const struct service *service, const struct address *client)
 {
-	__u32 list = service->guard & ~LIMITED;
+	__u32 list = service->guard & ~(LIMITED | POOLED);
 
 	return __builtin_expect(list, 0) ? is_refused_by(list, client) : 0;
 }

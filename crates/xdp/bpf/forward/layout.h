@@ -23,6 +23,7 @@
 #define FRAGMENTS_MAX 1024
 #define SOURCES_MAX 65536
 #define LIMITS_MAX 16384
+#define POOLS_MAX 1
 
 #define BUCKET_WAYS 8
 #define BUCKET_PROBES 4
@@ -32,6 +33,10 @@
 #define BACK_BY_REDIRECT 1 // of flags
 #define WATCHED 2          // of flags: somebody captures (watch.h)
 #define HAS_LIMITS 4       // of flags: some service is LIMITED
+#define HAS_POOLS 8        // of flags: some service is POOLED
+#define POOL_ADDRESSES_MAX 8 // of one service
+#define POOL_PORTS 32768     // of one table; those below POOL_PORT_FIRST are not used
+#define POOL_BUCKETS (POOL_PORTS / BUCKET_WAYS)
 
 #define NONE 0xffffffffU
 
@@ -62,6 +67,7 @@ struct bucket {
 
 enum { FORWARD_DSR = 0, FORWARD_TUNNEL = 1, FORWARD_NAT = 2 };
 enum { FLOW_CONNECTION = 0, FLOW_CLIENT = 1 };
+#define POOLED 0x40000000U  // too: backends see addresses of `outlets` in place of the client's
 #define LIMITED 0x80000000U // in the guard of a service: clients may not open connections as often as they like
 
 struct service {
@@ -114,6 +120,32 @@ struct source {
 	struct address address;
 };
 
+// The tables of the addresses that backends of a service see, by the place of the service.
+struct outlets {
+	__u32 count;
+	__u32 spare;
+	__u16 tables[POOL_ADDRESSES_MAX];
+};
+
+// An address whose ports flows of one protocol have in place of their clients'.
+struct pool {
+	struct address address;
+	__u8 protocol;
+	__u8 spares[15];
+};
+
+// Who has a port of a pool; valid where the port's state in `fast_ports` says so.
+struct pooled {
+	struct address client;
+	struct address vip;
+	struct address backend;
+	__be16 client_port;
+	__u16 vip_port;
+	__be16 backend_port;
+	__u16 identity; // of the backend
+	__u64 spare;
+};
+
 #define SOURCE_ALLOWED 1 // in the value
 #define SOURCE_BITS 160
 
@@ -137,6 +169,7 @@ enum drop {
 	DROP_NO_ROOM,
 	DROP_SOURCE,
 	DROP_LIMIT,
+	DROP_NO_PORT,
 	DROPS
 };
 
@@ -147,6 +180,8 @@ enum program {
 	PROGRAM_WATCH,
 	PROGRAM_RECORD,
 	PROGRAM_LIMIT,
+	PROGRAM_POOLED_IPV4,
+	PROGRAM_POOLED_IPV6,
 	PROGRAMS
 };
 
@@ -157,6 +192,9 @@ _Static_assert(sizeof(struct line) == 64, "line");
 _Static_assert(sizeof(struct backend) == 64, "backend");
 _Static_assert(sizeof(struct link) == 16, "link");
 _Static_assert(sizeof(struct source) == 24, "source");
+_Static_assert(sizeof(struct outlets) == 24, "outlets");
+_Static_assert(sizeof(struct pool) == 32, "pool");
+_Static_assert(sizeof(struct pooled) == 64, "pooled");
 _Static_assert(sizeof(struct tally) == 32, "tally");
 
 #define SHARED_ARRAY(name, length, element)            \
@@ -186,6 +224,10 @@ SHARED_ARRAY(fast_links, LINKS_MAX, struct link);
 SHARED_ARRAY(fast_except, EXCEPTIONS_MAX, struct bucket);
 SHARED_ARRAY(fast_fragments, FRAGMENTS_MAX, struct bucket);
 SHARED_ARRAY(fast_limits, LIMITS_MAX, struct bucket);
+SHARED_ARRAY(fast_outlets, SERVICES_MAX, struct outlets);
+SHARED_ARRAY(fast_pools, POOLS_MAX, struct pool);
+SHARED_ARRAY(fast_ports, POOLS_MAX, struct bucket); // the states of all ports of all tables
+SHARED_ARRAY(fast_pooled, POOLS_MAX, struct pooled);
 COUNTERS(fast_tallies, BACKENDS_MAX, struct tally);
 COUNTERS(fast_drops, DROPS, __u64);
 

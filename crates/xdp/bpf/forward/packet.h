@@ -15,7 +15,9 @@
 #define IPV4_DF 0x4000
 #define TTL_OUT 64
 
+#define TCP_FIN 0x01
 #define TCP_SYN 0x02
+#define TCP_RST 0x04
 #define TCP_ACK 0x10
 
 // struct ethhdr is packed, so its protocol would be read byte by byte.
@@ -69,6 +71,8 @@ struct flow {
 	__u8 opens;     // SYN without ACK
 	__u8 is_ipv6;   // known when this is compiled: each family has code of its own
 	__u8 service;   // TOS or traffic class
+	__u8 ends;      // FIN, RST
+	__u8 spares[2]; // no hole: functions that are verified by themselves take all of it
 	__u32 length;   // of the IP packet
 };
 

@@ -18,6 +18,7 @@
 #define NEXT_OPTIONS 60
 #define EXTENSIONS_MAX 3
 #define REFUSED 0xffffffffU // of a datagram, where others have the place of a backend plus one
+#define PIECE_POOLED 0x80000000U // or the port of its flow, below
 
 struct extension {
 	__u8 next;
@@ -32,6 +33,7 @@ struct extension {
 // How a packet stands to a datagram that was cut in pieces.
 struct piece {
 	__be32 id;
+	__u32 at; // of an IPv6 fragment header, behind the beginning of the packet
 	__u32 is_first : 1;
 	__u32 is_later : 1;
 };
@@ -46,6 +48,12 @@ static __always_inline __u64 *datagram_of(const struct settings *settings, const
 
 	*mark = hash >> 32;
 	return bucket ? &bucket->entries[(__u32)hash & (BUCKET_WAYS - 1)] : 0;
+}
+
+// For no service: it may be for a flow that went out from a pool.
+static __always_inline int perhaps_pooled(const struct settings *settings)
+{
+	return LOOK(settings->flags) & HAS_POOLS ? VERDICT_POOLED : XDP_PASS;
 }
 
 // No ICMP error speaks of another one, or of a piece that is not the first (RFC 1122 section 3.2.2).
@@ -72,6 +80,8 @@ static __always_inline int later_piece(struct xdp_md *ctx, const struct settings
 	entry = datagram ? LOOK(*datagram) : 0;
 	if (entry >> 32 == mark && (__u32)entry == REFUSED)
 		return dropped(DROP_SOURCE);
+	if (entry >> 32 == mark && entry & PIECE_POOLED)
+		return VERDICT_POOLED;
 	place = (__u32)entry - 1;
 	backend = bpf_map_lookup_elem(&fast_backends, &place);
 	if (entry >> 32 != mark || !backend)
@@ -96,6 +106,8 @@ static __always_inline int with_ports(struct xdp_md *ctx, const struct settings 
 	__u64 *datagram;
 	int verdict, is_new = 0, refused = service && is_refused(service, &flow->client);
 
+	if (service && !refused && service->guard & POOLED)
+		return VERDICT_POOLED;
 	if (service && !refused)
 		place = choose(settings, service, flow, &is_new);
 	if (piece->is_first) {
@@ -105,7 +117,7 @@ static __always_inline int with_ports(struct xdp_md *ctx, const struct settings 
 						      (refused ? REFUSED : (__u32)(place + 1));
 	}
 	if (!service)
-		return XDP_PASS;
+		return perhaps_pooled(settings);
 	if (refused)
 		return dropped(DROP_SOURCE);
 	if (place == NONE)
@@ -216,7 +228,7 @@ static __always_inline int rare_ipv4(struct xdp_md *ctx, const struct settings *
 	flow.client = address_ipv4(ip->source);
 	flow.vip = address_ipv4(ip->destination);
 	if (!is_vip(settings, &flow.vip))
-		return XDP_PASS;
+		return perhaps_pooled(settings);
 	header = (ip->version_length & 0xf) * 4;
 	flow.length = bpf_ntohs(ip->length);
 	flow.protocol = ip->protocol;
@@ -255,6 +267,7 @@ static __always_inline __u32 step(struct flow *flow, struct piece *piece, const 
 		}
 		flow->protocol = extension->next;
 		piece->id = extension->id;
+		piece->at = header;
 		piece->is_later = !!(extension->fragment & bpf_htons(IPV6_OFFSET));
 		piece->is_first = !piece->is_later && extension->fragment & bpf_htons(IPV6_MORE);
 		header += sizeof(*extension);
@@ -277,8 +290,10 @@ static __always_inline int rare_ipv6(struct xdp_md *ctx, const struct settings *
 		return XDP_PASS;
 	flow.client = address_ipv6(ip->source);
 	flow.vip = address_ipv6(ip->destination);
-	if (is_mapped_ipv4(&flow.vip) || !is_vip(settings, &flow.vip))
+	if (is_mapped_ipv4(&flow.vip))
 		return XDP_PASS;
+	if (!is_vip(settings, &flow.vip))
+		return perhaps_pooled(settings);
 	flow.length = bpf_ntohs(ip->length) + sizeof(*ip);
 	flow.protocol = ip->next;
 	flow.service = class_of(ip);
@@ -297,6 +312,15 @@ static __always_inline int rare_ipv6(struct xdp_md *ctx, const struct settings *
 	return XDP_PASS;
 }
 
+static __always_inline int pooled(struct xdp_md *ctx, int is_ipv6)
+{
+	if (is_ipv6)
+		bpf_tail_call(ctx, &fast_programs, PROGRAM_POOLED_IPV6);
+	else
+		bpf_tail_call(ctx, &fast_programs, PROGRAM_POOLED_IPV4);
+	return XDP_PASS;
+}
+
 // Two programs, because the verifier goes through all ways of one.
 
 SEC("xdp")
@@ -305,10 +329,12 @@ int fast_rare_ipv4(struct xdp_md *ctx)
 	struct ethhdr *ethernet = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
 	const struct settings *settings = settings_now();
+	int verdict;
 
 	if (!settings || (void *)(ethernet + 1) > end)
 		return XDP_PASS;
-	return told(ctx, settings, rare_ipv4(ctx, settings, ethernet, end));
+	verdict = rare_ipv4(ctx, settings, ethernet, end);
+	return verdict == VERDICT_POOLED ? pooled(ctx, 0) : told(ctx, settings, verdict);
 }
 
 SEC("xdp")
@@ -317,8 +343,10 @@ int fast_rare_ipv6(struct xdp_md *ctx)
 	struct ethhdr *ethernet = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
 	const struct settings *settings = settings_now();
+	int verdict;
 
 	if (!settings || (void *)(ethernet + 1) > end)
 		return XDP_PASS;
-	return told(ctx, settings, rare_ipv6(ctx, settings, ethernet, end));
+	verdict = rare_ipv6(ctx, settings, ethernet, end);
+	return verdict == VERDICT_POOLED ? pooled(ctx, 1) : told(ctx, settings, verdict);
 }

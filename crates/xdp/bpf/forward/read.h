@@ -20,6 +20,7 @@ static __always_inline int read_part(struct flow *flow, const struct ports *port
 			return 0;
 		header = (tcp->offset >> 4) * 4;
 		flow->opens = (tcp->flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+		flow->ends = tcp->flags & (TCP_FIN | TCP_RST);
 		if (header < sizeof(*tcp) || length < (int)(is_fragment ? sizeof(*tcp) : header))
 			return 0;
 	} else if (flow->protocol == IPPROTO_UDP) {

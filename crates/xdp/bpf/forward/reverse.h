@@ -10,9 +10,8 @@
 
 #pragma once
 
-#include "deliver.h"
-#include "read.h"
-#include "watch.h"
+#include "pool.h"
+#include "rare.h"
 
 // `flow` seen from the backend: it is the VIP, and the other end the client.
 struct answer {
@@ -72,6 +71,12 @@ static __always_inline int is_own(const struct settings *settings, const struct 
 	return 0;
 }
 
+// Not for the stateless way: what comes to an address of a pool is of one flow, or of none.
+static __always_inline int is_to_pool(const struct settings *settings, const struct address *address)
+{
+	return LOOK(settings->flags) & HAS_POOLS && table_of(settings, address, 0) != NONE;
+}
+
 static __always_inline int answer_ipv4(const struct settings *settings, struct ethhdr *ethernet, void *end)
 {
 	struct ipv4 *ip = (void *)(ethernet + 1);
@@ -80,11 +85,14 @@ static __always_inline int answer_ipv4(const struct settings *settings, struct e
 	struct answer found;
 	struct translation to;
 
-	if ((void *)ports > end || ip->version_length != IPV4_PLAIN ||
-	    ip->fragment & bpf_htons(IPV4_MORE | IPV4_OFFSET))
+	if ((void *)ports > end)
+		return XDP_PASS;
+	flow.client = address_ipv4(ip->destination);
+	if (is_to_pool(settings, &flow.client))
+		return VERDICT_POOLED;
+	if (ip->version_length != IPV4_PLAIN || ip->fragment & bpf_htons(IPV4_MORE | IPV4_OFFSET))
 		return XDP_PASS;
 	flow.vip = address_ipv4(ip->source);
-	flow.client = address_ipv4(ip->destination);
 	flow.protocol = ip->protocol;
 	flow.length = bpf_ntohs(ip->length);
 	if (flow.length > end - (void *)ip ||
@@ -110,8 +118,10 @@ static __always_inline int answer_ipv6(const struct settings *settings, struct e
 
 	if ((void *)ports > end || bpf_ntohl(ip->version_class_label) >> 28 != 6)
 		return XDP_PASS;
-	flow.vip = address_ipv6(ip->source);
 	flow.client = address_ipv6(ip->destination);
+	if (is_to_pool(settings, &flow.client))
+		return VERDICT_POOLED;
+	flow.vip = address_ipv6(ip->source);
 	flow.protocol = ip->next;
 	flow.length = bpf_ntohs(ip->length) + sizeof(*ip);
 	if (flow.length > end - (void *)ip || is_mapped_ipv4(&flow.vip) ||
@@ -132,12 +142,15 @@ int fast_reverse_way(struct xdp_md *ctx)
 	struct ethhdr *ethernet = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
 	const struct settings *settings = settings_now();
+	int verdict = XDP_PASS;
 
 	if (!settings || (void *)(ethernet + 1) > end)
 		return XDP_PASS;
 	if (ethernet->h_proto == bpf_htons(ETH_P_IP))
-		return told(ctx, settings, answer_ipv4(settings, ethernet, end));
+		verdict = answer_ipv4(settings, ethernet, end);
 	if (ethernet->h_proto == bpf_htons(ETH_P_IPV6))
-		return told(ctx, settings, answer_ipv6(settings, ethernet, end));
-	return XDP_PASS;
+		verdict = answer_ipv6(settings, ethernet, end);
+	if (verdict == VERDICT_POOLED)
+		return pooled(ctx, ethernet->h_proto == bpf_htons(ETH_P_IPV6));
+	return told(ctx, settings, verdict);
 }

@@ -396,6 +396,7 @@ const fn counter(reason: Drop) -> &'static str {
         Drop::NoRoom => "xdp_dropped_no_room",
         Drop::Source => "xdp_dropped_source",
         Drop::Limit => "xdp_dropped_limit",
+        Drop::NoPort => "xdp_dropped_no_port",
     }
 }
 

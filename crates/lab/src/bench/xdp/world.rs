@@ -107,6 +107,7 @@ impl World {
                 flow: FlowFields::Connection,
                 sources: Arc::default(),
                 new_connections: None,
+                pool: Arc::default(),
                 backends: backends.iter().map(|b| FastBackend { address: b.address }).collect(),
                 slots: Arc::clone(&slots),
             }
