@@ -389,7 +389,7 @@ fn want_kernel(
         ports: service.ports,
         within,
         protocol: service.protocol,
-        source: service.source,
+        source: service.source.clone(),
         sources: Arc::clone(&service.sources),
         new_connections: service.new_connections,
         spread,

@@ -5,9 +5,10 @@ use crate::bundle::Bundle;
 use crate::cluster;
 use crate::peers::Peers;
 use crate::report::{At, Problems, Span};
+use crate::source;
 use crate::value;
 use crate::vip::Vip;
-use buoy_model::{Forward, GroupId, Mode, Ports, Protocol, Service};
+use buoy_model::{Forward, GroupId, Mode, Ports, Protocol, Service, SourceAddress};
 use core::net::IpAddr;
 use std::collections::{BTreeSet, HashMap};
 
@@ -23,6 +24,7 @@ pub(crate) fn check_bundles(bundles: &[Bundle], problems: &mut Problems<'_>) {
     refuse_same_key(bundles, problems);
     refuse_foreign_name(bundles, problems);
     warn_of_lonely_labels(bundles, problems);
+    source::check_bundles(bundles, problems);
 }
 
 /// Two ranges may have hundreds of addresses in common: they are told once.
@@ -187,8 +189,7 @@ fn refuse_shared_backends(vips: &[Vip], problems: &mut Problems<'_>) {
             let (ports, protocol) = (again.ports, again.protocol.name());
             let message = format!("{ports}/{protocol} of backend {} is shared", claim.backend);
             let again = (again.span, "with \"nat\" the port of an answer tells whose it is");
-            let fix =
-                "let each VIP and port have a port of the backend, or write mode = \"kernel\"";
+            let fix = "let each VIP and port have a port of the backend, or write source = \"vip\"";
             let first = (first.span, "it is this one's already");
             problems.add_pair(Code::BackendShared, again, first, message, fix);
         }
@@ -196,7 +197,9 @@ fn refuse_shared_backends(vips: &[Vip], problems: &mut Problems<'_>) {
 }
 
 fn claims(At { value: service, span }: &At<Service>) -> impl Iterator<Item = Claim<'_>> {
-    let is_nat = matches!(service.mode, Mode::Xdp { forward: Forward::Nat, .. });
+    // Where backends see another address than the client's, an answer is known by where it goes.
+    let is_nat = matches!(service.mode, Mode::Xdp { forward: Forward::Nat, .. })
+        && service.source == SourceAddress::Client;
     let addresses = service.addresses.iter().filter(move |_| is_nat);
     addresses.flat_map(move |vip| {
         let able = service.backends.iter().map(|b| b.address);

@@ -113,6 +113,11 @@ codes! {
     RangesOverlap = "V0420", Error, "Two ranges of ports of one VIP overlap, and neither is within the other.";
     BackendShared = "V0421", Error, "A port of a backend belongs to two services with `forward = \"nat\"`.";
     CheckNeedsPort = "V0422", Error, "A service has all ports, and its check does not say which one to ask.";
+    BadSourceAddress = "V0428", Error, "What `source` lists is not an address, or is there twice.";
+    SourceNotVip = "V0429", Error, "An address in `source` is not one of the VIP's group.";
+    SourceVersion = "V0430", Error, "`source` has no address of a VIP's IP version.";
+    NotInProxy = "V0431", Error, "The setting does not exist in mode \"proxy\".";
+    NoPortLeft = "V0432", Error, "An address in place of clients has no port left.";
     BadRate = "V0437", Error, "A limit of new connections is not written as `NUMBER/s [burst=N]`, or nobody could keep to it.";
 
     NotAMember = "V0501", Error, "This host is not among the peers.";

@@ -118,8 +118,9 @@ fn add_service(out: &mut String, service: &Service) {
         Balance::LeastConnections => "leastconn",
     };
     let source = match source {
-        SourceAddress::Vip => "vip",
-        SourceAddress::Client => "client",
+        SourceAddress::Vip => "vip".to_owned(),
+        SourceAddress::Client => "client".to_owned(),
+        SourceAddress::Pool(list) => format!("{list:?}"),
     };
     let send_proxy = match send_proxy {
         SendProxy::Off => "off",

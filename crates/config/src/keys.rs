@@ -274,7 +274,7 @@ schema! {
         FORWARD: "forward", "\"dsr\", \"tunnel\" or \"nat\"", r#""dsr""#, "none", Service;
         BALANCE: "balance", "\"hash\", \"maglev\", \"roundrobin\" or \"leastconn\"", r#""hash""#, "by mode", Live;
         PERSIST: "persist", "\"client\"", r#""client""#, "none", Service;
-        SOURCE: "source", "\"vip\" or \"client\"", r#""vip""#, "by mode", Service;
+        SOURCE: "source", "\"vip\", \"client\" or a list of addresses", r#""vip""#, "by mode", Service;
         SEND_PROXY: "send_proxy", "\"v2\"", r#""v2""#, "off", Service;
         MAX_CONNECTIONS: "max_connections", "a number", "4096", "4096", Service;
         IDLE_TIMEOUT: "idle_timeout", "a duration", r#""5m""#, "\"5m\" tcp, \"30s\" udp", Service;

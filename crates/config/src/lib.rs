@@ -36,6 +36,7 @@ mod render;
 mod report;
 mod service;
 mod settings;
+mod source;
 mod sources;
 mod syntax;
 mod tree;

@@ -38,7 +38,9 @@ pub(crate) fn read(
     let name = name.filter(|n| cluster::check_name("name", n, problems));
     let addresses = read_addresses(section, interface.is_some(), problems);
     let settings = settings::read(section, &addresses, cluster, problems);
-    let services = vip::read_services(section, &pool::SERVICE_SCHEMA, &addresses, problems);
+    let mut pool = Vec::new();
+    let services =
+        vip::read_services(section, &pool::SERVICE_SCHEMA, &addresses, &mut pool, problems);
     refuse_too_many_ports(section, addresses.len(), services.len(), problems);
     let mut names =
         Names { pool: name.as_ref().map_or("pool", |n| n.value), taken: HashSet::new() };
@@ -48,6 +50,7 @@ pub(crate) fn read(
         group: None,
         settings: settings.clone(),
         services: services.iter().filter_map(|s| of_one(s, address.value.address())).collect(),
+        pool: pool.clone(),
         addresses: vec![address],
     };
     let vips: Vec<Vip> = addresses.into_iter().map(vip).collect();

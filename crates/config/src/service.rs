@@ -5,7 +5,7 @@ use crate::keys::{Key, service};
 use crate::ports::{self, Port};
 use crate::report::{At, Problems};
 use crate::tree::{Section, Word};
-use crate::{backend, check, forward, rate, sources};
+use crate::{backend, check, forward, rate, source, sources};
 use buoy_model::limits::{
     PROXY_CONNECT_DEFAULT, PROXY_CONNECTIONS_DEFAULT, PROXY_CONNECTIONS_MAX,
     PROXY_IDLE_TCP_DEFAULT, PROXY_IDLE_UDP_DEFAULT, PROXY_TIMEOUT_MAX,
@@ -13,6 +13,7 @@ use buoy_model::limits::{
 use buoy_model::{
     Backend, Balance, Cidr, FlowFields, Forward, Mode, Protocol, SendProxy, Service, SourceAddress,
 };
+use core::net::IpAddr;
 use core::time::Duration;
 use std::sync::Arc;
 
@@ -51,10 +52,14 @@ struct Settings {
 pub(crate) fn read(
     section: &Section<'_>,
     vips: &[At<Cidr>],
+    pool: &mut Vec<At<IpAddr>>,
     problems: &mut Problems<'_>,
 ) -> Vec<At<Service>> {
     let ports = ports::read(section, problems);
-    let settings = read_settings(section, problems);
+    let source = source::read(section, problems);
+    let word = source.as_ref().map(|s| s.value.0.clone());
+    pool.extend(source.into_iter().flat_map(|s| s.value.1));
+    let settings = read_settings(section, word, problems);
     if settings.readable {
         refuse_misplaced(section, &settings, &ports, problems);
     }
@@ -65,6 +70,7 @@ pub(crate) fn read(
         forward::refuse_unreachable(settings.mode, &backends, &ports, vips, problems);
     }
     let backends: Vec<Backend> = backends.into_iter().map(|b| b.value).collect();
+    source::refuse_missing_version(section, &settings.source, vips, &backends, problems);
     let check = check::read(section, problems);
     check.refuse_without_port(section, &ports, problems);
     let sources = sources::read(section, problems);
@@ -86,7 +92,7 @@ pub(crate) fn read(
                     Way::RoundRobin => Balance::RoundRobin,
                     Way::LeastConnections => Balance::LeastConnections,
                 },
-                source: settings.source,
+                source: settings.source.clone(),
                 send_proxy: settings.send_proxy,
                 connections_max: settings.connections_max,
                 idle_timeout: settings.idle_timeout.unwrap_or(idle_default),
@@ -101,7 +107,11 @@ pub(crate) fn read(
         .collect()
 }
 
-fn read_settings(section: &Section<'_>, problems: &mut Problems<'_>) -> Settings {
+fn read_settings(
+    section: &Section<'_>,
+    source: Option<SourceAddress>,
+    problems: &mut Problems<'_>,
+) -> Settings {
     let mode = section.word(
         &service::MODE,
         &[
@@ -124,9 +134,6 @@ fn read_settings(section: &Section<'_>, problems: &mut Problems<'_>) -> Settings
     );
     let persist =
         section.word(&service::PERSIST, &[("client", Word::Now(FlowFields::Client))], problems);
-    let sources =
-        [("vip", Word::Now(SourceAddress::Vip)), ("client", Word::Now(SourceAddress::Client))];
-    let source = section.word(&service::SOURCE, &sources, problems);
     let versions = [("v2", Word::Now(SendProxy::V2)), ("v1", Word::Later)];
     let send_proxy = section.word(&service::SEND_PROXY, &versions, problems);
     let least = balance.as_ref().filter(|b| b.value == Way::LeastConnections);
@@ -160,7 +167,7 @@ fn read_settings(section: &Section<'_>, problems: &mut Problems<'_>) -> Settings
     let chosen = Chosen {
         mode,
         balance: balance.map(|b| b.value),
-        source: source.map(|s| s.value),
+        source,
         send_proxy: send_proxy.map(|s| s.value),
         readable,
     };
@@ -214,6 +221,7 @@ fn refuse_misplaced(
     ports: &[At<Port>],
     problems: &mut Problems<'_>,
 ) {
+    source::refuse_misplaced(section, settings.mode, &settings.source, problems);
     match settings.mode {
         Mode::Kernel => {
             let reason = "in mode \"kernel\" nftables forwards, and it has no such setting";
@@ -222,15 +230,6 @@ fn refuse_misplaced(
             refuse_of_xdp(section, settings, reason, problems);
         }
         Mode::Proxy => {
-            if let (SourceAddress::Client, Some(span)) =
-                (settings.source, section.key_span(&service::SOURCE))
-            {
-                let message = "`source = \"client\"` works in mode \"kernel\" only";
-                let reason =
-                    "a proxy opens its own connections, so a backend sees the proxy's address";
-                let fix = "write mode = \"kernel\", or tell the backend with send_proxy = \"v2\"";
-                problems.add(Code::NeedsKernel, &span, message, reason, fix);
-            }
             let reason = "in mode \"proxy\" the agent ends connections, and it has no such setting";
             refuse_of_xdp(section, settings, reason, problems);
         }
@@ -309,13 +308,6 @@ fn refuse_in_xdp(section: &Section<'_>, settings: &Settings, problems: &mut Prob
         let message = "`balance = \"roundrobin\"` does not work in mode \"xdp\"";
         let reason = "nobody remembers there whose turn it was for a connection";
         let fix = "remove the line: in mode \"xdp\" it is \"maglev\"";
-        problems.add(Code::NotInXdp, &span, message, reason, fix);
-    }
-    if let (SourceAddress::Vip, Some(span)) = (settings.source, section.key_span(&service::SOURCE))
-    {
-        let message = "`source = \"vip\"` does not work in mode \"xdp\"";
-        let reason = "the client's address stays in the packet";
-        let fix = "remove the line, or write mode = \"kernel\" and no `forward`";
         problems.add(Code::NotInXdp, &span, message, reason, fix);
     }
 }

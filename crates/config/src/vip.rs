@@ -23,6 +23,8 @@ pub(crate) struct Vip {
     pub(crate) group: Option<At<String>>,
     pub(crate) settings: Settings,
     pub(crate) services: Vec<At<Service>>,
+    /// Addresses that its services name as `source`.
+    pub(crate) pool: Vec<At<IpAddr>>,
 }
 
 impl Vip {
@@ -44,13 +46,14 @@ pub(crate) fn read(
         section.text(&vip::NAME, problems).filter(|n| cluster::check_name("name", n, problems));
     let group = settings::read_label(section, &vip::GROUP, problems);
     let settings = settings::read(section, &addresses, cluster, problems);
-    let services = read_services(section, &service::SCHEMA, &addresses, problems);
+    let mut pool = Vec::new();
+    let services = read_services(section, &service::SCHEMA, &addresses, &mut pool, problems);
     let first = addresses.first()?;
     let name = match name {
         Some(name) => At::new(name.value.to_owned(), name.span),
         None => At::new(first.value.address().to_string(), first.span.clone()),
     };
-    Some(Vip { name, interface, group, settings, services, addresses })
+    Some(Vip { name, interface, group, settings, services, pool, addresses })
 }
 
 /// The interface that is named, if one is.
@@ -216,12 +219,13 @@ pub(crate) fn read_services(
     section: &Section<'_>,
     schema: &'static Schema,
     addresses: &[At<Cidr>],
+    pool: &mut Vec<At<IpAddr>>,
     problems: &mut Problems<'_>,
 ) -> Vec<At<Service>> {
     let sections = section.sections(&vip::SERVICE, schema, problems);
     let mut read: Vec<At<Service>> = Vec::new();
     for section in sections.iter().take(2 * GROUP_SERVICES_MAX) {
-        for service in services::read(section, addresses, problems) {
+        for service in services::read(section, addresses, pool, problems) {
             ports::refuse_conflict(&read, &service, problems);
             read.push(service);
         }

@@ -152,6 +152,10 @@ impl Fast {
                     entry.forward = forward;
                     entry.sources = Arc::clone(&service.sources);
                     entry.new_connections = service.new_connections;
+                    let pool = service.source.in_place_of_clients(address);
+                    if pool[..] != entry.pool[..] {
+                        entry.pool = pool.into();
+                    }
                     let same = |b: &&Backend| b.address.is_ipv4() == address.is_ipv4();
                     let able = service.backends.iter().filter(same);
                     let able = able.map(|b| (b, is_alive(state(group, service, b))));

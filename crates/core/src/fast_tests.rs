@@ -121,6 +121,29 @@ fn shares(fast: &Fast, backends: &[&str]) -> Vec<(usize, usize)> {
 
 const TWO: [&str; 2] = ["a 10.0.0.1:80 1", "b 10.0.0.2:80 1"];
 
+/// Of each VIP's own version, at once when it changes.
+#[test]
+fn backends_see_whom_the_file_says() {
+    let vips = ["10.0.0.100", "2001:db8::1"];
+    let of = |source: SourceAddress| {
+        let backends = ["a 10.0.0.1:80 1", "c [2001:db8::9]:80 1"];
+        let nat = Mode::Xdp { forward: Forward::Nat, flow: FlowFields::Connection };
+        let service = Service { source, ..service(nat, &vips, 80, &backends) };
+        desired(vec![group(1, &vips, vec![service])])
+    };
+    let pools =
+        |fast: &Fast| fast.services().map(|service| service.pool.to_vec()).collect::<Vec<_>>();
+    let mut fast = fast(&of(SourceAddress::Client), &[]);
+    assert!(pools(&fast).iter().all(Vec::is_empty));
+    change(&mut fast, 1, &of(SourceAddress::Vip), &[]);
+    assert_eq!(pools(&fast), [[ip("10.0.0.100")], [ip("2001:db8::1")]]);
+    let list = ["2001:db8::2", "10.0.0.99", "2001:db8::1"].map(ip);
+    change(&mut fast, 2, &of(SourceAddress::Pool(list.into())), &[]);
+    assert_eq!(pools(&fast), [vec![list[1]], vec![list[0], list[2]]]);
+    let adopted = Fast::adopt(SEED, at(3), &fast.path());
+    assert_eq!(pools(&adopted), pools(&fast));
+}
+
 #[test]
 fn a_host_has_the_services_of_mode_xdp_on_addresses_that_it_may_own() {
     let vips = ["10.0.0.100", "2001:db8::1", "10.0.0.99"];

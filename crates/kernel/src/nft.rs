@@ -295,9 +295,11 @@ fn answers(services: &[&Forward], ip: &str, text: &mut String) {
         // The kernel would reset a connection whose client has not been heard here yet.
         let name = protocol.name();
         let of = services.iter().filter(|f| f.protocol == protocol && is_range != f.ports.is_one());
-        let of = of.filter(|f| f.source == SourceAddress::Vip);
-        let from = of.flat_map(|f| {
-            ports::answering(f).map(|(backend, ports)| (backend, ports, format!(" . {}", f.vip)))
+        let of =
+            of.flat_map(|f| f.source.in_place_of_clients(f.vip).into_iter().map(move |s| (f, s)));
+        let from = of.flat_map(|(f, seen)| {
+            let to = format!(" . {seen}");
+            ports::answering(f).map(move |(backend, ports)| (backend, ports, to.clone()))
         });
         let key = format!("ct state {{ new, invalid }} {ip} saddr . {name} sport . {ip} daddr");
         let verdict = match (protocol, is_range) {
@@ -361,19 +363,26 @@ fn source(forwards: &[Forward], text: &mut String) {
     chain(text, "source", "nat hook postrouting priority srcnat");
     for forward in forwards {
         let Some(ports) = ports::matched(forward) else { continue };
-        match forward.source {
-            SourceAddress::Client => {}
-            SourceAddress::Vip => {
-                // This host's own connections keep their source: their answers come here anyway.
-                let (ip, vip) = (Family::of(forward.vip).word(), forward.vip);
-                let _ = writeln!(
-                    text,
-                    "\t\tct status dnat meta l4proto {} ct original {ip} daddr {vip} \
-                     ct original proto-dst {ports} fib saddr type != local snat {ip} to {vip}",
-                    forward.protocol.name(),
-                );
+        let (ip, vip) = (Family::of(forward.vip).word(), forward.vip);
+        let protocol = forward.protocol.name();
+        let seen = forward.source.in_place_of_clients(vip);
+        let to = match &seen[..] {
+            [] => continue,
+            [one] => one.to_string(),
+            // The same one on each node.
+            many => {
+                let entries = many.iter().enumerate().map(|(n, seen)| format!("{n} : {seen}"));
+                let entries = entries.collect::<Vec<_>>().join(", ");
+                let hash = format!("jhash {ip} saddr . {protocol} sport mod {}", many.len());
+                format!("{hash} seed {SEED:#x} map {{ {entries} }}")
             }
-        }
+        };
+        // This host's own connections keep their source: their answers come here anyway.
+        let _ = writeln!(
+            text,
+            "\t\tct status dnat meta l4proto {protocol} ct original {ip} daddr {vip} \
+             ct original proto-dst {ports} fib saddr type != local snat {ip} to {to}",
+        );
     }
     text.push_str("\t}\n");
 }
@@ -601,6 +610,20 @@ mod tests {
         let rule = "dnat ip to jhash ip saddr . tcp sport mod 2 seed 0x62756f79 \
                     map { 0 : 10.0.0.21 . 80, 1 : 10.0.0.22 . 81 }";
         assert!(text.contains(rule), "{text}");
+    }
+
+    #[test]
+    fn each_client_has_the_same_source_of_a_list_on_every_node() {
+        let list = ["10.0.0.100", "fd00::1", "10.0.0.51"].map(|ip| ip.parse().unwrap());
+        let forward = forward(Spread::Refuse);
+        let forward = Forward { source: SourceAddress::Pool(list.into()), ..forward };
+        let text = render(&[forward], None);
+        let rule = "snat ip to jhash ip saddr . tcp sport mod 2 seed 0x62756f79 \
+                    map { 0 : 10.0.0.100, 1 : 10.0.0.51 }";
+        assert!(text.contains(rule), "{text}");
+        for seen in ["10.0.0.100", "10.0.0.51"] {
+            assert!(text.contains(&format!("10.0.0.21 . 80 . {seen}")), "{text}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 use crate::nft::ports::{self, NOT_FIRST};
 use crate::nft::{Forward, TABLE};
-use buoy_model::{Protocol, SourceAddress};
+use buoy_model::Protocol;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -34,9 +34,15 @@ pub(crate) fn render(forwards: &[Forward], text: &mut String) {
 /// Only where the VIP is: a copy that comes back to a node without it ends there.
 fn rule(ip: &str, forward: &Forward) -> Option<String> {
     let Forward { vip, protocol, source, backends, relays, link, .. } = forward;
-    if *source == SourceAddress::Client || relays.is_empty() || backends.is_empty() {
+    let seen = source.in_place_of_clients(*vip);
+    if seen.is_empty() || relays.is_empty() || backends.is_empty() {
         return None;
     }
+    let seen: Vec<String> = seen.iter().map(ToString::to_string).collect();
+    let seen = match &seen[..] {
+        [one] => one.clone(),
+        many => format!("{{ {} }}", many.join(", ")),
+    };
     let protocol = protocol.name();
     let places = ports::answering(forward).map(|(backend, ports)| (backend, ports, String::new()));
     let places = ports::elements(places).collect::<Vec<_>>().join(", ");
@@ -51,7 +57,7 @@ fn rule(ip: &str, forward: &Forward) -> Option<String> {
     let copies: String =
         relays.iter().map(|to| format!(" dup to {to} device \"{link}\"")).collect();
     Some(format!(
-        "\t\tct state {{ new, invalid }} {ip} daddr {vip} fib daddr type local \
+        "\t\tct state {{ new, invalid }} {ip} daddr {seen} fib daddr type local \
          {ip} saddr . {protocol} sport {{ {places} }}{not_first}{copies}\n"
     ))
 }

@@ -21,7 +21,7 @@ pub struct Service {
     pub mode: Mode,
     /// Which backend a new connection gets.
     pub balance: Balance,
-    /// Which source address a backend sees; in `Mode::Kernel` there is a choice.
+    /// Which source address a backend sees; there is a choice where addresses are translated.
     pub source: SourceAddress,
     /// Whether the backend is told who the client is, in `Mode::Proxy`.
     pub send_proxy: SendProxy,
@@ -112,13 +112,28 @@ pub enum Balance {
     LeastConnections,
 }
 
-/// The source address that a backend sees behind `Mode::Kernel`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// The source address that a backend sees.
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum SourceAddress {
-    /// The VIP: answers come back to whoever owns it, in any topology. Not in `Mode::Xdp`.
+    /// The VIP: answers come back to whoever owns it, in any topology.
     Vip,
     /// The client's own: the backends must route their answers through the VIP's owner.
     Client,
+    /// One of these, of the VIP's version, which its owner has as well.
+    Pool(Arc<[IpAddr]>),
+}
+
+impl SourceAddress {
+    /// The addresses that a backend sees in place of a client's, behind this VIP; none: the client's own.
+    pub fn in_place_of_clients(&self, vip: IpAddr) -> Vec<IpAddr> {
+        match self {
+            Self::Vip => alloc::vec![vip],
+            Self::Client => Vec::new(),
+            Self::Pool(list) => {
+                list.iter().copied().filter(|ip| ip.is_ipv4() == vip.is_ipv4()).collect()
+            }
+        }
+    }
 }
 
 /// The PROXY protocol towards the backend.

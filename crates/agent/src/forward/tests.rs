@@ -106,7 +106,8 @@ fn what_xdp_refuses_nftables_forwards_where_it_can() {
         let all = super::wanted(&desired, &States::new(), &refused);
         let said = &all.problems[&WEB];
         assert!(said.starts_with("no BPF here; "), "{said}");
-        let spread = all.kernel.first().map(|(_, forward)| (&forward.spread, forward.source));
+        let spread =
+            all.kernel.first().map(|(_, forward)| (&forward.spread, forward.source.clone()));
         assert!(all.kernel.iter().all(|(_, forward)| forward.link == "eth0"), "as any other");
         match (forward, flow) {
             (model::Forward::Nat, FlowFields::Connection) => {

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::extract::rejection::QueryRejection;
 use buoy_api::{PathReply, WayView};
 use buoy_kernel::fast::{Drop, Fate, Packet};
-use buoy_model::{Desired, Forward, Group, Mode, Protocol, Service};
+use buoy_model::{Desired, Forward, Group, Mode, Protocol, Service, SourceAddress};
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -140,6 +140,10 @@ fn way(service: &Service, traced: Result<Traced, String>) -> WayView {
         }
     };
     let (mac, to, port) = match fate {
+        Fate::Passed if service.source != SourceAddress::Client => {
+            let how = "it has no port of the `source` addresses: the kernel resets it";
+            return any("passed", how);
+        }
         Fate::Passed => return any("passed", "the program leaves it to the kernel"),
         Fate::Dropped(None) => return any("dropped", "the program does not say why"),
         Fate::Dropped(Some(reason)) => {

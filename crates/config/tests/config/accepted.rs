@@ -285,6 +285,22 @@ fn a_service_of_mode_xdp_is_what_the_file_says() {
 }
 
 #[test]
+fn source_is_a_word_or_addresses_of_the_group() {
+    let source = |lines: &str| {
+        let text = format!("port = \"443/tcp\"\nbackends = [\"10.0.0.21:443\"]\n{lines}");
+        services(&text).remove(0).source
+    };
+    let pool = SourceAddress::Pool(["10.0.0.100".parse().unwrap()].into());
+    for engine in ["mode = \"kernel\"", "forward = \"nat\""] {
+        let source = |value: &str| source(&format!("{engine}\nsource = {value}"));
+        assert_eq!(source("\"vip\""), SourceAddress::Vip, "{engine}");
+        assert_eq!(source("\"client\""), SourceAddress::Client, "{engine}");
+        assert_eq!(source("[\"10.0.0.100\"]"), pool, "{engine}");
+        assert_eq!(source("\"10.0.0.100\""), pool, "{engine}");
+    }
+}
+
+#[test]
 fn allow_and_deny_are_one_list_for_all_ports_in_every_mode() {
     for mode in ["", "mode = \"proxy\"", "forward = \"dsr\""] {
         let services = services(&format!(

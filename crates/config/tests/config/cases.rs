@@ -3,7 +3,7 @@
 //! `»` marks the place where the caret must stand and is not part of the file.
 
 use crate::support::{self, SMALL};
-use crate::wrong::{CHECK, GROUP, POOL, PORTS, SOURCES};
+use crate::wrong::{CHECK, GROUP, POOL, PORTS, SEEN, SOURCES};
 use buoy_config::Code;
 use buoy_model::{GroupId, NodeId};
 
@@ -212,7 +212,6 @@ const SERVICE: &[Case] = &[
     (Code::NeedsProxy, "forward = \"nat\"\n»idle_timeout = \"5m\"", "remove the line"),
     (Code::NeedsProxy, "forward = \"nat\"\nbackends = [»\"127.0.0.1:80\"]", "own address"),
     (Code::NotInXdp, "forward = \"nat\"\n»balance = \"roundrobin\"", "\"maglev\""),
-    (Code::NotInXdp, "forward = \"nat\"\n»source = \"vip\"", "mode = \"kernel\""),
     (
         Code::PortKept,
         "port = \"443/tcp\"\nforward = \"dsr\"\nbackends = [»\"10.0.0.21:8443\"]",
@@ -472,7 +471,7 @@ fn all() -> Vec<(Code, String, &'static str)> {
             lines.iter().filter(|(key, _)| !has(key)).map(|(_, line)| *line).collect();
         small(c, format!("{SMALL}[[pool]]\n{rest}{}\n", c.1))
     }));
-    all.extend(SERVICE.iter().chain(SOURCES).chain(PORTS).map(|c| {
+    all.extend(SERVICE.iter().chain(SOURCES).chain(SEEN).chain(PORTS).map(|c| {
         let lines =
             [("port", "port = \"80/tcp\"\n"), ("backends", "backends = [\"10.0.0.21:80\"]\n")];
         let has = |key: &str| c.1.lines().any(|l| l.starts_with(key));

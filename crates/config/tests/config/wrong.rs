@@ -54,6 +54,40 @@ pub(crate) const POOL: &[Case] = &[
     (Code::DuplicateName, "check = [{ process = \"a\" }, { process = »\"a\" }]", "another `name`"),
 ];
 
+/// Lines of a `[[vip.service]]` about `source`.
+pub(crate) const SEEN: &[Case] = &[
+    (Code::UnknownWord, "source = »\"vpi\"", "did you mean \"vip\"?"),
+    (Code::WrongType, "source = »5", "source = \"vip\""),
+    (Code::EmptyList, "source = »[]", "name at least one"),
+    (Code::BadSourceAddress, "source = [»\"vip\"]", "write source = \"vip\""),
+    (Code::BadSourceAddress, "source = [»\"10.0.0.300\"]", "addresses of the VIP's group"),
+    (Code::BadSourceAddress, "source = »\"10.0.0.100/24\"", "addresses of the VIP's group"),
+    (Code::BadSourceAddress, "source = [\"10.0.0.100\", »\"10.0.0.100\"]", "remove one"),
+    (Code::SourceNotVip, "source = »\"10.0.0.50\"", "source = \"vip\""),
+    (
+        Code::SourceNotVip,
+        "forward = \"nat\"\nsource = [\"10.0.0.100\", »\"10.0.0.50\"]",
+        "the same `group`",
+    ),
+    (
+        Code::NotInXdp,
+        "forward = \"dsr\"\nbackends = [\"10.0.0.21\"]\n»source = \"vip\"",
+        "forward = \"nat\"",
+    ),
+    (
+        Code::NotInXdp,
+        "forward = \"tunnel\"\nbackends = [\"10.0.0.21\"]\n»source = [\"10.0.0.100\"]",
+        "forward = \"nat\"",
+    ),
+    (Code::NotInProxy, "mode = \"proxy\"\n»source = [\"10.0.0.100\"]", "mode = \"kernel\""),
+    (
+        Code::NoPortLeft,
+        "port = »\"*/tcp\"\nforward = \"nat\"\nsource = \"vip\"\nbackends = [\"10.0.0.21\"]\n\
+         check = { tcp = true, port = 22 }",
+        "serve fewer ports",
+    ),
+];
+
 /// Lines of a `[[vip.service]]` besides a port, if they have none, and backends, if they have none.
 pub(crate) const PORTS: &[Case] = &[
     (Code::BadPort, "port = »\"0/tcp\"", "write \"*/tcp\""),
