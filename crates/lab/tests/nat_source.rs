@@ -154,7 +154,7 @@ fn flows_with_a_port_outlive_the_agent_and_are_reset_at_once_by_another_owner() 
     }
     let moved = cluster.buoy.owner(&owner, "web").unwrap();
     if moved != owner {
-        let (done, said) = buoy(&cluster, &owner, &["move", "web", &owner]);
+        let (done, said) = buoy(&cluster, &moved, &["move", "web", "--to", &owner]);
         assert!(done, "{said}");
         wait_until(SOON, "the VIP to come back", || {
             Ok(cluster.buoy.owner(&owner, "web").as_ref() == Some(&owner))
