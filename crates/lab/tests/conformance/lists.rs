@@ -40,7 +40,7 @@ pub(crate) fn who_is_refused(world: &mut World) {
             let mut heard = Vec::new();
             let is = |(heard, there_for): (&Answer, &bool)| match heard {
                 Answer::From(_) => *there_for,
-                other => !there_for && *other == refusal,
+                other @ (Answer::Refusal | Answer::Silence) => !there_for && *other == refusal,
             };
             let waited = wait_until(2 * SOON, lines, || {
                 heard = CLIENTS.map(|from| world.ask(from, kind)).to_vec();

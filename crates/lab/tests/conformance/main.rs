@@ -20,8 +20,11 @@ use engine::Engine;
 use std::time::Instant;
 use world::World;
 
+/// What it is, and what is done.
+type Case = (&'static str, fn(&mut World));
+
 /// What every engine is asked, one after the other on one cluster; each leaves it as it was.
-const CASES: [(&str, fn(&mut World)); 12] = [
+const CASES: [Case; 12] = [
     ("every connection is answered", cases::every_connection_is_answered),
     ("a backend sees the client, or who stands for it", cases::a_backend_sees_the_client),
     ("the same port of a client has the same backend", cases::the_same_port_has_the_same_backend),

@@ -199,7 +199,9 @@ impl World {
         for n in 0..count {
             match self.ask_at((from, 0), ECHO_PORT, kind, SOON) {
                 Answer::From(name) => *by.entry(name).or_default() += 1,
-                other => unreachable!("{:?}, {from}, {n} of {count}: {other:?}", self.engine),
+                other @ (Answer::Refusal | Answer::Silence) => {
+                    unreachable!("{:?}, {from}, {n} of {count}: {other:?}", self.engine)
+                }
             }
         }
         by
@@ -289,8 +291,6 @@ impl Open {
 }
 
 fn heard(error: &io::Error) -> Answer {
-    match error.kind() {
-        ErrorKind::TimedOut | ErrorKind::WouldBlock => Answer::Silence,
-        _ => Answer::Refusal,
-    }
+    let is_silence = matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock);
+    if is_silence { Answer::Silence } else { Answer::Refusal }
 }
