@@ -40,6 +40,10 @@ pub(crate) struct XdpArguments {
     /// Numbers of services beside one; 10,000 take 6 GiB of memory
     #[arg(long, value_name = "N,..", value_delimiter = ',', default_values_t = [1000, 10_000], value_parser = clap::value_parser!(u32).range(2..=10_000))]
     services: Vec<u32>,
+    /// Only the packets whose case has one of these words in its name, beside the floors; the word `frames`
+    /// stands for the frames through veth pairs, `down` for the backend that goes down
+    #[arg(long, value_name = "WORD,..", value_delimiter = ',')]
+    only: Vec<String>,
     /// Where the report goes
     #[arg(long, value_name = "FILE", default_value = "bench/results/xdp.md")]
     report: PathBuf,
@@ -146,6 +150,7 @@ fn xdp(arguments: XdpArguments) -> Result<(), Failure> {
         rounds: arguments.rounds.into(),
         packets: arguments.packets,
         services: arguments.services,
+        only: arguments.only,
         report: arguments.report,
     };
     bench::xdp(&options).map_err(Failure::failed)

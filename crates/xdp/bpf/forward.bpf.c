@@ -52,9 +52,10 @@ static __always_inline int unusual(struct xdp_md *ctx, const struct settings *se
 
 // Not for a VIP: perhaps from a backend.
 static __always_inline int other(struct xdp_md *ctx, const struct settings *settings,
-				 const struct address *source)
+				 const struct flow *flow)
 {
-	if (LOOK(settings->reverse_sizes) && is_marked(settings->sources, hash_address(source)))
+	if (LOOK(settings->reverse_sizes) &&
+	    is_marked(settings->sources, hash_address(&flow->client, flow->is_ipv6)))
 		bpf_tail_call(ctx, &fast_programs, PROGRAM_REVERSE);
 	return XDP_PASS;
 }
@@ -66,7 +67,7 @@ static __always_inline int usual(struct xdp_md *ctx, const struct settings *sett
 	const struct service *service = find_service(settings, hash, flow);
 
 	if (!service)
-		return other(ctx, settings, &flow->client);
+		return other(ctx, settings, flow);
 	return forward(ctx, settings, flow, parcel, service);
 }
 
@@ -82,9 +83,9 @@ static __always_inline int ipv4(struct xdp_md *ctx, const struct settings *setti
 		return XDP_PASS;
 	flow.client = address_ipv4(ip->source);
 	flow.vip = address_ipv4(ip->destination);
-	hash = hash_address(&flow.vip);
+	hash = hash_address(&flow.vip, flow.is_ipv6);
 	if (!is_marked(settings->vips, hash))
-		return other(ctx, settings, &flow.client);
+		return other(ctx, settings, &flow);
 	flow.length = bpf_ntohs(ip->length);
 	flow.protocol = ip->protocol;
 	flow.service = ip->service;
@@ -107,16 +108,16 @@ static __always_inline int ipv6(struct xdp_md *ctx, const struct settings *setti
 		return XDP_PASS;
 	flow.client = address_ipv6(ip->source);
 	flow.vip = address_ipv6(ip->destination);
-	hash = hash_address(&flow.vip);
+	hash = hash_address(&flow.vip, flow.is_ipv6);
 	if (!is_marked(settings->vips, hash)) {
 		asked(ctx, &flow.vip);
-		return other(ctx, settings, &flow.client);
+		return other(ctx, settings, &flow);
 	}
 	flow.length = bpf_ntohs(ip->length) + sizeof(*ip);
 	flow.protocol = ip->next;
 	flow.service = class_of(ip);
 	if (is_mapped_ipv4(&flow.vip)) // of no service
-		return other(ctx, settings, &flow.client);
+		return other(ctx, settings, &flow);
 	if (bpf_ntohl(ip->version_class_label) >> 28 != 6 || flow.length > end - (void *)ip ||
 	    !read_transport(&flow, parcel.ports, end, flow.length - sizeof(*ip)))
 		return VERDICT_UNUSUAL;

@@ -94,7 +94,7 @@ pub const BUCKET_PROBES: u32 = 4;
 /// Slots of one line.
 pub const SLOTS_IN_LINE: u32 = 16;
 /// Words of a bitmap of addresses.
-pub const BITMAP_WORDS: usize = 64;
+pub const BITMAP_WORDS: usize = 512;
 /// Links that backends can be behind; the first place is none.
 pub const LINKS_MAX: u32 = 256;
 /// Buckets of remembered flows.
@@ -473,14 +473,18 @@ pub(crate) const fn spread(value: u64) -> u64 {
 
 /// The hash of an address, for bitmaps and keys.
 pub const fn hash_address(address: Address) -> u64 {
+    if address.high == 0 && address.low & 0xffff_ffff == 0xffff_0000 {
+        return spread((address.low >> 32).wrapping_mul(MIX_B));
+    }
     let high = spread(address.high.wrapping_mul(MIX_A));
-    spread((high ^ address.low).wrapping_mul(MIX_B))
+    spread(spread(high ^ address.low).wrapping_mul(MIX_B))
 }
 
 /// The word and the bit in it where a bitmap says something of an address.
 pub fn bit_of(address: Address) -> (usize, u64) {
     let hash = hash_address(address);
-    (usize::try_from(hash >> 58).unwrap_or(0), 1 << (hash >> 52 & 63))
+    let word = usize::try_from(hash >> 26).unwrap_or(0) & (BITMAP_WORDS - 1);
+    (word, 1 << (hash >> 20 & 63))
 }
 
 /// The key of the block of 2^size ports that begins with this one.
@@ -575,6 +579,7 @@ pub fn checksum_change(old: IpAddr, new: IpAddr) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn the_object_is_elf_for_bpf() {
@@ -600,6 +605,24 @@ mod tests {
         }
         let v4 = Address::from("10.0.0.1".parse::<IpAddr>().unwrap());
         assert_eq!(v4, Address { high: 0, low: 0x0100_000a_ffff_0000 });
+    }
+
+    /// Neighbours differ in the last byte, which is the highest in memory.
+    #[test]
+    fn few_addresses_of_one_network_have_a_bit_of_another_network_s() {
+        let v4 = |net: u32, host: u32| IpAddr::from((net << 8 | host).to_be_bytes());
+        let v6 = |net: u32, host: u32| {
+            IpAddr::from(Ipv6Addr::from(0xfd00 << 112 | u128::from(net) << 64 | u128::from(host)))
+        };
+        for of in [v4 as fn(u32, u32) -> IpAddr, v6] {
+            let bits = |net, hosts| (0..hosts).map(move |host| bit_of(of(net, host).into()));
+            for net in 0..200 {
+                let marked: BTreeSet<_> = bits(0x0a_0000 + 7 * net, 100).collect();
+                assert!(90 < marked.len(), "{net}: {}", marked.len());
+                let others = bits(0x64_4000 + net, 256).filter(|bit| marked.contains(bit)).count();
+                assert!(others < 16, "{net}: {others} of 256");
+            }
+        }
     }
 
     #[test]

@@ -84,7 +84,7 @@ static __always_inline __u32 choose_in_change(const struct settings *settings, c
 {
 	__u32 current = slot & 0xffff, previous = slot >> 16, tick = LOOK(settings->tick) & TICK_MASK;
 	__u32 old = identity_of(service, previous) ? previous : current, identity;
-	__u64 vip = hash_address(&flow->vip) ^ flow->vip_port ^ (__u64)flow->protocol << 16;
+	__u64 vip = hash_address(&flow->vip, flow->is_ipv6) ^ flow->vip_port ^ (__u64)flow->protocol << 16;
 	__u64 mark = spread((hash_flow(settings->seed, flow, flow->client_port) ^ vip) * MIX_A);
 	__u32 at = (__u32)mark & (EXCEPTIONS_MAX - 1);
 	struct bucket *bucket = bpf_map_lookup_elem(&fast_except, &at);

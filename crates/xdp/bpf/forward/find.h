@@ -24,14 +24,26 @@ static __always_inline __u64 spread(__u64 value)
 	return value ^ value >> 32;
 }
 
-static __always_inline __u64 hash_address(const struct address *address)
+// A product has in its high bits all of what was multiplied, and in its low ones nothing of what was high. So what
+// lies high comes down before it is multiplied, and a place is cut from both halves.
+static __always_inline __u64 hash_ipv4(const struct address *address)
 {
-	return spread((spread(address->high * MIX_A) ^ address->low) * MIX_B);
+	return spread((address->low >> 32) * MIX_B);
+}
+
+static __always_inline __u64 hash_ipv6(const struct address *address)
+{
+	return spread(spread(spread(address->high * MIX_A) ^ address->low) * MIX_B);
+}
+
+static __always_inline __u64 hash_address(const struct address *address, int is_ipv6)
+{
+	return is_ipv6 ? hash_ipv6(address) : hash_ipv4(address);
 }
 
 static __always_inline int is_marked(const __u64 *bitmap, __u64 hash)
 {
-	return LOOK(bitmap[hash >> 58]) >> (hash >> 52 & 63) & 1;
+	return LOOK(bitmap[hash >> 26 & (BITMAP_WORDS - 1)]) >> (hash >> 20 & 63) & 1;
 }
 
 static __always_inline __u64 key_of(__u64 address, __u16 port, __u32 size, __u8 protocol)
@@ -123,9 +135,9 @@ static __always_inline int is_refused(const struct service *service, const struc
 }
 
 // Surely a VIP, and not only where the bitmap has the same bit.
-static __always_inline int is_vip(const struct settings *settings, const struct address *address)
+static __always_inline int is_vip(const struct settings *settings, const struct address *address, int is_ipv6)
 {
-	__u64 key = key_of_vip(hash_address(address));
+	__u64 key = key_of_vip(hash_address(address, is_ipv6));
 	__u32 place = place_of(&fast_buckets, settings->bucket_mask, key);
 	const struct service *service = bpf_map_lookup_elem(&fast_services, &place);
 

@@ -28,7 +28,7 @@
 #define BUCKET_WAYS 8
 #define BUCKET_PROBES 4
 #define SLOTS_IN_LINE 16
-#define BITMAP_WORDS 64
+#define BITMAP_WORDS 512
 #define OWN_MAX 8
 #define BACK_BY_REDIRECT 1 // of flags
 #define WATCHED 2          // of flags: somebody captures (watch.h)

@@ -72,7 +72,7 @@ static __always_inline int take(struct bucket *bucket, __u64 mark, const struct 
 static __always_inline int is_over(const struct settings *settings, const struct flow *flow,
 				   const struct service *service)
 {
-	__u64 vip = hash_address(&flow->vip) ^ service->first ^ (__u64)service->last << 16;
+	__u64 vip = hash_address(&flow->vip, flow->is_ipv6) ^ service->first ^ (__u64)service->last << 16;
 	struct flow client = { .client = flow->client, .is_ipv6 = flow->is_ipv6 };
 	struct bucket *bucket;
 	__u64 hash;
@@ -107,7 +107,7 @@ static __always_inline int limit(const struct settings *settings, struct flow *f
 	if (flow->protocol != IPPROTO_TCP ||
 	    !read_part(flow, ports, end, flow->length - header, is_first) || !flow->opens)
 		return XDP_PASS;
-	service = find_service(settings, hash_address(&flow->vip), flow);
+	service = find_service(settings, hash_address(&flow->vip, flow->is_ipv6), flow);
 	if (!service || !(service->guard & LIMITED) || is_refused(service, &flow->client) ||
 	    !is_over(settings, flow, service))
 		return XDP_PASS;

@@ -70,7 +70,7 @@ static __always_inline int is_free(__u64 state, __u32 tick, __u8 protocol)
 
 static __always_inline __u64 hash_pooled(const struct settings *settings, const struct flow *flow)
 {
-	__u64 vip = hash_address(&flow->vip) ^ flow->vip_port ^ (__u64)flow->protocol << 16;
+	__u64 vip = hash_address(&flow->vip, flow->is_ipv6) ^ flow->vip_port ^ (__u64)flow->protocol << 16;
 
 	return spread((hash_flow(settings->seed, flow, flow->client_port) ^ vip) * MIX_A);
 }
@@ -135,7 +135,7 @@ __attribute__((noinline)) int fast_find_service(const struct flow *flow)
 	const struct settings *settings = settings_now();
 	__u32 place;
 
-	if (!settings || !flow || !find_place(settings, hash_address(&flow->vip), flow, &place))
+	if (!settings || !flow || !find_place(settings, hash_address(&flow->vip, flow->is_ipv6), flow, &place))
 		return NONE;
 	return place;
 }
@@ -264,7 +264,7 @@ static __always_inline __u64 key_of_pool(__u64 address, __u8 protocol)
 static __always_inline __u32 table_of(const struct settings *settings, const struct address *address,
 				      __u8 protocol)
 {
-	__u64 key = key_of_pool(hash_address(address), protocol);
+	__u64 key = key_of_pool(hash_address(address, !is_mapped_ipv4(address)), protocol);
 	__u32 place = place_of(&fast_reverse, settings->reverse_mask, key);
 	const struct pool *pool = bpf_map_lookup_elem(&fast_pools, &place);
 

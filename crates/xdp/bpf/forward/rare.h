@@ -42,7 +42,7 @@ struct piece {
 static __always_inline __u64 *datagram_of(const struct settings *settings, const struct flow *flow,
 					  const struct piece *piece, __u32 *mark)
 {
-	__u64 id = hash_address(&flow->vip) ^ piece->id ^ (__u64)flow->protocol << 32;
+	__u64 id = hash_address(&flow->vip, flow->is_ipv6) ^ piece->id ^ (__u64)flow->protocol << 32;
 	__u64 hash = spread((hash_flow(settings->seed, flow, 0) ^ id) * MIX_A);
 	__u32 at = (__u32)hash / BUCKET_WAYS & (FRAGMENTS_MAX - 1);
 	struct bucket *bucket = bpf_map_lookup_elem(&fast_fragments, &at);
@@ -102,7 +102,7 @@ static __always_inline int with_ports(struct xdp_md *ctx, const struct settings 
 				      const struct flow *flow, const struct parcel *parcel,
 				      const struct piece *piece)
 {
-	const struct service *service = find_service(settings, hash_address(&flow->vip), flow);
+	const struct service *service = find_service(settings, hash_address(&flow->vip, flow->is_ipv6), flow);
 	__u32 mark, place = NONE;
 	__u64 *datagram;
 	int verdict, is_new = 0, refused = service && is_refused(service, &flow->client);
@@ -234,7 +234,7 @@ static __always_inline int rare_ipv4(struct xdp_md *ctx, const struct settings *
 		return XDP_PASS;
 	flow.client = address_ipv4(ip->source);
 	flow.vip = address_ipv4(ip->destination);
-	if (!is_vip(settings, &flow.vip))
+	if (!is_vip(settings, &flow.vip, flow.is_ipv6))
 		return perhaps_pooled(settings);
 	header = (ip->version_length & 0xf) * 4;
 	flow.length = bpf_ntohs(ip->length);
@@ -299,7 +299,7 @@ static __always_inline int rare_ipv6(struct xdp_md *ctx, const struct settings *
 	flow.vip = address_ipv6(ip->destination);
 	if (is_mapped_ipv4(&flow.vip))
 		return XDP_PASS;
-	if (!is_vip(settings, &flow.vip)) {
+	if (!is_vip(settings, &flow.vip, flow.is_ipv6)) {
 		asked(ctx, &flow.vip);
 		return perhaps_pooled(settings);
 	}

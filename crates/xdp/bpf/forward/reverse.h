@@ -34,7 +34,7 @@ static __always_inline int find_answer(const struct settings *settings, const st
 				       struct answer *found)
 {
 	__u32 sizes = LOOK(settings->reverse_sizes) | 1, at;
-	__u64 address = hash_address(&flow->vip);
+	__u64 address = hash_address(&flow->vip, flow->is_ipv6);
 
 	for (__u32 size = 0; sizes && size <= PORT_SIZES; size++, sizes >>= 1) {
 		__u16 block = (__u32)flow->vip_port >> size << size;

@@ -179,12 +179,12 @@ static __always_inline void look(struct xdp_md *ctx, struct settings *settings)
 	}
 	if (!read_ends(&ends, ctx))
 		return;
-	if (is_vip(settings, &ends.destination)) {
+	if (is_vip(settings, &ends.destination, !is_mapped_ipv4(&ends.destination))) {
 		__be16 port = ends.ports ? ends.ports->destination : 0;
 		if (is_wanted_vip(watch, &ends.destination, !!ends.ports, port) &&
 		    is_wanted_client(watch, &ends.source))
 			kind = SEEN_REQUEST;
-	} else if (is_marked(settings->sources, hash_address(&ends.source)) &&
+	} else if (is_marked(settings->sources, hash_address(&ends.source, !is_mapped_ipv4(&ends.source))) &&
 		   is_wanted_client(watch, &ends.destination)) {
 		kind = SEEN_ANSWER; // of which VIP is seen when it has one
 	}

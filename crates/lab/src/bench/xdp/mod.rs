@@ -38,8 +38,16 @@ pub struct XdpOptions {
     pub packets: u32,
     /// Numbers of services, beside one.
     pub services: Vec<u32>,
+    /// Words of the names of what is measured; none: all of it.
+    pub only: Vec<String>,
     /// Where the report goes.
     pub report: PathBuf,
+}
+
+impl XdpOptions {
+    fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|word| name.contains(word.as_str()))
+    }
 }
 
 /// Measures and writes the report. Needs root: BPF is not permitted in a user namespace.
@@ -63,11 +71,16 @@ pub fn xdp(options: &XdpOptions) -> Result<()> {
 fn measure_all(options: &XdpOptions) -> Result<(Outcome, Vec<Length>)> {
     let mut outcome = Outcome { services: options.services.clone(), ..Outcome::default() };
     let mut rig = Rig::open().map_err(refused)?;
-    println!("A backend goes down, again and again.");
-    outcome.down = Some(tables::down()?);
-    println!("Frames through veth pairs, {LIVE_ROUNDS} rounds.");
-    outcome.live = live::measure(&mut rig, LIVE_ROUNDS)?;
-    let cases = goals::all_cases(&options.services);
+    if options.wants("down") {
+        println!("A backend goes down, again and again.");
+        outcome.down = Some(tables::down()?);
+    }
+    if options.wants("frames") {
+        println!("Frames through veth pairs, {LIVE_ROUNDS} rounds.");
+        outcome.live = live::measure(&mut rig, LIVE_ROUNDS)?;
+    }
+    let mut cases = goals::all_cases(&options.services);
+    cases.retain(|case| matches!(case.subject, Subject::Floor(..)) || options.wants(&case.name()));
     let mut worlds: BTreeMap<World, Loaded> = BTreeMap::new();
     let wanted = cases.iter().filter_map(|case| match case.subject {
         Subject::Buoy(world) => Some(world),

@@ -29,10 +29,11 @@ pub(super) fn render(
 }
 
 fn circumstances(options: &XdpOptions, took: Duration) -> String {
-    let XdpOptions { rounds, packets, .. } = options;
+    let XdpOptions { rounds, packets, only, .. } = options;
+    let only = if only.is_empty() { String::new() } else { format!(" --only {}", only.join(",")) };
     format!(
         "# What a packet costs on the fast path\n\n\
-         Written by `make bench-xdp` (`buoy lab bench xdp --rounds {rounds} --packets {packets}`), which took {:.0} s.\n\n\
+         Written by `make bench-xdp` (`buoy lab bench xdp --rounds {rounds} --packets {packets}{only}`), which took {:.0} s.\n\n\
          | | |\n|---|---|\n{}| processor mitigations | {} |\n\n\
          Ratios are within this run. \"Net\" is without what the measuring costs (a program that does nothing, in \
          the same\nrun); all figures are of the best round, unless they say otherwise. `docs/lab.md` says how each \
