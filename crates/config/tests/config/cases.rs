@@ -68,6 +68,12 @@ const TOP: &[Case] = &[
 
 /// Lines that follow `address` in the VIP of `SMALL`.
 const VIP: &[Case] = &[
+    (
+        Code::SourceVersion,
+        "address = [\"10.0.0.100/24\", \"2001:db8::100/64\"]\n[[vip.service]]\nport = \"80/tcp\"\n\
+         backends = [\"10.0.0.21:80\", \"[2001:db8::21]:80\"]\n»source = [\"2001:db8::100\"]",
+        "an IPv4 address",
+    ),
     (Code::UnknownKey, "»fallback = \"30s\"", "did you mean `failback`?"),
     (Code::UnknownKey, "»priority = 100", "as in `prefer = [\"lb1\"]`"),
     (Code::UnknownKey, "»track_interface = [\"eth1\"]", "check = { link = \"eth1\" }"),

@@ -1,7 +1,7 @@
 //! The limit of new connections of a service in the words of the programs, and back.
 
 use buoy_model::{Per, Rate};
-use buoy_xdp::forward::{LIMIT_UNIT, LIMITED, Service};
+use buoy_xdp::forward::{LIMIT_UNIT, LIMITED, POOLED, Service};
 
 /// The service with this limit, or with none.
 pub(super) fn with(service: Service, rate: Option<Rate>) -> Service {
@@ -26,7 +26,7 @@ pub(super) fn of(service: &Service) -> Option<Rate> {
 
 /// The list of clients that a service has.
 pub(super) const fn list_of(service: &Service) -> u32 {
-    service.guard & !LIMITED
+    service.guard & !(LIMITED | POOLED)
 }
 
 const fn number(per: Per) -> u8 {
@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn a_limit_is_read_as_it_was_written_and_is_near_what_it_says() {
-        let service = Service { guard: 7, ..Service::default() };
+        let service = Service { guard: 7 | POOLED, ..Service::default() };
         for per in Per::ALL {
             for (number, burst) in [(1, 1), (3, 2), (RATE_MAX, RATE_MAX)] {
                 let rate = Rate::new(number, per, burst).unwrap();
