@@ -68,12 +68,6 @@ const TOP: &[Case] = &[
 
 /// Lines that follow `address` in the VIP of `SMALL`.
 const VIP: &[Case] = &[
-    (
-        Code::SourceVersion,
-        "address = [\"10.0.0.100/24\", \"2001:db8::100/64\"]\n[[vip.service]]\nport = \"80/tcp\"\n\
-         backends = [\"10.0.0.21:80\", \"[2001:db8::21]:80\"]\n»source = [\"2001:db8::100\"]",
-        "an IPv4 address",
-    ),
     (Code::UnknownKey, "»fallback = \"30s\"", "did you mean `failback`?"),
     (Code::UnknownKey, "»priority = 100", "as in `prefer = [\"lb1\"]`"),
     (Code::UnknownKey, "»track_interface = [\"eth1\"]", "check = { link = \"eth1\" }"),
@@ -413,6 +407,11 @@ const CLUSTER: &[Case] = &[
 
 /// Whole files.
 const WHOLE: &[Case] = &[
+    (
+        Code::SourceVersion,
+        "peers = [\"10.0.0.11\"]\nsecret = \"file:cluster.key\"\n[[vip]]\naddress = [\"10.0.0.100/24\", \"2001:db8::100/64\"]\n[[vip.service]]\nport = \"80/tcp\"\nbackends = [\"10.0.0.21:80\", \"[2001:db8::21]:80\"]\n»source = [\"2001:db8::100\"]\n",
+        "an IPv4 address",
+    ),
     (Code::Syntax, "»{ \"peers\": [\"10.0.0.11\"] }", "without the outer braces"),
     (
         Code::Syntax,
