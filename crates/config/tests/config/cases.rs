@@ -407,6 +407,11 @@ const CLUSTER: &[Case] = &[
 
 /// Whole files.
 const WHOLE: &[Case] = &[
+    (
+        Code::SourceVersion,
+        "peers = [\"10.0.0.11\"]\nsecret = \"file:cluster.key\"\n[[vip]]\naddress = [\"10.0.0.100/24\", \"2001:db8::100/64\"]\n[[vip.service]]\nport = \"80/tcp\"\nbackends = [\"10.0.0.21:80\", \"[2001:db8::21]:80\"]\n»source = [\"2001:db8::100\"]\n",
+        "an IPv4 address",
+    ),
     (Code::Syntax, "»{ \"peers\": [\"10.0.0.11\"] }", "without the outer braces"),
     (
         Code::Syntax,

@@ -163,7 +163,7 @@ pub(crate) const PORTS: &[Case] = &[
         Code::BackendShared,
         "port = \"8000-8099/tcp\"\nforward = \"nat\"\nbackends = [\"10.0.0.21\"]\n\
          [[vip.service]]\nport = »\"80/tcp\"\nforward = \"nat\"\nbackends = [\"10.0.0.21:8050\"]",
-        "mode = \"kernel\"",
+        "source = \"vip\"",
     ),
     (
         Code::BackendShared,

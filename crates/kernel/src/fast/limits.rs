@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn a_limit_is_read_as_it_was_written_and_is_near_what_it_says() {
-        let service = Service { guard: 7, ..Service::default() };
+        let service = Service { guard: 7 | POOLED, ..Service::default() };
         for per in Per::ALL {
             for (number, burst) in [(1, 1), (3, 2), (RATE_MAX, RATE_MAX)] {
                 let rate = Rate::new(number, per, burst).unwrap();
