@@ -328,13 +328,14 @@ fn wanted(desired: &Desired, states: &States, refused: &BTreeMap<Place, String>)
                     Mode::Xdp { .. } => {
                         let Some(reason) = refused.get(&place) else { continue };
                         let instead = match substitute(desired, group, service) {
-                            Some(by @ (Substitute::Translate | Substitute::Deliver)) => {
+                            Some(Substitute::Translate) => {
                                 want_kernel(&mut wanted, place, address, (group, service), states);
                                 relay(&mut wanted, desired, group, address);
-                                match by {
-                                    Substitute::Deliver => "nftables counts and refuses instead",
-                                    _ => "nftables forwards it instead, more slowly",
-                                }
+                                "nftables forwards it instead, more slowly"
+                            }
+                            Some(Substitute::Deliver) => {
+                                want_kernel(&mut wanted, place, address, (group, service), states);
+                                "nftables counts and refuses instead"
                             }
                             Some(Substitute::Direct) => {
                                 let row =
