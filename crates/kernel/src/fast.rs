@@ -51,13 +51,14 @@ pub(crate) use error::refused;
 use memory::Region;
 use nix::errno::Errno;
 use pins::Pins;
+use plan::backends_of;
 use pools::Pools;
 use sources::Lists;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::Duration;
-use tables::{Earlier, Placed, Regions, Tables, backends_of};
+use tables::{Earlier, Placed, Regions, Tables};
 
 /// How to get to an address, asked for each backend.
 pub type Resolve<'a> = &'a mut dyn FnMut(IpAddr) -> Option<Way>;

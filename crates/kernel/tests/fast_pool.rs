@@ -5,10 +5,11 @@
 
 mod cases;
 mod packets;
+mod pools;
 mod world;
 
 use buoy_kernel::fast::{Capacity, Fast, Probe, Verdict};
-use buoy_model::{FastPath, FastService, Forward, Mac, Protocol, Slot};
+use buoy_model::{FastPath, Forward, Mac, Protocol, Slot};
 use buoy_xdp::forward::Drop;
 use buoy_xdp::pool::{
     PORT_FIRST, PORT_LAST, TCP_OPENING_SECONDS, TCP_OVER_SECONDS, TCP_SECONDS, UDP_OPENING_SECONDS,
@@ -18,44 +19,14 @@ use cases::Fate::{Changed, Pass, Transmit};
 use cases::{C4, C6, Case, Shape, check, dropped};
 use nix::sched::{CloneFlags, unshare};
 use packets::{ACK, NEAR, Packet, ROUTER, SYN, icmp, tcp, udp};
+use pools::{client, one, pooled, pools, port_of, source_of};
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::thread;
-use world::{FAR_MAC, FAR_ROUTER, LOOPBACK_MAC, ip, mac_of, open, path, service, way};
+use world::{FAR_MAC, FAR_ROUTER, LOOPBACK_MAC, ip, mac_of, open, service, way};
 
 const RST: u8 = 0x04;
 const FIN: u8 = 0x01;
-
-/// A translated service whose backends see addresses of the pool.
-fn pooled(
-    protocol: Protocol,
-    vip: &str,
-    port: u16,
-    backends: &[&str],
-    pool: &[&str],
-) -> FastService {
-    let service = service(protocol, vip, (port, port), Forward::Nat, backends);
-    FastService { pool: pool.iter().map(|text| ip(text)).collect(), ..service }
-}
-
-/// The services of the other tests, and each kind of pool: the VIP itself, and others.
-fn pools() -> FastPath {
-    use Protocol::{Tcp, Udp};
-    let mut path = path();
-    path.services.extend([
-        pooled(Tcp, "10.0.0.106", 80, &["10.0.0.36:8080"], &["10.0.0.106"]),
-        pooled(Udp, "10.0.0.106", 53, &["10.0.2.37:5353"], &["10.0.0.50", "10.0.0.51"]),
-        pooled(Tcp, "fd00::106", 80, &["[fd00::36]:8080"], &["fd00::50", "fd00::51"]),
-        pooled(Udp, "fd00::106", 53, &["[fd00:2::37]:5353"], &["fd00::106"]),
-    ]);
-    path
-}
-
-/// Only one service, with one address in place of its clients'.
-fn one() -> FastPath {
-    let pool = pooled(Protocol::Tcp, "10.0.0.106", 80, &["10.0.0.36:8080"], &["10.0.0.50"]);
-    FastPath { seed: 7, services: vec![pool] }
-}
 
 /// A service of the world, with what it is seen as from both sides.
 #[derive(Clone, Copy)]
@@ -122,17 +93,6 @@ impl Side {
     fn sent(&self, packet: Packet) -> cases::Fate {
         if self.is_udp() { cases::Fate::Redirect(packet) } else { Transmit(packet) }
     }
-}
-
-/// Where a frame without options says it is from.
-fn source_of(frame: &[u8]) -> SocketAddr {
-    let is_ipv4 = frame[12..14] == [8, 0];
-    let (address, ports): (IpAddr, usize) = if is_ipv4 {
-        (<[u8; 4]>::try_from(&frame[26..30]).unwrap().into(), 34)
-    } else {
-        (<[u8; 16]>::try_from(&frame[22..38]).unwrap().into(), 54)
-    };
-    SocketAddr::new(address, u16::from_be_bytes([frame[ports], frame[ports + 1]]))
 }
 
 #[test]
@@ -329,22 +289,6 @@ fn a_connection_that_is_not_known_is_the_kernels_to_reset() {
     let pool = SIDES[0].open(&fast);
     let p = SIDES[0].asked().long(9);
     check(&fast, &[("then it is", p.clone(), Transmit(SIDES[0].out(p, &pool)))]);
-}
-
-/// The n-th client of many.
-fn client(n: u32) -> String {
-    let [_, b, c, d] = (((n / 50_000) << 8) | (n % 200)).to_be_bytes();
-    format!("10.{}.{c}.{d}:{}", 16 + b, 1024 + n % 50_000)
-}
-
-/// As whom backends see a flow that begins or goes on; `None`: it was dropped, for no port was free.
-fn port_of(probe: &Probe, packet: &Packet) -> Option<SocketAddr> {
-    let tried = probe.try_frame(&packet.frame()).unwrap();
-    match tried.verdict {
-        Verdict::Transmit | Verdict::Redirect => Some(source_of(&tried.frame)),
-        Verdict::Drop => None,
-        Verdict::Pass | Verdict::Aborted => panic!("{tried:?}"),
-    }
 }
 
 const VIP: &str = "10.0.0.106:80";

@@ -9,6 +9,7 @@ mod files;
 mod messages;
 mod reference;
 mod replay;
+mod services;
 mod support;
 mod together;
 mod wrong;

@@ -1,8 +1,8 @@
 //! What becomes of a service in the words of the programs: keys, ports, identities, and what cannot be.
 
 use super::buckets::Entries;
-use super::tables::{Placed, backends_of};
-use super::{FastError, Way};
+use super::tables::Placed;
+use super::{FastError, Resolve, Way};
 use buoy_model::limits::FAST_POOLS_MAX;
 use buoy_model::{FastBackend, FastPath, FastService, FlowFields, Forward, Ports, Protocol, Slot};
 use buoy_xdp::forward::{
@@ -364,4 +364,17 @@ pub(super) fn shown(backend: &Backend) -> FastBackend {
         (_, IpAddr::V4(_) | IpAddr::V6(_)) => SocketAddr::new(ip, backend.port),
     };
     FastBackend { address }
+}
+
+/// The places of a service's backends.
+pub(super) const fn backends_of(service: &Service) -> std::ops::Range<u32> {
+    service.backends_first..service.backends_first.saturating_add(service.backends_count)
+}
+
+/// Where a packet goes from here. What is for this host needs no way, whether or not it has the VIP now.
+pub(super) fn way_to(service: &Service, to: IpAddr, resolve: Resolve<'_>) -> Option<Way> {
+    match service.forward {
+        FORWARD_LOCAL => Some(Way::Local),
+        _ => resolve(to),
+    }
 }

@@ -11,7 +11,7 @@ use super::limits;
 use super::lines::{self, Lines, lines_of};
 use super::links;
 use super::memory::Region;
-use super::plan::{self, Key, Kinds};
+use super::plan::{self, Key, Kinds, backends_of, way_to};
 use super::pools::Pools;
 use super::sources::{self, Lists};
 use super::{Resolve, Unreached, Way, WhyNot};
@@ -593,18 +593,5 @@ impl Tables {
         } else {
             word.fetch_and(!(flag << 32), Ordering::SeqCst);
         }
-    }
-}
-
-/// The places of a service's backends.
-pub(super) const fn backends_of(service: &Service) -> std::ops::Range<u32> {
-    service.backends_first..service.backends_first.saturating_add(service.backends_count)
-}
-
-/// Where a packet goes from here. What is for this host needs no way, whether or not it has the VIP now.
-fn way_to(service: &Service, to: IpAddr, resolve: Resolve<'_>) -> Option<Way> {
-    match service.forward {
-        forward::FORWARD_LOCAL => Some(Way::Local),
-        _ => resolve(to),
     }
 }
