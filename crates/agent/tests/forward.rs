@@ -173,7 +173,8 @@ fn without_nft_the_status_says_what_to_do_and_proxies_work() {
 fn what_xdp_forwards_goes_on_when_the_kernel_does_not_answer() {
     alone("what_xdp_forwards_goes_on_when_the_kernel_does_not_answer", async || {
         let mode = Mode::Xdp { forward: model::Forward::Dsr, flow: FlowFields::Connection };
-        let (wish, desired_now) = watch::channel(desired(vec![service(mode, 80)]));
+        let service = Service { source: model::SourceAddress::Client, ..service(mode, 80) };
+        let (wish, desired_now) = watch::channel(desired(vec![service]));
         let (_health, states) = watch::channel(States::new());
         let forward = start(desired_now, states);
         let engine = || forward.services()[0].engine.clone();

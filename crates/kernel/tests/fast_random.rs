@@ -131,10 +131,10 @@ fn busy_path(stage: usize) -> FastPath {
     for (n, (protocol, address, ports, forward, backends)) in changing().into_iter().enumerate() {
         let mut service =
             service(protocol, address, ports, forward, &backends.each_ref().map(|b| b.as_str()));
-        if let Some(pool) = n.checked_sub(5).map(|n| POOLS[n]) {
+        if let Some(pool) = n.checked_sub(6).map(|n| POOLS[n]) {
             service.pool = pool.iter().map(|text| ip(text)).collect();
         }
-        service.flow = if n == 4 || n == 6 { FlowFields::Client } else { FlowFields::Connection };
+        service.flow = if n == 4 || n == 7 { FlowFields::Client } else { FlowFields::Connection };
         let slot = |at: usize| {
             let (current, previous) = pairs[(at + stage * 4) % pairs.len()];
             let is_gone = stage == 1 && current == 2;

@@ -120,6 +120,12 @@ impl Mirror<'_> {
             self.pooled.keep(flow, lot);
         }
         self.note(frame, seen, flow, shape, false);
+        // Of what begins, only that is remembered.
+        if kept.is_none()
+            && let Some(lot) = self.pooled.lots.get_mut(&flow)
+        {
+            lot.is_over = [false; 3];
+        }
         let mut sent = frame.to_vec();
         translate(&mut sent, seen, port, to, shape, within);
         if seen.vip.is_ipv4() {
