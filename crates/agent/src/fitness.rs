@@ -191,7 +191,7 @@ fn share(checks: &BTreeMap<Key, NodeCheck>) -> BTreeMap<Key, Shared> {
 
 /// Whether one answer serves both, whatever people call them.
 fn asks_alike(one: &NodeCheck, other: &NodeCheck) -> bool {
-    let rhythm = |c: &NodeCheck| (c.every, c.timeout, c.rise, c.fall);
+    let rhythm = |c: &NodeCheck| (c.every, c.every_down, c.timeout, c.rise, c.fall);
     one.kind == other.kind && rhythm(one) == rhythm(other)
 }
 

@@ -60,7 +60,7 @@ pub(crate) fn first_address(service: &Service) -> IpAddr {
 pub struct BackendHealth {
     /// Whether it may get new connections.
     pub state: BackendState,
-    /// What was wrong with its last answer, in words; empty when nothing was.
+    /// What was wrong with its last answer, or is worth knowing of it, in words; empty when nothing is.
     pub reason: String,
     /// Since when it is in this state.
     pub since: Instant,
@@ -136,8 +136,10 @@ async fn keep_asking(key: Key, asked: Asked, states: Arc<watch::Sender<States>>)
         let asker = Arc::clone(&asker);
         async move { asker.ask().await }
     };
+    let mut warned = String::new();
     rounds::keep_asking(rounds, ask, |news| {
         say(&key, &news);
+        warn(&key, &news, &mut warned);
         publish(&states, &key, news);
     })
     .await;
@@ -154,6 +156,17 @@ fn say(key: &Key, news: &News) {
             tracing::warn!(backend, port, reason, "the backend is down");
         }
     }
+}
+
+/// Says what is worth knowing of a right answer, once for each wording.
+fn warn(Key { backend, ports, .. }: &Key, news: &News, warned: &mut String) {
+    // A right answer has a latency.
+    let Some(warning) = news.latency.and(news.reason.as_deref()) else { return };
+    if !warning.is_empty() && warning != warned {
+        let port = tracing::field::display(ports);
+        tracing::warn!(backend, port, warning, "the backend is well, with a warning");
+    }
+    warning.clone_into(warned);
 }
 
 /// Keeps what is known, and wakes the readers when the backend has turned.

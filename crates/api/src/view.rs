@@ -675,6 +675,7 @@ mod tests {
             name: name.into(),
             kind: buoy_model::NodeCheckKind::Process { name: name.into() },
             every: Duration::from_secs(1),
+            every_down: Duration::from_secs(1),
             timeout: Duration::from_secs(1),
             rise: 1,
             fall: 1,

@@ -5,8 +5,8 @@
 
 use buoy_core::{Exclusion, Standing};
 use buoy_model::{
-    BackendState, Balance, Cause, CheckKind, Desired, Fact, Failback, Group, LinkId, Mode, Node,
-    NodeCheckKind, NodeId, Record, Safety,
+    BackendState, Balance, Cause, CheckKind, Desired, Fact, Failback, Group, HttpCheck, LinkId,
+    Mode, Node, NodeCheckKind, NodeId, Record, Safety, Statuses,
 };
 use std::time::Duration;
 
@@ -234,9 +234,16 @@ pub fn asks(kind: &NodeCheckKind) -> String {
         NodeCheckKind::Server { address, kind: CheckKind::Tcp } => {
             format!("{address} accepts connections")
         }
-        NodeCheckKind::Server { address, kind: CheckKind::Http { path, tls, expect, .. } } => {
-            let scheme = if *tls { "https" } else { "http" };
-            let answer = expect.map_or_else(|| "well".into(), |status| status.to_string());
+        NodeCheckKind::Server { address, kind: CheckKind::Tls { .. } } => {
+            format!("{address} speaks TLS")
+        }
+        NodeCheckKind::Server { address, kind: CheckKind::Http(http) } => {
+            let HttpCheck { path, tls, expect, .. } = &**http;
+            let scheme = if tls.is_some() { "https" } else { "http" };
+            let answer = match expect.as_slice() {
+                [Statuses::WELL] => "well".into(),
+                list => list.iter().map(Statuses::to_string).collect::<Vec<_>>().join(" or "),
+            };
             format!("{scheme}://{address}{path} answers {answer}")
         }
         NodeCheckKind::Exec { program, .. } => format!("{program} ends with exit code 0"),
@@ -695,13 +702,16 @@ mod tests {
 
     #[test]
     fn a_check_of_the_node_says_what_it_asks() {
-        let http = CheckKind::Http {
+        let http = CheckKind::Http(Box::new(HttpCheck {
+            method: "GET".into(),
             path: "/ready".into(),
             host: None,
-            tls: true,
-            ca: None,
-            expect: Some(204),
-        };
+            headers: vec![],
+            http2: false,
+            tls: Some(buoy_model::TlsCheck { ca: None, warn: Duration::ZERO }),
+            expect: vec![Statuses::new(204, 204).unwrap(), Statuses::new(300, 399).unwrap()],
+            body: None,
+        }));
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], 8443));
         let path = || "/run/maintenance".to_owned();
         let table = [
@@ -712,7 +722,7 @@ mod tests {
             ),
             (
                 NodeCheckKind::Server { address, kind: http },
-                "https://127.0.0.1:8443/ready answers 204",
+                "https://127.0.0.1:8443/ready answers 204 or 300-399",
             ),
             (
                 NodeCheckKind::Exec { program: "/usr/bin/check".into(), arguments: vec![] },

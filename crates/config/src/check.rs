@@ -1,8 +1,10 @@
 //! Reads health checks: what is asked, how often, and how many answers decide.
 
+pub(crate) mod http;
+
 use crate::keys::{Key, check, service};
 use crate::ports::Port;
-use crate::report::{At, Problems, Span, shown};
+use crate::report::{At, Problems, Span, listed};
 use crate::tree::{self, Section};
 use crate::{Code, value};
 use buoy_model::limits::{
@@ -34,6 +36,7 @@ impl Asked {
                 kind: CheckKind::Tcp,
                 port: None,
                 every: CHECK_EVERY_DEFAULT,
+                every_down: CHECK_EVERY_DEFAULT,
                 timeout: CHECK_EVERY_DEFAULT,
                 rise: CHECK_RISE_DEFAULT,
                 fall: CHECK_FALL_DEFAULT,
@@ -80,15 +83,24 @@ pub(crate) fn read(service: &Section<'_>, problems: &mut Problems<'_>) -> Asked 
 }
 
 fn read_table(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<Check> {
-    let Pace { every, timeout, rise, fall } = read_pace(section, problems);
+    let Pace { every, every_down, timeout, rise, fall } = read_pace(section, problems);
     let port = section.number(&check::PORT, 1..=u32::from(u16::MAX), problems);
     let port = port.and_then(|p| u16::try_from(p.value).ok());
-    Some(Check { kind: read_kind(section, problems)?, port, every, timeout, rise, fall })
+    Some(Check {
+        kind: read_kind(section, problems)?,
+        port,
+        every,
+        every_down,
+        timeout,
+        rise,
+        fall,
+    })
 }
 
 /// How often a check asks, and how many answers decide.
 pub(crate) struct Pace {
     pub(crate) every: Duration,
+    pub(crate) every_down: Duration,
     pub(crate) timeout: Duration,
     pub(crate) rise: u32,
     pub(crate) fall: u32,
@@ -96,151 +108,122 @@ pub(crate) struct Pace {
 
 /// The pace of a check of a backend or of a node.
 pub(crate) fn read_pace(section: &Section<'_>, problems: &mut Problems<'_>) -> Pace {
-    let every = section.duration(&check::EVERY, CHECK_EVERY_MIN..=CHECK_EVERY_MAX, problems);
-    let timeout = section.duration(&check::TIMEOUT, CHECK_EVERY_MIN..=CHECK_EVERY_MAX, problems);
+    let range = || CHECK_EVERY_MIN..=CHECK_EVERY_MAX;
+    let every = section.duration(&check::EVERY, range(), problems);
+    let every_down = section.duration(&check::EVERY_DOWN, range(), problems);
+    let timeout = section.duration(&check::TIMEOUT, range(), problems);
     let period = every.as_ref().map_or(CHECK_EVERY_DEFAULT, |e| e.value);
-    if let Some(timeout) = timeout.as_ref().filter(|t| t.value > period) {
-        let (wait, period) = (value::written(timeout.value), value::written(period));
-        let message = format!("`timeout` ({wait}) is longer than `every` ({period})");
+    let paces = [(&check::EVERY, period)].into_iter();
+    let paces = paces.chain(every_down.iter().map(|e| (&check::EVERY_DOWN, e.value)));
+    let shortest = paces.min_by_key(|(_, pace)| *pace);
+    let slow = timeout.as_ref().zip(shortest).filter(|(timeout, (_, pace))| *pace < timeout.value);
+    if let Some((timeout, (key, pace))) = slow {
+        let (wait, pace) = (value::written(timeout.value), value::written(pace));
+        let message = format!("`timeout` ({wait}) is longer than `{}` ({pace})", key.name);
         let reason = "a check that waits delays the next one";
-        let fix = format!("write timeout = \"{period}\", or every = \"{wait}\"");
+        let fix = format!("write timeout = \"{pace}\", or {} = \"{wait}\"", key.name);
         problems.add(Code::SlowCheck, &timeout.span, message, reason, fix);
     }
     let fall = section.number(&check::FALL, 1..=CHECK_COUNT_MAX, problems);
     let rise = section.number(&check::RISE, 1..=CHECK_COUNT_MAX, problems);
+    let every_down = every_down.map_or(period, |e| e.value);
     Pace {
         every: period,
-        timeout: timeout.map_or(period.min(CHECK_EVERY_DEFAULT), |t| t.value),
+        every_down,
+        timeout: timeout.map_or(period.min(every_down).min(CHECK_EVERY_DEFAULT), |t| t.value),
         rise: rise.map_or(CHECK_RISE_DEFAULT, |n| n.value),
         fall: fall.map_or(CHECK_FALL_DEFAULT, |n| n.value),
     }
 }
 
+/// The key that says what is asked; one of them must be there. `tls` alone is one as well.
+const QUESTIONS: [&Key; 2] = [&check::TCP, &check::HTTP];
+
+/// The settings of an HTTP request.
+const OF_HTTP: [&Key; 9] = [
+    &check::HOST,
+    &check::HEADERS,
+    &check::HTTP2,
+    &check::TLS,
+    &check::CA,
+    &check::TLS_WARN,
+    &check::EXPECT,
+    &check::BODY,
+    &check::BODY_REGEX,
+];
+
+/// The settings of a TLS handshake, besides `tls` itself.
+const OF_TLS: [&Key; 3] = [&check::HOST, &check::CA, &check::TLS_WARN];
+
 fn read_kind(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<CheckKind> {
-    let tcp = section.flag(&check::TCP, problems);
-    let http = section.text(&check::HTTP, problems);
-    let kind = match (tcp.as_ref().is_some_and(|t| t.value), &http) {
-        (true, Some(http)) => {
-            let message = "a check asks one thing, and this asks two";
-            let reason = "`http` connects first anyway";
-            refuse(&http.span, message, reason, "remove `tcp = true`, or `http`", problems);
-            None
+    let asked: Vec<&Key> = QUESTIONS.into_iter().filter(|key| is_asked(section, key)).collect();
+    let question = match asked.as_slice() {
+        [one] => *one,
+        [] if is_asked(section, &check::TLS) => &check::TLS,
+        [] => {
+            refuse_nothing(section, problems);
+            return None;
         }
-        (true, None) => Some(CheckKind::Tcp),
-        (false, Some(http)) => read_http(section, http, problems),
-        (false, None) => {
-            let unread = section.has(&check::HTTP) || (section.has(&check::TCP) && tcp.is_none());
-            if !unread && !section.has_unknown(&[&check::HTTP, &check::TCP]) {
-                let reason = "it has neither `tcp = true` nor `http = \"GET /path\"`";
-                let fix = "add one of them, or write check = false";
-                refuse(section.span(), "this check asks nothing", reason, fix, problems);
-            }
-            None
+        [first, second, ..] => {
+            let span = section.raw(second).map_or_else(|| section.span().clone(), |v| v.span());
+            let message = "a check asks one thing, and this asks two";
+            let reason = format!("it has `{}` already", first.name);
+            let fix = format!("remove `{}`, or `{}`", first.name, second.name);
+            refuse(&span, message, &reason, &fix, problems);
+            return None;
         }
     };
-    if !section.has(&check::HTTP) {
-        refuse_http_options(section, &check::HTTP, problems);
+    match question.name {
+        "tcp" => {
+            refuse_options(section, &[], "http", check::HTTP.example, problems);
+            section.flag(&check::TCP, problems).map(|_| CheckKind::Tcp)
+        }
+        "tls" => {
+            refuse_options(section, &OF_TLS, "http", check::HTTP.example, problems);
+            let host = http::read_host(section, problems);
+            section.flag(&check::TLS, problems)?;
+            let tls = http::read_tls(section, true, problems)?;
+            Some(CheckKind::Tls { host, tls })
+        }
+        _ => http::read(section, problems),
     }
-    kind
 }
 
-/// Settings of an HTTP check in one that is none.
-pub(crate) fn refuse_http_options(section: &Section<'_>, http: &Key, problems: &mut Problems<'_>) {
-    let fix = format!("add http = {}, or remove it", http.example);
-    for key in [&check::HOST, &check::TLS, &check::CA, &check::EXPECT] {
+/// Whether the key is there and not `false`.
+fn is_asked(section: &Section<'_>, key: &Key) -> bool {
+    section.raw(key).is_some_and(|value| value.get_ref().as_bool() != Some(false))
+}
+
+fn refuse_nothing(section: &Section<'_>, problems: &mut Problems<'_>) {
+    if section.has_unknown(&QUESTIONS) {
+        return;
+    }
+    let names = listed(QUESTIONS.iter().map(|key| key.name));
+    let reason = format!("it asks by one of {names}, or by `tls = true`");
+    let fix = "add `tcp = true` or `http = \"GET /path\"`, or write check = false";
+    refuse(section.span(), "this check asks nothing", &reason, fix, problems);
+}
+
+/// Settings of an HTTP request that are none of these in a check that sends none.
+pub(crate) fn refuse_options(
+    section: &Section<'_>,
+    except: &[&Key],
+    question: &str,
+    example: &str,
+    problems: &mut Problems<'_>,
+) {
+    let fix = format!("add {question} = {example}, or remove it");
+    for key in OF_HTTP.iter().filter(|key| !except.iter().any(|other| other.name == key.name)) {
+        // The question itself.
+        if key.name == check::TLS.name && !except.is_empty() {
+            continue;
+        }
         if let Some(span) = section.key_span(key) {
             let message = format!("`{}` belongs to an HTTP check", key.name);
             let reason = "this check has no `http`";
             refuse(&span, &message, reason, &fix, problems);
         }
     }
-}
-
-fn read_http(
-    section: &Section<'_>,
-    http: &At<&str>,
-    problems: &mut Problems<'_>,
-) -> Option<CheckKind> {
-    let tls = section.flag(&check::TLS, problems).is_some_and(|t| t.value);
-    let options = read_http_options(section, tls, problems);
-    let path = read_request(http, problems)?;
-    Some(options.asked(path, tls))
-}
-
-/// What an HTTP check says besides its request.
-pub(crate) struct HttpOptions {
-    host: Option<String>,
-    pub(crate) authority: Option<At<String>>,
-    expect: Option<u16>,
-}
-
-impl HttpOptions {
-    /// The whole question.
-    pub(crate) fn asked(&self, path: String, tls: bool) -> CheckKind {
-        let ca = self.authority.as_ref().map(|a| a.value.clone());
-        CheckKind::Http { path, host: self.host.clone(), tls, ca, expect: self.expect }
-    }
-}
-
-/// The settings that a check of a backend and one of a node share.
-pub(crate) fn read_http_options(
-    section: &Section<'_>,
-    tls: bool,
-    problems: &mut Problems<'_>,
-) -> HttpOptions {
-    let host = section.text(&check::HOST, problems);
-    let host = host.filter(|host| {
-        let valid =
-            !host.value.is_empty() && host.value.bytes().all(|b| b.is_ascii_graphic() && b != b'/');
-        if !valid {
-            let message = format!("\"{}\" cannot be a host name", shown(host.value));
-            let fix = "write the name alone, as in host = \"www.example.org\"";
-            refuse(&host.span, &message, "it goes into the `Host` header", fix, problems);
-        }
-        valid
-    });
-    let authority = section.text(&check::CA, problems);
-    if let (Some(authority), false) = (&authority, tls) {
-        let reason = "it verifies a certificate, and without TLS there is none";
-        let fix = "add tls = true, or remove `ca`";
-        refuse(&authority.span, "`ca` without `tls = true`", reason, fix, problems);
-    }
-    let expect = section.number(&check::EXPECT, 100..=599, problems);
-    HttpOptions {
-        host: host.map(|h| h.value.to_owned()),
-        authority: authority.map(|a| At::new(a.value.to_owned(), a.span)),
-        expect: expect.and_then(|e| u16::try_from(e.value).ok()),
-    }
-}
-
-/// `GET /path`.
-fn read_request(http: &At<&str>, problems: &mut Problems<'_>) -> Option<String> {
-    let text = http.value;
-    let message = format!("\"{}\" is not a request", shown(text));
-    let (reason, fix) = match text.split_once(' ') {
-        Some(("GET", path)) if path.starts_with('/') => {
-            if path.bytes().all(|b| b.is_ascii_graphic()) {
-                return Some(path.to_owned());
-            }
-            ("a path has no spaces or special characters", "write them as %20 and so on".to_owned())
-        }
-        Some(("GET", _)) => ("the path begins with `/`", "write http = \"GET /health\"".to_owned()),
-        Some(_) => ("the method is GET", "write http = \"GET /health\"".to_owned()),
-        None if text.starts_with("http://") || text.starts_with("https://") => {
-            let path = text.splitn(4, '/').nth(3).unwrap_or_default();
-            let tls = if text.starts_with("https") { ", tls = true" } else { "" };
-            (
-                "every backend is asked at its own address",
-                format!("write http = \"GET /{}\"{tls}", shown(path)),
-            )
-        }
-        None if text.starts_with('/') => {
-            ("the method is missing", format!("write http = \"GET {}\"", shown(text)))
-        }
-        None => ("it is method and path", "write http = \"GET /health\"".to_owned()),
-    };
-    refuse(&http.span, &message, reason, &fix, problems);
-    None
 }
 
 /// Reports a check that asks nothing sensible.

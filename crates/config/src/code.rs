@@ -124,6 +124,9 @@ codes! {
     NeedsAssignment = "V0434", Error, "A service needs a VIP on the interface, and `assign = false` does not put it there.";
     NothingForwarded = "V0435", Error, "A VIP is not put on the interface, and nothing is forwarded for it.";
     BadRate = "V0437", Error, "A limit of new connections is not written as `NUMBER/s [burst=N]`, or nobody could keep to it.";
+    BadExpect = "V0450", Error, "What a check expects is not a status or a range of them.";
+    BadHeader = "V0451", Error, "A header of a check cannot be sent.";
+    BadPattern = "V0452", Error, "What a check looks for is not a text or a regular expression.";
 
     NotAMember = "V0501", Error, "This host is not among the peers.";
     TwoMembers = "V0502", Error, "This host is two peers at once.";

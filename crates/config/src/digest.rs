@@ -5,9 +5,9 @@
 
 use crate::cluster::Cluster;
 use buoy_model::{
-    Backend, Balance, Check, CheckKind, Failback, FlowFields, Forward, Group, Mode, Node,
-    NodeCheck, NodeCheckKind, Presence, Safety, SendProxy, Service, SourceAddress, SourceRule,
-    Timing, name_key,
+    Backend, Balance, Check, CheckKind, Failback, FlowFields, Forward, Group, HttpCheck, Mode,
+    Node, NodeCheck, NodeCheckKind, Presence, Safety, SendProxy, Service, SourceAddress,
+    SourceRule, Timing, TlsCheck, name_key,
 };
 use std::fmt::Write as _;
 
@@ -61,8 +61,8 @@ fn add_group(out: &mut String, group: &Group) {
 }
 
 fn add_node_check(out: &mut String, check: &NodeCheck) {
-    let NodeCheck { name, kind, every, timeout, rise, fall } = check;
-    line(out, format_args!("needs {name:?} {every:?} {timeout:?} {rise} {fall}"));
+    let NodeCheck { name, kind, every, every_down, timeout, rise, fall } = check;
+    line(out, format_args!("needs {name:?} {every:?} {every_down:?} {timeout:?} {rise} {fall}"));
     match kind {
         NodeCheckKind::Process { name } => line(out, format_args!("process {name:?}")),
         NodeCheckKind::Server { address, kind } => {
@@ -155,20 +155,34 @@ fn add_service(out: &mut String, service: &Service) {
 }
 
 fn add_check(out: &mut String, check: &Check) {
-    let Check { kind, port, every, timeout, rise, fall } = check;
-    line(out, format_args!("check {port:?} {every:?} {timeout:?} {rise} {fall}"));
+    let Check { kind, port, every, every_down, timeout, rise, fall } = check;
+    line(out, format_args!("check {port:?} {every:?} {every_down:?} {timeout:?} {rise} {fall}"));
     add_question(out, kind);
 }
 
 fn add_question(out: &mut String, kind: &CheckKind) {
     match kind {
         CheckKind::Tcp => line(out, format_args!("tcp")),
-        CheckKind::Http { path, host, tls, ca, expect } => {
-            // Where the authority's file lies may differ; whether it is verified may not.
-            let verified = ca.is_some();
-            line(out, format_args!("http {path} {host:?} {tls} {verified} {expect:?}"));
+        CheckKind::Tls { host, tls } => {
+            line(out, format_args!("tls {host:?}"));
+            add_tls(out, tls);
+        }
+        CheckKind::Http(http) => {
+            let HttpCheck { method, path, host, headers, http2, tls, expect, body } = &**http;
+            line(out, format_args!("http {method} {path} {host:?} {headers:?} {http2}"));
+            line(out, format_args!("answer {expect:?} {body:?}"));
+            if let Some(tls) = tls {
+                add_tls(out, tls);
+            }
         }
     }
+}
+
+fn add_tls(out: &mut String, tls: &TlsCheck) {
+    let TlsCheck { ca, warn } = tls;
+    // Where the authority's file lies may differ; whether it is verified may not.
+    let verified = ca.is_some();
+    line(out, format_args!("certificate {verified} {warn:?}"));
 }
 
 fn line(out: &mut String, words: std::fmt::Arguments<'_>) {

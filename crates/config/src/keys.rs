@@ -315,11 +315,17 @@ schema! {
         TCP: "tcp", "true", "true", "for tcp services", Live;
         HTTP: "http", "\"GET /PATH\"", r#""GET /health""#, "none", Live;
         HOST: "host", "a text", r#""www.example.org""#, "backend's address", Live;
+        HEADERS: "headers", "\"NAME: VALUE\", or a list of them", r#""X-Probe: buoy""#, "none", Live;
+        HTTP2: "http2", "true or false", "true", "false", Live;
         TLS: "tls", "true or false", "true", "false", Live;
         CA: "ca", "the path of a PEM file", r#""ca.pem""#, "not verified", Live;
-        EXPECT: "expect", "an HTTP status", "200", "any 2xx or 3xx", Live;
+        TLS_WARN: "tls_warn", "a duration", r#""14d""#, "\"14d\"", Live;
+        EXPECT: "expect", "an HTTP status, a range, or a list of them", r#""200-399""#, "\"200-399\"", Live;
+        BODY: "body", "a text", r#""ready""#, "any", Live;
+        BODY_REGEX: "body_regex", "a regular expression", r#""^(ok|ready)""#, "any", Live;
         PORT: "port", "a port number", "8080", "backend's port", Live;
         EVERY: "every", "a duration", r#""1s""#, "\"1s\"", Live;
+        EVERY_DOWN: "every_down", "a duration", r#""250ms""#, "every", Live;
         TIMEOUT: "timeout", "a duration", r#""1s""#, "\"1s\", or `every` if shorter", Live;
         FALL: "fall", "a number", "3", "3", Live;
         RISE: "rise", "a number", "2", "2", Live;
@@ -335,7 +341,7 @@ schema! {
     foreign {
         "https": "http"; "path": "http"; "uri": "http"; "url": "http"; "get": "http"; "httpchk": "http";
         "inter": "every"; "interval": "every"; "delay_loop": "every"; "period": "every";
-        "connect_timeout": "timeout"; "status": "expect"; "status_code": "expect"; "ssl": "tls"; "cafile": "ca"; "ca_file": "ca"; "retry": "fall"; "failures": "fall"; "successes": "rise";
+        "connect_timeout": "timeout"; "fastinter": "every_down"; "downinter": "every_down"; "status": "expect"; "status_code": "expect"; "header": "headers"; "string": "body"; "rstring": "body_regex"; "regex": "body_regex"; "h2": "http2"; "ssl": "tls"; "cafile": "ca"; "ca_file": "ca"; "retry": "fall"; "failures": "fall"; "successes": "rise";
     }
     unneeded {
         "type": "remove it; write tcp = true, or http = \"GET /health\"";
@@ -355,11 +361,17 @@ schema! {
         LINK: "link", "the name of an interface", r#""eth1""#, "none", Live;
         GATEWAY: "gateway", "an address", r#""10.0.0.1""#, "none", Live;
         NAME: "name", "a name", r#""primary""#, "by what is asked", Live;
-        EXPECT: "expect", "an HTTP status", "200", "any 2xx or 3xx", Live;
+        EXPECT: "expect", "an HTTP status, a range, or a list of them", r#""200-399""#, "\"200-399\"", Live;
+        BODY: "body", "a text", r#""ready""#, "any", Live;
+        BODY_REGEX: "body_regex", "a regular expression", r#""^(ok|ready)""#, "any", Live;
         HOST: "host", "a text", r#""www.example.org""#, "server's address", Live;
+        HEADERS: "headers", "\"NAME: VALUE\", or a list of them", r#""X-Probe: buoy""#, "none", Live;
+        HTTP2: "http2", "true or false", "true", "false", Live;
         TLS: "tls", "true or false", "true", "by `http` or `https`", Live;
         CA: "ca", "the path of a PEM file", r#""ca.pem""#, "not verified", Live;
+        TLS_WARN: "tls_warn", "a duration", r#""14d""#, "\"14d\"", Live;
         EVERY: "every", "a duration", r#""1s""#, "\"1s\"", Live;
+        EVERY_DOWN: "every_down", "a duration", r#""250ms""#, "every", Live;
         TIMEOUT: "timeout", "a duration", r#""1s""#, "\"1s\", or `every` if shorter", Live;
         FALL: "fall", "a number", "3", "3", Live;
         RISE: "rise", "a number", "2", "2", Live;
@@ -377,6 +389,7 @@ schema! {
         "ping": "gateway"; "router": "gateway"; "icmp": "gateway"; "connect": "tcp";
         "exists": "file"; "absent": "no_file"; "path": "file";
         "inter": "every"; "interval": "every"; "delay_loop": "every"; "period": "every";
+        "fastinter": "every_down"; "downinter": "every_down"; "header": "headers"; "string": "body"; "regex": "body_regex"; "h2": "http2";
         "status": "expect"; "ssl": "tls"; "ca_file": "ca"; "retry": "fall"; "failures": "fall"; "successes": "rise";
     }
     unneeded {

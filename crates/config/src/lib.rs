@@ -43,6 +43,7 @@ mod tree;
 mod value;
 mod vip;
 
+pub use check::http::expression;
 pub use code::{Code, Severity};
 pub use files::{FileFacts, ReadFile};
 pub use host::{Host, HostAddress, HostLink};
@@ -242,7 +243,7 @@ impl<'t> Draft<'t> {
         };
         let mut groups: Vec<Group> = self.bundles.iter().map(group).collect();
         for kind in groups.iter_mut().flat_map(questions) {
-            if let CheckKind::Http { ca: Some(path), .. } = kind {
+            if let Some(path) = kind.authority_mut() {
                 *path = files::resolve(config, path);
             }
         }

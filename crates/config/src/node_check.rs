@@ -1,6 +1,6 @@
 //! Reads checks of the node itself: what must be so on this host for it to own a VIP.
 
-use crate::check::{self, HttpOptions, Pace, refuse};
+use crate::check::{self, Pace, http, refuse};
 use crate::files::{self, ReadFile};
 use crate::host::{self, Host};
 use crate::keys::{Key, node_check as keys, vip as vip_keys};
@@ -84,11 +84,11 @@ fn read_one(
     vips: &[At<Cidr>],
     problems: &mut Problems<'_>,
 ) -> Option<Asked> {
-    let Pace { every, timeout, rise, fall } = check::read_pace(section, problems);
+    let Pace { every, every_down, timeout, rise, fall } = check::read_pace(section, problems);
     let name = section.text(&keys::NAME, problems);
     let name = name.filter(|n| cluster::check_name("name", n, problems));
     if !section.has(&keys::HTTP) {
-        check::refuse_http_options(section, &keys::HTTP, problems);
+        check::refuse_options(section, &[], "http", keys::HTTP.example, problems);
     }
     let asked: Vec<&Key> = QUESTIONS.into_iter().filter(|key| section.has(key)).collect();
     let key = match asked.as_slice() {
@@ -117,7 +117,8 @@ fn read_one(
     let mut authority = None;
     let kind = read_question(section, key, vips, &mut authority, problems)?;
     let name = name.map_or_else(|| derived_name(&kind), |n| n.value.to_owned());
-    Some(Asked { check: NodeCheck { name, kind, every, timeout, rise, fall }, span, authority })
+    let check = NodeCheck { name, kind, every, every_down, timeout, rise, fall };
+    Some(Asked { check, span, authority })
 }
 
 /// What people call a check that has no name: what it asks.
@@ -125,8 +126,9 @@ fn derived_name(kind: &NodeCheckKind) -> String {
     match kind {
         NodeCheckKind::Process { name } => format!("process {name}"),
         NodeCheckKind::Server { address, kind: CheckKind::Tcp } => format!("tcp {address}"),
-        NodeCheckKind::Server { address, kind: CheckKind::Http { path, .. } } => {
-            format!("http {address}{path}")
+        NodeCheckKind::Server { address, kind: CheckKind::Tls { .. } } => format!("tls {address}"),
+        NodeCheckKind::Server { address, kind: CheckKind::Http(http) } => {
+            format!("http {address}{}", http.path)
         }
         NodeCheckKind::Exec { program, arguments } => {
             let all: Vec<&str> =
@@ -241,7 +243,7 @@ fn read_http(
 ) -> Option<NodeCheckKind> {
     let tls = section.flag(&keys::TLS, problems);
     let parts = split_url(text.value);
-    let secure = parts.as_ref().is_ok_and(|(secure, _, _)| *secure);
+    let secure = parts.as_ref().is_ok_and(|(_, secure, _, _)| *secure);
     if let Some(off) = tls.as_ref().filter(|t| secure && !t.value) {
         let fix = "remove it, or write http://";
         refuse(
@@ -253,8 +255,8 @@ fn read_http(
         );
     }
     let tls = secure || tls.is_some_and(|t| t.value);
-    let options: HttpOptions = check::read_http_options(section, tls, problems);
-    let (_, place, path) = match parts {
+    let options = http::read_options(section, tls, problems);
+    let (method, _, place, path) = match parts {
         Ok(parts) => parts,
         Err((reason, fix)) => {
             let message = format!("\"{}\" is not a request", shown(text.value));
@@ -264,15 +266,23 @@ fn read_http(
     };
     let address = read_server(text, place, Some(if tls { 443 } else { 80 }), vips, problems)?;
     authority.clone_from(&options.authority);
-    Some(NodeCheckKind::Server { address, kind: options.asked(path.to_owned(), tls) })
+    let kind = options.asked(method, path, &text.span, problems)?;
+    Some(NodeCheckKind::Server { address, kind })
 }
 
-/// Whether it is https, the server, and the path.
-fn split_url(text: &str) -> Result<(bool, &str, &str), (&'static str, String)> {
+/// The method, whether it is https, the server, and the path.
+type Parts<'t> = (&'static str, bool, &'t str, &'t str);
+
+fn split_url(text: &str) -> Result<Parts<'_>, (&'static str, String)> {
     const EXAMPLE: &str = "write http = \"GET http://127.0.0.1:8008/primary\"";
-    let url = match text.split_once(' ') {
-        Some(("GET", url)) => url,
-        Some(_) => return Err(("the method is GET", EXAMPLE.to_owned())),
+    let (method, url) = match text.split_once(' ') {
+        Some((method, url)) => match http::known_method(method) {
+            Some(method) => (method, url),
+            None => {
+                let reason = "the methods are GET, HEAD, OPTIONS and POST";
+                return Err((reason, EXAMPLE.to_owned()));
+            }
+        },
         None if text.starts_with("http") => {
             return Err(("the method is missing", format!("write http = \"GET {}\"", shown(text))));
         }
@@ -290,11 +300,10 @@ fn split_url(text: &str) -> Result<(bool, &str, &str), (&'static str, String)> {
         }
     };
     let (place, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
-    if !path.bytes().all(|b| b.is_ascii_graphic()) {
-        let reason = "a path has no spaces or special characters";
-        return Err((reason, "write them as %20 and so on".to_owned()));
+    match value::path_fault(path) {
+        None => Ok((method, secure, place, path)),
+        Some(reason) => Err((reason, "write them as %20 and so on".to_owned())),
     }
-    Ok((secure, place, path))
 }
 
 fn read_exec(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<NodeCheckKind> {

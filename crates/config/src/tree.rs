@@ -353,7 +353,7 @@ pub(crate) fn read_duration(
         Ok(duration) => duration,
         Err(reason) => {
             let message = format!("`{}` is not a duration: \"{}\"", key.name, shown(text.value));
-            let fix = format!("write number and unit (ms, s, m, h), as in {}", key.example);
+            let fix = format!("write number and unit (ms, s, m, h, d), as in {}", key.example);
             problems.add(Code::BadDuration, &text.span, message, reason, fix);
             return None;
         }

@@ -4,7 +4,7 @@ use buoy_model::limits::NAME_MAX;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 
-/// `10ms`, `30s`, `5m`, `1h`; the error is what is wrong with it.
+/// `10ms`, `30s`, `5m`, `1h`, `14d`; the error is what is wrong with it.
 pub(crate) fn duration(text: &str) -> Result<Duration, &'static str> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
@@ -17,8 +17,9 @@ pub(crate) fn duration(text: &str) -> Result<Duration, &'static str> {
         "s" => 1_000,
         "m" => 60_000,
         "h" => 3_600_000,
+        "d" => 86_400_000,
         _ if unit.starts_with('.') => return Err("it must be a whole number of a smaller unit"),
-        _ => return Err("the units are ms, s, m and h"),
+        _ => return Err("the units are ms, s, m, h and d"),
     };
     let number: u64 = number.parse().map_err(|_| "the number is too large")?;
     let millis = number.checked_mul(unit_millis).ok_or("the number is too large")?;
@@ -30,11 +31,21 @@ pub(crate) fn written(duration: Duration) -> String {
     let millis = duration.as_millis();
     match millis {
         0 => "0ms".to_owned(),
+        // Two days and less are hours to people.
+        _ if millis.is_multiple_of(86_400_000) && millis > 2 * 86_400_000 => {
+            format!("{}d", millis / 86_400_000)
+        }
         _ if millis.is_multiple_of(3_600_000) => format!("{}h", millis / 3_600_000),
         _ if millis.is_multiple_of(60_000) => format!("{}m", millis / 60_000),
         _ if millis.is_multiple_of(1_000) => format!("{}s", millis / 1_000),
         _ => format!("{millis}ms"),
     }
+}
+
+/// What keeps a text from being the path of a request.
+pub(crate) fn path_fault(path: &str) -> Option<&'static str> {
+    let sound = |b: u8| b.is_ascii_graphic() && !b"\"<>\\^`{|}#".contains(&b);
+    if path.bytes().all(sound) { None } else { Some("a path has no spaces or special characters") }
 }
 
 /// What keeps a text from being a name.
@@ -196,9 +207,14 @@ mod tests {
 
     #[test]
     fn a_duration_is_a_whole_number_and_a_unit() {
-        for (text, millis) in
-            [("10ms", 10), ("0s", 0), ("30s", 30_000), ("5m", 300_000), ("1h", 3_600_000)]
-        {
+        for (text, millis) in [
+            ("10ms", 10),
+            ("0s", 0),
+            ("30s", 30_000),
+            ("5m", 300_000),
+            ("48h", 172_800_000),
+            ("14d", 1_209_600_000),
+        ] {
             assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
             if text != "0s" {
                 assert_eq!(written(Duration::from_millis(millis)), text);

@@ -4,6 +4,8 @@
 //! does not stretch the rhythm. `fall` failures in a row turn it down, `rise` passes in a row turn
 //! it up. Not asked yet is `Unknown`, which counts as up; the first answer of all decides at once,
 //! as in HAProxy, because a start should not send traffic to a dead backend for `fall` rounds.
+//! What is down is asked every `every_down`. While answers speak against the verdict, the shorter of
+//! both holds: then a decision is near, and it should not wait for a rhythm made for calm times.
 //!
 //! The promise: a backend that stops answering is down within `interval * fall + timeout`, where
 //! `interval` is the longer of `every` and `timeout` (one question at a time is under way).
@@ -29,6 +31,7 @@ pub fn fitness(failing: Option<&str>, has_backends: bool) -> Fitness {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Settings {
     every: Duration,
+    every_down: Duration,
     timeout: Duration,
     rise: u32,
     fall: u32,
@@ -36,25 +39,40 @@ pub struct Settings {
 
 impl From<&Check> for Settings {
     fn from(check: &Check) -> Self {
-        Self::new(check.every, check.timeout, check.rise, check.fall)
+        Self {
+            every: check.every,
+            every_down: check.every_down,
+            timeout: check.timeout,
+            rise: check.rise,
+            fall: check.fall,
+        }
+        .sound()
     }
 }
 
 impl From<&NodeCheck> for Settings {
     fn from(check: &NodeCheck) -> Self {
-        Self::new(check.every, check.timeout, check.rise, check.fall)
+        Self {
+            every: check.every,
+            every_down: check.every_down,
+            timeout: check.timeout,
+            rise: check.rise,
+            fall: check.fall,
+        }
+        .sound()
     }
 }
 
 impl Settings {
     /// Zero would ask in a loop or decide from nothing: the least is a millisecond and one answer.
-    fn new(every: Duration, timeout: Duration, rise: u32, fall: u32) -> Self {
+    fn sound(self) -> Self {
         let least = Duration::from_millis(1);
         Self {
-            every: every.max(least),
-            timeout: timeout.max(least),
-            rise: rise.max(1),
-            fall: fall.max(1),
+            every: self.every.max(least),
+            every_down: self.every_down.max(least),
+            timeout: self.timeout.max(least),
+            rise: self.rise.max(1),
+            fall: self.fall.max(1),
         }
     }
 }
@@ -162,8 +180,20 @@ impl Health {
 
     fn rest(&mut self, now: Instant, asked_at: Instant) {
         // A driver that was frozen owes one question, not all that it missed.
-        let ask_at = (asked_at + self.settings.every).max(now);
+        let ask_at = (asked_at + self.pace()).max(now);
         self.state = State::Resting { ask_at };
+    }
+
+    /// From the last question to the next, by what is known of the backend.
+    fn pace(&self) -> Duration {
+        let Settings { every, every_down, .. } = self.settings;
+        match (self.verdict, self.against) {
+            (BackendState::Unknown | BackendState::Up, 0) => every,
+            (BackendState::Down, 0) => every_down,
+            (BackendState::Unknown | BackendState::Up | BackendState::Down, 1..) => {
+                every.min(every_down)
+            }
+        }
     }
 
     fn count_pass(&mut self, out: &mut Vec<Action>) {
@@ -213,7 +243,8 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     fn settings(every: u32, timeout: u32, rise: u32, fall: u32) -> Settings {
-        Settings { every: every * MS, timeout: timeout * MS, rise, fall }
+        let every = every * MS;
+        Settings { every, every_down: every, timeout: timeout * MS, rise, fall }
     }
 
     fn at(ms: u64) -> Instant {
@@ -257,13 +288,52 @@ mod tests {
         None
     }
 
+    /// The times from each question to the next, for answers that come at once.
+    fn pauses(settings: Settings, known: BackendState, passes: &[bool]) -> Vec<u64> {
+        let mut health = Health::new(settings, known, at(0), Duration::ZERO);
+        let mut out = vec![];
+        let mut pause = |pass: &bool| {
+            let now = health.deadline();
+            health.handle(now, Event::Tick, &mut out);
+            let question = health.question;
+            let event = if *pass { Event::Passed(question) } else { Event::Failed(question) };
+            health.handle(now, event, &mut out);
+            (health.deadline().as_nanos() - now.as_nanos()) / 1_000_000
+        };
+        passes.iter().map(&mut pause).collect()
+    }
+
+    #[test]
+    fn what_fails_is_asked_at_its_own_pace_and_a_decision_never_waits_for_the_slower_one() {
+        let paced =
+            |every_down: u32| Settings { every_down: every_down * MS, ..settings(100, 10, 2, 3) };
+        let answers =
+            [true, false, true, false, false, false, false, true, false, true, true, true];
+        // up, 1st failure, up again, 1st, 2nd, down, down, 1st pass, down, 1st pass, up, up
+        let quick = [100, 20, 100, 20, 20, 20, 20, 20, 20, 20, 100, 100];
+        let slow = [100, 100, 100, 100, 100, 900, 900, 100, 900, 100, 100, 100];
+        assert_eq!(pauses(paced(20), BackendState::Up, &answers), quick);
+        assert_eq!(pauses(paced(900), BackendState::Up, &answers), slow);
+        for (known, pass, pause) in [
+            (BackendState::Unknown, true, 100),
+            (BackendState::Unknown, false, 20),
+            (BackendState::Up, true, 100),
+            (BackendState::Up, false, 20),
+            (BackendState::Down, true, 20),
+            (BackendState::Down, false, 20),
+        ] {
+            assert_eq!(pauses(paced(20), known, &[pass]), [pause], "{known:?} {pass}");
+        }
+    }
+
     #[test]
     fn a_backend_that_fails_leaves_within_interval_times_fall_plus_timeout() {
         for (every, timeout) in [(100, 100), (100, 30), (50, 49), (40, 90)] {
             for fall in 1..=4 {
                 for dies_at in (500..700).step_by(7) {
                     for (latency, silent) in [(0, true), (20, true), (0, false), (29, false)] {
-                        let settings = settings(every, timeout, 2, fall);
+                        let every_down = MS * [every, 10, 3 * every][dies_at as usize % 3];
+                        let settings = Settings { every_down, ..settings(every, timeout, 2, fall) };
                         let down = found_down(settings, 13, dies_at, latency, silent).unwrap();
                         let interval = u64::from(every.max(timeout));
                         let bound = interval * u64::from(fall) + u64::from(timeout);

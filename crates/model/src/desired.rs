@@ -3,7 +3,8 @@
 //! `config` is the only maker. What is in a `Desired` needs no check anywhere else: names are
 //! unique, nodes and groups are sorted by id, every address has a subnet on the hosts that may own it.
 
-use crate::service::{CheckKind, Service};
+use crate::check::CheckKind;
+use crate::service::Service;
 use crate::{Cidr, ClusterId, GroupId, LinkId, NodeId};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -109,6 +110,8 @@ pub struct NodeCheck {
     pub kind: NodeCheckKind,
     /// Time from one question to the next.
     pub every: Duration,
+    /// The same while it fails, or while its answers speak against what is said of it.
+    pub every_down: Duration,
     /// How long an answer may take.
     pub timeout: Duration,
     /// So many passes in a row and it passes.

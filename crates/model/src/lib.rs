@@ -10,6 +10,7 @@
 extern crate alloc;
 
 mod action;
+mod check;
 mod desired;
 mod event;
 mod fast;
@@ -25,6 +26,7 @@ mod sources;
 mod time;
 
 pub use action::{Action, FrameKind, Guard, SharedLease};
+pub use check::{Check, CheckKind, HttpCheck, Sought, Statuses, TlsCheck};
 pub use desired::{
     Desired, Failback, Group, Node, NodeCheck, NodeCheckKind, Presence, Safety, Timing, VipAddress,
 };
@@ -41,8 +43,7 @@ pub use ports::Ports;
 pub use rate::{Per, Rate, client};
 pub use record::{Cause, Fact, Record};
 pub use service::{
-    Backend, BackendState, Balance, Check, CheckKind, Mode, Protocol, SendProxy, Service,
-    SourceAddress,
+    Backend, BackendState, Balance, Mode, Protocol, SendProxy, Service, SourceAddress,
 };
 pub use sources::{SourceRule, Sources, is_mapped, network};
 pub use time::Instant;

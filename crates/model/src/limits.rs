@@ -131,6 +131,20 @@ pub const CHECK_FALL_DEFAULT: u32 = 3;
 pub const CHECK_RISE_DEFAULT: u32 = 2;
 /// Most passes or failures in a row that a check can ask for.
 pub const CHECK_COUNT_MAX: u32 = 100;
+/// Bytes of an answer's body in which a check looks for a text or an expression.
+pub const CHECK_BODY_MAX: usize = 64 << 10;
+/// Bytes of the text or expression that a check looks for, and of a header that it sends.
+pub const CHECK_TEXT_MAX: usize = 1024;
+/// Headers that one check sends besides its own.
+pub const CHECK_HEADERS_MAX: usize = 16;
+/// Statuses and ranges of them that one check takes for a pass.
+pub const CHECK_STATUSES_MAX: usize = 16;
+/// Bytes that the program of one regular expression may have; a search takes no stack and linear time.
+pub const CHECK_REGEX_MAX: usize = 256 << 10;
+/// How long before the end of a certificate a check warns, unless the file says otherwise.
+pub const CHECK_TLS_WARN_DEFAULT: Duration = Duration::from_secs(14 * 24 * 3600);
+/// Longest time before the end of a certificate that a check can warn.
+pub const CHECK_TLS_WARN_MAX: Duration = Duration::from_secs(398 * 24 * 3600);
 /// Longest time until a better node gets a group back.
 pub const FAILBACK_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Bytes in flight in one direction of a proxied connection: backpressure starts here.

@@ -1,5 +1,6 @@
 //! What is balanced behind a VIP: ports, backends, checks.
 
+use crate::check::Check;
 use crate::fast::{FlowFields, Forward};
 use crate::{Ports, Rate, Sources};
 use alloc::string::String;
@@ -143,41 +144,4 @@ pub enum SendProxy {
     Off,
     /// Version 2, binary.
     V2,
-}
-
-/// How a backend is asked whether it is well.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Check {
-    /// The question.
-    pub kind: CheckKind,
-    /// The port to ask; `None`: the backend's own.
-    pub port: Option<u16>,
-    /// Time from one question to the next.
-    pub every: Duration,
-    /// How long an answer may take.
-    pub timeout: Duration,
-    /// So many passes in a row and it is up.
-    pub rise: u32,
-    /// So many failures in a row and it is down.
-    pub fall: u32,
-}
-
-/// The question of a check.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum CheckKind {
-    /// A TCP handshake.
-    Tcp,
-    /// An HTTP/1.1 request.
-    Http {
-        /// Path and query of the GET.
-        path: String,
-        /// The `Host` header; `None`: the backend's address.
-        host: Option<String>,
-        /// Whether to speak TLS.
-        tls: bool,
-        /// PEM file with the authorities to verify the certificate with; `None`: not verified.
-        ca: Option<String>,
-        /// The status that passes; `None`: any 2xx or 3xx.
-        expect: Option<u16>,
-    },
 }

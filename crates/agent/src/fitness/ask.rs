@@ -5,7 +5,7 @@
 //! neither the other checks nor the end of the agent. What is wrong comes back in words for people.
 
 use super::exec;
-use crate::health::ask::Asker as ServerAsker;
+use crate::health::ask::{Answer, Asker as ServerAsker, Said};
 use buoy_kernel::netlink::Requests;
 use buoy_kernel::reach;
 use buoy_model::{LinkId, NodeCheck, NodeCheckKind};
@@ -72,13 +72,13 @@ impl Asker {
     }
 
     /// `Err` says what is wrong.
-    pub(super) async fn ask(&self) -> Result<(), String> {
-        match &self.question {
+    pub(super) async fn ask(&self) -> Answer {
+        let said = match &self.question {
             Question::Process { name, last } => {
                 let (name, last) = (name.clone(), Arc::clone(last));
                 self.apart.run(move |_| process(&name, &last)).await
             }
-            Question::Server(asker) => asker.ask().await,
+            Question::Server(asker) => return asker.ask().await,
             Question::Exec { program, arguments } => {
                 exec::run(&self.apart, program, arguments).await
             }
@@ -101,7 +101,8 @@ impl Asker {
                     })
                     .await
             }
-        }
+        };
+        said.map(|()| Said::default())
     }
 }
 

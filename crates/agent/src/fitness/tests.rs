@@ -15,7 +15,8 @@ const QUICK: Duration = Duration::from_millis(20);
 
 fn check(name: &str, kind: NodeCheckKind) -> NodeCheck {
     // Far more time than an answer takes; what takes longer says so itself.
-    NodeCheck { name: name.into(), kind, every: QUICK, timeout: PATIENCE, rise: 1, fall: 1 }
+    let (every, every_down) = (QUICK, QUICK);
+    NodeCheck { name: name.into(), kind, every, every_down, timeout: PATIENCE, rise: 1, fall: 1 }
 }
 
 fn shell(script: &str) -> NodeCheckKind {

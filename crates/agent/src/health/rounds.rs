@@ -3,6 +3,7 @@
 //! Shared by the checks of backends and those of this host; what is asked is the caller's. `Kept` is
 //! what others see of either: a map of states, and a wake-up when one turns.
 
+use super::ask;
 use buoy_core::check::{self, Action, Event, Question, Settings};
 use buoy_model::{BackendState, Instant};
 use std::collections::BTreeMap;
@@ -62,19 +63,20 @@ pub(crate) struct News {
     pub(crate) state: BackendState,
     /// Whether the state is another than before.
     pub(crate) turned: bool,
-    /// What was wrong, empty when nothing was; `None` when there was no answer.
+    /// What was wrong, or is worth knowing of a right answer; empty when nothing is. `None` when there was
+    /// no answer.
     pub(crate) reason: Option<String>,
     /// How long a right answer took.
     pub(crate) latency: Option<Duration>,
 }
 
-type Answer = (Question, Result<(), String>, Duration);
+type Answer = (Question, ask::Answer, Duration);
 type Pending = Option<Pin<Box<dyn Future<Output = Answer> + Send>>>;
 
 /// Asks for ever. A question that takes too long is dropped, and all that it holds with it.
 pub(crate) async fn keep_asking<Q>(rounds: Rounds, ask: impl Fn() -> Q, mut tell: impl FnMut(News))
 where
-    Q: Future<Output = Result<(), String>> + Send + 'static,
+    Q: Future<Output = ask::Answer> + Send + 'static,
 {
     let start = time::Instant::now();
     let now = || {
@@ -93,8 +95,8 @@ where
             (question, answer, took) = answer(&mut pending) => {
                 pending = None;
                 match answer {
-                    Ok(()) => {
-                        (reason, latency) = (Some(String::new()), Some(took));
+                    Ok(said) => {
+                        (reason, latency) = (Some(said.warning), Some(took));
                         Event::Passed(question)
                     }
                     Err(said) => {
@@ -123,7 +125,7 @@ where
 
 fn timed<Q>(number: Question, question: Q) -> Pin<Box<dyn Future<Output = Answer> + Send>>
 where
-    Q: Future<Output = Result<(), String>> + Send + 'static,
+    Q: Future<Output = ask::Answer> + Send + 'static,
 {
     Box::pin(async move {
         let start = time::Instant::now();

@@ -1,19 +1,37 @@
 //! Real sockets on loopback: what each kind of backend is said to be.
 
+mod http;
+mod tls;
+
 use super::*;
 use crate::sample::{self, PATIENCE};
-use buoy_model::{Backend, CheckKind, Mode};
+use buoy_model::{Backend, CheckKind, HttpCheck, Mode, Statuses, TlsCheck};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time;
 
-fn http(path: &str, tls: bool, ca: Option<String>, expect: Option<u16>) -> CheckKind {
-    CheckKind::Http { path: path.into(), host: None, tls, ca, expect }
+/// A GET of that path that passes with any 2xx and 3xx.
+fn http(path: &str) -> HttpCheck {
+    HttpCheck {
+        method: "GET".into(),
+        path: path.into(),
+        host: None,
+        headers: vec![],
+        http2: false,
+        tls: None,
+        expect: vec![Statuses::WELL],
+        body: None,
+    }
+}
+
+fn statuses(first: u16, last: u16) -> Statuses {
+    Statuses::new(first, last).unwrap()
 }
 
 fn check(kind: CheckKind) -> Check {
     let (every, timeout) = (Duration::from_millis(20), Duration::from_millis(200));
-    Check { kind, port: None, every, timeout, rise: 2, fall: 2 }
+    let every_down = every;
+    Check { kind, port: None, every, every_down, timeout, rise: 2, fall: 2 }
 }
 
 fn desired(check: Check, backends: &[(&str, SocketAddr)]) -> Arc<Desired> {
@@ -72,8 +90,8 @@ async fn until(states: &mut watch::Receiver<States>, state: BackendState) -> Bac
     known(&seen).unwrap()
 }
 
-async fn verdict(kind: CheckKind, address: SocketAddr) -> BackendHealth {
-    let (_keep, desired) = watch::channel(desired(check(kind), &[("web", address)]));
+async fn verdict(kind: impl Into<CheckKind>, address: SocketAddr) -> BackendHealth {
+    let (_keep, desired) = watch::channel(desired(check(kind.into()), &[("web", address)]));
     let health = start(desired);
     let mut states = health.states();
     let seen = states.wait_for(|all| all.values().any(|k| k.state != BackendState::Unknown));
@@ -83,19 +101,29 @@ async fn verdict(kind: CheckKind, address: SocketAddr) -> BackendHealth {
 
 #[tokio::test]
 async fn an_http_answer_is_judged_by_its_status() {
+    let well = || vec![Statuses::WELL];
     let cases = [
-        ("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", None, Ok(())),
-        ("HTTP/1.1 302 Found\r\ncontent-length: 0\r\n\r\n", None, Ok(())),
-        ("HTTP/1.0 200 OK\r\n\r\nhello", None, Ok(())),
-        ("HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n", None, Err("HTTP 503")),
-        ("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", Some(204), Err("HTTP 200 instead of 204")),
-        ("HTTP/1.1 404 No\r\ncontent-length: 0\r\n\r\n", Some(404), Ok(())),
-        ("SSH-2.0-OpenSSH\r\n", None, Err("the answer is not HTTP")),
-        ("", None, Err("closed the connection without an answer")),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", well(), Ok(())),
+        ("HTTP/1.1 302 Found\r\ncontent-length: 0\r\n\r\n", well(), Ok(())),
+        ("HTTP/1.0 200 OK\r\n\r\nhello", well(), Ok(())),
+        (
+            "HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n",
+            well(),
+            Err("HTTP 503 instead of 200-399"),
+        ),
+        (
+            "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
+            vec![statuses(204, 204), statuses(300, 399)],
+            Err("HTTP 200 instead of 204 or 300-399"),
+        ),
+        ("HTTP/1.1 404 No\r\ncontent-length: 0\r\n\r\n", vec![statuses(404, 404)], Ok(())),
+        ("HTTP/1.1 2\u{fffd}0 OK\r\n\r\n", well(), Err("the answer is not HTTP")),
+        ("SSH-2.0-OpenSSH\r\n", well(), Err("the answer is not HTTP")),
+        ("", well(), Err("closed the connection without an answer")),
     ];
     for (answer, expect, expected) in cases {
         let address = answering(answer).await;
-        let known = verdict(http("/health", false, None, expect), address).await;
+        let known = verdict(HttpCheck { expect, ..http("/health") }, address).await;
         match expected {
             Ok(()) => assert_eq!(known.state, BackendState::Up, "{answer:?}: {}", known.reason),
             Err(reason) => {
@@ -108,9 +136,9 @@ async fn an_http_answer_is_judged_by_its_status() {
 
 #[tokio::test]
 async fn a_backend_that_never_ends_its_answer_is_down_in_time() {
-    let known = verdict(http("/", false, None, None), endless(true).await).await;
+    let known = verdict(http("/"), endless(true).await).await;
     assert_eq!((known.state, known.reason.as_str()), (BackendState::Down, "timed out after 200ms"));
-    let known = verdict(http("/", false, None, None), endless(false).await).await;
+    let known = verdict(http("/"), endless(false).await).await;
     assert_eq!(
         (known.state, known.reason.as_str()),
         (BackendState::Down, "the answer's head is too long")
@@ -120,7 +148,7 @@ async fn a_backend_that_never_ends_its_answer_is_down_in_time() {
 #[tokio::test]
 async fn a_backend_that_says_nothing_times_out() {
     let (_silent, address) = listener().await;
-    let known = verdict(http("/", false, None, None), address).await;
+    let known = verdict(http("/"), address).await;
     assert_eq!((known.state, known.reason.as_str()), (BackendState::Down, "timed out after 200ms"));
     let known = verdict(CheckKind::Tcp, address).await;
     assert_eq!(known.state, BackendState::Up, "a handshake is enough for a TCP check");
@@ -187,37 +215,46 @@ async fn tls_is_verified_when_there_is_a_ca_and_only_then() {
     let (good, bad) = (write("ours.pem", &ours.cert.pem()), write("other.pem", &other.cert.pem()));
     let missing = folder.path().join("none.pem").to_str().unwrap().to_owned();
     let address = answering_over_tls(&ours).await;
-    let ask = |ca: Option<&String>, host: &str| CheckKind::Http {
-        path: "/".into(),
+    let ask = |ca: Option<&String>, host: &str| HttpCheck {
         host: Some(host.into()),
-        tls: true,
-        ca: ca.cloned(),
-        expect: Some(200),
+        tls: Some(TlsCheck { ca: ca.cloned(), warn: Duration::ZERO }),
+        ..http("/")
     };
     let known = verdict(ask(None, "anything.example"), address).await;
     assert_eq!((known.state, known.reason.as_str()), (BackendState::Up, ""));
     let known = verdict(ask(Some(&good), "web.example:443"), address).await;
     assert_eq!((known.state, known.reason.as_str()), (BackendState::Up, ""));
     let known = verdict(ask(Some(&good), "elsewhere.example"), address).await;
-    assert_eq!(known.state, BackendState::Down);
-    assert!(known.reason.starts_with("TLS: "), "{}", known.reason);
+    let said = "TLS: the certificate is for another name";
+    assert_eq!((known.state, known.reason.as_str()), (BackendState::Down, said));
     let known = verdict(ask(Some(&bad), "web.example"), address).await;
-    assert_eq!(known.state, BackendState::Down);
+    let said = "TLS: the certificate is not signed by an authority in `ca`";
+    assert_eq!((known.state, known.reason.as_str()), (BackendState::Down, said));
     let known = verdict(ask(Some(&missing), "web.example"), address).await;
     assert!(known.reason.starts_with("cannot read "), "{}", known.reason);
 }
 
-async fn answering_over_tls(certified: &rcgen::CertifiedKey<rcgen::KeyPair>) -> SocketAddr {
-    let key = rustls::pki_types::PrivateKeyDer::try_from(certified.signing_key.serialize_der());
-    let config = rustls::ServerConfig::builder_with_provider(Arc::new(
+/// What serves TLS with that certificate, and offers these protocols.
+fn acceptor(
+    certificate: &rcgen::Certificate,
+    key: &rcgen::KeyPair,
+    protocols: &[&[u8]],
+) -> tokio_rustls::TlsAcceptor {
+    let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der());
+    let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(
         rustls::crypto::ring::default_provider(),
     ))
     .with_safe_default_protocol_versions()
     .unwrap()
     .with_no_client_auth()
-    .with_single_cert(vec![certified.cert.der().clone()], key.unwrap())
+    .with_single_cert(vec![certificate.der().clone()], key.unwrap())
     .unwrap();
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
+    tokio_rustls::TlsAcceptor::from(Arc::new(config))
+}
+
+async fn answering_over_tls(certified: &rcgen::CertifiedKey<rcgen::KeyPair>) -> SocketAddr {
+    let acceptor = acceptor(&certified.cert, &certified.signing_key, &[]);
     let (listener, address) = listener().await;
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {

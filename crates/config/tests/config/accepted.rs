@@ -2,10 +2,11 @@
 
 use crate::support::{self, KEY_2, SMALL, accepted, check_on, cidr, host};
 use buoy_config::{HostAddress, key};
+use buoy_model::limits::CHECK_TLS_WARN_DEFAULT;
 use buoy_model::limits::{HEARTBEAT_DEFAULT, LEASE_DEFAULT};
 use buoy_model::{
-    Check, CheckKind, ClusterId, Desired, Failback, Group, LinkId, NodeId, Presence, Safety,
-    Service, VipAddress,
+    Check, CheckKind, ClusterId, Desired, Failback, Group, HttpCheck, LinkId, NodeId, Presence,
+    Safety, Service, Sought, Statuses, TlsCheck, VipAddress,
 };
 use std::time::Duration;
 
@@ -231,17 +232,63 @@ fn a_check_is_what_the_file_says() {
     let quick = check("{ tcp = true, every = \"200ms\", port = 81 }").unwrap();
     assert_eq!((quick.every, quick.timeout, quick.port), (MS(200), MS(200), Some(81)));
     let http = check("{ http = \"GET /health?deep=1\", tls = true, ca = \"ca.pem\", host = \"a.example\", expect = 204, every = \"2s\", timeout = \"500ms\", fall = 1, rise = 4 }").unwrap();
-    let kind = CheckKind::Http {
+    let statuses = |first, last| Statuses::new(first, last).unwrap();
+    let plain = HttpCheck {
+        method: "GET".to_owned(),
         path: "/health?deep=1".to_owned(),
         host: Some("a.example".to_owned()),
-        tls: true,
-        ca: Some("/etc/buoy/ca.pem".to_owned()),
-        expect: Some(204),
+        headers: vec![],
+        http2: false,
+        tls: Some(TlsCheck {
+            ca: Some("/etc/buoy/ca.pem".to_owned()),
+            warn: CHECK_TLS_WARN_DEFAULT,
+        }),
+        expect: vec![statuses(204, 204)],
+        body: None,
     };
-    assert_eq!(
-        http,
-        Check { kind, port: None, every: MS(2_000), timeout: MS(500), rise: 4, fall: 1 }
+    let paced = Check {
+        kind: plain.clone().into(),
+        port: None,
+        every: MS(2_000),
+        every_down: MS(2_000),
+        timeout: MS(500),
+        rise: 4,
+        fall: 1,
+    };
+    assert_eq!(http, paced);
+    let all = check(
+        "{ http = \"HEAD /x\", headers = [\"X-A: b: c\", \"Accept:*/*\"], http2 = true, tls = true, \
+         tls_warn = \"30d\", expect = [200, \"300-399\"], every_down = \"250ms\" }",
     );
+    let all = all.unwrap();
+    let headers = [("X-A", "b: c"), ("Accept", "*/*")];
+    let expected = HttpCheck {
+        method: "HEAD".to_owned(),
+        path: "/x".to_owned(),
+        host: None,
+        headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+        http2: true,
+        tls: Some(TlsCheck { ca: None, warn: MS(30 * 24 * 3_600_000) }),
+        expect: vec![statuses(200, 200), statuses(300, 399)],
+        body: None,
+    };
+    assert_eq!(all.kind, expected.into());
+    assert_eq!((all.every, all.every_down, all.timeout), (MS(1_000), MS(250), MS(250)));
+    for (body, sought) in [
+        ("body = \"a.b\"", Sought::Text("a.b".to_owned())),
+        ("body_regex = \"^a.b\"", Sought::Regex("^a.b".to_owned())),
+    ] {
+        let CheckKind::Http(http) =
+            check(&format!("{{ http = \"POST /\", {body} }}")).unwrap().kind
+        else {
+            panic!("{body} is no HTTP check");
+        };
+        assert_eq!((http.body, http.expect), (Some(sought), vec![Statuses::WELL]));
+    }
+    let tls = TlsCheck { ca: Some("/etc/buoy/ca.pem".to_owned()), warn: MS(0) };
+    let kind = CheckKind::Tls { host: Some("a.example".to_owned()), tls };
+    let text = "{ tls = true, host = \"a.example\", ca = \"ca.pem\", tls_warn = \"0s\" }";
+    assert_eq!(check(text).unwrap().kind, kind);
 }
 
 #[test]
@@ -282,6 +329,10 @@ fn the_digest_is_of_what_hosts_must_agree_on() {
     other.links[1].addresses[0].cidr = cidr("10.0.0.12/24");
     assert_eq!(check_on(SMALL, &other).unwrap().desired.digest, same, "on the other host");
     assert_eq!(buoy_config::check_offline(SMALL, "x").unwrap().digest, same, "without a host");
+    let checked = |check: &str| {
+        let service = "port = \"80/tcp\"\nbackends = [\"10.0.0.21:80\"]";
+        format!("{SMALL}[[vip.service]]\n{service}\ncheck = {check}\n")
+    };
     let differing = [
         format!("cluster = \"other\"\n{SMALL}"),
         format!("lease = \"60ms\"\n{SMALL}"),
@@ -303,6 +354,15 @@ fn the_digest_is_of_what_hosts_must_agree_on() {
         format!(
             "{SMALL}[[vip.service]]\nport = \"80/tcp\"\nbackends = [\"10.0.0.21:80\"]\ncheck = {{ http = \"GET /\" }}\n"
         ),
+        checked("{ tls = true }"),
+        checked("{ http = \"HEAD /\" }"),
+        checked("{ http = \"GET /\", tls = true }"),
+        checked("{ http = \"GET /\", http2 = true }"),
+        checked("{ http = \"GET /\", headers = \"A: b\" }"),
+        checked("{ http = \"GET /\", body = \"ready\" }"),
+        checked("{ http = \"GET /\", body_regex = \"ready\" }"),
+        checked("{ http = \"GET /\", expect = \"200-299\" }"),
+        checked("{ http = \"GET /\", every_down = \"2s\" }"),
     ];
     let mut seen = vec![same];
     for text in differing {

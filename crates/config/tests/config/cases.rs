@@ -2,6 +2,7 @@
 //!
 //! `»` marks the place where the caret must stand and is not part of the file.
 
+use crate::asked::BACKEND_CHECK;
 use crate::support::{self, SMALL};
 use crate::wrong::{CHECK, GROUP, LOCAL, POOL, PORTS, SEEN, SOURCES, TUNNEL};
 use buoy_config::Code;
@@ -235,26 +236,7 @@ const SERVICE: &[Case] = &[
     ),
     (Code::FamilyMismatch, "forward = \"dsr\"\nbackends = »[\"2001:db8::21\"]", "its own version"),
     (Code::NeedsTcp, "port = »\"53/udp\"\nsend_proxy = \"v2\"", "`send_proxy` for udp"),
-    (Code::BadCheck, "check = »{ every = \"1s\" }", "check = false"),
-    (Code::BadCheck, "check = { tcp = true, http = »\"GET /\" }", "remove `tcp"),
-    (Code::BadCheck, "check = { http = »\"/health\" }", "\"GET /health\""),
-    (Code::BadCheck, "check = { http = »\"POST /health\" }", "\"GET /health\""),
-    (
-        Code::BadCheck,
-        "check = { http = »\"https://a.example/health\" }",
-        "\"GET /health\", tls = true",
-    ),
-    (Code::BadCheck, "check = { tcp = true, »tls = true }", "http = \"GET /health\""),
-    (Code::BadCheck, "check = { http = \"GET /\", ca = »\"ca.pem\" }", "tls = true"),
-    (Code::BadCheck, "check = { http = \"GET /\", host = »\"a b\" }", "host = "),
-    (
-        Code::SlowCheck,
-        "check = { tcp = true, every = \"1s\", timeout = »\"2s\" }",
-        "every = \"2s\"",
-    ),
     (Code::NoTraffic, "backends = »[\"10.0.0.21:80 weight=0\"]", "weight"),
-    (Code::BadAuthority, "check = { http = \"GET /\", tls = true, ca = »\"gone.pem\" }", "PEM"),
-    (Code::BadAuthority, "check = { http = \"GET /\", tls = true, ca = »\"empty.pem\" }", "PEM"),
 ];
 
 /// The two first lines, `peers` and `secret`.
@@ -480,14 +462,25 @@ fn all() -> Vec<(Code, String, &'static str)> {
         let head = "[[vip.service]]\nport = \"22/tcp\"\nforward = \"local\"";
         small(c, format!("{SMALL}{head}\n{}\n", c.1))
     }));
-    all.extend(SERVICE.iter().chain(SOURCES).chain(SEEN).chain(PORTS).chain(TUNNEL).map(|c| {
-        let lines =
-            [("port", "port = \"80/tcp\"\n"), ("backends", "backends = [\"10.0.0.21:80\"]\n")];
-        let has = |key: &str| c.1.lines().any(|l| l.starts_with(key));
-        let rest: String =
-            lines.iter().filter(|(key, _)| !has(key)).map(|(_, line)| *line).collect();
-        small(c, format!("{SMALL}[[vip.service]]\n{}\n{rest}", c.1))
-    }));
+    all.extend(
+        SERVICE
+            .iter()
+            .chain(SOURCES)
+            .chain(SEEN)
+            .chain(PORTS)
+            .chain(TUNNEL)
+            .chain(BACKEND_CHECK)
+            .map(|c| {
+                let lines = [
+                    ("port", "port = \"80/tcp\"\n"),
+                    ("backends", "backends = [\"10.0.0.21:80\"]\n"),
+                ];
+                let has = |key: &str| c.1.lines().any(|l| l.starts_with(key));
+                let rest: String =
+                    lines.iter().filter(|(key, _)| !has(key)).map(|(_, line)| *line).collect();
+                small(c, format!("{SMALL}[[vip.service]]\n{}\n{rest}", c.1))
+            }),
+    );
     all
 }
 

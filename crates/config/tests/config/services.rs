@@ -42,6 +42,7 @@ fn a_service_has_the_defaults_of_its_mode() {
             kind: CheckKind::Tcp,
             port: None,
             every: MS(1_000),
+            every_down: MS(1_000),
             timeout: MS(1_000),
             rise: 2,
             fall: 3,

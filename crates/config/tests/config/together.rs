@@ -1,8 +1,10 @@
 //! Pools, groups, labels and checks of the node: what they become.
 
 use crate::support::{self, SMALL, accepted, host};
+use buoy_model::limits::CHECK_TLS_WARN_DEFAULT;
 use buoy_model::{
-    CheckKind, Desired, Failback, Group, GroupId, LinkId, NodeCheck, NodeCheckKind, NodeId, Safety,
+    CheckKind, Desired, Failback, Group, GroupId, HttpCheck, LinkId, NodeCheck, NodeCheckKind,
+    NodeId, Safety, Statuses, TlsCheck,
 };
 use std::time::Duration;
 
@@ -180,12 +182,19 @@ fn checks(value: &str) -> Vec<NodeCheck> {
 
 #[test]
 fn a_check_of_the_node_asks_what_the_file_says() {
-    let http = |path: &str, tls, ca: Option<&str>, expect| CheckKind::Http {
-        path: path.to_owned(),
-        host: None,
-        tls,
-        ca: ca.map(str::to_owned),
-        expect,
+    let http = |path: &str, tls: bool, ca: Option<&str>, expect: Statuses| -> CheckKind {
+        let certificate = TlsCheck { ca: ca.map(str::to_owned), warn: CHECK_TLS_WARN_DEFAULT };
+        HttpCheck {
+            method: "GET".to_owned(),
+            path: path.to_owned(),
+            host: None,
+            headers: vec![],
+            http2: false,
+            tls: tls.then_some(certificate),
+            expect: vec![expect],
+            body: None,
+        }
+        .into()
     };
     let server =
         |address: &str, kind| NodeCheckKind::Server { address: address.parse().unwrap(), kind };
@@ -208,17 +217,20 @@ fn a_check_of_the_node_asks_what_the_file_says() {
         (
             "{ http = \"GET http://127.0.0.1:8008/primary\", expect = 200 }",
             "http 127.0.0.1:8008/primary",
-            server("127.0.0.1:8008", http("/primary", false, None, Some(200))),
+            server(
+                "127.0.0.1:8008",
+                http("/primary", false, None, Statuses::new(200, 200).unwrap()),
+            ),
         ),
         (
             "{ http = \"GET https://[::1]\", ca = \"ca.pem\" }",
             "http [::1]:443/",
-            server("[::1]:443", http("/", true, Some("/etc/buoy/ca.pem"), None)),
+            server("[::1]:443", http("/", true, Some("/etc/buoy/ca.pem"), Statuses::WELL)),
         ),
         (
             "{ http = \"GET http://127.0.0.1:8443/x\", tls = true }",
             "http 127.0.0.1:8443/x",
-            server("127.0.0.1:8443", http("/x", true, None, None)),
+            server("127.0.0.1:8443", http("/x", true, None, Statuses::WELL)),
         ),
         ("{ exec = \"/usr/local/lib/fit\" }", "exec /usr/local/lib/fit", exec(&[])),
         (

@@ -282,7 +282,7 @@ pub(crate) const CHECK: &[Case] = &[
     (Code::BadCheck, "{ tcp = \"127.0.0.1:80\", »expect = 200 }", "http = \"GET http://"),
     (Code::BadCheck, "{ http = »\"GET /primary\" }", "\"GET http://127.0.0.1:8008/primary\""),
     (Code::BadCheck, "{ http = »\"http://127.0.0.1/x\" }", "\"GET http://127.0.0.1/x\""),
-    (Code::BadCheck, "{ http = »\"POST http://127.0.0.1/x\" }", "\"GET http://"),
+    (Code::BadCheck, "{ http = »\"FETCH http://127.0.0.1/x\" }", "\"GET http://"),
     (Code::BadCheck, "{ http = »\"GET http://localhost:8008/x\" }", "\"127.0.0.1:8008\""),
     (Code::BadCheck, "{ http = \"GET https://127.0.0.1/\", tls = »false }", "http://"),
     (Code::BadCheck, "{ http = \"GET http://127.0.0.1/\", ca = »\"ca.pem\" }", "tls = true"),

@@ -1,0 +1,130 @@
+//! How a backend or a server of this host is asked whether it is well, and what answer passes.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+
+/// How a backend is asked whether it is well.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Check {
+    /// The question.
+    pub kind: CheckKind,
+    /// The port to ask; `None`: the backend's own.
+    pub port: Option<u16>,
+    /// Time from one question to the next.
+    pub every: Duration,
+    /// The same while it is down, or while its answers speak against what it is said to be.
+    pub every_down: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// So many passes in a row and it is up.
+    pub rise: u32,
+    /// So many failures in a row and it is down.
+    pub fall: u32,
+}
+
+/// The question of a check.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum CheckKind {
+    /// A TCP handshake.
+    Tcp,
+    /// A TLS handshake.
+    Tls {
+        /// The name that is asked for; `None`: the address.
+        host: Option<String>,
+        /// Who is believed, and when to warn.
+        tls: TlsCheck,
+    },
+    /// An HTTP request.
+    Http(Box<HttpCheck>),
+}
+
+impl CheckKind {
+    /// The file with the authorities to verify a certificate with.
+    pub fn authority_mut(&mut self) -> Option<&mut String> {
+        match self {
+            Self::Tcp => None,
+            Self::Tls { tls, .. } => tls.ca.as_mut(),
+            Self::Http(http) => http.tls.as_mut()?.ca.as_mut(),
+        }
+    }
+}
+
+impl From<HttpCheck> for CheckKind {
+    fn from(http: HttpCheck) -> Self {
+        Self::Http(Box::new(http))
+    }
+}
+
+/// One HTTP request, and what its answer must be.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HttpCheck {
+    /// As in `GET`.
+    pub method: String,
+    /// Path and query.
+    pub path: String,
+    /// The `Host` header; `None`: the address that is asked.
+    pub host: Option<String>,
+    /// Name and value of more headers.
+    pub headers: Vec<(String, String)>,
+    /// HTTP/2 in place of HTTP/1.1.
+    pub http2: bool,
+    /// `None`: without TLS.
+    pub tls: Option<TlsCheck>,
+    /// The statuses that pass, at least one range.
+    pub expect: Vec<Statuses>,
+    /// What must be found in the first `CHECK_BODY_MAX` bytes of the body.
+    pub body: Option<Sought>,
+}
+
+/// How a certificate is judged.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TlsCheck {
+    /// PEM file with the authorities to verify the certificate with; `None`: not verified.
+    pub ca: Option<String>,
+    /// A certificate that ends within so much time is a warning; zero: never.
+    pub warn: Duration,
+}
+
+/// HTTP statuses that pass, both ends included.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Statuses {
+    first: u16,
+    last: u16,
+}
+
+impl Statuses {
+    /// 2xx and 3xx: what passes unless the file says otherwise.
+    pub const WELL: Self = Self { first: 200, last: 399 };
+
+    /// `None` where it is no range of statuses.
+    pub const fn new(first: u16, last: u16) -> Option<Self> {
+        if 100 <= first && first <= last && last <= 599 { Some(Self { first, last }) } else { None }
+    }
+
+    /// Whether the status is one of them.
+    pub const fn contains(self, status: u16) -> bool {
+        self.first <= status && status <= self.last
+    }
+}
+
+impl fmt::Display for Statuses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.last {
+            write!(f, "{}", self.first)
+        } else {
+            write!(f, "{}-{}", self.first, self.last)
+        }
+    }
+}
+
+/// What is looked for in an answer.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Sought {
+    /// These bytes.
+    Text(String),
+    /// What this regular expression matches.
+    Regex(String),
+}
