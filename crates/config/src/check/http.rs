@@ -263,14 +263,12 @@ fn text_fault(text: &str) -> Option<&'static str> {
 
 /// The last line of what the library draws is what is wrong.
 fn in_one_line(error: &regex::Error) -> String {
-    match error {
-        regex::Error::CompiledTooBig(_) => "it is too large once it is compiled".to_owned(),
-        error => {
-            let text = error.to_string();
-            let last = text.lines().last().unwrap_or_default();
-            last.trim_start_matches("error: ").to_owned()
-        }
+    if matches!(error, regex::Error::CompiledTooBig(_)) {
+        return "it is too large once it is compiled".to_owned();
     }
+    let text = error.to_string();
+    let last = text.lines().last().unwrap_or_default();
+    last.trim_start_matches("error: ").to_owned()
 }
 
 /// The method of a request, where it is one that a check sends.

@@ -180,22 +180,24 @@ fn checks(value: &str) -> Vec<NodeCheck> {
     desired(&format!("{SMALL}check = {value}\n")).groups.remove(0).checks
 }
 
+/// A GET that passes with these statuses.
+fn http(path: &str, tls: bool, ca: Option<&str>, expect: Statuses) -> CheckKind {
+    let certificate = TlsCheck { ca: ca.map(str::to_owned), warn: CHECK_TLS_WARN_DEFAULT };
+    HttpCheck {
+        method: "GET".to_owned(),
+        path: path.to_owned(),
+        host: None,
+        headers: vec![],
+        http2: false,
+        tls: tls.then_some(certificate),
+        expect: vec![expect],
+        body: None,
+    }
+    .into()
+}
+
 #[test]
 fn a_check_of_the_node_asks_what_the_file_says() {
-    let http = |path: &str, tls: bool, ca: Option<&str>, expect: Statuses| -> CheckKind {
-        let certificate = TlsCheck { ca: ca.map(str::to_owned), warn: CHECK_TLS_WARN_DEFAULT };
-        HttpCheck {
-            method: "GET".to_owned(),
-            path: path.to_owned(),
-            host: None,
-            headers: vec![],
-            http2: false,
-            tls: tls.then_some(certificate),
-            expect: vec![expect],
-            body: None,
-        }
-        .into()
-    };
     let server =
         |address: &str, kind| NodeCheckKind::Server { address: address.parse().unwrap(), kind };
     let file = |path: &str, present| NodeCheckKind::File { path: path.to_owned(), present };

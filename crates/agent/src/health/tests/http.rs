@@ -135,7 +135,10 @@ where
             let head = hyper::Response::builder().status(status).body(()).unwrap();
             let mut stream = respond.send_response(head, false)?;
             stream.send_data(body.into(), !endless)?;
-            while endless {
+            if !endless {
+                return Ok(());
+            }
+            loop {
                 stream.reserve_capacity(1024);
                 let room = std::future::poll_fn(|cx| stream.poll_capacity(cx)).await;
                 let Some(Ok(room)) = room else { break };
