@@ -17,7 +17,7 @@ pub use xdp::Traced;
 use crate::health::{self, Key, States};
 use buoy_api::Traffic;
 use buoy_api::view::{BackendReport, ServiceReport};
-use buoy_core::balance::{self, Table};
+use buoy_core::balance::{self, Share, Table};
 use buoy_core::fast::{Substitute, substitute};
 use buoy_kernel::conntrack::Flows;
 use buoy_kernel::fast::Packet;
@@ -410,20 +410,10 @@ fn row(
     }
     let known = known(&place, &able, states);
     let shares = balance::shares(&able, &known);
-    let addresses = |list: &[usize]| list.iter().map(|&i| able[i].address).collect();
-    let by_client = matches!(service.mode, Mode::Xdp { flow: FlowFields::Client, .. });
-    let spread = match (service.balance, Table::new(&able, &shares)) {
-        (Balance::Hash | Balance::RoundRobin | Balance::LeastConnections, None) => {
-            if is_local(service) { Spread::Local } else { Spread::Refuse }
-        }
-        (Balance::RoundRobin, Some(_)) => Spread::Turns(addresses(&balance::rotation(&shares))),
-        // `config` refuses fewest connections here: the kernel does not count them.
-        (Balance::Hash | Balance::LeastConnections, Some(table)) if by_client => {
-            Spread::HashClient(addresses(table.slots()))
-        }
-        (Balance::Hash | Balance::LeastConnections, Some(table)) => {
-            Spread::Hash(addresses(table.slots()))
-        }
+    let spread = match Table::new(&able, &shares) {
+        None if is_local(service) => Spread::Local,
+        None => Spread::Refuse,
+        Some(table) => spread(service, &shares, &table, |i| able[i].address),
     };
     let here = group.addresses.iter().find(|a| a.cidr.address() == vip);
     nft::Forward {
@@ -438,6 +428,32 @@ fn row(
         backends: able.iter().map(|b| b.address).collect(),
         relays: Vec::new(),
         link: here.map(|a| a.link_name.clone()).unwrap_or_default(),
+    }
+}
+
+/// How nftables gives connections to those who take them.
+fn spread(
+    service: &Service,
+    shares: &[Share],
+    table: &Table,
+    address: impl Fn(usize) -> SocketAddr,
+) -> Spread {
+    let addresses = |list: &[usize]| list.iter().map(|&i| address(i)).collect();
+    let by_client = matches!(service.mode, Mode::Xdp { flow: FlowFields::Client, .. });
+    match service.balance {
+        Balance::RoundRobin => Spread::Turns(addresses(&balance::rotation(shares))),
+        Balance::Hash(FlowFields::Client) => Spread::HashClient(addresses(table.slots())),
+        Balance::Hash(FlowFields::Connection) if by_client => {
+            Spread::HashClient(addresses(table.slots()))
+        }
+        Balance::Hash(FlowFields::Connection)
+        // `config` refuses these here: nftables has no such table, and counts no connections.
+        | Balance::Maglev(_)
+        | Balance::Rendezvous(_)
+        | Balance::LeastConnections
+        | Balance::ShortestDelay
+        | Balance::Random
+        | Balance::First => Spread::Hash(addresses(table.slots())),
     }
 }
 

@@ -235,7 +235,7 @@ pub struct ServiceView {
     /// backends to be up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub table: Option<String>,
-    /// `hash`, `roundrobin` or `leastconn`.
+    /// The word of `balance`, as in `hash` or `leastconn`.
     pub balance: String,
     /// The servers behind it, in the file's order.
     pub backends: Vec<BackendView>,

@@ -5,8 +5,8 @@
 
 use buoy_core::{Exclusion, Standing};
 use buoy_model::{
-    BackendState, Balance, Cause, CheckKind, Desired, Fact, Failback, Group, HttpCheck, LinkId,
-    Mode, Node, NodeCheckKind, NodeId, Record, Safety, Statuses,
+    BackendState, Balance, Cause, CheckKind, Desired, Fact, Failback, FlowFields, Group, HttpCheck,
+    LinkId, Mode, Node, NodeCheckKind, NodeId, Record, Safety, Statuses,
 };
 use std::time::Duration;
 
@@ -412,9 +412,15 @@ pub const fn mode(mode: Mode) -> &'static str {
 /// The word of the file for a way of balancing.
 pub const fn balance(balance: Balance) -> &'static str {
     match balance {
-        Balance::Hash => "hash",
+        Balance::Hash(FlowFields::Connection) => "hash",
+        Balance::Hash(FlowFields::Client) => "source",
+        Balance::Maglev(_) => "maglev",
+        Balance::Rendezvous(_) => "rendezvous",
         Balance::RoundRobin => "roundrobin",
         Balance::LeastConnections => "leastconn",
+        Balance::ShortestDelay => "sed",
+        Balance::Random => "random",
+        Balance::First => "first",
     }
 }
 
@@ -461,8 +467,7 @@ pub fn span(duration: Duration) -> String {
 mod tests {
     use super::*;
     use buoy_model::{
-        Cidr, ClusterId, Epoch, FlowFields, Forward, GroupId, Incarnation, Instant, Mac, Timing,
-        VipAddress,
+        Cidr, ClusterId, Epoch, Forward, GroupId, Incarnation, Instant, Mac, Timing, VipAddress,
     };
     use std::net::{IpAddr, Ipv4Addr};
 
@@ -904,7 +909,13 @@ mod tests {
         assert_eq!(mode(Mode::Proxy), "proxy");
         let (forward, flow) = (Forward::Dsr, FlowFields::Connection);
         assert_eq!(mode(Mode::Xdp { forward, flow }), "xdp");
-        assert_eq!(balance(Balance::Hash), "hash");
+        assert_eq!(balance(Balance::Hash(FlowFields::Connection)), "hash");
+        assert_eq!(balance(Balance::Hash(FlowFields::Client)), "source");
+        assert_eq!(balance(Balance::Maglev(FlowFields::Client)), "maglev");
+        assert_eq!(balance(Balance::Rendezvous(FlowFields::Client)), "rendezvous");
+        assert_eq!(balance(Balance::ShortestDelay), "sed");
+        assert_eq!(balance(Balance::Random), "random");
+        assert_eq!(balance(Balance::First), "first");
         assert_eq!(balance(Balance::RoundRobin), "roundrobin");
         assert_eq!(balance(Balance::LeastConnections), "leastconn");
     }

@@ -1,4 +1,4 @@
-//! Reads backends: `[name] address:port [weight=N] [backup]`, one text each.
+//! Reads backends: `[name] address:port [weight=N] [max=N] [backup]`, one text each.
 
 use crate::cluster::check_name;
 use crate::keys::service;
@@ -6,12 +6,11 @@ use crate::report::{At, Problems, listed, shown};
 use crate::tree::{self, Section};
 use crate::value::{self, Unfit};
 use crate::{Code, forward, vip};
-use buoy_model::limits::{BACKEND_WEIGHT_MAX, SERVICE_BACKENDS_MAX};
+use buoy_model::limits::{BACKEND_WEIGHT_MAX, PROXY_CONNECTIONS_MAX, SERVICE_BACKENDS_MAX};
 use buoy_model::{Backend, Cidr, Mode};
 use core::net::{IpAddr, SocketAddr};
 
-const FORM: &str =
-    "write \"[name] address:port [weight=N] [backup]\", as in \"web1 10.0.0.21:8443 weight=2\"";
+const FORM: &str = "write \"[name] address:port [weight=N] [max=N] [backup]\", as in \"web1 10.0.0.21:8443 weight=2\"";
 
 /// `may_keep`: a backend may be written without a port.
 pub(crate) fn read(
@@ -78,7 +77,13 @@ fn read_one(text: &At<&str>, may_keep: bool, problems: &mut Problems<'_>) -> Opt
     };
     let place = if name.is_some() { words.next() } else { first };
     let address = read_address(text, place.unwrap_or_default(), may_keep, problems);
-    let mut backend = Backend { name: String::new(), address: address?, weight: 1, backup: false };
+    let mut backend = Backend {
+        name: String::new(),
+        address: address?,
+        weight: 1,
+        backup: false,
+        connections_max: None,
+    };
     backend.name = match name {
         Some(name) => {
             let at = At::new(name, tree::inside(text, name, problems));
@@ -131,6 +136,19 @@ fn read_option(text: &At<&str>, word: &str, backend: &mut Backend, problems: &mu
         backend.backup = true;
         return;
     }
+    if let Some(number) = word.strip_prefix("max=") {
+        match number.parse().ok().filter(|n| (1..=PROXY_CONNECTIONS_MAX).contains(n)) {
+            Some(number) => backend.connections_max = Some(number),
+            None => {
+                let message = format!("\"{}\" is not a maximum of connections", shown(word));
+                let reason = format!("it is a number from 1 to {PROXY_CONNECTIONS_MAX}");
+                let fix = "write max=N; without it the backend gets any number";
+                let span = tree::inside(text, word, problems);
+                problems.add(Code::OutOfRange, &span, message, reason, fix);
+            }
+        }
+        return;
+    }
     let weight = word.strip_prefix("weight=");
     let number = weight.and_then(|w| w.parse().ok()).filter(|w| *w <= BACKEND_WEIGHT_MAX);
     if let Some(number) = number {
@@ -151,13 +169,20 @@ fn read_option(text: &At<&str>, word: &str, backend: &mut Backend, problems: &mu
         return;
     }
     let key = word.split('=').next().unwrap_or(word);
-    let fix = match value::nearest(key, ["weight", "backup"]) {
-        Some("weight") => "did you mean weight=N?".to_owned(),
+    let fix = match value::nearest(key, ["weight", "backup", "max"]) {
+        _ if key == "maxconn" => "did you mean max=N?".to_owned(),
+        Some(near @ ("weight" | "max")) => format!("did you mean {near}=N?"),
         Some(near) => format!("did you mean {near}?"),
         None => FORM.to_owned(),
     };
     let message = format!("a backend has no setting \"{}\"", shown(word));
-    problems.add(Code::BadBackend, &span, message, "the settings are weight=N and backup", fix);
+    problems.add(
+        Code::BadBackend,
+        &span,
+        message,
+        "the settings are weight=N, max=N and backup",
+        fix,
+    );
 }
 
 fn refuse_unusable(
@@ -167,6 +192,12 @@ fn refuse_unusable(
     problems: &mut Problems<'_>,
 ) {
     let address = backend.value.address.ip();
+    if mode != Mode::Proxy && backend.value.connections_max.is_some() {
+        let message = "a backend's `max` works in mode \"proxy\" only";
+        let reason = "nobody else knows how many connections a backend has";
+        let fix = "write mode = \"proxy\", or remove max=N";
+        problems.add(Code::NeedsProxy, &backend.span, message, reason, fix);
+    }
     match value::unfit(address) {
         None => {}
         Some(Unfit::Loopback) if mode == Mode::Proxy => {}

@@ -93,7 +93,7 @@ codes! {
 
     BadPort = "V0401", Error, "A service port is not number and protocol.";
     DuplicatePort = "V0402", Error, "A port is served twice on one VIP.";
-    BadBackend = "V0403", Error, "A backend is not written as `[name] address:port [weight=N] [backup]`.";
+    BadBackend = "V0403", Error, "A backend is not written as `[name] address:port [weight=N] [max=N] [backup]`.";
     DuplicateBackend = "V0404", Error, "A backend is listed twice in one service.";
     BackendIsVip = "V0405", Error, "A backend is the VIP itself.";
     FamilyMismatch = "V0406", Error, "The VIP and its backends are not of the same IP version, and the kernel does not translate.";
@@ -127,6 +127,9 @@ codes! {
     BadExpect = "V0450", Error, "What a check expects is not a status or a range of them.";
     BadHeader = "V0451", Error, "A header of a check cannot be sent.";
     BadPattern = "V0452", Error, "What a check looks for is not a text or a regular expression.";
+    Contradiction = "V0480", Error, "Two settings of a service contradict each other.";
+    NeedsOther = "V0481", Error, "A setting does nothing without another one that is not there.";
+    NotInKernel = "V0482", Error, "The setting does not exist in mode \"kernel\".";
 
     NotAMember = "V0501", Error, "This host is not among the peers.";
     TwoMembers = "V0502", Error, "This host is two peers at once.";

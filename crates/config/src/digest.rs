@@ -100,6 +100,7 @@ fn add_service(out: &mut String, service: &Service) {
         backends,
         check,
     } = service;
+    let is_xdp = matches!(mode, Mode::Xdp { .. });
     let mode = match mode {
         Mode::Kernel => "kernel".to_owned(),
         Mode::Proxy => "proxy".to_owned(),
@@ -118,11 +119,7 @@ fn add_service(out: &mut String, service: &Service) {
             format!("xdp {forward} {flow}")
         }
     };
-    let balance = match balance {
-        Balance::Hash => "hash",
-        Balance::RoundRobin => "roundrobin",
-        Balance::LeastConnections => "leastconn",
-    };
+    let balance = way(*balance, is_xdp);
     let source = match source {
         SourceAddress::Vip => "vip".to_owned(),
         SourceAddress::Client => "client".to_owned(),
@@ -146,11 +143,33 @@ fn add_service(out: &mut String, service: &Service) {
     if let Some(rate) = new_connections {
         line(out, format_args!("new {rate}"));
     }
-    for Backend { name, address, weight, backup } in backends {
+    for Backend { name, address, weight, backup, connections_max } in backends {
         line(out, format_args!("backend {name} {address} {weight} {backup}"));
+        // What is not set is not there: the sum of an old file stays what it was.
+        if let Some(max) = connections_max {
+            line(out, format_args!("at most {max}"));
+        }
     }
     if let Some(check) = check {
         add_check(out, check);
+    }
+}
+
+fn way(balance: Balance, is_xdp: bool) -> &'static str {
+    match balance {
+        Balance::Hash(FlowFields::Connection) => "hash",
+        // In mode "xdp" the mode says so.
+        Balance::Hash(FlowFields::Client) if is_xdp => "hash",
+        Balance::Hash(FlowFields::Client) => "source",
+        Balance::Maglev(FlowFields::Connection) => "maglev",
+        Balance::Maglev(FlowFields::Client) => "maglev-source",
+        Balance::Rendezvous(FlowFields::Connection) => "rendezvous",
+        Balance::Rendezvous(FlowFields::Client) => "rendezvous-source",
+        Balance::RoundRobin => "roundrobin",
+        Balance::LeastConnections => "leastconn",
+        Balance::ShortestDelay => "sed",
+        Balance::Random => "random",
+        Balance::First => "first",
     }
 }
 

@@ -271,15 +271,16 @@ schema! {
     service, "[[vip.service]]", "in [[vip.service]]", "Keys of `[[vip.service]]`.";
     keys {
         PORT: "port", "\"PORT/tcp\", \"FIRST-LAST/tcp\" or \"*/tcp\", or the same with udp, or a list of them", r#""443/tcp""#, "required", Service;
-        BACKENDS: "backends", "a list of \"[name] ADDRESS:PORT [weight=N] [backup]\"", r#"["10.0.0.21:8443", "10.0.0.22:8443"]"#, "required", Live;
+        BACKENDS: "backends", "a list of \"[name] ADDRESS:PORT [weight=N] [max=N] [backup]\"", r#"["10.0.0.21:8443", "10.0.0.22:8443"]"#, "required", Live;
         MODE: "mode", "\"kernel\", \"proxy\" or \"xdp\"", r#""kernel""#, "\"kernel\"", Service;
         FORWARD: "forward", "\"dsr\", \"tunnel\", \"nat\" or \"local\"", r#""dsr""#, "none", Service;
         ENCAPSULATION: "encapsulation", "\"ipip\", \"gue\" or \"gue:PORT\"", r#""gue""#, "\"ipip\"", Service;
-        BALANCE: "balance", "\"hash\", \"maglev\", \"roundrobin\" or \"leastconn\"", r#""hash""#, "by mode", Live;
+        BALANCE: "balance", "\"hash\", \"source\", \"maglev\", \"rendezvous\", \"roundrobin\", \"leastconn\", \"sed\", \"random\" or \"first\"", r#""hash""#, "by mode", Live;
         PERSIST: "persist", "\"client\"", r#""client""#, "none", Service;
         SOURCE: "source", "\"vip\", \"client\" or a list of addresses", r#""vip""#, "by mode", Service;
         SEND_PROXY: "send_proxy", "\"v2\"", r#""v2""#, "off", Service;
         MAX_CONNECTIONS: "max_connections", "a number", "4096", "4096", Service;
+        BACKEND_MAX_CONNECTIONS: "backend_max_connections", "a number", "200", "any number", Live;
         IDLE_TIMEOUT: "idle_timeout", "a duration", r#""5m""#, "\"5m\" tcp, \"30s\" udp", Service;
         CONNECT_TIMEOUT: "connect_timeout", "a duration", r#""2s""#, "\"2s\"", Service;
         ALLOW: "allow", "an address or a prefix, or a list of them", r#"["10.0.0.0/8", "2001:db8::/32"]"#, "everybody", Live;
@@ -299,11 +300,12 @@ schema! {
         "sticky": "persist"; "persistence": "persist"; "affinity": "persist"; "session_affinity": "persist";
         "health": "check"; "healthcheck": "check"; "health_check": "check"; "option": "check";
         "acl": "allow"; "whitelist": "allow"; "allow_from": "allow"; "sources": "allow"; "source_ranges": "allow"; "loadBalancerSourceRanges": "allow"; "blacklist": "deny"; "block": "deny"; "reject": "deny";
-        "rate": "new_connections"; "rate_limit": "new_connections"; "conn_rate": "new_connections"; "limit": "new_connections"; "maxconn": "max_connections"; "proxy_protocol": "send_proxy"; "timeout": "idle_timeout"; "snat": "source";
+        "rate": "new_connections"; "rate_limit": "new_connections"; "conn_rate": "new_connections"; "limit": "new_connections"; "maxconn": "max_connections"; "backend_connections_max": "backend_max_connections"; "backend_maxconn": "backend_max_connections"; "fullconn": "backend_max_connections"; "upper_threshold": "backend_max_connections"; "proxy_protocol": "send_proxy"; "timeout": "idle_timeout"; "snat": "source";
     }
     unneeded {
-        "persistence_timeout": "remove it; `persist = \"client\"` in mode \"xdp\" has no end";
+        "persistence_timeout": "remove it; `persist = \"client\"` has no end";
         "weight": "write it into the backend: \"10.0.0.21:80 weight=2\"";
+        "max": "write it into the backend: \"10.0.0.21:80 max=200\", or backend_max_connections = 200 for all";
         "backup": "write it into the backend: \"10.0.0.29:80 backup\"";
         "sorry_server": "add it to `backends`: \"10.0.0.29:80 backup\"";
     }

@@ -16,6 +16,7 @@
 
 mod across;
 mod backend;
+mod balance;
 mod bundle;
 mod check;
 mod cluster;

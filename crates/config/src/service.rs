@@ -5,14 +5,12 @@ use crate::keys::{Key, service};
 use crate::ports::{self, Port};
 use crate::report::{At, Problems};
 use crate::tree::{Section, Word};
-use crate::{backend, check, forward, rate, source, sources};
+use crate::{backend, balance, check, forward, rate, source, sources};
 use buoy_model::limits::{
     PROXY_CONNECT_DEFAULT, PROXY_CONNECTIONS_DEFAULT, PROXY_CONNECTIONS_MAX,
     PROXY_IDLE_TCP_DEFAULT, PROXY_IDLE_UDP_DEFAULT, PROXY_TIMEOUT_MAX,
 };
-use buoy_model::{
-    Backend, Balance, Cidr, FlowFields, Forward, Mode, Protocol, SendProxy, Service, SourceAddress,
-};
+use buoy_model::{Backend, Cidr, Forward, Mode, Protocol, SendProxy, Service, SourceAddress};
 use core::net::IpAddr;
 use core::time::Duration;
 use std::sync::Arc;
@@ -25,23 +23,15 @@ enum Engine {
     Xdp,
 }
 
-/// The words of `balance`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Way {
-    Hash,
-    /// What `Hash` is in mode "xdp", and nowhere else.
-    Maglev,
-    RoundRobin,
-    LeastConnections,
-}
-
 /// What all ports of one `[[vip.service]]` share.
 struct Settings {
     mode: Mode,
-    balance: Way,
+    balance: balance::Chosen,
     source: SourceAddress,
     send_proxy: SendProxy,
     connections_max: u32,
+    /// Of each backend that has no maximum of its own.
+    backend_max: Option<u32>,
     idle_timeout: Option<Duration>,
     connect_timeout: Duration,
     /// Whether every word that others are held against could be read.
@@ -72,8 +62,11 @@ pub(crate) fn read(
     if settings.readable {
         ports::refuse_impossible(settings.mode, &backends, &ports, problems);
         forward::refuse_unreachable(settings.mode, &backends, &ports, vips, problems);
+        settings.balance.refuse_endless(section, settings.mode, &backends, problems);
     }
-    let backends: Vec<Backend> = backends.into_iter().map(|b| b.value).collect();
+    let limited =
+        |b: Backend| Backend { connections_max: b.connections_max.or(settings.backend_max), ..b };
+    let backends: Vec<Backend> = backends.into_iter().map(|b| limited(b.value)).collect();
     source::refuse_missing_version(section, &settings.source, vips, &backends, problems);
     let check = match is_local {
         true => check::Asked::Off,
@@ -94,11 +87,7 @@ pub(crate) fn read(
                 protocol,
                 ports,
                 mode: settings.mode,
-                balance: match settings.balance {
-                    Way::Hash | Way::Maglev => Balance::Hash,
-                    Way::RoundRobin => Balance::RoundRobin,
-                    Way::LeastConnections => Balance::LeastConnections,
-                },
+                balance: settings.balance.of(settings.mode),
                 source: settings.source.clone(),
                 send_proxy: settings.send_proxy,
                 connections_max: settings.connections_max,
@@ -129,22 +118,10 @@ fn read_settings(
         problems,
     );
     let forward = forward::read(section, problems);
-    let balance = section.word(
-        &service::BALANCE,
-        &[
-            ("hash", Word::Now(Way::Hash)),
-            ("maglev", Word::Now(Way::Maglev)),
-            ("roundrobin", Word::Now(Way::RoundRobin)),
-            ("leastconn", Word::Now(Way::LeastConnections)),
-        ],
-        problems,
-    );
-    let persist =
-        section.word(&service::PERSIST, &[("client", Word::Now(FlowFields::Client))], problems);
+    let balance = balance::read(section, problems);
     let versions = [("v2", Word::Now(SendProxy::V2)), ("v1", Word::Later)];
     let send_proxy = section.word(&service::SEND_PROXY, &versions, problems);
-    let least = balance.as_ref().filter(|b| b.value == Way::LeastConnections);
-    let asked = match (forward.is_some(), send_proxy.is_some() || least.is_some()) {
+    let asked = match (forward.is_some(), send_proxy.is_some() || balance.needs_proxy()) {
         (true, true | false) => Engine::Xdp,
         (false, true) => Engine::Proxy,
         (false, false) => Engine::Kernel,
@@ -157,8 +134,7 @@ fn read_settings(
     let read = |key: &Key, value: bool| value || !section.has(key);
     let readable = read(&service::MODE, mode.is_some())
         && read(&service::FORWARD, forward.is_some())
-        && read(&service::BALANCE, balance.is_some())
-        && read(&service::PERSIST, persist.is_some())
+        && balance.readable
         && read(&service::SOURCE, source.is_some())
         && read(&service::SEND_PROXY, send_proxy.is_some())
         && (engine != Engine::Xdp || forward.is_some());
@@ -168,23 +144,18 @@ fn read_settings(
         Engine::Xdp => Mode::Xdp {
             // Where it is missing, the one that takes a backend in any form.
             forward: forward.map_or(Forward::Tunnel, |f| f.value),
-            flow: persist.map_or(FlowFields::Connection, |p| p.value),
+            flow: balance.fields(),
         },
     };
-    let chosen = Chosen {
-        mode,
-        balance: balance.map(|b| b.value),
-        source,
-        send_proxy: send_proxy.map(|s| s.value),
-        readable,
-    };
+    let chosen =
+        Chosen { mode, balance, source, send_proxy: send_proxy.map(|s| s.value), readable };
     chosen.with_numbers(section, problems)
 }
 
 /// The words of a service, as far as they are there.
 struct Chosen {
     mode: Mode,
-    balance: Option<Way>,
+    balance: balance::Chosen,
     source: Option<SourceAddress>,
     send_proxy: Option<SendProxy>,
     readable: bool,
@@ -192,20 +163,22 @@ struct Chosen {
 
 impl Chosen {
     fn with_numbers(self, section: &Section<'_>, problems: &mut Problems<'_>) -> Settings {
-        let (balance, source) = match self.mode {
-            Mode::Kernel => (Way::Hash, SourceAddress::Vip),
-            Mode::Proxy => (Way::RoundRobin, SourceAddress::Vip),
-            Mode::Xdp { .. } => (Way::Hash, SourceAddress::Client),
+        let source = match self.mode {
+            Mode::Kernel | Mode::Proxy => SourceAddress::Vip,
+            Mode::Xdp { .. } => SourceAddress::Client,
         };
         let least = Duration::from_millis(10);
         Settings {
             mode: self.mode,
-            balance: self.balance.unwrap_or(balance),
+            balance: self.balance,
             source: self.source.unwrap_or(source),
             send_proxy: self.send_proxy.unwrap_or(SendProxy::Off),
             connections_max: section
                 .number(&service::MAX_CONNECTIONS, 1..=PROXY_CONNECTIONS_MAX, problems)
                 .map_or(PROXY_CONNECTIONS_DEFAULT, |n| n.value),
+            backend_max: section
+                .number(&service::BACKEND_MAX_CONNECTIONS, 1..=PROXY_CONNECTIONS_MAX, problems)
+                .map(|n| n.value),
             idle_timeout: section
                 .duration(
                     &service::IDLE_TIMEOUT,
@@ -229,23 +202,23 @@ fn refuse_misplaced(
     problems: &mut Problems<'_>,
 ) {
     source::refuse_misplaced(section, settings.mode, &settings.source, problems);
+    settings.balance.refuse_contradiction(section, settings.mode, problems);
     match settings.mode {
         Mode::Kernel => {
             let reason = "in mode \"kernel\" nftables forwards, and it has no such setting";
             let fix = "write mode = \"proxy\", or remove the line";
             refuse_of_proxy(section, settings, (reason, fix), problems);
-            refuse_of_xdp(section, settings, reason, problems);
+            refuse_of_xdp(section, reason, problems);
         }
         Mode::Proxy => {
             let reason = "in mode \"proxy\" the agent ends connections, and it has no such setting";
-            refuse_of_xdp(section, settings, reason, problems);
+            refuse_of_xdp(section, reason, problems);
         }
         Mode::Xdp { forward: Forward::Local, .. } => forward::refuse_of_backends(section, problems),
         Mode::Xdp { .. } => {
             let reason = "in mode \"xdp\" each packet goes by itself, and no connection is known";
             let fix = "remove the line, or write mode = \"proxy\" and no `forward`";
             refuse_of_proxy(section, settings, (reason, fix), problems);
-            refuse_in_xdp(section, settings, problems);
         }
     }
     let udp = ports.iter().find(|p| p.value.protocol == Protocol::Udp);
@@ -271,17 +244,16 @@ fn refuse_of_proxy(
     (reason, fix): (&str, &str),
     problems: &mut Problems<'_>,
 ) {
+    settings.balance.refuse_misplaced(section, settings.mode, (reason, fix), problems);
     let mut refuse = |key: &Key, what: &str| {
         let Some(span) = section.key_span(key) else { return };
         let message = format!("{what} works in mode \"proxy\" only");
         problems.add(Code::NeedsProxy, &span, message, reason, fix);
     };
-    if settings.balance == Way::LeastConnections {
-        refuse(&service::BALANCE, "`balance = \"leastconn\"`");
-    }
     for key in [
         &service::SEND_PROXY,
         &service::MAX_CONNECTIONS,
+        &service::BACKEND_MAX_CONNECTIONS,
         &service::IDLE_TIMEOUT,
         &service::CONNECT_TIMEOUT,
     ] {
@@ -290,32 +262,9 @@ fn refuse_of_proxy(
 }
 
 /// Settings of XDP, where packets do not go that way.
-fn refuse_of_xdp(
-    section: &Section<'_>,
-    settings: &Settings,
-    reason: &str,
-    problems: &mut Problems<'_>,
-) {
-    let mut refuse = |key: &Key, what: &str, fix: &str| {
-        let Some(span) = section.key_span(key) else { return };
-        let message = format!("{what} works in mode \"xdp\" only");
-        problems.add(Code::NeedsXdp, &span, message, reason, fix);
-    };
-    if settings.balance == Way::Maglev {
-        let fix = "write balance = \"hash\", or mode = \"xdp\" and a `forward`";
-        refuse(&service::BALANCE, "`balance = \"maglev\"`", fix);
-    }
-    refuse(&service::FORWARD, "`forward`", "write mode = \"xdp\", or remove the line");
-    let fix = "remove the line, or write mode = \"xdp\" and a `forward`";
-    refuse(&service::PERSIST, "`persist`", fix);
-}
-
-/// What a program that knows no connections and has no ports of its own cannot do.
-fn refuse_in_xdp(section: &Section<'_>, settings: &Settings, problems: &mut Problems<'_>) {
-    if let (Way::RoundRobin, Some(span)) = (settings.balance, section.key_span(&service::BALANCE)) {
-        let message = "`balance = \"roundrobin\"` does not work in mode \"xdp\"";
-        let reason = "nobody remembers there whose turn it was for a connection";
-        let fix = "remove the line: in mode \"xdp\" it is \"maglev\"";
-        problems.add(Code::NotInXdp, &span, message, reason, fix);
-    }
+fn refuse_of_xdp(section: &Section<'_>, reason: &str, problems: &mut Problems<'_>) {
+    let Some(span) = section.key_span(&service::FORWARD) else { return };
+    let message = "`forward` works in mode \"xdp\" only";
+    let fix = "write mode = \"xdp\", or remove the line";
+    problems.add(Code::NeedsXdp, &span, message, reason, fix);
 }

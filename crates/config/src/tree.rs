@@ -23,9 +23,11 @@ pub(crate) struct Section<'t> {
     meant: Vec<&'static str>,
 }
 
-/// A word that a key takes, and what it means; `Later` words are planned.
+/// A word that a key takes, and what it means; `Also` words are other people's names for the same, which are
+/// understood and not offered, and `Later` words are planned.
 pub(crate) enum Word<T> {
     Now(T),
+    Also(T),
     Later,
 }
 
@@ -169,7 +171,9 @@ impl<'t> Section<'t> {
         let now = || words.iter().filter(|(_, w)| matches!(w, Word::Now(_))).map(|(name, _)| *name);
         let choices = choice(now().map(|name| format!("\"{name}\"")));
         match words.iter().find(|(name, _)| *name == text.value) {
-            Some((_, Word::Now(meaning))) => return Some(At::new(*meaning, text.span)),
+            Some((_, Word::Now(meaning) | Word::Also(meaning))) => {
+                return Some(At::new(*meaning, text.span));
+            }
             Some((name, Word::Later)) => {
                 let message = format!("`{} = \"{name}\"` is not in this version of Buoy", key.name);
                 let reason = format!("this version has {choices}");

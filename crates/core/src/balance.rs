@@ -146,7 +146,7 @@ fn assign(entrants: &[Entrant<'_>]) -> Vec<usize> {
         // The places add up to the slots, so a slot finds one before its ranking ends.
         let Some(&i) = ranking[slot].get(asked[slot]) else { continue };
         asked[slot] += 1;
-        let offer = (cost(entrants[i].id, slot), slot);
+        let offer = (cost(entrants[i].id, slot as u64), slot);
         let at = taken[i].partition_point(|have| *have < offer);
         taken[i].insert(at, offer);
         if places[i] < taken[i].len() {
@@ -186,7 +186,7 @@ fn places(weights: &[u16]) -> Vec<usize> {
 
 /// The entrants, best for this slot first: smallest `cost / weight` (weighted rendezvous).
 fn rank(entrants: &[Entrant<'_>], slot: usize) -> Vec<usize> {
-    let costs: Vec<u64> = entrants.iter().map(|e| cost(e.id, slot)).collect();
+    let costs: Vec<u64> = entrants.iter().map(|e| cost(e.id, slot as u64)).collect();
     let mut order: Vec<usize> = (0..entrants.len()).collect();
     order.sort_by(|&a, &b| {
         let left = costs[a] * u64::from(entrants[b].share.weight);
@@ -198,9 +198,9 @@ fn rank(entrants: &[Entrant<'_>], slot: usize) -> Vec<usize> {
 }
 
 /// `-log2` of a hash of the pair taken as a fraction of 1, with 24 binary places: below 2^30, so
-/// that a product with a weight cannot overflow.
-fn cost(id: u32, slot: usize) -> u64 {
-    let hash = mix((u64::from(id) << 32) | slot as u64) >> 32;
+/// that a product with a weight cannot overflow. `with` is a slot, or a client's key.
+pub(crate) fn cost(id: u32, with: u64) -> u64 {
+    let hash = mix((u64::from(id) << 32) ^ with) >> 32;
     (32 << FRACTION_BITS) - log2(hash + 1)
 }
 
@@ -241,7 +241,7 @@ mod tests {
 
     fn backend(name: &str, weight: u16, backup: bool) -> Backend {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 80));
-        Backend { name: name.into(), address, weight, backup }
+        Backend { name: name.into(), address, weight, backup, connections_max: None }
     }
 
     fn backends(weights: &[u16]) -> Vec<Backend> {

@@ -306,7 +306,7 @@ impl Fast {
 /// Stands for the host that owns the VIP, where no other one is behind it.
 fn owner(vip: IpAddr, ports: Ports) -> Backend {
     let address = SocketAddr::new(vip, ports.first());
-    Backend { name: "owner".into(), address, weight: 1, backup: false }
+    Backend { name: "owner".into(), address, weight: 1, backup: false, connections_max: None }
 }
 
 /// The addresses of the service that this host may own.

@@ -30,6 +30,7 @@ fn backend(text: &str) -> Backend {
         address: words[1].parse().unwrap(),
         weight: weight.parse().unwrap(),
         backup: weight != words[2],
+        connections_max: None,
     }
 }
 
@@ -39,7 +40,7 @@ fn service(mode: Mode, vips: &[&str], port: u16, backends: &[&str]) -> Service {
         protocol: Protocol::Tcp,
         ports: Ports::one(port),
         mode,
-        balance: Balance::Hash,
+        balance: Balance::Hash(FlowFields::Connection),
         source: SourceAddress::Client,
         send_proxy: SendProxy::Off,
         connections_max: 1,

@@ -23,6 +23,7 @@ mod orders;
 mod ownership;
 pub mod patience;
 mod peer;
+pub mod pick;
 mod placement;
 mod random;
 mod reload;

@@ -13,6 +13,7 @@ fn backends(weights: &[u16]) -> Vec<Backend> {
         address: SocketAddr::from((Ipv4Addr::LOCALHOST, 80)),
         weight,
         backup: false,
+        connections_max: None,
     };
     weights.iter().enumerate().map(backend).collect()
 }

@@ -213,6 +213,7 @@ fn forward(vip: Ipv4Addr, port: u16, protocol: Protocol) -> Forward {
             address: SocketAddr::from((ipv4(number), port)),
             weight: 1,
             backup: false,
+            connections_max: None,
         })
         .to_vec();
     let addresses: Vec<SocketAddr> = backends.iter().map(|backend| backend.address).collect();

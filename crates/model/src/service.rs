@@ -53,6 +53,8 @@ pub struct Backend {
     pub weight: u16,
     /// Used only when no other backend is up.
     pub backup: bool,
+    /// Concurrent connections that it gets from one port of one host, in `Mode::Proxy`; `None`: any number.
+    pub connections_max: Option<u32>,
 }
 
 /// Whether a backend may get new connections.
@@ -101,16 +103,26 @@ pub enum Mode {
     },
 }
 
-/// How a backend is picked for a new connection.
+/// How a backend is picked for a new connection. Each counts weights.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Balance {
-    /// By the client's address and port, the same on every node: connections survive a failover. In
-    /// `Mode::Xdp` by its `flow`, the only way there is.
-    Hash,
-    /// One after the other, by weight.
+    /// By what makes connections of a client one, the same on every node: connections survive a failover. In
+    /// `Mode::Xdp` the only way there is, with the fields of the mode.
+    Hash(FlowFields),
+    /// The same over the table of Maglev, which has more slots (`Mode::Proxy` only; in `Mode::Xdp` it is `Hash`).
+    Maglev(FlowFields),
+    /// The same without a table: each backend is ranked for each client (`Mode::Proxy` only).
+    Rendezvous(FlowFields),
+    /// One after the other, smoothly.
     RoundRobin,
     /// The one with the fewest connections per weight (`Mode::Proxy` only).
     LeastConnections,
+    /// The one with the fewest connections per weight once it has the new one (`Mode::Proxy` only).
+    ShortestDelay,
+    /// Of two by lot, the one with the fewer connections per weight (`Mode::Proxy` only).
+    Random,
+    /// The first one that has fewer connections than it may have (`Mode::Proxy` only).
+    First,
 }
 
 /// The source address that a backend sees.

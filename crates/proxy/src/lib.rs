@@ -12,7 +12,6 @@
 mod bind;
 pub mod header;
 mod limiter;
-pub mod picker;
 mod pool;
 mod tcp;
 mod udp;

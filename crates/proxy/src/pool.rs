@@ -2,9 +2,10 @@
 
 use crate::Settings;
 use crate::limiter::Limiter;
-use crate::picker::Picker;
-use buoy_core::balance::{Table, shares};
+use buoy_core::pick::{GROWN, Picked, Picker, Seen};
 use buoy_model::Backend;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -93,7 +94,6 @@ pub(crate) struct Seat(Arc<Pool>);
 #[derive(Debug)]
 pub(crate) struct Turn {
     pub(crate) entry: Arc<Entry>,
-    place: usize,
 }
 
 impl Pool {
@@ -101,7 +101,7 @@ impl Pool {
         let inner = Inner {
             settings: settings.clone(),
             limiter: Limiter::default(),
-            picker: Picker::default(),
+            picker: Picker::new(settings.balance, &[], seed()),
             current: vec![],
             leaving: vec![],
         };
@@ -134,9 +134,7 @@ impl Pool {
             .filter(|k| k.active.load(Relaxed) != 0)
             .filter(|k| !inner.current.iter().any(|c| Arc::ptr_eq(c, k)))
             .collect();
-        let weights: Vec<u16> = backends.iter().map(|b| b.weight).collect();
-        let table = Table::new(backends, &shares(backends, &[]));
-        inner.picker = Picker::new(&weights, table.map_or(vec![], |t| t.slots().to_vec()));
+        inner.picker = Picker::new(settings.balance, backends, seed());
         inner.settings = settings;
         drop(inner);
         self.room.notify_waiters();
@@ -181,16 +179,22 @@ impl Pool {
     /// Gives a connection of this client to a backend.
     pub(crate) fn pick(&self, client: SocketAddr, avoid: Option<&Turn>) -> Option<Turn> {
         let mut inner = self.lock();
-        let active: Vec<u32> = inner.current.iter().map(|e| e.active.load(Relaxed)).collect();
-        let avoid = avoid
-            .filter(|t| inner.current.get(t.place).is_some_and(|c| Arc::ptr_eq(c, &t.entry)))
-            .map(|t| t.place);
-        let balance = inner.settings.balance;
-        let place = inner.picker.pick(balance, client, &active, avoid)?;
-        let entry = Arc::clone(inner.current.get(place)?);
-        entry.active.fetch_add(1, Relaxed);
-        entry.connections.fetch_add(1, Relaxed);
-        Some(Turn { entry, place })
+        let Inner { picker, current, .. } = &mut *inner;
+        let see = |place: usize| {
+            let entry = &current[place];
+            let avoid = avoid.is_some_and(|turn| Arc::ptr_eq(&turn.entry, entry));
+            Seen { active: entry.active.load(Relaxed), grown: GROWN, avoid }
+        };
+        match picker.pick(client, see) {
+            Picked::Backend(place) => {
+                let entry = Arc::clone(current.get(place)?);
+                // Under the lock, so that no other connection is given the same room.
+                entry.active.fetch_add(1, Relaxed);
+                entry.connections.fetch_add(1, Relaxed);
+                Some(Turn { entry })
+            }
+            Picked::Full | Picked::Nobody => None,
+        }
     }
 
     /// Whether the backend takes new connections.
@@ -254,6 +258,11 @@ impl Pool {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Of lots, not to be guessed by clients.
+fn seed() -> u64 {
+    RandomState::new().hash_one(())
 }
 
 impl Entry {

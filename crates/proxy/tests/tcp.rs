@@ -231,6 +231,31 @@ async fn the_least_busy_backend_gets_the_next_connection() {
 }
 
 #[tokio::test]
+async fn a_backend_gets_its_maximum_and_no_more() {
+    let (a, b) = (echo("a").await, echo("b").await);
+    let settings = Settings { balance: Balance::First, ..settings() };
+    let limited =
+        |name, address, max| Backend { connections_max: Some(max), ..backend(name, address) };
+    let backends = [limited("a", a, 3), limited("b", b, 2)];
+    let proxy = proxy(settings, &backends);
+    let mut open = Vec::new();
+    for expected in [b"a", b"a", b"a", b"b", b"b"] {
+        let mut client = connect(&proxy).await;
+        assert_eq!(read(&mut client, 1).await, expected);
+        open.push(client);
+    }
+    let mut client = connect(&proxy).await;
+    let ended = soon(client.read(&mut [0; 8])).await;
+    assert_eq!(ended.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert_eq!(proxy.counts().refused, 1);
+    // The first one has room again.
+    drop(open.remove(0));
+    until("the end to be noticed", || proxy.counts().active == 4).await;
+    let mut client = connect(&proxy).await;
+    assert_eq!(read(&mut client, 1).await, b"a");
+}
+
+#[tokio::test]
 async fn a_backend_that_does_not_accept_costs_no_connection() {
     let (gone, here) = (nobody().await, echo("b").await);
     let proxy = proxy(settings(), &[backend("gone", gone), backend("here", here)]);

@@ -35,8 +35,13 @@ fn check(kind: CheckKind) -> Check {
 }
 
 fn desired(check: Check, backends: &[(&str, SocketAddr)]) -> Arc<Desired> {
-    let backend =
-        |&(name, address)| Backend { name: String::from(name), address, weight: 1, backup: false };
+    let backend = |&(name, address)| Backend {
+        name: String::from(name),
+        address,
+        weight: 1,
+        backup: false,
+        connections_max: None,
+    };
     let backends = backends.iter().map(backend).collect();
     let mut service = sample::service(Mode::Kernel, "10.0.0.100", 80, backends);
     service.check = Some(check);

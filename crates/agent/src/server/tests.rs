@@ -7,9 +7,9 @@ use buoy_api::view::BackendReport;
 use buoy_api::{Client, ClientError, Problem};
 use buoy_core::{Candidate, Exclusion, GroupStatus, Ignored, NodeStatus, Quorum, Standing};
 use buoy_model::{
-    Backend, BackendState, Balance, Cause, Cidr, ClusterId, Epoch, Fact, Failback, GroupId,
-    Incarnation, Instant, LinkId, Mode, Node, NodeId, Ports, Protocol, Record, Safety, SendProxy,
-    Service, SourceAddress, Timing, VipAddress,
+    Backend, BackendState, Balance, Cause, Cidr, ClusterId, Epoch, Fact, Failback, FlowFields,
+    GroupId, Incarnation, Instant, LinkId, Mode, Node, NodeId, Ports, Protocol, Record, Safety,
+    SendProxy, Service, SourceAddress, Timing, VipAddress,
 };
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -165,13 +165,14 @@ fn service() -> Service {
         address: ([10, 0, 0, last], 8443).into(),
         weight: 1,
         backup: false,
+        connections_max: None,
     };
     Service {
         addresses: vec![],
         protocol: Protocol::Tcp,
         ports: Ports::one(443),
         mode: Mode::Kernel,
-        balance: Balance::Hash,
+        balance: Balance::Hash(FlowFields::Connection),
         source: SourceAddress::Vip,
         send_proxy: SendProxy::Off,
         connections_max: 1,

@@ -4,8 +4,8 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use buoy_model::{
-    Backend, Balance, Cidr, ClusterId, Desired, Failback, Group, GroupId, LinkId, Mode, NodeId,
-    Ports, Protocol, Safety, SendProxy, Service, SourceAddress, Timing, VipAddress,
+    Backend, Balance, Cidr, ClusterId, Desired, Failback, FlowFields, Group, GroupId, LinkId, Mode,
+    NodeId, Ports, Protocol, Safety, SendProxy, Service, SourceAddress, Timing, VipAddress,
 };
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,7 +18,13 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A backend of weight 1 at that address and port.
 pub fn backend(name: &str, address: &str) -> Backend {
-    Backend { name: name.into(), address: address.parse().unwrap(), weight: 1, backup: false }
+    Backend {
+        name: name.into(),
+        address: address.parse().unwrap(),
+        weight: 1,
+        backup: false,
+        connections_max: None,
+    }
 }
 
 /// A TCP service that is not checked.
@@ -29,7 +35,7 @@ pub fn service(mode: Mode, vip: &str, port: u16, backends: Vec<Backend>) -> Serv
         ports: Ports::one(port),
         mode,
         balance: match mode {
-            Mode::Kernel | Mode::Xdp { .. } => Balance::Hash,
+            Mode::Kernel | Mode::Xdp { .. } => Balance::Hash(FlowFields::Connection),
             Mode::Proxy => Balance::RoundRobin,
         },
         source: SourceAddress::Vip,

@@ -23,13 +23,14 @@ fn service(vip: &str, forward: Forward, backends: &[&str]) -> Service {
         address: (ip(address), 80).into(),
         weight: 1,
         backup: false,
+        connections_max: None,
     };
     Service {
         addresses: vec![ip(vip)],
         protocol: Protocol::Tcp,
         ports: Ports::one(80),
         mode: Mode::Xdp { forward, flow: FlowFields::Connection },
-        balance: Balance::Hash,
+        balance: Balance::Hash(FlowFields::Connection),
         source: SourceAddress::Client,
         send_proxy: SendProxy::Off,
         connections_max: 1,

@@ -4,7 +4,7 @@
 
 use crate::asked::BACKEND_CHECK;
 use crate::support::{self, SMALL};
-use crate::wrong::{CHECK, GROUP, LOCAL, POOL, PORTS, SEEN, SOURCES, TUNNEL};
+use crate::wrong::{BALANCE, CHECK, GROUP, LOCAL, POOL, PORTS, SEEN, SOURCES, TUNNEL};
 use buoy_config::Code;
 use buoy_model::{GroupId, NodeId};
 
@@ -205,9 +205,6 @@ const SERVICE: &[Case] = &[
     (Code::NeedsKernel, "mode = \"proxy\"\n»source = \"client\"", "send_proxy"),
     (Code::NeedsXdp, "mode = \"kernel\"\n»forward = \"dsr\"", "write mode = \"xdp\""),
     (Code::NeedsXdp, "mode = \"proxy\"\n»forward = \"nat\"", "write mode = \"xdp\""),
-    (Code::NeedsXdp, "»persist = \"client\"", "mode = \"xdp\" and a `forward`"),
-    (Code::NeedsXdp, "»balance = \"maglev\"", "balance = \"hash\""),
-    (Code::NeedsXdp, "mode = \"proxy\"\n»balance = \"maglev\"", "balance = \"hash\""),
     (Code::NeedsProxy, "forward = \"nat\"\n»send_proxy = \"v2\"", "remove the line"),
     (Code::NeedsProxy, "forward = \"nat\"\n»balance = \"leastconn\"", "no `forward`"),
     (Code::NeedsProxy, "forward = \"nat\"\n»idle_timeout = \"5m\"", "remove the line"),
@@ -467,6 +464,7 @@ fn all() -> Vec<(Code, String, &'static str)> {
             .iter()
             .chain(SOURCES)
             .chain(SEEN)
+            .chain(BALANCE)
             .chain(PORTS)
             .chain(TUNNEL)
             .chain(BACKEND_CHECK)

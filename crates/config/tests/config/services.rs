@@ -14,13 +14,18 @@ fn a_service_has_the_defaults_of_its_mode() {
     let base = "backends = [\"10.0.0.21:8443\"]\n";
     type Row = (&'static str, Mode, Balance, SendProxy);
     let table: [Row; 7] = [
-        ("", Mode::Kernel, Balance::Hash, SendProxy::Off),
-        ("mode = \"kernel\"", Mode::Kernel, Balance::Hash, SendProxy::Off),
+        ("", Mode::Kernel, Balance::Hash(FlowFields::Connection), SendProxy::Off),
+        ("mode = \"kernel\"", Mode::Kernel, Balance::Hash(FlowFields::Connection), SendProxy::Off),
         ("mode = \"proxy\"", Mode::Proxy, Balance::RoundRobin, SendProxy::Off),
         ("balance = \"leastconn\"", Mode::Proxy, Balance::LeastConnections, SendProxy::Off),
         ("send_proxy = \"v2\"", Mode::Proxy, Balance::RoundRobin, SendProxy::V2),
         ("balance = \"roundrobin\"", Mode::Kernel, Balance::RoundRobin, SendProxy::Off),
-        ("mode = \"proxy\"\nbalance = \"hash\"", Mode::Proxy, Balance::Hash, SendProxy::Off),
+        (
+            "mode = \"proxy\"\nbalance = \"hash\"",
+            Mode::Proxy,
+            Balance::Hash(FlowFields::Connection),
+            SendProxy::Off,
+        ),
     ];
     for (lines, mode, balance, send_proxy) in table {
         let service = services(&format!("port = \"443/tcp\"\n{base}{lines}")).remove(0);
@@ -57,7 +62,7 @@ fn a_service_of_mode_xdp_is_what_the_file_says() {
         FlowFields::{Client, Connection},
         Forward::{Dsr, Gue, Nat, Tunnel},
     };
-    let table: [(&str, Forward, FlowFields); 8] = [
+    let table: [(&str, Forward, FlowFields); 9] = [
         ("forward = \"tunnel\"\nencapsulation = \"ipip\"", Tunnel, Connection),
         ("forward = \"tunnel\"\nencapsulation = \"gue\"", Gue { port: 6080 }, Connection),
         ("forward = \"tunnel\"\nencapsulation = \"gue:9886\"", Gue { port: 9886 }, Connection),
@@ -65,16 +70,62 @@ fn a_service_of_mode_xdp_is_what_the_file_says() {
         ("mode = \"xdp\"\nforward = \"tunnel\"", Tunnel, Connection),
         ("forward = \"nat\"\npersist = \"client\"", Nat, Client),
         ("forward = \"dsr\"\nbalance = \"maglev\"", Dsr, Connection),
+        ("forward = \"dsr\"\nbalance = \"source\"", Dsr, Client),
         ("forward = \"dsr\"\nbalance = \"hash\"\nsource = \"client\"", Dsr, Connection),
     ];
     for (lines, forward, flow) in table {
         let text = format!("port = \"443/tcp\"\nbackends = [\"10.0.0.21:443\"]\n{lines}");
         let service = services(&text).remove(0);
         assert_eq!(service.mode, Mode::Xdp { forward, flow }, "{lines}");
-        assert_eq!(service.balance, Balance::Hash, "{lines}");
+        assert_eq!(service.balance, Balance::Hash(flow), "{lines}");
         assert_eq!(service.source, SourceAddress::Client, "{lines}");
         assert!(service.check.is_some());
     }
+}
+
+#[test]
+fn a_way_of_balancing_has_its_own_name_and_that_of_others() {
+    use Balance::{
+        First, Hash, LeastConnections, Maglev, Random, Rendezvous, RoundRobin, ShortestDelay,
+    };
+    use FlowFields::{Client, Connection};
+    let table = [
+        ("balance = \"source\"", Mode::Kernel, Hash(Client)),
+        ("balance = \"sh\"", Mode::Kernel, Hash(Client)),
+        ("persist = \"client\"", Mode::Kernel, Hash(Client)),
+        ("balance = \"hash\"\npersist = \"client\"", Mode::Kernel, Hash(Client)),
+        ("balance = \"wrr\"", Mode::Kernel, RoundRobin),
+        ("mode = \"proxy\"\npersist = \"client\"", Mode::Proxy, Hash(Client)),
+        ("mode = \"proxy\"\nbalance = \"source\"", Mode::Proxy, Hash(Client)),
+        ("mode = \"proxy\"\nbalance = \"maglev\"", Mode::Proxy, Maglev(Connection)),
+        ("mode = \"proxy\"\nbalance = \"mh\"\npersist = \"client\"", Mode::Proxy, Maglev(Client)),
+        ("mode = \"proxy\"\nbalance = \"rr\"", Mode::Proxy, RoundRobin),
+        ("balance = \"rendezvous\"", Mode::Proxy, Rendezvous(Connection)),
+        ("balance = \"rendezvous\"\npersist = \"client\"", Mode::Proxy, Rendezvous(Client)),
+        ("balance = \"wlc\"", Mode::Proxy, LeastConnections),
+        ("balance = \"sed\"", Mode::Proxy, ShortestDelay),
+        ("balance = \"random\"", Mode::Proxy, Random),
+        ("balance = \"first\"\nbackend_max_connections = 9", Mode::Proxy, First),
+    ];
+    for (lines, mode, balance) in table {
+        let text = format!("port = \"443/tcp\"\nbackends = [\"10.0.0.21:443\"]\n{lines}");
+        let service = services(&text).remove(0);
+        assert_eq!((service.mode, service.balance), (mode, balance), "{lines}");
+    }
+}
+
+#[test]
+fn a_backend_has_its_own_maximum_or_that_of_all() {
+    let text = "port = \"443/tcp\"\nmode = \"proxy\"\nbackend_max_connections = 50\n\
+                backends = [\"10.0.0.21:443 max=7 weight=3\", \"10.0.0.22:443\"]";
+    let backends = services(text).remove(0).backends;
+    assert_eq!(backends[0].connections_max, Some(7));
+    assert_eq!(backends[0].weight, 3);
+    assert_eq!(backends[1].connections_max, Some(50));
+    let first = "port = \"443/tcp\"\nbalance = \"first\"\n\
+                 backends = [\"10.0.0.21:443 max=7\", \"sorry 10.0.0.22:443 backup\"]";
+    let backends = services(first).remove(0).backends;
+    assert_eq!(backends[1].connections_max, None, "the last resort needs none");
 }
 
 #[test]

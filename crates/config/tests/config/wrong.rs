@@ -3,6 +3,37 @@
 use crate::cases::Case;
 use buoy_config::Code;
 
+/// Ways of balancing, after `[[vip.service]]`.
+pub(crate) const BALANCE: &[Case] = &[
+    (Code::NotInKernel, "»balance = \"maglev\"", "balance = \"hash\""),
+    (Code::NotInKernel, "mode = \"kernel\"\n»balance = \"mh\"", "balance = \"hash\""),
+    (Code::NeedsProxy, "mode = \"kernel\"\n»balance = \"first\"", "mode = \"proxy\""),
+    (Code::NeedsProxy, "mode = \"kernel\"\n»balance = \"random\"", "mode = \"proxy\""),
+    (Code::NeedsProxy, "mode = \"kernel\"\n»balance = \"sed\"", "mode = \"proxy\""),
+    (Code::NeedsProxy, "forward = \"nat\"\n»balance = \"rendezvous\"", "no `forward`"),
+    (Code::NeedsProxy, "backends = [»\"10.0.0.21:80 max=5\"]", "remove max=N"),
+    (Code::NeedsProxy, "»backend_max_connections = 10", "mode = \"proxy\""),
+    (Code::UnknownWord, "balance = »\"nq\"", "write `balance = \"hash\"`"),
+    (Code::UnknownWord, "balance = »\"leastcon\"", "did you mean \"leastconn\"?"),
+    (Code::Contradiction, "balance = \"roundrobin\"\n»persist = \"client\"", "\"source\""),
+    (Code::Contradiction, "balance = \"wlc\"\n»persist = \"client\"", "\"source\""),
+    (
+        Code::NeedsOther,
+        "balance = \"first\"\nbackends = [\"10.0.0.21:80 max=9\", »\"10.0.0.22:80\"]",
+        "max=N into each",
+    ),
+    (
+        Code::OutOfRange,
+        "mode = \"proxy\"\nbackends = [\"10.0.0.21:80 »max=0\"]",
+        "without it the backend gets any number",
+    ),
+    (
+        Code::BadBackend,
+        "mode = \"proxy\"\nbackends = [\"10.0.0.21:80 »maxconn=5\"]",
+        "did you mean max=N?",
+    ),
+];
+
 /// Lines of a `[[pool]]` besides a name and addresses, if they have none.
 pub(crate) const POOL: &[Case] = &[
     (Code::NothingForwarded, "assign = »false", "a [[pool.service]] with `forward`"),

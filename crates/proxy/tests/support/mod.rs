@@ -29,7 +29,7 @@ pub fn settings() -> Settings {
 
 /// A backend of weight 1.
 pub fn backend(name: &str, address: SocketAddr) -> Backend {
-    Backend { name: name.into(), address, weight: 1, backup: false }
+    Backend { name: name.into(), address, weight: 1, backup: false, connections_max: None }
 }
 
 /// A proxy on a port that is free.

@@ -121,7 +121,13 @@ impl World {
     pub(super) fn backends(self) -> Vec<Backend> {
         let backend = |at| {
             let address = SocketAddr::new(backend(self.family, at), BACKEND_PORT);
-            Backend { name: address.to_string(), address, weight: 1, backup: false }
+            Backend {
+                name: address.to_string(),
+                address,
+                weight: 1,
+                backup: false,
+                connections_max: None,
+            }
         };
         (0..BACKENDS).map(backend).collect()
     }
