@@ -10,6 +10,7 @@
 //! What XDP cannot forward on this host and nftables can, nftables does, and it is said.
 
 mod engines;
+mod shares;
 mod xdp;
 
 pub use xdp::Traced;
@@ -496,9 +497,10 @@ struct News {
 impl News {
     /// The latest of all.
     fn now(&mut self) -> xdp::Order {
+        let states = self.states.borrow_and_update().clone();
         xdp::Order {
-            desired: Arc::clone(&self.desired.borrow_and_update()),
-            states: self.states.borrow_and_update().clone(),
+            desired: shares::weighed(&self.desired.borrow_and_update(), &states),
+            states,
             seed: *self.seed.borrow_and_update(),
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! [`start`] follows the configuration: one task per checked backend, each driving a machine
 //! of `core::check` with the clock and the network. What is known is in a `watch` channel, whose
-//! receivers are woken when a backend turns up or down (and not for every new reason or latency).
+//! receivers are woken when a backend turns up or down or takes another share (and not for every new reason or
+//! latency).
 //! A backend that is not in the map is not checked, which counts as up. A reload keeps what is
 //! known of a backend whose address stays.
 
@@ -66,6 +67,8 @@ pub struct BackendHealth {
     pub since: Instant,
     /// How long its last right answer took.
     pub last_latency: Option<Duration>,
+    /// The share of its weight that it takes, in percent: 100 unless its agent says otherwise.
+    pub share: u16,
 }
 
 /// What is known of every checked backend.
@@ -177,6 +180,7 @@ fn publish(states: &watch::Sender<States>, key: &Key, news: News) {
             reason: String::new(),
             since: clock::now(),
             last_latency: None,
+            share: ask::WHOLE_SHARE,
         });
         if let Some(reason) = news.reason {
             known.reason = reason;
@@ -187,7 +191,10 @@ fn publish(states: &watch::Sender<States>, key: &Key, news: News) {
             known.state = news.state;
             known.since = clock::now();
         }
-        turned
+        let share = news.share.unwrap_or(known.share);
+        let weighed = known.share != share;
+        known.share = share;
+        turned || weighed
     });
 }
 

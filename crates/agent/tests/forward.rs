@@ -83,6 +83,7 @@ fn down(backend: &str) -> (Key, BackendHealth) {
         reason: "HTTP 503".into(),
         since: Instant::ZERO,
         last_latency: None,
+        share: 100,
     };
     (key, health)
 }

@@ -234,9 +234,6 @@ pub fn asks(kind: &NodeCheckKind) -> String {
         NodeCheckKind::Server { address, kind: CheckKind::Tcp } => {
             format!("{address} accepts connections")
         }
-        NodeCheckKind::Server { address, kind: CheckKind::Tls { .. } } => {
-            format!("{address} speaks TLS")
-        }
         NodeCheckKind::Server { address, kind: CheckKind::Http(http) } => {
             let HttpCheck { path, tls, expect, .. } = &**http;
             let scheme = if tls.is_some() { "https" } else { "http" };
@@ -246,6 +243,7 @@ pub fn asks(kind: &NodeCheckKind) -> String {
             };
             format!("{scheme}://{address}{path} answers {answer}")
         }
+        NodeCheckKind::Server { address, kind } => format!("{address} answers by {}", kind.name()),
         NodeCheckKind::Exec { program, .. } => format!("{program} ends with exit code 0"),
         NodeCheckKind::File { path, present: true } => format!("{path} is there"),
         NodeCheckKind::File { path, present: false } => format!("{path} is not there"),

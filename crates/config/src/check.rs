@@ -1,6 +1,7 @@
 //! Reads health checks: what is asked, how often, and how many answers decide.
 
 pub(crate) mod http;
+mod questions;
 
 use crate::keys::{Key, check, service};
 use crate::ports::Port;
@@ -30,7 +31,12 @@ impl Asked {
     /// The check of a service of that protocol.
     pub(crate) fn of(self, protocol: Protocol) -> Option<Check> {
         match (self, protocol) {
-            (Self::This(check), Protocol::Tcp | Protocol::Udp) => Some(check),
+            (Self::This(mut check), protocol) => {
+                if let CheckKind::Dns { over, .. } = &mut check.kind {
+                    *over = protocol;
+                }
+                Some(check)
+            }
             (Self::Off, Protocol::Tcp | Protocol::Udp) | (Self::Default, Protocol::Udp) => None,
             (Self::Default, Protocol::Tcp) => Some(Check {
                 kind: CheckKind::Tcp,
@@ -137,7 +143,17 @@ pub(crate) fn read_pace(section: &Section<'_>, problems: &mut Problems<'_>) -> P
 }
 
 /// The key that says what is asked; one of them must be there. `tls` alone is one as well.
-const QUESTIONS: [&Key; 2] = [&check::TCP, &check::HTTP];
+const QUESTIONS: [&Key; 9] = [
+    &check::TCP,
+    &check::HTTP,
+    &check::GRPC,
+    &check::REDIS,
+    &check::SMTP,
+    &check::MYSQL,
+    &check::DNS,
+    &check::UDP,
+    &check::AGENT,
+];
 
 /// The settings of an HTTP request.
 const OF_HTTP: [&Key; 9] = [
@@ -185,7 +201,15 @@ fn read_kind(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<Check
             let tls = http::read_tls(section, true, problems)?;
             Some(CheckKind::Tls { host, tls })
         }
-        _ => http::read(section, problems),
+        "http" => http::read(section, problems),
+        "grpc" => {
+            refuse_options(section, &OF_TLS, "http", check::HTTP.example, problems);
+            questions::read_grpc(section, problems)
+        }
+        name => {
+            refuse_options(section, &[], "http", check::HTTP.example, problems);
+            questions::read(section, name, problems)
+        }
     }
 }
 

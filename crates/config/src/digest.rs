@@ -182,6 +182,18 @@ fn add_check(out: &mut String, check: &Check) {
 fn add_question(out: &mut String, kind: &CheckKind) {
     match kind {
         CheckKind::Tcp => line(out, format_args!("tcp")),
+        CheckKind::Redis | CheckKind::Smtp | CheckKind::Mysql | CheckKind::Agent => {
+            line(out, format_args!("{}", kind.name()));
+        }
+        // Asked over the protocol of the service, which is said above.
+        CheckKind::Dns { name, record, over: _ } => line(out, format_args!("dns {name} {record}")),
+        CheckKind::Udp { send, expect } => line(out, format_args!("udp {send:?} {expect:?}")),
+        CheckKind::Grpc { service, host, tls } => {
+            line(out, format_args!("grpc {service:?} {host:?}"));
+            if let Some(tls) = tls {
+                add_tls(out, tls);
+            }
+        }
         CheckKind::Tls { host, tls } => {
             line(out, format_args!("tls {host:?}"));
             add_tls(out, tls);

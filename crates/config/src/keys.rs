@@ -316,6 +316,13 @@ schema! {
     keys {
         TCP: "tcp", "true", "true", "for tcp services", Live;
         HTTP: "http", "\"GET /PATH\"", r#""GET /health""#, "none", Live;
+        GRPC: "grpc", "true, or the name of a service", "true", "none", Live;
+        REDIS: "redis", "true", "true", "none", Live;
+        SMTP: "smtp", "true", "true", "none", Live;
+        MYSQL: "mysql", "true", "true", "none", Live;
+        DNS: "dns", "\"NAME TYPE\"", r#""example.org A""#, "none", Live;
+        UDP: "udp", "a table", r#"{ send = "ping", expect = "pong" }"#, "none", Live;
+        AGENT: "agent", "true", "true", "none", Live;
         HOST: "host", "a text", r#""www.example.org""#, "backend's address", Live;
         HEADERS: "headers", "\"NAME: VALUE\", or a list of them", r#""X-Probe: buoy""#, "none", Live;
         HTTP2: "http2", "true or false", "true", "false", Live;
@@ -333,14 +340,12 @@ schema! {
         RISE: "rise", "a number", "2", "2", Live;
     }
     later {
-        "dns": "check a TCP port instead: check = { tcp = true, port = 53 }";
         "via": "remove it; backends are checked at their own addresses";
-        "udp": "check a TCP port instead: check = { tcp = true, port = 53 }";
         "exec": "remove it; serve the result over HTTP and check that";
         "script": "remove it; serve the result over HTTP and check that";
-        "grpc": "check the port instead: check = { tcp = true }";
     }
     foreign {
+        "agent-check": "agent"; "agent_check": "agent"; "mysql-check": "mysql"; "redis-check": "redis"; "smtpchk": "smtp"; "query": "dns";
         "https": "http"; "path": "http"; "uri": "http"; "url": "http"; "get": "http"; "httpchk": "http";
         "inter": "every"; "interval": "every"; "delay_loop": "every"; "period": "every";
         "connect_timeout": "timeout"; "fastinter": "every_down"; "downinter": "every_down"; "status": "expect"; "status_code": "expect"; "header": "headers"; "string": "body"; "rstring": "body_regex"; "regex": "body_regex"; "h2": "http2"; "ssl": "tls"; "cafile": "ca"; "ca_file": "ca"; "retry": "fall"; "failures": "fall"; "successes": "rise";
@@ -348,6 +353,22 @@ schema! {
     unneeded {
         "type": "remove it; write tcp = true, or http = \"GET /health\"";
         "method": "remove it; write http = \"GET /health\"";
+    }
+}
+
+schema! {
+    udp, "udp = { ... }", "in `udp` of a check", "Keys of `udp = { ... }` of a check.";
+    keys {
+        SEND: "send", "a text, or \"hex:\" and digits", r#""ping""#, "required", Live;
+        EXPECT: "expect", "a text, or \"hex:\" and digits", r#""pong""#, "any answer", Live;
+    }
+    later {
+    }
+    foreign {
+        "payload": "send"; "request": "send"; "answer": "expect"; "response": "expect"; "reply": "expect"; "receive": "expect";
+    }
+    unneeded {
+        "port": "write it beside `udp`: check = { udp = { ... }, port = 5060 }";
     }
 }
 
@@ -409,5 +430,6 @@ pub static SCHEMAS: &[&Schema] = &[
     &pool::SCHEMA,
     &service::SCHEMA,
     &check::SCHEMA,
+    &udp::SCHEMA,
     &node_check::SCHEMA,
 ];

@@ -125,11 +125,10 @@ fn read_one(
 fn derived_name(kind: &NodeCheckKind) -> String {
     match kind {
         NodeCheckKind::Process { name } => format!("process {name}"),
-        NodeCheckKind::Server { address, kind: CheckKind::Tcp } => format!("tcp {address}"),
-        NodeCheckKind::Server { address, kind: CheckKind::Tls { .. } } => format!("tls {address}"),
         NodeCheckKind::Server { address, kind: CheckKind::Http(http) } => {
             format!("http {address}{}", http.path)
         }
+        NodeCheckKind::Server { address, kind } => format!("{} {address}", kind.name()),
         NodeCheckKind::Exec { program, arguments } => {
             let all: Vec<&str> =
                 core::iter::once(program).chain(arguments).map(String::as_str).collect();

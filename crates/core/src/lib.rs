@@ -36,6 +36,7 @@ pub mod transition;
 mod view;
 mod voter;
 mod votes;
+pub mod weigh;
 mod why;
 
 #[cfg(feature = "mutants")]

@@ -1,5 +1,6 @@
 //! How a backend or a server of this host is asked whether it is well, and what answer passes.
 
+use crate::Protocol;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -39,13 +40,89 @@ pub enum CheckKind {
     },
     /// An HTTP request.
     Http(Box<HttpCheck>),
+    /// The health service of gRPC (`grpc.health.v1`).
+    Grpc {
+        /// The service that is asked for; empty: the server as a whole.
+        service: String,
+        /// The authority of the request; `None`: the address that is asked.
+        host: Option<String>,
+        /// `None`: without TLS.
+        tls: Option<TlsCheck>,
+    },
+    /// `PING` of Redis.
+    Redis,
+    /// The greeting of SMTP, and `EHLO`.
+    Smtp,
+    /// The first packet of MySQL.
+    Mysql,
+    /// A question of DNS that must have an answer.
+    Dns {
+        /// The name that is asked for, without a dot at its end.
+        name: String,
+        /// The type of record, as `dns_type` knows it.
+        record: String,
+        /// Over what it is asked: the protocol of the service.
+        over: Protocol,
+    },
+    /// A datagram that must be answered.
+    Udp {
+        /// What is sent.
+        send: Vec<u8>,
+        /// What the answer must hold; empty: anything.
+        expect: Vec<u8>,
+    },
+    /// HAProxy's agent protocol: the server says itself whether it is well, and what share it takes.
+    Agent,
 }
 
+/// The number of a type of record of DNS.
+pub fn dns_type(name: &str) -> Option<u16> {
+    DNS_TYPES.iter().find(|(known, _)| *known == name).map(|(_, number)| *number)
+}
+
+/// The types of records that a check can ask for.
+pub const DNS_TYPES: [(&str, u16); 11] = [
+    ("A", 1),
+    ("NS", 2),
+    ("CNAME", 5),
+    ("SOA", 6),
+    ("PTR", 12),
+    ("MX", 15),
+    ("TXT", 16),
+    ("AAAA", 28),
+    ("SRV", 33),
+    ("HTTPS", 65),
+    ("CAA", 257),
+];
+
 impl CheckKind {
+    /// As the file calls it.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Tls { .. } => "tls",
+            Self::Http(_) => "http",
+            Self::Grpc { .. } => "grpc",
+            Self::Redis => "redis",
+            Self::Smtp => "smtp",
+            Self::Mysql => "mysql",
+            Self::Dns { .. } => "dns",
+            Self::Udp { .. } => "udp",
+            Self::Agent => "agent",
+        }
+    }
+
     /// The file with the authorities to verify a certificate with.
     pub fn authority_mut(&mut self) -> Option<&mut String> {
         match self {
-            Self::Tcp => None,
+            Self::Tcp
+            | Self::Redis
+            | Self::Smtp
+            | Self::Mysql
+            | Self::Dns { .. }
+            | Self::Udp { .. }
+            | Self::Agent => None,
+            Self::Grpc { tls, .. } => tls.as_mut()?.ca.as_mut(),
             Self::Tls { tls, .. } => tls.ca.as_mut(),
             Self::Http(http) => http.tls.as_mut()?.ca.as_mut(),
         }

@@ -135,6 +135,12 @@ pub const CHECK_COUNT_MAX: u32 = 100;
 pub const CHECK_BODY_MAX: usize = 64 << 10;
 /// Bytes of the text or expression that a check looks for, and of a header that it sends.
 pub const CHECK_TEXT_MAX: usize = 1024;
+/// Bytes of an answer of a check by another protocol than HTTP; more is not read.
+pub const CHECK_ANSWER_MAX: usize = 4096;
+/// Bytes of a datagram that a check sends, and of what its answer must hold.
+pub const CHECK_DATAGRAM_MAX: usize = 512;
+/// Largest share that a backend's agent can ask for, in percent of its weight.
+pub const CHECK_SHARE_MAX: u16 = 255;
 /// Headers that one check sends besides its own.
 pub const CHECK_HEADERS_MAX: usize = 16;
 /// Statuses and ranges of them that one check takes for a pass.

@@ -25,6 +25,7 @@ fn down(place: Place, name: &str) -> (Key, BackendHealth) {
         reason: "connection refused".into(),
         since: Instant::ZERO,
         last_latency: None,
+        share: 100,
     };
     (Key { group, address, protocol, ports, backend: name.into() }, health)
 }
@@ -294,4 +295,29 @@ fn what_others_have_of_a_range_is_left_out_of_it() {
     let dead: Vec<_> = wanted.dead.iter().map(|f| (f.ports, f.backend.port())).collect();
     let own = [(0, 7999), (8100, 65535)];
     assert_eq!(dead, own.map(|(first, last)| (Ports::new(first, last).unwrap(), first)));
+}
+
+#[test]
+fn a_share_that_a_backend_asks_for_changes_its_weight_and_nothing_else() {
+    let backends = vec![backend("web1", "10.0.0.21:80"), backend("web2", "10.0.0.22:80")];
+    let service = service(Mode::Kernel, "10.0.0.100", 80, backends);
+    let desired = Arc::new(desired(&[VIP], vec![service]));
+    let key = Place::of(&desired.groups[0], &desired.groups[0].services[0])
+        .key(&desired.groups[0].services[0].backends[0]);
+    let weights = |share| {
+        let known = BackendHealth {
+            state: BackendState::Up,
+            reason: String::new(),
+            since: Instant::ZERO,
+            last_latency: None,
+            share,
+        };
+        let weighed = shares::weighed(&desired, &States::from([(key.clone(), known)]));
+        let backends = &weighed.groups[0].services[0].backends;
+        let weights: Vec<u16> = backends.iter().map(|backend| backend.weight).collect();
+        (Arc::ptr_eq(&weighed, &desired), weights)
+    };
+    assert_eq!(weights(100), (true, vec![1, 1]));
+    assert_eq!(weights(40), (false, vec![2, 5]));
+    assert_eq!(weights(0), (false, vec![0, 1]));
 }

@@ -4,13 +4,18 @@
 //! of an answer is limited. What is wrong comes back in words for people. One file for each protocol.
 
 mod certificate;
+mod dns;
+mod grpc;
 mod http;
 mod http2;
+mod lines;
+mod mysql;
 #[cfg(test)]
 pub(crate) mod noise;
 mod tls;
+mod udp;
 
-use buoy_model::{CheckKind, HttpCheck};
+use buoy_model::{CheckKind, HttpCheck, Protocol};
 use http::Pattern;
 use std::io;
 use std::net::SocketAddr;
@@ -18,11 +23,22 @@ use tls::Handshake;
 use tokio::net::TcpStream;
 
 /// What a right answer says besides that it is right.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Said {
     /// What people should know, in words; mostly nothing.
     pub(crate) warning: String,
+    /// The share of its weight that the server takes, in percent.
+    pub(crate) share: u16,
 }
+
+impl Default for Said {
+    fn default() -> Self {
+        Self { warning: String::new(), share: WHOLE_SHARE }
+    }
+}
+
+/// The share of a server that says nothing of it.
+pub(crate) const WHOLE_SHARE: u16 = 100;
 
 /// `Err` says what is wrong.
 pub(crate) type Answer = Result<Said, String>;
@@ -39,6 +55,13 @@ enum Question {
     Tcp,
     Tls(Handshake),
     Http { http: Box<HttpCheck>, tls: Option<Handshake>, pattern: Pattern },
+    Grpc { service: String, host: Option<String>, tls: Option<Handshake> },
+    Redis,
+    Smtp,
+    Mysql,
+    Dns { name: String, record: String, over: Protocol },
+    Udp { send: Vec<u8>, expect: Vec<u8> },
+    Agent,
 }
 
 impl Asker {
@@ -57,28 +80,63 @@ impl Asker {
                 let pattern = Pattern::new(http.body.as_ref());
                 Question::Http { http: http.clone(), tls, pattern }
             }
+            CheckKind::Grpc { service, host, tls } => Question::Grpc {
+                service: service.clone(),
+                host: host.clone(),
+                tls: tls
+                    .as_ref()
+                    .map(|tls| Handshake::new(tls, host.as_deref(), address, &[b"h2"])),
+            },
+            CheckKind::Redis => Question::Redis,
+            CheckKind::Smtp => Question::Smtp,
+            CheckKind::Mysql => Question::Mysql,
+            CheckKind::Dns { name, record, over } => {
+                Question::Dns { name: name.clone(), record: record.clone(), over: *over }
+            }
+            CheckKind::Udp { send, expect } => {
+                Question::Udp { send: send.clone(), expect: expect.clone() }
+            }
+            CheckKind::Agent => Question::Agent,
         };
         Self { question, address }
     }
 
     pub(crate) async fn ask(&self) -> Answer {
-        let stream = TcpStream::connect(self.address).await.map_err(|e| explain(&e))?;
         match &self.question {
-            Question::Tcp => Ok(Said::default()),
+            Question::Tcp => self.connect().await.map(|_| Said::default()),
             Question::Tls(handshake) => {
-                let (_stream, said) = handshake.shake(stream).await?;
+                let (_stream, said) = handshake.shake(self.connect().await?).await?;
                 Ok(said)
             }
             Question::Http { http, tls: None, pattern } => {
-                http::ask(stream, http, self.address, pattern).await?;
-                Ok(Said::default())
+                http::ask(self.connect().await?, http, self.address, pattern).await
             }
             Question::Http { http, tls: Some(handshake), pattern } => {
-                let (stream, said) = handshake.shake(stream).await?;
-                http::ask(stream, http, self.address, pattern).await?;
-                Ok(said)
+                let (stream, said) = handshake.shake(self.connect().await?).await?;
+                http::ask(stream, http, self.address, pattern).await.map(|_| said)
             }
+            Question::Grpc { service, host, tls: None } => {
+                let stream = self.connect().await?;
+                grpc::ask(stream, self.address, host.as_deref(), service, false).await
+            }
+            Question::Grpc { service, host, tls: Some(handshake) } => {
+                let (stream, said) = handshake.shake(self.connect().await?).await?;
+                let answer = grpc::ask(stream, self.address, host.as_deref(), service, true).await;
+                answer.map(|_| said)
+            }
+            Question::Redis => lines::redis(self.connect().await?).await,
+            Question::Smtp => lines::smtp(self.connect().await?).await,
+            Question::Mysql => mysql::ask(self.connect().await?).await,
+            Question::Agent => lines::agent(self.connect().await?).await,
+            Question::Dns { name, record, over } => {
+                dns::ask(self.address, name, record, *over).await
+            }
+            Question::Udp { send, expect } => udp::ask(self.address, send, expect).await,
         }
+    }
+
+    async fn connect(&self) -> Result<TcpStream, String> {
+        TcpStream::connect(self.address).await.map_err(|e| explain(&e))
     }
 }
 

@@ -68,6 +68,8 @@ pub(crate) struct News {
     pub(crate) reason: Option<String>,
     /// How long a right answer took.
     pub(crate) latency: Option<Duration>,
+    /// The share of its weight that a right answer asked for, in percent.
+    pub(crate) share: Option<u16>,
 }
 
 type Answer = (Question, ask::Answer, Duration);
@@ -89,7 +91,7 @@ where
     let mut out = Vec::new();
     loop {
         let due = start + Duration::from_nanos(machine.deadline().as_nanos());
-        let (mut reason, mut latency) = (None, None);
+        let (mut reason, mut latency, mut share) = (None, None, None);
         let event = tokio::select! {
             biased;
             (question, answer, took) = answer(&mut pending) => {
@@ -97,6 +99,7 @@ where
                 match answer {
                     Ok(said) => {
                         (reason, latency) = (Some(said.warning), Some(took));
+                        share = Some(said.share);
                         Event::Passed(question)
                     }
                     Err(said) => {
@@ -119,7 +122,7 @@ where
                 Action::TurnedUp | Action::TurnedDown => turned = true,
             }
         }
-        tell(News { state: machine.verdict(), turned, reason, latency });
+        tell(News { state: machine.verdict(), turned, reason, latency, share });
     }
 }
 

@@ -6,7 +6,7 @@ use buoy_model::limits::CHECK_TLS_WARN_DEFAULT;
 use buoy_model::limits::{HEARTBEAT_DEFAULT, LEASE_DEFAULT};
 use buoy_model::{
     Check, CheckKind, ClusterId, Desired, Failback, Group, HttpCheck, LinkId, NodeId, Presence,
-    Safety, Service, Sought, Statuses, TlsCheck, VipAddress,
+    Protocol, Safety, Service, Sought, Statuses, TlsCheck, VipAddress,
 };
 use std::time::Duration;
 
@@ -221,13 +221,15 @@ fn the_interface_is_found_by_subnet_or_taken_as_named() {
     }
 }
 
+/// The check of a service of TCP.
+fn check(text: &str) -> Option<Check> {
+    services(&format!("port = \"80/tcp\"\nbackends = [\"10.0.0.21:80\"]\ncheck = {text}"))
+        .remove(0)
+        .check
+}
+
 #[test]
 fn a_check_is_what_the_file_says() {
-    let check = |text: &str| {
-        services(&format!("port = \"80/tcp\"\nbackends = [\"10.0.0.21:80\"]\ncheck = {text}"))
-            .remove(0)
-            .check
-    };
     assert_eq!(check("false"), None);
     let quick = check("{ tcp = true, every = \"200ms\", port = 81 }").unwrap();
     assert_eq!((quick.every, quick.timeout, quick.port), (MS(200), MS(200), Some(81)));
@@ -256,6 +258,11 @@ fn a_check_is_what_the_file_says() {
         fall: 1,
     };
     assert_eq!(http, paced);
+}
+
+#[test]
+fn an_http_check_sends_and_expects_what_the_file_says() {
+    let statuses = |first, last| Statuses::new(first, last).unwrap();
     let all = check(
         "{ http = \"HEAD /x\", headers = [\"X-A: b: c\", \"Accept:*/*\"], http2 = true, tls = true, \
          tls_warn = \"30d\", expect = [200, \"300-399\"], every_down = \"250ms\" }",
@@ -284,6 +291,34 @@ fn a_check_is_what_the_file_says() {
             panic!("{body} is no HTTP check");
         };
         assert_eq!((http.body, http.expect), (Some(sought), vec![Statuses::WELL]));
+    }
+}
+
+#[test]
+fn a_check_may_ask_by_many_protocols() {
+    let dns = |name: &str, record: &str| CheckKind::Dns {
+        name: name.to_owned(),
+        record: record.to_owned(),
+        over: Protocol::Tcp,
+    };
+    let udp =
+        |send: &[u8], expect: &[u8]| CheckKind::Udp { send: send.into(), expect: expect.into() };
+    let grpc =
+        |service: &str| CheckKind::Grpc { service: service.to_owned(), host: None, tls: None };
+    let table = [
+        ("redis = true", CheckKind::Redis),
+        ("smtp = true", CheckKind::Smtp),
+        ("mysql = true", CheckKind::Mysql),
+        ("agent = true, port = 81", CheckKind::Agent),
+        ("dns = \"Example.org. aaaa\"", dns("Example.org", "AAAA")),
+        ("dns = \". NS\"", dns("", "NS")),
+        ("udp = { send = \"ping\" }", udp(b"ping", b"")),
+        ("udp = { send = \"hex:00 fF\", expect = \"\\r\\n\" }", udp(b"\0\xff", b"\r\n")),
+        ("grpc = true", grpc("")),
+        ("grpc = \"shop.Cart\"", grpc("shop.Cart")),
+    ];
+    for (text, kind) in table {
+        assert_eq!(check(&format!("{{ {text} }}")).unwrap().kind, kind, "{text}");
     }
     let tls = TlsCheck { ca: Some("/etc/buoy/ca.pem".to_owned()), warn: MS(0) };
     let kind = CheckKind::Tls { host: Some("a.example".to_owned()), tls };
@@ -355,6 +390,16 @@ fn the_digest_is_of_what_hosts_must_agree_on() {
             "{SMALL}[[vip.service]]\nport = \"80/tcp\"\nbackends = [\"10.0.0.21:80\"]\ncheck = {{ http = \"GET /\" }}\n"
         ),
         checked("{ tls = true }"),
+        checked("{ redis = true }"),
+        checked("{ smtp = true }"),
+        checked("{ mysql = true }"),
+        checked("{ agent = true }"),
+        checked("{ grpc = true }"),
+        checked("{ grpc = \"shop.Cart\" }"),
+        checked("{ dns = \"example.org A\" }"),
+        checked("{ dns = \"example.org MX\" }"),
+        checked("{ udp = { send = \"ping\" } }"),
+        checked("{ udp = { send = \"ping\", expect = \"pong\" } }"),
         checked("{ http = \"HEAD /\" }"),
         checked("{ http = \"GET /\", tls = true }"),
         checked("{ http = \"GET /\", http2 = true }"),

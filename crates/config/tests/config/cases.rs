@@ -160,11 +160,7 @@ const SERVICE: &[Case] = &[
     (Code::UnknownWord, "forward = »\"dsr-ipip\"", "forward = \"dsr\""),
     (Code::UnknownWord, "forward = \"nat\"\npersist = »\"source\"", "persist = \"client\""),
     (Code::NotInThisVersion, "backends = »\"file:backends.txt\"", "list the backends"),
-    (
-        Code::NotInThisVersion,
-        "check = { »dns = \"example.org A\", tcp = true }",
-        "check = { tcp = true, port = 53 }",
-    ),
+    (Code::NotInThisVersion, "check = { »via = \"tunnel\", tcp = true }", "their own addresses"),
     (Code::WrongType, "port = »443", "write \"443/tcp\""),
     (Code::WrongType, "backends = [»80]", "10.0.0.21:8443"),
     (Code::WrongType, "check = »\"tcp\"", "check = {"),

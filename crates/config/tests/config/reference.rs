@@ -19,12 +19,13 @@ fn rows(text: &str, heading: &str) -> Vec<Vec<String>> {
     lines.skip(2).map(cells).collect()
 }
 
-const HEADINGS: [&str; 6] = [
+const HEADINGS: [&str; 7] = [
     "## The top of the file",
     "## `[[vip]]`",
     "## `[[pool]]`",
     "## `[[vip.service]]`",
     "## `check = { ... }`",
+    "### `udp = { ... }`",
     "## `check` of `[[vip]]`",
 ];
 

@@ -6,8 +6,8 @@ use super::CLOSED;
 use super::http::{Body, HEAD_MAX, unsendable};
 use buoy_model::limits::CHECK_BODY_MAX;
 use h2::client::{Builder, SendRequest};
-use hyper::Request;
 use hyper::body::Bytes;
+use hyper::{HeaderMap, Request};
 use std::io;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -18,7 +18,10 @@ const WINDOW: u32 = 65_535;
 #[derive(Debug)]
 pub(super) struct Exchanged {
     pub(super) status: u16,
+    pub(super) headers: HeaderMap,
     pub(super) body: Body,
+    /// What followed the body, where it was read.
+    pub(super) trailers: HeaderMap,
 }
 
 /// One request, with or without content. The body is read where it is wanted.
@@ -62,9 +65,13 @@ async fn talk(
         sending.send_data(content, true).map_err(|e| in_words(&e))?;
     }
     let answer = answer.await.map_err(|e| in_words(&e))?;
-    let status = answer.status().as_u16();
-    let mut incoming = answer.into_body();
-    let mut answer = Exchanged { status, body: Body::default() };
+    let (head, mut incoming) = answer.into_parts();
+    let mut answer = Exchanged {
+        status: head.status.as_u16(),
+        headers: head.headers,
+        body: Body::default(),
+        trailers: HeaderMap::new(),
+    };
     if !wants_body {
         return Ok(answer);
     }
@@ -76,6 +83,7 @@ async fn talk(
         }
     }
     answer.body.whole = true;
+    answer.trailers = incoming.trailers().await.map_err(|e| in_words(&e))?.unwrap_or_default();
     Ok(answer)
 }
 

@@ -60,7 +60,7 @@ impl Handshake {
         let end = shown.and_then(|certificate| certificate::end(certificate));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let warning = end.and_then(|end| warn(end, now.as_secs(), self.tls.warn));
-        Ok((stream, Said { warning: warning.unwrap_or_default() }))
+        Ok((stream, Said { warning: warning.unwrap_or_default(), ..Said::default() }))
     }
 }
 
