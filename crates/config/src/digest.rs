@@ -5,9 +5,9 @@
 
 use crate::cluster::Cluster;
 use buoy_model::{
-    Backend, Balance, Check, CheckKind, Failback, FlowFields, Forward, Group, HttpCheck, Mode,
-    Node, NodeCheck, NodeCheckKind, Presence, Safety, SendProxy, Service, SourceAddress,
-    SourceRule, Timing, TlsCheck, name_key,
+    Backend, BackendLife, Balance, Check, CheckKind, Failback, FlowFields, Forward, Group,
+    HttpCheck, Mode, Node, NodeCheck, NodeCheckKind, Presence, Safety, SendProxy, Service,
+    SourceAddress, SourceRule, Timing, TlsCheck, name_key,
 };
 use std::fmt::Write as _;
 
@@ -97,6 +97,7 @@ fn add_service(out: &mut String, service: &Service) {
         connect_timeout,
         sources,
         new_connections,
+        life,
         backends,
         check,
     } = service;
@@ -143,15 +144,30 @@ fn add_service(out: &mut String, service: &Service) {
     if let Some(rate) = new_connections {
         line(out, format_args!("new {rate}"));
     }
+    add_life(out, life);
+    add_backends(out, backends);
+    if let Some(check) = check {
+        add_check(out, check);
+    }
+}
+
+/// What is not set is not there: the sum of an old file stays what it was.
+fn add_life(out: &mut String, life: &BackendLife) {
+    let BackendLife { queue, queue_timeout, slow_start } = life;
+    if *queue != 0 {
+        line(out, format_args!("queue {queue} {queue_timeout:?}"));
+    }
+    if let Some(slow_start) = slow_start {
+        line(out, format_args!("slow {slow_start:?}"));
+    }
+}
+
+fn add_backends(out: &mut String, backends: &[Backend]) {
     for Backend { name, address, weight, backup, connections_max } in backends {
         line(out, format_args!("backend {name} {address} {weight} {backup}"));
-        // What is not set is not there: the sum of an old file stays what it was.
         if let Some(max) = connections_max {
             line(out, format_args!("at most {max}"));
         }
-    }
-    if let Some(check) = check {
-        add_check(out, check);
     }
 }
 

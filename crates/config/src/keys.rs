@@ -281,6 +281,9 @@ schema! {
         SEND_PROXY: "send_proxy", "\"v2\"", r#""v2""#, "off", Service;
         MAX_CONNECTIONS: "max_connections", "a number", "4096", "4096", Service;
         BACKEND_MAX_CONNECTIONS: "backend_max_connections", "a number", "200", "any number", Live;
+        QUEUE: "queue", "a number", "100", "none", Live;
+        QUEUE_TIMEOUT: "queue_timeout", "a duration", r#""5s""#, "\"5s\"", Live;
+        SLOW_START: "slow_start", "a duration", r#""30s""#, "none", Live;
         IDLE_TIMEOUT: "idle_timeout", "a duration", r#""5m""#, "\"5m\" tcp, \"30s\" udp", Service;
         CONNECT_TIMEOUT: "connect_timeout", "a duration", r#""2s""#, "\"2s\"", Service;
         ALLOW: "allow", "an address or a prefix, or a list of them", r#"["10.0.0.0/8", "2001:db8::/32"]"#, "everybody", Live;
@@ -300,7 +303,7 @@ schema! {
         "sticky": "persist"; "persistence": "persist"; "affinity": "persist"; "session_affinity": "persist";
         "health": "check"; "healthcheck": "check"; "health_check": "check"; "option": "check";
         "acl": "allow"; "whitelist": "allow"; "allow_from": "allow"; "sources": "allow"; "source_ranges": "allow"; "loadBalancerSourceRanges": "allow"; "blacklist": "deny"; "block": "deny"; "reject": "deny";
-        "rate": "new_connections"; "rate_limit": "new_connections"; "conn_rate": "new_connections"; "limit": "new_connections"; "maxconn": "max_connections"; "backend_connections_max": "backend_max_connections"; "backend_maxconn": "backend_max_connections"; "fullconn": "backend_max_connections"; "upper_threshold": "backend_max_connections"; "proxy_protocol": "send_proxy"; "timeout": "idle_timeout"; "snat": "source";
+        "rate": "new_connections"; "rate_limit": "new_connections"; "conn_rate": "new_connections"; "limit": "new_connections"; "maxconn": "max_connections"; "backend_connections_max": "backend_max_connections"; "backend_maxconn": "backend_max_connections"; "fullconn": "backend_max_connections"; "upper_threshold": "backend_max_connections"; "proxy_protocol": "send_proxy"; "timeout": "idle_timeout"; "snat": "source"; "slowstart": "slow_start"; "slow_startup": "slow_start"; "warmup": "slow_start"; "maxqueue": "queue"; "timeout_queue": "queue_timeout";
     }
     unneeded {
         "persistence_timeout": "remove it; `persist = \"client\"` has no end";

@@ -28,6 +28,7 @@ mod host;
 pub mod key;
 pub mod keys;
 mod legs;
+mod life;
 mod node_check;
 mod peers;
 mod pool;

@@ -5,7 +5,7 @@ use crate::keys::{Key, service};
 use crate::ports::{self, Port};
 use crate::report::{At, Problems};
 use crate::tree::{Section, Word};
-use crate::{backend, balance, check, forward, rate, source, sources};
+use crate::{backend, balance, check, forward, life, rate, source, sources};
 use buoy_model::limits::{
     PROXY_CONNECT_DEFAULT, PROXY_CONNECTIONS_DEFAULT, PROXY_CONNECTIONS_MAX,
     PROXY_IDLE_TCP_DEFAULT, PROXY_IDLE_UDP_DEFAULT, PROXY_TIMEOUT_MAX,
@@ -67,6 +67,11 @@ pub(crate) fn read(
     let limited =
         |b: Backend| Backend { connections_max: b.connections_max.or(settings.backend_max), ..b };
     let backends: Vec<Backend> = backends.into_iter().map(|b| limited(b.value)).collect();
+    let life = life::read(section, problems);
+    if settings.readable && settings.mode == Mode::Proxy && !backends.is_empty() {
+        let balance = settings.balance.of(settings.mode);
+        life::refuse_idle(section, balance, (&backends, &ports), problems);
+    }
     source::refuse_missing_version(section, &settings.source, vips, &backends, problems);
     let check = match is_local {
         true => check::Asked::Off,
@@ -95,6 +100,7 @@ pub(crate) fn read(
                 connect_timeout: settings.connect_timeout,
                 sources: Arc::clone(&sources),
                 new_connections,
+                life,
                 backends: forward::at_port(&backends, ports.first()),
                 check: check.clone().of(protocol),
             };
@@ -254,6 +260,9 @@ fn refuse_of_proxy(
         &service::SEND_PROXY,
         &service::MAX_CONNECTIONS,
         &service::BACKEND_MAX_CONNECTIONS,
+        &service::QUEUE,
+        &service::QUEUE_TIMEOUT,
+        &service::SLOW_START,
         &service::IDLE_TIMEOUT,
         &service::CONNECT_TIMEOUT,
     ] {

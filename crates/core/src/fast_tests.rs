@@ -48,6 +48,7 @@ fn service(mode: Mode, vips: &[&str], port: u16, backends: &[&str]) -> Service {
         connect_timeout: Duration::from_secs(1),
         sources: Arc::default(),
         new_connections: None,
+        life: buoy_model::BackendLife::default(),
         backends: backends.iter().map(|text| backend(text)).collect(),
         check: None,
     }

@@ -25,9 +25,16 @@ use alloc::vec::Vec;
 use buoy_model::{Backend, Balance, FlowFields, name_key};
 use core::cmp::Reverse;
 use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
 
 /// The part of its weight that a backend has when it is fully grown.
 pub const GROWN: u16 = 1024;
+
+/// The part that a backend has so long after it came up: it grows evenly.
+pub fn grown(up_for: Duration, slow_start: Duration) -> u16 {
+    let parts = up_for.as_nanos() * u128::from(GROWN) / slow_start.as_nanos().max(1);
+    u16::try_from(parts).map_or(GROWN, |part| part.min(GROWN))
+}
 
 /// How often a slot or a lot may name somebody who does not take it, before the list is gone through.
 const TRIES: u64 = 16;
@@ -121,6 +128,12 @@ impl Picker {
             Picked::Nobody => self.pick_among(client, &|i| Seen { avoid: false, ..see(i) }),
             picked @ (Picked::Backend(_) | Picked::Full) => picked,
         }
+    }
+
+    /// Whether somebody takes one more, by how many connections each has.
+    pub fn has_room(&self, active: impl Fn(usize) -> u32) -> bool {
+        let mut all = self.entries.iter().enumerate();
+        all.any(|(i, entry)| entry.weight != 0 && active(i) < entry.max)
     }
 
     fn pick_among(&mut self, client: SocketAddr, see: &dyn Fn(usize) -> Seen) -> Picked {

@@ -402,6 +402,14 @@ fn a_backend_that_grows_gets_its_part() {
 }
 
 #[test]
+fn a_share_grows_evenly() {
+    let slow_start = Duration::from_secs(30);
+    let at = |millis| grown(Duration::from_millis(millis), slow_start);
+    assert_eq!([0, 7_500, 15_000, 30_000, 3_000_000].map(at), [0, 256, 512, 1024, 1024]);
+    assert_eq!(grown(Duration::from_secs(1), Duration::ZERO), GROWN);
+}
+
+#[test]
 fn everybody_new_at_once_is_as_if_nobody_were() {
     for balance in ALL {
         let mut picker = Picker::new(balance, &backends(&[1, 1], None), 7);

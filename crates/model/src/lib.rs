@@ -43,7 +43,7 @@ pub use ports::Ports;
 pub use rate::{Per, Rate, client};
 pub use record::{Cause, Fact, Record};
 pub use service::{
-    Backend, BackendState, Balance, Mode, Protocol, SendProxy, Service, SourceAddress,
+    Backend, BackendLife, BackendState, Balance, Mode, Protocol, SendProxy, Service, SourceAddress,
 };
 pub use sources::{SourceRule, Sources, is_mapped, network};
 pub use time::Instant;

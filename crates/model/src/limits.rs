@@ -119,6 +119,12 @@ pub const PROXY_IDLE_UDP_DEFAULT: Duration = Duration::from_secs(30);
 pub const PROXY_CONNECT_DEFAULT: Duration = Duration::from_secs(2);
 /// Longest idle and connect timeout.
 pub const PROXY_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Connections that may wait for a backend to have room, at most.
+pub const PROXY_QUEUE_MAX: u32 = 1 << 16;
+/// How long they wait.
+pub const PROXY_QUEUE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+/// The longest time that a backend grows for.
+pub const SLOW_START_MAX: Duration = Duration::from_secs(3600);
 /// Time between two health checks of a backend, unless the file says otherwise.
 pub const CHECK_EVERY_DEFAULT: Duration = Duration::from_secs(1);
 /// Shortest time between two health checks, and shortest time for an answer.

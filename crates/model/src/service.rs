@@ -2,6 +2,7 @@
 
 use crate::check::Check;
 use crate::fast::{FlowFields, Forward};
+use crate::limits::PROXY_QUEUE_TIMEOUT_DEFAULT;
 use crate::{Ports, Rate, Sources};
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -36,10 +37,29 @@ pub struct Service {
     pub sources: Arc<Sources>,
     /// How many new connections one client may open; `None`: any number.
     pub new_connections: Option<Rate>,
+    /// How backends are treated over time, in `Mode::Proxy`.
+    pub life: BackendLife,
     /// Where the connections go, in the file's order.
     pub backends: Vec<Backend>,
     /// How backends are checked; `None`: always up.
     pub check: Option<Check>,
+}
+
+/// How a proxy treats its backends over time.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct BackendLife {
+    /// Connections that may wait while all backends have their maximum.
+    pub queue: u32,
+    /// How long each of them waits.
+    pub queue_timeout: Duration,
+    /// How long a backend that has come up grows into its share; `None`: it has it at once.
+    pub slow_start: Option<Duration>,
+}
+
+impl Default for BackendLife {
+    fn default() -> Self {
+        Self { queue: 0, queue_timeout: PROXY_QUEUE_TIMEOUT_DEFAULT, slow_start: None }
+    }
 }
 
 /// One server behind a service.

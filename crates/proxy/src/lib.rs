@@ -19,7 +19,7 @@ mod udp;
 pub use bind::StartError;
 pub use pool::{BackendCounts, Counts};
 
-use buoy_model::{Backend, Balance, Protocol, Rate, SendProxy, Service, Sources};
+use buoy_model::{Backend, BackendLife, Balance, Protocol, Rate, SendProxy, Service, Sources};
 use pool::Pool;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -43,6 +43,8 @@ pub struct Settings {
     pub sources: Arc<Sources>,
     /// How many connections or UDP sessions one client may open: what is more is refused likewise.
     pub new_connections: Option<Rate>,
+    /// How backends are treated over time.
+    pub life: BackendLife,
 }
 
 impl From<&Service> for Settings {
@@ -55,6 +57,7 @@ impl From<&Service> for Settings {
             connect_timeout: service.connect_timeout,
             sources: Arc::clone(&service.sources),
             new_connections: service.new_connections,
+            life: service.life,
         }
     }
 }

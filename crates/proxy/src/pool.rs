@@ -2,7 +2,7 @@
 
 use crate::Settings;
 use crate::limiter::Limiter;
-use buoy_core::pick::{GROWN, Picked, Picker, Seen};
+use buoy_core::pick::{GROWN, Picked, Picker, Seen, grown};
 use buoy_model::Backend;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
@@ -10,8 +10,9 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
 
 /// What a proxy has done so far.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -28,6 +29,12 @@ pub struct Counts {
     pub limited: u64,
     /// Connections that were closed, and datagrams that got no session, because their client opens too many.
     pub throttled: u64,
+    /// Connections that wait now for a backend to have room.
+    pub waiting: u32,
+    /// Those that have waited, or do so now.
+    pub queued: u64,
+    /// Those that found no place to wait, or waited too long.
+    pub unserved: u64,
     /// Each backend; one that left stays as long as it has connections.
     pub backends: Vec<BackendCounts>,
 }
@@ -59,6 +66,13 @@ pub(crate) struct Pool {
     denied: AtomicU64,
     limited: AtomicU64,
     throttled: AtomicU64,
+    waiting: AtomicU32,
+    queued: AtomicU64,
+    unserved: AtomicU64,
+    /// A backend has room for one connection more, or things have changed. In the order of waiting.
+    freed: Arc<Notify>,
+    /// What backends' ages are counted from.
+    start: Instant,
     /// A connection ended, or the limit changed.
     pub(crate) room: Notify,
 }
@@ -82,6 +96,8 @@ pub(crate) struct Entry {
     connections: AtomicU64,
     active: AtomicU32,
     failures: AtomicU64,
+    /// When it came up, in nanoseconds since the pool's start; 0: long ago.
+    risen: AtomicU64,
     pub(crate) bytes_to: AtomicU64,
     pub(crate) bytes_from: AtomicU64,
 }
@@ -94,6 +110,35 @@ pub(crate) struct Seat(Arc<Pool>);
 #[derive(Debug)]
 pub(crate) struct Turn {
     pub(crate) entry: Arc<Entry>,
+    freed: Arc<Notify>,
+}
+
+/// What a connection is given.
+#[derive(Debug)]
+pub(crate) enum Given {
+    Turn(Turn),
+    /// All backends have their maximum.
+    Full,
+    Nobody,
+}
+
+/// A place in the queue; given back when dropped.
+struct Waiting<'p>(&'p Pool);
+
+impl<'p> Waiting<'p> {
+    /// `None`: there is none left.
+    fn new(pool: &'p Pool, queue: u32) -> Option<Self> {
+        let more = |n| (n < queue).then_some(n + 1);
+        pool.waiting.fetch_update(Relaxed, Relaxed, more).ok()?;
+        pool.queued.fetch_add(1, Relaxed);
+        Some(Self(pool))
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Relaxed);
+    }
 }
 
 impl Pool {
@@ -113,15 +158,24 @@ impl Pool {
             denied: AtomicU64::new(0),
             limited: AtomicU64::new(0),
             throttled: AtomicU64::new(0),
+            waiting: AtomicU32::new(0),
+            queued: AtomicU64::new(0),
+            unserved: AtomicU64::new(0),
+            freed: Arc::default(),
+            start: Instant::now(),
             room: Notify::new(),
         };
         pool.update(settings, backends);
+        // Who is there at the start has been there before.
+        pool.lock().current.iter().for_each(|entry| entry.risen.store(0, Relaxed));
         pool
     }
 
     pub(crate) fn update(&self, settings: Settings, backends: &[Backend]) {
         let mut inner = self.lock();
-        let known: Vec<_> = inner.current.iter().chain(&inner.leaving).map(Arc::clone).collect();
+        let before = std::mem::take(&mut inner.current);
+        let now = self.age().max(1);
+        let known: Vec<_> = before.iter().chain(&inner.leaving).map(Arc::clone).collect();
         inner.current = backends
             .iter()
             .map(|b| {
@@ -129,6 +183,8 @@ impl Pool {
                 same.map_or_else(|| Arc::new(Entry::new(b)), Arc::clone)
             })
             .collect();
+        let is_new = |entry: &&Arc<Entry>| !before.iter().any(|b| Arc::ptr_eq(b, entry));
+        inner.current.iter().filter(is_new).for_each(|entry| entry.risen.store(now, Relaxed));
         inner.leaving = known
             .into_iter()
             .filter(|k| k.active.load(Relaxed) != 0)
@@ -138,6 +194,14 @@ impl Pool {
         inner.settings = settings;
         drop(inner);
         self.room.notify_waiters();
+        self.freed.notify_waiters();
+        // And who has looked, but does not listen yet.
+        self.freed.notify_one();
+    }
+
+    /// Nanoseconds since the start.
+    fn age(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
     pub(crate) fn settings(&self) -> Settings {
@@ -176,24 +240,81 @@ impl Pool {
         }
     }
 
-    /// Gives a connection of this client to a backend.
-    pub(crate) fn pick(&self, client: SocketAddr, avoid: Option<&Turn>) -> Option<Turn> {
+    /// Gives a connection of this client to a backend, and waits for its turn where all are full. `gone` ends
+    /// when nobody wants it any more.
+    pub(crate) async fn turn(
+        &self,
+        client: SocketAddr,
+        avoid: Option<&Turn>,
+        gone: impl Future<Output = ()>,
+    ) -> Option<Turn> {
+        // Nobody overtakes those who wait.
+        if self.waiting.load(Relaxed) == 0 {
+            match self.pick(client, avoid) {
+                Given::Turn(turn) => return Some(turn),
+                Given::Nobody => return None,
+                Given::Full => {}
+            }
+        }
+        let life = self.lock().settings.life;
+        let Some(_place) = Waiting::new(self, life.queue) else {
+            self.unserved.fetch_add(1, Relaxed);
+            return None;
+        };
+        let mut too_long = pin!(sleep(life.queue_timeout));
+        let mut gone = pin!(gone);
+        loop {
+            // What was freed since the look above is kept for who listens next. A place that is given to somebody
+            // who leaves at that moment goes on to the next one.
+            tokio::select! {
+                () = self.freed.notified() => {}
+                () = &mut too_long => {
+                    self.unserved.fetch_add(1, Relaxed);
+                    return None;
+                }
+                () = &mut gone => return None,
+            }
+            match self.pick(client, avoid) {
+                Given::Turn(turn) => {
+                    // Of several places that were freed before anybody listened, one was kept.
+                    if self.has_room() {
+                        self.freed.notify_one();
+                    }
+                    return Some(turn);
+                }
+                Given::Nobody => return None,
+                Given::Full => {}
+            }
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        let inner = self.lock();
+        inner.picker.has_room(|place| inner.current[place].active.load(Relaxed))
+    }
+
+    /// Gives a connection of this client to a backend, now or not at all.
+    pub(crate) fn pick(&self, client: SocketAddr, avoid: Option<&Turn>) -> Given {
+        let now = self.age();
         let mut inner = self.lock();
-        let Inner { picker, current, .. } = &mut *inner;
+        let Inner { picker, current, settings, .. } = &mut *inner;
+        let slow_start = settings.life.slow_start;
         let see = |place: usize| {
             let entry = &current[place];
             let avoid = avoid.is_some_and(|turn| Arc::ptr_eq(&turn.entry, entry));
-            Seen { active: entry.active.load(Relaxed), grown: GROWN, avoid }
+            let grown = slow_start.map_or(GROWN, |slow_start| entry.grown(now, slow_start));
+            Seen { active: entry.active.load(Relaxed), grown, avoid }
         };
         match picker.pick(client, see) {
             Picked::Backend(place) => {
-                let entry = Arc::clone(current.get(place)?);
+                let entry = Arc::clone(&current[place]);
                 // Under the lock, so that no other connection is given the same room.
                 entry.active.fetch_add(1, Relaxed);
                 entry.connections.fetch_add(1, Relaxed);
-                Some(Turn { entry })
+                Given::Turn(Turn { entry, freed: Arc::clone(&self.freed) })
             }
-            Picked::Full | Picked::Nobody => None,
+            Picked::Full => Given::Full,
+            Picked::Nobody => Given::Nobody,
         }
     }
 
@@ -220,7 +341,7 @@ impl Pool {
     pub(crate) fn admits_new(&self, client: SocketAddr) -> bool {
         let mut inner = self.lock();
         let Some(rate) = inner.settings.new_connections else { return true };
-        let may = inner.limiter.admits(rate, Instant::now(), client.ip());
+        let may = inner.limiter.admits(rate, std::time::Instant::now(), client.ip());
         drop(inner);
         if !may {
             self.throttled.fetch_add(1, Relaxed);
@@ -245,6 +366,9 @@ impl Pool {
             denied: self.denied.load(Relaxed),
             limited: self.limited.load(Relaxed),
             throttled: self.throttled.load(Relaxed),
+            waiting: self.waiting.load(Relaxed),
+            queued: self.queued.load(Relaxed),
+            unserved: self.unserved.load(Relaxed),
             backends: inner
                 .current
                 .iter()
@@ -273,8 +397,16 @@ impl Entry {
             connections: AtomicU64::new(0),
             active: AtomicU32::new(0),
             failures: AtomicU64::new(0),
+            risen: AtomicU64::new(0),
             bytes_to: AtomicU64::new(0),
             bytes_from: AtomicU64::new(0),
+        }
+    }
+
+    fn grown(&self, now: u64, slow_start: Duration) -> u16 {
+        match self.risen.load(Relaxed) {
+            0 => GROWN,
+            risen => grown(Duration::from_nanos(now.saturating_sub(risen)), slow_start),
         }
     }
 
@@ -304,5 +436,10 @@ impl Drop for Seat {
 impl Drop for Turn {
     fn drop(&mut self) {
         self.entry.active.fetch_sub(1, Relaxed);
+        self.freed.notify_one();
     }
 }
+
+#[cfg(test)]
+#[path = "pool_tests.rs"]
+mod tests;

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -47,7 +47,8 @@ pub(crate) async fn listen(listener: TcpListener, pool: Arc<Pool>) {
 }
 
 async fn carry(mut client: TcpStream, from: SocketAddr, pool: Arc<Pool>, seat: Seat) {
-    match connect(&pool, from).await {
+    let connected = connect(&pool, from, &client).await;
+    match connected {
         Some((mut backend, turn)) => {
             if let Err(error) = relay(&mut client, &mut backend, from, &pool, &turn).await {
                 tracing::debug!(client = %from, backend = turn.entry.name, %error, "connection ended");
@@ -64,10 +65,14 @@ async fn carry(mut client: TcpStream, from: SocketAddr, pool: Arc<Pool>, seat: S
 }
 
 /// A connected backend; another one gets its chance when the first does not accept.
-async fn connect(pool: &Pool, from: SocketAddr) -> Option<(TcpStream, Turn)> {
+async fn connect(pool: &Pool, from: SocketAddr, client: &TcpStream) -> Option<(TcpStream, Turn)> {
+    // Who has reset the connection need not wait; who has said all that there is to say waits for the answer.
+    let gone = || async {
+        let _ = client.ready(Interest::ERROR).await;
+    };
     let mut failed: Option<Turn> = None;
     for _ in 0..ATTEMPTS {
-        let turn = pool.pick(from, failed.as_ref())?;
+        let turn = pool.turn(from, failed.as_ref(), gone()).await?;
         let limit = pool.settings().connect_timeout;
         match timeout(limit, TcpStream::connect(turn.entry.address)).await {
             Ok(Ok(stream)) => return Some((stream, turn)),

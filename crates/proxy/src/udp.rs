@@ -5,7 +5,7 @@
 //! again. Datagrams that cannot be passed on at once are dropped, as on any network.
 
 use crate::header;
-use crate::pool::{Pool, Seat, Turn};
+use crate::pool::{Given, Pool, Seat, Turn};
 use crate::tcp::Activity;
 use buoy_model::{Protocol, SendProxy};
 use socket2::SockRef;
@@ -140,7 +140,7 @@ fn open(client: SocketAddr, pool: &Arc<Pool>) -> Option<Arc<Flow>> {
         pool.count_limited();
         return None;
     };
-    let turn = pool.pick(client, None)?;
+    let Given::Turn(turn) = pool.pick(client, None) else { return None };
     match towards(turn.entry.address) {
         Ok(socket) => {
             pool.count_accepted();

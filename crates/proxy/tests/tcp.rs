@@ -6,8 +6,9 @@
 mod support;
 
 use buoy_model::limits::PROXY_BUFFER;
-use buoy_model::{Backend, Balance, Protocol, SendProxy};
+use buoy_model::{Backend, BackendLife, Balance, Protocol, SendProxy};
 use buoy_proxy::{Proxy, Settings};
+use socket2::SockRef;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -253,6 +254,63 @@ async fn a_backend_gets_its_maximum_and_no_more() {
     until("the end to be noticed", || proxy.counts().active == 4).await;
     let mut client = connect(&proxy).await;
     assert_eq!(read(&mut client, 1).await, b"a");
+}
+
+#[tokio::test]
+async fn who_finds_all_backends_full_waits_in_order() {
+    let a = echo("a").await;
+    let life = BackendLife { queue: 2, queue_timeout: PATIENCE, ..BackendLife::default() };
+    let settings = Settings { life, ..settings() };
+    let limited = |max| [Backend { connections_max: Some(max), ..backend("a", a) }];
+    let proxy = proxy(settings.clone(), &limited(1));
+    let mut first = connect(&proxy).await;
+    assert_eq!(read(&mut first, 1).await, b"a");
+    let mut second = connect(&proxy).await;
+    until("the second to wait", || proxy.counts().waiting == 1).await;
+    let mut third = connect(&proxy).await;
+    until("the third to wait", || proxy.counts().waiting == 2).await;
+    // There are two places to wait.
+    let mut fourth = connect(&proxy).await;
+    let ended = soon(fourth.read(&mut [0; 8])).await;
+    assert_eq!(ended.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert_eq!((proxy.counts().unserved, proxy.counts().queued), (1, 2));
+
+    drop(first);
+    assert_eq!(read(&mut second, 1).await, b"a", "the one that came first");
+    assert!(timeout(Duration::from_millis(50), third.read(&mut [0; 1])).await.is_err());
+    // More room by a new file serves those who wait.
+    proxy.update(settings, &limited(2));
+    assert_eq!(read(&mut third, 1).await, b"a");
+    assert_eq!(proxy.counts().waiting, 0);
+}
+
+#[tokio::test]
+async fn nobody_waits_for_longer_than_asked_nor_when_gone() {
+    let a = echo("a").await;
+    let short = Duration::from_millis(50);
+    let life = BackendLife { queue: 9, queue_timeout: short, ..BackendLife::default() };
+    let limited = [Backend { connections_max: Some(1), ..backend("a", a) }];
+    let proxy = proxy(Settings { life, ..settings() }, &limited);
+    let mut first = connect(&proxy).await;
+    assert_eq!(read(&mut first, 1).await, b"a");
+    let mut second = connect(&proxy).await;
+    let ended = soon(second.read(&mut [0; 8])).await;
+    assert_eq!(ended.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert_eq!((proxy.counts().waiting, proxy.counts().unserved), (0, 1));
+
+    let life = BackendLife { queue_timeout: PATIENCE, ..life };
+    proxy.update(Settings { life, ..settings() }, &limited);
+    let third = connect(&proxy).await;
+    until("the third to wait", || proxy.counts().waiting == 1).await;
+    SockRef::from(&third).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(third);
+    until("its place to be free", || proxy.counts().waiting == 0).await;
+    // A backend list without backends is no reason to wait.
+    let mut fourth = connect(&proxy).await;
+    until("the fourth to wait", || proxy.counts().waiting == 1).await;
+    proxy.update(Settings { life, ..settings() }, &[]);
+    let ended = soon(fourth.read(&mut [0; 8])).await;
+    assert_eq!(ended.unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
 
 #[tokio::test]

@@ -172,6 +172,9 @@ impl Engines {
             add("proxy_denied", counts.denied);
             add("proxy_limited", counts.limited);
             add("proxy_throttled", counts.throttled);
+            add("proxy_waiting", counts.waiting.into());
+            add("proxy_queued", counts.queued);
+            add("proxy_unserved", counts.unserved);
         }
     }
 }

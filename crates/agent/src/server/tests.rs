@@ -180,6 +180,7 @@ fn service() -> Service {
         connect_timeout: Duration::from_secs(1),
         sources: Arc::default(),
         new_connections: None,
+        life: buoy_model::BackendLife::default(),
         backends: vec![backend("web1", 21), backend("web2", 22), backend("web3", 23)],
         check: None,
     }

@@ -45,6 +45,7 @@ pub fn service(mode: Mode, vip: &str, port: u16, backends: Vec<Backend>) -> Serv
         connect_timeout: PATIENCE,
         sources: Arc::default(),
         new_connections: None,
+        life: buoy_model::BackendLife::default(),
         backends,
         check: None,
     }

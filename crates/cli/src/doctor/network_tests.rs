@@ -38,6 +38,7 @@ fn service(vip: &str, forward: Forward, backends: &[&str]) -> Service {
         connect_timeout: Duration::ZERO,
         sources: Arc::default(),
         new_connections: None,
+        life: buoy_model::BackendLife::default(),
         backends: backends.iter().map(backend).collect(),
         check: None,
     }

@@ -5,7 +5,8 @@ use crate::support::{self, SMALL, check_on, host};
 use buoy_config::Code;
 use buoy_model::limits::SERVICE_SOURCES_MAX;
 use buoy_model::{
-    Balance, Check, CheckKind, FlowFields, Forward, Mode, Ports, Protocol, SendProxy, SourceAddress,
+    BackendLife, Balance, Check, CheckKind, FlowFields, Forward, Mode, Ports, Protocol, SendProxy,
+    SourceAddress,
 };
 use std::sync::Arc;
 
@@ -118,7 +119,12 @@ fn a_way_of_balancing_has_its_own_name_and_that_of_others() {
 fn a_backend_has_its_own_maximum_or_that_of_all() {
     let text = "port = \"443/tcp\"\nmode = \"proxy\"\nbackend_max_connections = 50\n\
                 backends = [\"10.0.0.21:443 max=7 weight=3\", \"10.0.0.22:443\"]";
-    let backends = services(text).remove(0).backends;
+    let service = services(text).remove(0);
+    assert_eq!(service.life, BackendLife::default());
+    let long = format!("{text}\nqueue = 9\nqueue_timeout = \"3s\"\nslow_start = \"30s\"");
+    let life = BackendLife { queue: 9, queue_timeout: MS(3_000), slow_start: Some(MS(30_000)) };
+    assert_eq!(services(&long).remove(0).life, life);
+    let backends = service.backends;
     assert_eq!(backends[0].connections_max, Some(7));
     assert_eq!(backends[0].weight, 3);
     assert_eq!(backends[1].connections_max, Some(50));

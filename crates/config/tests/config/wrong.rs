@@ -5,6 +5,21 @@ use buoy_config::Code;
 
 /// Ways of balancing, after `[[vip.service]]`.
 pub(crate) const BALANCE: &[Case] = &[
+    (Code::NeedsProxy, "»slow_start = \"30s\"", "mode = \"proxy\""),
+    (Code::NeedsProxy, "forward = \"nat\"\n»queue = 5", "no `forward`"),
+    (Code::OutOfRange, "mode = \"proxy\"\nslow_start = »\"10ms\"", "\"1s\""),
+    (Code::NeedsOther, "mode = \"proxy\"\n»queue = 5", "backend_max_connections = N"),
+    (Code::NeedsOther, "mode = \"proxy\"\n»queue_timeout = \"5s\"", "queue = N"),
+    (
+        Code::NeedsTcp,
+        "port = »\"53/udp\"\nmode = \"proxy\"\nqueue = 5\nbackend_max_connections = 9",
+        "`queue` for udp",
+    ),
+    (
+        Code::Contradiction,
+        "balance = \"first\"\nbackend_max_connections = 9\n»slow_start = \"30s\"",
+        "remove `slow_start`",
+    ),
     (Code::NotInKernel, "»balance = \"maglev\"", "balance = \"hash\""),
     (Code::NotInKernel, "mode = \"kernel\"\n»balance = \"mh\"", "balance = \"hash\""),
     (Code::NeedsProxy, "mode = \"kernel\"\n»balance = \"first\"", "mode = \"proxy\""),

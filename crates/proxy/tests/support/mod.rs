@@ -3,7 +3,9 @@
 // Each file of tests uses a part of it, and a failed `unwrap` is a failed test.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
-use buoy_model::{Backend, Balance, Cidr, Per, Protocol, Rate, SendProxy, SourceRule, Sources};
+use buoy_model::{
+    Backend, BackendLife, Balance, Cidr, Per, Protocol, Rate, SendProxy, SourceRule, Sources,
+};
 use buoy_proxy::{Proxy, Settings};
 use std::future::Future;
 use std::net::SocketAddr;
@@ -24,6 +26,7 @@ pub fn settings() -> Settings {
         connect_timeout: Duration::from_secs(5),
         sources: Arc::default(),
         new_connections: None,
+        life: BackendLife::default(),
     }
 }
 

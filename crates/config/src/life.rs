@@ -1,0 +1,61 @@
+//! Reads how a proxy treats its backends over time: the queue before those that are full, and the slow start of
+//! those that come up.
+
+use crate::Code;
+use crate::keys::service;
+use crate::ports::Port;
+use crate::report::{At, Problems};
+use crate::tree::Section;
+use buoy_model::limits::{
+    PROXY_QUEUE_MAX, PROXY_QUEUE_TIMEOUT_DEFAULT, PROXY_TIMEOUT_MAX, SLOW_START_MAX,
+};
+use buoy_model::{Backend, BackendLife, Balance, Protocol};
+use core::time::Duration;
+
+pub(crate) fn read(section: &Section<'_>, problems: &mut Problems<'_>) -> BackendLife {
+    let least = Duration::from_millis(10);
+    let slow = Duration::from_secs(1)..=SLOW_START_MAX;
+    BackendLife {
+        queue: section
+            .number(&service::QUEUE, 1..=PROXY_QUEUE_MAX, problems)
+            .map_or(0, |n| n.value),
+        queue_timeout: section
+            .duration(&service::QUEUE_TIMEOUT, least..=PROXY_TIMEOUT_MAX, problems)
+            .map_or(PROXY_QUEUE_TIMEOUT_DEFAULT, |d| d.value),
+        slow_start: section.duration(&service::SLOW_START, slow, problems).map(|d| d.value),
+    }
+}
+
+/// What does nothing in a proxy with these backends. In another mode all of it was refused.
+pub(crate) fn refuse_idle(
+    section: &Section<'_>,
+    balance: Balance,
+    (backends, ports): (&[Backend], &[At<Port>]),
+    problems: &mut Problems<'_>,
+) {
+    if let Some(span) = section.key_span(&service::QUEUE) {
+        if backends.iter().all(|b| b.connections_max.is_none()) {
+            let message = "`queue` without a maximum of connections";
+            let reason = "no backend is ever full, so nobody waits";
+            let fix = "add backend_max_connections = N, or max=N to a backend";
+            problems.add(Code::NeedsOther, &span, message, reason, fix);
+        }
+        if let Some(udp) = ports.iter().find(|p| p.value.protocol == Protocol::Udp) {
+            let message = "`queue` works with TCP only";
+            let reason = "this port is UDP, and datagrams do not wait";
+            let fix = "make one [[vip.service]] for tcp and one without `queue` for udp";
+            problems.add(Code::NeedsTcp, &udp.span, message, reason, fix);
+        }
+    } else if let Some(span) = section.key_span(&service::QUEUE_TIMEOUT) {
+        let message = "`queue_timeout` without `queue`";
+        let fix = "add queue = N, or remove the line";
+        problems.add(Code::NeedsOther, &span, message, "without a queue nobody waits", fix);
+    }
+    if let (Balance::First, Some(span)) = (balance, section.key_span(&service::SLOW_START)) {
+        let message = "`slow_start` and `balance = \"first\"` contradict each other";
+        let reason =
+            "who fills one backend after the other gives none of them a share that could grow";
+        let fix = "remove `slow_start`, or write balance = \"leastconn\"";
+        problems.add(Code::Contradiction, &span, message, reason, fix);
+    }
+}
