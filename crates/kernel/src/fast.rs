@@ -15,6 +15,7 @@ mod lines;
 mod links;
 mod memory;
 mod neighbours;
+mod object;
 mod pins;
 mod plan;
 mod pools;
@@ -22,6 +23,7 @@ mod probe;
 mod sources;
 mod tables;
 mod trace;
+mod vlans;
 
 pub use buoy_xdp::forward::Drop;
 pub use capture::{Action, Capture, CaptureError, Captured, Frame, HOLD, Only, Shown};
@@ -31,11 +33,12 @@ pub use pins::Mode;
 pub use plan::Key;
 pub use probe::{Probe, Tried, Verdict};
 pub use trace::{Fate, Packet};
+pub use vlans::Vlan;
 
 use crate::gate::Answerer;
 use crate::sys;
 use crate::sysctl::{self, SysctlError};
-use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues, ProgramArray};
+use aya::maps::{MapData, PerCpuArray, PerCpuValues, ProgramArray};
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::{XdpLink, XdpLinkId};
 use aya::programs::{ProgramError, ProgramFd, Xdp, XdpMode};
@@ -44,21 +47,20 @@ use buoy_model::limits::{FAST_DRAIN, FAST_PLACES_MAX, FAST_POOL_MAX};
 use buoy_model::{FastPath, LinkId};
 use buoy_xdp::forward::{
     self, ANSWER_PLACE, BACKENDS, BUCKETS, FORWARD, LINKS, NEXT_PROGRAMS, PROGRAM, PROGRAMS_MAP,
-    REVERSE, SERVICES, SETTINGS, SLOTS, SLOTS_IN_LINE, SOURCES, TALLIES,
+    REVERSE, SERVICES, SLOTS, SLOTS_IN_LINE, TALLIES, VLANS,
 };
 use buoy_xdp::pool::{self, OUTLETS, POOLED_PORTS, POOLS, PORTS};
 pub(crate) use error::refused;
-use memory::Region;
 use nix::errno::Errno;
+use object::{earlier_flows, program, regions, typed};
 use pins::Pins;
 use plan::backends_of;
-use pools::Pools;
-use sources::Lists;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::Duration;
-use tables::{Earlier, Placed, Regions, Tables};
+use tables::{Placed, Tables};
+use vlans::Vlans;
 
 /// How to get to an address, asked for each backend.
 pub type Resolve<'a> = &'a mut dyn FnMut(IpAddr) -> Option<Way>;
@@ -179,6 +181,7 @@ pub struct Fast {
     /// Emptied by the kernel when nobody holds it.
     next: ProgramArray<MapData>,
     tables: Tables,
+    vlans: Vlans,
     tallies: PerCpuArray<MapData, [u64; 4]>,
     drops: PerCpuArray<MapData, u64>,
     /// Of backends that are not placed any more, or elsewhere.
@@ -253,6 +256,7 @@ impl Fast {
         Ok(Self {
             tables,
             next,
+            vlans: Vlans::new(typed(&mut programs, VLANS)?)?,
             tallies: typed(&mut programs, TALLIES)?,
             drops: typed(&mut programs, forward::DROPS)?,
             programs,
@@ -298,6 +302,12 @@ impl Fast {
     /// dropped. To be called when neighbours or routes have changed, and every now and then.
     pub fn refresh(&mut self, resolve: Resolve<'_>) -> Vec<Unreached> {
         self.tables.refresh(resolve)
+    }
+
+    /// This host has an interface for each of these VLANs: their frames are left to it. To be called before
+    /// `attach`, and when there are others.
+    pub fn leave_vlans(&mut self, vlans: &BTreeSet<Vlan>) -> Result<(), FastError> {
+        self.vlans.set(vlans)
     }
 
     /// So many seconds are over since whenever: what is remembered of flows gets old by this only.
@@ -529,38 +539,6 @@ impl Fast {
     }
 }
 
-fn regions(programs: &mut Ebpf) -> Result<Regions, FastError> {
-    let words = size_of::<u64>();
-    let mut region = |name, bytes: usize| Region::new(array(programs, name)?, bytes / words);
-    Ok(Regions {
-        settings: region(SETTINGS, size_of::<forward::Settings>())?,
-        buckets: region(BUCKETS, 64)?,
-        reverse: region(REVERSE, 64)?,
-        services: region(SERVICES, size_of::<forward::Service>())?,
-        slots: region(SLOTS, 64)?,
-        backends: region(BACKENDS, size_of::<forward::Backend>())?,
-        links: region(LINKS, size_of::<forward::Link>())?,
-        pools: Pools::new(
-            region(POOLS, size_of::<pool::Pool>())?,
-            region(PORTS, 64)?,
-            region(POOLED_PORTS, pool::POOLED_WORDS * words)?,
-            region(OUTLETS, size_of::<pool::Outlets>())?,
-        ),
-        lists: Lists::new(typed(programs, SOURCES)?)?,
-    })
-}
-
-/// The tables of ports of an earlier run, which go on in larger ones.
-fn earlier_flows(pins: &Pins) -> Option<Earlier> {
-    let region = |name, bytes| Region::new(pins.earlier(name)?, bytes / size_of::<u64>()).ok();
-    let pools = [
-        region(POOLS, size_of::<pool::Pool>())?,
-        region(PORTS, 64)?,
-        region(POOLED_PORTS, pool::POOLED_WORDS * size_of::<u64>())?,
-    ];
-    Some(Earlier { settings: region(SETTINGS, size_of::<forward::Settings>())?, pools })
-}
-
 /// The error of a kernel where another XDP program is.
 fn is_occupied(error: &ProgramError) -> bool {
     matches!(crate::gate::errno_of(error), Some(Errno::EBUSY | Errno::EEXIST))
@@ -568,26 +546,4 @@ fn is_occupied(error: &ProgramError) -> bool {
 
 fn words(error: &ProgramError) -> String {
     crate::gate::errno_of(error).map_or_else(|| error.to_string(), |e| e.desc().to_owned())
-}
-
-fn program<'a>(programs: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, FastError> {
-    let missing = || FastError::Load { reason: format!("there is no `{name}` in it") };
-    programs.program_mut(name).and_then(|p| p.try_into().ok()).ok_or_else(missing)
-}
-
-fn take(programs: &mut Ebpf, name: &str) -> Result<Map, FastError> {
-    let missing = || FastError::Load { reason: format!("there is no map `{name}` in it") };
-    programs.take_map(name).ok_or_else(missing)
-}
-
-fn typed<T: TryFrom<Map>>(programs: &mut Ebpf, name: &str) -> Result<T, FastError> {
-    let wrong = |_| FastError::Load { reason: format!("its map `{name}` is of another type") };
-    take(programs, name)?.try_into().map_err(wrong)
-}
-
-fn array(programs: &mut Ebpf, name: &str) -> Result<MapData, FastError> {
-    let Map::Array(map) = take(programs, name)? else {
-        return Err(FastError::Load { reason: format!("its map `{name}` is not an array") });
-    };
-    Ok(map)
 }

@@ -13,7 +13,7 @@ use buoy_kernel::{clock, host, sysctl};
 use buoy_model::{FastPath, Forward, LinkId, Protocol};
 use buoy_xdp::forward::Drop;
 use echo::{WAIT, connect, echoes, serve};
-use hosts::Hosts;
+use hosts::{Hosts, know_all};
 use socket2::{Domain, Protocol as IpProtocol, Socket, Type};
 use std::io::Read;
 use std::net::{SocketAddr, UdpSocket};
@@ -24,20 +24,6 @@ use world::{ip, permitted, service, sources};
 
 fn link(name: &str) -> LinkId {
     host::facts().unwrap().links.iter().find(|l| l.name == name).unwrap().id
-}
-
-/// Asks until the way to every backend is known.
-fn know_all(fast: &mut Fast, neighbours: &mut Neighbours) {
-    let deadline = clock::now() + WAIT;
-    let mut nothing = Poller::new();
-    loop {
-        neighbours.read().unwrap();
-        if fast.refresh(&mut |to| neighbours.resolve(to)).is_empty() {
-            return;
-        }
-        assert!(clock::now() < deadline, "a backend's neighbour entry does not come");
-        nothing.wait(Some(clock::now() + Duration::from_millis(5))).unwrap();
-    }
 }
 
 /// Opened, filled, and attached to both interfaces.

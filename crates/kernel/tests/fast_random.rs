@@ -338,6 +338,9 @@ fn packet(dice: &mut Dice, mirror: &Mirror<'_>) -> Vec<u8> {
         let pieces = packet.pieces(size);
         packet = if pieces.is_empty() { packet } else { dice.pick(&pieces) };
     }
+    if dice.one_in(12) {
+        packet = packet.vlan(dice.pick(&[0, 0, 7, 7, 4095]), dice.below(8) as u16);
+    }
     let mut frame = packet.frame();
     // A few wrong bytes, most of them in headers.
     for _ in 0..if dice.one_in(4) { 1 + dice.below(3) } else { 0 } {

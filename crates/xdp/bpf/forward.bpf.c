@@ -20,9 +20,10 @@
 //   watch.h      shows packets to whom wants to see them
 //   pool.h       which port a flow has whose client its backend does not see
 //   pooled.h     such flows, both ways
+//   tagged.h     frames with a VLAN tag, which tag.h puts back
 //
 // Verdicts. What is not for a VIP, or for a port of one that no service has, is passed untouched, and so are
-// frames with a VLAN tag, protocols other than TCP, UDP and ICMP, IPv6 packets with a routing
+// frames of a VLAN that has an interface, protocols other than TCP, UDP and ICMP, IPv6 packets with a routing
 // header, and answers of backends that are fragments or have IP options, unless they are to a pool. Malformed
 // packets for a VIP are dropped, and counted by reason. Checksums are not looked at: whoever gets the packet does.
 //
@@ -35,6 +36,7 @@
 #include "forward/limit.h"
 #include "forward/pooled.h"
 #include "forward/reverse.h"
+#include "forward/tagged.h"
 
 // What another program looks at again; the one that knows the limits first, if there are any.
 static __always_inline int unusual(struct xdp_md *ctx, const struct settings *settings, int verdict, int is_ipv6)
@@ -50,13 +52,11 @@ static __always_inline int unusual(struct xdp_md *ctx, const struct settings *se
 	return XDP_PASS;
 }
 
-// Not for a VIP: perhaps from a backend.
+// Not for a service: perhaps from a backend.
 static __always_inline int other(struct xdp_md *ctx, const struct settings *settings,
 				 const struct flow *flow)
 {
-	if (LOOK(settings->reverse_sizes) &&
-	    is_marked(settings->sources, hash_address(&flow->client, flow->is_ipv6)))
-		bpf_tail_call(ctx, &fast_programs, PROGRAM_REVERSE);
+	perhaps_answer(ctx, settings, flow);
 	return XDP_PASS;
 }
 
@@ -144,6 +144,8 @@ static __always_inline int forwarded(struct xdp_md *ctx, const struct settings *
 	}
 	if (protocol == bpf_htons(ETH_P_ARP))
 		bpf_tail_call(ctx, &fast_programs, PROGRAM_ANSWER);
+	if (protocol == bpf_htons(ETH_P_8021Q))
+		bpf_tail_call(ctx, &fast_programs, PROGRAM_TAGGED);
 	return XDP_PASS;
 }
 

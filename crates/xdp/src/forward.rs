@@ -16,12 +16,12 @@ static ALIGNED: crate::Aligned<LENGTH> =
     crate::Aligned { bytes: *include_bytes!("../prebuilt/forward.bpf.o") };
 
 /// Another number says that maps of an earlier run lie otherwise and cannot be taken over.
-pub const LAYOUT: u32 = 4;
+pub const LAYOUT: u32 = 5;
 
 /// The program that is attached to interfaces.
 pub const PROGRAM: &str = "fast_forward";
 /// The programs that it goes on to, by their place in [`PROGRAMS_MAP`].
-pub const NEXT_PROGRAMS: [&str; 8] = [
+pub const NEXT_PROGRAMS: [&str; 9] = [
     "fast_rare_ipv4",
     "fast_rare_ipv6",
     "fast_reverse_way",
@@ -30,9 +30,10 @@ pub const NEXT_PROGRAMS: [&str; 8] = [
     "fast_limit",
     "fast_pooled_ipv4",
     "fast_pooled_ipv6",
+    "fast_tagged",
 ];
 /// The place of the one after them, which is part of the gate ([`crate::GATE_ANSWER`]).
-pub const ANSWER_PLACE: u32 = 8;
+pub const ANSWER_PLACE: u32 = 9;
 /// The array of programs.
 pub const PROGRAMS_MAP: &str = "fast_programs";
 
@@ -58,13 +59,15 @@ pub const FRAGMENTS: &str = "fast_fragments";
 pub const LIMITS: &str = "fast_limits";
 /// Name of the trie of prefixes of clients, by [`source_key`].
 pub const SOURCES: &str = "fast_sources";
+/// Name of the set of VLANs that the host has interfaces for, by [`vlan_key`].
+pub const VLANS: &str = "fast_vlans";
 /// Name of the per-CPU array of [`Tally`], one for each backend.
 pub const TALLIES: &str = "fast_tallies";
 /// Name of the per-CPU array of dropped packets, by [`Drop`].
 pub const DROPS: &str = "fast_drops";
 
 /// All maps, but for the array of programs.
-pub const MAPS: [&str; 20] = [
+pub const MAPS: [&str; 21] = [
     SETTINGS,
     BUCKETS,
     REVERSE,
@@ -76,6 +79,7 @@ pub const MAPS: [&str; 20] = [
     FRAGMENTS,
     LIMITS,
     SOURCES,
+    VLANS,
     OUTLETS,
     POOLS,
     PORTS,
@@ -551,6 +555,14 @@ pub fn source_key(list: u32, address: IpAddr) -> [u8; 20] {
     key[..4].copy_from_slice(&list.to_le_bytes());
     key[4..12].copy_from_slice(&high.to_le_bytes());
     key[12..].copy_from_slice(&low.to_le_bytes());
+    key
+}
+
+/// A VLAN in the set of those that have interfaces: whose frames have the tag, and the tag's number.
+pub fn vlan_key(link: u32, id: u32) -> [u8; 8] {
+    let mut key = [0; 8];
+    key[..4].copy_from_slice(&link.to_le_bytes());
+    key[4..].copy_from_slice(&id.to_le_bytes());
     key
 }
 

@@ -5,6 +5,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 const ETHERNET: usize = 14;
+/// Of a VLAN tag, which is before the number of what comes next.
+const TAG: usize = 4;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ICMP: u8 = 1;
@@ -56,8 +58,9 @@ struct Next {
 
 /// Nothing, where it is not IP or too short to be.
 pub(super) fn read(frame: &[u8]) -> Option<Headers> {
-    let ip = frame.get(ETHERNET..)?;
-    let (from, to, length, next): (IpAddr, IpAddr, u32, Next) = match frame.get(12..ETHERNET)? {
+    let tag = if frame.get(12..ETHERNET)? == [0x81, 0] { TAG } else { 0 };
+    let (kind, ip) = frame.get(12 + tag..)?.split_at_checked(2)?;
+    let (from, to, length, next): (IpAddr, IpAddr, u32, Next) = match kind {
         [0x08, 0x00] => {
             let word = |at: usize| <[u8; 4]>::try_from(ip.get(at..at + 4)?).ok();
             let is_later = u16::from_be_bytes([*ip.get(6)? & 0x1f, *ip.get(7)?]) != 0;
@@ -150,6 +153,9 @@ mod tests {
         let mut later = ipv4(17, &udp);
         later[ETHERNET + 7] = 1;
         assert_eq!(line(&later), "10.9.0.9 -> 10.0.0.100 udp later piece 28");
+        let mut tagged = ipv4(6, &tcp(0x12));
+        tagged.splice(12..12, [0x81, 0, 0xa0, 7]);
+        assert_eq!(line(&tagged), "10.9.0.9:1234 -> 10.0.0.100:80 tcp SYN+ACK 40");
     }
 
     #[test]

@@ -286,7 +286,7 @@ fn paths(desired: &Desired, facts: &Facts, status: Option<&ClusterStatus>) -> Ve
         let found = format!("the kernel does not tell routes and MTUs: {error}");
         vec![Finding::warn("mtu", found, "run it on the host itself, outside of a sandbox")]
     };
-    let mtus = match Requests::open().and_then(|mut requests| requests.mtus()) {
+    let mtus = match Requests::open().and_then(|mut requests| requests.cables()) {
         Ok(mtus) => mtus,
         Err(error) => return unknown(&error),
     };

@@ -3,10 +3,10 @@
 //! Read when asked, for all backends at once; a neighbour that is not known, or was not heard of for a
 //! while, is looked for, so that it is known the next time.
 
-use super::{FastError, Key};
+use super::{FastError, Key, Vlan};
 use crate::netlink::{Requests, RouteFacts};
 use buoy_model::{LinkId, Mac};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -84,6 +84,7 @@ pub struct NextHop {
 pub struct Neighbours {
     requests: Requests,
     links: BTreeMap<LinkId, (Mac, u16)>,
+    vlans: BTreeSet<Vlan>,
     /// With whether each has been heard lately.
     macs: BTreeMap<(LinkId, IpAddr), (Mac, bool)>,
     routes: BTreeMap<IpAddr, Option<RouteFacts>>,
@@ -100,6 +101,7 @@ impl Neighbours {
         let mut neighbours = Self {
             requests: Requests::open()?,
             links: BTreeMap::new(),
+            vlans: BTreeSet::new(),
             macs: BTreeMap::new(),
             routes: BTreeMap::new(),
         };
@@ -109,8 +111,10 @@ impl Neighbours {
 
     /// Asks again: interfaces and neighbours at once, routes as they are needed.
     pub fn read(&mut self) -> Result<(), FastError> {
-        let mtus = self.requests.mtus()?.into_iter();
-        let mtus: BTreeMap<_, _> = mtus.map(|facts| (facts.link, facts.mtu)).collect();
+        let cables = self.requests.cables()?;
+        self.vlans = cables.iter().filter_map(|facts| facts.vlan).collect();
+        let mtus: BTreeMap<_, _> =
+            cables.into_iter().map(|facts| (facts.link, facts.mtu)).collect();
         let links = self.requests.links()?.into_iter();
         let known = links.filter_map(|link| {
             let mtu = u16::try_from(*mtus.get(&link.id)?).unwrap_or(u16::MAX);
@@ -121,6 +125,11 @@ impl Neighbours {
         self.macs = neighbours.map(|n| ((n.link, n.address), (n.mac, n.is_fresh))).collect();
         self.routes.clear();
         Ok(())
+    }
+
+    /// The VLANs that this host has interfaces for.
+    pub const fn vlans(&self) -> &BTreeSet<Vlan> {
+        &self.vlans
     }
 
     /// The way to an address, for `Fast::apply` and `Fast::refresh`. A neighbour on it that is not

@@ -15,6 +15,10 @@ const NTF_USE: u8 = 1;
 /// Not in `libc` for every C library.
 const RTA_VIA: u16 = 18;
 const NUD_NONE: u16 = 0;
+/// Not in `libc` (linux/if_link.h, linux/if_ether.h).
+const IFLA_VLAN_ID: u16 = 1;
+const IFLA_VLAN_PROTOCOL: u16 = 5;
+const ETH_P_8021Q: u16 = 0x8100;
 /// The address is known, or was a moment ago and is good until another one is heard of.
 const NUD_VALID: u16 = libc::NUD_PERMANENT
     | libc::NUD_NOARP
@@ -45,6 +49,9 @@ pub struct CableFacts {
     pub mtu: u32,
     /// It is one end of a virtual Ethernet cable.
     pub is_veth: bool,
+    /// It has the frames of a VLAN (IEEE 802.1Q): the interface that they come in by with their tag, and the
+    /// tag's number.
+    pub vlan: Option<(LinkId, u16)>,
 }
 
 /// Where a packet from this host to an address goes.
@@ -97,10 +104,10 @@ impl Requests {
         self.order(&mut request)
     }
 
-    /// The MTU of each interface.
-    pub fn mtus(&mut self) -> Result<Vec<CableFacts>, NetlinkError> {
+    /// What goes through each interface.
+    pub fn cables(&mut self) -> Result<Vec<CableFacts>, NetlinkError> {
         let fixed = [0; LINK_LEN];
-        self.collect(&mut Request::new(libc::RTM_GETLINK, libc::NLM_F_DUMP, &fixed), mtu)
+        self.collect(&mut Request::new(libc::RTM_GETLINK, libc::NLM_F_DUMP, &fixed), cable)
     }
 
     /// Whether one of these interfaces is one end of a virtual Ethernet cable.
@@ -108,7 +115,7 @@ impl Requests {
         if links.is_empty() {
             return Ok(false);
         }
-        Ok(self.mtus()?.into_iter().any(|facts| facts.is_veth && links.contains(&facts.link)))
+        Ok(self.cables()?.into_iter().any(|facts| facts.is_veth && links.contains(&facts.link)))
     }
 }
 
@@ -174,26 +181,44 @@ fn route(message: &Message<'_>) -> Option<RouteFacts> {
     Some(RouteFacts { is_local: kind == libc::RTN_LOCAL, link, gateway, source })
 }
 
-fn mtu(message: &Message<'_>) -> Option<CableFacts> {
+fn cable(message: &Message<'_>) -> Option<CableFacts> {
     if i32::from(*message.payload.first()?) != libc::AF_UNSPEC {
         return None;
     }
     let link = LinkId(word(message.payload, 4)?);
-    let (mut mtu, mut is_veth) = (None, false);
+    let (mut mtu, mut below) = (None, None);
+    let (mut name, mut data): (&[u8], &[u8]) = (&[], &[]);
     for (kind, value) in attributes(message.payload.get(LINK_LEN..)?) {
         match kind {
             libc::IFLA_MTU => mtu = word(value, 0),
+            libc::IFLA_LINK => below = word(value, 0).map(LinkId),
             libc::IFLA_LINKINFO => {
-                let mut info = attributes(value);
-                is_veth = info.any(|(kind, value)| {
-                    kind == libc::IFLA_INFO_KIND
-                        && value.strip_suffix(&[0]).unwrap_or(value) == b"veth"
-                });
+                for (kind, value) in attributes(value) {
+                    match kind {
+                        libc::IFLA_INFO_KIND => name = value.strip_suffix(&[0]).unwrap_or(value),
+                        libc::IFLA_INFO_DATA => data = value,
+                        _ => {}
+                    }
+                }
             }
             _ => {}
         }
     }
-    Some(CableFacts { link, mtu: mtu?, is_veth })
+    let vlan = if name == b"vlan" { below.zip(vlan_id(data)) } else { None };
+    Some(CableFacts { link, mtu: mtu?, is_veth: name == b"veth", vlan })
+}
+
+/// The number in an interface's tags, if they are of the usual kind.
+fn vlan_id(data: &[u8]) -> Option<u16> {
+    let (mut id, mut protocol) = (None, None);
+    for (kind, value) in attributes(data) {
+        match kind {
+            IFLA_VLAN_ID => id = half(value, 0),
+            IFLA_VLAN_PROTOCOL => protocol = value.get(..2),
+            _ => {}
+        }
+    }
+    id.filter(|_| protocol.is_none_or(|protocol| protocol == ETH_P_8021Q.to_be_bytes()))
 }
 
 #[cfg(test)]
@@ -264,5 +289,34 @@ mod tests {
         let via = [&10_u16.to_ne_bytes()[..], &router.octets()].concat();
         request.attribute(libc::RTA_OIF, &9_u32.to_ne_bytes()).attribute(RTA_VIA, &via);
         assert_eq!(read(request, route).unwrap().gateway, Some(router.into()));
+    }
+
+    #[test]
+    fn an_interface_of_a_vlan_says_which_and_below_it_another_one() {
+        let nested = |parts: &[(u16, &[u8])]| {
+            let mut request = Request::new(0, 0, &[]);
+            for (kind, value) in parts {
+                request.attribute(*kind, value);
+            }
+            request.finish(1)[16..].to_vec()
+        };
+        let said = |name: &[u8], protocol: u16| {
+            let protocol = protocol.to_be_bytes();
+            let data = nested(&[(IFLA_VLAN_ID, &[0x34, 2]), (IFLA_VLAN_PROTOCOL, &protocol)]);
+            let info = nested(&[(libc::IFLA_INFO_KIND, name), (libc::IFLA_INFO_DATA, &data)]);
+            let mut fixed = [0; LINK_LEN];
+            fixed[4] = 9;
+            let mut request = Request::new(libc::RTM_NEWLINK, 0, &fixed);
+            request.attribute(libc::IFLA_MTU, &1500_u32.to_ne_bytes());
+            request.attribute(libc::IFLA_LINK, &3_u32.to_ne_bytes());
+            request.attribute(libc::IFLA_LINKINFO, &info);
+            read(request, cable).unwrap()
+        };
+        let vlan = said(b"vlan\0", ETH_P_8021Q);
+        assert_eq!((vlan.vlan, vlan.mtu, vlan.is_veth), (Some((LinkId(3), 0x234)), 1500, false));
+        let of_a_provider = said(b"vlan\0", 0x88a8);
+        assert_eq!(of_a_provider.vlan, None);
+        let cable = said(b"veth\0", 0);
+        assert_eq!((cable.vlan, cable.is_veth), (None, true));
     }
 }

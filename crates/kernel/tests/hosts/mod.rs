@@ -1,6 +1,7 @@
 //! Three hosts in a row: a client, this one with the fast path, and a server. Namespaces that vanish with the test.
 #![allow(dead_code)] // Each test takes what it needs.
 
+use buoy_kernel::fast::{Fast, Neighbours};
 use buoy_kernel::offload::{self, Offload};
 use buoy_kernel::poll::Poller;
 use buoy_kernel::{clock, sysctl};
@@ -89,6 +90,20 @@ fn bring_up(name: &str, net: u8, number: u8) {
     offload::set(name, Offload::SendChecksums, false).unwrap();
 }
 
+/// Asks until the way to every backend is known.
+pub(crate) fn know_all(fast: &mut Fast, neighbours: &mut Neighbours) {
+    let deadline = clock::now() + Duration::from_secs(10);
+    let mut nothing = Poller::new();
+    loop {
+        neighbours.read().unwrap();
+        if fast.refresh(&mut |to| neighbours.resolve(to)).is_empty() {
+            return;
+        }
+        assert!(clock::now() < deadline, "a backend's neighbour entry does not come");
+        nothing.wait(Some(clock::now() + Duration::from_millis(5))).unwrap();
+    }
+}
+
 /// A connection that begins, answered or not.
 pub(crate) fn begin(to: &str) -> Socket {
     let to: SocketAddr = to.parse().unwrap();
@@ -143,7 +158,7 @@ pub(crate) fn ip(words: &str) -> String {
     run("ip", words)
 }
 
-fn run(command: &str, words: &str) -> String {
+pub(crate) fn run(command: &str, words: &str) -> String {
     let output = Command::new(command).args(words.split(' ')).output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command} {words}: {error}");

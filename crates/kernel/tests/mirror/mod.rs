@@ -7,6 +7,7 @@
 mod limit;
 mod pooled;
 mod read;
+mod tag;
 mod wrap;
 
 use super::packets::{ICMP, ICMPV6, TCP, UDP, internet_sum, octets};
@@ -106,6 +107,8 @@ pub(crate) struct Mirror<'a> {
     /// The last fate was that of a piece that follows its first one, which the programs may have
     /// forgotten: then they pass it.
     pub(crate) follows: bool,
+    /// The packet at hand has the tag of a VLAN.
+    is_in_vlan: bool,
     /// The last packet was looked at by the programs for pools.
     pub(crate) is_pooled: bool,
 }
@@ -121,6 +124,7 @@ impl<'a> Mirror<'a> {
             earlier: HashSet::new(),
             is_unsure: false,
             follows: false,
+            is_in_vlan: false,
             is_pooled: false,
         }
     }
@@ -137,8 +141,16 @@ impl<'a> Mirror<'a> {
 
     /// `became` is what the programs made of it: which port a flow gets is theirs to say, as long as it may be.
     pub(crate) fn judge(&mut self, frame: &[u8], became: &[u8]) -> Fate {
-        self.pooled.became = became.to_vec();
         (self.follows, self.is_unsure, self.is_pooled) = (false, false, false);
+        self.is_in_vlan = false;
+        match tag::of(frame) {
+            Some(tag) => self.tagged(tag, frame, became),
+            None => self.untagged(frame, became),
+        }
+    }
+
+    fn untagged(&mut self, frame: &[u8], became: &[u8]) -> Fate {
+        self.pooled.became = became.to_vec();
         let pass = || Fate::Pass(frame.to_vec());
         let Some((client, vip)) = ends(frame) else { return pass() };
         if !self.path.services.iter().any(|s| s.address == vip) {
@@ -254,6 +266,9 @@ impl<'a> Mirror<'a> {
         }
         let (kind, code) = (frame[at], frame[at + 1]);
         if kind == if v4 { 8 } else { 128 } && code == 0 {
+            if self.is_in_vlan {
+                return pass();
+            }
             return if seen.header == if v4 { 20 } else { 40 } { pong(frame, v4) } else { pass() };
         }
         let is_error = if v4 { [3, 11, 12].contains(&kind) } else { (1..=4).contains(&kind) };

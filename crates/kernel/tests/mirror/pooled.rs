@@ -179,6 +179,9 @@ impl Mirror<'_> {
         let is_there =
             |s: &buoy_model::FastService| s.backends.iter().any(|b| b.address.ip() == seen.client);
         self.is_unsure |= !self.path.services.iter().any(is_there);
+        if self.is_unsure && self.pooled.became == frame {
+            return pass;
+        }
         self.note(frame, seen, flow, shape, true);
         self.back(frame, seen, flow, shape, within)
     }

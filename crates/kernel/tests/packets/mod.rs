@@ -47,6 +47,8 @@ pub(crate) struct Packet {
     label: u32,
     /// IPv4 options, or IPv6 extension headers with the first one's number.
     options: Vec<u8>,
+    /// Of a VLAN tag: priority and number.
+    tag: Option<u16>,
     extension: Option<u8>,
     payload: Vec<u8>,
     is_unsummed: bool,
@@ -100,6 +102,7 @@ impl Packet {
             dont_fragment: false,
             label: 0,
             options: Vec::new(),
+            tag: None,
             extension: None,
             payload: Vec::new(),
             is_unsummed: false,
@@ -185,6 +188,18 @@ impl Packet {
         self
     }
 
+    /// With a VLAN tag of this number, of this priority.
+    pub(crate) fn vlan(mut self, id: u16, priority: u16) -> Self {
+        self.tag = Some(priority << 13 | id);
+        self
+    }
+
+    /// Without its VLAN tag.
+    pub(crate) fn untagged(mut self) -> Self {
+        self.tag = None;
+        self
+    }
+
     /// UDP without a checksum.
     pub(crate) fn unsummed(mut self) -> Self {
         self.is_unsummed = true;
@@ -259,20 +274,22 @@ impl Packet {
     /// In an IP packet between these.
     pub(crate) fn within(&self, from: &str, to: &str) -> Self {
         let protocol = if self.from.is_ipv4() { 4 } else { 41 };
-        let mut outer = raw(from, to, protocol).payload(&self.frame()[14..self.packet_end()]);
-        outer.padding = self.padding;
+        let mut outer = raw(from, to, protocol).payload(&self.packet());
+        (outer.padding, outer.tag) = (self.padding, self.tag);
         outer.macs(self.destination, self.source).class(self.class).ttl(64).id(0).dont_fragment()
     }
 
     /// In a UDP packet between these, without a checksum (GUE, variant 1).
     pub(crate) fn in_udp(&self, from: &str, to: &str) -> Self {
-        let mut outer = udp(from, to).unsummed().payload(&self.frame()[14..self.packet_end()]);
-        outer.padding = self.padding;
+        let mut outer = udp(from, to).unsummed().payload(&self.packet());
+        (outer.padding, outer.tag) = (self.padding, self.tag);
         outer.macs(self.destination, self.source).class(self.class).ttl(64).id(0).dont_fragment()
     }
 
-    fn packet_end(&self) -> usize {
-        self.frame().len() - self.padding
+    /// Without Ethernet's header and padding.
+    fn packet(&self) -> Vec<u8> {
+        let frame = self.clone().untagged().frame();
+        frame[14..frame.len() - self.padding].to_vec()
     }
 
     fn protocol(&self) -> u8 {
@@ -343,6 +360,9 @@ impl Packet {
         }
         frame.extend(body);
         frame.resize(frame.len() + self.padding, 0);
+        if let Some(tag) = self.tag {
+            frame.splice(12..12, [[0x81, 0], tag.to_be_bytes()].concat());
+        }
         for (at, bytes) in &self.pokes {
             frame[*at..at + bytes.len()].copy_from_slice(bytes);
         }

@@ -145,6 +145,15 @@ static __always_inline int is_vip(const struct settings *settings, const struct 
 	       service->address.high == address->high;
 }
 
+// What is for no service may be what a translated backend answers.
+static __always_inline void perhaps_answer(struct xdp_md *ctx, const struct settings *settings,
+					   const struct flow *flow)
+{
+	if (LOOK(settings->reverse_sizes) &&
+	    is_marked(settings->sources, hash_address(&flow->client, flow->is_ipv6)))
+		bpf_tail_call(ctx, &fast_programs, PROGRAM_REVERSE);
+}
+
 #define LINK_LOCAL_GROUPS 0x2ffULL // the first half of ff02::/64
 
 // An IPv6 packet that is for no VIP may ask the segment for one.

@@ -185,6 +185,7 @@ enum program {
 	PROGRAM_LIMIT,
 	PROGRAM_POOLED_IPV4,
 	PROGRAM_POOLED_IPV6,
+	PROGRAM_TAGGED,
 	PROGRAM_ANSWER, // of the gate's object, which has the leases
 	PROGRAMS
 };

@@ -168,10 +168,10 @@ int fast_limit(struct xdp_md *ctx)
 		verdict = limit_ipv4(settings, (void *)(ethernet + 1), end);
 		if (verdict == XDP_PASS)
 			bpf_tail_call(ctx, &fast_programs, PROGRAM_RARE_IPV4);
-		return told(ctx, settings, verdict);
+		return ended(ctx, settings, verdict);
 	}
 	verdict = limit_ipv6(settings, (void *)(ethernet + 1), end);
 	if (verdict == XDP_PASS)
 		bpf_tail_call(ctx, &fast_programs, PROGRAM_RARE_IPV6);
-	return told(ctx, settings, verdict);
+	return ended(ctx, settings, verdict);
 }

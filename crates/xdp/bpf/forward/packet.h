@@ -26,6 +26,21 @@ struct ethernet {
 	__be16 protocol;
 };
 
+// IEEE 802.1Q.
+#define ETH_P_8021Q 0x8100
+#define VLAN_ID 0xfff // of a tag; 0: it has a priority, and is of no VLAN
+
+struct tag {
+	__be16 protocol;
+	__be16 control;
+};
+
+struct tagged {
+	struct ethernet ethernet; // its protocol is the tag's
+	__be16 control;
+	__be16 protocol;
+};
+
 // TCP and UDP have their ports in the same place.
 struct ports {
 	__be16 source;
@@ -49,6 +64,7 @@ struct udp {
 	__u16 check;
 };
 
+_Static_assert(sizeof(struct tagged) == sizeof(struct ethernet) + sizeof(struct tag), "an Ethernet header with a tag");
 _Static_assert(sizeof(struct tcp) == 20, "TCP without options");
 _Static_assert(sizeof(struct udp) == 8, "UDP");
 

@@ -224,7 +224,7 @@ static __always_inline int send_out(struct xdp_md *ctx, const struct flow *flow,
 	exchange_ends(flow, parcel, &to, 1);
 	set_macs(parcel->ethernet, passage->hop, passage->mac);
 	count(place, flow, flow->opens);
-	return send(ctx, passage->link);
+	return send(ctx, passage->link) | OF_BACKEND(place);
 }
 
 // A packet of a client, or an error about an answer to one. `lot` has its port already, or none is known.
@@ -290,7 +290,7 @@ static __always_inline int inward(const struct settings *settings, const struct 
 		return XDP_PASS;
 	remember_piece(settings, flow, piece, PIECE_INWARD | lot->index);
 	exchange_ends(flow, parcel, &to, 0);
-	return XDP_PASS;
+	return XDP_PASS | OF_ANSWER;
 }
 
 // A piece of a datagram whose first one had a port.
@@ -511,7 +511,7 @@ int fast_pooled_ipv4(struct xdp_md *ctx)
 
 	if (!settings || (void *)(ethernet + 1) > end)
 		return XDP_PASS;
-	return sent(ctx, settings, pooled_ipv4(ctx, settings, ethernet, end));
+	return ended(ctx, settings, pooled_ipv4(ctx, settings, ethernet, end));
 }
 
 SEC("xdp")
@@ -522,7 +522,11 @@ int fast_pooled_ipv6(struct xdp_md *ctx)
 	struct ethhdr *ethernet = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
 
-	if (!settings || !behind || (void *)(ethernet + 1) > end)
+	int verdict = XDP_PASS;
+
+	if (!settings || (void *)(ethernet + 1) > end)
 		return XDP_PASS;
-	return sent(ctx, settings, pooled_ipv6(ctx, settings, ethernet, end, behind));
+	if (behind)
+		verdict = pooled_ipv6(ctx, settings, ethernet, end, behind);
+	return ended(ctx, settings, verdict);
 }

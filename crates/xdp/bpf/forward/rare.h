@@ -12,7 +12,7 @@
 
 #include "icmp.h"
 #include "read.h"
-#include "watch.h"
+#include "tag.h"
 
 #define NEXT_HOP_BY_HOP 0
 #define NEXT_FRAGMENT 44
@@ -117,8 +117,11 @@ static __always_inline int with_ports(struct xdp_md *ctx, const struct settings 
 			*(volatile __u64 *)datagram = (__u64)mark << 32 |
 						      (refused ? REFUSED : (__u32)(place + 1));
 	}
-	if (!service)
+	if (!service) {
+		if (parcel->shape == WHOLE)
+			perhaps_answer(ctx, settings, flow);
 		return perhaps_pooled(settings);
+	}
 	if (refused)
 		return dropped(DROP_SOURCE);
 	if (place == NONE)
@@ -168,7 +171,9 @@ static __always_inline int icmp_ipv4(struct xdp_md *ctx, const struct settings *
 	if ((void *)(icmp + 1) > end || flow->length < header + sizeof(*icmp))
 		return dropped(DROP_ICMP);
 	if (icmp->type == ICMP_ECHO && !icmp->code) {
-		bpf_tail_call(ctx, &fast_programs, PROGRAM_ANSWER);
+		if (is_in_vlan())
+			return XDP_PASS;
+		answer(ctx);
 		return header == sizeof(*ip) ? echo_ipv4(parcel->ethernet, ip, icmp) : XDP_PASS;
 	}
 	if (icmp->type != ICMP_UNREACHABLE && icmp->type != ICMP_TIME_EXCEEDED &&
@@ -200,7 +205,9 @@ static __always_inline int icmp_ipv6(struct xdp_md *ctx, const struct settings *
 	if ((void *)(icmp + 1) > end || flow->length < header + sizeof(*icmp))
 		return dropped(DROP_ICMP);
 	if (icmp->type == ICMPV6_SOLICITATION || icmp->type == ICMPV6_ECHO) {
-		bpf_tail_call(ctx, &fast_programs, PROGRAM_ANSWER);
+		if (is_in_vlan())
+			return XDP_PASS;
+		answer(ctx);
 		if (icmp->type != ICMPV6_ECHO || icmp->code || header != sizeof(*ip))
 			return XDP_PASS;
 		return echo_ipv6(parcel->ethernet, ip, icmp);
@@ -343,7 +350,9 @@ int fast_rare_ipv4(struct xdp_md *ctx)
 	if (!settings || (void *)(ethernet + 1) > end)
 		return XDP_PASS;
 	verdict = rare_ipv4(ctx, settings, ethernet, end);
-	return verdict == VERDICT_POOLED ? pooled(ctx, 0) : told(ctx, settings, verdict);
+	if (verdict == VERDICT_POOLED)
+		verdict = pooled(ctx, 0);
+	return ended(ctx, settings, verdict);
 }
 
 SEC("xdp")
@@ -357,5 +366,7 @@ int fast_rare_ipv6(struct xdp_md *ctx)
 	if (!settings || (void *)(ethernet + 1) > end)
 		return XDP_PASS;
 	verdict = rare_ipv6(ctx, settings, ethernet, end);
-	return verdict == VERDICT_POOLED ? pooled(ctx, 1) : told(ctx, settings, verdict);
+	if (verdict == VERDICT_POOLED)
+		verdict = pooled(ctx, 1);
+	return ended(ctx, settings, verdict);
 }

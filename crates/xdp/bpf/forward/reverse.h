@@ -151,6 +151,6 @@ int fast_reverse_way(struct xdp_md *ctx)
 	if (ethernet->h_proto == bpf_htons(ETH_P_IPV6))
 		verdict = answer_ipv6(settings, ethernet, end);
 	if (verdict == VERDICT_POOLED)
-		return pooled(ctx, ethernet->h_proto == bpf_htons(ETH_P_IPV6));
-	return told(ctx, settings, verdict);
+		verdict = pooled(ctx, ethernet->h_proto == bpf_htons(ETH_P_IPV6));
+	return ended(ctx, settings, verdict);
 }

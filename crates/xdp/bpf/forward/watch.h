@@ -120,20 +120,30 @@ struct ends {
 
 static __always_inline int read_ends(struct ends *ends, const struct xdp_md *ctx)
 {
-	const struct ethhdr *ethernet = (void *)(long)ctx->data;
-	const void *end = (void *)(long)ctx->data_end;
-	const struct ipv4 *ipv4 = (void *)(ethernet + 1);
-	const struct ipv6 *ipv6 = (void *)(ethernet + 1);
+	const struct ethernet *ethernet = (void *)(long)ctx->data;
+	const void *end = (void *)(long)ctx->data_end, *ip = ethernet + 1;
+	const struct ipv4 *ipv4;
+	const struct ipv6 *ipv6;
+	__be16 kind;
 	__u8 protocol;
 
+	if (ip + sizeof(struct tag) > end)
+		return 0;
+	kind = ethernet->protocol;
+	if (kind == bpf_htons(ETH_P_8021Q)) {
+		kind = ((const struct tagged *)ethernet)->protocol;
+		ip += sizeof(struct tag);
+	}
+	ipv4 = ip;
+	ipv6 = ip;
 	if ((const void *)(ipv4 + 1) > end)
 		return 0;
-	if (ethernet->h_proto == bpf_htons(ETH_P_IP)) {
+	if (kind == bpf_htons(ETH_P_IP)) {
 		ends->source = address_ipv4(ipv4->source);
 		ends->destination = address_ipv4(ipv4->destination);
 		protocol = ipv4->fragment & bpf_htons(IPV4_OFFSET) ? 0 : ipv4->protocol;
 		ends->ports = (const void *)ipv4 + (ipv4->version_length & 0xf) * 4;
-	} else if (ethernet->h_proto == bpf_htons(ETH_P_IPV6) && (const void *)(ipv6 + 1) <= end) {
+	} else if (kind == bpf_htons(ETH_P_IPV6) && (const void *)(ipv6 + 1) <= end) {
 		ends->source = address_ipv6(ipv6->source);
 		ends->destination = address_ipv6(ipv6->destination);
 		protocol = ipv6->next;
@@ -184,10 +194,11 @@ static __always_inline void look(struct xdp_md *ctx, struct settings *settings)
 		if (is_wanted_vip(watch, &ends.destination, !!ends.ports, port) &&
 		    is_wanted_client(watch, &ends.source))
 			kind = SEEN_REQUEST;
-	} else if (is_marked(settings->sources, hash_address(&ends.source, !is_mapped_ipv4(&ends.source))) &&
-		   is_wanted_client(watch, &ends.destination)) {
-		kind = SEEN_ANSWER; // of which VIP is seen when it has one
 	}
+	// To whom, and from which VIP, is seen when it is on its way.
+	if (kind == SEEN_NOT &&
+	    is_marked(settings->sources, hash_address(&ends.source, !is_mapped_ipv4(&ends.source))))
+		kind = SEEN_ANSWER;
 	if (kind == SEEN_NOT)
 		return;
 	seen->kind = kind;
@@ -222,11 +233,10 @@ static __always_inline int is_wanted(const struct watch *watch, const struct xdp
 		return 0;
 	if (watch->reason && (!is_refused || (origin & ~ORIGIN_REASON) + 1 != watch->reason))
 		return 0;
-	if (kind == SEEN_REQUEST)
-		return action != XDP_PASS || origin || watch->wanted & ALSO_PASSED;
-	if (origin != ORIGIN_ANSWER || !read_ends(&ends, ctx))
-		return 0;
-	return is_wanted_vip(watch, &ends.source, !!ends.ports, ends.ports ? ends.ports->source : 0);
+	if (origin == ORIGIN_ANSWER)
+		return read_ends(&ends, ctx) && is_wanted_client(watch, &ends.destination) &&
+		       is_wanted_vip(watch, &ends.source, !!ends.ports, ends.ports ? ends.ports->source : 0);
+	return kind == SEEN_REQUEST && (action != XDP_PASS || origin || watch->wanted & ALSO_PASSED);
 }
 
 static __always_inline void name_backend(struct record *record, __u32 place)

@@ -132,6 +132,7 @@ impl Running {
         self.kernel.tick(now.since(self.began).as_secs());
         if self.read.is_none_or(|at| at + TURN <= now) {
             self.neighbours.read()?;
+            self.kernel.leave_vlans(self.neighbours.vlans())?;
             self.read = Some(now);
         }
         self.serve(now, order, services, barred)?;
@@ -212,6 +213,7 @@ impl Running {
         // Programs with more room take the place of these, on each interface in one step.
         let mut larger = Fast::open(Capacity::of(path))?;
         larger.answer_by(self.answerer.as_deref().filter(|_| self.answers))?;
+        larger.leave_vlans(neighbours.vlans())?;
         larger.apply(path, &mut |to| neighbours.resolve(to))?;
         let links: Vec<_> = self.kernel.attached().map(|(link, _)| link).collect();
         for link in links {

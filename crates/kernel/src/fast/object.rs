@@ -1,0 +1,69 @@
+//! Takes programs and maps out of the loaded object, each with its type.
+
+use super::FastError;
+use super::memory::Region;
+use super::pins::Pins;
+use super::pools::Pools;
+use super::sources::Lists;
+use super::tables::{Earlier, Regions};
+use aya::Ebpf;
+use aya::maps::{Map, MapData};
+use aya::programs::Xdp;
+use buoy_xdp::forward::{
+    self, BACKENDS, BUCKETS, LINKS, REVERSE, SERVICES, SETTINGS, SLOTS, SOURCES,
+};
+use buoy_xdp::pool::{self, OUTLETS, POOLED_PORTS, POOLS, PORTS};
+
+pub(super) fn regions(programs: &mut Ebpf) -> Result<Regions, FastError> {
+    let words = size_of::<u64>();
+    let mut region = |name, bytes: usize| Region::new(array(programs, name)?, bytes / words);
+    Ok(Regions {
+        settings: region(SETTINGS, size_of::<forward::Settings>())?,
+        buckets: region(BUCKETS, 64)?,
+        reverse: region(REVERSE, 64)?,
+        services: region(SERVICES, size_of::<forward::Service>())?,
+        slots: region(SLOTS, 64)?,
+        backends: region(BACKENDS, size_of::<forward::Backend>())?,
+        links: region(LINKS, size_of::<forward::Link>())?,
+        pools: Pools::new(
+            region(POOLS, size_of::<pool::Pool>())?,
+            region(PORTS, 64)?,
+            region(POOLED_PORTS, pool::POOLED_WORDS * words)?,
+            region(OUTLETS, size_of::<pool::Outlets>())?,
+        ),
+        lists: Lists::new(typed(programs, SOURCES)?)?,
+    })
+}
+
+/// The tables of ports of an earlier run, which go on in larger ones.
+pub(super) fn earlier_flows(pins: &Pins) -> Option<Earlier> {
+    let region = |name, bytes| Region::new(pins.earlier(name)?, bytes / size_of::<u64>()).ok();
+    let pools = [
+        region(POOLS, size_of::<pool::Pool>())?,
+        region(PORTS, 64)?,
+        region(POOLED_PORTS, pool::POOLED_WORDS * size_of::<u64>())?,
+    ];
+    Some(Earlier { settings: region(SETTINGS, size_of::<forward::Settings>())?, pools })
+}
+
+pub(super) fn program<'a>(programs: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, FastError> {
+    let missing = || FastError::Load { reason: format!("there is no `{name}` in it") };
+    programs.program_mut(name).and_then(|p| p.try_into().ok()).ok_or_else(missing)
+}
+
+fn take(programs: &mut Ebpf, name: &str) -> Result<Map, FastError> {
+    let missing = || FastError::Load { reason: format!("there is no map `{name}` in it") };
+    programs.take_map(name).ok_or_else(missing)
+}
+
+pub(super) fn typed<T: TryFrom<Map>>(programs: &mut Ebpf, name: &str) -> Result<T, FastError> {
+    let wrong = |_| FastError::Load { reason: format!("its map `{name}` is of another type") };
+    take(programs, name)?.try_into().map_err(wrong)
+}
+
+fn array(programs: &mut Ebpf, name: &str) -> Result<MapData, FastError> {
+    let Map::Array(map) = take(programs, name)? else {
+        return Err(FastError::Load { reason: format!("its map `{name}` is not an array") });
+    };
+    Ok(map)
+}
