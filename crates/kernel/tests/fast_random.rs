@@ -438,8 +438,7 @@ fn try_packets(fast: &mut Fast, stages: &[FastPath; 3], count: u64, mut capture:
         let wanted = mirror.judge(&frame, is.frame());
         if let Some(capture) = &mut capture {
             let captured = capture.take();
-            // Packets to and from pools are not shown.
-            if !mirror.is_pooled && !mirror.is_unsure {
+            if !mirror.is_unsure {
                 check_shown(captured.as_ref(), &frame, &is);
             }
         }

@@ -109,8 +109,6 @@ pub(crate) struct Mirror<'a> {
     pub(crate) follows: bool,
     /// The packet at hand has the tag of a VLAN.
     is_in_vlan: bool,
-    /// The last packet was looked at by the programs for pools.
-    pub(crate) is_pooled: bool,
 }
 
 impl<'a> Mirror<'a> {
@@ -125,7 +123,6 @@ impl<'a> Mirror<'a> {
             is_unsure: false,
             follows: false,
             is_in_vlan: false,
-            is_pooled: false,
         }
     }
 
@@ -141,7 +138,7 @@ impl<'a> Mirror<'a> {
 
     /// `became` is what the programs made of it: which port a flow gets is theirs to say, as long as it may be.
     pub(crate) fn judge(&mut self, frame: &[u8], became: &[u8]) -> Fate {
-        (self.follows, self.is_unsure, self.is_pooled) = (false, false, false);
+        (self.follows, self.is_unsure) = (false, false);
         self.is_in_vlan = false;
         match tag::of(frame) {
             Some(tag) => self.tagged(tag, frame, became),

@@ -92,7 +92,6 @@ impl Mirror<'_> {
         shape: Shape,
         within: usize,
     ) -> Fate {
-        self.is_pooled = true;
         let flow = (seen.client, seen.client_port, seen.vip, seen.vip_port, seen.protocol);
         let service = &self.path.services[at];
         let lot = self.pooled.lots.get(&flow).copied();
@@ -167,7 +166,6 @@ impl Mirror<'_> {
         shape: Shape,
         within: usize,
     ) -> Fate {
-        self.is_pooled = true;
         let pass = Fate::Pass(frame.to_vec());
         let port = SocketAddr::new(seen.vip, seen.vip_port);
         let Some(flow) = self.pooled.flow_of(port, seen.protocol) else { return pass };
@@ -220,7 +218,6 @@ impl Mirror<'_> {
         flow: Flow,
         is_inward: bool,
     ) -> Fate {
-        self.is_pooled = true;
         let pass = Fate::Pass(frame.to_vec());
         let Some(lot) = self.pooled.lots.get(&flow).copied() else { return pass };
         if is_inward {
