@@ -195,9 +195,10 @@ static __always_inline void look(struct xdp_md *ctx, struct settings *settings)
 		    is_wanted_client(watch, &ends.source))
 			kind = SEEN_REQUEST;
 	}
-	// To whom, and from which VIP, is seen when it is on its way.
+	// To whom, and from which VIP, is seen when it is on its way. Errors to an address of a pool come from anybody.
 	if (kind == SEEN_NOT &&
-	    is_marked(settings->sources, hash_address(&ends.source, !is_mapped_ipv4(&ends.source))))
+	    (LOOK(settings->flags) & HAS_POOLS ||
+	     is_marked(settings->sources, hash_address(&ends.source, !is_mapped_ipv4(&ends.source)))))
 		kind = SEEN_ANSWER;
 	if (kind == SEEN_NOT)
 		return;
