@@ -238,7 +238,7 @@ impl Findings {
     }
 }
 
-/// Whether every service of the group has a backend that is up, or not known to be down yet.
+/// Whether every service of the group has a backend that is up, or not known to be down yet, and its quorum.
 pub fn has_backends(group: &Group, states: &States) -> bool {
     let is_down = |place: &Place, backend: &Backend| {
         states.get(&place.key(backend)).is_some_and(|s| s.state == BackendState::Down)
@@ -246,8 +246,26 @@ pub fn has_backends(group: &Group, states: &States) -> bool {
     let on = group.services.iter().filter(|service| !is_local(service));
     on.into_iter().all(|service| {
         let place = Place::of(group, service);
-        service.backends.iter().any(|backend| !is_down(&place, backend))
+        let is_some_up = service.backends.iter().any(|backend| !is_down(&place, backend));
+        is_some_up && has_quorum(&place, service, states)
     })
+}
+
+/// Whether no backups are needed, or one is there: of each IP version where it is not translated.
+fn has_quorum(place: &Place, service: &Service, states: &States) -> bool {
+    let quorum = service.life.quorum;
+    let is_met = |backends: &[Backend]| {
+        backends.is_empty() || balance::is_enough(backends, &known(place, backends, states), quorum)
+    };
+    match service.mode {
+        _ if quorum <= 1 => true,
+        Mode::Proxy => is_met(&service.backends),
+        Mode::Kernel | Mode::Xdp { .. } => {
+            let (v4, v6): (Vec<Backend>, Vec<Backend>) =
+                service.backends.iter().cloned().partition(|b| b.address.is_ipv4());
+            is_met(&v4) && is_met(&v6)
+        }
+    }
 }
 
 /// Whether the owner takes its packets itself.
@@ -319,10 +337,7 @@ fn wanted(desired: &Desired, states: &States, refused: &BTreeMap<Place, String>)
                         let port = service.ports.first();
                         let at = (SocketAddr::new(address, port), service.protocol);
                         let known = known(&place, &service.backends, states);
-                        let backends = balance::shares(&service.backends, &known)
-                            .iter()
-                            .map(|share| service.backends[share.backend].clone())
-                            .collect();
+                        let backends = taking(service, &known);
                         let settings = service.into();
                         wanted.proxies.insert(at, WantedProxy { place, settings, backends });
                     }
@@ -410,7 +425,7 @@ fn row(
         );
     }
     let known = known(&place, &able, states);
-    let shares = balance::shares(&able, &known);
+    let shares = balance::shares_of_quorum(&able, &known, service.life.quorum);
     let spread = match Table::new(&able, &shares) {
         None if is_local(service) => Spread::Local,
         None => Spread::Refuse,
@@ -430,6 +445,12 @@ fn row(
         relays: Vec::new(),
         link: here.map(|a| a.link_name.clone()).unwrap_or_default(),
     }
+}
+
+/// The backends that take connections now.
+fn taking(service: &Service, known: &[BackendState]) -> Vec<Backend> {
+    let shares = balance::shares_of_quorum(&service.backends, known, service.life.quorum);
+    shares.iter().map(|share| service.backends[share.backend].clone()).collect()
 }
 
 /// How nftables gives connections to those who take them.

@@ -146,7 +146,9 @@ impl<'a> Words<'a> {
                 format!("{} owns it too and comes first", self.node(*node))
             }
             Cause::Reload => format!("the configuration of {me} changed"),
-            Cause::NoBackend => format!("{me} saw no backend up, and another node did"),
+            Cause::NoBackend => {
+                format!("{me} saw no backend up (or fewer than `quorum`), and another node did")
+            }
             Cause::Stalled => format!("the agent of {me} was frozen for longer than the lease"),
         }
     }
@@ -176,7 +178,7 @@ impl<'a> Words<'a> {
                     .into()
             }
             Exclusion::Reluctant => format!("{last}; its own `buoy why` says why"),
-            Exclusion::NoBackend => format!("sees no backend up: {last}"),
+            Exclusion::NoBackend => format!("sees no backend up (or fewer than `quorum`): {last}"),
             Exclusion::CheckFails(check) => format!("fails the check {check}: {last}"),
             Exclusion::Unheard(link) => {
                 format!("hears nobody on {}, while another leg does: {last}", self.link(*link))
@@ -547,7 +549,10 @@ mod tests {
             (Cause::Failback { to: lb1 }, "lb1 is the better place and is fit again"),
             (Cause::BetterOwner { node: lb1 }, "lb1 owns it too and comes first"),
             (Cause::Reload, "the configuration of lb2 changed"),
-            (Cause::NoBackend, "lb2 saw no backend up, and another node did"),
+            (
+                Cause::NoBackend,
+                "lb2 saw no backend up (or fewer than `quorum`), and another node did",
+            ),
             (Cause::Stalled, "the agent of lb2 was frozen for longer than the lease"),
         ];
         for (cause, clause) in table {
@@ -827,7 +832,10 @@ mod tests {
                 out(Exclusion::Reluctant),
                 "takes it only if nobody else can; its own `buoy why` says why",
             ),
-            (out(Exclusion::NoBackend), "sees no backend up: takes it only if nobody else can"),
+            (
+                out(Exclusion::NoBackend),
+                "sees no backend up (or fewer than `quorum`): takes it only if nobody else can",
+            ),
             (
                 out(Exclusion::CheckFails("postgres".into())),
                 "fails the check postgres: takes it only if nobody else can",

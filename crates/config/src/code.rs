@@ -131,6 +131,7 @@ codes! {
     Contradiction = "V0480", Error, "Two settings of a service contradict each other.";
     NeedsOther = "V0481", Error, "A setting does nothing without another one that is not there.";
     NotInKernel = "V0482", Error, "The setting does not exist in mode \"kernel\".";
+    QuorumUnmet = "V0483", Error, "A service asks for more backends than it has.";
 
     NotAMember = "V0501", Error, "This host is not among the peers.";
     TwoMembers = "V0502", Error, "This host is two peers at once.";

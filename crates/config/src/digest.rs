@@ -153,7 +153,10 @@ fn add_service(out: &mut String, service: &Service) {
 
 /// What is not set is not there: the sum of an old file stays what it was.
 fn add_life(out: &mut String, life: &BackendLife) {
-    let BackendLife { queue, queue_timeout, slow_start } = life;
+    let BackendLife { quorum, queue, queue_timeout, slow_start } = life;
+    if *quorum != 1 {
+        line(out, format_args!("quorum {quorum}"));
+    }
     if *queue != 0 {
         line(out, format_args!("queue {queue} {queue_timeout:?}"));
     }

@@ -84,6 +84,7 @@ pub(crate) fn refuse_of_backends(section: &Section<'_>, problems: &mut Problems<
         &service::BACKENDS,
         &service::BALANCE,
         &service::PERSIST,
+        &service::QUORUM,
         &service::SOURCE,
         &service::CHECK,
     ] {

@@ -284,6 +284,7 @@ schema! {
         QUEUE: "queue", "a number", "100", "none", Live;
         QUEUE_TIMEOUT: "queue_timeout", "a duration", r#""5s""#, "\"5s\"", Live;
         SLOW_START: "slow_start", "a duration", r#""30s""#, "none", Live;
+        QUORUM: "quorum", "a number", "2", "1", Live;
         IDLE_TIMEOUT: "idle_timeout", "a duration", r#""5m""#, "\"5m\" tcp, \"30s\" udp", Service;
         CONNECT_TIMEOUT: "connect_timeout", "a duration", r#""2s""#, "\"2s\"", Service;
         ALLOW: "allow", "an address or a prefix, or a list of them", r#"["10.0.0.0/8", "2001:db8::/32"]"#, "everybody", Live;

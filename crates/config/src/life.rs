@@ -1,5 +1,5 @@
-//! Reads how a proxy treats its backends over time: the queue before those that are full, and the slow start of
-//! those that come up.
+//! Reads how backends are treated over time: how many are enough, and in a proxy the queue before those that are
+//! full and the slow start of those that come up.
 
 use crate::Code;
 use crate::keys::service;
@@ -7,15 +7,19 @@ use crate::ports::Port;
 use crate::report::{At, Problems};
 use crate::tree::Section;
 use buoy_model::limits::{
-    PROXY_QUEUE_MAX, PROXY_QUEUE_TIMEOUT_DEFAULT, PROXY_TIMEOUT_MAX, SLOW_START_MAX,
+    PROXY_QUEUE_MAX, PROXY_QUEUE_TIMEOUT_DEFAULT, PROXY_TIMEOUT_MAX, SERVICE_BACKENDS_MAX,
+    SLOW_START_MAX,
 };
-use buoy_model::{Backend, BackendLife, Balance, Protocol};
+use buoy_model::{Backend, BackendLife, Balance, Mode, Protocol};
 use core::time::Duration;
 
 pub(crate) fn read(section: &Section<'_>, problems: &mut Problems<'_>) -> BackendLife {
     let least = Duration::from_millis(10);
     let slow = Duration::from_secs(1)..=SLOW_START_MAX;
+    let all = u32::try_from(SERVICE_BACKENDS_MAX).unwrap_or(u32::MAX);
+    let quorum = section.number(&service::QUORUM, 1..=all, problems);
     BackendLife {
+        quorum: quorum.and_then(|n| u16::try_from(n.value).ok()).unwrap_or(1),
         queue: section
             .number(&service::QUEUE, 1..=PROXY_QUEUE_MAX, problems)
             .map_or(0, |n| n.value),
@@ -23,6 +27,30 @@ pub(crate) fn read(section: &Section<'_>, problems: &mut Problems<'_>) -> Backen
             .duration(&service::QUEUE_TIMEOUT, least..=PROXY_TIMEOUT_MAX, problems)
             .map_or(PROXY_QUEUE_TIMEOUT_DEFAULT, |d| d.value),
         slow_start: section.duration(&service::SLOW_START, slow, problems).map(|d| d.value),
+    }
+}
+
+/// A quorum that is never met: of each IP version where addresses are translated within one.
+pub(crate) fn refuse_unmet(
+    section: &Section<'_>,
+    (quorum, mode): (u16, Mode),
+    backends: &[Backend],
+    problems: &mut Problems<'_>,
+) {
+    let Some(span) = section.key_span(&service::QUORUM) else { return };
+    let of = |is_v4: bool| {
+        let counts = |b: &&Backend| mode == Mode::Proxy || b.address.is_ipv4() == is_v4;
+        let all = backends.iter().filter(counts);
+        (all.clone().count(), all.filter(|b| !b.backup && b.weight != 0).count())
+    };
+    for (all, able) in [of(true), of(false)] {
+        if all != 0 && able < usize::from(quorum) {
+            let message = format!("a quorum of {quorum} is never met");
+            let reason = format!("{able} of the backends are neither backups nor of weight 0");
+            let fix = format!("write quorum = {} or less, or add backends", able.max(1));
+            problems.add(Code::QuorumUnmet, &span, message, reason, fix);
+            return;
+        }
     }
 }
 

@@ -68,6 +68,9 @@ pub(crate) fn read(
         |b: Backend| Backend { connections_max: b.connections_max.or(settings.backend_max), ..b };
     let backends: Vec<Backend> = backends.into_iter().map(|b| limited(b.value)).collect();
     let life = life::read(section, problems);
+    if settings.readable && !is_local {
+        life::refuse_unmet(section, (life.quorum, settings.mode), &backends, problems);
+    }
     if settings.readable && settings.mode == Mode::Proxy && !backends.is_empty() {
         let balance = settings.balance.of(settings.mode);
         life::refuse_idle(section, balance, (&backends, &ports), problems);

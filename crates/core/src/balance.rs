@@ -27,6 +27,11 @@ pub struct Share {
 /// Who takes new connections: everybody who is up (or not checked yet) and has a weight; backups
 /// only when there is nobody else. `states` goes with `backends`; a missing state is `Unknown`.
 pub fn shares(backends: &[Backend], states: &[BackendState]) -> Vec<Share> {
+    shares_of_quorum(backends, states, 1)
+}
+
+/// The same where fewer than so many are not enough: backups take their place, if one of them is up.
+pub fn shares_of_quorum(backends: &[Backend], states: &[BackendState], quorum: u16) -> Vec<Share> {
     let active = |backup: bool| -> Vec<Share> {
         backends
             .iter()
@@ -42,7 +47,21 @@ pub fn shares(backends: &[Backend], states: &[BackendState]) -> Vec<Share> {
             .collect()
     };
     let first = active(false);
-    if first.is_empty() { active(true) } else { first }
+    if first.len() < usize::from(quorum.max(1)) {
+        let backups = active(true);
+        // Few are better than none.
+        if !backups.is_empty() {
+            return backups;
+        }
+    }
+    first
+}
+
+/// Whether enough of them are up for a host to serve clients well: the quorum, or a backup.
+pub fn is_enough(backends: &[Backend], states: &[BackendState], quorum: u16) -> bool {
+    let shares = shares_of_quorum(backends, states, quorum);
+    let is_backup = |share: &Share| backends.get(share.backend).is_some_and(|b| b.backup);
+    usize::from(quorum) <= shares.len() || shares.iter().any(is_backup)
 }
 
 /// Which backend a hash value goes to.
@@ -277,6 +296,35 @@ mod tests {
         for (states, expected) in cases {
             let got: Vec<_> = shares(&set, states).iter().map(|s| s.backend).collect();
             assert_eq!(got, *expected, "{states:?}");
+        }
+    }
+
+    #[test]
+    fn below_the_quorum_backups_take_over_and_few_are_better_than_none() {
+        use BackendState::{Down, Up};
+        let set = [
+            backend("a", 1, false),
+            backend("b", 3, false),
+            backend("c", 1, false),
+            backend("drained", 0, false),
+            backend("sorry", 1, true),
+        ];
+        // The states, the quorum, who takes connections, and whether that is enough.
+        type Case<'c> = ([BackendState; 5], u16, &'c [usize], bool);
+        let cases: [Case<'_>; 7] = [
+            ([Up, Up, Up, Up, Up], 3, &[0, 1, 2], true),
+            ([Up, Up, Up, Up, Down], 3, &[0, 1, 2], true),
+            ([Down, Up, Up, Up, Up], 2, &[1, 2], true),
+            ([Down, Up, Up, Up, Up], 3, &[4], true),
+            ([Down, Up, Up, Up, Down], 3, &[1, 2], false),
+            ([Down, Down, Down, Up, Down], 1, &[], false),
+            ([Down, Down, Up, Up, Down], 1, &[2], true),
+        ];
+        for (states, quorum, expected, enough) in cases {
+            let shares = shares_of_quorum(&set, &states, quorum);
+            let got: Vec<_> = shares.iter().map(|s| s.backend).collect();
+            assert_eq!(got, *expected, "{states:?} {quorum}");
+            assert_eq!(is_enough(&set, &states, quorum), enough, "{states:?} {quorum}");
         }
     }
 

@@ -176,6 +176,7 @@ impl Fast {
             for service in &group.services {
                 let Mode::Xdp { forward, flow } = service.mode else { continue };
                 let mut wishes = Wishes::default();
+                let quorum = service.life.quorum;
                 for address in addresses(group, service) {
                     let key = (address, service.protocol, service.ports);
                     let known = before.remove(&key).filter(|entry| entry.flow == flow);
@@ -207,8 +208,8 @@ impl Fast {
                     };
                     let able = backends.iter().filter(same);
                     let able = able.map(|b| (b, is_alive(state(group, service, b))));
-                    if !entry.wish.as_ref().is_some_and(|wish| wish.is(able.clone())) {
-                        let wish = wishes.of(address, able);
+                    if !entry.wish.as_ref().is_some_and(|wish| wish.is(quorum, able.clone())) {
+                        let wish = wishes.of(address, quorum, able);
                         let made = tables.of(wish, entry.base.take());
                         let table = made.as_ref().map(|made| &*made.table);
                         entry.past = changes.of(now, &entry.past, wish, table);
@@ -365,11 +366,13 @@ struct Wish {
     /// Those of the address's family, in the file's order.
     backends: Vec<Backend>,
     alive: Vec<bool>,
+    /// Fewer of them are not enough.
+    quorum: u16,
 }
 
 impl Wish {
-    fn is<'b>(&'b self, able: impl Iterator<Item = (&'b Backend, bool)>) -> bool {
-        able.eq(self.backends.iter().zip(self.alive.iter().copied()))
+    fn is<'b>(&'b self, quorum: u16, able: impl Iterator<Item = (&'b Backend, bool)>) -> bool {
+        self.quorum == quorum && able.eq(self.backends.iter().zip(self.alive.iter().copied()))
     }
 
     fn members(&self) -> Vec<Member> {
@@ -380,7 +383,7 @@ impl Wish {
     fn shares(&self) -> Vec<Share> {
         let state = |alive: &bool| if *alive { BackendState::Up } else { BackendState::Down };
         let states: Vec<BackendState> = self.alive.iter().map(state).collect();
-        balance::shares(&self.backends, &states)
+        balance::shares_of_quorum(&self.backends, &states, self.quorum)
     }
 }
 
@@ -395,6 +398,7 @@ impl Wishes {
     fn of<'b>(
         &mut self,
         vip: IpAddr,
+        quorum: u16,
         able: impl Iterator<Item = (&'b Backend, bool)>,
     ) -> &Arc<Wish> {
         let family = match vip {
@@ -403,7 +407,7 @@ impl Wishes {
         };
         family.get_or_insert_with(|| {
             let (backends, alive) = able.map(|(backend, alive)| (backend.clone(), alive)).unzip();
-            Arc::new(Wish { backends, alive })
+            Arc::new(Wish { backends, alive, quorum })
         })
     }
 }

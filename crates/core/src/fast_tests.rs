@@ -234,6 +234,20 @@ fn who_takes_new_flows_and_who_keeps_old_ones() {
 }
 
 #[test]
+fn below_the_quorum_backups_take_new_flows_and_a_new_quorum_is_followed() {
+    let set = ["a 10.0.0.1:80 1", "b 10.0.0.2:80 1", "sorry 10.0.0.9:80 b1"];
+    let mut wish = one(&set);
+    let mut fast = fast(&wish, &["a"]);
+    assert_eq!(shares(&fast, &set), [(0, 0), (4096, 0), (0, 0)]);
+    wish.groups[0].services[0].life.quorum = 2;
+    change(&mut fast, 1, &wish, &["a"]);
+    assert_eq!(shares(&fast, &set), [(0, 0), (0, 4096), (4096, 0)], "b keeps what it has");
+    change(&mut fast, 2, &wish, &["a", "sorry"]);
+    let new: Vec<usize> = shares(&fast, &set).iter().map(|(new, _)| *new).collect();
+    assert_eq!(new, [0, 4096, 0], "few are better than none");
+}
+
+#[test]
 fn a_backup_that_is_not_needed_any_more_finishes_what_it_has() {
     let set = ["a 10.0.0.1:80 1", "sorry 10.0.0.9:80 b1"];
     let mut fast = fast(&one(&set), &["a"]);

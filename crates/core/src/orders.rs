@@ -141,7 +141,7 @@ fn exclusion_clause(why: &Exclusion) -> String {
         Exclusion::Draining => "is drained".into(),
         Exclusion::NoCarrier(_) => "has no carrier".into(),
         Exclusion::NotOffered => "does not offer itself".into(),
-        Exclusion::NoBackend => "sees no backend up".into(),
+        Exclusion::NoBackend => "sees no backend up (or fewer than `quorum`)".into(),
         Exclusion::CheckFails(check) => format!("fails the check {check}"),
         Exclusion::Unheard(_) => "is deaf where the VIP is announced".into(),
         Exclusion::Damped(_) => "has come and gone too often lately".into(),

@@ -37,7 +37,7 @@ pub struct Service {
     pub sources: Arc<Sources>,
     /// How many new connections one client may open; `None`: any number.
     pub new_connections: Option<Rate>,
-    /// How backends are treated over time, in `Mode::Proxy`.
+    /// How backends are treated over time.
     pub life: BackendLife,
     /// Where the connections go, in the file's order.
     pub backends: Vec<Backend>,
@@ -45,9 +45,11 @@ pub struct Service {
     pub check: Option<Check>,
 }
 
-/// How a proxy treats its backends over time.
+/// How backends are treated over time; all but the quorum in `Mode::Proxy` only.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct BackendLife {
+    /// Fewer backends than so many are not enough: then backups take their place.
+    pub quorum: u16,
     /// Connections that may wait while all backends have their maximum.
     pub queue: u32,
     /// How long each of them waits.
@@ -58,7 +60,7 @@ pub struct BackendLife {
 
 impl Default for BackendLife {
     fn default() -> Self {
-        Self { queue: 0, queue_timeout: PROXY_QUEUE_TIMEOUT_DEFAULT, slow_start: None }
+        Self { quorum: 1, queue: 0, queue_timeout: PROXY_QUEUE_TIMEOUT_DEFAULT, slow_start: None }
     }
 }
 

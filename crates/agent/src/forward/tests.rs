@@ -209,6 +209,39 @@ fn two_vips_of_one_group_have_their_own_backends_on_the_same_port() {
 }
 
 #[test]
+fn below_the_quorum_backups_serve_or_the_group_is_not_well_served() {
+    for mode in [Mode::Kernel, Mode::Proxy] {
+        let mut backends = two();
+        let sorry = Backend { name: "sorry".into(), backup: true, ..backends[1].clone() };
+        let mut desired = desired(&[VIP], vec![service(mode, VIP, 80, backends.clone())]);
+        desired.groups[0].services[0].life.quorum = 2;
+        let name = backends[0].name.clone();
+        let place = Place::of(&desired.groups[0], &desired.groups[0].services[0]);
+        let (_, health) = down(WEB, "web");
+        let states = States::from([(place.key(&backends[0]), health)]);
+        assert!(has_backends(&desired.groups[0], &States::new()), "{mode:?}");
+        assert!(!has_backends(&desired.groups[0], &states), "{mode:?}: {name} is down");
+        let served = |desired: &Desired| -> BTreeSet<SocketAddr> {
+            let all = wanted(desired, &states);
+            let proxies = all.proxies.values().flat_map(|wish| &wish.backends).map(|b| b.address);
+            let kernel = all.kernel.iter().flat_map(|(_, row)| match &row.spread {
+                Spread::Hash(slots) | Spread::HashClient(slots) | Spread::Turns(slots) => {
+                    slots.clone()
+                }
+                Spread::Refuse | Spread::Local => vec![],
+            });
+            proxies.chain(kernel).collect()
+        };
+        assert_eq!(served(&desired), BTreeSet::from([backends[1].address]), "{mode:?}");
+        let sorry = Backend { address: "10.0.0.29:8080".parse().unwrap(), ..sorry };
+        backends.push(sorry.clone());
+        desired.groups[0].services[0].backends = backends;
+        assert!(has_backends(&desired.groups[0], &states), "{mode:?}: the backup serves");
+        assert_eq!(served(&desired), BTreeSet::from([sorry.address]), "{mode:?}");
+    }
+}
+
+#[test]
 fn the_other_nodes_are_named_for_each_address() {
     let mut desired = desired(&[VIP], vec![service(Mode::Kernel, VIP, 80, two())]);
     let other = buoy_model::Node::new("other", "10.0.0.12:4747".parse().unwrap());

@@ -121,8 +121,10 @@ fn a_backend_has_its_own_maximum_or_that_of_all() {
                 backends = [\"10.0.0.21:443 max=7 weight=3\", \"10.0.0.22:443\"]";
     let service = services(text).remove(0);
     assert_eq!(service.life, BackendLife::default());
-    let long = format!("{text}\nqueue = 9\nqueue_timeout = \"3s\"\nslow_start = \"30s\"");
-    let life = BackendLife { queue: 9, queue_timeout: MS(3_000), slow_start: Some(MS(30_000)) };
+    let long =
+        format!("{text}\nqueue = 9\nqueue_timeout = \"3s\"\nslow_start = \"30s\"\nquorum = 2");
+    let life =
+        BackendLife { quorum: 2, queue: 9, queue_timeout: MS(3_000), slow_start: Some(MS(30_000)) };
     assert_eq!(services(&long).remove(0).life, life);
     let backends = service.backends;
     assert_eq!(backends[0].connections_max, Some(7));

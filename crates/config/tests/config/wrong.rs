@@ -5,6 +5,13 @@ use buoy_config::Code;
 
 /// Ways of balancing, after `[[vip.service]]`.
 pub(crate) const BALANCE: &[Case] = &[
+    (Code::QuorumUnmet, "»quorum = 2", "quorum = 1 or less"),
+    (
+        Code::QuorumUnmet,
+        "backends = [\"10.0.0.21:80\", \"10.0.0.22:80 backup\", \"10.0.0.23:80 weight=0\"]\n»quorum = 2",
+        "add backends",
+    ),
+    (Code::OutOfRange, "quorum = »0", "1"),
     (Code::NeedsProxy, "»slow_start = \"30s\"", "mode = \"proxy\""),
     (Code::NeedsProxy, "forward = \"nat\"\n»queue = 5", "no `forward`"),
     (Code::OutOfRange, "mode = \"proxy\"\nslow_start = »\"10ms\"", "\"1s\""),
@@ -235,6 +242,7 @@ pub(crate) const LOCAL: &[Case] = &[
     (Code::OfBackends, "»backends = [\"10.0.0.21:80\"]", "remove the line"),
     (Code::OfBackends, "»balance = \"hash\"", "remove the line"),
     (Code::OfBackends, "»persist = \"client\"", "remove the line"),
+    (Code::OfBackends, "»quorum = 2", "remove the line"),
     (Code::OfBackends, "»source = \"client\"", "remove the line"),
     (Code::OfBackends, "»check = false", "remove the line"),
 ];
