@@ -62,7 +62,7 @@ impl Asked {
         let all = ports.iter().filter(|port| port.value.ports == Ports::ALL);
         for port in all {
             match self.clone().of(port.value.protocol) {
-                Some(Check { port: None, .. }) => {}
+                Some(Check { port: None, kind, .. }) if kind != CheckKind::Icmp => {}
                 Some(_) | None => continue,
             }
             let span = section.key_span(&service::CHECK).unwrap_or_else(|| port.span.clone());
@@ -143,10 +143,12 @@ pub(crate) fn read_pace(section: &Section<'_>, problems: &mut Problems<'_>) -> P
 }
 
 /// The key that says what is asked; one of them must be there. `tls` alone is one as well.
-const QUESTIONS: [&Key; 9] = [
+const QUESTIONS: [&Key; 11] = [
     &check::TCP,
     &check::HTTP,
     &check::GRPC,
+    &check::POSTGRES,
+    &check::ICMP,
     &check::REDIS,
     &check::SMTP,
     &check::MYSQL,
@@ -189,6 +191,7 @@ fn read_kind(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<Check
             return None;
         }
     };
+    questions::refuse_user(section, question, problems);
     match question.name {
         "tcp" => {
             refuse_options(section, &[], "http", check::HTTP.example, problems);

@@ -201,8 +201,15 @@ fn add_check(out: &mut String, check: &Check) {
 fn add_question(out: &mut String, kind: &CheckKind) {
     match kind {
         CheckKind::Tcp => line(out, format_args!("tcp")),
-        CheckKind::Redis | CheckKind::Smtp | CheckKind::Mysql | CheckKind::Agent => {
+        CheckKind::Redis
+        | CheckKind::Smtp
+        | CheckKind::Mysql
+        | CheckKind::Icmp
+        | CheckKind::Agent => {
             line(out, format_args!("{}", kind.name()));
+        }
+        CheckKind::Postgres { role, user } => {
+            line(out, format_args!("postgres {role:?} {user:?}"));
         }
         // Asked over the protocol of the service, which is said above.
         CheckKind::Dns { name, record, over: _ } => line(out, format_args!("dns {name} {record}")),

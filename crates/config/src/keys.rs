@@ -324,9 +324,12 @@ schema! {
         REDIS: "redis", "true", "true", "none", Live;
         SMTP: "smtp", "true", "true", "none", Live;
         MYSQL: "mysql", "true", "true", "none", Live;
+        POSTGRES: "postgres", "true, \"primary\" or \"replica\"", r#""primary""#, "none", Live;
+        ICMP: "icmp", "true", "true", "none", Live;
         DNS: "dns", "\"NAME TYPE\"", r#""example.org A""#, "none", Live;
         UDP: "udp", "a table", r#"{ send = "ping", expect = "pong" }"#, "none", Live;
         AGENT: "agent", "true", "true", "none", Live;
+        USER: "user", "a text", r#""buoy""#, "\"postgres\"", Live;
         HOST: "host", "a text", r#""www.example.org""#, "backend's address", Live;
         HEADERS: "headers", "\"NAME: VALUE\", or a list of them", r#""X-Probe: buoy""#, "none", Live;
         HTTP2: "http2", "true or false", "true", "false", Live;
@@ -349,7 +352,7 @@ schema! {
         "script": "remove it; serve the result over HTTP and check that";
     }
     foreign {
-        "agent-check": "agent"; "agent_check": "agent"; "mysql-check": "mysql"; "redis-check": "redis"; "smtpchk": "smtp"; "query": "dns";
+        "agent-check": "agent"; "agent_check": "agent"; "mysql-check": "mysql"; "redis-check": "redis"; "smtpchk": "smtp"; "query": "dns"; "pgsql": "postgres"; "postgresql": "postgres"; "pgsql-check": "postgres"; "ping": "icmp"; "username": "user";
         "https": "http"; "path": "http"; "uri": "http"; "url": "http"; "get": "http"; "httpchk": "http";
         "inter": "every"; "interval": "every"; "delay_loop": "every"; "period": "every";
         "connect_timeout": "timeout"; "fastinter": "every_down"; "downinter": "every_down"; "status": "expect"; "status_code": "expect"; "header": "headers"; "string": "body"; "rstring": "body_regex"; "regex": "body_regex"; "h2": "http2"; "ssl": "tls"; "cafile": "ca"; "ca_file": "ca"; "retry": "fall"; "failures": "fall"; "successes": "rise";

@@ -22,6 +22,7 @@ pub mod nft;
 pub mod offload;
 mod orders;
 pub mod packet;
+pub mod ping;
 pub mod poll;
 pub mod port;
 pub mod reach;

@@ -55,6 +55,15 @@ pub enum CheckKind {
     Smtp,
     /// The first packet of MySQL.
     Mysql,
+    /// PostgreSQL takes connections.
+    Postgres {
+        /// Which it must be; `None`: either.
+        role: Option<PostgresRole>,
+        /// Who asks.
+        user: String,
+    },
+    /// ICMP echo.
+    Icmp,
     /// A question of DNS that must have an answer.
     Dns {
         /// The name that is asked for, without a dot at its end.
@@ -73,6 +82,15 @@ pub enum CheckKind {
     },
     /// HAProxy's agent protocol: the server says itself whether it is well, and what share it takes.
     Agent,
+}
+
+/// What a server of PostgreSQL does for its cluster.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PostgresRole {
+    /// It takes writes.
+    Primary,
+    /// It follows another one.
+    Replica,
 }
 
 /// The number of a type of record of DNS.
@@ -106,6 +124,8 @@ impl CheckKind {
             Self::Redis => "redis",
             Self::Smtp => "smtp",
             Self::Mysql => "mysql",
+            Self::Postgres { .. } => "postgres",
+            Self::Icmp => "icmp",
             Self::Dns { .. } => "dns",
             Self::Udp { .. } => "udp",
             Self::Agent => "agent",
@@ -119,6 +139,8 @@ impl CheckKind {
             | Self::Redis
             | Self::Smtp
             | Self::Mysql
+            | Self::Postgres { .. }
+            | Self::Icmp
             | Self::Dns { .. }
             | Self::Udp { .. }
             | Self::Agent => None,

@@ -26,7 +26,9 @@ mod sources;
 mod time;
 
 pub use action::{Action, FrameKind, Guard, SharedLease};
-pub use check::{Check, CheckKind, DNS_TYPES, HttpCheck, Sought, Statuses, TlsCheck, dns_type};
+pub use check::{
+    Check, CheckKind, DNS_TYPES, HttpCheck, PostgresRole, Sought, Statuses, TlsCheck, dns_type,
+};
 pub use desired::{
     Desired, Failback, Group, Node, NodeCheck, NodeCheckKind, Presence, Safety, Timing, VipAddress,
 };

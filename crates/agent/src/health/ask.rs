@@ -8,14 +8,16 @@ mod dns;
 mod grpc;
 mod http;
 mod http2;
+mod icmp;
 mod lines;
 mod mysql;
 #[cfg(test)]
 pub(crate) mod noise;
+mod postgres;
 mod tls;
 mod udp;
 
-use buoy_model::{CheckKind, HttpCheck, Protocol};
+use buoy_model::{CheckKind, HttpCheck, PostgresRole, Protocol};
 use http::Pattern;
 use std::io;
 use std::net::SocketAddr;
@@ -59,6 +61,8 @@ enum Question {
     Redis,
     Smtp,
     Mysql,
+    Postgres { role: Option<PostgresRole>, user: String },
+    Icmp,
     Dns { name: String, record: String, over: Protocol },
     Udp { send: Vec<u8>, expect: Vec<u8> },
     Agent,
@@ -90,6 +94,10 @@ impl Asker {
             CheckKind::Redis => Question::Redis,
             CheckKind::Smtp => Question::Smtp,
             CheckKind::Mysql => Question::Mysql,
+            CheckKind::Icmp => Question::Icmp,
+            CheckKind::Postgres { role, user } => {
+                Question::Postgres { role: *role, user: user.clone() }
+            }
             CheckKind::Dns { name, record, over } => {
                 Question::Dns { name: name.clone(), record: record.clone(), over: *over }
             }
@@ -127,6 +135,10 @@ impl Asker {
             Question::Redis => lines::redis(self.connect().await?).await,
             Question::Smtp => lines::smtp(self.connect().await?).await,
             Question::Mysql => mysql::ask(self.connect().await?).await,
+            Question::Postgres { role, user } => {
+                postgres::ask(self.connect().await?, *role, user).await
+            }
+            Question::Icmp => icmp::ask(self.address.ip()).await,
             Question::Agent => lines::agent(self.connect().await?).await,
             Question::Dns { name, record, over } => {
                 dns::ask(self.address, name, record, *over).await

@@ -1,12 +1,12 @@
 //! Reads the questions of checks by other protocols than HTTP: what is sent, and what must come back.
 
-use super::http;
+use super::{http, refuse};
 use crate::Code;
 use crate::keys::{Key, check, udp};
 use crate::report::{At, Problems, listed, shown};
-use crate::tree::{self, Section};
+use crate::tree::{self, Section, Word};
 use buoy_model::limits::CHECK_DATAGRAM_MAX;
-use buoy_model::{CheckKind, DNS_TYPES, Protocol, dns_type};
+use buoy_model::{CheckKind, DNS_TYPES, PostgresRole, Protocol, dns_type};
 use toml::de::DeValue;
 
 /// The question by that key, which is there.
@@ -21,8 +21,58 @@ pub(super) fn read(
         "smtp" => flag(&check::SMTP, CheckKind::Smtp),
         "mysql" => flag(&check::MYSQL, CheckKind::Mysql),
         "agent" => flag(&check::AGENT, CheckKind::Agent),
+        "icmp" => flag(&check::ICMP, CheckKind::Icmp),
+        "postgres" => read_postgres(section, problems),
         "dns" => read_dns(section, problems),
         _ => read_udp(section, problems),
+    }
+}
+
+/// `true`, or which of the cluster it must be.
+fn read_postgres(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<CheckKind> {
+    let value = section.raw(&check::POSTGRES)?;
+    let role = match value.get_ref() {
+        DeValue::Boolean(_) => None,
+        DeValue::String(_) => {
+            let words = [
+                ("primary", Word::Now(PostgresRole::Primary)),
+                ("replica", Word::Now(PostgresRole::Replica)),
+            ];
+            Some(section.word(&check::POSTGRES, &words, problems)?.value)
+        }
+        DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Datetime(_)
+        | DeValue::Array(_)
+        | DeValue::Table(_) => {
+            tree::wrong_type(&check::POSTGRES, value, problems);
+            return None;
+        }
+    };
+    let user = match section.text(&check::USER, problems) {
+        None => "postgres".to_owned(),
+        Some(user) if (1..=63).contains(&user.value.len()) && !user.value.contains('\0') => {
+            user.value.to_owned()
+        }
+        Some(user) => {
+            let message = format!("\"{}\" cannot be a user of PostgreSQL", shown(user.value));
+            let (reason, fix) = ("a name has 1 to 63 bytes", "write a name, as in user = \"buoy\"");
+            problems.add(Code::BadQuestion, &user.span, message, reason, fix);
+            return None;
+        }
+    };
+    Some(CheckKind::Postgres { role, user })
+}
+
+/// Only PostgreSQL is told who asks.
+pub(super) fn refuse_user(section: &Section<'_>, question: &Key, problems: &mut Problems<'_>) {
+    if question.name == check::POSTGRES.name {
+        return;
+    }
+    if let Some(span) = section.key_span(&check::USER) {
+        let reason = format!("`{}` does not say who asks", question.name);
+        let fix = "add postgres = true in its place, or remove `user`";
+        refuse(&span, "`user` belongs to a check by `postgres`", &reason, fix, problems);
     }
 }
 

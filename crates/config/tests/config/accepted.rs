@@ -5,8 +5,8 @@ use buoy_config::{HostAddress, key};
 use buoy_model::limits::CHECK_TLS_WARN_DEFAULT;
 use buoy_model::limits::{HEARTBEAT_DEFAULT, LEASE_DEFAULT};
 use buoy_model::{
-    Check, CheckKind, ClusterId, Desired, Failback, Group, HttpCheck, LinkId, NodeId, Presence,
-    Protocol, Safety, Service, Sought, Statuses, TlsCheck, VipAddress,
+    Check, CheckKind, ClusterId, Desired, Failback, Group, HttpCheck, LinkId, NodeId, PostgresRole,
+    Presence, Protocol, Safety, Service, Sought, Statuses, TlsCheck, VipAddress,
 };
 use std::time::Duration;
 
@@ -296,6 +296,7 @@ fn an_http_check_sends_and_expects_what_the_file_says() {
 
 #[test]
 fn a_check_may_ask_by_many_protocols() {
+    let postgres = |role, user: &str| CheckKind::Postgres { role, user: user.to_owned() };
     let dns = |name: &str, record: &str| CheckKind::Dns {
         name: name.to_owned(),
         record: record.to_owned(),
@@ -309,6 +310,10 @@ fn a_check_may_ask_by_many_protocols() {
         ("redis = true", CheckKind::Redis),
         ("smtp = true", CheckKind::Smtp),
         ("mysql = true", CheckKind::Mysql),
+        ("icmp = true", CheckKind::Icmp),
+        ("postgres = true", postgres(None, "postgres")),
+        ("postgres = \"primary\", user = \"b\"", postgres(Some(PostgresRole::Primary), "b")),
+        ("postgres = \"replica\"", postgres(Some(PostgresRole::Replica), "postgres")),
         ("agent = true, port = 81", CheckKind::Agent),
         ("dns = \"Example.org. aaaa\"", dns("Example.org", "AAAA")),
         ("dns = \". NS\"", dns("", "NS")),
@@ -393,6 +398,10 @@ fn the_digest_is_of_what_hosts_must_agree_on() {
         checked("{ redis = true }"),
         checked("{ smtp = true }"),
         checked("{ mysql = true }"),
+        checked("{ icmp = true }"),
+        checked("{ postgres = true }"),
+        checked("{ postgres = \"primary\" }"),
+        checked("{ postgres = true, user = \"buoy\" }"),
         checked("{ agent = true }"),
         checked("{ grpc = true }"),
         checked("{ grpc = \"shop.Cart\" }"),

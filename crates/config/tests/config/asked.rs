@@ -76,4 +76,10 @@ pub(crate) const BACKEND_CHECK: &[Case] = &[
     (Code::BadQuestion, "check = { dns = »\"example.org ANY\" }", "example.org A"),
     (Code::BadQuestion, "check = { dns = »\"a..b A\" }", "example.org A"),
     (Code::BadQuestion, "check = { grpc = »\"a b\" }", "grpc = true"),
+    (Code::UnknownWord, "check = { postgres = »\"master\" }", "postgres = \"primary\""),
+    (Code::WrongType, "check = { postgres = »5 }", "postgres = \"primary\""),
+    (Code::BadQuestion, "check = { postgres = true, user = »\"\" }", "user = \"buoy\""),
+    (Code::BadCheck, "check = { redis = true, »user = \"a\" }", "postgres = true"),
+    (Code::BadCheck, "check = { icmp = true, »port = 7 }", "remove `port`"),
+    (Code::UnknownKey, "check = { »ping = true }", "`icmp`"),
 ];

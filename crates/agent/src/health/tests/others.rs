@@ -1,7 +1,7 @@
 //! Every other protocol with a server that speaks it, and with servers that mean harm.
 
 use super::*;
-use buoy_model::Protocol;
+use buoy_model::{PostgresRole, Protocol};
 use tokio::net::UdpSocket;
 
 /// Says the first text at once, and then one for each line that it gets.
@@ -86,6 +86,50 @@ async fn an_agent_takes_its_server_out_and_changes_its_share() {
         let known = verdict(CheckKind::Agent, talking(&[line]).await).await;
         assert_eq!((known.state, known.reason.as_str(), known.share), (state, said, share));
     }
+}
+
+fn postgres(role: Option<PostgresRole>) -> CheckKind {
+    CheckKind::Postgres { role, user: "buoy".into() }
+}
+
+#[tokio::test]
+async fn postgres_takes_connections_and_says_its_role() {
+    const READY: &str = "R\0\0\0\u{8}\0\0\0\0S\0\0\0\u{8}a\0b\0Z\0\0\0\u{5}I";
+    const PASSWORD: &str = "R\0\0\0\u{8}\0\0\0\u{3}";
+    const STARTING: &str = "E\0\0\0\u{1a}C57P03\0Mstarting up\0\0\0";
+    const NO_USER: &str = "E\0\0\0\u{14}C28000\0Mnobody\0\0";
+    const REPLICA: &str = "T\0\0\0\u{6}\0\u{1}D\0\0\0\u{b}\0\u{1}\0\0\0\u{1}t";
+    const PRIMARY: &str = "T\0\0\0\u{6}\0\u{1}D\0\0\0\u{b}\0\u{1}\0\0\0\u{1}f";
+    let (primary, replica) = (Some(PostgresRole::Primary), Some(PostgresRole::Replica));
+    let starting = "PostgreSQL says starting up (57P03)";
+    let asks = "it asks for a password: let the user in by `trust` in pg_hba.conf";
+    let cases: [(&[&str], _, _); 11] = [
+        (&["", READY], None, up()),
+        (&["", PASSWORD], None, up()),
+        (&["", NO_USER], None, up()),
+        (&["", STARTING], None, down(starting)),
+        (&["", STARTING], primary, down(starting)),
+        (&["", PASSWORD], primary, down(asks)),
+        (&["", READY, PRIMARY], primary, up()),
+        (&["", READY, REPLICA], replica, up()),
+        (&["", READY, REPLICA], primary, down("it is a replica, not the primary")),
+        (&["", READY, PRIMARY], replica, down("it is the primary, not a replica")),
+        (&["", "HTTP/1.1 400 Bad"], None, down("the answer is too long")),
+    ];
+    for (texts, role, said) in cases {
+        assert_eq!(reason(postgres(role), talking(texts).await).await, said, "{texts:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_host_answers_a_ping() {
+    for address in ["127.0.0.1:1", "[::1]:1"] {
+        assert_eq!(reason(CheckKind::Icmp, address.parse().unwrap()).await, up(), "{address}");
+    }
+    // Broadcasts are not allowed to this socket, so nothing leaves.
+    let (state, said) = reason(CheckKind::Icmp, "255.255.255.255:1".parse().unwrap()).await;
+    assert_eq!(state, BackendState::Down);
+    assert!(said.starts_with("cannot "), "{said}");
 }
 
 /// Answers each datagram with what the function makes of it.
@@ -224,7 +268,9 @@ async fn a_server_of_any_protocol_that_means_harm_is_down_in_time_with_a_reason(
         flooding(b"\xff\xfe\0\x80").await,
         flooding(b"220-more\r\n").await,
     ];
-    for kind in [CheckKind::Redis, CheckKind::Smtp, CheckKind::Mysql, CheckKind::Agent, dns, grpc] {
+    let postgres = postgres(Some(PostgresRole::Primary));
+    let lines = [CheckKind::Redis, CheckKind::Smtp, CheckKind::Agent];
+    for kind in lines.into_iter().chain([CheckKind::Mysql, postgres, dns, grpc]) {
         for address in harmful {
             let known = verdict(kind.clone(), address).await;
             assert_eq!(known.state, BackendState::Down, "{kind:?}");
