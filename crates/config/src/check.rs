@@ -92,15 +92,12 @@ fn read_table(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<Chec
     let Pace { every, every_down, timeout, rise, fall } = read_pace(section, problems);
     let port = section.number(&check::PORT, 1..=u32::from(u16::MAX), problems);
     let port = port.and_then(|p| u16::try_from(p.value).ok());
-    Some(Check {
-        kind: read_kind(section, problems)?,
-        port,
-        every,
-        every_down,
-        timeout,
-        rise,
-        fall,
-    })
+    let kind = read_kind(section, problems)?;
+    if let (CheckKind::Icmp, Some(span)) = (&kind, section.key_span(&check::PORT)) {
+        let reason = "ICMP asks a host, not a port";
+        refuse(&span, "`port` of a check by ICMP", reason, "remove `port`", problems);
+    }
+    Some(Check { kind, port, every, every_down, timeout, rise, fall })
 }
 
 /// How often a check asks, and how many answers decide.

@@ -296,6 +296,9 @@ fn an_http_check_sends_and_expects_what_the_file_says() {
 
 #[test]
 fn a_check_may_ask_by_many_protocols() {
+    let host =
+        services("port = \"*/tcp\"\nbackends = [\"10.0.0.21\"]\ncheck = { icmp = true }").remove(0);
+    assert_eq!(host.check.map(|check| check.kind), Some(CheckKind::Icmp), "no port is asked");
     let postgres = |role, user: &str| CheckKind::Postgres { role, user: user.to_owned() };
     let dns = |name: &str, record: &str| CheckKind::Dns {
         name: name.to_owned(),
@@ -350,50 +353,12 @@ fn two_keys_are_in_use_while_the_key_is_changed() {
 }
 
 #[test]
-fn the_digest_is_of_what_hosts_must_agree_on() {
-    let digest = |text: &str| desired(text).digest;
-    let same = digest(SMALL);
-    let reordered = SMALL.replace(r#"["10.0.0.11", "10.0.0.12"]"#, r#"["10.0.0.12", "10.0.0.11"]"#);
-    for text in [
-        reordered,
-        format!("# a comment\n{SMALL}failback = \"never\"\nname = \"10.0.0.100\"\n"),
-        format!(
-            "heartbeat = \"10ms\"\nlease = \"32ms\"\nlease_max = \"300ms\"\nport = 4747\ncluster = \"buoy\"\nnode = \"10.0.0.11\"\n{SMALL}"
-        ),
-        SMALL.replace("file:cluster.key", "file:second.key"),
-    ] {
-        assert_eq!(digest(&text), same, "{text}");
-    }
-    let mut other = host();
-    other.links[1].name = "enp3s0".to_owned();
-    other.links[1].addresses[0].cidr = cidr("10.0.0.12/24");
-    assert_eq!(check_on(SMALL, &other).unwrap().desired.digest, same, "on the other host");
-    assert_eq!(buoy_config::check_offline(SMALL, "x").unwrap().digest, same, "without a host");
+fn hosts_must_agree_on_what_checks_ask() {
     let checked = |check: &str| {
         let service = "port = \"80/tcp\"\nbackends = [\"10.0.0.21:80\"]";
         format!("{SMALL}[[vip.service]]\n{service}\ncheck = {check}\n")
     };
-    let differing = [
-        format!("cluster = \"other\"\n{SMALL}"),
-        format!("lease = \"60ms\"\n{SMALL}"),
-        format!("port = 4748\n{SMALL}"),
-        format!("lease_max = \"1s\"\n{SMALL}"),
-        format!("witness = \"10.0.0.13\"\n{SMALL}"),
-        format!("weights = {{ \"10.0.0.12\" = 2 }}\n{SMALL}"),
-        SMALL.replace("100/24", "101/24"),
-        format!("{SMALL}failback = \"30s\"\n"),
-        format!("{SMALL}prefer = [\"10.0.0.12\"]\n"),
-        format!("{SMALL}nodes = [\"10.0.0.11\"]\n"),
-        format!("{SMALL}[[vip.service]]\nport = \"80/tcp\"\nbackends = [\"10.0.0.21:80\"]\n"),
-        format!(
-            "{SMALL}[[vip.service]]\nport = \"80/tcp\"\nbackends = [\"10.0.0.21:80 weight=2\"]\n"
-        ),
-        format!(
-            "{SMALL}[[vip.service]]\nport = \"80/tcp\"\nbackends = [\"10.0.0.21:80\"]\ncheck = false\n"
-        ),
-        format!(
-            "{SMALL}[[vip.service]]\nport = \"80/tcp\"\nbackends = [\"10.0.0.21:80\"]\ncheck = {{ http = \"GET /\" }}\n"
-        ),
+    let checks = [
         checked("{ tls = true }"),
         checked("{ redis = true }"),
         checked("{ smtp = true }"),
@@ -417,6 +382,57 @@ fn the_digest_is_of_what_hosts_must_agree_on() {
         checked("{ http = \"GET /\", body_regex = \"ready\" }"),
         checked("{ http = \"GET /\", expect = \"200-299\" }"),
         checked("{ http = \"GET /\", every_down = \"2s\" }"),
+        checked("{ tcp = true }"),
+    ];
+    let mut seen = vec![];
+    for text in checks {
+        let digest = accepted(&text).desired.digest;
+        assert!(!seen.contains(&digest), "{text}");
+        seen.push(digest);
+    }
+}
+
+#[test]
+fn the_digest_is_of_what_hosts_must_agree_on() {
+    let digest = |text: &str| desired(text).digest;
+    let same = digest(SMALL);
+    let reordered = SMALL.replace(r#"["10.0.0.11", "10.0.0.12"]"#, r#"["10.0.0.12", "10.0.0.11"]"#);
+    for text in [
+        reordered,
+        format!("# a comment\n{SMALL}failback = \"never\"\nname = \"10.0.0.100\"\n"),
+        format!(
+            "heartbeat = \"10ms\"\nlease = \"32ms\"\nlease_max = \"300ms\"\nport = 4747\ncluster = \"buoy\"\nnode = \"10.0.0.11\"\n{SMALL}"
+        ),
+        SMALL.replace("file:cluster.key", "file:second.key"),
+    ] {
+        assert_eq!(digest(&text), same, "{text}");
+    }
+    let mut other = host();
+    other.links[1].name = "enp3s0".to_owned();
+    other.links[1].addresses[0].cidr = cidr("10.0.0.12/24");
+    assert_eq!(check_on(SMALL, &other).unwrap().desired.digest, same, "on the other host");
+    assert_eq!(buoy_config::check_offline(SMALL, "x").unwrap().digest, same, "without a host");
+    let differing = [
+        format!("cluster = \"other\"\n{SMALL}"),
+        format!("lease = \"60ms\"\n{SMALL}"),
+        format!("port = 4748\n{SMALL}"),
+        format!("lease_max = \"1s\"\n{SMALL}"),
+        format!("witness = \"10.0.0.13\"\n{SMALL}"),
+        format!("weights = {{ \"10.0.0.12\" = 2 }}\n{SMALL}"),
+        SMALL.replace("100/24", "101/24"),
+        format!("{SMALL}failback = \"30s\"\n"),
+        format!("{SMALL}prefer = [\"10.0.0.12\"]\n"),
+        format!("{SMALL}nodes = [\"10.0.0.11\"]\n"),
+        format!("{SMALL}[[vip.service]]\nport = \"80/tcp\"\nbackends = [\"10.0.0.21:80\"]\n"),
+        format!(
+            "{SMALL}[[vip.service]]\nport = \"80/tcp\"\nbackends = [\"10.0.0.21:80 weight=2\"]\n"
+        ),
+        format!(
+            "{SMALL}[[vip.service]]\nport = \"80/tcp\"\nbackends = [\"10.0.0.21:80\"]\ncheck = false\n"
+        ),
+        format!(
+            "{SMALL}[[vip.service]]\nport = \"80/tcp\"\nbackends = [\"10.0.0.21:80\"]\ncheck = {{ http = \"GET /\" }}\n"
+        ),
     ];
     let mut seen = vec![same];
     for text in differing {
