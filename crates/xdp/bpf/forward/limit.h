@@ -133,7 +133,8 @@ static __always_inline int limit_ipv4(const struct settings *settings, struct ip
 		     !!(ip->fragment & bpf_htons(IPV4_MORE)));
 }
 
-static __always_inline int limit_ipv6(const struct settings *settings, struct ipv6 *ip, const void *end)
+static __always_inline int limit_ipv6(const struct settings *settings, struct ipv6 *ip, const void *end,
+				      __u32 behind)
 {
 	struct flow flow = { .is_ipv6 = 1 };
 	struct piece piece = {};
@@ -144,12 +145,11 @@ static __always_inline int limit_ipv6(const struct settings *settings, struct ip
 	flow.client = address_ipv6(ip->source);
 	flow.vip = address_ipv6(ip->destination);
 	flow.length = bpf_ntohs(ip->length) + sizeof(*ip);
-	flow.protocol = ip->next;
 	if (is_mapped_ipv4(&flow.vip) || bpf_ntohl(ip->version_class_label) >> 28 != 6 ||
 	    flow.length > end - (void *)ip)
 		return XDP_PASS;
-	header = step(&flow, &piece, ip, end);
-	if (!header || header > flow.length || piece.is_later)
+	header = read_behind(&flow, &piece, ip, end, behind);
+	if (!header || piece.is_later)
 		return XDP_PASS;
 	return limit(settings, &flow, (void *)ip + header, end, header, piece.is_first);
 }
@@ -157,6 +157,7 @@ static __always_inline int limit_ipv6(const struct settings *settings, struct ip
 SEC("xdp")
 int fast_limit(struct xdp_md *ctx)
 {
+	__u32 behind = fast_behind_ipv6(ctx);
 	struct ethhdr *ethernet = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
 	const struct settings *settings = settings_now();
@@ -170,7 +171,7 @@ int fast_limit(struct xdp_md *ctx)
 			bpf_tail_call(ctx, &fast_programs, PROGRAM_RARE_IPV4);
 		return ended(ctx, settings, verdict);
 	}
-	verdict = limit_ipv6(settings, (void *)(ethernet + 1), end);
+	verdict = limit_ipv6(settings, (void *)(ethernet + 1), end, behind);
 	if (verdict == XDP_PASS)
 		bpf_tail_call(ctx, &fast_programs, PROGRAM_RARE_IPV6);
 	return ended(ctx, settings, verdict);

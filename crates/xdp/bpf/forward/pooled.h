@@ -412,49 +412,6 @@ static __always_inline int pooled_ipv4(struct xdp_md *ctx, const struct settings
 	return pooled_error(ctx, settings, &flow, &parcel, end);
 }
 
-// What is behind the IPv6 headers: the protocol, the length of all headers above, where a fragment header is, both
-// in 8 bytes, and how the packet stands to a datagram. Zero: they do not end well. A function that the verifier
-// looks at once, so that not all ways through here are multiplied by all that come later.
-#define BEHIND_MAX 0x7ffU
-#define BEHIND_FIRST 0x1000000
-#define BEHIND_LATER 0x2000000
-__attribute__((noinline)) int fast_behind_ipv6(struct xdp_md *ctx)
-{
-	struct ethhdr *ethernet = (void *)(long)ctx->data;
-	void *end = (void *)(long)ctx->data_end;
-	struct ipv6 *ip = (void *)(ethernet + 1);
-	struct flow flow = {};
-	struct piece piece = {};
-	__u32 header;
-
-	if ((void *)(ip + 1) > end)
-		return 0;
-	flow.protocol = ip->next;
-	flow.length = bpf_ntohs(ip->length) + sizeof(*ip);
-	header = step(&flow, &piece, ip, end);
-	if (!header || header > flow.length || header > BEHIND_MAX)
-		return 0;
-	return flow.protocol | header / 8 << 8 | piece.at / 8 << 16 | (piece.is_first ? BEHIND_FIRST : 0) |
-	       (piece.is_later ? BEHIND_LATER : 0);
-}
-
-// One that is looked into, or 0: a constant on each way, so that a verifier knows it later as well.
-#define KNOWN(protocol, number) asm volatile("%0 = %1" : "=r"(protocol) : "i"(number))
-static __always_inline __u64 known_protocol(__u32 protocol)
-{
-	__u64 known;
-
-	if (protocol == IPPROTO_TCP)
-		KNOWN(known, IPPROTO_TCP);
-	else if (protocol == IPPROTO_UDP)
-		KNOWN(known, IPPROTO_UDP);
-	else if (protocol == NEXT_ICMPV6)
-		KNOWN(known, NEXT_ICMPV6);
-	else
-		KNOWN(known, 0);
-	return known;
-}
-
 static __always_inline int pooled_ipv6(struct xdp_md *ctx, const struct settings *settings,
 				       struct ethhdr *ethernet, void *end, __u32 behind)
 {
@@ -464,25 +421,17 @@ static __always_inline int pooled_ipv6(struct xdp_md *ctx, const struct settings
 	struct piece piece = {};
 	struct address source;
 	struct icmp *icmp;
-	__u32 header = (behind >> 8 & 0xff) * 8, at = (behind >> 16 & 0xff) * 8;
+	__u32 header;
 
-	if ((void *)(ip + 1) > end || header < sizeof(*ip))
+	if ((void *)(ip + 1) > end)
 		return XDP_PASS;
 	flow.client = address_ipv6(ip->source);
 	flow.vip = address_ipv6(ip->destination);
 	flow.length = bpf_ntohs(ip->length) + sizeof(*ip);
-	flow.protocol = known_protocol(behind & 0xff);
-	if (bpf_ntohl(ip->version_class_label) >> 28 != 6 || flow.length > end - (void *)ip)
+	header = read_behind(&flow, &piece, ip, end, behind);
+	if (!header || bpf_ntohl(ip->version_class_label) >> 28 != 6 || flow.length > end - (void *)ip)
 		return XDP_PASS;
-	piece.is_first = !!(behind & BEHIND_FIRST);
-	piece.is_later = !!(behind & BEHIND_LATER);
 	parcel.ports = (void *)ip + header;
-	if (behind & (BEHIND_FIRST | BEHIND_LATER)) {
-		struct extension *extension = (void *)ip + at;
-		if ((void *)(extension + 1) > end)
-			return XDP_PASS;
-		piece.id = extension->id;
-	}
 	if (flow.protocol == IPPROTO_TCP || flow.protocol == IPPROTO_UDP)
 		return pooled_transport(ctx, settings, &flow, &parcel, end, header, &piece);
 	icmp = (void *)ip + header;
@@ -522,11 +471,7 @@ int fast_pooled_ipv6(struct xdp_md *ctx)
 	struct ethhdr *ethernet = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
 
-	int verdict = XDP_PASS;
-
 	if (!settings || (void *)(ethernet + 1) > end)
 		return XDP_PASS;
-	if (behind)
-		verdict = pooled_ipv6(ctx, settings, ethernet, end, behind);
-	return ended(ctx, settings, verdict);
+	return ended(ctx, settings, pooled_ipv6(ctx, settings, ethernet, end, behind));
 }
