@@ -14,9 +14,8 @@ use buoy_lab::segment::HTTP_PORT;
 use buoy_lab::topology::{Topology, ipv6};
 use buoy_lab::trial::CONNECTIONS;
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
+use support::servers::Servers;
 use support::{Cluster, LEASE, MS, SOON, VIP, config_head, prepared_on, since};
 
 const VIP6: &str = "fd77::100";
@@ -51,29 +50,11 @@ fn vips(assign: bool, forward: &str) -> String {
     text
 }
 
-/// Backends that an operator has prepared, with what they serve; given back when dropped.
-struct Servers {
-    running: Vec<Backend>,
-    prepared: Vec<(PathBuf, String)>,
-}
-
-impl Drop for Servers {
-    fn drop(&mut self) {
-        self.running.clear();
-        for (program, inside) in &self.prepared {
-            let mut command = Command::new("ip");
-            command.args(["netns", "exec", inside]).arg(program);
-            let removed = command.args(["backend", "remove", "--all"]).status();
-            assert!(std::thread::panicking() || removed.is_ok_and(|status| status.success()));
-        }
-    }
-}
-
 fn cluster(test: &str, forward: &str) -> Option<(Cluster, Servers)> {
     let vips = vips(false, forward);
     let mut cluster = prepared_on(test, Topology::with_nodes(3), LEASE, &vips)?;
     cluster.segment.suit_xdp().unwrap();
-    let mut servers = Servers { running: Vec::new(), prepared: Vec::new() };
+    let mut servers = Servers::default();
     for name in BACKENDS {
         let inside = cluster.segment.inside(name).unwrap();
         if forward == "nat" {
@@ -81,11 +62,7 @@ fn cluster(test: &str, forward: &str) -> Option<(Cluster, Servers)> {
             inside.ip(&format!("route add 10.77.0.50/32 via {VIP}")).unwrap();
             continue;
         }
-        let mut command = Command::new(cluster.buoy.program());
-        let words = ["backend", "add", "10.77.0.100", VIP6];
-        let output = inside.enter(|| command.args(words).output()).unwrap().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        servers.prepared.push((cluster.buoy.program().into(), inside.name().into()));
+        servers.prepare(&cluster, name, &["10.77.0.100", VIP6], forward);
         let vips = [IpAddr::from(VIP), VIP6.parse().unwrap()];
         servers.running.push(Backend::start_at(inside, name, &vips).unwrap());
     }

@@ -23,10 +23,10 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
+use support::servers::Servers;
 use support::{Cluster, LEASE, LOCAL, SOON, VIP, prepared_on};
 
 const CLIENT: Ipv4Addr = buoy_lab::topology::ipv4(50);
@@ -51,42 +51,6 @@ fn services(forward: &str) -> String {
     [(80, "tcp"), (7, "tcp"), (7, "udp")].map(service).concat()
 }
 
-/// Backends that an operator has prepared, with what they serve; given back when dropped.
-struct Servers {
-    running: Vec<Backend>,
-    /// Each as a program and where it runs.
-    prepared: Vec<(PathBuf, String)>,
-}
-
-impl Servers {
-    /// As an operator prepares a backend.
-    fn prepare(&mut self, cluster: &Cluster, host: &str, vip: &str, forward: &str) {
-        let inside = cluster.segment.inside(host).unwrap();
-        let mut words = vec!["backend", "add", vip];
-        words.extend(match forward {
-            "tunnel" => Some("--tunnel"),
-            "gue" => Some("--tunnel=gue:9886"),
-            _ => None,
-        });
-        let mut command = Command::new(cluster.buoy.program());
-        let output = inside.enter(|| command.args(&words).output()).unwrap().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        self.prepared.push((cluster.buoy.program().into(), inside.name().into()));
-    }
-}
-
-impl Drop for Servers {
-    fn drop(&mut self) {
-        self.running.clear();
-        for (program, inside) in &self.prepared {
-            let mut command = Command::new("ip");
-            command.args(["netns", "exec", inside]).arg(program);
-            let removed = command.args(["backend", "remove", "--all"]).status();
-            assert!(std::thread::panicking() || removed.is_ok_and(|status| status.success()));
-        }
-    }
-}
-
 /// Three agents that run, backends that are prepared for this way of forwarding, and their servers.
 fn cluster(test: &str, forward: &str) -> Option<(Cluster, Servers)> {
     forwarded_by(test, forward, "XDP (eth0: driver)")
@@ -97,7 +61,7 @@ fn forwarded_by(test: &str, forward: &str, engine: &str) -> Option<(Cluster, Ser
     let vips = format!("{LOCAL}{}", services(forward));
     let mut cluster = prepared_on(test, Topology::with_nodes(3), LEASE, &vips)?;
     cluster.segment.suit_xdp().unwrap();
-    let mut servers = Servers { running: Vec::new(), prepared: Vec::new() };
+    let mut servers = Servers::default();
     for name in BACKENDS {
         let inside = cluster.segment.inside(name).unwrap();
         if forward == "nat" {
@@ -105,12 +69,12 @@ fn forwarded_by(test: &str, forward: &str, engine: &str) -> Option<(Cluster, Ser
             inside.ip(&format!("route add 10.77.0.50/32 via {VIP}")).unwrap();
             continue;
         }
-        servers.prepare(&cluster, name, "10.77.0.100", forward);
+        servers.prepare(&cluster, name, &["10.77.0.100"], forward);
         servers.running.push(Backend::start_at(inside, name, &[VIP.into()]).unwrap());
     }
     if !engine.starts_with("XDP") {
         for node in cluster.buoy.nodes() {
-            servers.prepare(&cluster, node, "10.77.0.222", "tunnel");
+            servers.prepare(&cluster, node, &["10.77.0.222"], "tunnel");
         }
     }
     cluster.buoy.start_all(&cluster.segment).unwrap();

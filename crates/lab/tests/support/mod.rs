@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each file of tests uses a part of it")]
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test says what is wrong")]
 
+pub(crate) mod servers;
+
 use buoy_lab::agent::{self, Buoy};
 use buoy_lab::peer::Peer;
 use buoy_lab::probe::Window;
