@@ -64,23 +64,23 @@ fn packets_for_a_tunnel_service_are_wrapped_any_family_in_any() {
     let path = path();
     let Some(fast) = open(test, &path) else { return };
     let (vip4, vip6) = ("10.0.0.100:443", "[fd00::100]:443");
-    let v4 = |packet: &Packet| far(packet.within("10.0.1.1", "10.0.2.21"));
+    let v4 = |packet: &Packet| far(packet.clone().hop().within("10.0.1.1", "10.0.2.21"));
     let label = |client: &str| {
         let client: std::net::SocketAddr = client.parse().unwrap();
         (hash_flow(path.seed, client.ip(), client.port()) >> 44) as u32
     };
     let v6 = |packet: &Packet, client| {
-        far(packet.within("fd00:1::1", "fd00:2::21").label(label(client)))
+        far(packet.clone().hop().within("fd00:1::1", "fd00:2::21").label(label(client)))
     };
     let other4 = "10.0.0.100:444";
     let other6 = "[fd00::100]:444";
-    let near_udp = |p: &Packet| near(p.within("10.0.0.1", "10.0.0.22"), 22);
+    let near_udp = |p: &Packet| near(p.clone().hop().within("10.0.0.1", "10.0.0.22"), 22);
     let mut cases: Vec<Case> = Vec::new();
     let shapes: [Shape; 7] = [
         ("SYN", |p| p.syn()),
         ("data", |p| p.long(333)),
         ("marked", |p| p.class(0x2f)),
-        ("one hop left", |p| p.ttl(1)),
+        ("two hops left", |p| p.ttl(2)),
         ("DF", |p| p.dont_fragment()),
         ("padded", |p| p.padding(6)),
         ("odd", |p| p.long(7)),
@@ -105,6 +105,15 @@ fn packets_for_a_tunnel_service_are_wrapped_any_family_in_any() {
     cases.push(("all that fits", fits.clone(), v4(&fits)));
     let fits = tcp(C6, vip6).long(1400);
     cases.push(("all that fits", fits.clone(), v6(&fits, C6)));
+    // It would be forwarded with no hop left (RFC 2003 section 3.1, RFC 2473 section 3.1).
+    for ttl in [0, 1] {
+        for to in [vip4, other4] {
+            cases.push(("no hop left", tcp(C4, to).ttl(ttl), dropped(Drop::TimeToLive)));
+        }
+        for to in [vip6, other6] {
+            cases.push(("no hop left", tcp(C6, to).ttl(ttl), dropped(Drop::TimeToLive)));
+        }
+    }
     check(&fast, &cases);
 }
 
@@ -123,14 +132,20 @@ fn packets_for_a_gue_service_are_wrapped_in_udp_any_family_in_any() {
         port
     };
     let v4 = |packet: &Packet, client| {
-        far(packet.in_udp(&format!("10.0.1.1:{}", port(client)), "10.0.2.21:6080"))
+        far(packet.clone().hop().in_udp(&format!("10.0.1.1:{}", port(client)), "10.0.2.21:6080"))
     };
     let v6 = |packet: &Packet, client| {
-        let outer = packet.in_udp(&format!("[fd00:1::1]:{}", port(client)), "[fd00:2::21]:6080");
+        let outer = packet
+            .clone()
+            .hop()
+            .in_udp(&format!("[fd00:1::1]:{}", port(client)), "[fd00:2::21]:6080");
         far(outer.label((hash(client) >> 44) as u32))
     };
     let near_udp = |packet: &Packet, client| {
-        near(packet.in_udp(&format!("10.0.0.1:{}", port(client)), "10.0.0.22:9886"), 22)
+        near(
+            packet.clone().hop().in_udp(&format!("10.0.0.1:{}", port(client)), "10.0.0.22:9886"),
+            22,
+        )
     };
     let mut cases: Vec<Case> = Vec::new();
     let shapes: [Shape; 8] = [
@@ -138,7 +153,7 @@ fn packets_for_a_gue_service_are_wrapped_in_udp_any_family_in_any() {
         ("data", |p| p.long(333)),
         ("marked", |p| p.class(0x2f)),
         ("congested", |p| p.class(3)),
-        ("one hop left", |p| p.ttl(1)),
+        ("two hops left", |p| p.ttl(2)),
         ("DF", |p| p.dont_fragment()),
         ("padded", |p| p.padding(6)),
         ("odd", |p| p.long(7)),
@@ -165,6 +180,10 @@ fn packets_for_a_gue_service_are_wrapped_in_udp_any_family_in_any() {
     cases.push(("all that fits", fits.clone(), v4(&fits, C4)));
     let fits = tcp(C6, "[fd00::100]:445").long(1500 - 48 - 60);
     cases.push(("all that fits", fits.clone(), v6(&fits, C6)));
+    for ttl in [0, 1] {
+        let (v4, v6) = (udp(C4, "10.0.0.100:445"), tcp(C6, "[fd00::100]:446"));
+        cases.extend([v4, v6].map(|p| ("no hop left", p.ttl(ttl), dropped(Drop::TimeToLive))));
+    }
     check(&fast, &cases);
     let ports: std::collections::BTreeSet<_> =
         (0..1000).map(|n| port(&format!("10.9.0.9:{}", 1000 + n))).collect();

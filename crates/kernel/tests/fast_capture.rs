@@ -57,12 +57,12 @@ fn a_packet_is_shown_as_it_came_and_as_it_left() {
         (
             tunnelled.clone(),
             sent("10.0.2.21", Forward::Tunnel),
-            far(tunnelled.within("10.0.1.1", "10.0.2.21")),
+            far(tunnelled.clone().hop().within("10.0.1.1", "10.0.2.21")),
         ),
         (
             in_udp.clone(),
             sent("10.0.2.21", Forward::Gue { port: 6080 }),
-            far(in_udp.in_udp(&from, "10.0.2.21:6080")),
+            far(in_udp.clone().hop().in_udp(&from, "10.0.2.21:6080")),
         ),
         (six.clone(), sent("fd00::31", Forward::Nat), near(six.hop().to("[fd00::31]:8080"), 0x31)),
         (answer, Action::Translated, Some((translated, LOOPBACK))),

@@ -59,7 +59,7 @@ fn a_client_opens_so_many_and_no_more_in_every_shape() {
         ("no service", syn(C4, "10.0.0.100:99"), Pass),
         ("a malformed one", syn(C4, VIP4).poke(46, &[0x40]), dropped(Drop::TcpHeader)),
     ]);
-    let tunnel = far(syn(C4, "10.0.0.100:443").within("10.0.1.1", "10.0.2.21"));
+    let tunnel = far(syn(C4, "10.0.0.100:443").hop().within("10.0.1.1", "10.0.2.21"));
     cases.extend(used_up("another service", &syn(C4, "10.0.0.100:443"), &tunnel, 2));
     let first = |port: u16| syn(C4, &format!("10.0.0.101:{port}"));
     let translated = |port: u16| near(first(port).hop().to(&format!("10.0.0.33:1{port}")), 33);

@@ -90,7 +90,10 @@ fn who_is_refused_is_dropped_and_who_is_not_goes_on_in_every_shape() {
         ],
     );
     let tunnel = tcp(other4, "10.0.0.100:443");
-    check(&fast, &[("a tunnel", tunnel.clone(), far(tunnel.within("10.0.1.1", "10.0.2.21")))]);
+    check(
+        &fast,
+        &[("a tunnel", tunnel.clone(), far(tunnel.clone().hop().within("10.0.1.1", "10.0.2.21")))],
+    );
     fast.apply(&path(), &mut way).unwrap();
     check(&fast, &[("everybody", tcp(C4, vip4), near(tcp(C4, vip4), 11))]);
 }

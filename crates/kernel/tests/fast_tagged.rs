@@ -43,7 +43,11 @@ fn a_packet_keeps_its_tag_where_it_leaves_as_it_came() {
         let p = tagged(tcp(C6, "[fd00::100]:80"));
         cases.push(("dsr of IPv6", p.clone(), near(p, 0x11)));
         let p = tagged(udp(C4, "10.0.0.100:443"));
-        cases.push(("tunnel", p.clone(), near(p.within("10.0.0.1", "10.0.0.22"), 22)));
+        cases.push((
+            "tunnel",
+            p.clone(),
+            near(p.clone().hop().within("10.0.0.1", "10.0.0.22"), 22),
+        ));
         let p = tagged(tcp(C4, "10.0.0.101:80"));
         let translated = p.clone().to("10.0.0.31:8080").hop();
         cases.push(("nat", p, near(translated, 31)));
@@ -51,7 +55,7 @@ fn a_packet_keeps_its_tag_where_it_leaves_as_it_came() {
         let translated = p.clone().to("[fd00::31]:8080").hop();
         cases.push(("nat of IPv6", p, near(translated, 0x31)));
         let p = tagged(tcp(C4, "10.0.0.100:443"));
-        let wrapped = p.clone().within("10.0.1.1", "10.0.2.21");
+        let wrapped = p.clone().hop().within("10.0.1.1", "10.0.2.21");
         cases.push(("a tunnel beyond a router", p, beyond(wrapped)));
         let p = tagged(udp(C4, "10.0.0.101:53"));
         let translated = p.clone().to("10.0.2.32:5353").hop();

@@ -172,8 +172,8 @@ fn errors_go_to_the_backend_that_has_the_flow() {
     let in_udp = complain(&tcp("10.0.0.100:445", C4), 3, 4);
     let from = format!("10.0.1.1:{}", source_port(C4));
     let mut cases: Vec<Case> = vec![
-        ("tunnel", tunnelled.clone(), far(tunnelled.within("10.0.1.1", "10.0.2.21"))),
-        ("gue", in_udp.clone(), far(in_udp.in_udp(&from, "10.0.2.21:6080"))),
+        ("tunnel", tunnelled.clone(), far(tunnelled.clone().hop().within("10.0.1.1", "10.0.2.21"))),
+        ("gue", in_udp.clone(), far(in_udp.clone().hop().in_udp(&from, "10.0.2.21:6080"))),
         ("redirect", complain(&sent, 5, 0), Pass),
         ("about another's packet", complain(&tcp("10.0.0.200:80", C4), 3, 4), Pass),
         ("about another port", complain(&tcp("10.0.0.100:99", C4), 3, 4), Pass),
@@ -252,14 +252,22 @@ fn the_pieces_of_a_datagram_go_where_the_first_one_goes() {
         cases.push(("nat", piece, far(after)));
     }
     for piece in udp(C4, "10.0.0.100:443").long(2000).id(10).pieces(808) {
-        cases.push(("tunnel", piece.clone(), near(piece.within("10.0.0.1", "10.0.0.22"), 22)));
+        cases.push((
+            "tunnel",
+            piece.clone(),
+            near(piece.clone().hop().within("10.0.0.1", "10.0.0.22"), 22),
+        ));
     }
     // What follows has no ports, so it comes from another port than the first one.
     for (at, piece) in
         udp(C4, "10.0.0.100:445").long(2000).id(11).pieces(808).into_iter().enumerate()
     {
         let from = format!("10.0.0.1:{}", source_port(if at == 0 { C4 } else { "10.9.0.9:0" }));
-        cases.push(("gue", piece.clone(), near(piece.in_udp(&from, "10.0.0.22:9886"), 22)));
+        cases.push((
+            "gue",
+            piece.clone(),
+            near(piece.clone().hop().in_udp(&from, "10.0.0.22:9886"), 22),
+        ));
     }
     for piece in udp(C4, "10.0.0.100:99").long(2000).id(7).pieces(808) {
         cases.push(("to the host itself, under a known number", piece, Pass));

@@ -378,7 +378,8 @@ impl<'a> Mirror<'a> {
         match service.forward {
             Forward::Dsr | Forward::Local => {}
             Forward::Tunnel | Forward::Gue { .. } => {
-                sent = wrapped(self.path.seed, service.forward, frame, seen, &hop, to.ip());
+                hop_less(&mut sent, seen);
+                sent = wrapped(self.path.seed, service.forward, &sent, seen, &hop, to.ip());
             }
             Forward::Nat => translate(&mut sent, seen, to, shape, within),
         }
@@ -412,7 +413,7 @@ impl<'a> Mirror<'a> {
         if seen.length > room {
             return Err(refusal(frame, seen, room));
         }
-        if service.forward == Forward::Nat && seen.ttl <= 1 {
+        if service.forward != Forward::Dsr && seen.ttl <= 1 {
             return Err(Fate::Drop(Drop::TimeToLive));
         }
         Ok((hop, mac))
@@ -456,6 +457,16 @@ fn put(frame: &mut [u8], at: usize, bytes: &[u8]) -> Vec<u8> {
     old
 }
 
+/// Who forwards by more than an Ethernet address takes one off the TTL.
+fn hop_less(frame: &mut [u8], seen: &Seen) {
+    if seen.vip.is_ipv4() {
+        let before = put(frame, 22, &[seen.ttl - 1]);
+        exchange(frame, 24, &[before[0], 0], &[seen.ttl - 1, 0]);
+    } else {
+        frame[21] -= 1;
+    }
+}
+
 fn translate(frame: &mut [u8], seen: &Seen, to: SocketAddr, shape: Shape, within: usize) {
     let v4 = to.is_ipv4();
     let new = octets(to.ip());
@@ -463,11 +474,8 @@ fn translate(frame: &mut [u8], seen: &Seen, to: SocketAddr, shape: Shape, within
     let old = put(frame, if v4 { 30 } else { 38 }, &new);
     if v4 {
         exchange(frame, 24, &old, &new);
-        let before = put(frame, 22, &[seen.ttl - 1]);
-        exchange(frame, 24, &[before[0], 0], &[seen.ttl - 1, 0]);
-    } else {
-        frame[21] -= 1;
     }
+    hop_less(frame, seen);
     let at = 14 + seen.header;
     if shape == Shape::Whole {
         let old_port = put(frame, at + 2, &new_port);

@@ -103,6 +103,8 @@ static __always_inline int deliver(struct xdp_md *ctx, const struct settings *se
 	if (at > mac >> 48)
 		return VERDICT_TOO_BIG;
 	if (service->forward & FORWARD_WRAPS) {
+		if (!hop_less(ethernet, flow->is_ipv6))
+			return dropped(DROP_TTL);
 		ethernet = service->forward == FORWARD_GUE ? wrap(ctx, settings, flow, service, backend, 1) :
 							     wrap(ctx, settings, flow, service, backend, 0);
 		if (!ethernet)

@@ -13,6 +13,7 @@
 #include "layout.h"
 
 #define IPV4_DF 0x4000
+#define TTL_CHANGE 0xfffe // what one less of the TTL adds to the header's checksum
 
 #define TCP_FIN 0x01
 #define TCP_SYN 0x02

@@ -9,8 +9,6 @@
 
 #include "packet.h"
 
-#define TTL_CHANGE 0xfffe // what one less of the TTL adds to the header's checksum
-
 // One end of a packet becomes another.
 struct translation {
 	struct address address; // the new one

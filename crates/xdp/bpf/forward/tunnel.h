@@ -6,6 +6,9 @@
 // traffic class is copied, and with it the marks of congestion. An outer IPv6 header has a label that is the
 // same for all packets of a flow and another one for others, so that routers may spread them.
 //
+// Who puts a packet into a tunnel while forwarding it takes one off its TTL or hop limit before (RFC 2003 section
+// 3.1, RFC 2473 section 3.1); one with none left is dropped. Behind the tunnel it may come to its backend with what is left.
+//
 // In UDP it is GUE, variant 1: the packet is behind the UDP header, and its first four bits are its version. What
 // spreads flows there is the port it comes from. The UDP checksum is zero, which says that there is none, over
 // IPv6 as well (RFC 6935): to sum up a whole packet takes longer than all else here, and the packet within has
@@ -19,6 +22,23 @@
 #define PROTOCOL_IPV6 41
 
 #define SOURCE_PORTS 0xc000 // the last quarter of all ports, which no service is given (RFC 6335)
+
+// Whether there was one to take off the packet that is to be wrapped.
+static __always_inline int hop_less(struct ethhdr *ethernet, int is_ipv6)
+{
+	struct ipv4 *ipv4 = (void *)(ethernet + 1);
+	struct ipv6 *ipv6 = (void *)(ethernet + 1);
+
+	if ((is_ipv6 ? ipv6->hops : ipv4->ttl) <= 1)
+		return 0;
+	if (is_ipv6) {
+		ipv6->hops -= 1;
+	} else {
+		ipv4->ttl -= 1;
+		ipv4->check = updated(ipv4->check, TTL_CHANGE);
+	}
+	return 1;
+}
 
 struct outer {
 	__u32 length; // behind the outer IP header

@@ -53,7 +53,7 @@ pub(super) fn fault(
     }
 }
 
-/// An outer header of the same family, and the packet as it was.
+/// An outer header of the same family, and the packet with one hop less.
 fn tunnel(family: Family, before: &[u8], after: &[u8], backend: IpAddr) -> Option<&'static str> {
     let (header, protocol, addresses) = match family {
         Family::V4 => (20, 23, 26),
@@ -61,9 +61,19 @@ fn tunnel(family: Family, before: &[u8], after: &[u8], backend: IpAddr) -> Optio
     };
     let next = if family == Family::V4 { 4 } else { 41 };
     let ends = [octets(world::own(family)), octets(backend)].concat();
+    let hops = if family == Family::V4 { 22 } else { 21 };
+    let mut within = before[14..].to_vec();
+    within[hops - 14] -= 1;
+    let check = 24 - 14;
+    if family == Family::V4 && header + 14 + check + 2 <= after.len() {
+        within[check..check + 2].copy_from_slice(&after[header + 24..header + 26]);
+        if !alike(&before[14..34], &within[..20]) {
+            return Some("the checksum of the packet within does not fit");
+        }
+    }
     if after.len() != before.len() + header {
         Some("it has another length")
-    } else if after[14 + header..] != before[14..] {
+    } else if after[14 + header..] != within {
         Some("the packet within changed")
     } else if after[protocol] != next || after[addresses..addresses + ends.len()] != ends {
         Some("its outer header is not to the backend")
