@@ -321,7 +321,7 @@ impl Fast {
             return Ok(place.mode);
         }
         if neighbours::is_veth(link)? {
-            self.tables.send_back_by_redirect();
+            self.tables.send_back_by_redirect(true);
         }
         if let Some(place) = self.take_over(link) {
             let mode = place.mode;
@@ -340,6 +340,12 @@ impl Fast {
             }
         }
         Err(FastError::Attach { link, reason: reasons.join("; ") })
+    }
+
+    /// Transmits what goes out where it came in, as on a network card, also where `attach` found a veth: its other
+    /// end has to run XDP then, or such packets wait there for the next one.
+    pub fn transmit_back(&self) {
+        self.tables.send_back_by_redirect(false);
     }
 
     /// The interfaces with the program on them, and how.

@@ -574,9 +574,9 @@ impl Tables {
         self.counted = Some(seconds);
     }
 
-    /// From now on what goes out where it came in is redirected there.
-    pub(super) fn send_back_by_redirect(&self) {
-        self.set_flag(forward::BACK_BY_REDIRECT, true);
+    /// From now on what goes out where it came in is redirected there, or transmitted.
+    pub(super) fn send_back_by_redirect(&self, by_redirect: bool) {
+        self.set_flag(forward::BACK_BY_REDIRECT, by_redirect);
     }
 
     /// Goes on with the flows of maps that had less room, and with their time.

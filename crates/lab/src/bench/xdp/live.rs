@@ -34,15 +34,18 @@ const ARRIVE: f64 = 0.99;
 pub(super) enum Path {
     Swap,
     Buoy(How),
+    /// By direct server return where the other end of the veth is thought to run no XDP.
+    Redirected,
     Nft,
 }
 
 impl Path {
-    pub(super) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 6] = [
         Self::Swap,
         Self::Buoy(How::Dsr),
         Self::Buoy(How::Tunnel),
         Self::Buoy(How::Nat),
+        Self::Redirected,
         Self::Nft,
     ];
 
@@ -50,6 +53,7 @@ impl Path {
         match self {
             Self::Swap => "XDP_TX, addresses swapped".to_owned(),
             Self::Buoy(how) => format!("buoy {}", how.name()),
+            Self::Redirected => "buoy dsr, redirected".to_owned(),
             Self::Nft => "nftables DNAT".to_owned(),
         }
     }
@@ -58,6 +62,7 @@ impl Path {
         match self {
             Self::Swap => "swap",
             Self::Buoy(how) => how.name(),
+            Self::Redirected => "back",
             Self::Nft => "nft",
         }
     }
@@ -160,7 +165,12 @@ impl Stand {
             })??,
             Path::Buoy(how) => {
                 let fast = stand.inside.enter(|| balance(&there, how))??;
+                // As on a network card: the generator's end runs XDP too.
+                fast.transmit_back();
                 stand._fast = Some(fast);
+            }
+            Path::Redirected => {
+                stand._fast = Some(stand.inside.enter(|| balance(&there, How::Dsr))??);
             }
             Path::Nft => stand._end = Some(translate(run, &stand.inside, &there)?),
         }
@@ -206,7 +216,7 @@ impl Stand {
     /// Frames that got through so far.
     fn passed(&self, rig: &Rig) -> Result<u64> {
         match self.path {
-            Path::Swap | Path::Buoy(_) => Ok(rig.arrived()),
+            Path::Swap | Path::Buoy(_) | Path::Redirected => Ok(rig.arrived()),
             Path::Nft => self.inside.enter(sent_by_out),
         }
     }
