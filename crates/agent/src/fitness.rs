@@ -191,8 +191,7 @@ fn share(checks: &BTreeMap<Key, NodeCheck>) -> BTreeMap<Key, Shared> {
 
 /// Whether one answer serves both, whatever people call them.
 fn asks_alike(one: &NodeCheck, other: &NodeCheck) -> bool {
-    let rhythm = |c: &NodeCheck| (c.every, c.every_down, c.timeout, c.rise, c.fall);
-    one.kind == other.kind && rhythm(one) == rhythm(other)
+    one.kind == other.kind && one.pace == other.pace
 }
 
 /// The checks of all groups that this host may own.
@@ -213,12 +212,7 @@ async fn keep_asking(shared: Shared, states: Arc<watch::Sender<States>>) {
         let known = keys.iter().find_map(|key| states.get(key));
         known.map_or(BackendState::Unknown, |known| known.state)
     };
-    let rounds = Rounds {
-        settings: (&check).into(),
-        timeout: check.timeout,
-        known,
-        first: jitter(&keys, check.every),
-    };
+    let rounds = Rounds { pace: check.pace, known, first: jitter(&keys, check.pace.every) };
     let asker = Arc::new(Asker::new(&check));
     let ask = || {
         let asker = Arc::clone(&asker);

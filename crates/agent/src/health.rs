@@ -129,12 +129,8 @@ fn wanted(desired: &Desired) -> BTreeMap<Key, Asked> {
 async fn keep_asking(key: Key, asked: Asked, states: Arc<watch::Sender<States>>) {
     let asker = Arc::new(Asker::new(&asked.check.kind, address(&asked)));
     let known = states.borrow().get(&key).map_or(BackendState::Unknown, |known| known.state);
-    let rounds = Rounds {
-        settings: (&asked.check).into(),
-        timeout: asked.check.timeout,
-        known,
-        first: jitter(&key, asked.check.every),
-    };
+    let rounds =
+        Rounds { pace: asked.check.pace, known, first: jitter(&key, asked.check.pace.every) };
     let ask = || {
         let asker = Arc::clone(&asker);
         async move { asker.ask().await }

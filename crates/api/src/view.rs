@@ -411,7 +411,9 @@ fn by_name<T>(all: impl Iterator<Item = T>, name: impl Fn(&T) -> &String) -> Vec
 mod tests {
     use super::*;
     use buoy_core::{Exclusion, GroupStatus, NodeStatus, Quorum, Status};
-    use buoy_model::{Cause, ClusterId, Failback, Incarnation, Instant, Node, NodeId, Timing};
+    use buoy_model::{
+        Cause, ClusterId, Failback, Incarnation, Instant, Node, NodeId, Pace, Timing,
+    };
 
     const fn lb(n: u32) -> NodeId {
         NodeId(n)
@@ -674,11 +676,13 @@ mod tests {
         let check = |name: &str| NodeCheck {
             name: name.into(),
             kind: buoy_model::NodeCheckKind::Process { name: name.into() },
-            every: Duration::from_secs(1),
-            every_down: Duration::from_secs(1),
-            timeout: Duration::from_secs(1),
-            rise: 1,
-            fall: 1,
+            pace: Pace {
+                every: Duration::from_secs(1),
+                every_down: Duration::from_secs(1),
+                timeout: Duration::from_secs(1),
+                rise: 1,
+                fall: 1,
+            },
         };
         desired.groups[0].checks = vec![check("postgres"), check("nginx"), check("new")];
         let mut status = status(Some(lb(1)), vec![]);

@@ -12,8 +12,7 @@ use buoy_model::limits::{
     CHECK_COUNT_MAX, CHECK_EVERY_DEFAULT, CHECK_EVERY_MAX, CHECK_EVERY_MIN, CHECK_FALL_DEFAULT,
     CHECK_RISE_DEFAULT,
 };
-use buoy_model::{Check, CheckKind, Ports, Protocol};
-use core::time::Duration;
+use buoy_model::{Check, CheckKind, Pace, Ports, Protocol};
 use toml::de::DeValue;
 
 /// What the file says of a service's check.
@@ -41,11 +40,13 @@ impl Asked {
             (Self::Default, Protocol::Tcp) => Some(Check {
                 kind: CheckKind::Tcp,
                 port: None,
-                every: CHECK_EVERY_DEFAULT,
-                every_down: CHECK_EVERY_DEFAULT,
-                timeout: CHECK_EVERY_DEFAULT,
-                rise: CHECK_RISE_DEFAULT,
-                fall: CHECK_FALL_DEFAULT,
+                pace: Pace {
+                    every: CHECK_EVERY_DEFAULT,
+                    every_down: CHECK_EVERY_DEFAULT,
+                    timeout: CHECK_EVERY_DEFAULT,
+                    rise: CHECK_RISE_DEFAULT,
+                    fall: CHECK_FALL_DEFAULT,
+                },
             }),
         }
     }
@@ -89,7 +90,7 @@ pub(crate) fn read(service: &Section<'_>, problems: &mut Problems<'_>) -> Asked 
 }
 
 fn read_table(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<Check> {
-    let Pace { every, every_down, timeout, rise, fall } = read_pace(section, problems);
+    let pace = read_pace(section, problems);
     let port = section.number(&check::PORT, 1..=u32::from(u16::MAX), problems);
     let port = port.and_then(|p| u16::try_from(p.value).ok());
     let kind = read_kind(section, problems)?;
@@ -97,16 +98,7 @@ fn read_table(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<Chec
         let reason = "ICMP asks a host, not a port";
         refuse(&span, "`port` of a check by ICMP", reason, "remove `port`", problems);
     }
-    Some(Check { kind, port, every, every_down, timeout, rise, fall })
-}
-
-/// How often a check asks, and how many answers decide.
-pub(crate) struct Pace {
-    pub(crate) every: Duration,
-    pub(crate) every_down: Duration,
-    pub(crate) timeout: Duration,
-    pub(crate) rise: u32,
-    pub(crate) fall: u32,
+    Some(Check { kind, port, pace })
 }
 
 /// The pace of a check of a backend or of a node.

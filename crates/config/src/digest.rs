@@ -6,7 +6,7 @@
 use crate::cluster::Cluster;
 use buoy_model::{
     Backend, BackendLife, Balance, Check, CheckKind, Failback, FlowFields, Forward, Group,
-    HttpCheck, Mode, Node, NodeCheck, NodeCheckKind, Presence, Safety, SendProxy, Service,
+    HttpCheck, Mode, Node, NodeCheck, NodeCheckKind, Pace, Presence, Safety, SendProxy, Service,
     SourceAddress, SourceRule, Timing, TlsCheck, name_key,
 };
 use std::fmt::Write as _;
@@ -61,7 +61,8 @@ fn add_group(out: &mut String, group: &Group) {
 }
 
 fn add_node_check(out: &mut String, check: &NodeCheck) {
-    let NodeCheck { name, kind, every, every_down, timeout, rise, fall } = check;
+    let NodeCheck { name, kind, pace } = check;
+    let Pace { every, every_down, timeout, rise, fall } = pace;
     line(out, format_args!("needs {name:?} {every:?} {every_down:?} {timeout:?} {rise} {fall}"));
     match kind {
         NodeCheckKind::Process { name } => line(out, format_args!("process {name:?}")),
@@ -193,7 +194,8 @@ fn way(balance: Balance, is_xdp: bool) -> &'static str {
 }
 
 fn add_check(out: &mut String, check: &Check) {
-    let Check { kind, port, every, every_down, timeout, rise, fall } = check;
+    let Check { kind, port, pace } = check;
+    let Pace { every, every_down, timeout, rise, fall } = pace;
     line(out, format_args!("check {port:?} {every:?} {every_down:?} {timeout:?} {rise} {fall}"));
     add_question(out, kind);
 }

@@ -1,6 +1,6 @@
 //! Reads checks of the node itself: what must be so on this host for it to own a VIP.
 
-use crate::check::{self, Pace, http, refuse};
+use crate::check::{self, http, refuse};
 use crate::files::{self, ReadFile};
 use crate::host::{self, Host};
 use crate::keys::{Key, node_check as keys, vip as vip_keys};
@@ -84,7 +84,7 @@ fn read_one(
     vips: &[At<Cidr>],
     problems: &mut Problems<'_>,
 ) -> Option<Asked> {
-    let Pace { every, every_down, timeout, rise, fall } = check::read_pace(section, problems);
+    let pace = check::read_pace(section, problems);
     let name = section.text(&keys::NAME, problems);
     let name = name.filter(|n| cluster::check_name("name", n, problems));
     if !section.has(&keys::HTTP) {
@@ -117,7 +117,7 @@ fn read_one(
     let mut authority = None;
     let kind = read_question(section, key, vips, &mut authority, problems)?;
     let name = name.map_or_else(|| derived_name(&kind), |n| n.value.to_owned());
-    let check = NodeCheck { name, kind, every, every_down, timeout, rise, fall };
+    let check = NodeCheck { name, kind, pace };
     Some(Asked { check, span, authority })
 }
 

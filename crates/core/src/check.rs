@@ -14,7 +14,7 @@
 //! the number of the question, so that an answer which comes after its time changes nothing.
 
 use alloc::vec::Vec;
-use buoy_model::{BackendState, Check, Fitness, Instant, NodeCheck};
+use buoy_model::{BackendState, Fitness, Instant, Pace};
 use core::time::Duration;
 
 /// How well a host could serve a group: a check of the host itself that fails weighs more than backends
@@ -27,53 +27,15 @@ pub fn fitness(failing: Option<&str>, has_backends: bool) -> Fitness {
     }
 }
 
-/// How one backend is asked.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Settings {
-    every: Duration,
-    every_down: Duration,
-    timeout: Duration,
-    rise: u32,
-    fall: u32,
-}
-
-impl From<&Check> for Settings {
-    fn from(check: &Check) -> Self {
-        Self {
-            every: check.every,
-            every_down: check.every_down,
-            timeout: check.timeout,
-            rise: check.rise,
-            fall: check.fall,
-        }
-        .sound()
-    }
-}
-
-impl From<&NodeCheck> for Settings {
-    fn from(check: &NodeCheck) -> Self {
-        Self {
-            every: check.every,
-            every_down: check.every_down,
-            timeout: check.timeout,
-            rise: check.rise,
-            fall: check.fall,
-        }
-        .sound()
-    }
-}
-
-impl Settings {
-    /// Zero would ask in a loop or decide from nothing: the least is a millisecond and one answer.
-    fn sound(self) -> Self {
-        let least = Duration::from_millis(1);
-        Self {
-            every: self.every.max(least),
-            every_down: self.every_down.max(least),
-            timeout: self.timeout.max(least),
-            rise: self.rise.max(1),
-            fall: self.fall.max(1),
-        }
+/// Zero would ask in a loop or decide from nothing: the least is a millisecond and one answer.
+fn sound(pace: Pace) -> Pace {
+    let least = Duration::from_millis(1);
+    Pace {
+        every: pace.every.max(least),
+        every_down: pace.every_down.max(least),
+        timeout: pace.timeout.max(least),
+        rise: pace.rise.max(1),
+        fall: pace.fall.max(1),
     }
 }
 
@@ -108,7 +70,7 @@ pub enum Action {
 /// The check of one backend.
 #[derive(Clone, Debug)]
 pub struct Health {
-    settings: Settings,
+    pace: Pace,
     verdict: BackendState,
     /// Answers in a row that speak against the verdict.
     against: u32,
@@ -126,10 +88,11 @@ enum State {
 impl Health {
     /// Starts from what is known of the backend. `jitter` below `every` keeps a hundred checks from
     /// starting in the same millisecond; the rhythm keeps them apart from then on.
-    pub fn new(settings: Settings, known: BackendState, now: Instant, jitter: Duration) -> Self {
-        let ask_at = now + jitter.min(settings.every);
+    pub fn new(pace: Pace, known: BackendState, now: Instant, jitter: Duration) -> Self {
+        let pace = sound(pace);
+        let ask_at = now + jitter.min(pace.every);
         let state = State::Resting { ask_at };
-        Self { settings, verdict: known, against: 0, question: Question(0), state }
+        Self { pace, verdict: known, against: 0, question: Question(0), state }
     }
 
     /// Takes one event.
@@ -174,7 +137,7 @@ impl Health {
 
     fn ask(&mut self, now: Instant, out: &mut Vec<Action>) {
         self.question = Question(self.question.0.wrapping_add(1));
-        self.state = State::Asking { asked_at: now, give_up_at: now + self.settings.timeout };
+        self.state = State::Asking { asked_at: now, give_up_at: now + self.pace.timeout };
         out.push(Action::Ask(self.question));
     }
 
@@ -186,7 +149,7 @@ impl Health {
 
     /// From the last question to the next, by what is known of the backend.
     fn pace(&self) -> Duration {
-        let Settings { every, every_down, .. } = self.settings;
+        let Pace { every, every_down, .. } = self.pace;
         match (self.verdict, self.against) {
             (BackendState::Unknown | BackendState::Up, 0) => every,
             (BackendState::Down, 0) => every_down,
@@ -202,7 +165,7 @@ impl Health {
             BackendState::Unknown => self.turn_up(out),
             BackendState::Down => {
                 self.against += 1;
-                if self.settings.rise <= self.against {
+                if self.pace.rise <= self.against {
                     self.turn_up(out);
                 }
             }
@@ -215,7 +178,7 @@ impl Health {
             BackendState::Unknown => self.turn_down(out),
             BackendState::Up => {
                 self.against += 1;
-                if self.settings.fall <= self.against {
+                if self.pace.fall <= self.against {
                     self.turn_down(out);
                 }
             }
@@ -242,9 +205,9 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn settings(every: u32, timeout: u32, rise: u32, fall: u32) -> Settings {
+    fn pace(every: u32, timeout: u32, rise: u32, fall: u32) -> Pace {
         let every = every * MS;
-        Settings { every, every_down: every, timeout: timeout * MS, rise, fall }
+        Pace { every, every_down: every, timeout: timeout * MS, rise, fall }
     }
 
     fn at(ms: u64) -> Instant {
@@ -254,14 +217,14 @@ mod tests {
     /// Answers every question after `latency`, well until `dies_at`, and then never (`None`) or
     /// badly. Returns when the backend was found down.
     fn found_down(
-        settings: Settings,
+        pace: Pace,
         jitter: u64,
         dies_at: u64,
         latency: u64,
         silent: bool,
     ) -> Option<u64> {
         let mut health =
-            Health::new(settings, BackendState::Unknown, at(0), Duration::from_millis(jitter));
+            Health::new(pace, BackendState::Unknown, at(0), Duration::from_millis(jitter));
         let mut answers: Vec<(u64, Event)> = vec![];
         let mut out = vec![];
         for ms in 0..100_000 {
@@ -289,8 +252,8 @@ mod tests {
     }
 
     /// The times from each question to the next, for answers that come at once.
-    fn pauses(settings: Settings, known: BackendState, passes: &[bool]) -> Vec<u64> {
-        let mut health = Health::new(settings, known, at(0), Duration::ZERO);
+    fn pauses(pace: Pace, known: BackendState, passes: &[bool]) -> Vec<u64> {
+        let mut health = Health::new(pace, known, at(0), Duration::ZERO);
         let mut out = vec![];
         let mut pause = |pass: &bool| {
             let now = health.deadline();
@@ -305,8 +268,7 @@ mod tests {
 
     #[test]
     fn what_fails_is_asked_at_its_own_pace_and_a_decision_never_waits_for_the_slower_one() {
-        let paced =
-            |every_down: u32| Settings { every_down: every_down * MS, ..settings(100, 10, 2, 3) };
+        let paced = |every_down: u32| Pace { every_down: every_down * MS, ..pace(100, 10, 2, 3) };
         let answers =
             [true, false, true, false, false, false, false, true, false, true, true, true];
         // up, 1st failure, up again, 1st, 2nd, down, down, 1st pass, down, 1st pass, up, up
@@ -333,8 +295,8 @@ mod tests {
                 for dies_at in (500..700).step_by(7) {
                     for (latency, silent) in [(0, true), (20, true), (0, false), (29, false)] {
                         let every_down = MS * [every, 10, 3 * every][dies_at as usize % 3];
-                        let settings = Settings { every_down, ..settings(every, timeout, 2, fall) };
-                        let down = found_down(settings, 13, dies_at, latency, silent).unwrap();
+                        let pace = Pace { every_down, ..pace(every, timeout, 2, fall) };
+                        let down = found_down(pace, 13, dies_at, latency, silent).unwrap();
                         let interval = u64::from(every.max(timeout));
                         let bound = interval * u64::from(fall) + u64::from(timeout);
                         assert!(dies_at <= down, "went down before it failed");
@@ -352,8 +314,7 @@ mod tests {
 
     #[test]
     fn fewer_failures_than_fall_change_nothing() {
-        let mut health =
-            Health::new(settings(10, 10, 1, 3), BackendState::Up, at(0), Duration::ZERO);
+        let mut health = Health::new(pace(10, 10, 1, 3), BackendState::Up, at(0), Duration::ZERO);
         let mut out = vec![];
         // Two failures, a pass, two failures: never three in a row.
         for pass in [false, false, true, false, false, true] {
@@ -369,8 +330,7 @@ mod tests {
 
     #[test]
     fn a_backend_comes_back_after_rise_passes_in_a_row() {
-        let mut health =
-            Health::new(settings(10, 10, 2, 1), BackendState::Down, at(0), Duration::ZERO);
+        let mut health = Health::new(pace(10, 10, 2, 1), BackendState::Down, at(0), Duration::ZERO);
         let mut turned = vec![];
         for pass in [true, false, true, true] {
             let now = health.deadline();
@@ -388,7 +348,7 @@ mod tests {
     fn the_first_answer_decides_at_once() {
         for (pass, expected) in [(true, BackendState::Up), (false, BackendState::Down)] {
             let mut health =
-                Health::new(settings(10, 10, 5, 5), BackendState::Unknown, at(0), Duration::ZERO);
+                Health::new(pace(10, 10, 5, 5), BackendState::Unknown, at(0), Duration::ZERO);
             let mut out = vec![];
             health.handle(at(0), Event::Tick, &mut out);
             let question = health.question;
@@ -400,8 +360,7 @@ mod tests {
 
     #[test]
     fn an_answer_after_its_time_changes_nothing() {
-        let mut health =
-            Health::new(settings(100, 10, 1, 1), BackendState::Up, at(0), Duration::ZERO);
+        let mut health = Health::new(pace(100, 10, 1, 1), BackendState::Up, at(0), Duration::ZERO);
         let mut out = vec![];
         health.handle(at(0), Event::Tick, &mut out);
         let late = health.question;
@@ -416,8 +375,7 @@ mod tests {
 
     #[test]
     fn a_frozen_driver_owes_one_question_and_not_a_burst() {
-        let mut health =
-            Health::new(settings(10, 5, 1, 3), BackendState::Up, at(0), Duration::ZERO);
+        let mut health = Health::new(pace(10, 5, 1, 3), BackendState::Up, at(0), Duration::ZERO);
         let mut out = vec![];
         health.handle(at(0), Event::Tick, &mut out);
         health.handle(at(60_000), Event::Tick, &mut out);
@@ -430,7 +388,7 @@ mod tests {
     #[test]
     fn jitter_spreads_the_first_questions_and_is_never_longer_than_the_interval() {
         let first = |jitter| {
-            Health::new(settings(100, 10, 1, 1), BackendState::Unknown, at(0), jitter).deadline()
+            Health::new(pace(100, 10, 1, 1), BackendState::Unknown, at(0), jitter).deadline()
         };
         assert_eq!(first(7 * MS), at(7));
         assert_eq!(first(99 * MS), at(99));

@@ -14,6 +14,13 @@ pub struct Check {
     pub kind: CheckKind,
     /// The port to ask; `None`: the backend's own.
     pub port: Option<u16>,
+    /// How often, and how many answers decide.
+    pub pace: Pace,
+}
+
+/// How often something is asked, and how many answers decide.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Pace {
     /// Time from one question to the next.
     pub every: Duration,
     /// The same while it is down, or while its answers speak against what it is said to be.

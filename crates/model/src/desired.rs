@@ -3,7 +3,7 @@
 //! `config` is the only maker. What is in a `Desired` needs no check anywhere else: names are
 //! unique, nodes and groups are sorted by id, every address has a subnet on the hosts that may own it.
 
-use crate::check::CheckKind;
+use crate::check::{CheckKind, Pace};
 use crate::service::Service;
 use crate::{Cidr, ClusterId, GroupId, LinkId, NodeId};
 use alloc::string::String;
@@ -108,16 +108,8 @@ pub struct NodeCheck {
     pub name: String,
     /// The question.
     pub kind: NodeCheckKind,
-    /// Time from one question to the next.
-    pub every: Duration,
-    /// The same while it fails, or while its answers speak against what is said of it.
-    pub every_down: Duration,
-    /// How long an answer may take.
-    pub timeout: Duration,
-    /// So many passes in a row and it passes.
-    pub rise: u32,
-    /// So many failures in a row and it fails.
-    pub fall: u32,
+    /// How often, and how many answers decide.
+    pub pace: Pace,
 }
 
 /// What a `NodeCheck` asks.

@@ -68,7 +68,7 @@ impl Asker {
             NodeCheckKind::Link { name } => Question::Link { name },
             NodeCheckKind::Gateway { address, link } => Question::Gateway { address, link },
         };
-        Self { question, timeout: check.timeout, apart: Apart::new() }
+        Self { question, timeout: check.pace.timeout, apart: Apart::new() }
     }
 
     /// `Err` says what is wrong.

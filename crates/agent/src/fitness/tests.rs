@@ -3,7 +3,7 @@
 use super::*;
 use crate::health::BackendHealth;
 use crate::sample::{self, GROUP, PATIENCE};
-use buoy_model::{CheckKind, Mode, NodeCheckKind, NodeId};
+use buoy_model::{CheckKind, Mode, NodeCheckKind, NodeId, Pace};
 use nix::sched::{CloneFlags, unshare};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,8 @@ const QUICK: Duration = Duration::from_millis(20);
 fn check(name: &str, kind: NodeCheckKind) -> NodeCheck {
     // Far more time than an answer takes; what takes longer says so itself.
     let (every, every_down) = (QUICK, QUICK);
-    NodeCheck { name: name.into(), kind, every, every_down, timeout: PATIENCE, rise: 1, fall: 1 }
+    let pace = Pace { every, every_down, timeout: PATIENCE, rise: 1, fall: 1 };
+    NodeCheck { name: name.into(), kind, pace }
 }
 
 fn shell(script: &str) -> NodeCheckKind {
@@ -274,8 +275,8 @@ async fn a_timeout_ends_a_program_with_its_children() {
         path.display(),
         path.display()
     );
-    let asked = NodeCheck { timeout, every: PATIENCE, ..check("slow", shell(&script)) };
-    let asked = NodeCheck { every: QUICK, ..asked };
+    let asked = check("slow", shell(&script));
+    let asked = NodeCheck { pace: Pace { timeout, ..asked.pace }, ..asked };
     let (_keep, desired) = watch::channel(desired(vec![asked]));
     let checks = start(desired);
     let mut states = checks.states();
@@ -322,9 +323,9 @@ async fn a_reload_keeps_what_is_known_of_a_check_whose_question_stays() {
 
     // Another rhythm is the same question; nobody asks it again before this test is over.
     let hour = Duration::from_secs(3600);
-    let kept = NodeCheck { every: hour, ..kept };
+    let kept = NodeCheck { pace: Pace { every: hour, ..kept.pace }, ..kept };
     let changed = NodeCheck { kind: file(&other, true), ..changed };
-    let fall = NodeCheck { fall: 2, ..changed };
+    let fall = NodeCheck { pace: Pace { fall: 2, ..changed.pace }, ..changed };
     std::fs::write(&other, "").unwrap();
     change.send(desired(vec![kept, fall])).unwrap();
     until(&mut states, "changed", BackendState::Up).await;
@@ -347,7 +348,8 @@ async fn what_many_groups_ask_alike_is_asked_once_and_known_to_all() {
         (0..100).map(|id| buoy_model::Group { id: GroupId(id), ..group.clone() }).collect();
     for (number, group) in wish.groups.iter_mut().enumerate() {
         let every = Duration::from_secs(if number == 0 { 3600 } else { 1 });
-        group.checks = vec![NodeCheck { every, ..check(&format!("c{number}"), shell(&script)) }];
+        let asked = check(&format!("c{number}"), shell(&script));
+        group.checks = vec![NodeCheck { pace: Pace { every, ..asked.pace }, ..asked }];
     }
     assert_eq!(share(&wanted(&wish)).len(), 2, "the first asks in another rhythm");
     let (_keep, desired) = watch::channel(Arc::new(wish));

@@ -4,8 +4,8 @@
 //! what others see of either: a map of states, and a wake-up when one turns.
 
 use super::ask;
-use buoy_core::check::{self, Action, Event, Question, Settings};
-use buoy_model::{BackendState, Instant};
+use buoy_core::check::{self, Action, Event, Question};
+use buoy_model::{BackendState, Instant, Pace};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
@@ -48,9 +48,7 @@ impl<S> Drop for Kept<S> {
 /// How one thing is asked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rounds {
-    pub(crate) settings: Settings,
-    /// For the words of an answer that did not come.
-    pub(crate) timeout: Duration,
+    pub(crate) pace: Pace,
     /// What was known before.
     pub(crate) known: BackendState,
     /// How long the first question waits, so that not all are asked at once.
@@ -85,7 +83,7 @@ where
         let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         Instant::from_nanos(nanos)
     };
-    let mut machine = check::Health::new(rounds.settings, rounds.known, now(), rounds.first);
+    let mut machine = check::Health::new(rounds.pace, rounds.known, now(), rounds.first);
     // A question is asked in here, so that giving it up drops it and its connection.
     let mut pending: Pending = None;
     let mut out = Vec::new();
@@ -117,7 +115,7 @@ where
                 Action::Ask(question) => pending = Some(timed(question, ask())),
                 Action::GiveUp(_) => {
                     pending = None;
-                    reason = Some(format!("timed out after {:?}", rounds.timeout));
+                    reason = Some(format!("timed out after {:?}", rounds.pace.timeout));
                 }
                 Action::TurnedUp | Action::TurnedDown => turned = true,
             }

@@ -6,7 +6,7 @@ mod tls;
 
 use super::*;
 use crate::sample::{self, PATIENCE};
-use buoy_model::{Backend, CheckKind, HttpCheck, Mode, Statuses, TlsCheck};
+use buoy_model::{Backend, CheckKind, HttpCheck, Mode, Pace, Statuses, TlsCheck};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time;
@@ -32,7 +32,7 @@ fn statuses(first: u16, last: u16) -> Statuses {
 fn check(kind: CheckKind) -> Check {
     let (every, timeout) = (Duration::from_millis(20), Duration::from_millis(200));
     let every_down = every;
-    Check { kind, port: None, every, every_down, timeout, rise: 2, fall: 2 }
+    Check { kind, port: None, pace: Pace { every, every_down, timeout, rise: 2, fall: 2 } }
 }
 
 fn desired(check: Check, backends: &[(&str, SocketAddr)]) -> Arc<Desired> {
@@ -186,7 +186,9 @@ async fn a_reload_keeps_what_is_known_and_forgets_who_left() {
     until(&mut states, BackendState::Up).await;
 
     // Another rhythm for the same backend: it is not `Unknown` for a moment.
-    let slower = Check { every: Duration::from_millis(30), ..check(CheckKind::Tcp) };
+    let quick = check(CheckKind::Tcp);
+    let every = Duration::from_millis(30);
+    let slower = Check { pace: Pace { every, ..quick.pace }, ..quick };
     change.send(desired(slower.clone(), &[("web", address), ("new", address)])).unwrap();
     let both_up = async {
         loop {

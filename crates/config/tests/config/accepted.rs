@@ -5,8 +5,8 @@ use buoy_config::{HostAddress, key};
 use buoy_model::limits::CHECK_TLS_WARN_DEFAULT;
 use buoy_model::limits::{HEARTBEAT_DEFAULT, LEASE_DEFAULT};
 use buoy_model::{
-    Check, CheckKind, ClusterId, Desired, Failback, Group, HttpCheck, LinkId, NodeId, PostgresRole,
-    Presence, Protocol, Safety, Service, Sought, Statuses, TlsCheck, VipAddress,
+    Check, CheckKind, ClusterId, Desired, Failback, Group, HttpCheck, LinkId, NodeId, Pace,
+    PostgresRole, Presence, Protocol, Safety, Service, Sought, Statuses, TlsCheck, VipAddress,
 };
 use std::time::Duration;
 
@@ -232,7 +232,7 @@ fn check(text: &str) -> Option<Check> {
 fn a_check_is_what_the_file_says() {
     assert_eq!(check("false"), None);
     let quick = check("{ tcp = true, every = \"200ms\", port = 81 }").unwrap();
-    assert_eq!((quick.every, quick.timeout, quick.port), (MS(200), MS(200), Some(81)));
+    assert_eq!((quick.pace.every, quick.pace.timeout, quick.port), (MS(200), MS(200), Some(81)));
     let http = check("{ http = \"GET /health?deep=1\", tls = true, ca = \"ca.pem\", host = \"a.example\", expect = 204, every = \"2s\", timeout = \"500ms\", fall = 1, rise = 4 }").unwrap();
     let statuses = |first, last| Statuses::new(first, last).unwrap();
     let plain = HttpCheck {
@@ -251,11 +251,7 @@ fn a_check_is_what_the_file_says() {
     let paced = Check {
         kind: plain.clone().into(),
         port: None,
-        every: MS(2_000),
-        every_down: MS(2_000),
-        timeout: MS(500),
-        rise: 4,
-        fall: 1,
+        pace: Pace { every: MS(2_000), every_down: MS(2_000), timeout: MS(500), rise: 4, fall: 1 },
     };
     assert_eq!(http, paced);
 }
@@ -280,7 +276,10 @@ fn an_http_check_sends_and_expects_what_the_file_says() {
         body: None,
     };
     assert_eq!(all.kind, expected.into());
-    assert_eq!((all.every, all.every_down, all.timeout), (MS(1_000), MS(250), MS(250)));
+    assert_eq!(
+        (all.pace.every, all.pace.every_down, all.pace.timeout),
+        (MS(1_000), MS(250), MS(250))
+    );
     for (body, sought) in [
         ("body = \"a.b\"", Sought::Text("a.b".to_owned())),
         ("body_regex = \"^a.b\"", Sought::Regex("^a.b".to_owned())),

@@ -5,8 +5,8 @@ use crate::support::{self, SMALL, check_on, host};
 use buoy_config::Code;
 use buoy_model::limits::SERVICE_SOURCES_MAX;
 use buoy_model::{
-    BackendLife, Balance, Check, CheckKind, FlowFields, Forward, Mode, Ports, Protocol, SendProxy,
-    SourceAddress,
+    BackendLife, Balance, Check, CheckKind, FlowFields, Forward, Mode, Pace, Ports, Protocol,
+    SendProxy, SourceAddress,
 };
 use std::sync::Arc;
 
@@ -47,11 +47,13 @@ fn a_service_has_the_defaults_of_its_mode() {
         let check = Check {
             kind: CheckKind::Tcp,
             port: None,
-            every: MS(1_000),
-            every_down: MS(1_000),
-            timeout: MS(1_000),
-            rise: 2,
-            fall: 3,
+            pace: Pace {
+                every: MS(1_000),
+                every_down: MS(1_000),
+                timeout: MS(1_000),
+                rise: 2,
+                fall: 3,
+            },
         };
         assert_eq!(service.check, Some(check));
     }

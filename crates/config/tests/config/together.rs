@@ -267,15 +267,16 @@ fn checks_may_be_tables_of_their_own() {
     );
     let checks = desired(&text).groups.remove(0).checks;
     let names: Vec<&str> = checks.iter().map(|c| c.name.as_str()).collect();
-    assert_eq!((names, checks[1].fall), (vec!["process haproxy", "link eth1"], 1));
+    assert_eq!((names, checks[1].pace.fall), (vec!["process haproxy", "link eth1"], 1));
 }
 
 #[test]
 fn a_check_of_the_node_has_the_pace_of_a_check_of_a_backend() {
-    let plain = checks("{ process = \"a\" }").remove(0);
+    let plain = checks("{ process = \"a\" }").remove(0).pace;
     assert_eq!((plain.every, plain.timeout), (Duration::from_secs(1), Duration::from_secs(1)));
     assert_eq!((plain.rise, plain.fall), (2, 3));
-    let quick = checks("[{ process = \"a\", every = \"100ms\", fall = 1, rise = 9 }]").remove(0);
+    let quick =
+        checks("[{ process = \"a\", every = \"100ms\", fall = 1, rise = 9 }]").remove(0).pace;
     assert_eq!(
         (quick.every, quick.timeout),
         (Duration::from_millis(100), Duration::from_millis(100))
