@@ -20,6 +20,9 @@ const FOLDER: &str = "/run/netns";
 /// What the name of every folder of the lab begins with, before the run.
 const FILES: &str = "buoy-lab-";
 
+/// Held while a program is started, and for good once a signal takes the lab down: what started then would be in a
+/// namespace whose processes have been ended already.
+pub(crate) static STARTING: Mutex<()> = Mutex::new(());
 /// Names that this process has to remove.
 static LIVE: Mutex<Vec<String>> = Mutex::new(Vec::new());
 /// Folders that go with them when a signal ends this process.
@@ -209,6 +212,7 @@ pub fn remove_all_on_signal() {
         }
         let _detached = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             if let Ok(signal) = signals.wait() {
+                let _nothing_more = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
                 remove_all();
                 std::process::exit(128 + signal as i32);
             }

@@ -1,12 +1,13 @@
 //! A program of the lab: started in a namespace, logged to a file, ended with its children.
 
-use crate::namespace::Namespace;
+use crate::namespace::{Namespace, STARTING};
 use crate::{Error, Result};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 /// How often a condition is looked at again while it is waited for.
@@ -31,6 +32,7 @@ impl Process {
         let second = file.try_clone().map_err(Error::system("share the log"))?;
         command.stdin(Stdio::null()).stdout(file).stderr(second);
         let doing = format!("start {}", command.get_program().to_string_lossy());
+        let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         let child = namespace
             .enter(|| {
                 // A child inherits the mask of its thread, and ours may hold back SIGTERM.

@@ -224,6 +224,17 @@ fn ctrl_c_takes_the_lab_down() {
     wait_until(10_000 * MS, "its end", || Ok(demo.try_wait().is_ok_and(|end| end.is_some())))
         .unwrap();
     assert_eq!(namespaces_of(pid), NOTHING);
+    // Agents may have been about to start.
+    assert_eq!(processes_of(pid), NOTHING);
+}
+
+/// Programs that were started with files of a run.
+fn processes_of(pid: u32) -> Vec<String> {
+    let folder = format!("buoy-lab-{pid}-");
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = all.filter_map(|one| std::fs::read(one.path().join("cmdline")).ok());
+    let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
+    lines.filter(|line| line.contains(&folder)).collect()
 }
 
 #[test]
