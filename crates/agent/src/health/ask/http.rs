@@ -163,12 +163,16 @@ async fn exchange(
         let body = if wants_body { read(answer.into_body()).await? } else { Body::default() };
         Ok((status, body))
     };
+    driven(answer, connection).await
+}
+
+/// An answer, while its connection is kept going. It may be complete when that ends.
+pub(super) async fn driven<T>(answer: impl Future<Output = T>, connection: impl Future) -> T {
     tokio::pin!(answer, connection);
     let mut open = true;
     loop {
         tokio::select! {
             answer = &mut answer => return answer,
-            // The answer may be complete when its connection ends.
             _ = &mut connection, if open => open = false,
         }
     }

@@ -3,7 +3,7 @@
 //! The connection lives in the question and nowhere else: no task is left behind when it is dropped.
 
 use super::CLOSED;
-use super::http::{Body, HEAD_MAX, unsendable};
+use super::http::{Body, HEAD_MAX, driven, unsendable};
 use buoy_model::limits::CHECK_BODY_MAX;
 use h2::client::{Builder, SendRequest};
 use hyper::body::Bytes;
@@ -40,16 +40,7 @@ pub(super) async fn exchange(
         .handshake::<_, Bytes>(stream)
         .await
         .map_err(|e| in_words(&e))?;
-    let answer = talk(sender, request, content, wants_body);
-    tokio::pin!(answer, connection);
-    let mut open = true;
-    loop {
-        tokio::select! {
-            answer = &mut answer => return answer,
-            // The answer may be complete when its connection ends.
-            _ = &mut connection, if open => open = false,
-        }
-    }
+    driven(talk(sender, request, content, wants_body), connection).await
 }
 
 async fn talk(
