@@ -1,6 +1,7 @@
 //! One host that forwards, two backends and a client: what the cases do and ask, whoever forwards.
 
 use crate::engine::{Engine, File, vips};
+use crate::support::servers::Servers;
 use crate::support::{Cluster, LEASE, SOON, VIP, config_head, prepared_on};
 use buoy_lab::backend::Backend;
 use buoy_lab::probe::http;
@@ -11,8 +12,6 @@ use socket2::{Domain, Socket, Type};
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 /// Two addresses of each family, which count as three clients: IPv6 by its subnet.
@@ -37,23 +36,10 @@ pub(crate) enum Answer {
 }
 
 pub(crate) struct World {
+    /// Given back before the cluster is gone.
+    servers: Servers,
     pub(crate) cluster: Cluster,
     pub(crate) engine: Engine,
-    servers: Vec<Backend>,
-    /// Namespaces of backends that were prepared, each with the program that did it.
-    prepared: Vec<(PathBuf, String)>,
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        self.servers.clear();
-        for (program, inside) in &self.prepared {
-            let mut command = Command::new("ip");
-            command.args(["netns", "exec", inside]).arg(program);
-            let removed = command.args(["backend", "remove", "--all"]).status();
-            assert!(std::thread::panicking() || removed.is_ok_and(|status| status.success()));
-        }
-    }
 }
 
 impl World {
@@ -61,7 +47,7 @@ impl World {
     pub(crate) fn new(test: &str, engine: Engine) -> Option<Self> {
         let vips = vips(engine, &File::plain());
         let cluster = prepared_on(test, Topology::with_nodes(1), LEASE, &vips)?;
-        let mut world = Self { cluster, engine, servers: Vec::new(), prepared: Vec::new() };
+        let mut world = Self { servers: Servers::default(), cluster, engine };
         let client = world.cluster.segment.inside("client").unwrap();
         client.ip("addr add 10.77.0.150/24 dev eth0").unwrap();
         client.ip("addr add fd77::150/64 dev eth0 nodad").unwrap();
@@ -78,9 +64,9 @@ impl World {
     /// As an operator prepares a backend for this way of forwarding.
     fn prepare(&mut self, name: &'static str) {
         let inside = self.cluster.segment.inside(name).unwrap();
-        let tunnel = match self.engine {
-            Engine::Dsr => None,
-            Engine::Tunnel => Some("--tunnel"),
+        let way = match self.engine {
+            Engine::Dsr => "dsr",
+            Engine::Tunnel => "tunnel",
             Engine::Kernel | Engine::Proxy => return,
             Engine::Nat => {
                 // Its answers go back through the owner of the VIP.
@@ -99,15 +85,10 @@ impl World {
                 return;
             }
         };
-        let v6 = ipv6(100).to_string();
-        let words = ["backend", "add", "10.77.0.100", &v6].into_iter().chain(tunnel);
-        let mut command = Command::new(self.cluster.buoy.program());
-        command.args(words);
-        let output = inside.enter(|| command.output()).unwrap().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        self.prepared.push((self.cluster.buoy.program().into(), inside.name().into()));
+        let vips = ["10.77.0.100", &ipv6(100).to_string()];
+        self.servers.prepare(&self.cluster, name, &vips, way);
         let at = [VIP.into(), ipv6(100).into()];
-        self.servers.push(Backend::start_at(inside, name, &at).unwrap());
+        self.servers.running.push(Backend::start_at(inside, name, &at).unwrap());
     }
 
     fn wait_engine(&self) {
