@@ -1,6 +1,7 @@
 //! The slow side: keeps the records, reloads, answers the API; hands orders to the loop.
 
 use crate::configuration::{self, ConfigurationError};
+use crate::exchange::Exchange;
 use crate::fitness;
 use crate::forward::{Forward, Traced};
 use crate::realtime::{Command, Gone, Handle, Report};
@@ -13,7 +14,7 @@ use buoy_kernel::clock;
 use buoy_kernel::fast::Packet;
 use buoy_model::limits::{CHANGES_MAX, RECORDS_MAX};
 use buoy_model::{BackendState, Desired, Fact, Order, Record};
-use buoy_wire::Reject;
+use buoy_wire::{Keyring, Reject};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -27,15 +28,22 @@ const PROBLEMS_MAX: usize = 16;
 pub(crate) struct Daemon {
     pub(crate) handle: Handle,
     config: PathBuf,
-    desired: watch::Sender<Arc<Desired>>,
-    /// Seed of flows: the cluster's key makes it.
-    seed: watch::Sender<u64>,
+    published: Published,
     forward: Forward,
+    exchange: Exchange,
     /// What the checks of this node found.
     checks: OnceLock<watch::Receiver<fitness::States>>,
     memory: Mutex<Memory>,
     /// One reload at a time.
     reloading: tokio::sync::Mutex<()>,
+}
+
+/// What a reload makes known to the rest of the agent.
+pub(crate) struct Published {
+    pub(crate) desired: watch::Sender<Arc<Desired>>,
+    /// Seed of flows: the cluster's key makes it.
+    pub(crate) seed: watch::Sender<u64>,
+    pub(crate) keys: watch::Sender<Keyring>,
 }
 
 /// What is remembered for people.
@@ -79,15 +87,15 @@ impl Daemon {
     pub(crate) fn new(
         handle: Handle,
         config: PathBuf,
-        (desired, seed): (watch::Sender<Arc<Desired>>, watch::Sender<u64>),
-        forward: Forward,
+        published: Published,
+        (forward, exchange): (Forward, Exchange),
     ) -> Self {
         Self {
             handle,
             config,
-            desired,
-            seed,
+            published,
             forward,
+            exchange,
             checks: OnceLock::new(),
             memory: Mutex::default(),
             reloading: tokio::sync::Mutex::default(),
@@ -147,6 +155,7 @@ impl Daemon {
     fn counters(&self) -> BTreeMap<String, u64> {
         let mut counters = self.handle.counters.read();
         counters.extend(self.forward.counters());
+        counters.extend(self.exchange.handle().counters());
         counters
     }
 
@@ -170,10 +179,11 @@ impl Daemon {
             warnings: checked.warnings.problems().iter().map(|p| p.message.clone()).collect(),
         };
         let seed = checked.keyring.flow_seed(desired.cluster);
-        let new = Box::new((Arc::clone(&desired), checked.keyring));
+        let new = Box::new((Arc::clone(&desired), checked.keyring.clone()));
         self.command(Command::Reload(new))?;
-        self.seed.send_if_modified(|known| std::mem::replace(known, seed) != seed);
-        self.desired.send_replace(desired);
+        self.published.seed.send_if_modified(|known| std::mem::replace(known, seed) != seed);
+        self.published.keys.send_replace(checked.keyring);
+        self.published.desired.send_replace(desired);
         Ok(reply)
     }
 }
@@ -199,7 +209,7 @@ fn refusal(error: ConfigurationError) -> ReloadRefusal {
 
 impl Agent for Daemon {
     fn desired(&self) -> Arc<Desired> {
-        Arc::clone(&self.desired.borrow())
+        Arc::clone(&self.published.desired.borrow())
     }
 
     async fn status(&self) -> Result<Status, LoopGone> {
@@ -220,6 +230,7 @@ impl Agent for Daemon {
         problems.extend(memory.refused_file.clone());
         problems.extend(memory.duplicate.clone());
         problems.extend(self.forward.problems());
+        problems.extend(self.exchange.handle().problems());
         if self.handle.counters.rejected(Reject::Own) > 0 {
             problems.push(
                 "another host says that it is this node: two hosts have one node name; give each \

@@ -7,6 +7,7 @@
 mod configuration;
 pub mod counters;
 mod daemon;
+pub mod exchange;
 pub mod fitness;
 pub mod forward;
 mod hardware;
@@ -27,7 +28,8 @@ pub use configuration::{ConfigurationError, load, this_host};
 pub use hardware::StartError;
 pub use log::Format as LogFormat;
 
-use daemon::Daemon;
+use daemon::{Daemon, Published};
+use exchange::Exchange;
 use forward::Forward;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use realtime::{Command, Running};
@@ -103,10 +105,10 @@ pub fn run(options: &Options) -> Result<(), RunError> {
     let socket = runtime
         .block_on(async { server::Socket::open(&options.socket) })
         .map_err(RunError::Socket)?;
-    let seed = checked.keyring.flow_seed(desired.cluster);
+    let keyring = checked.keyring.clone();
     let running = realtime::start(Arc::clone(&desired), checked.keyring, &systemd, options.log)
         .map_err(RunError::Start)?;
-    runtime.block_on(live(options, (desired, seed), running, socket, systemd))
+    runtime.block_on(live(options, (desired, keyring), running, socket, systemd))
 }
 
 /// A panic in any thread ends the process, in every build: half an agent is worse than none, and the
@@ -130,7 +132,7 @@ fn die_at_once() {
 /// Everything that may be slow, until the end.
 async fn live(
     options: &Options,
-    (desired, seed): (Arc<buoy_model::Desired>, u64),
+    (desired, keyring): (Arc<buoy_model::Desired>, buoy_wire::Keyring),
     running: Running,
     socket: server::Socket,
     systemd: Systemd,
@@ -140,17 +142,20 @@ async fn live(
     for defence in &handle.defences {
         tracing::info!("{defence}");
     }
+    let (seed, seeds) = watch::channel(keyring.flow_seed(desired.cluster));
     let (wanted, watched) = watch::channel(desired);
+    let (keys, keyring) = watch::channel(keyring);
+    let exchange = Exchange::start(watched.clone(), keyring).map_err(RunError::Runtime)?;
     let health = health::start(watched.clone());
     let checks = fitness::start(watched.clone());
-    let (seed, seeds) = watch::channel(seed);
     let (watch, known) = (watched.clone(), checks.states());
     let forward = Forward::start(watched, health.states(), seeds, answerer);
     let forward = forward.map_err(RunError::Runtime)?;
     let ability = forward.ability();
     let fit = fitness::report(handle.clone(), watch, known, health.states(), ability);
     let fit = tokio::spawn(fit);
-    let daemon = Daemon::new(handle, options.config.clone(), (wanted, seed), forward);
+    let published = Published { desired: wanted, seed, keys };
+    let daemon = Daemon::new(handle, options.config.clone(), published, (forward, exchange));
     let daemon = Arc::new(daemon);
     daemon.show_checks(checks.states());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

@@ -12,6 +12,7 @@ mod announce;
 pub mod balance;
 pub mod check;
 mod damping;
+pub mod exchange;
 pub mod fast;
 mod hear;
 mod judge;

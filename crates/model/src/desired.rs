@@ -62,6 +62,15 @@ impl Node {
         debug_assert!(!self.addresses.is_empty(), "config gives every node a leg");
         self.addresses.first().copied().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)))
     }
+
+    /// Where its agent listens for the exchange: its legs, each at the next port (or, after the last port, the one
+    /// before).
+    pub fn exchange(&self) -> impl ExactSizeIterator<Item = SocketAddr> + '_ {
+        self.addresses.iter().map(|leg| {
+            let port = leg.port();
+            SocketAddr::new(leg.ip(), port.checked_add(1).unwrap_or(port - 1))
+        })
+    }
 }
 
 /// How often nodes speak and how long a promise lasts.

@@ -13,6 +13,7 @@ mod action;
 mod check;
 mod desired;
 mod event;
+mod exchange;
 mod fast;
 mod id;
 pub mod limits;
@@ -34,6 +35,7 @@ pub use desired::{
     Desired, Failback, Group, Node, NodeCheck, NodeCheckKind, Presence, Safety, Timing, VipAddress,
 };
 pub use event::{Event, Fitness, Order};
+pub use exchange::{ExchangeHeader, Topic};
 pub use fast::{FastBackend, FastPath, FastService, FlowFields, Forward, GUE_PORT, Slot};
 pub use id::{
     ClusterId, Epoch, GroupId, Incarnation, Leg, ListVersion, NodeId, Sequence, name_key,

@@ -34,6 +34,14 @@ pub const KEYS_MAX: usize = 4;
 pub const KEY_LEN: usize = 32;
 /// Bytes of the largest datagram of the lease protocol.
 pub const DATAGRAM_MAX: usize = 24 << 10;
+/// Bytes of the largest datagram of the exchange: it is never a fragment, in a tunnel neither.
+pub const EXCHANGE_DATAGRAM_MAX: usize = 1400;
+/// Parcels of the exchange that wait to be sent, or to be looked at by one who reads them.
+pub const EXCHANGE_QUEUE_MAX: usize = 4096;
+/// Time between two signs of life of the exchange.
+pub const EXCHANGE_HELLO: Duration = Duration::from_secs(1);
+/// Silence after which a peer of the exchange has left.
+pub const EXCHANGE_SILENCE: Duration = Duration::from_secs(4);
 /// Bytes of a name of a node, group, cluster or backend.
 pub const NAME_MAX: usize = 63;
 /// UDP port of the lease protocol, unless the file says otherwise.

@@ -1,4 +1,4 @@
-//! Bytes to values and back: the lease protocol's datagrams, ARP and NDP.
+//! Bytes to values and back: the datagrams of the lease protocol and of the exchange, ARP and NDP.
 //!
 //! Parsers are total: whatever arrives, they answer with a value or a reason, never with a panic,
 //! and what they let through needs no check anywhere else. Absent on purpose: state, sockets, clocks.
@@ -11,6 +11,7 @@ extern crate alloc;
 pub mod arp;
 mod bytes;
 pub mod ethernet;
+pub mod exchange;
 pub mod heartbeat;
 pub mod ndp;
 mod seal;

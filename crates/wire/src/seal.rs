@@ -4,10 +4,11 @@
 //! before it. Replay is not the seal's concern: incarnation, sequence and challenge, which it
 //! protects, are judged by `core`.
 
+use crate::exchange::{self, Frame};
 use crate::heartbeat::{self, Envelope};
 use alloc::vec::Vec;
-use buoy_model::limits::{DATAGRAM_MAX, KEY_LEN, KEYS_MAX};
-use buoy_model::{ClusterId, Message, NodeId};
+use buoy_model::limits::{DATAGRAM_MAX, EXCHANGE_DATAGRAM_MAX, KEY_LEN, KEYS_MAX};
+use buoy_model::{ClusterId, ExchangeHeader, Message, NodeId, Topic};
 use core::fmt;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
@@ -204,26 +205,86 @@ impl Keyring {
         bytes: &[u8],
         into: &mut Message,
     ) -> Result<(), Reject> {
-        if bytes.len() > DATAGRAM_MAX {
-            return Err(Reject::TooLong);
-        }
-        let (signed, tag) = bytes.split_last_chunk::<TAG_LEN>().ok_or(Reject::TooShort)?;
+        let (signed, tag) = split(bytes, DATAGRAM_MAX)?;
         let envelope = Envelope::parse(signed)?;
-        let key = self.keys.iter().find(|key| key.id == envelope.key).ok_or(Reject::UnknownKey)?;
+        let header = &envelope.header;
+        self.judge(
+            envelope.key,
+            signed,
+            tag,
+            (cluster, me),
+            (header.cluster, header.from, header.to),
+        )?;
+        envelope.fill(into)
+    }
+
+    /// Replaces `out` by a sealed datagram of the exchange. A body that is longer than `BODY_MAX` makes one
+    /// that nobody opens.
+    pub fn seal_exchange(
+        &self,
+        header: ExchangeHeader,
+        topic: Topic,
+        body: &[u8],
+        out: &mut Vec<u8>,
+    ) {
+        let key = &self.keys[0];
+        exchange::emit(&Frame { key: key.id, header, topic, body }, out);
+        let tag = key.sign(out);
+        out.extend_from_slice(&tag);
+    }
+
+    /// Checks a datagram of the exchange.
+    pub fn open_exchange<'a>(
+        &self,
+        cluster: ClusterId,
+        me: NodeId,
+        bytes: &'a [u8],
+    ) -> Result<Frame<'a>, Reject> {
+        let (signed, tag) = split(bytes, EXCHANGE_DATAGRAM_MAX)?;
+        let frame = Frame::parse(signed)?;
+        let header = &frame.header;
+        self.judge(
+            frame.key,
+            signed,
+            tag,
+            (cluster, me),
+            (header.cluster, header.from, header.to),
+        )?;
+        Ok(frame)
+    }
+
+    /// Whether a member has signed this for us.
+    fn judge(
+        &self,
+        key: u32,
+        signed: &[u8],
+        tag: &[u8; TAG_LEN],
+        (our_cluster, me): (ClusterId, NodeId),
+        (cluster, from, to): (ClusterId, NodeId, NodeId),
+    ) -> Result<(), Reject> {
+        let key = self.keys.iter().find(|known| known.id == key).ok_or(Reject::UnknownKey)?;
         if !key.verify(signed, tag) {
             return Err(Reject::Forged);
         }
-        if envelope.header.cluster != cluster {
+        if cluster != our_cluster {
             return Err(Reject::Cluster);
         }
-        if envelope.header.from == me {
+        if from == me {
             return Err(Reject::Own);
         }
-        if envelope.header.to != me {
+        if to != me {
             return Err(Reject::NotForUs);
         }
-        envelope.fill(into)
+        Ok(())
     }
+}
+
+/// What is signed, and the tag.
+fn split(bytes: &[u8], longest: usize) -> Result<(&[u8], &[u8; TAG_LEN]), Reject> {
+    if bytes.len() > longest {
+        return Err(Reject::TooLong);
+    }
+    bytes.split_last_chunk::<TAG_LEN>().ok_or(Reject::TooShort)
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@
 
 use buoy_model::limits::{GROUPS_MAX, GROUPS_MAX_V1, KEY_LEN, LEASE_MAX};
 use buoy_model::{
-    Claim, ClaimKind, ClusterId, Epoch, Grant, GroupId, Header, Incarnation, ListVersion, Mac,
-    Message, MessageKind, NodeId, Rest, Sequence, Verdict, WireVersion,
+    Claim, ClaimKind, ClusterId, Epoch, ExchangeHeader, Grant, GroupId, Header, Incarnation,
+    ListVersion, Mac, Message, MessageKind, NodeId, Rest, Sequence, Topic, Verdict, WireVersion,
 };
 use buoy_wire::heartbeat::{self, Envelope};
 use buoy_wire::{Key, Keyring, Reject, arp, ndp};
@@ -313,4 +313,36 @@ fn any_input_that_parses_as_ndp_holds_what_rfc_4861_demands() {
         },
     );
     assert!(parsed > inputs() / 100, "only {parsed} of the inputs got past the parser");
+}
+
+/// The exchange's frame has one form, and its seal opens nothing that was changed.
+#[test]
+fn any_datagram_of_the_exchange_is_refused_or_has_one_form() {
+    use buoy_wire::exchange::{self, Frame};
+    let mut random = Random(SEED ^ 5);
+    let keyring = Keyring::new(vec![Key::new([7; KEY_LEN])]).unwrap();
+    let header = ExchangeHeader {
+        cluster: CLUSTER,
+        from: NodeId(1),
+        to: ME,
+        incarnation: Incarnation(9),
+        sequence: Sequence(3),
+        challenge: 1,
+        echo: 2,
+    };
+    let (mut good, mut again) = (Vec::new(), Vec::new());
+    keyring.seal_exchange(header, Topic::Flows, b"flows", &mut good);
+    let opened = keyring.open_exchange(CLUSTER, ME, &good).unwrap();
+    assert_eq!((opened.header, opened.topic, opened.body), (header, Topic::Flows, &b"flows"[..]));
+    for _ in 0..inputs() / 10 {
+        let mut bytes = if random.below(4) == 0 { random.bytes(120) } else { good.clone() };
+        random.damage(&mut bytes);
+        if bytes != good {
+            assert!(keyring.open_exchange(CLUSTER, ME, &bytes).is_err(), "{bytes:?}");
+        }
+        if let Ok(frame) = Frame::parse(&bytes) {
+            exchange::emit(&frame, &mut again);
+            assert_eq!(again, bytes);
+        }
+    }
 }
