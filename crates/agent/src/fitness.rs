@@ -10,7 +10,6 @@
 //! check whose question stays.
 
 mod ask;
-mod exec;
 
 use crate::forward::{self, Ability};
 use crate::health;

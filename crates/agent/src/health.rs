@@ -10,7 +10,7 @@
 pub(crate) mod ask;
 pub(crate) mod rounds;
 
-use ask::Asker;
+use ask::{Asker, Target};
 use buoy_kernel::clock;
 use buoy_model::{
     BackendState, Check, Desired, GroupId, Instant, Ports, Protocol, Service, name_key,
@@ -127,7 +127,8 @@ fn wanted(desired: &Desired) -> BTreeMap<Key, Asked> {
 
 /// Checks one backend for ever.
 async fn keep_asking(key: Key, asked: Asked, states: Arc<watch::Sender<States>>) {
-    let asker = Arc::new(Asker::new(&asked.check.kind, address(&asked)));
+    let target = Target { name: key.backend.clone(), address: address(&asked) };
+    let asker = Arc::new(Asker::new(&asked.check.kind, &target));
     let known = states.borrow().get(&key).map_or(BackendState::Unknown, |known| known.state);
     let rounds =
         Rounds { pace: asked.check.pace, known, first: jitter(&key, asked.check.pace.every) };

@@ -1,6 +1,7 @@
 //! Reads health checks: what is asked, how often, and how many answers decide.
 
 pub(crate) mod http;
+pub(crate) mod local;
 mod questions;
 
 use crate::keys::{Key, check, service};
@@ -63,7 +64,7 @@ impl Asked {
         let all = ports.iter().filter(|port| port.value.ports == Ports::ALL);
         for port in all {
             match self.clone().of(port.value.protocol) {
-                Some(Check { port: None, kind, .. }) if kind != CheckKind::Icmp => {}
+                Some(Check { port: None, kind, .. }) if kind.asks_port() => {}
                 Some(_) | None => continue,
             }
             let span = section.key_span(&service::CHECK).unwrap_or_else(|| port.span.clone());
@@ -94,9 +95,16 @@ fn read_table(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<Chec
     let port = section.number(&check::PORT, 1..=u32::from(u16::MAX), problems);
     let port = port.and_then(|p| u16::try_from(p.value).ok());
     let kind = read_kind(section, problems)?;
-    if let (CheckKind::Icmp, Some(span)) = (&kind, section.key_span(&check::PORT)) {
-        let reason = "ICMP asks a host, not a port";
-        refuse(&span, "`port` of a check by ICMP", reason, "remove `port`", problems);
+    if let (false, Some(span)) = (kind.asks_port(), section.key_span(&check::PORT)) {
+        let icmp = kind == CheckKind::Icmp;
+        let by = if icmp { "ICMP".to_owned() } else { format!("`{}`", kind.name()) };
+        let message = format!("`port` of a check by {by}");
+        let reason = if icmp {
+            "ICMP asks a host, not a port"
+        } else {
+            "it looks at this host, not at a port"
+        };
+        refuse(&span, &message, reason, "remove `port`", problems);
     }
     Some(Check { kind, port, pace })
 }
@@ -132,7 +140,7 @@ pub(crate) fn read_pace(section: &Section<'_>, problems: &mut Problems<'_>) -> P
 }
 
 /// The key that says what is asked; one of them must be there. `tls` alone is one as well.
-const QUESTIONS: [&Key; 11] = [
+const QUESTIONS: [&Key; 15] = [
     &check::TCP,
     &check::HTTP,
     &check::GRPC,
@@ -144,6 +152,10 @@ const QUESTIONS: [&Key; 11] = [
     &check::DNS,
     &check::UDP,
     &check::AGENT,
+    &check::EXEC,
+    &check::FILE,
+    &check::PROCESS,
+    &check::PIDFILE,
 ];
 
 /// The settings of an HTTP request.
@@ -181,6 +193,7 @@ fn read_kind(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<Check
         }
     };
     questions::refuse_user(section, question, problems);
+    local::refuse_misplaced(section, question, problems);
     match question.name {
         "tcp" => {
             refuse_options(section, &[], "http", check::HTTP.example, problems);
@@ -197,6 +210,10 @@ fn read_kind(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<Check
         "grpc" => {
             refuse_options(section, &OF_TLS, "http", check::HTTP.example, problems);
             questions::read_grpc(section, problems)
+        }
+        "exec" | "file" | "process" | "pidfile" => {
+            refuse_options(section, &[], "http", check::HTTP.example, problems);
+            local::read(section, question, problems)
         }
         name => {
             refuse_options(section, &[], "http", check::HTTP.example, problems);

@@ -128,6 +128,7 @@ codes! {
     BadHeader = "V0451", Error, "A header of a check cannot be sent.";
     BadPattern = "V0452", Error, "What a check looks for is not a text or a regular expression.";
     BadQuestion = "V0453", Error, "What a check asks cannot be sent.";
+    CheckUser = "V0454", Error, "The user that runs the program of a check cannot be one.";
     Contradiction = "V0480", Error, "Two settings of a service contradict each other.";
     NeedsOther = "V0481", Error, "A setting does nothing without another one that is not there.";
     NotInKernel = "V0482", Error, "The setting does not exist in mode \"kernel\".";

@@ -215,6 +215,13 @@ fn add_question(out: &mut String, kind: &CheckKind) {
         }
         // Asked over the protocol of the service, which is said above.
         CheckKind::Dns { name, record, over: _ } => line(out, format_args!("dns {name} {record}")),
+        CheckKind::Exec { program, arguments, user, weighs } => {
+            line(out, format_args!("exec {program:?} {arguments:?} {user:?} {weighs}"));
+        }
+        CheckKind::File { path, contains, age_max, weighs } => {
+            line(out, format_args!("file {path:?} {contains:?} {age_max:?} {weighs}"));
+        }
+        CheckKind::Process(running) => line(out, format_args!("process {running:?}")),
         CheckKind::Udp { send, expect } => line(out, format_args!("udp {send:?} {expect:?}")),
         CheckKind::Grpc { service, host, tls } => {
             line(out, format_args!("grpc {service:?} {host:?}"));

@@ -157,16 +157,31 @@ fn refuse_open(path: &str, mode: u32, span: &Span, problems: &mut Problems<'_>) 
 
 /// Every `ca` of every check of a service; all hosts check those.
 pub(crate) fn authorities<'t>(top: &'t DeTable<'t>) -> Vec<At<&'t str>> {
+    let found = checks(top).filter_map(|check| check.get(check_key::CA.name));
+    found.filter_map(|ca| Some(At::new(ca.get_ref().as_str()?, ca.span()))).collect()
+}
+
+/// Every program of every check of a service; all hosts check those.
+pub(crate) fn programs<'t>(top: &'t DeTable<'t>) -> Vec<At<&'t str>> {
+    let found = checks(top).filter_map(|check| {
+        let exec = check.get(check_key::EXEC.name)?;
+        let first = exec.get_ref().as_array().and_then(|list| list.first());
+        let program = first.unwrap_or(exec);
+        Some(At::new(program.get_ref().as_str()?, program.span()))
+    });
+    // Others are refused for what they are.
+    found.filter(|program| program.value.starts_with('/')).collect()
+}
+
+fn checks<'t>(top: &'t DeTable<'t>) -> impl Iterator<Item = &'t DeTable<'t>> {
     let tables = |value: Option<&'t toml::Spanned<DeValue<'t>>>| -> Vec<&'t DeTable<'t>> {
         let array = value.and_then(|v| v.get_ref().as_array());
         array.into_iter().flat_map(|a| a.iter()).filter_map(|v| v.get_ref().as_table()).collect()
     };
     let pools = tables(top.get(top::POOL.name));
     let vips = tables(top.get(top::VIP.name)).into_iter().chain(pools);
-    let services = vips.flat_map(|vip| tables(vip.get(vip_key::SERVICE.name)));
-    let checks = services.filter_map(|s| s.get(service_key::CHECK.name)?.get_ref().as_table());
-    let found = checks.filter_map(|c| c.get(check_key::CA.name));
-    found.filter_map(|ca| Some(At::new(ca.get_ref().as_str()?, ca.span()))).collect()
+    let services = vips.flat_map(move |vip| tables(vip.get(vip_key::SERVICE.name)));
+    services.filter_map(|s| s.get(service_key::CHECK.name)?.get_ref().as_table())
 }
 
 /// A check whose authority is missing would fail for ever, and take every backend down.
@@ -215,7 +230,7 @@ pub(crate) fn check_program(
         Err(error) => (
             format!("cannot run {name}"),
             error_words(&error),
-            "write the path of a program that is on every host that may own the VIP".to_owned(),
+            "write the path of a program that is on every host".to_owned(),
         ),
     };
     problems.add_once(Code::BadProgram, span, message, reason, fix);

@@ -329,7 +329,14 @@ schema! {
         DNS: "dns", "\"NAME TYPE\"", r#""example.org A""#, "none", Live;
         UDP: "udp", "a table", r#"{ send = "ping", expect = "pong" }"#, "none", Live;
         AGENT: "agent", "true", "true", "none", Live;
-        USER: "user", "a text", r#""buoy""#, "\"postgres\"", Live;
+        EXEC: "exec", "a program, or a list of it and its arguments", r#"["/usr/local/lib/fit", "{address}", "{port}"]"#, "none", Live;
+        FILE: "file", "an absolute path", r#""/run/backends/{name}""#, "none", Live;
+        PROCESS: "process", "the name of a process", r#""nginx""#, "none", Live;
+        PIDFILE: "pidfile", "an absolute path", r#""/run/nginx.pid""#, "none", Live;
+        CONTAINS: "contains", "a text", r#""ready""#, "any", Live;
+        MAX_AGE: "max_age", "a duration", r#""30s""#, "any", Live;
+        WEIGHT: "weight", "true or false", "true", "false", Live;
+        USER: "user", "a text", r#""buoy""#, "\"postgres\", for `exec` \"nobody\"", Live;
         HOST: "host", "a text", r#""www.example.org""#, "backend's address", Live;
         HEADERS: "headers", "\"NAME: VALUE\", or a list of them", r#""X-Probe: buoy""#, "none", Live;
         HTTP2: "http2", "true or false", "true", "false", Live;
@@ -348,10 +355,9 @@ schema! {
     }
     later {
         "via": "remove it; backends are checked at their own addresses";
-        "exec": "remove it; serve the result over HTTP and check that";
-        "script": "remove it; serve the result over HTTP and check that";
     }
     foreign {
+        "script": "exec"; "command": "exec"; "external-check": "exec"; "MISC_CHECK": "exec"; "misc_path": "exec"; "program": "exec"; "pid": "pidfile"; "track_process": "process"; "track_file": "file"; "age": "max_age"; "exists": "file";
         "agent-check": "agent"; "agent_check": "agent"; "mysql-check": "mysql"; "redis-check": "redis"; "smtpchk": "smtp"; "query": "dns"; "pgsql": "postgres"; "postgresql": "postgres"; "pgsql-check": "postgres"; "ping": "icmp"; "username": "user";
         "https": "http"; "path": "http"; "uri": "http"; "url": "http"; "get": "http"; "httpchk": "http";
         "inter": "every"; "interval": "every"; "delay_loop": "every"; "period": "every";

@@ -123,6 +123,9 @@ pub fn check(text: &str, name: &str, host: &Host, files: &ReadFile<'_>) -> Resul
     for path in files::authorities(tree.get_ref()) {
         files::check_authority(name, &path, files, &mut problems);
     }
+    for program in files::programs(tree.get_ref()) {
+        files::check_program(program.value, &program.span, files, &mut problems);
+    }
     let me = host::find_me(&draft.cluster, host, &mut problems);
     let place = |bundle: &Bundle, problems: &mut Problems<'_>| {
         if !me.is_some_and(|me| bundle.nodes.contains(&me)) {

@@ -1,6 +1,6 @@
 //! Reads checks of the node itself: what must be so on this host for it to own a VIP.
 
-use crate::check::{self, http, refuse};
+use crate::check::{self, http, local, refuse};
 use crate::files::{self, ReadFile};
 use crate::host::{self, Host};
 use crate::keys::{Key, node_check as keys, vip as vip_keys};
@@ -11,9 +11,6 @@ use crate::{Code, cluster, vip};
 use buoy_model::{CheckKind, Cidr, LinkId, NodeCheck, NodeCheckKind};
 use core::net::{IpAddr, SocketAddr};
 use toml::de::{DeTable, DeValue};
-
-/// Bytes of a process's name that the kernel keeps (`TASK_COMM_LEN`, less the final zero).
-const COMM_MAX: usize = 15;
 
 /// One check and where it stands.
 #[derive(Clone, Debug)]
@@ -149,11 +146,14 @@ fn read_question(
     problems: &mut Problems<'_>,
 ) -> Option<NodeCheckKind> {
     if key.name == keys::EXEC.name {
-        return read_exec(section, problems);
+        let (program, arguments) = local::read_program(section, &keys::EXEC, problems)?;
+        return Some(NodeCheckKind::Exec { program, arguments });
     }
     let text = section.text(key, problems)?;
     match key.name {
-        "process" => read_process(&text, problems),
+        "process" => {
+            local::read_process(&text, problems).map(|name| NodeCheckKind::Process { name })
+        }
         "tcp" => {
             let address = read_server(&text, text.value, None, vips, problems)?;
             Some(NodeCheckKind::Server { address, kind: CheckKind::Tcp })
@@ -162,30 +162,9 @@ fn read_question(
         "link" => vip::check_interface(&text, problems)
             .then(|| NodeCheckKind::Link { name: text.value.to_owned() }),
         "gateway" => read_gateway(&text, vips, problems),
-        name => read_path(&text, problems)
+        name => local::read_path(&text, problems)
             .map(|path| NodeCheckKind::File { path, present: name == keys::FILE.name }),
     }
-}
-
-fn read_process(text: &At<&str>, problems: &mut Problems<'_>) -> Option<NodeCheckKind> {
-    let name = text.value;
-    let message = format!("\"{}\" cannot be the name of a process", shown(name));
-    let kept = name.char_indices().take_while(|(at, c)| at + c.len_utf8() <= COMM_MAX).count();
-    let (reason, fix) = if name.is_empty() || name.contains(char::is_control) {
-        ("it has no name", "write the name that `ps -o comm` shows".to_owned())
-    } else if let Some((_, last)) = name.rsplit_once('/') {
-        ("it is a path, and processes go by name", format!("write process = \"{}\"", shown(last)))
-    } else if name.len() > COMM_MAX {
-        let short: String = name.chars().take(kept).collect();
-        (
-            "the kernel keeps 15 characters of a name",
-            format!("write process = \"{}\"", shown(&short)),
-        )
-    } else {
-        return Some(NodeCheckKind::Process { name: name.to_owned() });
-    };
-    refuse(&text.span, &message, reason, &fix, problems);
-    None
 }
 
 /// `ADDRESS:PORT`, or without the port where there is a usual one.
@@ -303,36 +282,6 @@ fn split_url(text: &str) -> Result<Parts<'_>, (&'static str, String)> {
         None => Ok((method, secure, place, path)),
         Some(reason) => Err((reason, "write them as %20 and so on".to_owned())),
     }
-}
-
-fn read_exec(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<NodeCheckKind> {
-    let At { value: texts, span } = section.texts(&keys::EXEC, problems)?;
-    let (program, arguments) = texts.split_first()?;
-    let zero = texts.iter().find(|text| text.value.contains('\0'));
-    let message = format!("\"{}\" cannot be run", shown(program.value));
-    let (reason, fix) = if !program.value.starts_with('/') {
-        let fix = "write its absolute path, as in exec = [\"/usr/local/lib/fit\", \"--quick\"]";
-        ("there is no shell and no search path", fix.to_owned())
-    } else if zero.is_some() {
-        ("it holds a zero byte", "remove it".to_owned())
-    } else {
-        return Some(NodeCheckKind::Exec {
-            program: program.value.to_owned(),
-            arguments: arguments.iter().map(|a| a.value.to_owned()).collect(),
-        });
-    };
-    refuse(&span, &message, reason, &fix, problems);
-    None
-}
-
-fn read_path(text: &At<&str>, problems: &mut Problems<'_>) -> Option<String> {
-    if text.value.starts_with('/') && !text.value.contains('\0') {
-        return Some(text.value.to_owned());
-    }
-    let message = format!("\"{}\" is not an absolute path", shown(text.value));
-    let reason = "it is looked for on every host, wherever its configuration is";
-    refuse(&text.span, &message, reason, "begin it with `/`, as in \"/run/ready\"", problems);
-    None
 }
 
 fn read_gateway(

@@ -10,6 +10,7 @@ pub mod adopt;
 pub mod apply;
 pub mod backend;
 pub mod clock;
+pub mod confinement;
 pub mod conntrack;
 pub mod descriptors;
 pub mod fast;

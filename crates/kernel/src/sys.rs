@@ -173,6 +173,14 @@ pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Empties the set of capabilities that this thread would pass on to a program of any user.
+pub(crate) fn pass_no_capability_on() -> io::Result<()> {
+    let clear = libc::PR_CAP_AMBIENT_CLEAR_ALL;
+    // SAFETY: no memory is passed; only what this thread may pass on shrinks.
+    let result = unsafe { libc::prctl(libc::PR_CAP_AMBIENT, clear, 0, 0, 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Memory that is shared with the kernel or with another process, as words that both may change
 /// at any time. It stays mapped until this is dropped, whatever becomes of the descriptor.
 #[derive(Debug)]

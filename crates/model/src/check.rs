@@ -89,6 +89,39 @@ pub enum CheckKind {
     },
     /// HAProxy's agent protocol: the server says itself whether it is well, and what share it takes.
     Agent,
+    /// A program of this host. In its arguments `{name}`, `{address}` and `{port}` are the backend's.
+    Exec {
+        /// Its absolute path.
+        program: String,
+        /// What it is given.
+        arguments: Vec<String>,
+        /// Whose rights it has; never root.
+        user: String,
+        /// Whether its first line is what an agent would say.
+        weighs: bool,
+    },
+    /// A file of this host. In its path `{name}`, `{address}` and `{port}` are the backend's.
+    File {
+        /// Its absolute path.
+        path: String,
+        /// What must be in its first `CHECK_BODY_MAX` bytes.
+        contains: Option<String>,
+        /// It must have been written within so much time.
+        age_max: Option<Duration>,
+        /// Whether its first line is what an agent would say.
+        weighs: bool,
+    },
+    /// A process of this host.
+    Process(Running),
+}
+
+/// By what a process is found.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Running {
+    /// By its name.
+    Called(String),
+    /// By the number in this file.
+    In(String),
 }
 
 /// What a server of PostgreSQL does for its cluster.
@@ -136,6 +169,29 @@ impl CheckKind {
             Self::Dns { .. } => "dns",
             Self::Udp { .. } => "udp",
             Self::Agent => "agent",
+            Self::Exec { .. } => "exec",
+            Self::File { .. } => "file",
+            Self::Process(Running::Called(_)) => "process",
+            Self::Process(Running::In(_)) => "pidfile",
+        }
+    }
+
+    /// Whether the question goes to a port of the backend, or is told of it.
+    pub const fn asks_port(&self) -> bool {
+        match self {
+            Self::Tcp
+            | Self::Tls { .. }
+            | Self::Http(_)
+            | Self::Grpc { .. }
+            | Self::Redis
+            | Self::Smtp
+            | Self::Mysql
+            | Self::Postgres { .. }
+            | Self::Dns { .. }
+            | Self::Udp { .. }
+            | Self::Agent
+            | Self::Exec { .. } => true,
+            Self::Icmp | Self::File { .. } | Self::Process(_) => false,
         }
     }
 
@@ -150,7 +206,10 @@ impl CheckKind {
             | Self::Icmp
             | Self::Dns { .. }
             | Self::Udp { .. }
-            | Self::Agent => None,
+            | Self::Agent
+            | Self::Exec { .. }
+            | Self::File { .. }
+            | Self::Process(_) => None,
             Self::Grpc { tls, .. } => tls.as_mut()?.ca.as_mut(),
             Self::Tls { tls, .. } => tls.ca.as_mut(),
             Self::Http(http) => http.tls.as_mut()?.ca.as_mut(),

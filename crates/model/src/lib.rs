@@ -28,8 +28,8 @@ mod time;
 
 pub use action::{Action, FrameKind, Guard, SharedLease};
 pub use check::{
-    Check, CheckKind, DNS_TYPES, HttpCheck, Pace, PostgresRole, Sought, Statuses, TlsCheck,
-    dns_type,
+    Check, CheckKind, DNS_TYPES, HttpCheck, Pace, PostgresRole, Running, Sought, Statuses,
+    TlsCheck, dns_type,
 };
 pub use desired::{
     Desired, Failback, Group, Node, NodeCheck, NodeCheckKind, Presence, Safety, Timing, VipAddress,

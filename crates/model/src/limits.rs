@@ -161,6 +161,8 @@ pub const CHECK_HEADERS_MAX: usize = 16;
 pub const CHECK_STATUSES_MAX: usize = 16;
 /// Bytes that the program of one regular expression may have; a search takes no stack and linear time.
 pub const CHECK_REGEX_MAX: usize = 256 << 10;
+/// The oldest that a file may be allowed to be.
+pub const CHECK_AGE_MAX: Duration = Duration::from_secs(398 * 24 * 3600);
 /// How long before the end of a certificate a check warns, unless the file says otherwise.
 pub const CHECK_TLS_WARN_DEFAULT: Duration = Duration::from_secs(14 * 24 * 3600);
 /// Longest time before the end of a certificate that a check can warn.

@@ -3,13 +3,16 @@
 //! The caller limits the time and drops the question, and with it all that it holds; here the size
 //! of an answer is limited. What is wrong comes back in words for people. One file for each protocol.
 
+pub(crate) mod apart;
 mod certificate;
 mod dns;
+pub(crate) mod exec;
 mod grpc;
 mod http;
 mod http2;
 mod icmp;
 mod lines;
+pub(crate) mod local;
 mod mysql;
 #[cfg(test)]
 pub(crate) mod noise;
@@ -17,8 +20,11 @@ mod postgres;
 mod tls;
 mod udp;
 
-use buoy_model::{CheckKind, HttpCheck, PostgresRole, Protocol};
+use apart::Apart;
+use buoy_model::{CheckKind, HttpCheck, PostgresRole, Protocol, Running};
+use exec::Program;
 use http::Pattern;
+use local::{Seeker, Wanted};
 use std::io;
 use std::net::SocketAddr;
 use tls::Handshake;
@@ -45,6 +51,29 @@ pub(crate) const WHOLE_SHARE: u16 = 100;
 /// `Err` says what is wrong.
 pub(crate) type Answer = Result<Said, String>;
 
+/// Whom a question is about.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    /// The backend's name; none of a server that is no backend.
+    pub(crate) name: String,
+    /// Where it is asked.
+    pub(crate) address: SocketAddr,
+}
+
+impl Target {
+    /// A server that is no backend.
+    pub(crate) const fn server(address: SocketAddr) -> Self {
+        Self { name: String::new(), address }
+    }
+
+    /// A text with the backend's own in place of `{name}`, `{address}` and `{port}`.
+    fn fill(&self, text: &str) -> String {
+        text.replace("{address}", &self.address.ip().to_string())
+            .replace("{port}", &self.address.port().to_string())
+            .replace("{name}", &self.name)
+    }
+}
+
 /// The question for one server.
 #[derive(Debug)]
 pub(crate) struct Asker {
@@ -66,10 +95,15 @@ enum Question {
     Dns { name: String, record: String, over: Protocol },
     Udp { send: Vec<u8>, expect: Vec<u8> },
     Agent,
+    Exec { program: Program, apart: Apart },
+    File { wanted: Wanted, apart: Apart },
+    Process { seeker: Seeker, apart: Apart },
+    Pidfile { path: String, apart: Apart },
 }
 
 impl Asker {
-    pub(crate) fn new(kind: &CheckKind, address: SocketAddr) -> Self {
+    pub(crate) fn new(kind: &CheckKind, target: &Target) -> Self {
+        let address = target.address;
         let question = match kind {
             CheckKind::Tcp => Question::Tcp,
             CheckKind::Tls { host, tls } => {
@@ -105,6 +139,15 @@ impl Asker {
                 Question::Udp { send: send.clone(), expect: expect.clone() }
             }
             CheckKind::Agent => Question::Agent,
+            CheckKind::Exec { program, arguments, user, weighs } => {
+                Question::exec(target, program, arguments, user, *weighs)
+            }
+            CheckKind::File { path, contains, age_max, weighs } => {
+                let (path, contains) = (target.fill(path), contains.clone());
+                let wanted = Wanted { path, contains, age_max: *age_max, weighs: *weighs };
+                Question::File { wanted, apart: Apart::new() }
+            }
+            CheckKind::Process(running) => Question::process(running),
         };
         Self { question, address }
     }
@@ -144,11 +187,59 @@ impl Asker {
                 dns::ask(self.address, name, record, *over).await
             }
             Question::Udp { send, expect } => udp::ask(self.address, send, expect).await,
+            Question::Exec { program, apart } => {
+                let said = exec::run(apart, program).await?;
+                if program.heard {
+                    local::weight(&said, &program.path)
+                } else {
+                    Ok(Said::default())
+                }
+            }
+            Question::File { wanted, apart } => {
+                let wanted = wanted.clone();
+                apart.run(move |_| local::file(&wanted)).await
+            }
+            Question::Process { seeker, apart } => {
+                let seeker = seeker.clone();
+                apart.run(move |_| seeker.look()).await.map(|()| Said::default())
+            }
+            Question::Pidfile { path, apart } => {
+                let path = path.clone();
+                apart.run(move |_| local::pidfile(&path)).await.map(|()| Said::default())
+            }
         }
     }
 
     async fn connect(&self) -> Result<TcpStream, String> {
         TcpStream::connect(self.address).await.map_err(|e| explain(&e))
+    }
+}
+
+impl Question {
+    fn exec(
+        target: &Target,
+        program: &str,
+        arguments: &[String],
+        user: &str,
+        weighs: bool,
+    ) -> Self {
+        let environment = vec![
+            ("BUOY_BACKEND", target.name.clone()),
+            ("BUOY_ADDRESS", target.address.ip().to_string()),
+            ("BUOY_PORT", target.address.port().to_string()),
+        ];
+        let arguments = arguments.iter().map(|text| target.fill(text)).collect();
+        let (path, user) = (program.to_owned(), Some(user.to_owned()));
+        let program = Program { path, arguments, environment, user, heard: weighs };
+        Self::Exec { program, apart: Apart::new() }
+    }
+
+    fn process(running: &Running) -> Self {
+        let apart = Apart::new();
+        match running {
+            Running::Called(name) => Self::Process { seeker: Seeker::new(name.clone()), apart },
+            Running::In(path) => Self::Pidfile { path: path.clone(), apart },
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Real sockets on loopback: what each kind of backend is said to be.
 
 mod http;
+mod local;
 mod others;
 mod tls;
 

@@ -64,15 +64,16 @@ fn read_postgres(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<C
     Some(CheckKind::Postgres { role, user })
 }
 
-/// Only PostgreSQL is told who asks.
+/// Only PostgreSQL is told who asks, and only a program has a user.
 pub(super) fn refuse_user(section: &Section<'_>, question: &Key, problems: &mut Problems<'_>) {
-    if question.name == check::POSTGRES.name {
+    if question.name == check::POSTGRES.name || question.name == check::EXEC.name {
         return;
     }
     if let Some(span) = section.key_span(&check::USER) {
         let reason = format!("`{}` does not say who asks", question.name);
         let fix = "add postgres = true in its place, or remove `user`";
-        refuse(&span, "`user` belongs to a check by `postgres`", &reason, fix, problems);
+        let message = "`user` belongs to a check by `postgres` or `exec`";
+        refuse(&span, message, &reason, fix, problems);
     }
 }
 

@@ -6,7 +6,8 @@ use buoy_model::limits::CHECK_TLS_WARN_DEFAULT;
 use buoy_model::limits::{HEARTBEAT_DEFAULT, LEASE_DEFAULT};
 use buoy_model::{
     Check, CheckKind, ClusterId, Desired, Failback, Group, HttpCheck, LinkId, NodeId, Pace,
-    PostgresRole, Presence, Protocol, Safety, Service, Sought, Statuses, TlsCheck, VipAddress,
+    PostgresRole, Presence, Protocol, Running, Safety, Service, Sought, Statuses, TlsCheck,
+    VipAddress,
 };
 use std::time::Duration;
 
@@ -308,6 +309,18 @@ fn a_check_may_ask_by_many_protocols() {
         |send: &[u8], expect: &[u8]| CheckKind::Udp { send: send.into(), expect: expect.into() };
     let grpc =
         |service: &str| CheckKind::Grpc { service: service.to_owned(), host: None, tls: None };
+    let exec = |arguments: &[&str], user: &str, weighs| CheckKind::Exec {
+        program: "/usr/local/lib/fit".to_owned(),
+        arguments: arguments.iter().map(|&a| a.to_owned()).collect(),
+        user: user.to_owned(),
+        weighs,
+    };
+    let file = |path: &str, contains: Option<&str>, age_max, weighs| CheckKind::File {
+        path: path.to_owned(),
+        contains: contains.map(str::to_owned),
+        age_max,
+        weighs,
+    };
     let table = [
         ("redis = true", CheckKind::Redis),
         ("smtp = true", CheckKind::Smtp),
@@ -322,6 +335,18 @@ fn a_check_may_ask_by_many_protocols() {
         ("udp = { send = \"ping\" }", udp(b"ping", b"")),
         ("udp = { send = \"hex:00 fF\", expect = \"\\r\\n\" }", udp(b"\0\xff", b"\r\n")),
         ("grpc = true", grpc("")),
+        ("exec = \"/usr/local/lib/fit\"", exec(&[], "nobody", false)),
+        (
+            "exec = [\"/usr/local/lib/fit\", \"{port}\"], user = \"www-data\", weight = true",
+            exec(&["{port}"], "www-data", true),
+        ),
+        ("file = \"/run/{name}\"", file("/run/{name}", None, None, false)),
+        (
+            "file = \"/run/a\", contains = \"ready\", max_age = \"30s\", weight = true",
+            file("/run/a", Some("ready"), Some(MS(30_000)), true),
+        ),
+        ("process = \"nginx\"", CheckKind::Process(Running::Called("nginx".to_owned()))),
+        ("pidfile = \"/run/a.pid\"", CheckKind::Process(Running::In("/run/a.pid".to_owned()))),
         ("grpc = \"shop.Cart\"", grpc("shop.Cart")),
     ];
     for (text, kind) in table {

@@ -126,7 +126,7 @@ pub(super) async fn agent(stream: TcpStream) -> Answer {
     judge_agent(&Lines::new(stream).next().await?)
 }
 
-fn judge_agent(line: &[u8]) -> Answer {
+pub(super) fn judge_agent(line: &[u8]) -> Answer {
     let text = shown(line);
     let (words, reason) = text.split_once('#').unwrap_or((&text, ""));
     let mut share = None;

@@ -115,7 +115,7 @@ async fn a_redirect_is_an_answer_and_is_not_followed() {
             let _ = stream.write_all(answer.as_bytes()).await;
         }
     });
-    let asker = ask::Asker::new(&http("/").into(), address);
+    let asker = ask::Asker::new(&http("/").into(), &ask::Target::server(address));
     assert_eq!(asker.ask().await, Ok(ask::Said::default()));
     assert_eq!(asked.load(Ordering::Relaxed), 1);
     let strict = HttpCheck { expect: vec![statuses(200, 299)], ..http("/") };

@@ -1,15 +1,16 @@
-//! Runs one program as a question to this host: exit code 0 passes, and nothing of it stays behind.
+//! Runs one program as a question: exit code 0 passes, and nothing of it stays behind.
 //!
 //! It is started without a shell, in `/`, with a bare environment, without input, and in a process
 //! group of its own. Whatever ends the question (its exit, the timeout, a reload, the end of
 //! the agent) ends the whole group. What it says is read to its end, and the first bytes are kept for people.
+//! A program that asks a backend runs as a user of its own, without any capability and without a way to get one.
 
-use super::ask::Apart;
-use buoy_kernel::descriptors;
+use super::apart::Apart;
+use buoy_kernel::{confinement, descriptors};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, Uid, User};
 use std::convert::Infallible;
 use std::io::{self, PipeWriter};
 use std::os::fd::OwnedFd;
@@ -27,16 +28,36 @@ const LAST_WORDS: Duration = Duration::from_millis(250);
 /// Where programs are looked for by the program; its own path is absolute.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// `Err` says what is wrong, with the program's own words.
-pub(super) async fn run(apart: &Apart, program: &str, arguments: &[String]) -> Result<(), String> {
-    let start = |error: io::Error| format!("cannot start {program}: {error}");
+/// What is run.
+#[derive(Clone, Debug)]
+pub(crate) struct Program {
+    /// Its absolute path.
+    pub(crate) path: String,
+    pub(crate) arguments: Vec<String>,
+    /// More of its environment.
+    pub(crate) environment: Vec<(&'static str, String)>,
+    /// Whose rights it has; `None`: those of the agent.
+    pub(crate) user: Option<String>,
+    /// Whether what it says counts where it passes.
+    pub(crate) heard: bool,
+}
+
+/// What it has said where it passes; `Err` says what is wrong, with the program's own words.
+pub(crate) async fn run(apart: &Apart, program: &Program) -> Result<Vec<u8>, String> {
+    let start = |error: io::Error| format!("cannot start {}: {error}", program.path);
     let (reader, writer) = io::pipe().map_err(start)?;
     let reader = Receiver::from_owned_fd(OwnedFd::from(reader)).map_err(start)?;
-    let command = command(program, arguments, writer).map_err(start)?;
+    let command = command(program, writer).map_err(start)?;
     let leash = Leash::default();
     let end = {
-        let (program, leash) = (program.to_owned(), leash.clone());
-        apart.run(move |_| leash.follow(command).map_err(|error| explain(&program, &error)))
+        let (path, user, leash) = (program.path.clone(), program.user.clone(), leash.clone());
+        apart.run(move |_| {
+            let command = match user {
+                Some(user) => confine(command, &user)?,
+                None => command,
+            };
+            leash.follow(command).map_err(|error| explain(&path, &error))
+        })
     };
     // Dropped with the question, whichever way it ends.
     let _leash = Cut(leash);
@@ -46,25 +67,44 @@ pub(super) async fn run(apart: &Apart, program: &str, arguments: &[String]) -> R
         status = end => status?,
         never = keep(&reader, &mut said) => match never {},
     };
-    if !status.success() {
+    if !status.success() || program.heard {
         // All of the group is dead, so the pipe ends, unless something has left the group with it.
         let _ = time::timeout(LAST_WORDS, read_to_end(&reader, &mut said)).await;
     }
-    judge(status, &said)
+    judge(status, &said).map(|()| said)
 }
 
-fn command(program: &str, arguments: &[String], writer: PipeWriter) -> io::Result<Command> {
-    let mut command = Command::new(program);
+fn command(program: &Program, writer: PipeWriter) -> io::Result<Command> {
+    let mut command = Command::new(&program.path);
     command
-        .args(arguments)
+        .args(&program.arguments)
         .env_clear()
         .env("PATH", PATH)
         .env("LC_ALL", "C.UTF-8")
+        .envs(program.environment.iter().map(|(name, value)| (*name, value)))
         .current_dir("/")
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(writer.try_clone()?)
         .stderr(writer);
+    Ok(command)
+}
+
+/// Takes all rights from what this thread will start, which is then that user. The thread cannot have them back
+/// either, so it is one that ends.
+fn confine(mut command: Command, user: &str) -> Result<Command, String> {
+    let found = match user.parse() {
+        Ok(number) => User::from_uid(Uid::from_raw(number)),
+        Err(_) => User::from_name(user),
+    };
+    let found = found.map_err(|error| format!("cannot look for the user {user}: {error}"))?;
+    let User { uid, gid, .. } = found.ok_or_else(|| format!("this host has no user {user}"))?;
+    if uid.is_root() {
+        return Err(format!("{user} is root, as whom no program asks a backend"));
+    }
+    confinement::begin().map_err(|error| format!("cannot confine a program: {error}"))?;
+    // The standard library also leaves every other group where the agent is root.
+    command.gid(gid.as_raw()).uid(uid.as_raw());
     Ok(command)
 }
 
@@ -182,6 +222,12 @@ fn in_words(said: &[u8]) -> String {
 fn explain(program: &str, error: &io::Error) -> String {
     if error.kind() == io::ErrorKind::NotFound {
         return format!("there is no program {program}");
+    }
+    // EPERM: not of the program, but of the change of the user.
+    if error.raw_os_error() == Some(Errno::EPERM as i32) {
+        return format!(
+            "the agent may not change the user: it needs CAP_SETUID and CAP_SETGID to run {program}"
+        );
     }
     if error.kind() == io::ErrorKind::PermissionDenied {
         return format!("{program} may not be run: make it executable (chmod +x)");
