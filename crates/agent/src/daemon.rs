@@ -1,19 +1,21 @@
 //! The slow side: keeps the records, reloads, answers the API; hands orders to the loop.
 
+use crate::backend_orders::{BackendOrders, Told};
 use crate::configuration::{self, ConfigurationError};
 use crate::exchange::Exchange;
 use crate::fitness;
 use crate::forward::{Forward, Traced};
 use crate::realtime::{Command, Gone, Handle, Report};
 use crate::server::{Agent, LoopGone, ReloadRefusal};
-use buoy_api::ReloadReply;
 use buoy_api::view::{CheckReport, DatedRecord, HostReport, ServiceReport};
 use buoy_api::words::{self, Gravity, Words};
+use buoy_api::{FlowsView, ReloadReply};
+use buoy_core::backend_orders::{Change, Full};
 use buoy_core::{OrderError, Status};
 use buoy_kernel::clock;
 use buoy_kernel::fast::Packet;
 use buoy_model::limits::{CHANGES_MAX, RECORDS_MAX};
-use buoy_model::{BackendState, Desired, Fact, Order, Record};
+use buoy_model::{BackendId, BackendOrder, BackendState, Desired, Fact, Group, Order, Record};
 use buoy_wire::{Keyring, Reject};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -31,6 +33,7 @@ pub(crate) struct Daemon {
     published: Published,
     forward: Forward,
     exchange: Exchange,
+    backend_orders: BackendOrders,
     /// What the checks of this node found.
     checks: OnceLock<watch::Receiver<fitness::States>>,
     memory: Mutex<Memory>,
@@ -89,6 +92,7 @@ impl Daemon {
         config: PathBuf,
         published: Published,
         (forward, exchange): (Forward, Exchange),
+        backend_orders: BackendOrders,
     ) -> Self {
         Self {
             handle,
@@ -96,6 +100,7 @@ impl Daemon {
             published,
             forward,
             exchange,
+            backend_orders,
             checks: OnceLock::new(),
             memory: Mutex::default(),
             reloading: tokio::sync::Mutex::default(),
@@ -116,6 +121,18 @@ impl Daemon {
                 Report::Problem(problem) => self.refused(problem),
                 Report::Stopped => return,
             }
+        }
+    }
+
+    /// Keeps what becomes of the orders of backends, as long as somebody tells.
+    pub(crate) async fn hear_orders(&self, mut told: mpsc::Receiver<Told>) {
+        while let Some((backend, fact)) = told.recv().await {
+            let desired = self.desired();
+            let has = |group: &&Group| {
+                group.addresses.iter().any(|a| a.cidr.address() == backend.address)
+            };
+            let group = desired.groups.iter().find(has).map(|group| group.id);
+            self.keep(Record { at: clock::now(), group, fact });
         }
     }
 
@@ -229,6 +246,7 @@ impl Agent for Daemon {
         let mut problems: Vec<String> = memory.refusals.iter().cloned().collect();
         problems.extend(memory.refused_file.clone());
         problems.extend(memory.duplicate.clone());
+        problems.extend(self.backend_orders.problem());
         problems.extend(self.forward.problems());
         problems.extend(self.exchange.handle().problems());
         if self.handle.counters.rejected(Reject::Own) > 0 {
@@ -257,6 +275,20 @@ impl Agent for Daemon {
 
     async fn order(&self, order: Order) -> Result<Result<usize, OrderError>, LoopGone> {
         self.handle.follow(order).await.map_err(|Gone| LoopGone)
+    }
+
+    async fn order_backend(
+        &self,
+        backend: BackendId,
+        change: Change,
+        reason: String,
+    ) -> Result<BackendOrder, Full> {
+        self.backend_orders.give(backend, change, reason).await
+    }
+
+    async fn flows(&self, backend: &BackendId) -> Option<FlowsView> {
+        let desired = self.desired();
+        self.forward.flows(&desired, backend).await
     }
 
     async fn trace(&self, packet: Packet) -> Result<Traced, String> {

@@ -9,15 +9,16 @@
 //! When the agent stops, the kernel's table and the XDP programs stay: a restart must not drop a packet.
 //! What XDP cannot forward on this host and nftables can, nftables does, and it is said.
 
+mod dead;
 mod engines;
+mod meters;
+mod report;
 mod shares;
 mod xdp;
 
 pub use xdp::Traced;
 
 use crate::health::{self, Key, States};
-use buoy_api::Traffic;
-use buoy_api::view::{BackendReport, ServiceReport};
 use buoy_core::balance::{self, Share, Table};
 use buoy_core::fast::{Substitute, substitute};
 use buoy_kernel::conntrack::Flows;
@@ -57,6 +58,7 @@ pub struct Forward {
     by_xdp: watch::Receiver<Option<xdp::Found>>,
     tracer: xdp::Tracer,
     counted: Arc<Mutex<xdp::Counted>>,
+    meters: meters::Meters,
     task: AbortHandle,
 }
 
@@ -102,8 +104,11 @@ impl Forward {
         let engine = xdp::Engine::start(answerer)?;
         let (by_xdp, tracer) = (engine.found.clone(), engine.tracer());
         let counted = Arc::clone(&engine.counted);
-        let task = tokio::spawn(follow(news, engine, Arc::clone(&findings)));
-        Ok(Self { desired, states, findings, by_xdp, tracer, counted, task: task.abort_handle() })
+        let meters = meters::Meters::default();
+        let engines = Engines::new(meters.clone());
+        let task = tokio::spawn(follow(news, engine, engines, Arc::clone(&findings)));
+        let task = task.abort_handle();
+        Ok(Self { desired, states, findings, by_xdp, tracer, counted, meters, task })
     }
 
     /// What the XDP program does with such a packet; why that is not known, in words.
@@ -114,37 +119,6 @@ impl Forward {
     /// What this host can forward.
     pub fn ability(&self) -> Ability {
         Ability(self.by_xdp.clone())
-    }
-
-    /// Each service in the order of `Desired` (two of a group may share a port), what keeps this host
-    /// from forwarding it, and its backends.
-    pub fn services(&self) -> Vec<ServiceReport> {
-        let desired = Arc::clone(&self.desired.borrow());
-        let states = self.states.borrow();
-        let counted = self.counted();
-        let findings = self.findings();
-        let mut all = Vec::new();
-        for group in &desired.groups {
-            for service in &group.services {
-                let place = Place::of(group, service);
-                let instead = findings.refused.contains(&place);
-                let instead = instead.then(|| substitute(&desired, group, service));
-                all.push(ServiceReport {
-                    group: group.id,
-                    protocol: service.protocol,
-                    ports: service.ports,
-                    problem: findings.services.get(&place).cloned(),
-                    engine: engine(service, instead, &findings.attached),
-                    table: findings.tables.get(&place).copied(),
-                    backends: backends(&place, service, &states, &counted),
-                    limited: service.new_connections.map(|_| {
-                        let elsewhere = findings.limited.get(&place).copied();
-                        elsewhere.unwrap_or(0) + counted.refused(&place)
-                    }),
-                });
-            }
-        }
-        all
     }
 
     /// What is wrong with forwarding on this host as a whole.
@@ -174,41 +148,6 @@ impl Drop for Forward {
     fn drop(&mut self) {
         self.task.abort();
     }
-}
-
-/// What forwards a service on this host, in words; `instead`: who does where XDP refused it.
-fn engine(service: &Service, instead: Option<Option<Substitute>>, attached: &[String]) -> String {
-    match (service.mode, instead) {
-        (Mode::Kernel, _) => "nftables".into(),
-        (Mode::Proxy, _) => "proxy".into(),
-        (Mode::Xdp { .. }, Some(Some(_))) => "nftables in place of XDP".into(),
-        (Mode::Xdp { .. }, Some(None)) => "none".into(),
-        (Mode::Xdp { .. }, None) if attached.is_empty() => "none".into(),
-        (Mode::Xdp { .. }, None) => format!("XDP ({})", attached.join(", ")),
-    }
-}
-
-fn backends(
-    place: &Place,
-    service: &Service,
-    states: &States,
-    counted: &xdp::Counted,
-) -> Vec<BackendReport> {
-    let report = |backend: &Backend| {
-        let known = states.get(&place.key(backend));
-        let traffic = counted.backends.get(&(*place, backend.address)).map(|count| Traffic {
-            connections: count.flows,
-            packets: count.packets,
-            bytes: count.bytes,
-        });
-        BackendReport {
-            traffic,
-            name: backend.name.clone(),
-            state: known.map_or(BackendState::Unknown, |known| known.state),
-            reason: known.map_or_else(String::new, |known| known.reason.clone()),
-        }
-    };
-    service.backends.iter().map(report).collect()
 }
 
 /// What a round found.
@@ -302,7 +241,7 @@ struct Wanted {
     kernel: Vec<(Place, nft::Forward)>,
     /// The same of the table for packets that keep their addresses.
     direct: Vec<(Place, nft::Forward)>,
-    /// UDP flows that would go on to a backend that is down.
+    /// Flows that would go on to a backend that is down, or is not to have any.
     dead: BTreeSet<Flows>,
     proxies: BTreeMap<(SocketAddr, Protocol), WantedProxy>,
     /// What cannot be done, seen without trying.
@@ -315,6 +254,10 @@ struct WantedProxy {
     settings: Settings,
     /// Those that take connections now.
     backends: Vec<Backend>,
+    /// Those that finish what they have.
+    finishing: Vec<Backend>,
+    /// Those whose connections are cut.
+    cut: Vec<Backend>,
 }
 
 /// What should be there, from what people want, what is known of the backends, and what XDP refused.
@@ -338,8 +281,11 @@ fn wanted(desired: &Desired, states: &States, refused: &BTreeMap<Place, String>)
                         let at = (SocketAddr::new(address, port), service.protocol);
                         let known = known(&place, &service.backends, states);
                         let backends = taking(service, &known);
+                        let cut = dead::cut(&place, service, states).cloned().collect();
                         let settings = service.into();
-                        wanted.proxies.insert(at, WantedProxy { place, settings, backends });
+                        let finishing = finishing(service, &known);
+                        let proxy = WantedProxy { place, settings, backends, finishing, cut };
+                        wanted.proxies.insert(at, proxy);
                     }
                     Mode::Xdp { .. } => {
                         let Some(reason) = refused.get(&place) else { continue };
@@ -398,10 +344,7 @@ fn want_kernel(
     states: &States,
 ) {
     let row = row(wanted, place, vip, (group, service), states);
-    let known = known(&place, &service.backends, states);
-    let able = service.backends.iter().zip(&known);
-    let able = able.filter(|(b, _)| b.address.is_ipv4() == vip.is_ipv4());
-    want_dead(wanted, vip, (service, &row.within), able);
+    dead::want(wanted, place, vip, (service, &row.within), states);
     wanted.kernel.push((place, row));
 }
 
@@ -453,6 +396,13 @@ fn taking(service: &Service, known: &[BackendState]) -> Vec<Backend> {
     shares.iter().map(|share| service.backends[share.backend].clone()).collect()
 }
 
+/// The backends that are up and take no new connections.
+fn finishing(service: &Service, known: &[BackendState]) -> Vec<Backend> {
+    let all = service.backends.iter().zip(known);
+    let up = all.filter(|(backend, state)| backend.weight == 0 && **state != BackendState::Down);
+    up.map(|(backend, _)| backend.clone()).collect()
+}
+
 /// How nftables gives connections to those who take them.
 fn spread(
     service: &Service,
@@ -476,30 +426,6 @@ fn spread(
         | Balance::ShortestDelay
         | Balance::Random
         | Balance::First => Spread::Hash(addresses(table.slots())),
-    }
-}
-
-fn want_dead<'a>(
-    wanted: &mut Wanted,
-    vip: IpAddr,
-    (service, within): (&Service, &[Ports]),
-    backends: impl Iterator<Item = (&'a Backend, &'a BackendState)>,
-) {
-    match service.protocol {
-        // A connection ends with its backend by itself.
-        Protocol::Tcp => {}
-        Protocol::Udp => {
-            let down = backends.filter(|(_, state)| **state == BackendState::Down);
-            let own = service.ports.without(within);
-            wanted.dead.extend(down.flat_map(|(backend, _)| {
-                own.iter().map(|ports| {
-                    let above = ports.first() - service.ports.first();
-                    let mut backend = backend.address;
-                    backend.set_port(backend.port().wrapping_add(above));
-                    Flows { protocol: service.protocol, vip, ports: *ports, backend }
-                })
-            }));
-        }
     }
 }
 
@@ -536,8 +462,12 @@ impl News {
     }
 }
 
-async fn follow(mut news: News, mut xdp: xdp::Engine, findings: Arc<Mutex<Findings>>) {
-    let mut engines = Engines::default();
+async fn follow(
+    mut news: News,
+    mut xdp: xdp::Engine,
+    mut engines: Engines,
+    findings: Arc<Mutex<Findings>>,
+) {
     let mut pause = RETRY_FIRST;
     let mut order = news.now();
     xdp.order(order.clone());

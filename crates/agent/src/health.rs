@@ -11,12 +11,14 @@ pub(crate) mod ask;
 pub(crate) mod rounds;
 
 use ask::{Asker, Target};
+use buoy_core::backend_orders::BackendOrders;
 use buoy_kernel::clock;
 use buoy_model::{
-    BackendState, Check, Desired, GroupId, Instant, Ports, Protocol, Service, name_key,
+    BackendId, BackendOrder, BackendState, Check, Desired, Duty, GroupId, Instant, Ports, Protocol,
+    Service, name_key,
 };
 use rounds::{Kept, News, Rounds, Tasks};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +50,12 @@ impl Key {
             backend: backend.to_owned(),
         }
     }
+
+    /// What orders call it.
+    pub fn id(&self) -> BackendId {
+        let Self { address, protocol, ports, .. } = *self;
+        BackendId { address, protocol, ports, name: self.backend.clone() }
+    }
 }
 
 /// What tells a service from another one on the same port of its group.
@@ -69,15 +77,48 @@ pub struct BackendHealth {
     pub last_latency: Option<Duration>,
     /// The share of its weight that it takes, in percent: 100 unless its agent says otherwise.
     pub share: u16,
+    /// What operators have ordered of it.
+    pub ordered: Option<Ordered>,
+}
+
+impl BackendHealth {
+    /// Nothing is known yet.
+    pub fn unknown() -> Self {
+        Self {
+            state: BackendState::Unknown,
+            reason: String::new(),
+            since: clock::now(),
+            last_latency: None,
+            share: ask::WHOLE_SHARE,
+            ordered: None,
+        }
+    }
+
+    /// Whether connections that it has are to be cut.
+    pub fn is_cut(&self) -> bool {
+        self.ordered.as_ref().is_some_and(|ordered| !ordered.keeps)
+    }
+}
+
+/// An order, and what it makes of a backend now.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Ordered {
+    /// The order.
+    pub order: BackendOrder,
+    /// Whether the backend may have connections; without, its state is `Down`.
+    pub keeps: bool,
 }
 
 /// What is known of every checked backend.
 pub type States = BTreeMap<Key, BackendHealth>;
 
-/// Starts checking what the configuration names, now and after every change of it. To be called
-/// inside a tokio runtime.
-pub fn start(desired: watch::Receiver<Arc<Desired>>) -> Kept<States> {
-    Kept::start(|states| follow(desired, states))
+/// Starts checking what the configuration names and no order spares, now and after every change of
+/// either. To be called inside a tokio runtime.
+pub fn start(
+    desired: watch::Receiver<Arc<Desired>>,
+    orders: watch::Receiver<Arc<BackendOrders>>,
+) -> Kept<States> {
+    Kept::start(|states| follow(desired, orders, states))
 }
 
 /// What a check does: when it changes, the check starts again.
@@ -88,24 +129,36 @@ struct Asked {
     check: Check,
 }
 
-async fn follow(mut desired: watch::Receiver<Arc<Desired>>, states: Arc<watch::Sender<States>>) {
+async fn follow(
+    mut desired: watch::Receiver<Arc<Desired>>,
+    mut orders: watch::Receiver<Arc<BackendOrders>>,
+    states: Arc<watch::Sender<States>>,
+) {
     let mut tasks: Tasks<Key, Asked> = Tasks::default();
     loop {
-        let wanted = wanted(&desired.borrow_and_update());
+        let mut wanted = wanted(&desired.borrow_and_update());
         let moved = |(key, was): &(&Key, &Asked)| {
             wanted.get(key).is_none_or(|asked| asked.backend != was.backend)
         };
         let forgotten: Vec<Key> = tasks.asked().filter(moved).map(|(key, _)| key.clone()).collect();
+        // What is known of a backend that is spared stays: it is as it was when it is asked again.
+        let spared = Arc::clone(&orders.borrow_and_update());
+        let configured: BTreeSet<Key> = wanted.keys().cloned().collect();
+        wanted.retain(|key, _| spared.of(&key.id()).is_none_or(|o| o.duty != Duty::Maint));
         tasks.end(&wanted);
         states.send_if_modified(|states| {
             let before = states.len();
-            states.retain(|key, _| !forgotten.contains(key));
+            states.retain(|key, _| configured.contains(key) && !forgotten.contains(key));
             states.len() != before
         });
         tasks.start(wanted, |key, asked| {
             tokio::spawn(keep_asking(key, asked, Arc::clone(&states))).abort_handle()
         });
-        if desired.changed().await.is_err() {
+        let changed = tokio::select! {
+            changed = desired.changed() => changed,
+            changed = orders.changed() => changed,
+        };
+        if changed.is_err() {
             return;
         }
     }
@@ -172,13 +225,7 @@ fn warn(Key { backend, ports, .. }: &Key, news: &News, warned: &mut String) {
 /// Keeps what is known, and wakes the readers when the backend has turned.
 fn publish(states: &watch::Sender<States>, key: &Key, news: News) {
     states.send_if_modified(|states| {
-        let known = states.entry(key.clone()).or_insert_with(|| BackendHealth {
-            state: BackendState::Unknown,
-            reason: String::new(),
-            since: clock::now(),
-            last_latency: None,
-            share: ask::WHOLE_SHARE,
-        });
+        let known = states.entry(key.clone()).or_insert_with(BackendHealth::unknown);
         if let Some(reason) = news.reason {
             known.reason = reason;
         }

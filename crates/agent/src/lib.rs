@@ -4,6 +4,7 @@
 //! anything changes), starts the loop on a thread of its own, and keeps everything that may be slow on
 //! a runtime beside it. The two meet in bounded channels only.
 
+pub mod backend_orders;
 mod configuration;
 pub mod counters;
 mod daemon;
@@ -28,6 +29,7 @@ pub use configuration::{ConfigurationError, load, this_host};
 pub use hardware::StartError;
 pub use log::Format as LogFormat;
 
+use backend_orders::BackendOrders;
 use daemon::{Daemon, Published};
 use exchange::Exchange;
 use forward::Forward;
@@ -52,8 +54,21 @@ pub struct Options {
     pub config: PathBuf,
     /// The API's UNIX socket.
     pub socket: PathBuf,
+    /// Where orders of backends are kept; `None`: beside the socket.
+    pub orders: Option<PathBuf>,
     /// How log lines look.
     pub log: LogFormat,
+}
+
+impl Options {
+    fn orders_file(&self) -> PathBuf {
+        let beside = || {
+            let mut name = self.socket.as_os_str().to_owned();
+            name.push(".orders");
+            name.into()
+        };
+        self.orders.clone().unwrap_or_else(beside)
+    }
 }
 
 /// Why the agent ended other than by being told to.
@@ -146,16 +161,21 @@ async fn live(
     let (wanted, watched) = watch::channel(desired);
     let (keys, keyring) = watch::channel(keyring);
     let exchange = Exchange::start(watched.clone(), keyring).map_err(RunError::Runtime)?;
-    let health = health::start(watched.clone());
+    let (backend_orders, ordered) = BackendOrders::start(watched.clone(), options.orders_file());
+    backend_orders.share(exchange.handle());
+    let health = health::start(watched.clone(), backend_orders.watch());
+    let states = backend_orders.states(health.states());
     let checks = fitness::start(watched.clone());
     let (watch, known) = (watched.clone(), checks.states());
-    let forward = Forward::start(watched, health.states(), seeds, answerer);
+    let forward = Forward::start(watched, states.clone(), seeds, answerer);
     let forward = forward.map_err(RunError::Runtime)?;
     let ability = forward.ability();
-    let fit = fitness::report(handle.clone(), watch, known, health.states(), ability);
+    let fit = fitness::report(handle.clone(), watch, known, states, ability);
     let fit = tokio::spawn(fit);
     let published = Published { desired: wanted, seed, keys };
-    let daemon = Daemon::new(handle, options.config.clone(), published, (forward, exchange));
+    let engines = (forward, exchange);
+    let daemon =
+        Daemon::new(handle, options.config.clone(), published, engines, backend_orders);
     let daemon = Arc::new(daemon);
     daemon.show_checks(checks.states());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -166,9 +186,14 @@ async fn live(
         let daemon = Arc::clone(&daemon);
         tokio::spawn(async move { daemon.listen(reports).await })
     };
+    let telling = {
+        let daemon = Arc::clone(&daemon);
+        tokio::spawn(async move { daemon.hear_orders(ordered).await })
+    };
     systemd.ready();
     let told = orders(&daemon, listening, &systemd).await;
     fit.abort();
+    telling.abort();
     drop(stop);
     let _ = tokio::time::timeout(STOP_TIMEOUT, serving).await;
     let ended = tokio::task::spawn_blocking(move || thread.join());

@@ -5,11 +5,13 @@
 //! the packets of `/v1/path` are counted. A new endpoint is a type in `api/src/status.rs`, a route
 //! and a handler here, and a method of `api::Client`.
 
-mod account;
+pub(crate) mod account;
 mod bounded;
 mod failure;
+pub(crate) mod names;
 mod orders;
 mod path;
+mod services;
 mod socket;
 
 pub use socket::{Socket, SocketError};
@@ -24,10 +26,13 @@ use axum::routing::{get, post};
 use axum::serve::IncomingStream;
 use bounded::{Bounded, CONNECTION_LIFETIME, CONNECTIONS_MAX};
 use buoy_api::view::{DatedRecord, HostReport, ServiceReport, View};
-use buoy_api::{BODY_MAX, ClusterStatus, EventsReply, OwnerReply, ReloadReply, WhyReply};
+use buoy_api::{
+    BODY_MAX, ClusterStatus, EventsReply, FlowsView, OwnerReply, ReloadReply, WhyReply,
+};
+use buoy_core::backend_orders::{Change, Full};
 use buoy_core::{OrderError, Status};
 use buoy_kernel::fast::Packet;
-use buoy_model::{Desired, Group, Order};
+use buoy_model::{BackendId, BackendOrder, Desired, Group, Order};
 use failure::Failure;
 use serde::Deserialize;
 use std::future::Future;
@@ -63,6 +68,15 @@ pub trait Agent: Send + Sync + 'static {
         &self,
         order: Order,
     ) -> impl Future<Output = Result<Result<usize, OrderError>, LoopGone>> + Send;
+    /// Orders something of a backend on all nodes; its reason says already who gave it.
+    fn order_backend(
+        &self,
+        backend: BackendId,
+        change: Change,
+        reason: String,
+    ) -> impl Future<Output = Result<BackendOrder, Full>> + Send;
+    /// What this host knows of the connections of a backend; `None`: there is no such backend any more.
+    fn flows(&self, backend: &BackendId) -> impl Future<Output = Option<FlowsView>> + Send;
     /// What the XDP program does with such a packet; why that is not known, in words.
     fn trace(&self, packet: Packet) -> impl Future<Output = Result<Traced, String>> + Send;
     /// Reads the file again and applies the difference; an invalid file changes nothing.
@@ -121,6 +135,10 @@ fn router<A: Agent>(agent: Arc<A>) -> Router {
         .route("/v1/vips/{vip}/hold", post(orders::hold::<A>))
         .route("/v1/vips/{vip}/release", post(orders::release::<A>))
         .route("/v1/path", get(path::path::<A>))
+        .route("/v1/services", get(services::all::<A>))
+        .route("/v1/services/{service}", get(services::one::<A>))
+        .route("/v1/services/{service}/backends/{backend}/flows", get(services::flows::<A>))
+        .route("/v1/services/{service}/backends/{backend}/{verb}", post(services::order::<A>))
         .route("/v1/drain", post(orders::drain::<A>))
         .route("/v1/undrain", post(orders::undrain::<A>))
         .route("/v1/reload", post(reload::<A>))

@@ -84,6 +84,7 @@ fn down(backend: &str) -> (Key, BackendHealth) {
         since: Instant::ZERO,
         last_latency: None,
         share: 100,
+        ordered: None,
     };
     (key, health)
 }

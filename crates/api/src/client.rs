@@ -4,6 +4,9 @@ use crate::order::{
     DrainReply, DrainRequest, HoldRequest, MoveRequest, OrderReply, ReleaseRequest,
 };
 use crate::path::PathReply;
+use crate::services::{
+    BackendOrderReply, BackendOrderRequest, FlowsReply, ServiceReply, ServicesReply,
+};
 use crate::status::{ClusterStatus, EventsReply, OwnerReply, Problem, ReloadReply, WhyReply};
 use crate::{REPLY_MAX, SOCKET_DEFAULT};
 use http_body_util::{BodyExt, Full, Limited};
@@ -157,6 +160,33 @@ impl Client {
     /// Ends a hold, or the pin of a move.
     pub fn release(&self, vip: &str, request: &ReleaseRequest) -> Result<OrderReply, ClientError> {
         self.post(&format!("/v1/vips/{}/release", segment(vip)), request)
+    }
+
+    /// All services, as the agent's node forwards them.
+    pub fn services(&self) -> Result<ServicesReply, ClientError> {
+        self.get("/v1/services")
+    }
+
+    /// One service, by its name or what is left of it where that is enough.
+    pub fn service(&self, service: &str) -> Result<ServiceReply, ClientError> {
+        self.get(&format!("/v1/services/{}", segment(service)))
+    }
+
+    /// What the agent's node knows of the connections of a backend.
+    pub fn flows(&self, service: &str, backend: &str) -> Result<FlowsReply, ClientError> {
+        let (service, backend) = (segment(service), segment(backend));
+        self.get(&format!("/v1/services/{service}/backends/{backend}/flows"))
+    }
+
+    /// Orders something of a backend: `drain`, `disable`, `enable`, `ready` or `weight`.
+    pub fn order_backend(
+        &self,
+        (service, backend): (&str, &str),
+        verb: &str,
+        request: &BackendOrderRequest,
+    ) -> Result<BackendOrderReply, ClientError> {
+        let (service, backend) = (segment(service), segment(backend));
+        self.post(&format!("/v1/services/{service}/backends/{backend}/{verb}"), request)
     }
 
     /// Puts the agent's node back into service.

@@ -1,6 +1,7 @@
 //! The HTTP API as values: what the agent answers, in which words, and a client that asks.
 //!
-//! `status` has the types of every answer, `order` those of what operators order, `path` those of made-up packets, `view` makes them from what the core knows, `words`
+//! `status` has the types of every answer, `order` those of what operators order, `path` those of made-up packets,
+//! `services` those of services and orders of their backends, `view` makes them from what the core knows, `words`
 //! turns decisions into sentences for the log, the status and the event list alike, and `client`
 //! asks over the agent's UNIX socket. A new endpoint is a type here, a route in the agent's
 //! `server.rs` and a method of `Client`.
@@ -10,6 +11,7 @@
 pub mod client;
 mod order;
 mod path;
+mod services;
 pub mod status;
 pub mod view;
 pub mod words;
@@ -17,6 +19,10 @@ pub mod words;
 pub use client::{Client, ClientError};
 pub use order::{DrainReply, DrainRequest, HoldRequest, MoveRequest, OrderReply, ReleaseRequest};
 pub use path::{PathReply, WayView};
+pub use services::{
+    BackendOrderReply, BackendOrderRequest, FlowsReply, FlowsView, OrderedView, ServiceReply,
+    ServicesReply, haproxy_name, ordered_view, service_name,
+};
 pub use status::{
     BackendView, CandidateView, CheckView, ClusterStatus, EventView, EventsReply, HeldView,
     LegView, LinkView, LoopView, NodeView, OwnerReply, PhasesView, Problem, ReloadReply,

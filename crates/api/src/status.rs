@@ -4,6 +4,7 @@
 //! reader ignores fields that it does not know and does without those that it misses, so that
 //! client and agent may be of different versions while a host is upgraded.
 
+use crate::services::OrderedView;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -225,6 +226,8 @@ pub struct VipAddressView {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default)]
 pub struct ServiceView {
+    /// What commands call it, as in `web:443/tcp`.
+    pub name: String,
     /// As in `443/tcp`.
     pub port: String,
     /// `kernel`, `proxy` or `xdp`.
@@ -259,12 +262,15 @@ pub struct BackendView {
     pub name: String,
     /// Where it listens.
     pub address: String,
-    /// `up`, `down` or `unknown` (not checked yet; counts as up).
+    /// `up`, `down` or `unknown` (not checked yet; counts as up); by order `drain` or `maint`.
     pub state: String,
-    /// Why, in the words of its last check.
+    /// Why, in the words of its last check or of who ordered it.
     pub reason: String,
-    /// Its share relative to the others.
+    /// Its share relative to the others, as the file has it.
     pub weight: u16,
+    /// What holds for it by order of an operator, if anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order: Option<OrderedView>,
     /// Used only when no other is up.
     pub backup: bool,
     /// What the answering node has forwarded to it, where the engine counts that.

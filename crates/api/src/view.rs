@@ -3,6 +3,7 @@
 mod nodes;
 
 use crate::Traffic;
+use crate::services::{OrderedView, ordered_view, service_name};
 use crate::status::{
     BackendView, CandidateView, CheckView, ClusterStatus, EventView, HeldView, LoopView,
     PhasesView, ServiceView, TimingView, VipAddressView, VipView, WhyReply,
@@ -10,10 +11,11 @@ use crate::status::{
 use crate::words::{self, Words};
 use buoy_core::{Candidate, Hold, Ignored, Standing};
 use buoy_model::{
-    Backend, BackendState, Desired, Epoch, Fact, Group, GroupId, NodeCheck, Ports, Presence,
-    Protocol, Record, Safety, Service, VipAddress,
+    Backend, BackendOrder, BackendState, Desired, Duty, Epoch, Fact, Group, GroupId, NodeCheck,
+    Ports, Presence, Protocol, Record, Safety, Service, VipAddress,
 };
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// What the slow side knows of one service on this host.
@@ -21,6 +23,8 @@ use std::time::Duration;
 pub struct ServiceReport {
     /// The service's group.
     pub group: GroupId,
+    /// The first of its addresses: two services of a group may share a port.
+    pub address: IpAddr,
     /// The service's protocol.
     pub protocol: Protocol,
     /// The service's ports.
@@ -48,6 +52,8 @@ pub struct BackendReport {
     pub reason: String,
     /// What was forwarded to it here, where the engine counts that.
     pub traffic: Option<Traffic>,
+    /// What operators have ordered of it.
+    pub order: Option<BackendOrder>,
 }
 
 /// What is known of one check of this node.
@@ -222,7 +228,7 @@ impl View<'_> {
                 Safety::Exclusive => self.desired.majority(),
                 Safety::Available => 0,
             },
-            services: group.services.iter().map(|s| self.service(group.id, s)).collect(),
+            services: group.services.iter().map(|s| self.service(group, s)).collect(),
             ..VipView::default()
         };
         if let Some(status) = self.status.groups.iter().find(|g| g.id == group.id) {
@@ -271,20 +277,21 @@ impl View<'_> {
         }
     }
 
-    fn service(&self, group: GroupId, service: &Service) -> ServiceView {
+    /// One service with its backends.
+    pub fn service(&self, group: &Group, service: &Service) -> ServiceView {
         let report = self.services.iter().find(|report| {
-            (report.group, report.protocol, report.ports)
-                == (group, service.protocol, service.ports)
+            (report.group, report.protocol, report.ports, Some(&report.address))
+                == (group.id, service.protocol, service.ports, service.addresses.first())
         });
         let reports = report.map_or(&[][..], |report| &report.backends);
         let backends: Vec<_> =
-            service.backends.iter().map(|b| backend(b, service, reports)).collect();
-        let down = words::backend_state(BackendState::Down);
+            service.backends.iter().map(|b| self.backend(b, service, reports)).collect();
         ServiceView {
+            name: service_name(group, service),
             port: format!("{}/{}", service.ports, service.protocol.name()),
             mode: words::mode(service.mode).into(),
             balance: words::balance(service.balance).into(),
-            up: backends.iter().filter(|backend| backend.state != down).count(),
+            up: backends.iter().filter(|backend| takes_connections(backend)).count(),
             backends,
             engine: report.map_or_else(String::new, |report| report.engine.clone()),
             table: report.and_then(|report| report.table).map(|hash| format!("{hash:08x}")),
@@ -292,6 +299,51 @@ impl View<'_> {
             new_connections: service.new_connections.map(|rate| rate.to_string()),
             limited: report.and_then(|report| report.limited),
         }
+    }
+
+    fn backend(
+        &self,
+        backend: &Backend,
+        service: &Service,
+        reports: &[BackendReport],
+    ) -> BackendView {
+        let report = reports.iter().find(|report| report.name == backend.name);
+        let state = report.map_or(BackendState::Unknown, |report| report.state);
+        let said = report.map_or("", |report| report.reason.as_str());
+        let reason = match (state, said, &service.check) {
+            (BackendState::Unknown, "", None) => "no check: counts as up",
+            (BackendState::Unknown, "", Some(_)) => "not checked yet: counts as up",
+            (BackendState::Unknown | BackendState::Up | BackendState::Down, said, _) => said,
+        };
+        let order = report.and_then(|report| report.order.as_ref());
+        let by_order = order.and_then(|order| match (order.duty, state) {
+            (Duty::Maint, _) => Some("maint"),
+            (Duty::Drain { .. }, BackendState::Up | BackendState::Unknown) => Some("drain"),
+            (Duty::Drain { until: Some(until) }, BackendState::Down) if until <= self.now => {
+                Some("drain")
+            }
+            (Duty::Drain { .. }, BackendState::Down) | (Duty::Configured | Duty::Ready, _) => None,
+        });
+        let order = order.filter(|order| !order.is_configured()).map(|o| self.ordered(o));
+        let reason = match (&order, by_order) {
+            (Some(order), Some(_)) => order.sentence.clone(),
+            (Some(_) | None, _) => reason.into(),
+        };
+        BackendView {
+            name: backend.name.clone(),
+            address: backend.address.to_string(),
+            state: by_order.unwrap_or(words::backend_state(state)).into(),
+            reason,
+            weight: backend.weight,
+            backup: backend.backup,
+            order,
+            traffic: report.and_then(|report| report.traffic),
+        }
+    }
+
+    /// What holds for a backend by order.
+    pub fn ordered(&self, order: &BackendOrder) -> OrderedView {
+        ordered_view(&self.words(), order, self.now)
     }
 }
 
@@ -311,24 +363,9 @@ fn address(address: &VipAddress) -> VipAddressView {
     }
 }
 
-fn backend(backend: &Backend, service: &Service, reports: &[BackendReport]) -> BackendView {
-    let report = reports.iter().find(|report| report.name == backend.name);
-    let state = report.map_or(BackendState::Unknown, |report| report.state);
-    let said = report.map_or("", |report| report.reason.as_str());
-    let reason = match (state, said, &service.check) {
-        (BackendState::Unknown, "", None) => "no check: counts as up",
-        (BackendState::Unknown, "", Some(_)) => "not checked yet: counts as up",
-        (BackendState::Unknown | BackendState::Up | BackendState::Down, said, _) => said,
-    };
-    BackendView {
-        name: backend.name.clone(),
-        address: backend.address.to_string(),
-        state: words::backend_state(state).into(),
-        reason: reason.into(),
-        weight: backend.weight,
-        backup: backend.backup,
-        traffic: report.and_then(|report| report.traffic),
-    }
+/// Whether it may get new connections.
+fn takes_connections(backend: &BackendView) -> bool {
+    !matches!(backend.state.as_str(), "down" | "drain" | "maint")
 }
 
 /// What an operator should look at first: nobody serves it, else what is behind it.

@@ -33,6 +33,10 @@ impl<'a> Words<'a> {
         Self { desired }
     }
 
+    pub(crate) const fn desired(&self) -> &'a Desired {
+        self.desired
+    }
+
     /// The name of the group that a record is about.
     pub fn vip(&self, record: &Record) -> Option<String> {
         let id = record.group?;
@@ -62,14 +66,12 @@ impl<'a> Words<'a> {
                 "two agents say that they are {}: stop one of them, or give it its own `node` name",
                 self.node(*node)
             ),
-            Fact::Conflict { address, mac, defended, claims } => {
-                let answer = if *defended { "answered" } else { "answered less than 10 s ago" };
-                let times = repeated(*claims);
-                format!(
-                    "{mac} claims {address}, which {me} serves ({answer}{times}): \
-                     unless it is a node of this cluster, find that host and take the address off it"
-                )
-            }
+            Fact::Conflict { address, mac, defended, claims } => format!(
+                "{mac} claims {address}, which {me} serves ({}{}): \
+                 unless it is a node of this cluster, find that host and take the address off it",
+                if *defended { "answered" } else { "answered less than 10 s ago" },
+                repeated(*claims)
+            ),
             Fact::Restored { address } => {
                 format!("somebody removed {address} from {me}; it was put back")
             }
@@ -101,17 +103,26 @@ impl<'a> Words<'a> {
             Fact::Unheard { link, now: false } => {
                 format!("nodes are heard again on {} of {me}", self.link(*link))
             }
-            Fact::Damped { link, remaining } => format!(
-                "{} of {me} came and went too often: {me} takes only what nobody else can for {}",
-                self.link(*link),
-                span(*remaining)
-            ),
+            Fact::Damped { link, remaining } => self.damped(*link, *remaining),
             Fact::Tempo { term } => format!("{me} asks for leases of {} now", span(*term)),
             Fact::Held { reason } => format!("{me} keeps it: {reason}"),
             Fact::Freed { reason } => format!("it may leave {me} again: {reason}"),
             Fact::Drained { reason } => format!("{me} is drained: {reason}"),
             Fact::Undrained => format!("{me} takes part again"),
+            Fact::BackendOrdered { order } => self.ordered(order),
+            Fact::BackendOrderDropped { backend } => {
+                format!("no service has {} any more: its order is dropped", self.backend(backend))
+            }
         }
+    }
+
+    fn damped(&self, link: LinkId, remaining: Duration) -> String {
+        let me = self.node(self.desired.me);
+        format!(
+            "{} of {me} came and went too often: {me} takes only what nobody else can for {}",
+            self.link(link),
+            span(remaining)
+        )
     }
 
     /// Why a group changed hands, as a clause that follows "took it over:" or "gave it up:".
@@ -279,6 +290,8 @@ pub const fn kind(fact: &Fact) -> &'static str {
         Fact::Stalled { .. } => "stalled",
         Fact::Drained { .. } => "drained",
         Fact::Undrained => "undrained",
+        Fact::BackendOrdered { .. } => "backend_ordered",
+        Fact::BackendOrderDropped { .. } => "backend_order_dropped",
     }
 }
 
@@ -296,6 +309,8 @@ pub const fn gravity(fact: &Fact) -> Gravity {
         | Fact::Held { .. }
         | Fact::Freed { .. }
         | Fact::Drained { .. }
+        | Fact::BackendOrdered { .. }
+        | Fact::BackendOrderDropped { .. }
         | Fact::Undrained => Gravity::Info,
         Fact::PeerDown { .. }
         | Fact::PeerGoodbye { .. }

@@ -13,6 +13,9 @@ pub(crate) struct Arguments {
     /// Where to listen for the other commands
     #[arg(long, value_name = "PATH", default_value = buoy_api::SOCKET_DEFAULT)]
     socket: PathBuf,
+    /// Where orders of backends are kept over a restart; else in a file beside the socket
+    #[arg(long, value_name = "FILE")]
+    orders: Option<PathBuf>,
     /// How log lines look (the environment variable BUOY_LOG sets the level)
     #[arg(long, value_enum, default_value_t)]
     log: Log,
@@ -38,7 +41,8 @@ impl Log {
 
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let log = arguments.log.format();
-    let options = Options { config: arguments.config, socket: arguments.socket, log };
+    let Arguments { config, socket, orders, .. } = arguments;
+    let options = Options { config, socket, orders, log };
     buoy_agent::run(&options).map_err(|error| failure(&error))
 }
 

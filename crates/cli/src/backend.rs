@@ -1,4 +1,4 @@
-//! `buoy backend`: makes this host a real server for VIPs that arrive by dsr or tunnel, and undoes it.
+//! `buoy backend`: orders about backends of services (`service.rs`), and what makes this host a real server for VIPs that arrive by dsr or tunnel, and undoes it.
 //!
 //! No agent is asked and none is needed: what is done stays in the kernel until it is undone or the host
 //! boots. `check` says what would drop packets or tell others of the VIP; `buoy doctor` says the same.
@@ -6,6 +6,7 @@
 use crate::doctor::{self, Finding, Verdict};
 use crate::failure::{Exit, Failure};
 use crate::output::{self, Form};
+use crate::service;
 use crate::table::{Align, Table, Tone, plain};
 use buoy_kernel::backend::{
     Backend, Condition, Counts, FOLDER, Health, Outcome, Prepared, Run, Tunnel, Vips, Wanted, Which,
@@ -26,6 +27,18 @@ fn tunnel_note(tunnel: Tunnel) -> String {
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
+    /// Show the backends of a service, or of all, with what is ordered of them
+    Ls(service::LsArguments),
+    /// Give a backend no new connections, on all nodes; those that it has go on
+    Drain(service::DrainArguments),
+    /// End a drain or a maintenance: its checks and its agent decide again
+    Enable(service::EnableArguments),
+    /// Take a backend out for maintenance, on all nodes: its connections are cut, and it is not checked
+    Disable(service::DisableArguments),
+    /// Give a backend another weight, on all nodes, until its service leaves the file
+    Weight(service::WeightArguments),
+    /// Say what connections a backend has from this node
+    Flows(service::FlowsArguments),
     /// Prepare this host to serve VIPs; twice is once
     Add(AddArguments),
     /// Say what would drop packets for VIPs, or tell others that they are here; changes nothing
@@ -154,6 +167,12 @@ struct List {
 
 pub(crate) fn run(command: Command) -> Result<(), Failure> {
     match command {
+        Command::Ls(arguments) => service::list_backends(&arguments),
+        Command::Drain(arguments) => service::drain(arguments),
+        Command::Enable(arguments) => service::enable(arguments),
+        Command::Disable(arguments) => service::disable(arguments),
+        Command::Weight(arguments) => service::weigh(arguments),
+        Command::Flows(arguments) => service::flows(&arguments),
         Command::Add(arguments) => add(&arguments),
         Command::Check(arguments) => check(&arguments),
         Command::Remove(arguments) => remove(&arguments),

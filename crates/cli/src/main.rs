@@ -19,6 +19,7 @@ mod orders;
 mod output;
 mod path;
 mod reload;
+mod service;
 mod status;
 mod supervise;
 mod table;
@@ -64,7 +65,10 @@ enum Command {
     Events(events::Arguments),
     /// Say whether this host is fit for its duty, and how to mend what is not
     Doctor(doctor::Arguments),
-    /// Make this host a real server for VIPs that others forward (dsr, tunnel), or undo it
+    /// Show the services behind the VIPs
+    #[command(subcommand)]
+    Service(service::Command),
+    /// Drain, disable or weigh a backend of a service; or make this host a real server (dsr, tunnel)
     #[command(subcommand)]
     Backend(backend::Command),
     /// Give a VIP that this node owns to another node
@@ -129,6 +133,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Capture(arguments) => capture::run(&arguments),
         Command::Events(arguments) => events::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Service(command) => service::run(&command),
         Command::Backend(command) => backend::run(command),
         Command::Move(arguments) => orders::move_vip(arguments),
         Command::Hold(arguments) => orders::hold(arguments),

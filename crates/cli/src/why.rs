@@ -198,7 +198,7 @@ fn backends(vip: &VipView) -> Table<7> {
                     backend.name.clone(),
                     backend.address.clone(),
                     format!("{}{backup}", backend.state),
-                    backend.weight.to_string(),
+                    weight(backend),
                     opened(backend),
                     backend.reason.clone(),
                 ],
@@ -208,8 +208,17 @@ fn backends(vip: &VipView) -> Table<7> {
     table
 }
 
+/// As in `2`, or `2, by order 50%`.
+pub(crate) fn weight(backend: &BackendView) -> String {
+    let ordered = backend.order.as_ref().and_then(|order| order.weight.as_ref());
+    ordered.map_or_else(
+        || backend.weight.to_string(),
+        |ordered| format!("{}, by order {ordered}", backend.weight),
+    )
+}
+
 /// Connections that were opened to a backend through this node, where that is known.
-fn opened(backend: &BackendView) -> String {
+pub(crate) fn opened(backend: &BackendView) -> String {
     backend.traffic.map_or_else(String::new, |traffic| traffic.connections.to_string())
 }
 
@@ -218,14 +227,8 @@ mod tests {
     use super::*;
     use buoy_api::{CandidateView, CheckView, EventView, ServiceView, Traffic, VipAddressView};
 
-    fn reply() -> WhyReply {
-        let candidate = |node: &str, preferred, standing: &str, reason: &str| CandidateView {
-            node: node.into(),
-            preferred,
-            standing: standing.into(),
-            reason: reason.into(),
-        };
-        let backend = BackendView {
+    fn backend() -> BackendView {
+        BackendView {
             name: "web1".into(),
             address: "10.0.0.21:8443".into(),
             state: "down".into(),
@@ -233,12 +236,22 @@ mod tests {
             weight: 1,
             backup: true,
             traffic: Some(Traffic { connections: 12, packets: 99, bytes: 4_000 }),
+            ..BackendView::default()
+        }
+    }
+
+    fn reply() -> WhyReply {
+        let candidate = |node: &str, preferred, standing: &str, reason: &str| CandidateView {
+            node: node.into(),
+            preferred,
+            standing: standing.into(),
+            reason: reason.into(),
         };
         let service = ServiceView {
             port: "443/tcp".into(),
             mode: "kernel".into(),
             balance: "hash".into(),
-            backends: vec![backend],
+            backends: vec![backend()],
             new_connections: Some("100/s burst=200".into()),
             limited: Some(17),
             ..ServiceView::default()

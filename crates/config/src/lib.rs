@@ -50,6 +50,7 @@ pub use code::{Code, Severity};
 pub use files::{FileFacts, ReadFile};
 pub use host::{Host, HostAddress, HostLink};
 pub use report::{Problem, Report};
+pub use value::nearest;
 
 use bundle::Bundle;
 use buoy_model::limits::{CONFIG_BYTES_MAX, GROUPS_MAX};

@@ -181,7 +181,7 @@ pub(crate) fn host_port(text: &str) -> Result<(IpAddr, Option<u16>), &'static st
 }
 
 /// The nearest of `known`, when it is near enough to be meant.
-pub(crate) fn nearest<'k>(text: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+pub fn nearest<'k>(text: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     // Distances cost the product of the lengths, and nobody mistypes forty letters.
     if text.len() > 40 {
         return None;

@@ -9,6 +9,7 @@
 extern crate alloc;
 
 mod announce;
+pub mod backend_orders;
 pub mod balance;
 pub mod check;
 mod damping;

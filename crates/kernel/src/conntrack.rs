@@ -1,11 +1,14 @@
-//! Makes conntrack forget the UDP flows of a backend that is gone.
+//! Makes conntrack forget the flows of a backend that is gone or is to have none, and counts them.
 //!
 //! A TCP connection ends with its backend. A UDP flow does not: conntrack would send the datagrams of
 //! a client that keeps its port to the dead backend for as long as the client goes on asking.
 //! Forgotten, its next datagram is a new flow and gets a backend that is up.
 //!
+//! An operator may want a backend to have no TCP connections either: what comes of a forgotten one is given to
+//! another backend, which resets it.
+//!
 //! One dump of the family's flows, looked through here, and one deletion for each that is meant. It
-//! happens when a backend of a UDP service fails, and is on no other path.
+//! happens when a backend of a UDP service fails, or by order, and is on no other path.
 
 use buoy_model::{Ports, Protocol};
 use nix::sys::socket::{
@@ -46,8 +49,12 @@ const CTA_PROTO_DST_PORT: u16 = 3;
 /// `nlmsghdr` and `nfgenmsg`.
 const HEADER: usize = 16 + 4;
 
-/// Forgets them; how many there were. None is success.
-pub fn forget(flows: &Flows) -> io::Result<usize> {
+/// How many there are.
+pub fn count(flows: &Flows) -> io::Result<usize> {
+    Ok(dump(&open()?, flows)?.len())
+}
+
+fn open() -> io::Result<OwnedFd> {
     let socket = socket(
         AddressFamily::Netlink,
         SockType::Raw,
@@ -56,6 +63,12 @@ pub fn forget(flows: &Flows) -> io::Result<usize> {
     )?;
     // The kernel always answers; should it not, the caller must not hang.
     setsockopt(&socket, ReceiveTimeout, &TimeVal::seconds(5))?;
+    Ok(socket)
+}
+
+/// Forgets them; how many there were. None is success.
+pub fn forget(flows: &Flows) -> io::Result<usize> {
+    let socket = open()?;
     let found = dump(&socket, flows)?;
     for original in &found {
         let request = message(CT_DELETE, libc::NLM_F_REQUEST | libc::NLM_F_ACK, flows, original);

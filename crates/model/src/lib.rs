@@ -10,6 +10,7 @@
 extern crate alloc;
 
 mod action;
+mod backend_order;
 mod check;
 mod desired;
 mod event;
@@ -27,6 +28,7 @@ mod sources;
 mod time;
 
 pub use action::{Action, FrameKind, Guard, SharedLease};
+pub use backend_order::{BackendId, BackendOrder, Duty, OrderVersion, OrderedWeight};
 pub use check::{
     Check, CheckKind, DNS_TYPES, HttpCheck, Pace, PostgresRole, Running, Sought, Statuses,
     TlsCheck, dns_type,

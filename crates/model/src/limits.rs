@@ -28,6 +28,10 @@ pub const GROUP_CHECKS_MAX: usize = 16;
 pub const SERVICE_BACKENDS_MAX: usize = 128;
 /// Largest weight of a backend.
 pub const BACKEND_WEIGHT_MAX: u16 = 256;
+/// Orders of backends that are kept at a time, those that took another back among them.
+pub const BACKEND_ORDERS_MAX: usize = 4096;
+/// Bytes of an order's reason, with who gave it.
+pub const ORDER_REASON_MAX: usize = 1024;
 /// Keys in the keyring: the one that signs and those still accepted.
 pub const KEYS_MAX: usize = 4;
 /// Bytes of a cluster key.

@@ -1,6 +1,6 @@
 //! What is kept of every decision, so that every decision can be asked about.
 
-use crate::{Epoch, GroupId, Incarnation, Instant, LinkId, Mac, NodeId};
+use crate::{BackendId, BackendOrder, Epoch, GroupId, Incarnation, Instant, LinkId, Mac, NodeId};
 use alloc::string::String;
 use core::net::IpAddr;
 use core::time::Duration;
@@ -112,6 +112,16 @@ pub enum Fact {
         /// In the operator's words, or why by itself.
         reason: String,
     },
+    /// An operator orders something of a backend, here or on another node.
+    BackendOrdered {
+        /// All that holds for it now.
+        order: BackendOrder,
+    },
+    /// An order ends: its backend is in the configuration no more.
+    BackendOrderDropped {
+        /// Which backend.
+        backend: BackendId,
+    },
     /// Two agents say they are the same node.
     DuplicateNode {
         /// Which name.
@@ -177,6 +187,8 @@ impl Fact {
             | Self::Link { .. }
             | Self::Stalled { .. }
             | Self::Drained { .. }
+            | Self::BackendOrdered { .. }
+            | Self::BackendOrderDropped { .. }
             | Self::Undrained => false,
         }
     }

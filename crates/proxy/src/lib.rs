@@ -99,6 +99,22 @@ impl Proxy {
         self.pool.update(settings, backends);
     }
 
+    /// Lets sessions of UDP go on with these backends, though they take no new ones.
+    pub fn keep(&self, backends: &[Backend]) {
+        self.pool.keep(backends);
+    }
+
+    /// Ends the TCP connections of these backends, with a reset to both ends. Sessions of UDP find another
+    /// backend by themselves, as soon as theirs takes no new ones.
+    pub fn cut(&self, backends: &[Backend]) {
+        self.pool.cut(backends);
+    }
+
+    /// Tells what it does for as long as somebody wants to know.
+    pub fn meter(&self) -> Meter {
+        Meter(Arc::clone(&self.pool))
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -112,6 +128,17 @@ impl Proxy {
     /// Ends listening. TCP connections run to their end; UDP sessions live through the listening
     /// socket and end with it.
     pub fn stop(self) {}
+}
+
+/// Tells what a proxy has done so far, wherever it is.
+#[derive(Clone, Debug)]
+pub struct Meter(Arc<Pool>);
+
+impl Meter {
+    /// What it has done so far.
+    pub fn counts(&self) -> Counts {
+        self.0.counts()
+    }
 }
 
 impl Drop for Proxy {

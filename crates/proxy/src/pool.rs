@@ -11,7 +11,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 
 /// What a proxy has done so far.
@@ -86,6 +86,8 @@ struct Inner {
     current: Vec<Arc<Entry>>,
     /// Those that left and are not empty yet.
     leaving: Vec<Arc<Entry>>,
+    /// Those that take no new sessions and finish those that they have.
+    finishing: Vec<(String, SocketAddr)>,
 }
 
 /// One backend and its counters.
@@ -100,6 +102,8 @@ pub(crate) struct Entry {
     risen: AtomicU64,
     pub(crate) bytes_to: AtomicU64,
     pub(crate) bytes_from: AtomicU64,
+    /// Its connections are to end, and nobody gets a new one.
+    cut: watch::Sender<bool>,
 }
 
 /// A place among the connections of a proxy; given back when dropped.
@@ -149,6 +153,7 @@ impl Pool {
             picker: Picker::new(settings.balance, &[], seed()),
             current: vec![],
             leaving: vec![],
+            finishing: vec![],
         };
         let pool = Self {
             inner: Mutex::new(inner),
@@ -197,6 +202,25 @@ impl Pool {
         self.freed.notify_waiters();
         // And who has looked, but does not listen yet.
         self.freed.notify_one();
+    }
+
+    /// Sessions of these go on.
+    pub(crate) fn keep(&self, backends: &[Backend]) {
+        let named = |b: &Backend| (b.name.clone(), b.address);
+        self.lock().finishing = backends.iter().map(named).collect();
+    }
+
+    /// Ends the connections of these backends. One that comes back begins anew.
+    pub(crate) fn cut(&self, backends: &[Backend]) {
+        let mut inner = self.lock();
+        let is_meant = |entry: &Arc<Entry>| {
+            backends.iter().any(|b| b.name == entry.name && b.address == entry.address)
+        };
+        let cut: Vec<_> = inner.leaving.extract_if(.., |entry| is_meant(entry)).collect();
+        drop(inner);
+        for entry in cut {
+            entry.cut.send_replace(true);
+        }
     }
 
     /// Nanoseconds since the start.
@@ -318,9 +342,11 @@ impl Pool {
         }
     }
 
-    /// Whether the backend takes new connections.
+    /// Whether the backend takes new connections, or finishes those that it has.
     pub(crate) fn is_current(&self, entry: &Arc<Entry>) -> bool {
-        self.lock().current.iter().any(|c| Arc::ptr_eq(c, entry))
+        let inner = self.lock();
+        inner.current.iter().any(|c| Arc::ptr_eq(c, entry))
+            || inner.finishing.iter().any(|(n, a)| *n == entry.name && *a == entry.address)
     }
 
     pub(crate) fn count_accepted(&self) {
@@ -400,7 +426,15 @@ impl Entry {
             risen: AtomicU64::new(0),
             bytes_to: AtomicU64::new(0),
             bytes_from: AtomicU64::new(0),
+            cut: watch::Sender::new(false),
         }
+    }
+
+    /// Returns when its connections are to end.
+    pub(crate) async fn cut(&self) {
+        let mut cut = self.cut.subscribe();
+        // The sender is in the entry itself, which lives as long as this is asked of it.
+        let _ = cut.wait_for(|cut| *cut).await;
     }
 
     fn grown(&self, now: u64, slow_start: Duration) -> u16 {

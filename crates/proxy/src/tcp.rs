@@ -50,7 +50,11 @@ async fn carry(mut client: TcpStream, from: SocketAddr, pool: Arc<Pool>, seat: S
     let connected = connect(&pool, from, &client).await;
     match connected {
         Some((mut backend, turn)) => {
-            if let Err(error) = relay(&mut client, &mut backend, from, &pool, &turn).await {
+            let ended = tokio::select! {
+                ended = relay(&mut client, &mut backend, from, &pool, &turn) => ended,
+                () = turn.entry.cut() => Err(io::ErrorKind::ConnectionAborted.into()),
+            };
+            if let Err(error) = ended {
                 tracing::debug!(client = %from, backend = turn.entry.name, %error, "connection ended");
                 reset_on_close(&client);
                 reset_on_close(&backend);

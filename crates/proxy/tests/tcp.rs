@@ -372,6 +372,24 @@ async fn a_backend_that_leaves_keeps_its_connections_until_they_end() {
 }
 
 #[tokio::test]
+async fn a_backend_that_is_cut_loses_its_connections_and_begins_anew() {
+    let (one, other) = (backend("one", echo("1").await), backend("other", echo("2").await));
+    let both = [one.clone(), other.clone()];
+    let proxy = proxy(settings(), &both);
+    let (mut a, mut b) = (connect(&proxy).await, connect(&proxy).await);
+    assert_eq!((read(&mut a, 1).await, read(&mut b, 1).await), (b"1".to_vec(), b"2".to_vec()));
+    proxy.update(settings(), std::slice::from_ref(&other));
+    proxy.cut(std::slice::from_ref(&one));
+    let error = a.read_u8().await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
+    b.write_all(b"x").await.unwrap();
+    assert_eq!(read(&mut b, 1).await, b"x", "the other one has nothing to do with it");
+    proxy.update(settings(), std::slice::from_ref(&one));
+    let mut again = connect(&proxy).await;
+    assert_eq!(read(&mut again, 1).await, b"1");
+}
+
+#[tokio::test]
 async fn a_change_of_the_others_keeps_the_counters_of_those_who_stay() {
     let (a, b) = (echo("a").await, echo("b").await);
     let proxy = proxy(settings(), &[backend("a", a)]);

@@ -98,6 +98,21 @@ async fn sessions_are_bounded_and_those_who_have_one_go_on() {
 }
 
 #[tokio::test]
+async fn a_backend_that_finishes_keeps_its_sessions_and_gets_no_new_one() {
+    let (one, other) = (backend("one", echo("1").await), backend("other", echo("2").await));
+    let proxy = proxy(settings(), std::slice::from_ref(&one));
+    let old = client(&proxy).await;
+    let first = ask(&old, b"x").await;
+    proxy.keep(std::slice::from_ref(&one));
+    proxy.update(settings(), std::slice::from_ref(&other));
+    assert_eq!(ask(&old, b"x").await, first, "it finishes what it has");
+    let new = client(&proxy).await;
+    assert_ne!(ask(&new, b"x").await, first);
+    proxy.keep(&[]);
+    assert_ne!(ask(&old, b"x").await, first, "it is down now");
+}
+
+#[tokio::test]
 async fn a_client_moves_on_when_its_backend_leaves() {
     let (a, b) = (echo("a").await, echo("b").await);
     let proxy = proxy(settings(), &[backend("a", a)]);

@@ -1,5 +1,6 @@
 //! nftables and the proxies: does the difference between what should be there and what was done.
 
+use super::meters::Meters;
 use super::{Findings, NFT_TIMEOUT, Place, Wanted, WantedProxy};
 use buoy_kernel::conntrack::{self, Flows};
 use buoy_kernel::nft;
@@ -36,11 +37,20 @@ pub(super) struct Engines {
     /// For packets that keep their addresses.
     direct: Kept,
     pub(super) proxies: BTreeMap<(SocketAddr, Protocol), (WantedProxy, Proxy)>,
+    /// Where the proxies are shown.
+    meters: Meters,
+    /// Flows that were forgotten, and that nothing has brought back since.
+    forgotten: BTreeSet<Flows>,
     /// Something has to be tried again soon.
     pub(super) failing: bool,
 }
 
 impl Engines {
+    /// Nothing was done yet; what proxies carry is to be seen there.
+    pub(super) fn new(meters: Meters) -> Self {
+        Self { meters, ..Self::default() }
+    }
+
     /// Does the difference, and returns what could not be done.
     pub(super) async fn converge(&mut self, wanted: Wanted) -> Findings {
         let mut findings = Findings { services: wanted.problems, ..Findings::default() };
@@ -62,11 +72,15 @@ impl Engines {
         let (places, table): (Vec<Place>, Vec<nft::Forward>) = wanted.into_iter().unzip();
         let known = self.translated.table.take();
         let changed = known.as_ref() != Some(&table);
+        // With another table a flow may have come back; with the same one nothing brings it back.
+        let done = std::mem::take(&mut self.forgotten);
+        let due = if changed { dead.clone() } else { dead.difference(&done).copied().collect() };
         let work = {
             let table = table.clone();
-            tokio::task::spawn_blocking(move || converge_table(&table, &dead, changed))
+            tokio::task::spawn_blocking(move || converge_table(&table, &due, changed))
         };
         if let Some(found) = self.finish(&places, work, findings).await {
+            self.forgotten = dead;
             findings.host.extend(found.problems);
             self.translated = Kept { table: Some(table), places, observed: found.observed };
         }
@@ -121,7 +135,9 @@ impl Engines {
             match self.proxies.get_mut(&(address, protocol)) {
                 Some((done, _)) if *done == wish => {}
                 Some((done, proxy)) => {
+                    proxy.keep(&wish.finishing);
                     proxy.update(wish.settings.clone(), &wish.backends);
+                    proxy.cut(&wish.cut);
                     *done = wish;
                 }
                 None => match start(address, protocol, &wish) {
@@ -132,6 +148,9 @@ impl Engines {
                 },
             }
         }
+        let meter =
+            |(at, (wish, proxy)): (&_, &(WantedProxy, Proxy))| (*at, (wish.place, proxy.meter()));
+        self.meters.set(self.proxies.iter().map(meter).collect());
     }
 
     /// Connections of each service that were refused for the rate of their client.
@@ -216,9 +235,7 @@ fn converge_table(
             standing.observed = nft::observe()?.unwrap_or_default();
         }
     }
-    if changed {
-        forget(dead, &mut standing.problems);
-    }
+    forget(dead, &mut standing.problems);
     match nft::enable_pickup() {
         Ok(changes) => {
             for change in changes {
@@ -255,10 +272,16 @@ fn forget(dead: &BTreeSet<Flows>, problems: &mut Vec<String>) {
     for flows in dead {
         match conntrack::forget(flows) {
             Ok(0) => {}
-            Ok(count) => tracing::info!(count, backend = %flows.backend, "UDP flows move on"),
+            Ok(count) => {
+                let protocol = flows.protocol.name();
+                tracing::info!(count, protocol, backend = %flows.backend, "flows are cut");
+            }
             Err(error) => problems.push(format!(
-                "UDP clients of {} that keep their port stay with {}, which is down: {error}",
-                flows.vip, flows.backend
+                "{} clients of {} that keep their port stay with {}, which is down, or is to have \
+                 no connections: {error}",
+                flows.protocol.name(),
+                flows.vip,
+                flows.backend
             )),
         }
     }

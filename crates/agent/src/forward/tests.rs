@@ -1,10 +1,11 @@
 //! What should be there, and what is done about it.
 
+use super::report::engine;
 use super::*;
 use crate::health::BackendHealth;
 use crate::sample::{backend, service};
 use buoy_model::limits::BALANCE_SLOTS;
-use buoy_model::{self as model, FlowFields, Instant, NodeId, Presence};
+use buoy_model::{self as model, Duty, FlowFields, Instant, NodeId, Presence};
 use std::net::Ipv4Addr;
 
 const VIP: &str = "10.0.0.100";
@@ -26,6 +27,7 @@ fn down(place: Place, name: &str) -> (Key, BackendHealth) {
         since: Instant::ZERO,
         last_latency: None,
         share: 100,
+        ordered: None,
     };
     (Key { group, address, protocol, ports, backend: name.into() }, health)
 }
@@ -344,6 +346,7 @@ fn a_share_that_a_backend_asks_for_changes_its_weight_and_nothing_else() {
             since: Instant::ZERO,
             last_latency: None,
             share,
+            ordered: None,
         };
         let weighed = shares::weighed(&desired, &States::from([(key.clone(), known)]));
         let backends = &weighed.groups[0].services[0].backends;
@@ -353,4 +356,55 @@ fn a_share_that_a_backend_asks_for_changes_its_weight_and_nothing_else() {
     assert_eq!(weights(100), (true, vec![1, 1]));
     assert_eq!(weights(40), (false, vec![2, 5]));
     assert_eq!(weights(0), (false, vec![0, 1]));
+}
+
+/// What is known of web1 after an order.
+fn ordered(duty: Duty, keeps: bool) -> (Key, BackendHealth) {
+    let place = WEB;
+    let web1 = backend("web1", "10.0.0.21:8080");
+    let mut orders = buoy_core::backend_orders::BackendOrders::default();
+    let id = place.key(&web1).id();
+    let change = buoy_core::backend_orders::Change::Duty(duty);
+    let order = orders.give((1, NodeId(1)), id, change, String::new()).unwrap().clone();
+    let state = if keeps { BackendState::Up } else { BackendState::Down };
+    let ordered = Some(crate::health::Ordered { order, keeps });
+    (place.key(&web1), BackendHealth { state, ordered, ..BackendHealth::unknown() })
+}
+
+#[test]
+fn a_drained_backend_gets_nothing_new_and_one_in_maintenance_loses_what_it_has() {
+    let until = Duty::Drain { until: Some(1) };
+    for (duty, keeps) in [(until, true), (until, false), (Duty::Maint, false)] {
+        let known = States::from([ordered(duty, keeps)]);
+        let all = |mode| {
+            let desired = Arc::new(desired(&[VIP], vec![service(mode, VIP, 80, two())]));
+            wanted(&shares::weighed(&desired, &known), &known)
+        };
+        let kernel = all(Mode::Kernel);
+        let web2: SocketAddr = "10.0.0.22:8080".parse().unwrap();
+        assert_eq!(kernel.kernel[0].1.spread, Spread::Hash(vec![web2; 256]), "{duty:?} {keeps}");
+        let dead: Vec<_> = kernel.dead.iter().map(|flows| flows.backend.to_string()).collect();
+        let cut: &[&str] = if keeps { &[] } else { &["10.0.0.21:8080"] };
+        assert_eq!(dead, cut, "{duty:?} {keeps}");
+
+        let proxies = all(Mode::Proxy).proxies;
+        let proxy = proxies.values().next().unwrap();
+        let names = |all: &[Backend]| all.iter().map(|b| b.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&proxy.backends), ["web2"], "{duty:?} {keeps}");
+        let (finishing, cut) = (names(&proxy.finishing), names(&proxy.cut));
+        let web1 = vec!["web1".to_owned()];
+        let expected = if keeps { (web1, vec![]) } else { (vec![], web1) };
+        assert_eq!((finishing, cut), expected, "{duty:?} {keeps}");
+    }
+}
+
+#[test]
+fn a_host_whose_backends_are_in_maintenance_serves_nobody_and_one_that_drains_goes_on() {
+    let one = vec![backend("web1", "10.0.0.21:8080")];
+    let desired = desired(&[VIP], vec![service(Mode::Kernel, VIP, 80, one)]);
+    let drain = Duty::Drain { until: None };
+    for (duty, keeps) in [(drain, true), (Duty::Maint, false)] {
+        let known = States::from([ordered(duty, keeps)]);
+        assert_eq!(has_backends(&desired.groups[0], &known), keeps);
+    }
 }

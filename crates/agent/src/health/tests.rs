@@ -89,6 +89,14 @@ async fn endless(drip: bool) -> SocketAddr {
     address
 }
 
+/// Checks with nothing ordered.
+fn start(desired: watch::Receiver<Arc<Desired>>) -> Kept<States> {
+    let (sender, orders) = watch::channel(Arc::default());
+    // Orders may come for as long as there are checks.
+    std::mem::forget(sender);
+    super::start(desired, orders)
+}
+
 /// Waits until the only backend is in this state, and returns all that is known.
 async fn until(states: &mut watch::Receiver<States>, state: BackendState) -> BackendHealth {
     let known = |all: &States| all.values().next().cloned();
@@ -334,4 +342,30 @@ async fn two_services_on_one_port_of_a_group_are_asked_apart() {
             && state(all, vips[1]) == Some(BackendState::Down)
     });
     time::timeout(PATIENCE, told).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_backend_in_maintenance_is_not_asked_and_is_as_it_was_when_it_is_again() {
+    use buoy_core::backend_orders::Change;
+    let (listener, address) = listener().await;
+    let desired = desired(check(CheckKind::Tcp), &[("web1", address)]);
+    let id = BackendId::of(&desired.groups[0].services[0], "web1");
+    let (_desired, watched) = watch::channel(desired);
+    let (orders, followed) = watch::channel(Arc::<BackendOrders>::default());
+    let health = super::start(watched, followed);
+    let mut states = health.states();
+    until(&mut states, BackendState::Up).await;
+    let order = |duty| {
+        orders.send_modify(|kept| {
+            let by = (1, buoy_model::NodeId(1));
+            Arc::make_mut(kept).give(by, id.clone(), Change::Duty(duty), String::new()).unwrap();
+        });
+    };
+    order(Duty::Maint);
+    let every = Duration::from_millis(20);
+    let quiet = async { while time::timeout(every * 10, listener.accept()).await.is_ok() {} };
+    time::timeout(PATIENCE, quiet).await.expect("it is asked for ever");
+    assert_eq!(states.borrow().values().next().unwrap().state, BackendState::Up, "as it was");
+    order(Duty::Configured);
+    time::timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
 }

@@ -1,5 +1,6 @@
 //! The answers of the API that are not a success: a status code and a `Problem` in JSON.
 
+use super::names::NameError;
 use super::{LoopGone, ReloadRefusal};
 use axum::Json;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
@@ -7,7 +8,9 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use buoy_api::{BODY_MAX, ORDER_FOR_MAX, Problem, REASON_MAX};
 use buoy_core::OrderError;
+use buoy_core::backend_orders::Full;
 use buoy_model::Desired;
+use buoy_model::limits::BACKEND_ORDERS_MAX;
 
 /// Names of VIPs or nodes repeated in a message.
 const NAMES_SHOWN: usize = 10;
@@ -85,6 +88,22 @@ impl Failure {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "not_owner", &title, detail)
     }
 
+    pub(super) fn unknown_verb(verb: &str) -> Self {
+        let detail = "a backend takes drain, disable, enable, ready and weight";
+        let title = format!("{verb:?} is no order");
+        Self::new(StatusCode::NOT_FOUND, "unknown_verb", &title, detail)
+    }
+
+    pub(super) fn weight(detail: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "weight", "that is no weight", detail)
+    }
+
+    pub(super) fn not_of_it(what: &str, verb: &str) -> Self {
+        let title = format!("{verb} takes no {what}");
+        let detail = "`for_ms` is of drain, `weight` of weight";
+        Self::new(StatusCode::BAD_REQUEST, "not_of_it", &title, detail)
+    }
+
     pub(super) fn query(error: &QueryRejection) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "query", "the query is not valid", error.body_text())
     }
@@ -122,6 +141,29 @@ fn the_configuration_has(mut names: Vec<&str>, none: &str) -> String {
         (true, _) => none.into(),
         (false, 0) => format!("the configuration has {}", names.join(", ")),
         (false, more) => format!("the configuration has {} and {more} more", names.join(", ")),
+    }
+}
+
+impl From<NameError> for Failure {
+    fn from(error: NameError) -> Self {
+        let (status, code) = match &error {
+            NameError::Service { .. } => (StatusCode::NOT_FOUND, "unknown_service"),
+            NameError::Ambiguous { .. } => (StatusCode::CONFLICT, "ambiguous"),
+            NameError::Backend { .. } => (StatusCode::NOT_FOUND, "unknown_backend"),
+        };
+        let (title, detail) = error.said();
+        Self::new(status, code, &title, detail)
+    }
+}
+
+impl From<Full> for Failure {
+    fn from(Full: Full) -> Self {
+        let title = "there are too many orders of backends";
+        let detail = format!(
+            "{BACKEND_ORDERS_MAX} are kept, those that took another back among them; they end when \
+             their backends leave the file"
+        );
+        Self::new(StatusCode::CONFLICT, "too_many_orders", title, detail)
     }
 }
 

@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::Duration;
 
-type Body = Result<Bytes, BytesRejection>;
+pub(super) type Body = Result<Bytes, BytesRejection>;
 
 pub(super) async fn move_vip<A: Agent>(
     State(agent): State<Arc<A>>,
@@ -220,7 +220,7 @@ impl Case {
 }
 
 /// The body as what it should be; an empty one says nothing.
-fn parsed<T: Default + DeserializeOwned>(body: Body) -> Result<T, Failure> {
+pub(super) fn parsed<T: Default + DeserializeOwned>(body: Body) -> Result<T, Failure> {
     let body = body.map_err(|error| Failure::body(&error))?;
     if body.is_empty() {
         return Ok(T::default());
@@ -229,7 +229,7 @@ fn parsed<T: Default + DeserializeOwned>(body: Body) -> Result<T, Failure> {
 }
 
 /// How long something is to last.
-fn length(for_ms: Option<u64>) -> Result<Option<Duration>, Failure> {
+pub(super) fn length(for_ms: Option<u64>) -> Result<Option<Duration>, Failure> {
     let Some(millis) = for_ms else { return Ok(None) };
     let time = Duration::from_millis(millis);
     if time.is_zero() || time > ORDER_FOR_MAX {
@@ -239,14 +239,14 @@ fn length(for_ms: Option<u64>) -> Result<Option<Duration>, Failure> {
 }
 
 /// An operator's words, on one line.
-struct Reason {
+pub(super) struct Reason {
     said: String,
     /// With who said them.
-    recorded: String,
+    pub(super) recorded: String,
 }
 
 impl Reason {
-    fn of(reason: Option<&str>, asker: Asker) -> Result<Self, Failure> {
+    pub(super) fn of(reason: Option<&str>, asker: Asker) -> Result<Self, Failure> {
         let who = asker.name();
         let plain = |c: char| if c.is_control() { ' ' } else { c };
         let said: String = reason.unwrap_or_default().chars().map(plain).collect();

@@ -1,10 +1,12 @@
 //! The API over a real socket, with a fake daemon behind it.
 
 mod orders;
+mod services;
 
 use super::*;
 use buoy_api::view::BackendReport;
 use buoy_api::{Client, ClientError, Problem};
+use buoy_core::backend_orders::BackendOrders;
 use buoy_core::{Candidate, Exclusion, GroupStatus, Ignored, NodeStatus, Quorum, Standing};
 use buoy_model::{
     Backend, BackendState, Balance, Cause, Cidr, ClusterId, Epoch, Fact, Failback, FlowFields,
@@ -28,6 +30,14 @@ struct Fake {
     elsewhere: AtomicBool,
     invalid: AtomicBool,
     orders: Mutex<Vec<Order>>,
+    backend_orders: Mutex<BackendOrders>,
+}
+
+impl Fake {
+    fn ordered(&self, name: &str) -> Option<BackendOrder> {
+        let orders = self.backend_orders.lock().unwrap();
+        orders.of(&BackendId::of(&service(), name)).cloned()
+    }
 }
 
 impl Agent for Fake {
@@ -65,11 +75,13 @@ impl Agent for Fake {
             state,
             reason: reason.into(),
             traffic: None,
+            order: self.ordered(name),
         };
         vec![ServiceReport {
             engine: "nftables".into(),
             table: None,
             group: GroupId(buoy_model::name_key("web")),
+            address: [10, 0, 0, 100].into(),
             protocol: Protocol::Tcp,
             ports: Ports::one(443),
             problem: None,
@@ -77,6 +89,7 @@ impl Agent for Fake {
             backends: vec![
                 backend("web1", BackendState::Up, "connected"),
                 backend("web2", BackendState::Down, "HTTP 503"),
+                backend("web3", BackendState::Unknown, ""),
             ],
         }]
     }
@@ -99,6 +112,21 @@ impl Agent for Fake {
         self.orders.lock().unwrap().push(order);
         let me = desired().me;
         Ok(Ok(known().groups.iter().filter(|group| group.owner == Some(me)).count()))
+    }
+
+    async fn order_backend(
+        &self,
+        backend: BackendId,
+        change: Change,
+        reason: String,
+    ) -> Result<BackendOrder, Full> {
+        let mut orders = self.backend_orders.lock().unwrap();
+        orders.give((7_000_000, desired().me), backend, change, reason).cloned()
+    }
+
+    async fn flows(&self, backend: &BackendId) -> Option<FlowsView> {
+        let open = if backend.name == "web1" { Some(3) } else { None };
+        Some(FlowsView { open, source: "a fake".into(), ..FlowsView::default() })
     }
 
     async fn trace(&self, packet: Packet) -> Result<Traced, String> {
@@ -168,7 +196,7 @@ fn service() -> Service {
         connections_max: None,
     };
     Service {
-        addresses: vec![],
+        addresses: vec![[10, 0, 0, 100].into()],
         protocol: Protocol::Tcp,
         ports: Ports::one(443),
         mode: Mode::Kernel,

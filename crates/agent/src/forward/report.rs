@@ -1,0 +1,83 @@
+//! Tells what this host forwards, by which engine, and what is known of the backends.
+
+use super::{Forward, Place, xdp};
+use crate::health::States;
+use buoy_api::Traffic;
+use buoy_api::view::{BackendReport, ServiceReport};
+use buoy_core::fast::{Substitute, substitute};
+use buoy_model::{Backend, BackendState, Mode, Service};
+use std::sync::Arc;
+
+impl Forward {
+    /// Each service in the order of `Desired` (two of a group may share a port), what keeps this host
+    /// from forwarding it, and its backends.
+    pub fn services(&self) -> Vec<ServiceReport> {
+        let desired = Arc::clone(&self.desired.borrow());
+        let states = self.states.borrow();
+        let counted = self.counted();
+        let findings = self.findings();
+        let mut all = Vec::new();
+        for group in &desired.groups {
+            for service in &group.services {
+                let place = Place::of(group, service);
+                let instead = findings.refused.contains(&place);
+                let instead = instead.then(|| substitute(&desired, group, service));
+                all.push(ServiceReport {
+                    group: group.id,
+                    address: place.address,
+                    protocol: service.protocol,
+                    ports: service.ports,
+                    problem: findings.services.get(&place).cloned(),
+                    engine: engine(service, instead, &findings.attached),
+                    table: findings.tables.get(&place).copied(),
+                    backends: backends(&place, service, &states, &counted),
+                    limited: service.new_connections.map(|_| {
+                        let elsewhere = findings.limited.get(&place).copied();
+                        elsewhere.unwrap_or(0) + counted.refused(&place)
+                    }),
+                });
+            }
+        }
+        all
+    }
+}
+
+/// What forwards a service on this host, in words; `instead`: who does where XDP refused it.
+pub(super) fn engine(
+    service: &Service,
+    instead: Option<Option<Substitute>>,
+    attached: &[String],
+) -> String {
+    match (service.mode, instead) {
+        (Mode::Kernel, _) => "nftables".into(),
+        (Mode::Proxy, _) => "proxy".into(),
+        (Mode::Xdp { .. }, Some(Some(_))) => "nftables in place of XDP".into(),
+        (Mode::Xdp { .. }, Some(None)) => "none".into(),
+        (Mode::Xdp { .. }, None) if attached.is_empty() => "none".into(),
+        (Mode::Xdp { .. }, None) => format!("XDP ({})", attached.join(", ")),
+    }
+}
+
+fn backends(
+    place: &Place,
+    service: &Service,
+    states: &States,
+    counted: &xdp::Counted,
+) -> Vec<BackendReport> {
+    let report = |backend: &Backend| {
+        let known = states.get(&place.key(backend));
+        let traffic = counted.backends.get(&(*place, backend.address)).map(|count| Traffic {
+            connections: count.flows,
+            packets: count.packets,
+            bytes: count.bytes,
+        });
+        BackendReport {
+            traffic,
+            order: known.and_then(|known| known.ordered.as_ref()).map(|o| o.order.clone()),
+            name: backend.name.clone(),
+            state: known.map_or(BackendState::Unknown, |known| known.state),
+            reason: known.map_or_else(String::new, |known| known.reason.clone()),
+        }
+    };
+    service.backends.iter().map(report).collect()
+}

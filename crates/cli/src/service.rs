@@ -1,0 +1,374 @@
+//! `buoy service`, and `buoy backend` as far as it is about the backends of services: shows them, and orders
+//! what is to be otherwise while the agents run.
+//!
+//! An order is given to the agent of any node. It holds there when the command ends, and on the others as soon as
+//! they hear of it.
+
+use crate::AgentSocket;
+use crate::failure::Failure;
+use crate::output::{self, Form};
+use crate::table::{Align, Table, Tone, plain};
+use crate::time;
+use crate::why::{opened, weight};
+use buoy_api::{BackendOrderRequest, FlowsReply, ServiceReply};
+use std::time::Duration;
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// One line for each service
+    Ls(AllArguments),
+    /// One service with its backends
+    Show(ShowArguments),
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct AllArguments {
+    #[command(flatten)]
+    agent: AgentSocket,
+    /// Form of the answer
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Form,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct ShowArguments {
+    #[command(flatten)]
+    agent: AgentSocket,
+    /// As in web:443/tcp; what tells it from the others is enough
+    service: String,
+    /// Form of the answer
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Form,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct LsArguments {
+    #[command(flatten)]
+    agent: AgentSocket,
+    /// As in web:443/tcp; without it: those of all services
+    service: Option<String>,
+    /// Form of the answer
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Form,
+}
+
+/// Which backend, and how the answer looks.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Backend {
+    #[command(flatten)]
+    agent: AgentSocket,
+    /// As in web:443/tcp; what tells it from the others is enough
+    service: String,
+    /// The backend's name, or its address and port
+    backend: String,
+    /// Form of the answer
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Form,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct DrainArguments {
+    #[command(flatten)]
+    backend: Backend,
+    /// After so long what is left is cut, as in 10m; without it a connection may take as long as it takes
+    #[arg(long = "for", value_name = "TIME", value_parser = time::duration)]
+    time: Option<Duration>,
+    /// For the record and for `buoy why`
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct EnableArguments {
+    #[command(flatten)]
+    backend: Backend,
+    /// Take connections while its checks pass, also where its agent asks for none
+    #[arg(long)]
+    ready: bool,
+    /// For the record and for `buoy why`
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct DisableArguments {
+    #[command(flatten)]
+    backend: Backend,
+    /// For the record and for `buoy why`
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct WeightArguments {
+    #[command(flatten)]
+    backend: Backend,
+    /// As in 10, or 50% of that of the file, or `configured`; 0 takes no new connections
+    weight: String,
+    /// For the record and for `buoy why`
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct FlowsArguments {
+    #[command(flatten)]
+    backend: Backend,
+}
+
+pub(crate) fn run(command: &Command) -> Result<(), Failure> {
+    match command {
+        Command::Ls(AllArguments { agent, output }) => {
+            let reply = agent.client()?.services()?;
+            match output {
+                Form::Json => output::json(&reply),
+                Form::Table => output::text(&services(&reply.services, output::colour())),
+            }
+        }
+        Command::Show(ShowArguments { agent, service, output }) => {
+            let reply = agent.client()?.service(service)?;
+            match output {
+                Form::Json => output::json(&reply),
+                Form::Table => output::text(&service_screen(&reply, output::colour())),
+            }
+        }
+    }
+}
+
+pub(crate) fn list_backends(arguments: &LsArguments) -> Result<(), Failure> {
+    let client = arguments.agent.client()?;
+    let services = match &arguments.service {
+        Some(service) => vec![client.service(service)?],
+        None => client.services()?.services,
+    };
+    match arguments.output {
+        Form::Json => output::json(&services),
+        Form::Table => output::text(&backends(&services).render(output::colour())),
+    }
+}
+
+pub(crate) fn drain(arguments: DrainArguments) -> Result<(), Failure> {
+    let DrainArguments { backend, time, reason } = arguments;
+    let for_ms = time.map(time::millis);
+    order(&backend, "drain", &BackendOrderRequest { reason, for_ms, weight: None })
+}
+
+pub(crate) fn enable(arguments: EnableArguments) -> Result<(), Failure> {
+    let EnableArguments { backend, ready, reason } = arguments;
+    let verb = if ready { "ready" } else { "enable" };
+    order(&backend, verb, &BackendOrderRequest { reason, ..BackendOrderRequest::default() })
+}
+
+pub(crate) fn disable(arguments: DisableArguments) -> Result<(), Failure> {
+    let DisableArguments { backend, reason } = arguments;
+    order(&backend, "disable", &BackendOrderRequest { reason, ..BackendOrderRequest::default() })
+}
+
+pub(crate) fn weigh(arguments: WeightArguments) -> Result<(), Failure> {
+    let WeightArguments { backend, weight, reason } = arguments;
+    let weight = Some(weight);
+    order(&backend, "weight", &BackendOrderRequest { reason, for_ms: None, weight })
+}
+
+fn order(backend: &Backend, verb: &str, request: &BackendOrderRequest) -> Result<(), Failure> {
+    let name = (backend.service.as_str(), backend.backend.as_str());
+    let reply = backend.agent.client()?.order_backend(name, verb, request)?;
+    match backend.output {
+        Form::Json => output::json(&reply),
+        Form::Table => {
+            let said = format!("{} of {} {}", reply.backend, reply.service, reply.order.sentence);
+            output::text(&format!("{}\n", plain(&said)))
+        }
+    }
+}
+
+pub(crate) fn flows(arguments: &FlowsArguments) -> Result<(), Failure> {
+    let FlowsArguments { backend: Backend { agent, service, backend, output } } = arguments;
+    let reply = agent.client()?.flows(service, backend)?;
+    match output {
+        Form::Json => output::json(&reply),
+        Form::Table => output::text(&flows_screen(&reply)),
+    }
+}
+
+fn flows_screen(reply: &FlowsReply) -> String {
+    let flows = &reply.flows;
+    let mut text = format!("{} of {} on {}\n", reply.backend, reply.service, reply.node);
+    let numbers = [
+        ("open", flows.open),
+        ("opened", flows.opened),
+        ("packets", flows.packets),
+        ("bytes", flows.bytes),
+    ];
+    for (name, number) in numbers {
+        let number = number.map_or_else(|| "not known".into(), |n| n.to_string());
+        text.push_str(&format!("  {name:<8} {number}\n"));
+    }
+    text.push_str(&format!("  source   {}\n", flows.source));
+    plain_lines(&text)
+}
+
+/// What came from the agent must not steer the terminal.
+fn plain_lines(text: &str) -> String {
+    text.lines().map(|line| format!("{}\n", plain(line))).collect()
+}
+
+fn services(all: &[ServiceReply], colour: bool) -> String {
+    if all.is_empty() {
+        return "no service: add a [[vip.service]] to the file and run `buoy reload`\n".into();
+    }
+    let mut table = Table::new([
+        ("SERVICE", Align::Left),
+        ("ADDRESS", Align::Left),
+        ("ENGINE", Align::Left),
+        ("BALANCE", Align::Left),
+        ("UP", Align::Right),
+        ("PROBLEM", Align::Left),
+    ]);
+    for reply in all {
+        let service = &reply.service;
+        let is_wrong = service.problem.is_some() || service.up == 0;
+        table.row(
+            if is_wrong { Tone::Wrong } else { Tone::Plain },
+            [
+                service.name.clone(),
+                reply.addresses.join(" "),
+                service.engine.clone(),
+                service.balance.clone(),
+                format!("{}/{}", service.up, service.backends.len()),
+                service.problem.clone().unwrap_or_default(),
+            ],
+        );
+    }
+    table.render(colour)
+}
+
+fn service_screen(reply: &ServiceReply, colour: bool) -> String {
+    let service = &reply.service;
+    let mut text = String::new();
+    let mut line =
+        |name: &str, value: &str| text.push_str(&format!("{name:<9} {}\n", plain(value)));
+    line("service", &service.name);
+    line("vip", &format!("{} ({})", reply.vip, reply.addresses.join(", ")));
+    line("engine", &format!("{} on {}", service.engine, reply.node));
+    line("balance", &service.balance);
+    if let Some(table) = &service.table {
+        line("table", table);
+    }
+    line("haproxy", &reply.haproxy);
+    if let Some(problem) = &service.problem {
+        line("problem", problem);
+    }
+    text.push_str(&format!("\n{}", backends(std::slice::from_ref(reply)).render(colour)));
+    text
+}
+
+fn backends(all: &[ServiceReply]) -> Table<7> {
+    let mut table = Table::new([
+        ("SERVICE", Align::Left),
+        ("BACKEND", Align::Left),
+        ("ADDRESS", Align::Left),
+        ("STATE", Align::Left),
+        ("WEIGHT", Align::Right),
+        ("OPENED", Align::Right),
+        ("REASON", Align::Left),
+    ]);
+    for service in all.iter().map(|reply| &reply.service) {
+        for backend in &service.backends {
+            let tone = if backend.state == "down" { Tone::Wrong } else { Tone::Plain };
+            let backup = if backend.backup { " backup" } else { "" };
+            table.row(
+                tone,
+                [
+                    service.name.clone(),
+                    backend.name.clone(),
+                    backend.address.clone(),
+                    format!("{}{backup}", backend.state),
+                    weight(backend),
+                    opened(backend),
+                    backend.reason.clone(),
+                ],
+            );
+        }
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use buoy_api::{BackendView, FlowsView, OrderedView, ServiceView};
+
+    fn reply() -> ServiceReply {
+        let half = OrderedView { weight: Some("50%".into()), ..OrderedView::default() };
+        let backend = |name: &str, state: &str, order| BackendView {
+            name: name.into(),
+            address: "10.0.0.21:8443".into(),
+            state: state.into(),
+            weight: 4,
+            order,
+            ..BackendView::default()
+        };
+        ServiceReply {
+            node: "lb1".into(),
+            vip: "web".into(),
+            addresses: vec!["10.0.0.100".into()],
+            haproxy: "web:443-tcp".into(),
+            service: ServiceView {
+                name: "web:443/tcp".into(),
+                engine: "proxy".into(),
+                balance: "roundrobin".into(),
+                up: 1,
+                backends: vec![
+                    backend("web1", "up", Some(half)),
+                    BackendView {
+                        reason: "patching\x1b[2J".into(),
+                        ..backend("web2", "drain", None)
+                    },
+                ],
+                ..ServiceView::default()
+            },
+        }
+    }
+
+    #[test]
+    fn a_service_is_shown_with_what_is_ordered_of_its_backends() {
+        let screen = service_screen(&reply(), false);
+        let expected = "\
+service   web:443/tcp
+vip       web (10.0.0.100)
+engine    proxy on lb1
+balance   roundrobin
+haproxy   web:443-tcp
+
+SERVICE      BACKEND  ADDRESS         STATE           WEIGHT  OPENED  REASON
+web:443/tcp  web1     10.0.0.21:8443  up     4, by order 50%       -  -
+web:443/tcp  web2     10.0.0.21:8443  drain                4       -  patching?[2J
+";
+        assert_eq!(screen, expected);
+        let all = services(&[reply()], false);
+        assert!(all.contains("web:443/tcp  10.0.0.100  proxy   roundrobin  1/2"), "{all}");
+        assert!(services(&[], false).contains("[[vip.service]]"));
+    }
+
+    #[test]
+    fn what_is_not_known_of_connections_is_said_so() {
+        let flows = FlowsView { open: Some(3), source: "the proxy".into(), ..FlowsView::default() };
+        let reply = FlowsReply {
+            node: "lb1".into(),
+            service: "web:443/tcp".into(),
+            backend: "web1".into(),
+            engine: "proxy".into(),
+            flows,
+        };
+        let expected = "\
+web1 of web:443/tcp on lb1
+  open     3
+  opened   not known
+  packets  not known
+  bytes    not known
+  source   the proxy
+";
+        assert_eq!(flows_screen(&reply), expected);
+    }
+}
