@@ -5,7 +5,9 @@
 
 mod file;
 mod overlay;
+mod share;
 
+use crate::exchange::Handle;
 use crate::health::States;
 use buoy_core::backend_orders::{self as orders, Change, Full, Heard};
 use buoy_model::{BackendId, BackendOrder, Desired, Fact};
@@ -82,6 +84,36 @@ impl BackendOrders {
     /// What is known of backends, with what is ordered of them.
     pub fn states(&self, checked: watch::Receiver<States>) -> watch::Receiver<States> {
         overlay::start(self.0.desired.clone(), self.watch(), checked)
+    }
+
+    /// Tells the other nodes of the orders of this one from now on, and takes theirs. To be called inside a tokio
+    /// runtime.
+    pub fn share(&self, exchange: Handle) {
+        tokio::spawn(share::keep(self.clone(), exchange));
+    }
+
+    /// Another node tells of orders. What it is that holds now is the same on all nodes in the end.
+    async fn hear(&self, told: Vec<BackendOrder>) {
+        let desired = Arc::clone(&self.0.desired.borrow());
+        let mut news = Vec::new();
+        self.0.kept.send_if_modified(|kept| {
+            let kept = Arc::make_mut(kept);
+            for order in told {
+                match kept.hear(&desired, order.clone()) {
+                    Heard::News => news.push(order),
+                    Heard::Known | Heard::Unknown => {}
+                    Heard::Full => tracing::warn!("there are too many orders: one is not taken"),
+                }
+            }
+            !news.is_empty()
+        });
+        if news.is_empty() {
+            return;
+        }
+        for order in news {
+            self.tell(order.backend.clone(), Fact::BackendOrdered { order });
+        }
+        self.write().await;
     }
 
     /// An operator orders something here.

@@ -174,8 +174,7 @@ async fn live(
     let fit = tokio::spawn(fit);
     let published = Published { desired: wanted, seed, keys };
     let engines = (forward, exchange);
-    let daemon =
-        Daemon::new(handle, options.config.clone(), published, engines, backend_orders);
+    let daemon = Daemon::new(handle, options.config.clone(), published, engines, backend_orders);
     let daemon = Arc::new(daemon);
     daemon.show_checks(checks.states());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

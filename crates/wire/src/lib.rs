@@ -14,6 +14,7 @@ pub mod ethernet;
 pub mod exchange;
 pub mod heartbeat;
 pub mod ndp;
+pub mod orders;
 mod seal;
 
 pub use seal::{Key, Keyring, KeyringError, Reject, TAG_LEN};

@@ -346,3 +346,39 @@ fn any_datagram_of_the_exchange_is_refused_or_has_one_form() {
         }
     }
 }
+
+/// What is read of a body is what its sender would write again, and a damaged one is refused or says something else.
+#[test]
+fn any_body_of_orders_is_refused_or_has_one_form() {
+    use buoy_model::{BackendId, BackendOrder, Duty, OrderVersion, OrderedWeight, Ports, Protocol};
+    use buoy_wire::orders::{emit, parse};
+    let mut random = Random(SEED ^ 6);
+    let order = |name: &str, duty, weight| BackendOrder {
+        backend: BackendId {
+            address: [10, 0, 0, 100].into(),
+            protocol: Protocol::Udp,
+            ports: Ports::new(8000, 8099).unwrap(),
+            name: name.into(),
+        },
+        duty,
+        weight,
+        version: OrderVersion { micros: 1 << 50, node: ME },
+        reason: "patching (by ann)".into(),
+    };
+    let drain = Duty::Drain { until: Some(1 << 40) };
+    let orders = [
+        order("web1", drain, OrderedWeight::Configured),
+        order("web2", Duty::Maint, OrderedWeight::Percent(50)),
+    ];
+    let good = emit(orders.iter()).remove(0);
+    let mut parsed = 0;
+    for _ in 0..inputs() {
+        let mut bytes = if random.below(4) == 0 { random.bytes(120) } else { good.clone() };
+        random.damage(&mut bytes);
+        if let Some(orders) = parse(&bytes).filter(|orders| !orders.is_empty()) {
+            parsed += 1;
+            assert_eq!(emit(orders.iter()), [bytes]);
+        }
+    }
+    assert!(parsed > inputs() / 100, "only {parsed} of the inputs got past the parser");
+}

@@ -72,3 +72,57 @@ async fn what_is_known_of_backends_follows_orders_and_their_time() {
     states.wait_for(is_cut).await.unwrap();
     assert!(until <= millis(), "not before its time");
 }
+
+/// Node `n` of two in a network that only this test uses, with its orders and its place in the exchange.
+struct Node {
+    orders: BackendOrders,
+    _exchange: crate::exchange::Exchange,
+    _keys: watch::Sender<buoy_wire::Keyring>,
+    _wanted: watch::Sender<Arc<Desired>>,
+    _told: mpsc::Receiver<Told>,
+    id: BackendId,
+}
+
+fn node(folder: &std::path::Path, n: u8, backends: &[&str]) -> Node {
+    let (wanted, id) = two(backends);
+    wanted.send_modify(|desired| {
+        let desired = Arc::make_mut(desired);
+        let node = |n: u8| buoy_model::Node::new(&format!("n{n}"), ([127, 78, 1, n], 4747).into());
+        desired.nodes = (1..=2).map(node).collect();
+        desired.nodes.sort_by_key(|node| node.id);
+        desired.me = buoy_model::NodeId::of(&format!("n{n}"));
+    });
+    let keyring = buoy_wire::Keyring::new(vec![buoy_wire::Key::new([7; 32])]).unwrap();
+    let (keys, keyring) = watch::channel(keyring);
+    let exchange = crate::exchange::Exchange::start(wanted.subscribe(), keyring).unwrap();
+    let file = folder.join(format!("{n}.orders"));
+    let (orders, told) = BackendOrders::start(wanted.subscribe(), file);
+    orders.share(exchange.handle());
+    Node { orders, _exchange: exchange, _keys: keys, _wanted: wanted, _told: told, id }
+}
+
+async fn has(node: &Node, duty: Duty) {
+    let mut kept = node.orders.watch();
+    let has = |kept: &Arc<orders::BackendOrders>| kept.of(&node.id).is_some_and(|o| o.duty == duty);
+    tokio::time::timeout(crate::sample::PATIENCE, kept.wait_for(has)).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_one_node_is_told_holds_on_all_and_one_that_was_away_hears_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let backends = ["web1", "web2"];
+    let a = node(folder.path(), 1, &backends);
+    let drain = Duty::Drain { until: None };
+    a.orders.give(a.id.clone(), Change::Duty(drain), "by ann".into()).await.unwrap();
+    {
+        let b = node(folder.path(), 2, &backends);
+        has(&b, drain).await;
+        b.orders.give(b.id.clone(), Change::Duty(Duty::Maint), "by bob".into()).await.unwrap();
+        has(&a, Duty::Maint).await;
+    }
+    a.orders.give(a.id.clone(), Change::Duty(Duty::Configured), "by ann".into()).await.unwrap();
+    // Its file still says maintenance, and what it says is older.
+    let b = node(folder.path(), 2, &backends);
+    has(&b, Duty::Configured).await;
+    assert!(a.orders.watch().borrow().of(&a.id).unwrap().is_configured());
+}
