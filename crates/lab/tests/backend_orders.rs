@@ -5,6 +5,7 @@
 mod support;
 
 use buoy_api::{BackendOrderRequest, MoveRequest};
+use buoy_lab::peer::Peer;
 use buoy_lab::probe::http::{Figures, HttpProbe};
 use buoy_lab::probe::tcp::TcpProbe;
 use buoy_lab::process::wait_until;
