@@ -2,6 +2,7 @@
 
 use crate::backend_orders::{BackendOrders, Told};
 use crate::configuration::{self, ConfigurationError};
+use crate::discovery::{self, Accepted, Looked};
 use crate::exchange::Exchange;
 use crate::fitness;
 use crate::forward::{Forward, Traced};
@@ -37,8 +38,8 @@ pub(crate) struct Daemon {
     /// What the checks of this node found.
     checks: OnceLock<watch::Receiver<fitness::States>>,
     memory: Mutex<Memory>,
-    /// One reload at a time.
-    reloading: tokio::sync::Mutex<()>,
+    /// What the published configuration is made from: one change at a time.
+    accepted: tokio::sync::Mutex<Accepted>,
 }
 
 /// What a reload makes known to the rest of the agent.
@@ -61,6 +62,8 @@ struct Memory {
     /// Why the file on disk is not the one that runs.
     refused_file: Option<String>,
     duplicate: Option<String>,
+    /// What is wrong with looking for backends.
+    undiscovered: Vec<String>,
 }
 
 impl Memory {
@@ -89,7 +92,7 @@ impl Memory {
 impl Daemon {
     pub(crate) fn new(
         handle: Handle,
-        config: PathBuf,
+        (config, accepted): (PathBuf, Accepted),
         published: Published,
         (forward, exchange): (Forward, Exchange),
         backend_orders: BackendOrders,
@@ -103,7 +106,7 @@ impl Daemon {
             backend_orders,
             checks: OnceLock::new(),
             memory: Mutex::default(),
-            reloading: tokio::sync::Mutex::default(),
+            accepted: tokio::sync::Mutex::new(accepted),
         }
     }
 
@@ -180,13 +183,30 @@ impl Daemon {
         self.handle.order(command).map_err(|Gone| LoopGone)
     }
 
+    /// Makes backends that are found a part of the configuration, for ever.
+    pub(crate) async fn discover(&self, mut looked: watch::Receiver<Looked>) {
+        while looked.changed().await.is_ok() {
+            let looked = looked.borrow_and_update().clone();
+            let mut accepted = self.accepted.lock().await;
+            let before = self.desired();
+            let taken = accepted.take(&before, &looked);
+            self.memory().undiscovered = accepted.problems();
+            let Some(checked) = taken else { continue };
+            let desired = Desired { generation: before.generation, ..checked.desired };
+            self.published.desired.send_replace(Arc::new(desired));
+        }
+    }
+
     async fn apply_file(&self) -> Result<ReloadReply, ReloadRefusal> {
-        let _one = self.reloading.lock().await;
+        let mut accepted = self.accepted.lock().await;
         let before = self.desired();
         let checked = configuration::load(&self.config).map_err(refusal)?;
         if let Some(reason) = configuration::needs_more_than_a_reload(&before, &checked.desired) {
             return Err(ReloadRefusal::Invalid(reason));
         }
+        let looked = discovery::look_for(&checked.desired, &accepted.known()).await;
+        let checked = accepted.follow(checked, &looked);
+        self.memory().undiscovered = accepted.problems();
         let mut desired = checked.desired;
         desired.generation = before.generation + 1;
         let desired = Arc::new(desired);
@@ -247,6 +267,7 @@ impl Agent for Daemon {
         problems.extend(memory.refused_file.clone());
         problems.extend(memory.duplicate.clone());
         problems.extend(self.backend_orders.problem());
+        problems.extend(memory.undiscovered.iter().cloned());
         problems.extend(self.forward.problems());
         problems.extend(self.exchange.handle().problems());
         if self.handle.counters.rejected(Reject::Own) > 0 {

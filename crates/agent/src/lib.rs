@@ -8,6 +8,7 @@ pub mod backend_orders;
 mod configuration;
 pub mod counters;
 mod daemon;
+mod discovery;
 pub mod exchange;
 pub mod fitness;
 pub mod forward;
@@ -31,6 +32,7 @@ pub use log::Format as LogFormat;
 
 use backend_orders::BackendOrders;
 use daemon::{Daemon, Published};
+use discovery::Accepted;
 use exchange::Exchange;
 use forward::Forward;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -115,15 +117,18 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         .enable_all()
         .build()
         .map_err(RunError::Runtime)?;
-    let desired = Arc::new(checked.desired);
     // The socket first: a second agent on this host must not get as far as the addresses.
     let socket = runtime
         .block_on(async { server::Socket::open(&options.socket) })
         .map_err(RunError::Socket)?;
+    let mut accepted = Accepted::new(&options.config, &options.socket.with_extension("backends"));
+    let checked = runtime.block_on(discovery::begin(&mut accepted, checked));
+    let desired = Arc::new(checked.desired);
     let keyring = checked.keyring.clone();
     let running = realtime::start(Arc::clone(&desired), checked.keyring, &systemd, options.log)
         .map_err(RunError::Start)?;
-    runtime.block_on(live(options, (desired, keyring), running, socket, systemd))
+    let wish = Wish { desired, keyring, accepted };
+    runtime.block_on(live(options, wish, running, socket, systemd))
 }
 
 /// A panic in any thread ends the process, in every build: half an agent is worse than none, and the
@@ -144,10 +149,17 @@ fn die_at_once() {
     }
 }
 
+/// What the configuration says.
+struct Wish {
+    desired: Arc<buoy_model::Desired>,
+    keyring: buoy_wire::Keyring,
+    accepted: Accepted,
+}
+
 /// Everything that may be slow, until the end.
 async fn live(
     options: &Options,
-    (desired, keyring): (Arc<buoy_model::Desired>, buoy_wire::Keyring),
+    Wish { desired, keyring, accepted }: Wish,
     running: Running,
     socket: server::Socket,
     systemd: Systemd,
@@ -163,6 +175,7 @@ async fn live(
     let exchange = Exchange::start(watched.clone(), keyring).map_err(RunError::Runtime)?;
     let (backend_orders, ordered) = BackendOrders::start(watched.clone(), options.orders_file());
     backend_orders.share(exchange.handle());
+    let looked = discovery::start(watched.clone());
     let health = health::start(watched.clone(), backend_orders.watch());
     let states = backend_orders.states(health.states());
     let checks = fitness::start(watched.clone());
@@ -174,7 +187,8 @@ async fn live(
     let fit = tokio::spawn(fit);
     let published = Published { desired: wanted, seed, keys };
     let engines = (forward, exchange);
-    let daemon = Daemon::new(handle, options.config.clone(), published, engines, backend_orders);
+    let config = (options.config.clone(), accepted);
+    let daemon = Daemon::new(handle, config, published, engines, backend_orders);
     let daemon = Arc::new(daemon);
     daemon.show_checks(checks.states());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -189,10 +203,15 @@ async fn live(
         let daemon = Arc::clone(&daemon);
         tokio::spawn(async move { daemon.hear_orders(ordered).await })
     };
+    let discovering = tokio::spawn({
+        let (daemon, looked) = (Arc::clone(&daemon), looked.states());
+        async move { daemon.discover(looked).await }
+    });
     systemd.ready();
     let told = orders(&daemon, listening, &systemd).await;
     fit.abort();
     telling.abort();
+    discovering.abort();
     drop(stop);
     let _ = tokio::time::timeout(STOP_TIMEOUT, serving).await;
     let ended = tokio::task::spawn_blocking(move || thread.join());

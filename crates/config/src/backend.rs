@@ -1,13 +1,15 @@
-//! Reads backends: `[name] address:port [weight=N] [max=N] [backup]`, one text each.
+//! Reads backends: `[name] address:port [weight=N] [max=N] [backup]`, one text each, or where to look for them.
 
 use crate::cluster::check_name;
 use crate::keys::service;
 use crate::report::{At, Problems, listed, shown};
 use crate::tree::{self, Section};
 use crate::value::{self, Unfit};
-use crate::{Code, forward, vip};
-use buoy_model::limits::{BACKEND_WEIGHT_MAX, PROXY_CONNECTIONS_MAX, SERVICE_BACKENDS_MAX};
-use buoy_model::{Backend, Cidr, Mode};
+use crate::{Code, discovery, forward, vip};
+use buoy_model::limits::{
+    BACKEND_WEIGHT_MAX, PROXY_CONNECTIONS_MAX, SERVICE_BACKENDS_MAX, SERVICE_DISCOVERIES_MAX,
+};
+use buoy_model::{Backend, Cidr, Discovery, Mode};
 use core::net::{IpAddr, SocketAddr};
 
 const FORM: &str = "write \"[name] address:port [weight=N] [max=N] [backup]\", as in \"web1 10.0.0.21:8443 weight=2\"";
@@ -18,26 +20,50 @@ pub(crate) fn read(
     (mode, may_keep): (Mode, bool),
     vips: &[At<Cidr>],
     problems: &mut Problems<'_>,
-) -> Vec<At<Backend>> {
+) -> (Vec<At<Backend>>, Vec<At<Discovery>>) {
+    let mut entries: Vec<At<Discovery>> = Vec::new();
     if !section.has(&service::BACKENDS) {
         section.miss(&service::BACKENDS, problems);
     }
-    let Some(texts) = section.texts(&service::BACKENDS, problems) else { return Vec::new() };
+    let Some(texts) = section.texts(&service::BACKENDS, problems) else {
+        return (Vec::new(), entries);
+    };
     let fix = "make a second service on another VIP, or put a proxy tier between";
     vip::refuse_too_many("backends", &texts.value, SERVICE_BACKENDS_MAX, fix, problems);
     let mut backends: Vec<At<Backend>> = Vec::new();
     let before = problems.count();
     for text in texts.value.iter().take(SERVICE_BACKENDS_MAX) {
+        let is_found = entries.iter().any(|entry| entry.span == text.span);
+        if is_found && discovery::is_one(text.value) {
+            let message =
+                format!("\"{}\" was found, which says where to look again", shown(text.value));
+            let reason = "what is found are servers";
+            problems.add(Code::BadDiscovery, &text.span, message, reason, "write the entry here");
+            continue;
+        }
+        if discovery::is_one(text.value) {
+            let entry = read_entry(text, (mode, may_keep), &entries, problems);
+            entries.extend(entry.map(|entry| At::new(entry, text.span.clone())));
+            continue;
+        }
         let Some(backend) = read_one(text, may_keep, problems) else { continue };
+        let can_be_used =
+            |ip: IpAddr| vips.iter().any(|v| v.value.address().is_ipv4() == ip.is_ipv4());
+        // A name may have addresses of both IP versions where one is of use.
+        if is_found && mode != Mode::Proxy && !can_be_used(backend.value.address.ip()) {
+            continue;
+        }
         refuse_unusable(&backend, mode, vips, problems);
         refuse_same(&backends, &backend, mode, problems);
         backends.push(backend);
     }
     let clean = problems.count() == before;
-    if mode != Mode::Proxy && clean {
+    let is_complete = entries.is_empty();
+    if mode != Mode::Proxy && clean && is_complete {
         refuse_mixed_families(&backends, mode, vips, &texts.span, problems);
     }
-    if clean && !backends.is_empty() && backends.iter().all(|b| b.value.weight == 0) {
+    if clean && is_complete && !backends.is_empty() && backends.iter().all(|b| b.value.weight == 0)
+    {
         let message = "every backend has weight 0";
         let reason = "weight 0 takes no new connections";
         problems.add(
@@ -48,21 +74,39 @@ pub(crate) fn read(
             "give at least one backend a weight",
         );
     }
-    backends
+    vip::refuse_too_many(
+        "entries that say where to look",
+        &entries,
+        SERVICE_DISCOVERIES_MAX,
+        fix,
+        problems,
+    );
+    (backends, entries)
+}
+
+/// An entry that says where to look: its settings are read for an address that stands for all.
+fn read_entry(
+    text: &At<&str>,
+    (mode, may_keep): (Mode, bool),
+    earlier: &[At<Discovery>],
+    problems: &mut Problems<'_>,
+) -> Option<Discovery> {
+    let entry = discovery::read(text, may_keep, problems)?;
+    let address = SocketAddr::from(([192, 0, 2, 1], 1));
+    let mut backend = Backend::new(&entry.text, address);
+    for word in text.value.split_whitespace().skip(1) {
+        read_option(text, word, &mut backend, problems);
+    }
+    refuse_unusable(&At::new(backend, text.span.clone()), mode, &[], problems);
+    if let Some(first) = earlier.iter().find(|e| e.value.place == entry.place) {
+        let message = format!("\"{}\" is listed twice", shown(&entry.text));
+        let (again, first) = ((&text.span, "again here"), (&first.span, "first here"));
+        problems.add_pair(Code::DuplicateBackend, again, first, message, "remove one");
+    }
+    Some(entry)
 }
 
 fn read_one(text: &At<&str>, may_keep: bool, problems: &mut Problems<'_>) -> Option<At<Backend>> {
-    if text.value.starts_with("file:") {
-        let message = "backends from a file are not in this version of Buoy";
-        problems.add(
-            Code::NotInThisVersion,
-            &text.span,
-            message,
-            "a later version has it",
-            "list the backends here",
-        );
-        return None;
-    }
     let mut words = text.value.split_whitespace().peekable();
     let first = words.next();
     // A name cannot be taken for an address, nor an address for a name, except by mistake.
@@ -77,13 +121,7 @@ fn read_one(text: &At<&str>, may_keep: bool, problems: &mut Problems<'_>) -> Opt
     };
     let place = if name.is_some() { words.next() } else { first };
     let address = read_address(text, place.unwrap_or_default(), may_keep, problems);
-    let mut backend = Backend {
-        name: String::new(),
-        address: address?,
-        weight: 1,
-        backup: false,
-        connections_max: None,
-    };
+    let mut backend = Backend::new("", address?);
     backend.name = match name {
         Some(name) => {
             let at = At::new(name, tree::inside(text, name, problems));

@@ -1,16 +1,17 @@
 //! Reads what holds for the whole cluster: name, beats, terms, safety.
 
-use crate::Code;
 use crate::keys::top;
 use crate::peers::{self, Peers};
 use crate::report::{At, Problems, shown};
 use crate::tree::{Section, Word};
 use crate::value::{self, written};
+use crate::{Code, discovery};
 use buoy_model::limits::{
     HEARTBEAT_DEFAULT, HEARTBEAT_MAX, HEARTBEAT_MIN, LEASE_CEILING_DEFAULT, LEASE_DEFAULT,
     LEASE_HEARTBEATS_MIN, LEASE_MAX, PORT_DEFAULT,
 };
 use buoy_model::{NodeId, Safety, Timing};
+use core::net::SocketAddr;
 use core::time::Duration;
 
 /// Nodes from which a majority survives the loss of one.
@@ -25,6 +26,8 @@ pub(crate) struct Cluster {
     pub(crate) node: Option<At<NodeId>>,
     pub(crate) safety: Safety,
     pub(crate) timing: Timing,
+    /// Who is asked for the names of backends.
+    pub(crate) resolvers: Vec<SocketAddr>,
 }
 
 pub(crate) fn read(top: &Section<'_>, problems: &mut Problems<'_>) -> Cluster {
@@ -42,6 +45,7 @@ pub(crate) fn read(top: &Section<'_>, problems: &mut Problems<'_>) -> Cluster {
         node,
         safety,
         timing: read_timing(top, problems),
+        resolvers: discovery::read_resolvers(top, problems),
         peers,
     }
 }

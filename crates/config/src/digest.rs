@@ -5,9 +5,9 @@
 
 use crate::cluster::Cluster;
 use buoy_model::{
-    Backend, BackendLife, Balance, Check, CheckKind, Failback, FlowFields, Forward, Group,
-    HttpCheck, Mode, Node, NodeCheck, NodeCheckKind, Pace, Presence, Safety, SendProxy, Service,
-    SourceAddress, SourceRule, Timing, TlsCheck, name_key,
+    Backend, BackendLife, Balance, Check, CheckKind, Discovery, Failback, FlowFields, Forward,
+    Group, HttpCheck, Mode, Node, NodeCheck, NodeCheckKind, Pace, Presence, Safety, SendProxy,
+    Service, SourceAddress, SourceRule, Timing, TlsCheck, name_key,
 };
 use std::fmt::Write as _;
 
@@ -100,6 +100,7 @@ fn add_service(out: &mut String, service: &Service) {
         new_connections,
         life,
         backends,
+        discovered,
         check,
     } = service;
     let is_xdp = matches!(mode, Mode::Xdp { .. });
@@ -147,6 +148,9 @@ fn add_service(out: &mut String, service: &Service) {
     }
     add_life(out, life);
     add_backends(out, backends);
+    for Discovery { text, .. } in discovered {
+        line(out, format_args!("look {text}"));
+    }
     if let Some(check) = check {
         add_check(out, check);
     }

@@ -112,6 +112,7 @@ schema! {
         LEASE: "lease", "a duration", r#""32ms""#, "\"32ms\"", Live;
         LEASE_MAX: "lease_max", "a duration", r#""300ms""#, "\"300ms\", or `lease` if longer", Live;
         PORT: "port", "a UDP port number", "4747", "4747", Restart;
+        RESOLVERS: "resolvers", "an address or a list of them", r#"["10.0.0.53"]"#, "those of the host", Live;
         VIP: "vip", "a list of tables `[[vip]]`", r#"[[vip]]"#, "none", Live;
         POOL: "pool", "a list of tables `[[pool]]`", r#"[[pool]]"#, "none", Live;
     }
@@ -124,14 +125,14 @@ schema! {
         "etcd": "remove it; the peers agree among themselves";
         "api": "remove it; the API is a UNIX socket: `buoy agent --help`";
         "metrics": "remove it; `buoy status -o json` has the numbers";
-        "dns": "remove it; write addresses";
+        "dns": "remove it; write \"dns:NAME:PORT\" into `backends`, and name servers as `resolvers`";
     }
     foreign {
         "vips": "vip"; "pools": "pool"; "virtual": "vip"; "vrrp_instance": "vip"; "virtual_server": "vip";
         "unicast_peer": "peers"; "nodes": "peers"; "hosts": "peers"; "members": "peers";
         "auth_pass": "secret"; "password": "secret"; "key": "secret"; "router_id": "node";
         "advert_int": "heartbeat"; "interval": "heartbeat"; "ttl": "lease"; "name": "cluster";
-        "arbiter": "witness"; "quorum": "witness"; "tiebreaker": "witness"; "tie_breaker": "witness"; "qdevice": "witness"; "weight": "weights";
+        "nameservers": "resolvers"; "resolver": "resolvers"; "nameserver": "resolvers"; "arbiter": "witness"; "quorum": "witness"; "tiebreaker": "witness"; "tie_breaker": "witness"; "qdevice": "witness"; "weight": "weights";
     }
     unneeded {
         "log_level": "remove it; set BUOY_LOG=debug in the environment of `buoy agent`";
@@ -271,7 +272,7 @@ schema! {
     service, "[[vip.service]]", "in [[vip.service]]", "Keys of `[[vip.service]]`.";
     keys {
         PORT: "port", "\"PORT/tcp\", \"FIRST-LAST/tcp\" or \"*/tcp\", or the same with udp, or a list of them", r#""443/tcp""#, "required", Service;
-        BACKENDS: "backends", "a list of \"[name] ADDRESS:PORT [weight=N] [max=N] [backup]\"", r#"["10.0.0.21:8443", "10.0.0.22:8443"]"#, "required", Live;
+        BACKENDS: "backends", "a list of \"[name] ADDRESS:PORT [weight=N] [max=N] [backup]\", \"dns:NAME:PORT\", \"srv:NAME\" or \"file:PATH\"", r#"["10.0.0.21:8443", "10.0.0.22:8443"]"#, "required", Live;
         MODE: "mode", "\"kernel\", \"proxy\" or \"xdp\"", r#""kernel""#, "\"kernel\"", Service;
         FORWARD: "forward", "\"dsr\", \"tunnel\", \"nat\" or \"local\"", r#""dsr""#, "none", Service;
         ENCAPSULATION: "encapsulation", "\"ipip\", \"gue\" or \"gue:PORT\"", r#""gue""#, "\"ipip\"", Service;

@@ -22,6 +22,7 @@ mod check;
 mod cluster;
 mod code;
 mod digest;
+mod discovery;
 mod files;
 mod forward;
 mod host;
@@ -47,6 +48,7 @@ mod vip;
 
 pub use check::http::expression;
 pub use code::{Code, Severity};
+pub use discovery::Found;
 pub use files::{FileFacts, ReadFile};
 pub use host::{Host, HostAddress, HostLink};
 pub use report::{Problem, Report};
@@ -55,7 +57,8 @@ pub use value::nearest;
 use bundle::Bundle;
 use buoy_model::limits::{CONFIG_BYTES_MAX, GROUPS_MAX};
 use buoy_model::{
-    CheckKind, ClusterId, Desired, Group, Node, NodeCheck, NodeCheckKind, Timing, VipAddress,
+    CheckKind, ClusterId, Desired, DiscoveryPlace, Group, Node, NodeCheck, NodeCheckKind, Timing,
+    VipAddress,
 };
 use buoy_wire::Keyring;
 use cluster::Cluster;
@@ -77,6 +80,8 @@ pub struct Checked {
     pub desired: Desired,
     /// The keys of the cluster.
     pub keyring: Keyring,
+    /// What it was read from, to be checked again when backends are found.
+    pub text: String,
     /// What is taken, but somebody should know.
     pub warnings: Report,
 }
@@ -100,8 +105,12 @@ pub struct CheckedOffline {
 
 /// Reads and checks a file of this host.
 pub fn load(path: &Path, host: &Host) -> Result<Checked, Report> {
-    let text = read_text(path)?;
-    check(&text, &path.to_string_lossy(), host, &read_file)
+    check_again(&read_text(path)?, path, host, &Found::new())
+}
+
+/// Checks a text of this host that was read before, with the backends that were found since.
+pub fn check_again(text: &str, path: &Path, host: &Host, found: &Found) -> Result<Checked, Report> {
+    check_found(text, &path.to_string_lossy(), (host, &read_file), found)
 }
 
 /// Reads and checks a file, wherever it will be used.
@@ -113,8 +122,20 @@ pub fn load_offline(path: &Path) -> Result<CheckedOffline, Report> {
 /// Checks a text for this host. `name` is the path that messages show and that other paths are
 /// relative to; `files` reads those.
 pub fn check(text: &str, name: &str, host: &Host, files: &ReadFile<'_>) -> Result<Checked, Report> {
+    check_found(text, name, (host, files), &Found::new())
+}
+
+/// The same with the backends that were found where the text says to look for them: they are held against all
+/// that is asked of backends that are written down.
+pub fn check_found(
+    text: &str,
+    name: &str,
+    (host, files): (&Host, &ReadFile<'_>),
+    found: &Found,
+) -> Result<Checked, Report> {
     let mut problems = Problems::new(name, text);
-    let (tree, errors) = parse(text, &mut problems);
+    let (mut tree, errors) = parse(text, &mut problems);
+    discovery::put_in(tree.get_mut(), found);
     let draft = Draft::read(&tree, &mut problems);
     if errors > 0 {
         problems.keep_what_a_syntax_error_leaves_certain();
@@ -147,7 +168,11 @@ pub fn check(text: &str, name: &str, host: &Host, files: &ReadFile<'_>) -> Resul
     let leg_links = legs::links(&draft.cluster.peers, me, host, &mut problems);
     let desired = Desired {
         generation: 1,
-        digest: digest::of(&draft.cluster, &nodes, &groups),
+        digest: match found.is_empty() {
+            true => digest::of(&draft.cluster, &nodes, &groups),
+            // What was found differs from host to host for a while.
+            false => check_offline(text, name)?.digest,
+        },
         cluster: ClusterId::of(&cluster_name),
         cluster_name,
         me,
@@ -156,7 +181,7 @@ pub fn check(text: &str, name: &str, host: &Host, files: &ReadFile<'_>) -> Resul
         timing,
         groups,
     };
-    Ok(Checked { desired, keyring, warnings: problems.into_report() })
+    Ok(Checked { desired, keyring, text: text.to_owned(), warnings: problems.into_report() })
 }
 
 /// Checks a text as far as that is possible without the host: no interfaces, no key files.
@@ -250,6 +275,13 @@ impl<'t> Draft<'t> {
         let mut groups: Vec<Group> = self.bundles.iter().map(group).collect();
         for kind in groups.iter_mut().flat_map(questions) {
             if let Some(path) = kind.authority_mut() {
+                *path = files::resolve(config, path);
+            }
+        }
+        let services = groups.iter_mut().flat_map(|group| &mut group.services);
+        for discovery in services.flat_map(|service| &mut service.discovered) {
+            discovery.resolvers.clone_from(&self.cluster.resolvers);
+            if let DiscoveryPlace::File { path } = &mut discovery.place {
                 *path = files::resolve(config, path);
             }
         }

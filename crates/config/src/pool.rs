@@ -92,7 +92,8 @@ fn of_one(written: &At<Service>, address: IpAddr) -> Option<At<Service>> {
         }
         Mode::Proxy => {}
     }
-    let is_there = !service.backends.is_empty() || forward::is_local(service.mode);
+    let is_open = !service.discovered.is_empty() || forward::is_local(service.mode);
+    let is_there = is_open || !service.backends.is_empty();
     is_there.then(|| At::new(service, written.span.clone()))
 }
 

@@ -5,12 +5,14 @@ use crate::keys::{Key, service};
 use crate::ports::{self, Port};
 use crate::report::{At, Problems};
 use crate::tree::{Section, Word};
-use crate::{backend, balance, check, forward, life, rate, source, sources};
+use crate::{backend, balance, check, discovery, forward, life, rate, source, sources};
 use buoy_model::limits::{
     PROXY_CONNECT_DEFAULT, PROXY_CONNECTIONS_DEFAULT, PROXY_CONNECTIONS_MAX,
     PROXY_IDLE_TCP_DEFAULT, PROXY_IDLE_UDP_DEFAULT, PROXY_TIMEOUT_MAX,
 };
-use buoy_model::{Backend, Cidr, Forward, Mode, Protocol, SendProxy, Service, SourceAddress};
+use buoy_model::{
+    Backend, Cidr, Discovery, Forward, Mode, Protocol, SendProxy, Service, SourceAddress,
+};
 use core::net::IpAddr;
 use core::time::Duration;
 use std::sync::Arc;
@@ -55,23 +57,25 @@ pub(crate) fn read(
     }
     let may_keep = ports::may_keep(settings.mode, &ports);
     let is_local = forward::is_local(settings.mode);
-    let backends = match is_local {
-        true => Vec::new(),
+    let (backends, entries) = match is_local {
+        true => (Vec::new(), Vec::new()),
         false => backend::read(section, (settings.mode, may_keep), vips, problems),
     };
     if settings.readable {
         ports::refuse_impossible(settings.mode, &backends, &ports, problems);
         forward::refuse_unreachable(settings.mode, &backends, &ports, vips, problems);
+        discovery::refuse_other_port(settings.mode, &entries, &ports, problems);
         settings.balance.refuse_endless(section, settings.mode, &backends, problems);
     }
     let limited =
         |b: Backend| Backend { connections_max: b.connections_max.or(settings.backend_max), ..b };
     let backends: Vec<Backend> = backends.into_iter().map(|b| limited(b.value)).collect();
     let life = life::read(section, problems);
-    if settings.readable && !is_local {
+    let is_complete = entries.is_empty();
+    if settings.readable && !is_local && is_complete {
         life::refuse_unmet(section, (life.quorum, settings.mode), &backends, problems);
     }
-    if settings.readable && settings.mode == Mode::Proxy && !backends.is_empty() {
+    if settings.readable && settings.mode == Mode::Proxy && !backends.is_empty() && is_complete {
         let balance = settings.balance.of(settings.mode);
         life::refuse_idle(section, balance, (&backends, &ports), problems);
     }
@@ -81,6 +85,7 @@ pub(crate) fn read(
         false => check::read(section, problems),
     };
     check.refuse_without_port(section, &ports, problems);
+    let discovered: Vec<Discovery> = entries.into_iter().map(|entry| entry.value).collect();
     let sources = sources::read(section, problems);
     let new_connections = rate::read(section, problems);
     ports
@@ -105,6 +110,7 @@ pub(crate) fn read(
                 new_connections,
                 life,
                 backends: forward::at_port(&backends, ports.first()),
+                discovered: discovered.clone(),
                 check: check.clone().of(protocol),
             };
             At::new(service, span)

@@ -37,6 +37,7 @@ fn desired(backends: &[&str]) -> Desired {
         new_connections: None,
         life: BackendLife::default(),
         backends: backends.iter().map(backend).collect(),
+        discovered: vec![],
         check: None,
     };
     let beat = Duration::from_millis(10);

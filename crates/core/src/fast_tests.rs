@@ -50,6 +50,7 @@ fn service(mode: Mode, vips: &[&str], port: u16, backends: &[&str]) -> Service {
         new_connections: None,
         life: buoy_model::BackendLife::default(),
         backends: backends.iter().map(|text| backend(text)).collect(),
+        discovered: vec![],
         check: None,
     }
 }

@@ -10,11 +10,12 @@ use buoy_lab::probe::http::{Figures, HttpProbe};
 use buoy_lab::probe::tcp::TcpProbe;
 use buoy_lab::process::wait_until;
 use buoy_lab::segment::{ECHO_PORT, HTTP_PORT};
+use buoy_lab::topology::Topology;
 use std::io::Write;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
-use support::{LOCAL, MS, SOON, VIP, cluster, since};
+use support::{LEASE, LOCAL, MS, SOON, VIP, cluster, running, since};
 
 const SAYS_PORT: u16 = 8100;
 
@@ -123,4 +124,85 @@ fn below_its_quorum_a_service_takes_its_backup() {
         cluster.segment.backend("web1").unwrap().set_listening(true);
         wait_for(&http, "its backends again", |f| are(f, &["web1", "web2"]));
     }
+}
+
+/// Answers every question for an IPv4 address with these, on port 53 and with a TTL of a second; none: is silent.
+#[derive(Clone)]
+struct NameServer(Arc<Mutex<Vec<[u8; 4]>>>);
+
+impl NameServer {
+    fn in_namespace(inside: &Namespace, all: &[[u8; 4]]) -> Self {
+        let server = Self(Arc::new(Mutex::new(all.to_vec())));
+        let socket = inside.enter(|| UdpSocket::bind("0.0.0.0:53")).unwrap().unwrap();
+        let known = server.clone();
+        // Ends with the test's process.
+        std::thread::spawn(move || {
+            let mut bytes = [0; 512];
+            while let Ok((length, from)) = socket.recv_from(&mut bytes) {
+                let addresses = known.0.lock().unwrap().clone();
+                if !addresses.is_empty() {
+                    let _ = socket.send_to(&Self::answer(&bytes[..length], &addresses), from);
+                }
+            }
+        });
+        server
+    }
+
+    /// The question again, then a record for each address (RFC 1035 section 4.1).
+    fn answer(question: &[u8], addresses: &[[u8; 4]]) -> Vec<u8> {
+        let end = 12 + question[12..].iter().position(|b| *b == 0).unwrap() + 5;
+        let mut out = question[..2].to_vec();
+        out.extend([0x81, 0x80, 0, 1, 0, u8::try_from(addresses.len()).unwrap(), 0, 0, 0, 0]);
+        out.extend(&question[12..end]);
+        for address in addresses {
+            out.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
+            out.extend(address);
+        }
+        out
+    }
+
+    fn set(&self, all: &[[u8; 4]]) {
+        *self.0.lock().unwrap() = all.to_vec();
+    }
+}
+
+#[test]
+fn backends_of_a_name_and_of_a_file_come_and_go_and_stay_when_nobody_answers() {
+    let test = "backends_of_a_name_and_of_a_file_come_and_go_and_stay_when_nobody_answers";
+    let file = std::env::temp_dir().join(format!("buoy-lab-{}.backends", std::process::id()));
+    std::fs::write(&file, "web1 10.77.0.21:80 # the first\n").unwrap();
+    let services = format!(
+        "{LOCAL}[[vip.service]]\nport = \"80/tcp\"\n\
+         backends = [\"file:{}\", \"dns:more.example.org:80\"]\n\
+         check = {{ tcp = true, every = \"100ms\" }}\n",
+        file.display()
+    );
+    // The client's host has the name server.
+    let top = format!("{LEASE}resolvers = \"10.77.0.50\"\n");
+    let Some(cluster) = running(test, Topology::with_nodes(3), &top, &services) else { return };
+    let client = cluster.segment.inside("client").unwrap();
+    let names = NameServer::in_namespace(client, &[]);
+    let observer = cluster.observer(&[VIP]);
+    let owner = cluster.wait_answerer(&observer, VIP);
+    let http = HttpProbe::start(client, (VIP, HTTP_PORT).into(), 5 * MS).unwrap();
+    let only = |f: &Figures, all: &[&str]| {
+        f.lost == 0 && f.by.len() == all.len() && all.iter().all(|name| f.by.contains_key(*name))
+    };
+    wait_for(&http, "web1 alone", |f| only(f, &["web1"]));
+    names.set(&[[10, 77, 0, 22]]);
+    wait_for(&http, "web2 as well", |f| only(f, &["web1", "web2"]));
+    std::fs::write(&file, "web1 10.77.0.21:80 weight=0\n").unwrap();
+    wait_for(&http, "web2 alone", |f| only(f, &["web2"]));
+
+    // Nobody answers and the file is wrong: what was found stays, and it is said.
+    names.set(&[]);
+    std::fs::write(&file, "web1 10.77.0.21:80\nnonsense\n").unwrap();
+    wait_until(SOON, "both problems to be said", || {
+        let status = cluster.buoy.status(&owner)?;
+        let said = |words: &str| status.problems.iter().any(|problem| problem.contains(words));
+        Ok(said("\"nonsense\" is not a backend") && said("the name servers do not answer"))
+    })
+    .unwrap();
+    wait_for(&http, "the same as before", |f| only(f, &["web2"]));
+    std::fs::remove_file(&file).unwrap();
 }

@@ -13,6 +13,7 @@ mod action;
 mod backend_order;
 mod check;
 mod desired;
+mod discovery;
 mod event;
 mod exchange;
 mod fast;
@@ -36,6 +37,7 @@ pub use check::{
 pub use desired::{
     Desired, Failback, Group, Node, NodeCheck, NodeCheckKind, Presence, Safety, Timing, VipAddress,
 };
+pub use discovery::{Discovery, DiscoveryPlace};
 pub use event::{Event, Fitness, Order};
 pub use exchange::{ExchangeHeader, Topic};
 pub use fast::{FastBackend, FastPath, FastService, FlowFields, Forward, GUE_PORT, Slot};

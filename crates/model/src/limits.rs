@@ -26,6 +26,12 @@ pub const POOL_PORTS_MAX: usize = 4096;
 pub const GROUP_CHECKS_MAX: usize = 16;
 /// Backends of one service.
 pub const SERVICE_BACKENDS_MAX: usize = 128;
+/// Entries of `backends` of one service that say where to look for them.
+pub const SERVICE_DISCOVERIES_MAX: usize = 8;
+/// Name servers that are asked.
+pub const RESOLVERS_MAX: usize = 3;
+/// Bytes of a file of backends.
+pub const BACKENDS_FILE_MAX: usize = 64 << 10;
 /// Largest weight of a backend.
 pub const BACKEND_WEIGHT_MAX: u16 = 256;
 /// Orders of backends that are kept at a time, those that took another back among them.

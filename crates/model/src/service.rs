@@ -1,6 +1,7 @@
 //! What is balanced behind a VIP: ports, backends, checks.
 
 use crate::check::Check;
+use crate::discovery::Discovery;
 use crate::fast::{FlowFields, Forward};
 use crate::limits::PROXY_QUEUE_TIMEOUT_DEFAULT;
 use crate::{Ports, Rate, Sources};
@@ -41,6 +42,8 @@ pub struct Service {
     pub life: BackendLife,
     /// Where the connections go, in the file's order.
     pub backends: Vec<Backend>,
+    /// Where more of them are looked for; what was found is among them.
+    pub discovered: Vec<Discovery>,
     /// How backends are checked; `None`: always up.
     pub check: Option<Check>,
 }
@@ -77,6 +80,13 @@ pub struct Backend {
     pub backup: bool,
     /// Concurrent connections that it gets from one port of one host, in `Mode::Proxy`; `None`: any number.
     pub connections_max: Option<u32>,
+}
+
+impl Backend {
+    /// A backend that shares evenly.
+    pub fn new(name: &str, address: SocketAddr) -> Self {
+        Self { name: name.into(), address, weight: 1, backup: false, connections_max: None }
+    }
 }
 
 /// Whether a backend may get new connections.

@@ -47,6 +47,7 @@ pub fn service(mode: Mode, vip: &str, port: u16, backends: Vec<Backend>) -> Serv
         new_connections: None,
         life: buoy_model::BackendLife::default(),
         backends,
+        discovered: vec![],
         check: None,
     }
 }

@@ -40,6 +40,7 @@ fn service(vip: &str, forward: Forward, backends: &[&str]) -> Service {
         new_connections: None,
         life: buoy_model::BackendLife::default(),
         backends: backends.iter().map(backend).collect(),
+        discovered: vec![],
         check: None,
     }
 }

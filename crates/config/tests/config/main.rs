@@ -7,6 +7,7 @@ mod asked;
 mod cases;
 mod examples;
 mod files;
+mod found;
 mod messages;
 mod reference;
 mod replay;
