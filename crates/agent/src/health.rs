@@ -1,24 +1,25 @@
 //! Runs the check of every backend and publishes what is known of it.
 //!
-//! [`start`] follows the configuration: one task per checked backend, each driving a machine
-//! of `core::check` with the clock and the network. What is known is in a `watch` channel, whose
+//! [`start`] follows the configuration: one task asks all backends (`board`), each by a machine
+//! of `core::check`. What is known is in a `watch` channel, whose
 //! receivers are woken when a backend turns up or down or takes another share (and not for every new reason or
 //! latency).
 //! A backend that is not in the map is not checked, which counts as up. A reload keeps what is
 //! known of a backend whose address stays.
 
 pub(crate) mod ask;
+mod board;
 pub(crate) mod rounds;
 
-use ask::{Asker, Target};
+use board::Board;
 use buoy_core::backend_orders::BackendOrders;
 use buoy_kernel::clock;
 use buoy_model::{
     BackendId, BackendOrder, BackendState, Check, Desired, Duty, GroupId, Instant, Ports, Protocol,
     Service, name_key,
 };
-use rounds::{Kept, News, Rounds, Tasks};
-use std::collections::{BTreeMap, BTreeSet};
+use rounds::{Kept, News};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -118,7 +119,12 @@ pub fn start(
     desired: watch::Receiver<Arc<Desired>>,
     orders: watch::Receiver<Arc<BackendOrders>>,
 ) -> Kept<States> {
-    Kept::start(|states| follow(desired, orders, states))
+    Kept::start(|states| async move {
+        match Board::new(states) {
+            Ok(board) => board.run(desired, orders).await,
+            Err(error) => tracing::error!("no backend can be checked: {error}"),
+        }
+    })
 }
 
 /// What a check does: when it changes, the check starts again.
@@ -127,41 +133,6 @@ struct Asked {
     /// Where the backend itself listens; the check may name another port.
     backend: SocketAddr,
     check: Check,
-}
-
-async fn follow(
-    mut desired: watch::Receiver<Arc<Desired>>,
-    mut orders: watch::Receiver<Arc<BackendOrders>>,
-    states: Arc<watch::Sender<States>>,
-) {
-    let mut tasks: Tasks<Key, Asked> = Tasks::default();
-    loop {
-        let mut wanted = wanted(&desired.borrow_and_update());
-        let moved = |(key, was): &(&Key, &Asked)| {
-            wanted.get(key).is_none_or(|asked| asked.backend != was.backend)
-        };
-        let forgotten: Vec<Key> = tasks.asked().filter(moved).map(|(key, _)| key.clone()).collect();
-        // What is known of a backend that is spared stays: it is as it was when it is asked again.
-        let spared = Arc::clone(&orders.borrow_and_update());
-        let configured: BTreeSet<Key> = wanted.keys().cloned().collect();
-        wanted.retain(|key, _| spared.of(&key.id()).is_none_or(|o| o.duty != Duty::Maint));
-        tasks.end(&wanted);
-        states.send_if_modified(|states| {
-            let before = states.len();
-            states.retain(|key, _| configured.contains(key) && !forgotten.contains(key));
-            states.len() != before
-        });
-        tasks.start(wanted, |key, asked| {
-            tokio::spawn(keep_asking(key, asked, Arc::clone(&states))).abort_handle()
-        });
-        let changed = tokio::select! {
-            changed = desired.changed() => changed,
-            changed = orders.changed() => changed,
-        };
-        if changed.is_err() {
-            return;
-        }
-    }
 }
 
 fn wanted(desired: &Desired) -> BTreeMap<Key, Asked> {
@@ -176,26 +147,6 @@ fn wanted(desired: &Desired) -> BTreeMap<Key, Asked> {
         }
     }
     all
-}
-
-/// Checks one backend for ever.
-async fn keep_asking(key: Key, asked: Asked, states: Arc<watch::Sender<States>>) {
-    let target = Target { name: key.backend.clone(), address: address(&asked) };
-    let asker = Arc::new(Asker::new(&asked.check.kind, &target));
-    let known = states.borrow().get(&key).map_or(BackendState::Unknown, |known| known.state);
-    let rounds =
-        Rounds { pace: asked.check.pace, known, first: jitter(&key, asked.check.pace.every) };
-    let ask = || {
-        let asker = Arc::clone(&asker);
-        async move { asker.ask().await }
-    };
-    let mut warned = String::new();
-    rounds::keep_asking(rounds, ask, |news| {
-        say(&key, &news);
-        warn(&key, &news, &mut warned);
-        publish(&states, &key, news);
-    })
-    .await;
 }
 
 fn say(key: &Key, news: &News) {
@@ -222,24 +173,25 @@ fn warn(Key { backend, ports, .. }: &Key, news: &News, warned: &mut String) {
     warning.clone_into(warned);
 }
 
-/// Keeps what is known, and wakes the readers when the backend has turned.
-fn publish(states: &watch::Sender<States>, key: &Key, news: News) {
-    states.send_if_modified(|states| {
-        let known = states.entry(key.clone()).or_insert_with(BackendHealth::unknown);
-        if let Some(reason) = news.reason {
-            known.reason = reason;
-        }
-        known.last_latency = news.latency.or(known.last_latency);
-        let turned = known.state != news.state;
-        if turned {
-            known.state = news.state;
-            known.since = clock::now();
-        }
-        let share = news.share.unwrap_or(known.share);
-        let weighed = known.share != share;
-        known.share = share;
-        turned || weighed
-    });
+/// Keeps what is known; whether the backend has turned or takes another share, which readers are woken for.
+fn publish(states: &mut States, key: &Key, news: News) -> bool {
+    if !states.contains_key(key) {
+        states.insert(key.clone(), BackendHealth::unknown());
+    }
+    let Some(known) = states.get_mut(key) else { return false };
+    if let Some(reason) = news.reason {
+        known.reason = reason;
+    }
+    known.last_latency = news.latency.or(known.last_latency);
+    let turned = known.state != news.state;
+    if turned {
+        known.state = news.state;
+        known.since = clock::now();
+    }
+    let share = news.share.unwrap_or(known.share);
+    let weighed = known.share != share;
+    known.share = share;
+    turned || weighed
 }
 
 /// Where to ask: the backend itself, or the port that the check names.

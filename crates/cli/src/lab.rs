@@ -25,6 +25,8 @@ pub(crate) enum Bench {
     Failover(FailoverArguments),
     /// What many VIPs cost that have nothing to do, and whether one of them moves
     Idle(IdleArguments),
+    /// What it costs to ask many backends every second, beside a bare loop that connects as often
+    Checks(ChecksArguments),
     /// What a packet costs on the fast path, beside simple programs and nftables, and what its tables cost
     Xdp(XdpArguments),
 }
@@ -46,6 +48,19 @@ pub(crate) struct XdpArguments {
     only: Vec<String>,
     /// Where the report goes
     #[arg(long, value_name = "FILE", default_value = "bench/results/xdp.md")]
+    report: PathBuf,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct ChecksArguments {
+    /// How many backends, each asked once a second
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u16).range(100..=50_000))]
+    backends: u16,
+    /// How long each is measured
+    #[arg(long, value_name = "S", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=3600))]
+    seconds: u16,
+    /// Where the report goes
+    #[arg(long, value_name = "FILE", default_value = "bench/results/checks.md")]
     report: PathBuf,
 }
 
@@ -127,6 +142,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Demo(arguments) => demo(arguments),
         Command::Bench(Bench::Failover(arguments)) => failover(arguments),
         Command::Bench(Bench::Idle(arguments)) => idle(arguments),
+        Command::Bench(Bench::Checks(arguments)) => checks(arguments),
         Command::Bench(Bench::Xdp(arguments)) => xdp(arguments),
     }
 }
@@ -143,6 +159,15 @@ fn idle(arguments: IdleArguments) -> Result<(), Failure> {
         report: arguments.report,
     };
     bench::idle(&options).map_err(Failure::failed)
+}
+
+fn checks(arguments: ChecksArguments) -> Result<(), Failure> {
+    let options = bench::ChecksOptions {
+        backends: arguments.backends.into(),
+        time: Duration::from_secs(arguments.seconds.into()),
+        report: arguments.report,
+    };
+    bench::checks(&options).map_err(Failure::failed)
 }
 
 fn xdp(arguments: XdpArguments) -> Result<(), Failure> {

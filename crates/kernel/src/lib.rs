@@ -11,6 +11,7 @@ pub mod apply;
 pub mod backend;
 pub mod clock;
 pub mod confinement;
+pub mod connects;
 pub mod conntrack;
 pub mod descriptors;
 pub mod fast;

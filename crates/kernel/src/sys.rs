@@ -105,6 +105,25 @@ pub(crate) fn set_queue(fd: &impl AsRawFd, queue: Queue, length: i32) -> io::Res
         .or_else(|_| set_option(fd, libc::SOL_SOCKET, asked, length))
 }
 
+/// How long a connection's packets take there and back, as TCP has measured it.
+pub(crate) fn round_trip(fd: &impl AsRawFd) -> io::Result<Duration> {
+    // SAFETY: numbers alone, of which zero is one.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = length_of::<libc::tcp_info>();
+    let pointer = (&raw mut info).cast::<libc::c_void>();
+    // SAFETY: the pointer and the length describe `info`, which outlives the call.
+    checked(unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            pointer,
+            &raw mut length,
+        )
+    })?;
+    Ok(Duration::from_micros(info.tcpi_rtt.into()))
+}
+
 /// How many datagrams the kernel dropped because this socket was read too late.
 pub(crate) fn socket_drops(fd: &impl AsRawFd) -> u32 {
     // SK_MEMINFO_DROPS of linux/sock_diag.h; the array may grow, so more room than needed.

@@ -244,7 +244,7 @@ impl Question {
 }
 
 /// Why there is no connection.
-fn explain(error: &io::Error) -> String {
+pub(super) fn explain(error: &io::Error) -> String {
     if error.kind() == io::ErrorKind::ConnectionRefused {
         return "connection refused".into();
     }

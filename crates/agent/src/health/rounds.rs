@@ -171,11 +171,6 @@ impl<K: Clone + Ord, A: Clone + Eq> Tasks<K, A> {
         self.0.retain(|key, was| wanted.get(key) == Some(&was.asked));
     }
 
-    /// What is asked now.
-    pub(crate) fn asked(&self) -> impl Iterator<Item = (&K, &A)> {
-        self.0.iter().map(|(key, running)| (key, &running.asked))
-    }
-
     /// Starts what is wanted and does not run.
     pub(crate) fn start(&mut self, wanted: BTreeMap<K, A>, start: impl Fn(K, A) -> AbortHandle) {
         for (key, asked) in wanted {

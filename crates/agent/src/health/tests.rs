@@ -8,6 +8,7 @@ mod tls;
 use super::*;
 use crate::sample::{self, PATIENCE};
 use buoy_model::{Backend, CheckKind, HttpCheck, Mode, Pace, Statuses, TlsCheck};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time;
@@ -347,8 +348,8 @@ async fn two_services_on_one_port_of_a_group_are_asked_apart() {
 #[tokio::test]
 async fn a_backend_in_maintenance_is_not_asked_and_is_as_it_was_when_it_is_again() {
     use buoy_core::backend_orders::Change;
-    let (listener, address) = listener().await;
-    let desired = desired(check(CheckKind::Tcp), &[("web1", address)]);
+    let (asked, address) = counting().await;
+    let desired = desired(check(http("/").into()), &[("web1", address)]);
     let id = BackendId::of(&desired.groups[0].services[0], "web1");
     let (_desired, watched) = watch::channel(desired);
     let (orders, followed) = watch::channel(Arc::<BackendOrders>::default());
@@ -362,10 +363,36 @@ async fn a_backend_in_maintenance_is_not_asked_and_is_as_it_was_when_it_is_again
         });
     };
     order(Duty::Maint);
-    let every = Duration::from_millis(20);
-    let quiet = async { while time::timeout(every * 10, listener.accept()).await.is_ok() {} };
+    let quiet = async {
+        let mut before = usize::MAX;
+        while before != asked.load(Relaxed) {
+            before = asked.load(Relaxed);
+            time::sleep(Duration::from_millis(200)).await;
+        }
+    };
     time::timeout(PATIENCE, quiet).await.expect("it is asked for ever");
+    let before = asked.load(Relaxed);
     assert_eq!(states.borrow().values().next().unwrap().state, BackendState::Up, "as it was");
     order(Duty::Configured);
-    time::timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+    let again = async {
+        while before == asked.load(Relaxed) {
+            time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    time::timeout(PATIENCE, again).await.expect("it is asked again");
+}
+
+/// A server of HTTP that counts its connections.
+async fn counting() -> (Arc<AtomicUsize>, SocketAddr) {
+    let (listener, address) = listener().await;
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            counted.fetch_add(1, Relaxed);
+            let _ = stream.read(&mut [0; 1024]).await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+        }
+    });
+    (count, address)
 }

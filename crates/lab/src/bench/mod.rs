@@ -4,11 +4,12 @@
 //! (A B C D A B C D ...), so that a bad minute of the machine hits all of them. While one recovers, the
 //! next one has its turn. `stand` is a system with its segment, `trial` one fault, `calm` the minutes
 //! in which nothing should happen, `many` the cost and the takeover of many VIPs, `report` the file.
-//! `idle` is a measurement of its own: many VIPs, and nothing else on the machine.
+//! `idle` is a measurement of its own: many VIPs, and nothing else on the machine; so is `checks`: many backends.
 
 #![allow(clippy::print_stdout, reason = "says how far it is")]
 
 mod calm;
+mod checks;
 mod idle;
 mod many;
 mod report;
@@ -24,6 +25,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 pub use calm::Calm;
+pub use checks::{ChecksOptions, checks};
 pub use idle::{IdleOptions, idle};
 pub use many::{Idle, Mass};
 pub use trial::Sample;
