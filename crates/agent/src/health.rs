@@ -15,7 +15,7 @@ use board::Board;
 use buoy_core::backend_orders::BackendOrders;
 use buoy_kernel::clock;
 use buoy_model::{
-    BackendId, BackendOrder, BackendState, Check, Desired, Duty, GroupId, Instant, Ports, Protocol,
+    BackendId, BackendOrder, BackendState, Check, Desired, GroupId, Instant, Ports, Protocol,
     Service, name_key,
 };
 use rounds::{Kept, News};
@@ -72,6 +72,8 @@ pub struct BackendHealth {
     pub state: BackendState,
     /// What was wrong with its last answer, or is worth knowing of it, in words; empty when nothing is.
     pub reason: String,
+    /// Whether it is well, and the reason is of something that will break if nobody acts.
+    pub urgent: bool,
     /// Since when it is in this state.
     pub since: Instant,
     /// How long its last right answer took.
@@ -88,6 +90,7 @@ impl BackendHealth {
         Self {
             state: BackendState::Unknown,
             reason: String::new(),
+            urgent: false,
             since: clock::now(),
             last_latency: None,
             share: ask::WHOLE_SHARE,
@@ -181,6 +184,7 @@ fn publish(states: &mut States, key: &Key, news: News) -> bool {
     let Some(known) = states.get_mut(key) else { return false };
     if let Some(reason) = news.reason {
         known.reason = reason;
+        known.urgent = news.urgent;
     }
     known.last_latency = news.latency.or(known.last_latency);
     let turned = known.state != news.state;

@@ -81,6 +81,7 @@ fn down(backend: &str) -> (Key, BackendHealth) {
     let health = BackendHealth {
         state: BackendState::Down,
         reason: "HTTP 503".into(),
+        urgent: false,
         since: Instant::ZERO,
         last_latency: None,
         share: 100,

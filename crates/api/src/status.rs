@@ -273,6 +273,9 @@ pub struct BackendView {
     pub order: Option<OrderedView>,
     /// Used only when no other is up.
     pub backup: bool,
+    /// It is well, and `reason` is of something that will break if nobody acts: a certificate that ends.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub urgent: bool,
     /// What the answering node has forwarded to it, where the engine counts that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traffic: Option<Traffic>,

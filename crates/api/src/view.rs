@@ -50,6 +50,8 @@ pub struct BackendReport {
     pub state: BackendState,
     /// Why, as in "HTTP 503" or "connection refused"; empty where there is nothing to say.
     pub reason: String,
+    /// Whether it is well, and the reason is of something that will break if nobody acts.
+    pub urgent: bool,
     /// What was forwarded to it here, where the engine counts that.
     pub traffic: Option<Traffic>,
     /// What operators have ordered of it.
@@ -336,6 +338,7 @@ impl View<'_> {
             reason,
             weight: backend.weight,
             backup: backend.backup,
+            urgent: report.is_some_and(|report| report.urgent),
             order,
             traffic: report.and_then(|report| report.traffic),
         }
@@ -391,6 +394,9 @@ fn service_problems(service: &ServiceView) -> Vec<String> {
         "" => format!("{} is down", backend.name),
         reason => format!("{}: {reason}", backend.name),
     }));
+    // Nothing is wrong yet, so it comes last.
+    let urgent = service.backends.iter().filter(|b| b.state != down && b.urgent);
+    problems.extend(urgent.map(|backend| format!("{}: {}", backend.name, backend.reason)));
     problems
 }
 
@@ -750,6 +756,29 @@ mod tests {
         );
         assert_eq!(vip.checks[0].asks, "process postgres runs");
         assert_eq!(vip.problem.as_deref(), Some("check nginx fails here: no such process"));
+    }
+
+    #[test]
+    fn a_certificate_that_ends_is_a_problem_before_it_has_ended() {
+        let backend = |name: &str, state: &str, reason: &str, urgent| BackendView {
+            name: name.into(),
+            state: state.into(),
+            reason: reason.into(),
+            urgent,
+            ..BackendView::default()
+        };
+        let service = ServiceView {
+            port: "443/tcp".into(),
+            up: 2,
+            backends: vec![
+                backend("web1", "up", "the certificate ends in 3 days", true),
+                backend("web2", "up", "its agent says 50% of its weight", false),
+                backend("web3", "down", "connection refused", false),
+            ],
+            ..ServiceView::default()
+        };
+        let problems = service_problems(&service);
+        assert_eq!(problems, ["web3: connection refused", "web1: the certificate ends in 3 days"]);
     }
 
     #[test]

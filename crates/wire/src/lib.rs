@@ -1,4 +1,5 @@
-//! Bytes to values and back: the datagrams of the lease protocol and of the exchange, ARP and NDP.
+//! Bytes to values and back: the datagrams of the lease protocol and of the exchange, ARP and NDP, and what servers
+//! answer to checks.
 //!
 //! Parsers are total: whatever arrives, they answer with a value or a reason, never with a panic,
 //! and what they let through needs no check anywhere else. Absent on purpose: state, sockets, clocks.
@@ -8,6 +9,7 @@
 
 extern crate alloc;
 
+pub mod answer;
 pub mod arp;
 mod bytes;
 pub mod ethernet;

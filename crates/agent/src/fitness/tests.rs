@@ -122,8 +122,15 @@ fn a_check_that_fails_weighs_more_than_lost_backends_and_no_answer_passes() {
         let states = states.into_iter().filter_map(|(name, s)| Some((key(name), known(s?))));
         let state = if backend_down { Down } else { Unknown };
         let (reason, since, last_latency) = (String::new(), Instant::ZERO, None);
-        let health =
-            BackendHealth { state, reason, since, last_latency, share: 100, ordered: None };
+        let health = BackendHealth {
+            state,
+            reason,
+            urgent: false,
+            since,
+            last_latency,
+            share: 100,
+            ordered: None,
+        };
         let backends = health::States::from([(of_backend.clone(), health)]);
         let judged = judge(&wish, &states.collect(), &backends, |_, _| false);
         assert_eq!(judged, [(GROUP, expected)], "{first:?} {second:?} {backend_down}");

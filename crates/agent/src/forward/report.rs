@@ -77,6 +77,7 @@ fn backends(
             name: backend.name.clone(),
             state: known.map_or(BackendState::Unknown, |known| known.state),
             reason: known.map_or_else(String::new, |known| known.reason.clone()),
+            urgent: known.is_some_and(|known| known.urgent),
         }
     };
     service.backends.iter().map(report).collect()

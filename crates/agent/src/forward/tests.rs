@@ -24,6 +24,7 @@ fn down(place: Place, name: &str) -> (Key, BackendHealth) {
     let health = BackendHealth {
         state: BackendState::Down,
         reason: "connection refused".into(),
+        urgent: false,
         since: Instant::ZERO,
         last_latency: None,
         share: 100,
@@ -343,6 +344,7 @@ fn a_share_that_a_backend_asks_for_changes_its_weight_and_nothing_else() {
         let known = BackendHealth {
             state: BackendState::Up,
             reason: String::new(),
+            urgent: false,
             since: Instant::ZERO,
             last_latency: None,
             share,

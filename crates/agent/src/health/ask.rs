@@ -4,7 +4,6 @@
 //! of an answer is limited. What is wrong comes back in words for people. One file for each protocol.
 
 pub(crate) mod apart;
-mod certificate;
 mod dns;
 pub(crate) mod exec;
 mod grpc;
@@ -14,14 +13,14 @@ mod icmp;
 mod lines;
 pub(crate) mod local;
 mod mysql;
-#[cfg(test)]
-pub(crate) mod noise;
 mod postgres;
 mod tls;
 mod udp;
 
 use apart::Apart;
 use buoy_model::{CheckKind, HttpCheck, PostgresRole, Protocol, Running};
+use buoy_wire::answer::text;
+pub(crate) use buoy_wire::answer::{Answer, Said, WHOLE_SHARE};
 use exec::Program;
 use http::Pattern;
 use local::{Seeker, Wanted};
@@ -29,27 +28,6 @@ use std::io;
 use std::net::SocketAddr;
 use tls::Handshake;
 use tokio::net::TcpStream;
-
-/// What a right answer says besides that it is right.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Said {
-    /// What people should know, in words; mostly nothing.
-    pub(crate) warning: String,
-    /// The share of its weight that the server takes, in percent.
-    pub(crate) share: u16,
-}
-
-impl Default for Said {
-    fn default() -> Self {
-        Self { warning: String::new(), share: WHOLE_SHARE }
-    }
-}
-
-/// The share of a server that says nothing of it.
-pub(crate) const WHOLE_SHARE: u16 = 100;
-
-/// `Err` says what is wrong.
-pub(crate) type Answer = Result<Said, String>;
 
 /// Whom a question is about.
 #[derive(Clone, Debug)]
@@ -189,11 +167,7 @@ impl Asker {
             Question::Udp { send, expect } => udp::ask(self.address, send, expect).await,
             Question::Exec { program, apart } => {
                 let said = exec::run(apart, program).await?;
-                if program.heard {
-                    local::weight(&said, &program.path)
-                } else {
-                    Ok(Said::default())
-                }
+                if program.heard { text::weight(&said, &program.path) } else { Ok(Said::default()) }
             }
             Question::File { wanted, apart } => {
                 let wanted = wanted.clone();

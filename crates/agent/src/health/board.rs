@@ -293,6 +293,7 @@ impl Board {
         let Some(check) = self.checks[place].as_mut() else { return false };
         let mut actions = std::mem::take(&mut self.actions);
         check.machine.handle(now, event, &mut actions);
+        let urgent = matches!(&heard, Heard::Well(said, _) if said.urgent);
         let (mut reason, latency, share) = match heard {
             Heard::Nothing => (None, None, None),
             Heard::Well(said, took) => (Some(said.warning), Some(took), Some(said.share)),
@@ -313,7 +314,7 @@ impl Board {
         if turned || reason.is_some() || latency.is_some() {
             let state = self.checks[place].as_ref().map(|check| check.machine.verdict());
             let state = state.unwrap_or(BackendState::Unknown);
-            self.news.push((place, News { state, turned, reason, latency, share }));
+            self.news.push((place, News { state, turned, reason, urgent, latency, share }));
         }
         self.arm(place);
         begun

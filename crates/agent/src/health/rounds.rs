@@ -64,6 +64,8 @@ pub(crate) struct News {
     /// What was wrong, or is worth knowing of a right answer; empty when nothing is. `None` when there was
     /// no answer.
     pub(crate) reason: Option<String>,
+    /// Whether that is of something that will break if nobody acts.
+    pub(crate) urgent: bool,
     /// How long a right answer took.
     pub(crate) latency: Option<Duration>,
     /// The share of its weight that a right answer asked for, in percent.
@@ -90,6 +92,7 @@ where
     loop {
         let due = start + Duration::from_nanos(machine.deadline().as_nanos());
         let (mut reason, mut latency, mut share) = (None, None, None);
+        let mut urgent = false;
         let event = tokio::select! {
             biased;
             (question, answer, took) = answer(&mut pending) => {
@@ -97,7 +100,7 @@ where
                 match answer {
                     Ok(said) => {
                         (reason, latency) = (Some(said.warning), Some(took));
-                        share = Some(said.share);
+                        (share, urgent) = (Some(said.share), said.urgent);
                         Event::Passed(question)
                     }
                     Err(said) => {
@@ -120,7 +123,7 @@ where
                 Action::TurnedUp | Action::TurnedDown => turned = true,
             }
         }
-        tell(News { state: machine.verdict(), turned, reason, latency, share });
+        tell(News { state: machine.verdict(), turned, reason, urgent, latency, share });
     }
 }
 

@@ -348,6 +348,7 @@ async fn two_services_on_one_port_of_a_group_are_asked_apart() {
 #[tokio::test]
 async fn a_backend_in_maintenance_is_not_asked_and_is_as_it_was_when_it_is_again() {
     use buoy_core::backend_orders::Change;
+    use buoy_model::Duty;
     let (asked, address) = counting().await;
     let desired = desired(check(http("/").into()), &[("web1", address)]);
     let id = BackendId::of(&desired.groups[0].services[0], "web1");

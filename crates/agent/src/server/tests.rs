@@ -74,6 +74,7 @@ impl Agent for Fake {
             name: name.into(),
             state,
             reason: reason.into(),
+            urgent: false,
             traffic: None,
             order: self.ordered(name),
         };

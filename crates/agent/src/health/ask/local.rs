@@ -1,8 +1,8 @@
 //! Looks for files and processes of this host. To be called where it may wait (`apart`).
 
-use super::lines::judge_agent;
 use super::{Answer, Said};
 use buoy_model::limits::CHECK_BODY_MAX;
+use buoy_wire::answer::text;
 use std::fs;
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -121,32 +121,7 @@ pub(super) fn file(wanted: &Wanted) -> Answer {
     let mut bytes = Vec::new();
     let most = u64::try_from(CHECK_BODY_MAX).unwrap_or(u64::MAX);
     file.take(most).read_to_end(&mut bytes).map_err(unreadable)?;
-    judge(path, &bytes, contains.as_deref(), *weighs)
-}
-
-fn judge(path: &str, bytes: &[u8], contains: Option<&str>, weighs: bool) -> Answer {
-    if let Some(text) = contains {
-        let sought = text.as_bytes();
-        if !bytes.windows(sought.len().max(1)).any(|window| window == sought) {
-            return Err(format!("\"{text}\" is not in {path}"));
-        }
-    }
-    if weighs { weight(bytes, path) } else { Ok(Said::default()) }
-}
-
-/// The share that the first line of a text says: what an agent would say, or a bare number.
-pub(super) fn weight(bytes: &[u8], of: &str) -> Answer {
-    let line = bytes.split(|b| *b == b'\n').next().unwrap_or_default().trim_ascii();
-    let said = if !line.is_empty() && line.iter().all(u8::is_ascii_digit) {
-        judge_agent(&[line, b"%"].concat())
-    } else {
-        judge_agent(line)
-    };
-    let of_it = |text: &str| text.replacen("its agent", of, 1);
-    match said {
-        Ok(Said { warning, share }) => Ok(Said { warning: of_it(&warning), share }),
-        Err(reason) => Err(of_it(&reason)),
-    }
+    text::judge(path, &bytes, contains.as_deref(), *weighs)
 }
 
 /// Opens a file that can be read to its end: neither a pipe nor a device, which might never end.
@@ -170,7 +145,6 @@ fn open(path: &str) -> Result<fs::File, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::noise::Noise;
     use super::*;
 
     #[test]
@@ -185,35 +159,6 @@ mod tests {
         ];
         for (stat, expected) in cases {
             assert_eq!(parse_stat(stat), expected);
-        }
-    }
-
-    #[test]
-    fn a_file_says_what_its_backend_may_take() {
-        type Case = (&'static [u8], Option<&'static str>, bool, Result<u16, &'static str>);
-        let table: [Case; 9] = [
-            (b"all is ready\n", Some("ready"), false, Ok(100)),
-            (b"all is rea", Some("ready"), false, Err("\"ready\" is not in /f")),
-            (b"", Some("ready"), false, Err("\"ready\" is not in /f")),
-            (b"50\n", None, true, Ok(50)),
-            (b" 999 \r\n", None, true, Ok(255)),
-            (b"drain\n100", None, true, Ok(0)),
-            (b"down # backup runs\n", None, true, Err("/f says down: backup runs")),
-            (b"", None, true, Err("/f says nothing")),
-            (b"75%\nready", Some("ready"), true, Ok(75)),
-        ];
-        for (bytes, contains, weighs, expected) in table {
-            let said = judge("/f", bytes, contains, weighs).map(|said| said.share);
-            assert_eq!(said, expected.map_err(str::to_owned), "{bytes:?}");
-        }
-    }
-
-    #[test]
-    fn any_file_is_no_panic() {
-        let mut noise = Noise::new(5);
-        for _ in 0..50_000 {
-            let bytes = noise.bytes(32);
-            let _ = (judge("/f", &bytes, Some("a"), true), parse_stat(&bytes));
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Shakes hands by TLS, and judges the certificate: by authorities where the check names them, and by its end.
 
-use super::certificate;
 use super::{CLOSED, Said};
 use buoy_model::TlsCheck;
+use buoy_wire::answer::certificate;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -60,7 +60,9 @@ impl Handshake {
         let end = shown.and_then(|certificate| certificate::end(certificate));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let warning = end.and_then(|end| warn(end, now.as_secs(), self.tls.warn));
-        Ok((stream, Said { warning: warning.unwrap_or_default(), ..Said::default() }))
+        let urgent = warning.is_some();
+        let warning = warning.unwrap_or_default();
+        Ok((stream, Said { warning, urgent, ..Said::default() }))
     }
 }
 

@@ -11,7 +11,10 @@ pub(super) async fn ask(address: SocketAddr, send: &[u8], expect: &[u8]) -> Answ
     if expect.is_empty() || answer.windows(expect.len()).any(|window| window == expect) {
         return Ok(Said::default());
     }
-    Err(format!("the answer does not hold what is expected: \"{}\"", super::lines::shown(&answer)))
+    Err(format!(
+        "the answer does not hold what is expected: \"{}\"",
+        buoy_wire::answer::shown(&answer)
+    ))
 }
 
 /// The first datagram that comes back, cut to `CHECK_ANSWER_MAX`. From a port of its own, so that an answer to

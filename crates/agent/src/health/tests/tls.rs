@@ -44,6 +44,7 @@ async fn a_certificate_that_ends_soon_is_a_warning_and_one_that_has_ended_is_dow
         let known = verdict(shake(ca, warn), address).await;
         let said = "the certificate ends in 5 days";
         assert_eq!((known.state, known.reason.as_str()), (BackendState::Up, said), "{ca:?}");
+        assert!(known.urgent);
         let known = verdict(shake(ca, Duration::ZERO), address).await;
         assert_eq!((known.state, known.reason.as_str()), (BackendState::Up, ""), "{ca:?}");
     }

@@ -1,0 +1,144 @@
+//! Throws damaged and random bytes at every parser of what servers answer to checks: none panics.
+//!
+//! The inputs follow from a seed. The target `answers` in `fuzz/` runs for as long as one lets it.
+
+use buoy_wire::answer::{certificate, dns, grpc, lines, mysql, postgres, shown, text};
+
+/// How many inputs each parser gets; `make fuzz` asks for more.
+fn inputs() -> usize {
+    let asked = std::env::var("FUZZ_CASES").ok().and_then(|n| n.parse::<usize>().ok());
+    asked.unwrap_or(20_000) * 10
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        let end = u64::try_from(end.max(1)).unwrap_or(1);
+        usize::try_from(self.next() % end).unwrap_or(0)
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.next().to_le_bytes()[0]
+    }
+
+    fn bytes(&mut self, most: usize) -> Vec<u8> {
+        (0..self.below(most + 1)).map(|_| self.byte()).collect()
+    }
+
+    /// A right answer with up to four bytes changed, sometimes cut.
+    fn damaged(&mut self, right: &[u8]) -> Vec<u8> {
+        let mut bytes = right.to_vec();
+        for _ in 0..self.below(5) {
+            let place = self.below(bytes.len());
+            bytes[place] = self.byte();
+        }
+        if self.below(4) == 0 {
+            bytes.truncate(self.below(bytes.len() + 1));
+        }
+        bytes
+    }
+}
+
+/// So much is shown of what a server says, and nothing that a terminal obeys.
+fn check_words(words: &str) {
+    assert!(words.chars().count() <= 200, "{words:?}");
+    assert!(!words.contains(char::is_control), "{words:?}");
+}
+
+#[test]
+fn any_line_of_a_server_is_judged_in_words() {
+    let mut random = Random(3);
+    for _ in 0..inputs() {
+        let right: &[u8] = [&b"75% drain # why"[..], b"-ERR no\r", b"250-SIZE 1"][random.below(3)];
+        let line = if random.below(2) == 0 { random.bytes(32) } else { random.damaged(right) };
+        for said in [lines::agent(&line), lines::redis(&line), text::weight(&line, "/f")] {
+            check_words(&said.map_or_else(|reason| reason, |said| said.warning));
+        }
+        if let Err(reason) = lines::smtp(&line, "220") {
+            check_words(&reason);
+        }
+        let _ = text::judge("/f", &line, Some("a"), true);
+        check_words(&shown(&line));
+    }
+}
+
+#[test]
+fn any_answer_of_dns_is_judged_in_words() {
+    let asked = dns::question([1, 2], "a.example", 1);
+    let mut right = asked.clone();
+    (right[2], right[3], right[7]) = (0x81, 0x80, 1);
+    assert!(dns::judge(&asked, &right, "a").is_ok());
+    let mut random = Random(5);
+    for _ in 0..inputs() {
+        let bytes = if random.below(4) == 0 { random.bytes(40) } else { random.damaged(&right) };
+        if let Err(reason) = dns::judge(&asked, &bytes, "a") {
+            check_words(&reason);
+        }
+    }
+}
+
+#[test]
+fn any_message_of_a_database_is_judged_in_words() {
+    let mut random = Random(7);
+    for _ in 0..inputs() {
+        let mut packet = random.bytes(24);
+        if let Some(first) = packet.first_mut() {
+            *first = [*first, 10, 0xff][random.below(3)];
+        }
+        if let Err(reason) = mysql::judge(&packet) {
+            check_words(&reason);
+        }
+        let kind = [b'R', b'E', b'D', random.byte()][random.below(4)];
+        let body = random.damaged(b"SFATAL\0C28000\0Mno entry\0\0");
+        for body in [packet, body] {
+            if let Err(reason) = postgres::open(kind, &body, random.below(2) == 0) {
+                check_words(&reason);
+            }
+            if let Err(reason) = postgres::row(kind, &body) {
+                check_words(&reason);
+            }
+        }
+    }
+}
+
+#[test]
+fn any_message_of_grpc_has_a_status_or_none() {
+    assert_eq!(grpc::status(b"\0\0\0\0\x06\x12\x02hi\x08\x01"), Some(1));
+    let mut random = Random(9);
+    for _ in 0..inputs() {
+        let message = random.bytes(16);
+        let length = u8::try_from(message.len()).unwrap();
+        let _ = grpc::status(&[&[0, 0, 0, 0, length], message.as_slice()].concat());
+        let _ = grpc::status(&random.damaged(b"\0\0\0\0\x06\x12\x02hi\x08\x01"));
+    }
+}
+
+#[test]
+fn any_certificate_ends_some_time_or_cannot_be_read() {
+    let key = rcgen::generate_simple_self_signed(vec!["web.example".into()]).unwrap();
+    let whole = key.cert.der().to_vec();
+    assert!(certificate::end(&whole).is_some());
+    for length in 0..whole.len() {
+        let _ = certificate::end(&whole[..length]);
+    }
+    let mut random = Random(1);
+    let head = &whole[..whole.len().min(160)];
+    for _ in 0..inputs() {
+        let mut bytes = whole.clone();
+        bytes[..head.len()].copy_from_slice(head);
+        let place = random.below(head.len());
+        bytes[place] = random.byte();
+        let _ = certificate::end(&bytes);
+        let _ = certificate::end(&random.damaged(head));
+    }
+}

@@ -1,0 +1,24 @@
+//! What servers answer to checks: the first byte chooses the parser, and no input panics.
+#![no_main]
+
+use buoy_wire::answer::{certificate, dns, grpc, lines, mysql, postgres, text};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some((choice, bytes)) = bytes.split_first() else { return };
+    match choice % 9 {
+        0 => drop(lines::agent(bytes)),
+        1 => drop(lines::redis(bytes)),
+        2 => drop(lines::smtp(bytes, "220")),
+        3 => drop(dns::judge(&dns::question([1, 2], "a.example", 1), bytes, "a")),
+        4 => drop(mysql::judge(bytes)),
+        5 => {
+            let (kind, body) = bytes.split_first().unwrap_or((&0, &[]));
+            drop(postgres::open(*kind, body, choice & 0x80 == 0));
+            drop(postgres::row(*kind, body));
+        }
+        6 => drop(grpc::status(bytes)),
+        7 => drop(certificate::end(bytes)),
+        _ => drop(text::judge("/f", bytes, Some("ready"), true)),
+    }
+});
