@@ -1,7 +1,7 @@
 # The commands of this repository. `make` alone lists them; each installs what it is missing.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check fmt fuzz bench-failover bench-idle bench-checks bench-xdp sim clean
+.PHONY: help demo build test check fmt fuzz bench-failover bench-idle bench-checks bench-xdp bench-balance sim clean
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -57,6 +57,11 @@ bench-xdp: ## what a packet costs on the fast path, beside simple programs and n
 	@scripts/install-deps demo
 	$(CARGO) build --release --locked -p buoy-cli
 	@$(TARGET)/release/buoy lab bench xdp $(BENCH)
+
+bench-balance: ## mode "proxy" beside HAProxy and nginx, mode "kernel" beside nftables by hand: 6 minutes
+	@scripts/install-deps demo
+	$(CARGO) build --release --locked -p buoy-cli
+	@$(TARGET)/release/buoy lab bench balance $(BENCH)
 
 sim: ## whole clusters in simulated hours, all faults, every promise checked (HOURS=100000)
 	@scripts/install-deps demo

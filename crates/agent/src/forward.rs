@@ -12,6 +12,7 @@
 mod dead;
 mod engines;
 mod meters;
+mod proxied;
 mod report;
 mod shares;
 mod xdp;
@@ -280,11 +281,8 @@ fn wanted(desired: &Desired, states: &States, refused: &BTreeMap<Place, String>)
                         let port = service.ports.first();
                         let at = (SocketAddr::new(address, port), service.protocol);
                         let known = known(&place, &service.backends, states);
-                        let backends = taking(service, &known);
                         let cut = dead::cut(&place, service, states).cloned().collect();
-                        let settings = service.into();
-                        let finishing = finishing(service, &known);
-                        let proxy = WantedProxy { place, settings, backends, finishing, cut };
+                        let proxy = proxied::wanted(place, service, &known, cut);
                         wanted.proxies.insert(at, proxy);
                     }
                     Mode::Xdp { .. } => {
@@ -388,19 +386,6 @@ fn row(
         relays: Vec::new(),
         link: here.map(|a| a.link_name.clone()).unwrap_or_default(),
     }
-}
-
-/// The backends that take connections now.
-fn taking(service: &Service, known: &[BackendState]) -> Vec<Backend> {
-    let shares = balance::shares_of_quorum(&service.backends, known, service.life.quorum);
-    shares.iter().map(|share| service.backends[share.backend].clone()).collect()
-}
-
-/// The backends that are up and take no new connections.
-fn finishing(service: &Service, known: &[BackendState]) -> Vec<Backend> {
-    let all = service.backends.iter().zip(known);
-    let up = all.filter(|(backend, state)| backend.weight == 0 && **state != BackendState::Down);
-    up.map(|(backend, _)| backend.clone()).collect()
 }
 
 /// How nftables gives connections to those who take them.

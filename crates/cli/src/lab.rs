@@ -29,6 +29,27 @@ pub(crate) enum Bench {
     Checks(ChecksArguments),
     /// What a packet costs on the fast path, beside simple programs and nftables, and what its tables cost
     Xdp(XdpArguments),
+    /// Mode "proxy" beside HAProxy and nginx, mode "kernel" beside nftables by hand
+    Balance(BalanceArguments),
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct BalanceArguments {
+    /// How often each system has its turn with each load
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    rounds: u16,
+    /// How long a turn is
+    #[arg(long, value_name = "S", default_value_t = 1.5)]
+    seconds: f64,
+    /// Idle connections whose memory is measured
+    #[arg(long, value_name = "N", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    idle: u32,
+    /// Only to see that it works: one short round, few connections
+    #[arg(long, conflicts_with_all = ["rounds", "seconds", "idle"])]
+    quick: bool,
+    /// Where the report goes
+    #[arg(long, value_name = "FILE", default_value = "bench/results/balance.md")]
+    report: PathBuf,
 }
 
 #[derive(clap::Args, Debug)]
@@ -144,6 +165,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Bench(Bench::Idle(arguments)) => idle(arguments),
         Command::Bench(Bench::Checks(arguments)) => checks(arguments),
         Command::Bench(Bench::Xdp(arguments)) => xdp(arguments),
+        Command::Bench(Bench::Balance(arguments)) => balance(arguments),
     }
 }
 
@@ -179,6 +201,22 @@ fn xdp(arguments: XdpArguments) -> Result<(), Failure> {
         report: arguments.report,
     };
     bench::xdp(&options).map_err(Failure::failed)
+}
+
+fn balance(arguments: BalanceArguments) -> Result<(), Failure> {
+    let (rounds, seconds, idle) = match arguments.quick {
+        true => (1, 0.1, 200),
+        false => (arguments.rounds, arguments.seconds, arguments.idle),
+    };
+    let turn = Duration::try_from_secs_f64(seconds).ok().filter(|turn| !turn.is_zero());
+    let turn = turn.ok_or_else(|| Failure::failed("--seconds: a turn takes some time"))?;
+    let options = bench::BalanceOptions {
+        rounds: rounds.into(),
+        turn,
+        idle: usize::try_from(idle).unwrap_or(usize::MAX),
+        report: arguments.report,
+    };
+    bench::balance(&options).map_err(Failure::failed)
 }
 
 fn failover(arguments: FailoverArguments) -> Result<(), Failure> {

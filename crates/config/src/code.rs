@@ -135,6 +135,8 @@ codes! {
     NeedsOther = "V0481", Error, "A setting does nothing without another one that is not there.";
     NotInKernel = "V0482", Error, "The setting does not exist in mode \"kernel\".";
     QuorumUnmet = "V0483", Error, "A service asks for more backends than it has.";
+    BadServerName = "V0484", Error, "A name in `sni` is not that of a server, or is there twice.";
+    UnknownBackend = "V0485", Error, "`sni` names a backend that the service does not have.";
 
     NotAMember = "V0501", Error, "This host is not among the peers.";
     TwoMembers = "V0502", Error, "This host is two peers at once.";

@@ -5,9 +5,9 @@
 
 use crate::cluster::Cluster;
 use buoy_model::{
-    Backend, BackendLife, Balance, Check, CheckKind, Discovery, Failback, FlowFields, Forward,
-    Group, HttpCheck, Mode, Node, NodeCheck, NodeCheckKind, Pace, Presence, Safety, SendProxy,
-    Service, SourceAddress, SourceRule, Timing, TlsCheck, name_key,
+    Backend, BackendLife, Balance, Check, CheckKind, Discovery, Eject, Failback, FlowFields,
+    Forward, Front, Group, HttpCheck, Mode, Node, NodeCheck, NodeCheckKind, Pace, Presence, Route,
+    Safety, SendProxy, Service, SourceAddress, SourceRule, Timing, TlsCheck, name_key,
 };
 use std::fmt::Write as _;
 
@@ -99,6 +99,7 @@ fn add_service(out: &mut String, service: &Service) {
         sources,
         new_connections,
         life,
+        front,
         backends,
         discovered,
         check,
@@ -130,6 +131,7 @@ fn add_service(out: &mut String, service: &Service) {
     };
     let send_proxy = match send_proxy {
         SendProxy::Off => "off",
+        SendProxy::V1 => "v1",
         SendProxy::V2 => "v2",
     };
     line(
@@ -147,6 +149,7 @@ fn add_service(out: &mut String, service: &Service) {
         line(out, format_args!("new {rate}"));
     }
     add_life(out, life);
+    add_front(out, front);
     add_backends(out, backends);
     for Discovery { text, .. } in discovered {
         line(out, format_args!("look {text}"));
@@ -158,7 +161,7 @@ fn add_service(out: &mut String, service: &Service) {
 
 /// What is not set is not there: the sum of an old file stays what it was.
 fn add_life(out: &mut String, life: &BackendLife) {
-    let BackendLife { quorum, queue, queue_timeout, slow_start } = life;
+    let BackendLife { quorum, queue, queue_timeout, slow_start, eject } = life;
     if *quorum != 1 {
         line(out, format_args!("quorum {quorum}"));
     }
@@ -167,6 +170,19 @@ fn add_life(out: &mut String, life: &BackendLife) {
     }
     if let Some(slow_start) = slow_start {
         line(out, format_args!("slow {slow_start:?}"));
+    }
+    if let Some(Eject { after, time }) = eject {
+        line(out, format_args!("eject {after} {time:?}"));
+    }
+}
+
+fn add_front(out: &mut String, front: &Front) {
+    let Front { believed, routes } = front;
+    for prefix in believed.iter() {
+        line(out, format_args!("believes {prefix}"));
+    }
+    for Route { name, backends } in routes.iter() {
+        line(out, format_args!("name {name} {backends:?}"));
     }
 }
 

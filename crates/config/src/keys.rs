@@ -279,12 +279,16 @@ schema! {
         BALANCE: "balance", "\"hash\", \"source\", \"maglev\", \"rendezvous\", \"roundrobin\", \"leastconn\", \"sed\", \"random\" or \"first\"", r#""hash""#, "by mode", Live;
         PERSIST: "persist", "\"client\"", r#""client""#, "none", Service;
         SOURCE: "source", "\"vip\", \"client\" or a list of addresses", r#""vip""#, "by mode", Service;
-        SEND_PROXY: "send_proxy", "\"v2\"", r#""v2""#, "off", Service;
+        SEND_PROXY: "send_proxy", "\"v1\" or \"v2\"", r#""v2""#, "off", Service;
+        ACCEPT_PROXY: "accept_proxy", "true, or a prefix, or a list of them", r#"["10.0.0.0/24"]"#, "nobody", Service;
+        SNI: "sni", "a table of names, each with backends", r#"{ "www.example.org" = ["web1", "web2"] }"#, "none", Live;
         MAX_CONNECTIONS: "max_connections", "a number", "4096", "4096", Service;
         BACKEND_MAX_CONNECTIONS: "backend_max_connections", "a number", "200", "any number", Live;
         QUEUE: "queue", "a number", "100", "none", Live;
         QUEUE_TIMEOUT: "queue_timeout", "a duration", r#""5s""#, "\"5s\"", Live;
         SLOW_START: "slow_start", "a duration", r#""30s""#, "none", Live;
+        EJECT_AFTER: "eject_after", "a number", "5", "never", Live;
+        EJECT_TIME: "eject_time", "a duration", r#""10s""#, "\"10s\"", Live;
         QUORUM: "quorum", "a number", "2", "1", Live;
         IDLE_TIMEOUT: "idle_timeout", "a duration", r#""5m""#, "\"5m\" tcp, \"30s\" udp", Service;
         CONNECT_TIMEOUT: "connect_timeout", "a duration", r#""2s""#, "\"2s\"", Service;
@@ -305,7 +309,7 @@ schema! {
         "sticky": "persist"; "persistence": "persist"; "affinity": "persist"; "session_affinity": "persist";
         "health": "check"; "healthcheck": "check"; "health_check": "check"; "option": "check";
         "acl": "allow"; "whitelist": "allow"; "allow_from": "allow"; "sources": "allow"; "source_ranges": "allow"; "loadBalancerSourceRanges": "allow"; "blacklist": "deny"; "block": "deny"; "reject": "deny";
-        "rate": "new_connections"; "rate_limit": "new_connections"; "conn_rate": "new_connections"; "limit": "new_connections"; "maxconn": "max_connections"; "backend_connections_max": "backend_max_connections"; "backend_maxconn": "backend_max_connections"; "fullconn": "backend_max_connections"; "upper_threshold": "backend_max_connections"; "proxy_protocol": "send_proxy"; "timeout": "idle_timeout"; "snat": "source"; "slowstart": "slow_start"; "slow_startup": "slow_start"; "warmup": "slow_start"; "maxqueue": "queue"; "timeout_queue": "queue_timeout";
+        "rate": "new_connections"; "rate_limit": "new_connections"; "conn_rate": "new_connections"; "limit": "new_connections"; "maxconn": "max_connections"; "backend_connections_max": "backend_max_connections"; "backend_maxconn": "backend_max_connections"; "fullconn": "backend_max_connections"; "upper_threshold": "backend_max_connections"; "proxy_protocol": "send_proxy"; "accept_proxy_protocol": "accept_proxy"; "accept-proxy": "accept_proxy"; "set_real_ip_from": "accept_proxy"; "server_name": "sni"; "hostnames": "sni"; "use_backend": "sni"; "outlier_detection": "eject_after"; "max_fails": "eject_after"; "fail_timeout": "eject_time"; "on_error": "eject_after"; "error_limit": "eject_after"; "timeout": "idle_timeout"; "snat": "source"; "slowstart": "slow_start"; "slow_startup": "slow_start"; "warmup": "slow_start"; "maxqueue": "queue"; "timeout_queue": "queue_timeout";
     }
     unneeded {
         "persistence_timeout": "remove it; `persist = \"client\"` has no end";

@@ -25,6 +25,7 @@ mod digest;
 mod discovery;
 mod files;
 mod forward;
+mod front;
 mod host;
 pub mod key;
 pub mod keys;

@@ -7,10 +7,10 @@ use crate::ports::Port;
 use crate::report::{At, Problems};
 use crate::tree::Section;
 use buoy_model::limits::{
-    PROXY_QUEUE_MAX, PROXY_QUEUE_TIMEOUT_DEFAULT, PROXY_TIMEOUT_MAX, SERVICE_BACKENDS_MAX,
-    SLOW_START_MAX,
+    EJECT_AFTER_MAX, EJECT_DEFAULT, EJECT_MAX, PROXY_QUEUE_MAX, PROXY_QUEUE_TIMEOUT_DEFAULT,
+    PROXY_TIMEOUT_MAX, SERVICE_BACKENDS_MAX, SLOW_START_MAX,
 };
-use buoy_model::{Backend, BackendLife, Balance, Mode, Protocol};
+use buoy_model::{Backend, BackendLife, Balance, Eject, Mode, Protocol};
 use core::time::Duration;
 
 pub(crate) fn read(section: &Section<'_>, problems: &mut Problems<'_>) -> BackendLife {
@@ -27,7 +27,15 @@ pub(crate) fn read(section: &Section<'_>, problems: &mut Problems<'_>) -> Backen
             .duration(&service::QUEUE_TIMEOUT, least..=PROXY_TIMEOUT_MAX, problems)
             .map_or(PROXY_QUEUE_TIMEOUT_DEFAULT, |d| d.value),
         slow_start: section.duration(&service::SLOW_START, slow, problems).map(|d| d.value),
+        eject: read_eject(section, problems),
     }
+}
+
+fn read_eject(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<Eject> {
+    let times = Duration::from_secs(1)..=EJECT_MAX;
+    let time = section.duration(&service::EJECT_TIME, times, problems);
+    let after = section.number(&service::EJECT_AFTER, 1..=EJECT_AFTER_MAX, problems)?;
+    Some(Eject { after: after.value, time: time.map_or(EJECT_DEFAULT, |time| time.value) })
 }
 
 /// A quorum that is never met: of each IP version where addresses are translated within one.
@@ -78,6 +86,13 @@ pub(crate) fn refuse_idle(
         let message = "`queue_timeout` without `queue`";
         let fix = "add queue = N, or remove the line";
         problems.add(Code::NeedsOther, &span, message, "without a queue nobody waits", fix);
+    }
+    if let (false, Some(span)) =
+        (section.has(&service::EJECT_AFTER), section.key_span(&service::EJECT_TIME))
+    {
+        let message = "`eject_time` without `eject_after`";
+        let fix = "add eject_after = N, or remove the line";
+        problems.add(Code::NeedsOther, &span, message, "without it nobody is left alone", fix);
     }
     if let (Balance::First, Some(span)) = (balance, section.key_span(&service::SLOW_START)) {
         let message = "`slow_start` and `balance = \"first\"` contradict each other";

@@ -5,7 +5,7 @@ use crate::keys::{Key, service};
 use crate::ports::{self, Port};
 use crate::report::{At, Problems};
 use crate::tree::{Section, Word};
-use crate::{backend, balance, check, discovery, forward, life, rate, source, sources};
+use crate::{backend, balance, check, discovery, forward, front, life, rate, source, sources};
 use buoy_model::limits::{
     PROXY_CONNECT_DEFAULT, PROXY_CONNECTIONS_DEFAULT, PROXY_CONNECTIONS_MAX,
     PROXY_IDLE_TCP_DEFAULT, PROXY_IDLE_UDP_DEFAULT, PROXY_TIMEOUT_MAX,
@@ -57,10 +57,12 @@ pub(crate) fn read(
     }
     let may_keep = ports::may_keep(settings.mode, &ports);
     let is_local = forward::is_local(settings.mode);
+    let before = problems.count();
     let (backends, entries) = match is_local {
         true => (Vec::new(), Vec::new()),
         false => backend::read(section, (settings.mode, may_keep), vips, problems),
     };
+    let clean = problems.count() == before;
     if settings.readable {
         ports::refuse_impossible(settings.mode, &backends, &ports, problems);
         forward::refuse_unreachable(settings.mode, &backends, &ports, vips, problems);
@@ -72,6 +74,11 @@ pub(crate) fn read(
     let backends: Vec<Backend> = backends.into_iter().map(|b| limited(b.value)).collect();
     let life = life::read(section, problems);
     let is_complete = entries.is_empty();
+    let known = (clean && is_complete).then_some(backends.as_slice());
+    let front = front::read(section, known, problems);
+    if settings.readable && settings.mode == Mode::Proxy {
+        front::refuse_misplaced(section, &ports, problems);
+    }
     if settings.readable && !is_local && is_complete {
         life::refuse_unmet(section, (life.quorum, settings.mode), &backends, problems);
     }
@@ -109,6 +116,7 @@ pub(crate) fn read(
                 sources: Arc::clone(&sources),
                 new_connections,
                 life,
+                front: front.clone(),
                 backends: forward::at_port(&backends, ports.first()),
                 discovered: discovered.clone(),
                 check: check.clone().of(protocol),
@@ -134,9 +142,11 @@ fn read_settings(
     );
     let forward = forward::read(section, problems);
     let balance = balance::read(section, problems);
-    let versions = [("v2", Word::Now(SendProxy::V2)), ("v1", Word::Later)];
+    let versions = [("v2", Word::Now(SendProxy::V2)), ("v1", Word::Now(SendProxy::V1))];
     let send_proxy = section.word(&service::SEND_PROXY, &versions, problems);
-    let asked = match (forward.is_some(), send_proxy.is_some() || balance.needs_proxy()) {
+    let is_front = section.has(&service::ACCEPT_PROXY) || section.has(&service::SNI);
+    let of_proxy = send_proxy.is_some() || balance.needs_proxy() || is_front;
+    let asked = match (forward.is_some(), of_proxy) {
         (true, true | false) => Engine::Xdp,
         (false, true) => Engine::Proxy,
         (false, false) => Engine::Kernel,
@@ -237,7 +247,7 @@ fn refuse_misplaced(
         }
     }
     let udp = ports.iter().find(|p| p.value.protocol == Protocol::Udp);
-    if let (SendProxy::V2, Some(udp)) = (settings.send_proxy, udp) {
+    if let (SendProxy::V1 | SendProxy::V2, Some(udp)) = (settings.send_proxy, udp) {
         let message = "`send_proxy` works with TCP only";
         let fix = "make one [[vip.service]] for tcp and one without `send_proxy` for udp";
         problems.add(Code::NeedsTcp, &udp.span, message, "this port is UDP", fix);
@@ -272,6 +282,10 @@ fn refuse_of_proxy(
         &service::QUEUE,
         &service::QUEUE_TIMEOUT,
         &service::SLOW_START,
+        &service::ACCEPT_PROXY,
+        &service::SNI,
+        &service::EJECT_AFTER,
+        &service::EJECT_TIME,
         &service::IDLE_TIMEOUT,
         &service::CONNECT_TIMEOUT,
     ] {

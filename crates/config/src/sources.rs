@@ -32,7 +32,7 @@ pub(crate) fn read(section: &Section<'_>, problems: &mut Problems<'_>) -> Arc<So
     Arc::new(Sources::new(once(&all, problems)).unwrap_or_default())
 }
 
-fn read_prefix(text: &At<&str>, problems: &mut Problems<'_>) -> Option<Cidr> {
+pub(crate) fn read_prefix(text: &At<&str>, problems: &mut Problems<'_>) -> Option<Cidr> {
     let (address_text, length) = match text.value.split_once('/') {
         Some((address, length)) => (address, Some(length)),
         None => (text.value, None),

@@ -28,6 +28,7 @@ pub(crate) struct Section<'t> {
 pub(crate) enum Word<T> {
     Now(T),
     Also(T),
+    #[allow(dead_code, reason = "at the moment no word is planned")]
     Later,
 }
 

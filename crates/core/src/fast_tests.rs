@@ -49,6 +49,7 @@ fn service(mode: Mode, vips: &[&str], port: u16, backends: &[&str]) -> Service {
         sources: Arc::default(),
         new_connections: None,
         life: buoy_model::BackendLife::default(),
+        front: buoy_model::Front::default(),
         backends: backends.iter().map(|text| backend(text)).collect(),
         discovered: vec![],
         check: None,

@@ -17,6 +17,7 @@ mod discovery;
 mod event;
 mod exchange;
 mod fast;
+mod front;
 mod id;
 pub mod limits;
 mod link;
@@ -41,6 +42,7 @@ pub use discovery::{Discovery, DiscoveryPlace};
 pub use event::{Event, Fitness, Order};
 pub use exchange::{ExchangeHeader, Topic};
 pub use fast::{FastBackend, FastPath, FastService, FlowFields, Forward, GUE_PORT, Slot};
+pub use front::{Front, Route, ServerName};
 pub use id::{
     ClusterId, Epoch, GroupId, Incarnation, Leg, ListVersion, NodeId, Sequence, name_key,
 };
@@ -52,7 +54,8 @@ pub use ports::Ports;
 pub use rate::{Per, Rate, client};
 pub use record::{Cause, Fact, Record};
 pub use service::{
-    Backend, BackendLife, BackendState, Balance, Mode, Protocol, SendProxy, Service, SourceAddress,
+    Backend, BackendLife, BackendState, Balance, Eject, Mode, Protocol, SendProxy, Service,
+    SourceAddress,
 };
 pub use sources::{SourceRule, Sources, is_mapped, network};
 pub use time::Instant;

@@ -141,6 +141,16 @@ pub const PROXY_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
 pub const PROXY_QUEUE_MAX: u32 = 1 << 16;
 /// How long they wait.
 pub const PROXY_QUEUE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+/// How long a connection may take to say whose it is and which server it wants.
+pub const PROXY_FRONT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Names and prefixes that a service may have for it.
+pub const PROXY_ROUTES_MAX: usize = 256;
+/// How long a backend is left alone the first time, unless the file says otherwise.
+pub const EJECT_DEFAULT: Duration = Duration::from_secs(10);
+/// How long it is left alone at most.
+pub const EJECT_MAX: Duration = Duration::from_secs(300);
+/// Failures in a row that may be asked for.
+pub const EJECT_AFTER_MAX: u32 = 1000;
 /// The longest time that a backend grows for.
 pub const SLOW_START_MAX: Duration = Duration::from_secs(3600);
 /// Time between two health checks of a backend, unless the file says otherwise.

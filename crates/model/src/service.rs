@@ -4,7 +4,7 @@ use crate::check::Check;
 use crate::discovery::Discovery;
 use crate::fast::{FlowFields, Forward};
 use crate::limits::PROXY_QUEUE_TIMEOUT_DEFAULT;
-use crate::{Ports, Rate, Sources};
+use crate::{Front, Ports, Rate, Sources};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -40,6 +40,8 @@ pub struct Service {
     pub new_connections: Option<Rate>,
     /// How backends are treated over time.
     pub life: BackendLife,
+    /// What is heard of a connection before it is given to a backend, in `Mode::Proxy`.
+    pub front: Front,
     /// Where the connections go, in the file's order.
     pub backends: Vec<Backend>,
     /// Where more of them are looked for; what was found is among them.
@@ -59,11 +61,28 @@ pub struct BackendLife {
     pub queue_timeout: Duration,
     /// How long a backend that has come up grows into its share; `None`: it has it at once.
     pub slow_start: Option<Duration>,
+    /// When a backend is left alone for what connections have seen of it; `None`: never.
+    pub eject: Option<Eject>,
+}
+
+/// When a backend is left alone for what connections have seen of it, whatever its checks say.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Eject {
+    /// After so many failures in a row.
+    pub after: u32,
+    /// For so long the first time, and twice as long each time that it did not help.
+    pub time: Duration,
 }
 
 impl Default for BackendLife {
     fn default() -> Self {
-        Self { quorum: 1, queue: 0, queue_timeout: PROXY_QUEUE_TIMEOUT_DEFAULT, slow_start: None }
+        Self {
+            quorum: 1,
+            queue: 0,
+            queue_timeout: PROXY_QUEUE_TIMEOUT_DEFAULT,
+            slow_start: None,
+            eject: None,
+        }
     }
 }
 
@@ -186,6 +205,8 @@ impl SourceAddress {
 pub enum SendProxy {
     /// Nothing is added.
     Off,
+    /// Version 1, a line of text.
+    V1,
     /// Version 2, binary.
     V2,
 }

@@ -5,8 +5,8 @@ use socket2::{Domain, Socket, Type};
 use std::fmt;
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
-use tokio::net::{TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener};
+use tokio::net::UdpSocket;
 
 /// Connections that the kernel keeps for us while we are at the limit.
 const BACKLOG: i32 = 1024;
@@ -72,24 +72,34 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// Listens for connections to an address, here or not.
-pub(crate) fn tcp(address: SocketAddr) -> Result<TcpListener, StartError> {
-    open(address, Type::STREAM)
-        .and_then(|socket| {
+/// Listens for connections to an address, here or not, with so many sockets that share what comes.
+pub(crate) fn tcp(address: SocketAddr, count: usize) -> Result<Vec<TcpListener>, StartError> {
+    let all = || {
+        // Sockets that share a port let others of the same user in: first see that nobody is there.
+        drop(open(address, Type::STREAM, false)?);
+        let mut address = address;
+        let mut sockets = Vec::new();
+        for _ in 0..count {
+            let socket = open(address, Type::STREAM, true)?;
             socket.listen(BACKLOG)?;
-            TcpListener::from_std(socket.into())
-        })
-        .map_err(|error| explain(address, Protocol::Tcp, error))
+            let socket: TcpListener = socket.into();
+            // Where any port will do, all of them have the first one's.
+            address = socket.local_addr()?;
+            sockets.push(socket);
+        }
+        Ok(sockets)
+    };
+    all().map_err(|error| explain(address, Protocol::Tcp, error))
 }
 
 /// Listens for datagrams to an address, here or not.
 pub(crate) fn udp(address: SocketAddr) -> Result<UdpSocket, StartError> {
-    open(address, Type::DGRAM)
+    open(address, Type::DGRAM, false)
         .and_then(|socket| UdpSocket::from_std(socket.into()))
         .map_err(|error| explain(address, Protocol::Udp, error))
 }
 
-fn open(address: SocketAddr, kind: Type) -> io::Result<Socket> {
+fn open(address: SocketAddr, kind: Type, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), kind, None)?;
     socket.set_nonblocking(true)?;
     match address {
@@ -103,6 +113,7 @@ fn open(address: SocketAddr, kind: Type) -> io::Result<Socket> {
     // would let two processes share the port, and one would get nothing.
     if kind == Type::STREAM {
         socket.set_reuse_address(true)?;
+        socket.set_reuse_port(shared)?;
     }
     socket.bind(&address.into())?;
     Ok(socket)
@@ -163,9 +174,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_in_use_names_who_has_it() {
-        let first = tcp("127.0.0.1:0".parse().unwrap()).unwrap();
-        let address = first.local_addr().unwrap();
-        let said = tcp(address).unwrap_err().to_string();
+        let first = tcp("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+        let address = first[0].local_addr().unwrap();
+        assert_eq!(first[1].local_addr().unwrap(), address);
+        let said = tcp(address, 2).unwrap_err().to_string();
         let place = format!("port {}/tcp on 127.0.0.1 is in use by `", address.port());
         assert!(said.starts_with(&place), "{said}");
         assert!(said.contains(&format!("(pid {})", std::process::id())), "{said}");
@@ -183,7 +195,7 @@ mod tests {
                 eprintln!("SKIPPED: an_address_that_is_not_here_yet: no IPv6 on this host");
                 continue;
             }
-            assert!(tcp(address).is_ok(), "{address}");
+            assert!(tcp(address, 2).is_ok(), "{address}");
             assert!(udp(address).is_ok(), "{address}");
         }
     }

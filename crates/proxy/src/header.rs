@@ -1,17 +1,39 @@
-//! Writes the PROXY protocol header, version 2, that tells a backend who its client is.
+//! Writes the PROXY protocol header, version 1 or 2, that tells a backend who its client is.
 //!
-//! The layout is that of haproxy.org's `proxy-protocol.txt` section 2.2: a signature, version and
+//! After haproxy.org's `proxy-protocol.txt`. Section 2.1: a line of words. Section 2.2: a signature, version and
 //! command, family and transport, the length of what follows, and the two addresses with ports.
 
-use buoy_model::Protocol;
+use buoy_model::{Protocol, SendProxy};
 use std::net::{IpAddr, SocketAddr};
 
-const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
+pub(crate) const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 /// Version 2, command PROXY: the connection is somebody else's.
 const VERSION_COMMAND: u8 = 0x21;
 
-/// The header for a connection from `client` that arrived at `service`.
-pub fn emit(protocol: Protocol, client: SocketAddr, service: SocketAddr) -> Vec<u8> {
+/// The header of that version for a connection from `client` that arrived at `service`.
+pub fn emit(version: SendProxy, client: SocketAddr, service: SocketAddr) -> Vec<u8> {
+    match version {
+        SendProxy::Off => Vec::new(),
+        SendProxy::V1 => line(client, service),
+        SendProxy::V2 => binary(Protocol::Tcp, client, service),
+    }
+}
+
+fn line(client: SocketAddr, service: SocketAddr) -> Vec<u8> {
+    let (mut source, mut destination) = (client.ip().to_canonical(), service.ip().to_canonical());
+    let family = match (source, destination) {
+        (IpAddr::V4(_), IpAddr::V4(_)) => "TCP4",
+        (IpAddr::V6(_), IpAddr::V6(_) | IpAddr::V4(_)) | (IpAddr::V4(_), IpAddr::V6(_)) => {
+            (source, destination) = (wide(source).into(), wide(destination).into());
+            "TCP6"
+        }
+    };
+    let (from, to) = (client.port(), service.port());
+    format!("PROXY {family} {source} {destination} {from} {to}\r\n").into_bytes()
+}
+
+/// The header of version 2 for a connection, or a datagram, from `client` that arrived at `service`.
+pub fn binary(protocol: Protocol, client: SocketAddr, service: SocketAddr) -> Vec<u8> {
     let transport = match protocol {
         Protocol::Tcp => 0x1,
         Protocol::Udp => 0x2,
@@ -49,8 +71,20 @@ mod tests {
         [0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a];
 
     #[test]
+    fn a_line_of_version_1_has_addresses_of_one_family() {
+        let of = |client: &str, service: &str| {
+            let line = emit(SendProxy::V1, client.parse().unwrap(), service.parse().unwrap());
+            String::from_utf8(line).unwrap()
+        };
+        let v4 = of("192.0.2.1:56324", "[::ffff:10.0.0.100]:443");
+        assert_eq!(v4, "PROXY TCP4 192.0.2.1 10.0.0.100 56324 443\r\n");
+        let v6 = of("[2001:db8::1]:4000", "10.0.0.100:53");
+        assert_eq!(v6, "PROXY TCP6 2001:db8::1 ::ffff:10.0.0.100 4000 53\r\n");
+    }
+
+    #[test]
     fn tcp_over_ipv4_is_28_known_bytes() {
-        let header = emit(
+        let header = binary(
             Protocol::Tcp,
             "192.0.2.1:56324".parse().unwrap(),
             "10.0.0.100:443".parse().unwrap(),
@@ -63,7 +97,7 @@ mod tests {
 
     #[test]
     fn udp_over_ipv6_is_52_known_bytes() {
-        let header = emit(
+        let header = binary(
             Protocol::Udp,
             "[2001:db8::1]:4000".parse().unwrap(),
             "[2001:db8::64]:53".parse().unwrap(),
@@ -78,13 +112,13 @@ mod tests {
 
     #[test]
     fn an_ipv4_client_of_a_mapped_socket_is_an_ipv4_client() {
-        let mapped = emit(
+        let mapped = binary(
             Protocol::Tcp,
             "[::ffff:192.0.2.1]:1".parse().unwrap(),
             "[::ffff:10.0.0.100]:2".parse().unwrap(),
         );
         let plain =
-            emit(Protocol::Tcp, "192.0.2.1:1".parse().unwrap(), "10.0.0.100:2".parse().unwrap());
+            binary(Protocol::Tcp, "192.0.2.1:1".parse().unwrap(), "10.0.0.100:2".parse().unwrap());
         assert_eq!(mapped, plain);
     }
 }

@@ -10,20 +10,28 @@
 #![forbid(unsafe_code)]
 
 mod bind;
+mod front;
+pub mod handover;
 pub mod header;
+mod hello;
+mod incoming;
 mod limiter;
 mod pool;
 mod tcp;
+mod threads;
 mod udp;
 
 pub use bind::StartError;
 pub use pool::{BackendCounts, Counts};
 
-use buoy_model::{Backend, BackendLife, Balance, Protocol, Rate, SendProxy, Service, Sources};
+use buoy_model::{
+    Backend, BackendLife, Balance, Front, Protocol, Rate, SendProxy, ServerName, Service, Sources,
+};
 use pool::Pool;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 /// How connections are carried. May change while they are.
@@ -45,6 +53,26 @@ pub struct Settings {
     pub new_connections: Option<Rate>,
     /// How backends are treated over time.
     pub life: BackendLife,
+    /// What is heard of a connection before it is given to a backend.
+    pub front: Front,
+    /// Who takes connections of which server name now; none: all backends are for all.
+    pub lanes: Arc<[Lane]>,
+}
+
+/// The backends that take connections of one server name now.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Lane {
+    /// `None`: all other names.
+    pub name: Option<ServerName>,
+    /// Their names.
+    pub backends: Vec<String>,
+}
+
+impl Settings {
+    /// Whether it matters which server a client asks for.
+    pub(crate) fn has_names(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.name.is_some())
+    }
 }
 
 impl From<&Service> for Settings {
@@ -58,6 +86,8 @@ impl From<&Service> for Settings {
             sources: Arc::clone(&service.sources),
             new_connections: service.new_connections,
             life: service.life,
+            front: service.front.clone(),
+            lanes: Arc::default(),
         }
     }
 }
@@ -67,7 +97,7 @@ impl From<&Service> for Settings {
 pub struct Proxy {
     pool: Arc<Pool>,
     address: SocketAddr,
-    listening: AbortHandle,
+    listening: Vec<AbortHandle>,
 }
 
 impl Proxy {
@@ -78,20 +108,38 @@ impl Proxy {
         settings: Settings,
         backends: &[Backend],
     ) -> Result<Self, StartError> {
-        let pool = Arc::new(Pool::new(settings, backends));
-        let (address, task) = match protocol {
-            Protocol::Tcp => {
-                let listener = bind::tcp(address)?;
-                let address = listener.local_addr().unwrap_or(address);
-                (address, tokio::spawn(tcp::listen(listener, pool.clone())))
-            }
+        match protocol {
+            Protocol::Tcp => Self::start_tcp(address, settings, backends),
             Protocol::Udp => {
                 let socket = bind::udp(address)?;
                 let address = socket.local_addr().unwrap_or(address);
-                (address, tokio::spawn(udp::listen(socket, pool.clone())))
+                let pool = Arc::new(Pool::new(address, settings, backends));
+                let task = tokio::spawn(udp::listen(socket, Arc::clone(&pool)));
+                Ok(Self { pool, address, listening: vec![task.abort_handle()] })
             }
+        }
+    }
+
+    /// With what an earlier run has left of this address, if anything.
+    fn start_tcp(
+        address: SocketAddr,
+        settings: Settings,
+        backends: &[Backend],
+    ) -> Result<Self, StartError> {
+        let handles = threads::all().handles();
+        let (mut listeners, pairs) = handover::claim(address);
+        if listeners.is_empty() {
+            listeners = bind::tcp(address, handles.len())?;
+        }
+        let address = listeners.first().and_then(|l| l.local_addr().ok()).unwrap_or(address);
+        let pool = Arc::new(Pool::new(address, settings, backends));
+        let listen = |(listener, handle): (TcpListener, &Handle)| {
+            let pool = Arc::clone(&pool);
+            handle.spawn(tcp::start(listener, address, pool)).abort_handle()
         };
-        Ok(Self { pool, address, listening: task.abort_handle() })
+        let listening = listeners.into_iter().zip(handles.iter().cycle()).map(listen).collect();
+        handover::carry_on(pairs, &pool);
+        Ok(Self { pool, address, listening })
     }
 
     /// Takes new settings and the backends that are up now, for new connections.
@@ -143,6 +191,6 @@ impl Meter {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.listening.abort();
+        self.listening.iter().for_each(AbortHandle::abort);
     }
 }

@@ -1,9 +1,12 @@
 //! Keeps the backends of one proxy, who is busy how much, and what was counted.
 
 use crate::Settings;
+use crate::front::Caller;
 use crate::limiter::Limiter;
+use buoy_core::eject::Trust;
 use buoy_core::pick::{GROWN, Picked, Picker, Seen, grown};
-use buoy_model::Backend;
+use buoy_core::routes;
+use buoy_model::{Backend, BackendLife, Balance, ServerName};
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 use std::net::SocketAddr;
@@ -29,6 +32,10 @@ pub struct Counts {
     pub limited: u64,
     /// Connections that were closed, and datagrams that got no session, because their client opens too many.
     pub throttled: u64,
+    /// Connections that did not begin as they should: no PROXY header, or nothing in time.
+    pub unheard: u64,
+    /// How often a backend was left alone for what connections have seen of it.
+    pub ejections: u64,
     /// Connections that wait now for a backend to have room.
     pub waiting: u32,
     /// Those that have waited, or do so now.
@@ -50,6 +57,8 @@ pub struct BackendCounts {
     pub active: u32,
     /// Connections that it did not accept in time.
     pub failures: u64,
+    /// How long it is left alone for what connections have seen of it, if it is.
+    pub ejected: Option<Duration>,
     /// Bytes from clients to it.
     pub bytes_to: u64,
     /// Bytes from it to clients.
@@ -59,6 +68,7 @@ pub struct BackendCounts {
 /// Everything that the connections of a proxy share.
 #[derive(Debug)]
 pub(crate) struct Pool {
+    address: SocketAddr,
     inner: Mutex<Inner>,
     accepted: AtomicU64,
     active: AtomicU32,
@@ -66,6 +76,8 @@ pub(crate) struct Pool {
     denied: AtomicU64,
     limited: AtomicU64,
     throttled: AtomicU64,
+    unheard: AtomicU64,
+    ejections: AtomicU64,
     waiting: AtomicU32,
     queued: AtomicU64,
     unserved: AtomicU64,
@@ -79,15 +91,38 @@ pub(crate) struct Pool {
 
 #[derive(Debug)]
 struct Inner {
-    settings: Settings,
+    settings: Arc<Settings>,
     limiter: Limiter,
-    picker: Picker,
-    /// Those that take new connections, in the picker's order.
+    /// Who takes connections of which name, the other names last; one where there are no names.
+    lanes: Vec<Lane>,
+    /// Those that take new connections.
     current: Vec<Arc<Entry>>,
     /// Those that left and are not empty yet.
     leaving: Vec<Arc<Entry>>,
     /// Those that take no new sessions and finish those that they have.
     finishing: Vec<(String, SocketAddr)>,
+}
+
+/// Backends that connections of one name go to.
+#[derive(Debug)]
+struct Lane {
+    name: Option<ServerName>,
+    picker: Picker,
+    /// In the picker's order.
+    entries: Vec<Arc<Entry>>,
+}
+
+impl Lane {
+    fn new(
+        name: Option<ServerName>,
+        balance: Balance,
+        members: &[(&Backend, &Arc<Entry>)],
+    ) -> Self {
+        let backends: Vec<Backend> =
+            members.iter().map(|(backend, _)| (*backend).clone()).collect();
+        let entries = members.iter().map(|(_, entry)| Arc::clone(entry)).collect();
+        Self { name, picker: Picker::new(balance, &backends, seed()), entries }
+    }
 }
 
 /// One backend and its counters.
@@ -98,6 +133,8 @@ pub(crate) struct Entry {
     connections: AtomicU64,
     active: AtomicU32,
     failures: AtomicU64,
+    /// What connections have seen of it.
+    trust: Mutex<Trust>,
     /// When it came up, in nanoseconds since the pool's start; 0: long ago.
     risen: AtomicU64,
     pub(crate) bytes_to: AtomicU64,
@@ -146,16 +183,17 @@ impl Drop for Waiting<'_> {
 }
 
 impl Pool {
-    pub(crate) fn new(settings: Settings, backends: &[Backend]) -> Self {
+    pub(crate) fn new(address: SocketAddr, settings: Settings, backends: &[Backend]) -> Self {
         let inner = Inner {
-            settings: settings.clone(),
+            settings: Arc::new(settings.clone()),
             limiter: Limiter::default(),
-            picker: Picker::new(settings.balance, &[], seed()),
+            lanes: vec![],
             current: vec![],
             leaving: vec![],
             finishing: vec![],
         };
         let pool = Self {
+            address,
             inner: Mutex::new(inner),
             accepted: AtomicU64::new(0),
             active: AtomicU32::new(0),
@@ -163,6 +201,8 @@ impl Pool {
             denied: AtomicU64::new(0),
             limited: AtomicU64::new(0),
             throttled: AtomicU64::new(0),
+            unheard: AtomicU64::new(0),
+            ejections: AtomicU64::new(0),
             waiting: AtomicU32::new(0),
             queued: AtomicU64::new(0),
             unserved: AtomicU64::new(0),
@@ -185,7 +225,7 @@ impl Pool {
             .iter()
             .map(|b| {
                 let same = known.iter().find(|k| k.name == b.name && k.address == b.address);
-                same.map_or_else(|| Arc::new(Entry::new(b)), Arc::clone)
+                same.map_or_else(|| Arc::new(Entry::new(b.name.clone(), b.address)), Arc::clone)
             })
             .collect();
         let is_new = |entry: &&Arc<Entry>| !before.iter().any(|b| Arc::ptr_eq(b, entry));
@@ -195,8 +235,18 @@ impl Pool {
             .filter(|k| k.active.load(Relaxed) != 0)
             .filter(|k| !inner.current.iter().any(|c| Arc::ptr_eq(c, k)))
             .collect();
-        inner.picker = Picker::new(settings.balance, backends, seed());
-        inner.settings = settings;
+        let members: Vec<_> = backends.iter().zip(&inner.current).collect();
+        let lane = |lane: &crate::Lane| {
+            let named = members.iter().filter(|(b, _)| lane.backends.contains(&b.name));
+            Lane::new(lane.name.clone(), settings.balance, &named.copied().collect::<Vec<_>>())
+        };
+        let lanes = match settings.lanes.is_empty() {
+            true => vec![Lane::new(None, settings.balance, &members)],
+            false => settings.lanes.iter().map(lane).collect(),
+        };
+        drop(members);
+        inner.lanes = lanes;
+        inner.settings = Arc::new(settings);
         drop(inner);
         self.room.notify_waiters();
         self.freed.notify_waiters();
@@ -228,8 +278,13 @@ impl Pool {
         u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    pub(crate) fn settings(&self) -> Settings {
-        self.lock().settings.clone()
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.lock().settings)
+    }
+
+    /// Where it listens.
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// A seat, or `None` at the limit.
@@ -268,13 +323,13 @@ impl Pool {
     /// when nobody wants it any more.
     pub(crate) async fn turn(
         &self,
-        client: SocketAddr,
+        caller: &Caller,
         avoid: Option<&Turn>,
         gone: impl Future<Output = ()>,
     ) -> Option<Turn> {
         // Nobody overtakes those who wait.
         if self.waiting.load(Relaxed) == 0 {
-            match self.pick(client, avoid) {
+            match self.pick(caller, avoid) {
                 Given::Turn(turn) => return Some(turn),
                 Given::Nobody => return None,
                 Given::Full => {}
@@ -298,7 +353,7 @@ impl Pool {
                 }
                 () = &mut gone => return None,
             }
-            match self.pick(client, avoid) {
+            match self.pick(caller, avoid) {
                 Given::Turn(turn) => {
                     // Of several places that were freed before anybody listened, one was kept.
                     if self.has_room() {
@@ -314,31 +369,77 @@ impl Pool {
 
     fn has_room(&self) -> bool {
         let inner = self.lock();
-        inner.picker.has_room(|place| inner.current[place].active.load(Relaxed))
+        let has_room =
+            |lane: &Lane| lane.picker.has_room(|place| lane.entries[place].active.load(Relaxed));
+        inner.lanes.iter().any(has_room)
     }
 
     /// Gives a connection of this client to a backend, now or not at all.
-    pub(crate) fn pick(&self, client: SocketAddr, avoid: Option<&Turn>) -> Given {
+    pub(crate) fn pick(&self, caller: &Caller, avoid: Option<&Turn>) -> Given {
         let now = self.age();
         let mut inner = self.lock();
-        let Inner { picker, current, settings, .. } = &mut *inner;
-        let slow_start = settings.life.slow_start;
+        let Inner { lanes, settings, .. } = &mut *inner;
+        let names = lanes.iter().map(|lane| lane.name.as_ref());
+        let Some(lane) = routes::find(names, caller.name.as_deref()) else { return Given::Nobody };
+        let Lane { picker, entries, .. } = &mut lanes[lane];
+        let BackendLife { slow_start, eject, .. } = settings.life;
         let see = |place: usize| {
-            let entry = &current[place];
-            let avoid = avoid.is_some_and(|turn| Arc::ptr_eq(&turn.entry, entry));
+            let entry = &entries[place];
+            let avoid = avoid.is_some_and(|turn| Arc::ptr_eq(&turn.entry, entry))
+                || (eject.is_some() && entry.ejected(now).is_some());
             let grown = slow_start.map_or(GROWN, |slow_start| entry.grown(now, slow_start));
             Seen { active: entry.active.load(Relaxed), grown, avoid }
         };
-        match picker.pick(client, see) {
-            Picked::Backend(place) => {
-                let entry = Arc::clone(&current[place]);
-                // Under the lock, so that no other connection is given the same room.
-                entry.active.fetch_add(1, Relaxed);
-                entry.connections.fetch_add(1, Relaxed);
-                Given::Turn(Turn { entry, freed: Arc::clone(&self.freed) })
-            }
+        match picker.pick(caller.client, see) {
+            // Under the lock, so that no other connection is given the same room.
+            Picked::Backend(place) => Given::Turn(self.given(&entries[place])),
             Picked::Full => Given::Full,
             Picked::Nobody => Given::Nobody,
+        }
+    }
+
+    fn given(&self, entry: &Arc<Entry>) -> Turn {
+        entry.active.fetch_add(1, Relaxed);
+        entry.connections.fetch_add(1, Relaxed);
+        Turn { entry: Arc::clone(entry), freed: Arc::clone(&self.freed) }
+    }
+
+    /// A connection of this backend that there is already.
+    pub(crate) fn turn_of(&self, name: &str, address: SocketAddr) -> Turn {
+        let mut inner = self.lock();
+        let Inner { current, leaving, .. } = &mut *inner;
+        let is_it = |entry: &&Arc<Entry>| entry.name == name && entry.address == address;
+        let known = current.iter().chain(leaving.iter()).find(is_it).map(Arc::clone);
+        let entry = known.unwrap_or_else(|| {
+            let entry = Arc::new(Entry::new(name.to_owned(), address));
+            leaving.push(Arc::clone(&entry));
+            entry
+        });
+        self.given(&entry)
+    }
+
+    /// A connection did not come to be, or ended before the backend said anything.
+    pub(crate) fn count_failure(&self, entry: &Entry) {
+        entry.failures.fetch_add(1, Relaxed);
+        let Some(eject) = self.settings().life.eject else { return };
+        let now = Duration::from_nanos(self.age());
+        if entry.trust().failed(now, eject) {
+            self.ejections.fetch_add(1, Relaxed);
+            let left = entry.trust().left(now).unwrap_or_default();
+            tracing::warn!(
+                backend = entry.name,
+                seconds = left.as_secs(),
+                "a backend is left alone: connections to it fail, one after the other"
+            );
+        }
+    }
+
+    /// A backend has said something on a connection.
+    pub(crate) fn count_success(&self, entry: &Entry) {
+        let mut trust = entry.trust();
+        // Mostly there is nothing to forgive, and nobody asks what time it is.
+        if *trust != Trust::default() {
+            trust.worked(Duration::from_nanos(self.age()));
         }
     }
 
@@ -363,6 +464,12 @@ impl Pool {
         is_allowed
     }
 
+    /// Whether an accepted connection is listened to; whom a header names is not known yet.
+    pub(crate) fn greets(&self, from: SocketAddr) -> bool {
+        let settings = self.settings();
+        settings.front.believes(from.ip()) || (self.admits(from) && self.admits_new(from))
+    }
+
     /// Whether this client may open one more connection or session; counted, one way or the other.
     pub(crate) fn admits_new(&self, client: SocketAddr) -> bool {
         let mut inner = self.lock();
@@ -379,11 +486,16 @@ impl Pool {
         self.refused.fetch_add(1, Relaxed);
     }
 
+    pub(crate) fn count_unheard(&self) {
+        self.unheard.fetch_add(1, Relaxed);
+    }
+
     pub(crate) fn count_limited(&self) {
         self.limited.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn counts(&self) -> Counts {
+        let now = self.age();
         let inner = self.lock();
         Counts {
             accepted: self.accepted.load(Relaxed),
@@ -392,6 +504,8 @@ impl Pool {
             denied: self.denied.load(Relaxed),
             limited: self.limited.load(Relaxed),
             throttled: self.throttled.load(Relaxed),
+            unheard: self.unheard.load(Relaxed),
+            ejections: self.ejections.load(Relaxed),
             waiting: self.waiting.load(Relaxed),
             queued: self.queued.load(Relaxed),
             unserved: self.unserved.load(Relaxed),
@@ -399,7 +513,7 @@ impl Pool {
                 .current
                 .iter()
                 .chain(inner.leaving.iter().filter(|e| e.active.load(Relaxed) != 0))
-                .map(|e| e.counts())
+                .map(|e| e.counts(now))
                 .collect(),
         }
     }
@@ -416,13 +530,14 @@ fn seed() -> u64 {
 }
 
 impl Entry {
-    fn new(backend: &Backend) -> Self {
+    fn new(name: String, address: SocketAddr) -> Self {
         Self {
-            name: backend.name.clone(),
-            address: backend.address,
+            name,
+            address,
             connections: AtomicU64::new(0),
             active: AtomicU32::new(0),
             failures: AtomicU64::new(0),
+            trust: Mutex::default(),
             risen: AtomicU64::new(0),
             bytes_to: AtomicU64::new(0),
             bytes_from: AtomicU64::new(0),
@@ -444,16 +559,22 @@ impl Entry {
         }
     }
 
-    pub(crate) fn count_failure(&self) {
-        self.failures.fetch_add(1, Relaxed);
+    fn trust(&self) -> MutexGuard<'_, Trust> {
+        self.trust.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn counts(&self) -> BackendCounts {
+    /// How long it is left alone.
+    fn ejected(&self, now: u64) -> Option<Duration> {
+        self.trust().left(Duration::from_nanos(now))
+    }
+
+    fn counts(&self, now: u64) -> BackendCounts {
         BackendCounts {
             name: self.name.clone(),
             connections: self.connections.load(Relaxed),
             active: self.active.load(Relaxed),
             failures: self.failures.load(Relaxed),
+            ejected: self.ejected(now),
             bytes_to: self.bytes_to.load(Relaxed),
             bytes_from: self.bytes_from.load(Relaxed),
         }

@@ -13,6 +13,8 @@ fn settings() -> Settings {
         connections_max: 100,
         idle_timeout: SLOW,
         connect_timeout: SLOW,
+        front: buoy_model::Front::default(),
+        lanes: Arc::default(),
         sources: Arc::default(),
         new_connections: None,
         life: BackendLife { slow_start: Some(SLOW), ..BackendLife::default() },
@@ -27,7 +29,7 @@ fn backend(name: &str, port: u16) -> Backend {
 /// Of so many connections, how many the backend of that name gets.
 fn share(pool: &Pool, name: &str) -> usize {
     let client = SocketAddr::from(([10, 0, 0, 1], 1024));
-    let pick = |_: usize| match pool.pick(client, None) {
+    let pick = |_: usize| match pool.pick(&Caller::new(client), None) {
         Given::Turn(turn) => turn.entry.name.clone(),
         Given::Full | Given::Nobody => panic!("somebody takes it"),
     };
@@ -37,7 +39,7 @@ fn share(pool: &Pool, name: &str) -> usize {
 #[tokio::test(start_paused = true)]
 async fn a_backend_that_comes_up_gets_a_share_that_grows_evenly() {
     let (a, b) = (backend("a", 1), backend("b", 2));
-    let pool = Pool::new(settings(), &[a.clone(), b.clone()]);
+    let pool = Pool::new("127.0.0.1:1".parse().unwrap(), settings(), &[a.clone(), b.clone()]);
     advance(Duration::from_secs(1)).await;
     assert_eq!(share(&pool, "b"), 500, "it was there from the start");
 

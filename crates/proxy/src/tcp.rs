@@ -1,21 +1,31 @@
-//! Carries TCP connections: accept, find a backend, copy both ways until both have ended.
+//! Carries TCP connections: accept, hear whose it is, find a backend, copy both ways until both have ended.
 //!
-//! Each direction has one buffer of `PROXY_BUFFER`; nothing is read while it is not written, and so
-//! a slow reader slows its writer down and not this host. An end in one direction is passed on, and the
+//! A thread has one buffer for all of its connections: what is read is written at once, and only what the
+//! other end does not take is kept for it, so an idle connection has no buffer. Nothing is read while something is
+//! kept, and so a slow reader slows its writer down and not this host. An end in one direction is passed on, and the
 //! other direction goes on. An error in either is passed on as a reset, because a clean end would
 //! say that all of the data had come.
 
+use crate::Settings;
+use crate::front::{self, Caller};
+use crate::handover::{self, Listening, Opening, Pair};
 use crate::header;
 use crate::pool::{Pool, Seat, Turn};
+use buoy_model::SendProxy;
 use buoy_model::limits::PROXY_BUFFER;
-use buoy_model::{Protocol, SendProxy};
 use socket2::SockRef;
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::os::fd::AsFd as _;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
+use tokio::io::{AsyncRead as _, AsyncWriteExt as _, Interest, ReadBuf};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -24,19 +34,41 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How many backends a connection is offered to.
 const ATTEMPTS: usize = 2;
 
+thread_local! {
+    /// What all connections of a thread read into; written, or kept aside, before another one has its turn.
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; PROXY_BUFFER]);
+}
+
+/// Listens on the thread that this is spawned on.
+pub(crate) async fn start(listener: std::net::TcpListener, address: SocketAddr, pool: Arc<Pool>) {
+    let listener = listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener));
+    match listener {
+        Ok(listener) => {
+            listen(Listening { listener, address, _opening: Opening::new() }, pool).await;
+        }
+        Err(error) => tracing::error!(%address, %error, "a thread of the proxy cannot listen"),
+    }
+}
+
 /// Accepts connections for ever; at the limit it leaves them to the kernel's backlog.
-pub(crate) async fn listen(listener: TcpListener, pool: Arc<Pool>) {
+async fn listen(listening: Listening, pool: Arc<Pool>) {
+    let listener: &TcpListener = &listening.listener;
     loop {
-        // Nobody else takes seats, so there is room still when somebody has come.
         pool.wait_for_room().await;
         match listener.accept().await {
             // Without a byte, and without a seat that another could have.
-            Ok((client, from)) if !pool.admits(from) || !pool.admits_new(from) => {
-                reset_on_close(&client);
-            }
+            Ok((client, from)) if !pool.greets(from) => reset_on_close(&client),
             Ok((client, from)) => {
+                // Another thread may have given away the last one.
+                let seat = loop {
+                    match pool.take_seat() {
+                        Some(seat) => break seat,
+                        None => pool.wait_for_room().await,
+                    }
+                };
                 pool.count_accepted();
-                tokio::spawn(carry(client, from, pool.clone(), pool.sit()));
+                let opening = Opening::new();
+                tokio::spawn(carry(client, from, Arc::clone(&pool), (seat, opening)));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -46,39 +78,57 @@ pub(crate) async fn listen(listener: TcpListener, pool: Arc<Pool>) {
     }
 }
 
-async fn carry(mut client: TcpStream, from: SocketAddr, pool: Arc<Pool>, seat: Seat) {
-    let connected = connect(&pool, from, &client).await;
-    match connected {
-        Some((mut backend, turn)) => {
-            let ended = tokio::select! {
-                ended = relay(&mut client, &mut backend, from, &pool, &turn) => ended,
-                () = turn.entry.cut() => Err(io::ErrorKind::ConnectionAborted.into()),
-            };
-            if let Err(error) = ended {
-                tracing::debug!(client = %from, backend = turn.entry.name, %error, "connection ended");
-                reset_on_close(&client);
-                reset_on_close(&backend);
-            }
-        }
-        None => {
-            pool.count_refused();
-            reset_on_close(&client);
-        }
+async fn carry(
+    mut client: TcpStream,
+    from: SocketAddr,
+    pool: Arc<Pool>,
+    (seat, opening): (Seat, Opening),
+) {
+    let settings = pool.settings();
+    let caller = match front::is_heard(&settings, from) {
+        false => Some(Caller::new(from)),
+        true => Box::pin(front::hear(&mut client, from, &pool, &settings)).await,
+    };
+    let Some(caller) = caller else { return reset_on_close(&client) };
+    let connected = connect(&pool, &settings, &caller, &client).await;
+    let Some((backend, turn)) = connected else {
+        pool.count_refused();
+        return reset_on_close(&client);
+    };
+    let mut link = Link::new(client, backend, turn, seat, pool);
+    if let Err(error) = link.begin(&settings, caller) {
+        return link.broken(&error);
     }
-    drop(seat);
+    drop(opening);
+    let idle_timeout = settings.idle_timeout;
+    drop(settings);
+    link.run(idle_timeout).await;
+}
+
+/// Goes on with a connection that an earlier run of the agent had.
+pub(crate) async fn go_on(pair: Pair, pool: Arc<Pool>) {
+    let idle_timeout = pool.settings().idle_timeout;
+    match Link::adopt(pair, pool) {
+        Ok(mut link) => link.run(idle_timeout).await,
+        Err(error) => tracing::warn!(%error, "a connection of the run before is lost"),
+    }
 }
 
 /// A connected backend; another one gets its chance when the first does not accept.
-async fn connect(pool: &Pool, from: SocketAddr, client: &TcpStream) -> Option<(TcpStream, Turn)> {
+async fn connect(
+    pool: &Pool,
+    settings: &Settings,
+    caller: &Caller,
+    client: &TcpStream,
+) -> Option<(TcpStream, Turn)> {
     // Who has reset the connection need not wait; who has said all that there is to say waits for the answer.
     let gone = || async {
         let _ = client.ready(Interest::ERROR).await;
     };
     let mut failed: Option<Turn> = None;
     for _ in 0..ATTEMPTS {
-        let turn = pool.turn(from, failed.as_ref(), gone()).await?;
-        let limit = pool.settings().connect_timeout;
-        match timeout(limit, TcpStream::connect(turn.entry.address)).await {
+        let turn = pool.turn(caller, failed.as_ref(), gone()).await?;
+        match timeout(settings.connect_timeout, TcpStream::connect(turn.entry.address)).await {
             Ok(Ok(stream)) => return Some((stream, turn)),
             Ok(Err(error)) => {
                 tracing::debug!(backend = turn.entry.name, %error, "backend does not accept");
@@ -87,70 +137,258 @@ async fn connect(pool: &Pool, from: SocketAddr, client: &TcpStream) -> Option<(T
                 tracing::debug!(backend = turn.entry.name, "backend does not accept in time");
             }
         }
-        turn.entry.count_failure();
+        pool.count_failure(&turn.entry);
         failed = Some(turn);
     }
     None
 }
 
-async fn relay(
-    client: &mut TcpStream,
-    backend: &mut TcpStream,
-    from: SocketAddr,
-    pool: &Pool,
-    turn: &Turn,
-) -> io::Result<()> {
-    // What arrives is passed on at once; waiting for more is the ends' business.
-    client.set_nodelay(true)?;
-    backend.set_nodelay(true)?;
-    let settings = pool.settings();
-    match settings.send_proxy {
-        SendProxy::Off => {}
-        SendProxy::V2 => {
-            let header = header::emit(Protocol::Tcp, from, client.local_addr()?);
-            backend.write_all(&header).await?;
-        }
-    }
-    let activity = Activity::new();
-    let (client_in, client_out) = client.split();
-    let (backend_in, backend_out) = backend.split();
-    let there = pump(client_in, backend_out, &activity, &turn.entry.bytes_to);
-    let back = pump(backend_in, client_out, &activity, &turn.entry.bytes_from);
-    tokio::select! {
-        ended = async { tokio::try_join!(there, back) } => ended.map(|_| ()),
-        () = activity.idle_for(settings.idle_timeout) => Err(io::ErrorKind::TimedOut.into()),
+/// One direction of a connection.
+#[derive(Debug, Default)]
+pub(crate) struct Way {
+    /// What was read and not taken yet.
+    rest: Mutex<Vec<u8>>,
+    /// Whether the end was passed on.
+    ended: AtomicBool,
+}
+
+impl Way {
+    fn rest(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Copies one direction until its end, and passes the end on.
-async fn pump(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
-    activity: &Activity,
-    bytes: &AtomicU64,
-) -> io::Result<()> {
-    let mut buffer = vec![0; PROXY_BUFFER];
-    loop {
-        let length = from.read(&mut buffer).await?;
-        activity.touch();
-        if length == 0 {
-            return match to.shutdown().await {
-                // The other end is gone already, and so needs no word of it.
-                Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
-                ended => ended,
-            };
+/// A client and its backend.
+#[derive(Debug)]
+struct Link {
+    client: TcpStream,
+    backend: TcpStream,
+    there: Way,
+    back: Way,
+    /// The backend has said something.
+    answered: AtomicBool,
+    /// It reset the connection before that.
+    dismissed: AtomicBool,
+    activity: Activity,
+    turn: Turn,
+    pool: Arc<Pool>,
+    _seat: Seat,
+}
+
+impl Link {
+    fn new(client: TcpStream, backend: TcpStream, turn: Turn, seat: Seat, pool: Arc<Pool>) -> Self {
+        Self {
+            client,
+            backend,
+            there: Way::default(),
+            back: Way::default(),
+            answered: AtomicBool::new(false),
+            dismissed: AtomicBool::new(false),
+            activity: Activity::new(),
+            turn,
+            pool,
+            _seat: seat,
         }
-        let mut rest = &buffer[..length];
-        // Piece by piece, so that a reader that is slow but not dead counts as active.
-        while !rest.is_empty() {
-            let written = to.write(rest).await?;
-            if written == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
+    }
+
+    fn adopt(pair: Pair, pool: Arc<Pool>) -> io::Result<Self> {
+        let client = TcpStream::from_std(pair.client)?;
+        let backend = TcpStream::from_std(pair.backend)?;
+        let turn = pool.turn_of(&pair.name, pair.address);
+        let seat = pool.sit();
+        let link = Self::new(client, backend, turn, seat, pool);
+        for (way, half) in [(&link.there, pair.there), (&link.back, pair.back)] {
+            *way.rest() = half.rest;
+            way.ended.store(half.ended, Relaxed);
+        }
+        // What it said before is not known, and nothing is held against it.
+        link.answered.store(true, Relaxed);
+        Ok(link)
+    }
+
+    /// What the backend hears first: whose it is, and what was heard already.
+    fn begin(&mut self, settings: &Settings, caller: Caller) -> io::Result<()> {
+        // What arrives is passed on at once; waiting for more is the ends' business.
+        self.client.set_nodelay(true)?;
+        self.backend.set_nodelay(true)?;
+        let mut first = match settings.send_proxy {
+            SendProxy::Off => Vec::new(),
+            version @ (SendProxy::V1 | SendProxy::V2) => {
+                let service = match caller.service {
+                    Some(service) => service,
+                    None => self.client.local_addr()?,
+                };
+                header::emit(version, caller.client, service)
             }
-            activity.touch();
-            bytes.fetch_add(written as u64, Relaxed);
-            rest = &rest[written..];
+        };
+        let said = caller.said.len();
+        first.extend(caller.said);
+        if first.is_empty() {
+            return Ok(());
         }
+        self.turn.entry.bytes_to.fetch_add(said as u64, Relaxed);
+        let sent = at_once(&self.backend, &first)?;
+        first.drain(..sent);
+        *self.there.rest() = first;
+        Ok(())
+    }
+
+    async fn run(&mut self, idle_timeout: Duration) {
+        if let Err(error) = self.relay(idle_timeout).await {
+            if self.dismissed.load(Relaxed) {
+                self.pool.count_failure(&self.turn.entry);
+            }
+            self.broken(&error);
+        }
+    }
+
+    fn broken(&self, error: &io::Error) {
+        tracing::debug!(backend = self.turn.entry.name, %error, "connection ended");
+        reset_on_close(&self.client);
+        reset_on_close(&self.backend);
+    }
+
+    async fn relay(&mut self, idle_timeout: Duration) -> io::Result<()> {
+        let Self {
+            client, backend, there, back, answered, dismissed, activity, turn, pool, ..
+        } = self;
+        let (client_in, client_out) = client.split();
+        let (backend_in, backend_out) = backend.split();
+        let (activity, entry) = (&*activity, &turn.entry);
+        let there =
+            Pump { from: client_in, to: backend_out, way: there, activity, bytes: &entry.bytes_to };
+        let back = Pump {
+            from: backend_in,
+            to: client_out,
+            way: back,
+            activity,
+            bytes: &entry.bytes_from,
+        };
+        let heard = |seen: &io::Result<usize>| match seen {
+            Ok(0) => {}
+            Ok(_) => {
+                if !answered.swap(true, Relaxed) {
+                    pool.count_success(entry);
+                }
+            }
+            Err(_) => dismissed.store(!answered.load(Relaxed), Relaxed),
+        };
+        tokio::select! {
+            ended = async { tokio::try_join!(there.run(|_| {}), back.run(heard)) } => ended.map(|_| ()),
+            () = activity.idle_for(idle_timeout) => Err(io::ErrorKind::TimedOut.into()),
+            () = entry.cut() => Err(io::ErrorKind::ConnectionAborted.into()),
+        }
+    }
+}
+
+/// While the agent hands its connections over, one that is dropped is not over.
+impl Drop for Link {
+    fn drop(&mut self) {
+        handover::collect(|| {
+            let half = |way: &Way| handover::Half {
+                rest: std::mem::take(&mut *way.rest()),
+                ended: way.ended.load(Relaxed),
+            };
+            let both = (half(&self.there), half(&self.back));
+            if both.0.ended && both.1.ended {
+                return None;
+            }
+            Some(
+                Pair {
+                    service: self.pool.address(),
+                    name: self.turn.entry.name.clone(),
+                    address: self.turn.entry.address,
+                    client: copy(&self.client)?,
+                    backend: copy(&self.backend)?,
+                    there: both.0,
+                    back: both.1,
+                }
+                .into(),
+            )
+        });
+    }
+}
+
+/// Another descriptor of the same socket, of which the runtime knows nothing.
+fn copy(stream: &TcpStream) -> Option<std::net::TcpStream> {
+    Some(stream.as_fd().try_clone_to_owned().ok()?.into())
+}
+
+/// Copies one direction until its end, and passes the end on.
+struct Pump<'l> {
+    from: ReadHalf<'l>,
+    to: WriteHalf<'l>,
+    way: &'l Way,
+    activity: &'l Activity,
+    bytes: &'l AtomicU64,
+}
+
+impl Pump<'_> {
+    async fn run(mut self, seen: impl Fn(&io::Result<usize>)) -> io::Result<()> {
+        if self.way.ended.load(Relaxed) {
+            return Ok(());
+        }
+        loop {
+            // Of the run before, or of what the client said before there was a backend.
+            poll_fn(|cx| self.drain(cx)).await?;
+            let read = poll_fn(|cx| self.step(cx)).await;
+            seen(&read);
+            if read? == 0 {
+                let ended = match self.to.shutdown().await {
+                    // The other end is gone already, and so needs no word of it.
+                    Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+                    ended => ended,
+                };
+                self.way.ended.store(true, Relaxed);
+                return ended;
+            }
+        }
+    }
+
+    /// Reads once, and writes what it can of that; how much was read.
+    fn step(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        BUFFER.with_borrow_mut(|buffer| {
+            let mut read = ReadBuf::new(buffer);
+            ready!(Pin::new(&mut self.from).poll_read(cx, &mut read))?;
+            self.activity.touch();
+            let data = read.filled();
+            if data.is_empty() {
+                return Poll::Ready(Ok(0));
+            }
+            // An error is told where it is written next, so that only errors of reading count as such.
+            let sent = at_once(self.to.as_ref(), data).unwrap_or_default();
+            self.bytes.fetch_add(sent as u64, Relaxed);
+            if sent < data.len() {
+                *self.way.rest() = data[sent..].to_vec();
+            }
+            Poll::Ready(Ok(data.len()))
+        })
+    }
+
+    /// Writes what was kept, piece by piece, so that a reader that is slow but not dead counts as active.
+    fn drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        use tokio::io::AsyncWrite as _;
+        let mut rest = self.way.rest();
+        while !rest.is_empty() {
+            let written = ready!(Pin::new(&mut self.to).poll_write(cx, &rest))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.activity.touch();
+            self.bytes.fetch_add(written as u64, Relaxed);
+            rest.drain(..written);
+        }
+        // An idle connection has no buffer.
+        *rest = Vec::new();
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Writes what the kernel takes now. The runtime would wait for its next round of polling first.
+fn at_once(to: &TcpStream, data: &[u8]) -> io::Result<usize> {
+    match SockRef::from(to).send(data) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        sent => sent,
     }
 }
 

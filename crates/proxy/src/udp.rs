@@ -4,6 +4,7 @@
 //! after `idle_timeout` without a datagram, or when its backend leaves and the client speaks
 //! again. Datagrams that cannot be passed on at once are dropped, as on any network.
 
+use crate::front::Caller;
 use crate::header;
 use crate::pool::{Given, Pool, Seat, Turn};
 use crate::tcp::Activity;
@@ -122,9 +123,10 @@ fn forward(
     flow.activity.touch();
     let sent = match pool.settings().send_proxy {
         SendProxy::Off => send(&flow.socket, data),
-        SendProxy::V2 => {
+        // Version 1 has no word for UDP; `config` refuses both here.
+        SendProxy::V1 | SendProxy::V2 => {
             let service = listener.local_addr().unwrap_or(client);
-            let mut with_header = header::emit(Protocol::Udp, client, service);
+            let mut with_header = header::binary(Protocol::Udp, client, service);
             with_header.extend_from_slice(data);
             send(&flow.socket, &with_header)
         }
@@ -140,7 +142,7 @@ fn open(client: SocketAddr, pool: &Arc<Pool>) -> Option<Arc<Flow>> {
         pool.count_limited();
         return None;
     };
-    let Given::Turn(turn) = pool.pick(client, None) else { return None };
+    let Given::Turn(turn) = pool.pick(&Caller::new(client), None) else { return None };
     match towards(turn.entry.address) {
         Ok(socket) => {
             pool.count_accepted();
@@ -149,7 +151,7 @@ fn open(client: SocketAddr, pool: &Arc<Pool>) -> Option<Arc<Flow>> {
         }
         Err(error) => {
             tracing::debug!(backend = turn.entry.name, %error, "cannot open a session");
-            turn.entry.count_failure();
+            pool.count_failure(&turn.entry);
             None
         }
     }
@@ -188,9 +190,9 @@ async fn answer(
                 let told_off = ready.map_or(true, |ready: Ready| ready.is_error());
                 if told_off {
                     // An ICMP error: nobody is there. The client's next datagram may find another.
-                    flow.turn.entry.count_failure();
+                    pool.count_failure(&flow.turn.entry);
                 }
-                if told_off || !relay(&flow, &listener) {
+                if told_off || !relay(&flow, &listener, &pool) {
                     break;
                 }
             }
@@ -207,12 +209,13 @@ async fn answer(
 }
 
 /// Passes on what has arrived from the backend; false when the backend says that nobody is there.
-fn relay(flow: &Flow, listener: &UdpSocket) -> bool {
+fn relay(flow: &Flow, listener: &UdpSocket, pool: &Pool) -> bool {
     let mut buffer = [0; DATAGRAM];
     for _ in 0..BURST {
         match flow.socket.try_recv(&mut buffer) {
             Ok(length) => {
                 flow.activity.touch();
+                pool.count_success(&flow.turn.entry);
                 let client = flow.client.into();
                 if SockRef::from(listener).send_to(&buffer[..length], &client).is_ok() {
                     flow.turn.entry.bytes_from.fetch_add(length as u64, Relaxed);
@@ -221,7 +224,7 @@ fn relay(flow: &Flow, listener: &UdpSocket) -> bool {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
             Err(error) => {
                 tracing::debug!(backend = flow.turn.entry.name, %error, "backend refuses datagrams");
-                flow.turn.entry.count_failure();
+                pool.count_failure(&flow.turn.entry);
                 return false;
             }
         }

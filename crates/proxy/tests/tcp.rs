@@ -6,7 +6,7 @@
 mod support;
 
 use buoy_model::limits::PROXY_BUFFER;
-use buoy_model::{Backend, BackendLife, Balance, Protocol, SendProxy};
+use buoy_model::{Backend, BackendLife, Balance, Eject, Protocol, SendProxy};
 use buoy_proxy::{Proxy, Settings};
 use socket2::SockRef;
 use std::io::ErrorKind;
@@ -49,6 +49,15 @@ async fn nobody() -> SocketAddr {
 
 async fn connect(proxy: &Proxy) -> TcpStream {
     soon(TcpStream::connect(proxy.address())).await.unwrap()
+}
+
+/// A connection that the proxy resets, mostly before its client knows that it stands.
+async fn is_reset(proxy: &Proxy) {
+    let ended = match soon(TcpStream::connect(proxy.address())).await {
+        Ok(mut stream) => soon(stream.read(&mut [0; 8])).await.map(drop),
+        Err(error) => Err(error),
+    };
+    assert_eq!(ended.unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
 
 async fn read(stream: &mut TcpStream, length: usize) -> Vec<u8> {
@@ -170,11 +179,11 @@ async fn at_the_limit_clients_wait_and_are_not_dropped() {
     let proxy = proxy(Settings { connections_max: 1, ..settings() }, &[backend("a", address)]);
     let mut first = connect(&proxy).await;
     assert_eq!(read(&mut first, 1).await, b"a");
-    until("the limit to be met", || proxy.counts().limited == 1).await;
     let mut second = connect(&proxy).await;
     second.write_all(b"hello").await.unwrap();
+    until("the limit to be met", || proxy.counts().limited != 0).await;
     assert_eq!(proxy.counts().active, 1);
-    assert_eq!(proxy.counts().accepted, 1, "the second is still the kernel's");
+    assert_eq!(proxy.counts().accepted, 1, "the second has no seat");
     drop(first);
     assert_eq!(read(&mut second, 6).await, b"ahello");
     assert_eq!(proxy.counts().refused, 0);
@@ -245,9 +254,7 @@ async fn a_backend_gets_its_maximum_and_no_more() {
         assert_eq!(read(&mut client, 1).await, expected);
         open.push(client);
     }
-    let mut client = connect(&proxy).await;
-    let ended = soon(client.read(&mut [0; 8])).await;
-    assert_eq!(ended.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    is_reset(&proxy).await;
     assert_eq!(proxy.counts().refused, 1);
     // The first one has room again.
     drop(open.remove(0));
@@ -270,9 +277,7 @@ async fn who_finds_all_backends_full_waits_in_order() {
     let mut third = connect(&proxy).await;
     until("the third to wait", || proxy.counts().waiting == 2).await;
     // There are two places to wait.
-    let mut fourth = connect(&proxy).await;
-    let ended = soon(fourth.read(&mut [0; 8])).await;
-    assert_eq!(ended.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    is_reset(&proxy).await;
     assert_eq!((proxy.counts().unserved, proxy.counts().queued), (1, 2));
 
     drop(first);
@@ -293,9 +298,7 @@ async fn nobody_waits_for_longer_than_asked_nor_when_gone() {
     let proxy = proxy(Settings { life, ..settings() }, &limited);
     let mut first = connect(&proxy).await;
     assert_eq!(read(&mut first, 1).await, b"a");
-    let mut second = connect(&proxy).await;
-    let ended = soon(second.read(&mut [0; 8])).await;
-    assert_eq!(ended.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    is_reset(&proxy).await;
     assert_eq!((proxy.counts().waiting, proxy.counts().unserved), (0, 1));
 
     let life = BackendLife { queue_timeout: PATIENCE, ..life };
@@ -331,9 +334,7 @@ async fn without_a_backend_a_client_is_reset_at_once() {
     let gone = nobody().await;
     for backends in [vec![], vec![backend("gone", gone)]] {
         let proxy = proxy(settings(), &backends);
-        let mut client = connect(&proxy).await;
-        let ended = soon(client.read(&mut [0; 8])).await;
-        assert_eq!(ended.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        is_reset(&proxy).await;
         assert_eq!(proxy.counts().refused, 1);
     }
 }
@@ -426,10 +427,7 @@ async fn who_is_refused_is_reset_before_a_byte_and_others_go_on() {
     let refused = Settings { sources: support::deny("127.0.0.0/8"), ..settings() };
     proxy.update(refused, &[backend("a", address)]);
 
-    let mut stream = connect(&proxy).await;
-    let _ = stream.write_all(b"x").await;
-    let error = soon(stream.read(&mut [0; 8])).await.unwrap_err();
-    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    is_reset(&proxy).await;
     let counts = proxy.counts();
     assert_eq!((counts.accepted, counts.denied, counts.refused), (1, 1, 0));
     assert_eq!(counts.backends[0].connections, 1, "no backend heard of it");
@@ -464,4 +462,50 @@ async fn who_connects_too_often_is_reset_before_a_byte_and_open_connections_go_o
     assert!(soon(fourth.read(&mut [0; 8])).await.is_err());
     proxy.update(settings(), &[backend("a", address)]);
     assert_eq!(read(&mut connect(&proxy).await, 1).await, b"a");
+}
+
+#[tokio::test]
+async fn a_backend_that_fails_is_left_alone_and_never_all_of_them() {
+    let (gone, well) = (nobody().await, echo("a").await);
+    let eject = Some(Eject { after: 2, time: PATIENCE });
+    let life = BackendLife { eject, ..BackendLife::default() };
+    let settings = Settings { life, ..settings() };
+    let backends = [backend("gone", gone), backend("a", well)];
+    let proxy = proxy(settings.clone(), &backends);
+    for _ in 0..20 {
+        assert_eq!(read(&mut connect(&proxy).await, 1).await, b"a");
+    }
+    let counts = proxy.counts();
+    assert_eq!((counts.ejections, counts.backends[0].failures), (1, 2));
+    assert!(counts.backends[0].ejected.is_some_and(|left| left <= PATIENCE));
+    assert_eq!(counts.backends[1].ejected, None);
+    // There is nobody else: it is asked again, and its clients hear how that ends.
+    proxy.update(settings, &backends[..1]);
+    is_reset(&proxy).await;
+    assert!(2 < proxy.counts().backends[0].failures);
+}
+
+#[tokio::test]
+async fn a_backend_that_resets_before_it_speaks_has_failed_and_later_not() {
+    let (listener, address) = listener().await;
+    let eject = Some(Eject { after: 1, time: PATIENCE });
+    let life = BackendLife { eject, ..BackendLife::default() };
+    let proxy = proxy(Settings { life, ..settings() }, &[backend("a", address)]);
+    let reset = |server: &TcpStream| {
+        SockRef::from(server).set_linger(Some(Duration::ZERO)).unwrap();
+    };
+    for (words, failures) in [(&b"hello"[..], 0), (b"", 1)] {
+        let mut client = connect(&proxy).await;
+        client.write_all(b"x").await.unwrap();
+        let (mut server, _) = soon(listener.accept()).await.unwrap();
+        assert_eq!(read(&mut server, 1).await, b"x");
+        server.write_all(words).await.unwrap();
+        assert_eq!(read(&mut client, words.len()).await, words);
+        reset(&server);
+        drop(server);
+        let ended = soon(client.read(&mut [0; 8])).await.unwrap_err();
+        assert_eq!(ended.kind(), ErrorKind::ConnectionReset);
+        until("the end", || proxy.counts().active == 0).await;
+        assert_eq!(proxy.counts().ejections, failures, "{words:?}");
+    }
 }

@@ -194,6 +194,8 @@ impl Engines {
             add("proxy_waiting", counts.waiting.into());
             add("proxy_queued", counts.queued);
             add("proxy_unserved", counts.unserved);
+            add("proxy_unheard", counts.unheard);
+            add("proxy_ejections", counts.ejections);
         }
     }
 }

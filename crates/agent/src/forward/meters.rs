@@ -27,6 +27,15 @@ impl Meters {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Why a backend gets no connections although its checks say nothing against it.
+    pub(super) fn ejected(&self, place: &Place, backend: &Backend) -> Option<String> {
+        let all = self.lock();
+        let of_service = all.values().filter(|(at, _)| at == place);
+        let counts = of_service.flat_map(|(_, meter)| meter.counts().backends);
+        let left = counts.filter(|b| b.name == backend.name).filter_map(|b| b.ejected).max()?;
+        Some(format!("left alone for {} s more: connections to it fail", left.as_secs() + 1))
+    }
+
     /// What all proxies of a service carry to a backend.
     pub(super) fn of(&self, place: &Place, backend: &Backend) -> FlowsView {
         let source = "the proxy on this node";

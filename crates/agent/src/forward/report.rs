@@ -1,5 +1,6 @@
 //! Tells what this host forwards, by which engine, and what is known of the backends.
 
+use super::meters::Meters;
 use super::{Forward, Place, xdp};
 use crate::health::States;
 use buoy_api::Traffic;
@@ -30,7 +31,7 @@ impl Forward {
                     problem: findings.services.get(&place).cloned(),
                     engine: engine(service, instead, &findings.attached),
                     table: findings.tables.get(&place).copied(),
-                    backends: backends(&place, service, &states, &counted),
+                    backends: backends(&place, service, &states, (&counted, &self.meters)),
                     limited: service.new_connections.map(|_| {
                         let elsewhere = findings.limited.get(&place).copied();
                         elsewhere.unwrap_or(0) + counted.refused(&place)
@@ -62,7 +63,7 @@ fn backends(
     place: &Place,
     service: &Service,
     states: &States,
-    counted: &xdp::Counted,
+    (counted, meters): (&xdp::Counted, &Meters),
 ) -> Vec<BackendReport> {
     let report = |backend: &Backend| {
         let known = states.get(&place.key(backend));
@@ -76,7 +77,9 @@ fn backends(
             order: known.and_then(|known| known.ordered.as_ref()).map(|o| o.order.clone()),
             name: backend.name.clone(),
             state: known.map_or(BackendState::Unknown, |known| known.state),
-            reason: known.map_or_else(String::new, |known| known.reason.clone()),
+            reason: meters
+                .ejected(place, backend)
+                .unwrap_or_else(|| known.map_or_else(String::new, |known| known.reason.clone())),
             urgent: known.is_some_and(|known| known.urgent),
         }
     };

@@ -210,6 +210,7 @@ fn service() -> Service {
         sources: Arc::default(),
         new_connections: None,
         life: buoy_model::BackendLife::default(),
+        front: buoy_model::Front::default(),
         backends: vec![backend("web1", 21), backend("web2", 22), backend("web3", 23)],
         discovered: vec![],
         check: None,

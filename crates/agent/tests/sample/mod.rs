@@ -46,6 +46,7 @@ pub fn service(mode: Mode, vip: &str, port: u16, backends: Vec<Backend>) -> Serv
         sources: Arc::default(),
         new_connections: None,
         life: buoy_model::BackendLife::default(),
+        front: buoy_model::Front::default(),
         backends,
         discovered: vec![],
         check: None,

@@ -39,6 +39,7 @@ fn service(vip: &str, forward: Forward, backends: &[&str]) -> Service {
         sources: Arc::default(),
         new_connections: None,
         life: buoy_model::BackendLife::default(),
+        front: buoy_model::Front::default(),
         backends: backends.iter().map(backend).collect(),
         discovered: vec![],
         check: None,

@@ -3,6 +3,7 @@
 //! `»` marks the place where the caret must stand and is not part of the file.
 
 use crate::asked::BACKEND_CHECK;
+use crate::proxy::PROXY;
 use crate::support::{self, SMALL};
 use crate::wrong::{BALANCE, CHECK, GROUP, LOCAL, POOL, PORTS, SEEN, SOURCES, TUNNEL};
 use buoy_config::Code;
@@ -471,6 +472,7 @@ fn all() -> Vec<(Code, String, &'static str)> {
     all.extend(
         SERVICE
             .iter()
+            .chain(PROXY)
             .chain(SOURCES)
             .chain(SEEN)
             .chain(BALANCE)

@@ -9,6 +9,7 @@ mod examples;
 mod files;
 mod found;
 mod messages;
+mod proxy;
 mod reference;
 mod replay;
 mod services;

@@ -5,8 +5,8 @@ use crate::support::{self, SMALL, check_on, host};
 use buoy_config::Code;
 use buoy_model::limits::SERVICE_SOURCES_MAX;
 use buoy_model::{
-    BackendLife, Balance, Check, CheckKind, FlowFields, Forward, Mode, Pace, Ports, Protocol,
-    SendProxy, SourceAddress,
+    BackendLife, Balance, Check, CheckKind, Eject, FlowFields, Forward, Mode, Pace, Ports,
+    Protocol, SendProxy, SourceAddress,
 };
 use std::sync::Arc;
 
@@ -14,12 +14,20 @@ use std::sync::Arc;
 fn a_service_has_the_defaults_of_its_mode() {
     let base = "backends = [\"10.0.0.21:8443\"]\n";
     type Row = (&'static str, Mode, Balance, SendProxy);
-    let table: [Row; 7] = [
+    let table: [Row; 10] = [
         ("", Mode::Kernel, Balance::Hash(FlowFields::Connection), SendProxy::Off),
         ("mode = \"kernel\"", Mode::Kernel, Balance::Hash(FlowFields::Connection), SendProxy::Off),
         ("mode = \"proxy\"", Mode::Proxy, Balance::RoundRobin, SendProxy::Off),
         ("balance = \"leastconn\"", Mode::Proxy, Balance::LeastConnections, SendProxy::Off),
         ("send_proxy = \"v2\"", Mode::Proxy, Balance::RoundRobin, SendProxy::V2),
+        ("send_proxy = \"v1\"", Mode::Proxy, Balance::RoundRobin, SendProxy::V1),
+        ("accept_proxy = true", Mode::Proxy, Balance::RoundRobin, SendProxy::Off),
+        (
+            "sni = { \"*.example.org\" = \"10.0.0.21:8443\" }",
+            Mode::Proxy,
+            Balance::RoundRobin,
+            SendProxy::Off,
+        ),
         ("balance = \"roundrobin\"", Mode::Kernel, Balance::RoundRobin, SendProxy::Off),
         (
             "mode = \"proxy\"\nbalance = \"hash\"",
@@ -123,10 +131,16 @@ fn a_backend_has_its_own_maximum_or_that_of_all() {
                 backends = [\"10.0.0.21:443 max=7 weight=3\", \"10.0.0.22:443\"]";
     let service = services(text).remove(0);
     assert_eq!(service.life, BackendLife::default());
-    let long =
-        format!("{text}\nqueue = 9\nqueue_timeout = \"3s\"\nslow_start = \"30s\"\nquorum = 2");
-    let life =
-        BackendLife { quorum: 2, queue: 9, queue_timeout: MS(3_000), slow_start: Some(MS(30_000)) };
+    let long = format!(
+        "{text}\nqueue = 9\nqueue_timeout = \"3s\"\nslow_start = \"30s\"\nquorum = 2\neject_after = 5\neject_time = \"20s\""
+    );
+    let life = BackendLife {
+        quorum: 2,
+        queue: 9,
+        queue_timeout: MS(3_000),
+        slow_start: Some(MS(30_000)),
+        eject: Some(Eject { after: 5, time: MS(20_000) }),
+    };
     assert_eq!(services(&long).remove(0).life, life);
     let backends = service.backends;
     assert_eq!(backends[0].connections_max, Some(7));
@@ -347,4 +361,22 @@ fn backends_have_names_weights_and_reserves() {
     let backends: Vec<_> =
         services[0].backends.iter().map(|b| (b.name.as_str(), b.weight, b.backup)).collect();
     assert_eq!(backends, [("web1", 1, false), ("web2", 2, false), ("10.0.0.29:80", 0, true)]);
+}
+
+#[test]
+fn names_of_servers_lead_to_backends_and_whom_a_header_is_believed_is_a_list() {
+    let text = "port = \"443/tcp\"\naccept_proxy = \"10.0.0.0/8\"\n\
+                backends = [\"a 10.0.0.21:443\", \"b 10.0.0.22:443\", \"c 10.0.0.23:443\"]\n\
+                sni = { \"A.example\" = \"a\", \"*.b.example\" = [\"b\", \"a\"] }";
+    let service = services(text).remove(0);
+    let believes = |ip: &str| service.front.believes(ip.parse().unwrap());
+    assert!(believes("10.1.2.3") && !believes("192.0.2.1") && !believes("fd00::1"));
+    let routes: Vec<_> =
+        service.front.routes.iter().map(|r| (r.name.to_string(), r.backends.join(" "))).collect();
+    let expected = [("a.example", "a"), ("*.b.example", "b a")];
+    assert_eq!(routes, expected.map(|(name, backends)| (name.to_owned(), backends.to_owned())));
+    let all = services("port = \"80/tcp\"\nbackends = [\"10.0.0.21:80\"]\naccept_proxy = true");
+    assert!(["10.1.2.3", "fd00::1"].iter().all(|ip| all[0].front.believes(ip.parse().unwrap())));
+    let none = services("port = \"80/tcp\"\nbackends = [\"10.0.0.21:80\"]\naccept_proxy = false");
+    assert_eq!(none[0].front, buoy_model::Front::default());
 }

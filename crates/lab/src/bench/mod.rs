@@ -8,6 +8,7 @@
 
 #![allow(clippy::print_stdout, reason = "says how far it is")]
 
+mod balance;
 mod calm;
 mod checks;
 mod idle;
@@ -24,6 +25,7 @@ use stand::Stand;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+pub use balance::{BalanceOptions, balance};
 pub use calm::Calm;
 pub use checks::{ChecksOptions, checks};
 pub use idle::{IdleOptions, idle};

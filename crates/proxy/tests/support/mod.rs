@@ -4,7 +4,7 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use buoy_model::{
-    Backend, BackendLife, Balance, Cidr, Per, Protocol, Rate, SendProxy, SourceRule, Sources,
+    Backend, BackendLife, Balance, Cidr, Front, Per, Protocol, Rate, SendProxy, SourceRule, Sources,
 };
 use buoy_proxy::{Proxy, Settings};
 use std::future::Future;
@@ -24,6 +24,8 @@ pub fn settings() -> Settings {
         connections_max: 100,
         idle_timeout: PATIENCE,
         connect_timeout: Duration::from_secs(5),
+        front: Front::default(),
+        lanes: Arc::default(),
         sources: Arc::default(),
         new_connections: None,
         life: BackendLife::default(),
