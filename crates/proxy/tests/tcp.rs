@@ -447,10 +447,7 @@ async fn who_connects_too_often_is_reset_before_a_byte_and_open_connections_go_o
     for known in [&mut first, &mut second] {
         assert_eq!(read(known, 1).await, b"a");
     }
-    let mut third = connect(&proxy).await;
-    let _ = third.write_all(b"x").await;
-    let error = soon(third.read(&mut [0; 8])).await.unwrap_err();
-    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    is_reset(&proxy).await;
     let counts = proxy.counts();
     assert_eq!((counts.accepted, counts.throttled, counts.limited), (2, 1, 0));
     first.write_all(b"still").await.unwrap();
@@ -458,8 +455,7 @@ async fn who_connects_too_often_is_reset_before_a_byte_and_open_connections_go_o
 
     // Another limit holds at once; what was opened counts.
     proxy.update(limited(4), &[backend("a", address)]);
-    let mut fourth = connect(&proxy).await;
-    assert!(soon(fourth.read(&mut [0; 8])).await.is_err());
+    is_reset(&proxy).await;
     proxy.update(settings(), &[backend("a", address)]);
     assert_eq!(read(&mut connect(&proxy).await, 1).await, b"a");
 }
