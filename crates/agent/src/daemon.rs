@@ -110,6 +110,11 @@ impl Daemon {
         }
     }
 
+    /// Ends forwarding by proxies; what they carry goes on.
+    pub(crate) fn stop_forwarding(&self) {
+        self.forward.stop();
+    }
+
     /// Shows what the checks of this node find from now on.
     pub(crate) fn show_checks(&self, states: watch::Receiver<fitness::States>) {
         // Only the first one counts: there is one set of checks in an agent's life.

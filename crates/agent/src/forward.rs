@@ -117,6 +117,11 @@ impl Forward {
         self.tracer.trace(packet).await
     }
 
+    /// Ends forwarding by proxies; what they carry goes on.
+    pub fn stop(&self) {
+        self.task.abort();
+    }
+
     /// What this host can forward.
     pub fn ability(&self) -> Ability {
         Ability(self.by_xdp.clone())
@@ -456,11 +461,15 @@ async fn follow(
     let mut pause = RETRY_FIRST;
     let mut order = news.now();
     xdp.order(order.clone());
+    let mut is_first = true;
     loop {
         let by_xdp = xdp.found.borrow_and_update().clone().unwrap_or_default();
         let wanted = wanted(&order.desired, &order.states, &by_xdp.refused);
         let mut found = engines.converge(wanted).await;
         found.add(by_xdp);
+        if std::mem::take(&mut is_first) {
+            buoy_proxy::handover::settle();
+        }
         let wait = if engines.failing { pause } else { AUDIT };
         pause = if engines.failing { (pause * 2).min(RETRY_LAST) } else { RETRY_FIRST };
         say_what_is_new(&findings, &found);

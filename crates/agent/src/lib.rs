@@ -22,6 +22,7 @@ pub mod realtime;
 #[path = "../tests/sample/mod.rs"]
 mod sample;
 pub mod server;
+mod succession;
 mod supervision;
 pub mod supervisor;
 mod systemd;
@@ -108,6 +109,8 @@ pub fn run(options: &Options) -> Result<(), RunError> {
     end_on_panic();
     die_at_once();
     let systemd = Systemd::from_environment();
+    // Before anything else is opened.
+    buoy_proxy::handover::inherit(succession::take(systemd.manager().as_deref()));
     let checked = load(&options.config).map_err(RunError::Configuration)?;
     for warning in checked.warnings.problems() {
         tracing::warn!(line = warning.line, "{}: {}", warning.message, warning.fix);
@@ -216,7 +219,24 @@ async fn live(
     let _ = tokio::time::timeout(STOP_TIMEOUT, serving).await;
     let ended = tokio::task::spawn_blocking(move || thread.join());
     let _ = tokio::time::timeout(STOP_TIMEOUT, ended).await;
+    hand_over(daemon, &systemd).await;
     told
+}
+
+/// What is carried goes on in the agent that is started next, where there is somebody who keeps it so long.
+async fn hand_over(daemon: Arc<Daemon>, systemd: &Systemd) {
+    let Some(manager) = systemd.manager() else { return };
+    let left = tokio::task::spawn_blocking(move || {
+        let all = buoy_proxy::handover::hand_over(|| daemon.stop_forwarding());
+        succession::leave(&manager, &all)
+    });
+    match left.await {
+        Ok(Ok(0)) | Err(_) => {}
+        Ok(Ok(connections)) => tracing::info!(connections, "connections wait for the next agent"),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "connections of proxies are lost: nobody keeps them")
+        }
+    }
 }
 
 /// Follows signals until one of them says stop, or the loop has ended.

@@ -49,6 +49,11 @@ impl Systemd {
         self.watchdog
     }
 
+    /// The socket to it.
+    pub(crate) fn manager(&self) -> Option<Arc<UnixDatagram>> {
+        self.socket.clone()
+    }
+
     /// What the loop feeds.
     pub(crate) fn feeder(&self) -> Feeder {
         Feeder { systemd: self.clone(), due: Instant::ZERO }

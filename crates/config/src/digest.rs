@@ -6,8 +6,9 @@
 use crate::cluster::Cluster;
 use buoy_model::{
     Backend, BackendLife, Balance, Check, CheckKind, Discovery, Eject, Failback, FlowFields,
-    Forward, Front, Group, HttpCheck, Mode, Node, NodeCheck, NodeCheckKind, Pace, Presence, Route,
-    Safety, SendProxy, Service, SourceAddress, SourceRule, Timing, TlsCheck, name_key,
+    Forward, Front, Group, HttpCheck, Mode, Node, NodeCheck, NodeCheckKind, Pace, Presence, Rate,
+    Route, Safety, SendProxy, Service, SourceAddress, SourceRule, Sources, Timing, TlsCheck,
+    name_key,
 };
 use std::fmt::Write as _;
 
@@ -142,12 +143,7 @@ fn add_service(out: &mut String, service: &Service) {
         ),
     );
     line(out, format_args!("limits {connections_max} {idle_timeout:?} {connect_timeout:?}"));
-    for SourceRule { prefix, allows } in sources.rules() {
-        line(out, format_args!("source {prefix} {allows}"));
-    }
-    if let Some(rate) = new_connections {
-        line(out, format_args!("new {rate}"));
-    }
+    add_clients(out, sources, *new_connections);
     add_life(out, life);
     add_front(out, front);
     add_backends(out, backends);
@@ -156,6 +152,16 @@ fn add_service(out: &mut String, service: &Service) {
     }
     if let Some(check) = check {
         add_check(out, check);
+    }
+}
+
+/// Whom it is there for, and how often.
+fn add_clients(out: &mut String, sources: &Sources, new_connections: Option<Rate>) {
+    for SourceRule { prefix, allows } in sources.rules() {
+        line(out, format_args!("source {prefix} {allows}"));
+    }
+    if let Some(rate) = new_connections {
+        line(out, format_args!("new {rate}"));
     }
 }
 

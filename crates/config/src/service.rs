@@ -11,7 +11,8 @@ use buoy_model::limits::{
     PROXY_IDLE_TCP_DEFAULT, PROXY_IDLE_UDP_DEFAULT, PROXY_TIMEOUT_MAX,
 };
 use buoy_model::{
-    Backend, Cidr, Discovery, Forward, Mode, Protocol, SendProxy, Service, SourceAddress,
+    Backend, BackendLife, Cidr, Discovery, Forward, Mode, Protocol, SendProxy, Service,
+    SourceAddress,
 };
 use core::net::IpAddr;
 use core::time::Duration;
@@ -72,19 +73,12 @@ pub(crate) fn read(
     let limited =
         |b: Backend| Backend { connections_max: b.connections_max.or(settings.backend_max), ..b };
     let backends: Vec<Backend> = backends.into_iter().map(|b| limited(b.value)).collect();
-    let life = life::read(section, problems);
     let is_complete = entries.is_empty();
+    let life = read_life(section, &settings, (&backends, is_complete, &ports), problems);
     let known = (clean && is_complete).then_some(backends.as_slice());
     let front = front::read(section, known, problems);
     if settings.readable && settings.mode == Mode::Proxy {
         front::refuse_misplaced(section, &ports, problems);
-    }
-    if settings.readable && !is_local && is_complete {
-        life::refuse_unmet(section, (life.quorum, settings.mode), &backends, problems);
-    }
-    if settings.readable && settings.mode == Mode::Proxy && !backends.is_empty() && is_complete {
-        let balance = settings.balance.of(settings.mode);
-        life::refuse_idle(section, balance, (&backends, &ports), problems);
     }
     source::refuse_missing_version(section, &settings.source, vips, &backends, problems);
     let check = match is_local {
@@ -124,6 +118,24 @@ pub(crate) fn read(
             At::new(service, span)
         })
         .collect()
+}
+
+/// `is_complete`: there are no other backends than these.
+fn read_life(
+    section: &Section<'_>,
+    settings: &Settings,
+    (backends, is_complete, ports): (&[Backend], bool, &[At<Port>]),
+    problems: &mut Problems<'_>,
+) -> BackendLife {
+    let life = life::read(section, problems);
+    if settings.readable && !forward::is_local(settings.mode) && is_complete {
+        life::refuse_unmet(section, (life.quorum, settings.mode), backends, problems);
+    }
+    if settings.readable && settings.mode == Mode::Proxy && !backends.is_empty() && is_complete {
+        let balance = settings.balance.of(settings.mode);
+        life::refuse_idle(section, balance, (backends, ports), problems);
+    }
+    life
 }
 
 fn read_settings(

@@ -18,6 +18,7 @@ pub mod fast;
 pub mod gate;
 pub mod host;
 pub mod interrupt;
+pub mod kept;
 pub mod lifeline;
 pub mod netlink;
 pub mod nft;

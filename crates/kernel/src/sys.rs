@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Turns the `-1` of a system call into its error.
@@ -14,6 +14,22 @@ fn checked(result: i32) -> io::Result<i32> {
 fn length_of<T>() -> libc::socklen_t {
     // Socket addresses and options are tens of bytes.
     libc::socklen_t::try_from(size_of::<T>()).unwrap_or(0)
+}
+
+/// The descriptors that whoever started this process has passed from 3 on; the second call has none.
+pub(crate) fn inherited(count: u32) -> Vec<OwnedFd> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if TAKEN.swap(true, Relaxed) {
+        return Vec::new();
+    }
+    let last = i32::try_from(count).unwrap_or(0).saturating_add(3);
+    let is_open = |fd: &i32| {
+        // SAFETY: no memory is passed, and a number that is no descriptor is an error.
+        checked(unsafe { libc::fcntl(*fd, libc::F_SETFD, libc::FD_CLOEXEC) }).is_ok()
+    };
+    // SAFETY: by the manager's protocol these are this process's own, it is told so once, and nobody else
+    // in it takes them: `TAKEN` lets one caller through.
+    (3..last).filter(is_open).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect()
 }
 
 /// A route netlink socket, subscribed to these groups (bits of `RTMGRP_*`).

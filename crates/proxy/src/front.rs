@@ -7,11 +7,11 @@ use crate::Settings;
 use crate::hello::{self, HELLO_MAX, Hello};
 use crate::incoming::{self, HEADER_MAX, Incoming};
 use crate::pool::Pool;
+use crate::tcp::Arrived;
 use buoy_model::limits::PROXY_FRONT_TIMEOUT;
 use std::io;
 use std::net::SocketAddr;
 use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// What is taken from the kernel at once.
@@ -42,12 +42,12 @@ pub(crate) fn is_heard(settings: &Settings, from: SocketAddr) -> bool {
 
 /// Hears it; `None`: not in order, counted, to be reset.
 pub(crate) async fn hear(
-    client: &mut TcpStream,
-    from: SocketAddr,
+    arrived: &mut Arrived,
     pool: &Pool,
     settings: &Settings,
 ) -> Option<Caller> {
-    let heard = timeout(PROXY_FRONT_TIMEOUT, begin(client, from, settings)).await;
+    let from = arrived.from;
+    let heard = timeout(PROXY_FRONT_TIMEOUT, begin(arrived, settings)).await;
     let caller = match heard {
         Ok(Ok(caller)) => caller,
         Ok(Err(error)) => {
@@ -67,23 +67,20 @@ pub(crate) async fn hear(
     is_let_in.then_some(caller)
 }
 
-async fn begin(
-    client: &mut TcpStream,
-    from: SocketAddr,
-    settings: &Settings,
-) -> io::Result<Caller> {
-    let mut caller = Caller::new(from);
-    if settings.front.believes(from.ip()) {
+async fn begin(arrived: &mut Arrived, settings: &Settings) -> io::Result<Caller> {
+    let mut caller = Caller::new(arrived.from);
+    let mut header = 0;
+    if settings.front.believes(arrived.from.ip()) {
         loop {
-            match incoming::parse(&caller.said) {
+            match incoming::parse(&arrived.said) {
                 Incoming::Header(length, ends) => {
-                    caller.said.drain(..length);
+                    header = length;
                     if let Some((client, service)) = ends {
                         (caller.client, caller.service) = (client, Some(service));
                     }
                     break;
                 }
-                Incoming::More => more(client, &mut caller.said, HEADER_MAX + PIECE).await?,
+                Incoming::More => more(arrived, HEADER_MAX + PIECE).await?,
                 Incoming::Bad => {
                     return Err(io::Error::new(io::ErrorKind::InvalidData, "no PROXY header"));
                 }
@@ -92,22 +89,24 @@ async fn begin(
     }
     if settings.has_names() {
         loop {
-            match hello::parse(&caller.said) {
+            match hello::parse(arrived.said.get(header..).unwrap_or_default()) {
                 Hello::Name(name) => {
                     caller.name = Some(name);
                     break;
                 }
                 Hello::Nameless => break,
-                Hello::More => {
-                    more(client, &mut caller.said, HELLO_MAX + HEADER_MAX + PIECE).await?
-                }
+                Hello::More => more(arrived, HELLO_MAX + HEADER_MAX + PIECE).await?,
             }
         }
     }
+    // What was heard stays with the client as well, until it has a backend.
+    caller.said = arrived.said.get(header..).unwrap_or_default().to_vec();
     Ok(caller)
 }
 
-async fn more(client: &mut TcpStream, said: &mut Vec<u8>, most: usize) -> io::Result<()> {
+async fn more(arrived: &mut Arrived, most: usize) -> io::Result<()> {
+    let Arrived { client, said, .. } = arrived;
+    let client = client.as_mut().ok_or(io::ErrorKind::NotConnected)?;
     if most <= said.len() {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "more than a beginning has"));
     }

@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long connections that have no backend yet may take to get one.
-const OPENING_MAX: Duration = Duration::from_millis(500);
+/// How long connections that have no backend yet may take to get one, before they wait for the next agent.
+const OPENING_MAX: Duration = Duration::from_millis(100);
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// Something of a proxy that outlives its agent.
@@ -32,6 +32,21 @@ pub enum Handed {
     },
     /// A connection with both ends.
     Pair(Pair),
+    /// A client that has no backend yet.
+    Waiting(Waiting),
+}
+
+/// A client that has no backend yet.
+#[derive(Debug)]
+pub struct Waiting {
+    /// Where it connected to.
+    pub service: SocketAddr,
+    /// Where it came from.
+    pub from: SocketAddr,
+    /// Its socket.
+    pub client: TcpStream,
+    /// All that it has said, from the first byte.
+    pub said: Vec<u8>,
 }
 
 /// A connection with both ends.
@@ -129,7 +144,7 @@ pub fn hand_over(close: impl FnOnce()) -> Vec<Handed> {
     }
     threads::stop();
     let mut all = std::mem::take(&mut *HANDED.lock().unwrap_or_else(PoisonError::into_inner));
-    all.sort_by_key(|handed| matches!(handed, Handed::Pair(_)));
+    all.sort_by_key(|handed| !matches!(handed, Handed::Listener { .. }));
     all
 }
 
@@ -138,44 +153,56 @@ pub fn inherit(all: Vec<Handed>) {
     INHERITED.lock().unwrap_or_else(PoisonError::into_inner).extend(all);
 }
 
+/// What there is of one address.
+#[derive(Default)]
+pub(crate) struct Inherited {
+    pub(crate) listeners: Vec<TcpListener>,
+    pairs: Vec<Pair>,
+    waiting: Vec<Waiting>,
+}
+
 /// The listening sockets and the connections of that address.
-pub(crate) fn claim(at: SocketAddr) -> (Vec<TcpListener>, Vec<Pair>) {
+pub(crate) fn claim(at: SocketAddr) -> Inherited {
     let mut inherited = INHERITED.lock().unwrap_or_else(PoisonError::into_inner);
     let (mine, others) =
         std::mem::take(&mut *inherited).into_iter().partition(|handed| match handed {
             Handed::Listener { address, .. } => *address == at,
             Handed::Pair(pair) => pair.service == at,
+            Handed::Waiting(waiting) => waiting.service == at,
         });
     *inherited = others;
     split(mine)
 }
 
-fn split(all: Vec<Handed>) -> (Vec<TcpListener>, Vec<Pair>) {
-    let (mut listeners, mut pairs) = (Vec::new(), Vec::new());
+fn split(all: Vec<Handed>) -> Inherited {
+    let mut inherited = Inherited::default();
     for handed in all {
         match handed {
-            Handed::Listener { socket, .. } => listeners.push(socket),
-            Handed::Pair(pair) => pairs.push(pair),
+            Handed::Listener { socket, .. } => inherited.listeners.push(socket),
+            Handed::Pair(pair) => inherited.pairs.push(pair),
+            Handed::Waiting(waiting) => inherited.waiting.push(waiting),
         }
     }
-    (listeners, pairs)
+    inherited
 }
 
 /// All proxies that there are have been started: what is left has no service any more. Its listening sockets are
 /// closed, its connections go on to their end.
-pub fn settle(settings: &Settings) {
+pub fn settle() {
     let left = std::mem::take(&mut *INHERITED.lock().unwrap_or_else(PoisonError::into_inner));
-    let (_closed, pairs) = split(left);
-    for pair in pairs {
-        let pool = Arc::new(Pool::new(pair.service, settings.clone(), &[]));
-        carry_on(vec![pair], &pool);
+    for pair in split(left).pairs {
+        let pool = Arc::new(Pool::new(pair.service, Settings::of_nobody(), &[]));
+        carry_on(Inherited { pairs: vec![pair], ..Inherited::default() }, &pool);
     }
 }
 
 /// Spreads connections over the threads.
-pub(crate) fn carry_on(pairs: Vec<Pair>, pool: &Arc<Pool>) {
-    let handles = threads::all().handles();
-    for (pair, handle) in pairs.into_iter().zip(handles.iter().cycle()) {
+pub(crate) fn carry_on(inherited: Inherited, pool: &Arc<Pool>) {
+    let mut handles = threads::all().handles().iter().cycle();
+    for (pair, handle) in inherited.pairs.into_iter().zip(&mut handles) {
         handle.spawn(tcp::go_on(pair, Arc::clone(pool)));
+    }
+    for (waiting, handle) in inherited.waiting.into_iter().zip(&mut handles) {
+        handle.spawn(tcp::arrive(waiting, Arc::clone(pool)));
     }
 }

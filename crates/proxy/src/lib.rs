@@ -24,6 +24,7 @@ mod udp;
 pub use bind::StartError;
 pub use pool::{BackendCounts, Counts};
 
+use buoy_model::limits::{PROXY_CONNECT_DEFAULT, PROXY_IDLE_TCP_DEFAULT};
 use buoy_model::{
     Backend, BackendLife, Balance, Front, Protocol, Rate, SendProxy, ServerName, Service, Sources,
 };
@@ -69,6 +70,22 @@ pub struct Lane {
 }
 
 impl Settings {
+    /// For what is carried to its end without a service.
+    pub(crate) fn of_nobody() -> Self {
+        Self {
+            balance: Balance::RoundRobin,
+            send_proxy: SendProxy::Off,
+            connections_max: 0,
+            idle_timeout: PROXY_IDLE_TCP_DEFAULT,
+            connect_timeout: PROXY_CONNECT_DEFAULT,
+            sources: Arc::default(),
+            new_connections: None,
+            life: BackendLife::default(),
+            front: Front::default(),
+            lanes: Arc::default(),
+        }
+    }
+
     /// Whether it matters which server a client asks for.
     pub(crate) fn has_names(&self) -> bool {
         self.lanes.iter().any(|lane| lane.name.is_some())
@@ -127,7 +144,8 @@ impl Proxy {
         backends: &[Backend],
     ) -> Result<Self, StartError> {
         let handles = threads::all().handles();
-        let (mut listeners, pairs) = handover::claim(address);
+        let mut inherited = handover::claim(address);
+        let mut listeners = std::mem::take(&mut inherited.listeners);
         if listeners.is_empty() {
             listeners = bind::tcp(address, handles.len())?;
         }
@@ -138,7 +156,7 @@ impl Proxy {
             handle.spawn(tcp::start(listener, address, pool)).abort_handle()
         };
         let listening = listeners.into_iter().zip(handles.iter().cycle()).map(listen).collect();
-        handover::carry_on(pairs, &pool);
+        handover::carry_on(inherited, &pool);
         Ok(Self { pool, address, listening })
     }
 

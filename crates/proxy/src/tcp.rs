@@ -8,7 +8,7 @@
 
 use crate::Settings;
 use crate::front::{self, Caller};
-use crate::handover::{self, Listening, Opening, Pair};
+use crate::handover::{self, Handed, Listening, Opening, Pair, Waiting};
 use crate::header;
 use crate::pool::{Pool, Seat, Turn};
 use buoy_model::SendProxy;
@@ -59,6 +59,7 @@ async fn listen(listening: Listening, pool: Arc<Pool>) {
             // Without a byte, and without a seat that another could have.
             Ok((client, from)) if !pool.greets(from) => reset_on_close(&client),
             Ok((client, from)) => {
+                let arrived = Arrived::new(client, from, pool.address());
                 // Another thread may have given away the last one.
                 let seat = loop {
                     match pool.take_seat() {
@@ -68,7 +69,7 @@ async fn listen(listening: Listening, pool: Arc<Pool>) {
                 };
                 pool.count_accepted();
                 let opening = Opening::new();
-                tokio::spawn(carry(client, from, Arc::clone(&pool), (seat, opening)));
+                tokio::spawn(carry(arrived, Arc::clone(&pool), (seat, opening)));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -78,23 +79,32 @@ async fn listen(listening: Listening, pool: Arc<Pool>) {
     }
 }
 
-async fn carry(
-    mut client: TcpStream,
-    from: SocketAddr,
-    pool: Arc<Pool>,
-    (seat, opening): (Seat, Opening),
-) {
+/// Goes on with a client that had no backend yet when an earlier run of the agent ended.
+pub(crate) async fn arrive(waiting: Waiting, pool: Arc<Pool>) {
+    match TcpStream::from_std(waiting.client) {
+        Ok(client) => {
+            let mut arrived = Arrived::new(client, waiting.from, pool.address());
+            arrived.said = waiting.said;
+            let seat = pool.sit();
+            carry(arrived, pool, (seat, Opening::new())).await;
+        }
+        Err(error) => tracing::warn!(%error, "a connection of the run before is lost"),
+    }
+}
+
+async fn carry(mut arrived: Arrived, pool: Arc<Pool>, (seat, opening): (Seat, Opening)) {
     let settings = pool.settings();
-    let caller = match front::is_heard(&settings, from) {
-        false => Some(Caller::new(from)),
-        true => Box::pin(front::hear(&mut client, from, &pool, &settings)).await,
+    let caller = match front::is_heard(&settings, arrived.from) {
+        false => Some(Caller::new(arrived.from)),
+        true => Box::pin(front::hear(&mut arrived, &pool, &settings)).await,
     };
-    let Some(caller) = caller else { return reset_on_close(&client) };
-    let connected = connect(&pool, &settings, &caller, &client).await;
+    let Some(caller) = caller else { return arrived.reset() };
+    let connected = connect(&pool, &settings, &caller, &arrived).await;
     let Some((backend, turn)) = connected else {
         pool.count_refused();
-        return reset_on_close(&client);
+        return arrived.reset();
     };
+    let Some(client) = arrived.client.take() else { return };
     let mut link = Link::new(client, backend, turn, seat, pool);
     if let Err(error) = link.begin(&settings, caller) {
         return link.broken(&error);
@@ -119,11 +129,13 @@ async fn connect(
     pool: &Pool,
     settings: &Settings,
     caller: &Caller,
-    client: &TcpStream,
+    arrived: &Arrived,
 ) -> Option<(TcpStream, Turn)> {
     // Who has reset the connection need not wait; who has said all that there is to say waits for the answer.
     let gone = || async {
-        let _ = client.ready(Interest::ERROR).await;
+        if let Some(client) = &arrived.client {
+            let _ = client.ready(Interest::ERROR).await;
+        }
     };
     let mut failed: Option<Turn> = None;
     for _ in 0..ATTEMPTS {
@@ -141,6 +153,42 @@ async fn connect(
         failed = Some(turn);
     }
     None
+}
+
+/// A client that has no backend yet.
+#[derive(Debug)]
+pub(crate) struct Arrived {
+    /// Until it has one, or is reset.
+    pub(crate) client: Option<TcpStream>,
+    pub(crate) from: SocketAddr,
+    /// All that it has said.
+    pub(crate) said: Vec<u8>,
+    service: SocketAddr,
+}
+
+impl Arrived {
+    fn new(client: TcpStream, from: SocketAddr, service: SocketAddr) -> Self {
+        Self { client: Some(client), from, said: Vec::new(), service }
+    }
+
+    fn reset(&mut self) {
+        if let Some(client) = self.client.take() {
+            reset_on_close(&client);
+        }
+    }
+}
+
+/// While the agent hands its connections over, one that is dropped is not over.
+impl Drop for Arrived {
+    fn drop(&mut self) {
+        if let Some(client) = &self.client {
+            handover::collect(|| {
+                let said = std::mem::take(&mut self.said);
+                let (service, from, client) = (self.service, self.from, copy(client)?);
+                Some(Handed::Waiting(Waiting { service, from, client, said }))
+            });
+        }
+    }
 }
 
 /// One direction of a connection.
