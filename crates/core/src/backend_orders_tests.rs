@@ -36,6 +36,7 @@ fn desired(backends: &[&str]) -> Desired {
         sources: Default::default(),
         new_connections: None,
         life: BackendLife::default(),
+        front: buoy_model::Front::default(),
         backends: backends.iter().map(backend).collect(),
         discovered: vec![],
         check: None,

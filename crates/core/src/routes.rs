@@ -115,6 +115,7 @@ mod tests {
                 .into_iter()
                 .chain([backend("sorry", true)])
                 .collect(),
+            discovered: vec![],
             check: None,
         }
     }
