@@ -122,6 +122,10 @@ pub(crate) fn changes(before: &Desired, after: &Desired) -> Vec<String> {
     let left = before.nodes.iter().filter(|n| after.node(n.id).is_none());
     changes.extend(left.map(|n| format!("peer {} leaves", n.name)));
     changes.extend(timing_changes(before.timing, after.timing));
+    if before.haproxy_socket != after.haproxy_socket {
+        let socket = after.haproxy_socket.as_deref().unwrap_or("gone");
+        changes.push(format!("haproxy_socket is {socket}"));
+    }
     for group in &after.groups {
         match before.group(group.id) {
             None => changes.push(format!("vip {} is new", group.name)),
@@ -179,6 +183,7 @@ mod tests {
             digest: 0,
             cluster: ClusterId(1),
             cluster_name: "buoy".into(),
+            haproxy_socket: None,
             me: NodeId::of("a"),
             nodes,
             timing: Timing {

@@ -7,7 +7,7 @@ use crate::exchange::Exchange;
 use crate::fitness;
 use crate::forward::{Forward, Traced};
 use crate::realtime::{Command, Gone, Handle, Report};
-use crate::server::{Agent, LoopGone, ReloadRefusal};
+use crate::server::{Agent, LoopGone, ReloadRefusal, haproxy};
 use buoy_api::view::{CheckReport, DatedRecord, HostReport, ServiceReport};
 use buoy_api::words::{self, Gravity, Words};
 use buoy_api::{FlowsView, ReloadReply};
@@ -35,6 +35,8 @@ pub(crate) struct Daemon {
     forward: Forward,
     exchange: Exchange,
     backend_orders: BackendOrders,
+    /// Why the socket for HAProxy's commands is not there.
+    haproxy: haproxy::Problem,
     /// What the checks of this node found.
     checks: OnceLock<watch::Receiver<fitness::States>>,
     memory: Mutex<Memory>,
@@ -104,6 +106,7 @@ impl Daemon {
             forward,
             exchange,
             backend_orders,
+            haproxy: haproxy::Problem::default(),
             checks: OnceLock::new(),
             memory: Mutex::default(),
             accepted: tokio::sync::Mutex::new(accepted),
@@ -130,6 +133,13 @@ impl Daemon {
                 Report::Stopped => return,
             }
         }
+    }
+
+    /// Answers HAProxy's commands where the configuration says so, for ever.
+    pub(crate) async fn speak_haproxy(self: Arc<Self>) {
+        let desired = self.published.desired.subscribe();
+        let problem = Arc::clone(&self.haproxy);
+        haproxy::keep(self, desired, problem).await;
     }
 
     /// Keeps what becomes of the orders of backends, as long as somebody tells.
@@ -273,6 +283,7 @@ impl Agent for Daemon {
         problems.extend(memory.duplicate.clone());
         problems.extend(self.backend_orders.problem());
         problems.extend(memory.undiscovered.iter().cloned());
+        problems.extend(self.haproxy.lock().unwrap_or_else(PoisonError::into_inner).clone());
         problems.extend(self.forward.problems());
         problems.extend(self.exchange.handle().problems());
         if self.handle.counters.rejected(Reject::Own) > 0 {

@@ -210,11 +210,13 @@ async fn live(
         let (daemon, looked) = (Arc::clone(&daemon), looked.states());
         async move { daemon.discover(looked).await }
     });
+    let speaking = tokio::spawn(Arc::clone(&daemon).speak_haproxy());
     systemd.ready();
     let told = orders(&daemon, listening, &systemd).await;
     fit.abort();
     telling.abort();
     discovering.abort();
+    speaking.abort();
     drop(stop);
     let _ = tokio::time::timeout(STOP_TIMEOUT, serving).await;
     let ended = tokio::task::spawn_blocking(move || thread.join());

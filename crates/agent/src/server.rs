@@ -8,6 +8,7 @@
 pub(crate) mod account;
 mod bounded;
 mod failure;
+pub(crate) mod haproxy;
 pub(crate) mod names;
 mod orders;
 mod path;

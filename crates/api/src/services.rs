@@ -111,6 +111,8 @@ pub struct FlowsView {
     pub packets: Option<u64>,
     /// Bytes from clients.
     pub bytes: Option<u64>,
+    /// Bytes to clients.
+    pub bytes_back: Option<u64>,
     /// Where the numbers come from, and what they leave out.
     pub source: String,
 }
@@ -199,5 +201,75 @@ pub fn ordered_view(words: &Words<'_>, order: &BackendOrder, now: u64) -> Ordere
         node: words.node(order.version.node),
         at: order.version.micros / 1000,
         sentence: if over { format!("{sentence} (its time is over)") } else { sentence },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use buoy_model::{ClusterId, Desired, Node, NodeId, OrderVersion, Ports, Protocol, Timing};
+
+    fn desired() -> Desired {
+        let beat = Duration::from_millis(10);
+        Desired {
+            leg_links: vec![None],
+            generation: 1,
+            digest: 0,
+            cluster: ClusterId(1),
+            cluster_name: "test".into(),
+            haproxy_socket: None,
+            me: NodeId::of("lb2"),
+            nodes: vec![Node::new("lb1", ([10, 0, 0, 11], 4747).into())],
+            timing: Timing { heartbeat: beat, lease: 3 * beat, lease_max: 3 * beat },
+            groups: vec![],
+        }
+    }
+
+    #[test]
+    fn an_order_is_a_sentence_with_who_gave_it_and_where() {
+        let desired = desired();
+        let words = Words::new(&desired);
+        let order = |duty, weight| BackendOrder {
+            backend: BackendId {
+                address: [10, 0, 0, 100].into(),
+                protocol: Protocol::Tcp,
+                ports: Ports::one(443),
+                name: "web1".into(),
+            },
+            duty,
+            weight,
+            version: OrderVersion { micros: 5_000_000, node: NodeId::of("lb1") },
+            reason: "patching (by ann)".into(),
+        };
+        let timed = Duty::Drain { until: Some(605_000) };
+        let configured = OrderedWeight::Configured;
+        let table = [
+            (Duty::Configured, configured, "is as configured"),
+            (Duty::Ready, configured, "takes connections while its checks pass"),
+            (Duty::Drain { until: None }, configured, "takes no new connections"),
+            (timed, configured, "takes no new connections, and has none after 10m"),
+            (Duty::Maint, configured, "is in maintenance: no connections, no checks"),
+            (Duty::Configured, OrderedWeight::Fixed(7), "has weight 7"),
+            (
+                Duty::Ready,
+                OrderedWeight::Percent(50),
+                "takes connections while its checks pass, and has 50 % of its weight",
+            ),
+        ];
+        for (duty, weight, said) in table {
+            let by = "by order: patching (by ann), on lb1";
+            let order = order(duty, weight);
+            assert_eq!(
+                words.ordered(&order),
+                format!("web1 of 10.0.0.100:443/tcp {said} {by}"),
+                "a service that is gone is its address"
+            );
+            let view = ordered_view(&words, &order, 604_999);
+            assert_eq!(view.sentence, format!("{said} {by}"));
+            assert_eq!((view.node.as_str(), view.at), ("lb1", 5_000));
+        }
+        let over = ordered_view(&words, &order(timed, configured), 605_000);
+        assert!(over.sentence.ends_with("on lb1 (its time is over)"), "{}", over.sentence);
+        assert_eq!((over.duty.as_str(), over.until), ("drain", Some(605_000)));
     }
 }

@@ -54,6 +54,8 @@ pub struct BackendReport {
     pub urgent: bool,
     /// What was forwarded to it here, where the engine counts that.
     pub traffic: Option<Traffic>,
+    /// How long it has been in its state, where it is checked.
+    pub lasts: Option<Duration>,
     /// What operators have ordered of it.
     pub order: Option<BackendOrder>,
 }
@@ -486,6 +488,7 @@ mod tests {
             digest: 0,
             cluster: ClusterId(1),
             cluster_name: "prod".into(),
+            haproxy_socket: None,
             me: lb(1),
             nodes: vec![node(1), node(2), node(3)],
             timing: Timing {

@@ -498,6 +498,7 @@ mod tests {
             digest: 0,
             cluster: ClusterId(1),
             cluster_name: "prod".into(),
+            haproxy_socket: None,
             me: NodeId::of("lb2"),
             nodes,
             timing: Timing {

@@ -199,6 +199,7 @@ fn flows_screen(reply: &FlowsReply) -> String {
         ("opened", flows.opened),
         ("packets", flows.packets),
         ("bytes", flows.bytes),
+        ("back", flows.bytes_back),
     ];
     for (name, number) in numbers {
         let number = number.map_or_else(|| "not known".into(), |n| n.to_string());
@@ -367,6 +368,7 @@ web1 of web:443/tcp on lb1
   opened   not known
   packets  not known
   bytes    not known
+  back     not known
   source   the proxy
 ";
         assert_eq!(flows_screen(&reply), expected);

@@ -55,6 +55,7 @@ mod tests {
             digest: 0,
             cluster: ClusterId(1),
             cluster_name: "buoy".into(),
+            haproxy_socket: None,
             me: NodeId::of("w1"),
             nodes: vec![node("lb1", 11), node("w1", 13)],
             leg_links: vec![None],

@@ -28,6 +28,8 @@ pub(crate) struct Cluster {
     pub(crate) timing: Timing,
     /// Who is asked for the names of backends.
     pub(crate) resolvers: Vec<SocketAddr>,
+    /// Where HAProxy's runtime commands are listened to.
+    pub(crate) haproxy_socket: Option<String>,
 }
 
 pub(crate) fn read(top: &Section<'_>, problems: &mut Problems<'_>) -> Cluster {
@@ -46,8 +48,33 @@ pub(crate) fn read(top: &Section<'_>, problems: &mut Problems<'_>) -> Cluster {
         safety,
         timing: read_timing(top, problems),
         resolvers: discovery::read_resolvers(top, problems),
+        haproxy_socket: read_socket(top, problems),
         peers,
     }
+}
+
+/// The kernel takes no longer path of a socket (`sun_path`, with a zero at its end).
+const SOCKET_PATH_MAX: usize = 107;
+/// A socket is made under this name and the agent's number, and then moved into place.
+const SOCKET_NAME_ROOM: usize = ".4194304".len();
+
+fn read_socket(top: &Section<'_>, problems: &mut Problems<'_>) -> Option<String> {
+    let path = top.text(&top::HAPROXY_SOCKET, problems)?;
+    let longest = SOCKET_PATH_MAX - SOCKET_NAME_ROOM;
+    let fault = if !path.value.starts_with('/') || path.value.ends_with('/') {
+        "it begins with a slash and ends with a name".to_owned()
+    } else if path.value.len() > longest {
+        format!("it has {} bytes, and at most {longest} are possible", path.value.len())
+    } else if path.value.contains(char::is_control) {
+        "it has characters that cannot be seen".to_owned()
+    } else {
+        return Some(path.value.to_owned());
+    };
+    let message =
+        format!("`haproxy_socket`: \"{}\" cannot be the path of a socket", shown(path.value));
+    let fix = "write an absolute path such as \"/run/buoy/haproxy.sock\"";
+    problems.add(Code::BadSocketPath, &path.span, message, fault, fix);
+    None
 }
 
 /// `safety` at the top or of one VIP.

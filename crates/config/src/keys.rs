@@ -113,6 +113,7 @@ schema! {
         LEASE_MAX: "lease_max", "a duration", r#""300ms""#, "\"300ms\", or `lease` if longer", Live;
         PORT: "port", "a UDP port number", "4747", "4747", Restart;
         RESOLVERS: "resolvers", "an address or a list of them", r#"["10.0.0.53"]"#, "those of the host", Live;
+        HAPROXY_SOCKET: "haproxy_socket", "an absolute path", r#""/run/buoy/haproxy.sock""#, "none", Live;
         VIP: "vip", "a list of tables `[[vip]]`", r#"[[vip]]"#, "none", Live;
         POOL: "pool", "a list of tables `[[pool]]`", r#"[[pool]]"#, "none", Live;
     }
@@ -128,6 +129,7 @@ schema! {
         "dns": "remove it; write \"dns:NAME:PORT\" into `backends`, and name servers as `resolvers`";
     }
     foreign {
+        "stats_socket": "haproxy_socket"; "stats": "haproxy_socket";
         "vips": "vip"; "pools": "pool"; "virtual": "vip"; "vrrp_instance": "vip"; "virtual_server": "vip";
         "unicast_peer": "peers"; "nodes": "peers"; "hosts": "peers"; "members": "peers";
         "auth_pass": "secret"; "password": "secret"; "key": "secret"; "router_id": "node";

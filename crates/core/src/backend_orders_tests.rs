@@ -60,6 +60,7 @@ fn desired(backends: &[&str]) -> Desired {
         digest: 0,
         cluster: ClusterId(1),
         cluster_name: "test".into(),
+        haproxy_socket: None,
         me: A,
         nodes: vec![],
         timing: Timing { heartbeat: beat, lease: 3 * beat, lease_max: 3 * beat },

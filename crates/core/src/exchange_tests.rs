@@ -17,6 +17,7 @@ fn desired(me: &str, names: &[&str]) -> Desired {
         digest: 0,
         cluster: ClusterId(7),
         cluster_name: "test".to_string(),
+        haproxy_socket: None,
         me: NodeId::of(me),
         nodes,
         leg_links: vec![],

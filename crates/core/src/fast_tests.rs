@@ -87,6 +87,7 @@ fn desired(groups: Vec<Group>) -> Desired {
         digest: 0,
         cluster: ClusterId(1),
         cluster_name: "test".into(),
+        haproxy_socket: None,
         me: NodeId(1),
         nodes: vec![],
         timing: Timing { heartbeat: beat, lease: 3 * beat, lease_max: 3 * beat },

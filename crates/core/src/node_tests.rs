@@ -2,8 +2,7 @@
 
 use super::*;
 use crate::status::{Exclusion, Standing};
-use alloc::format;
-use alloc::vec;
+use alloc::{format, vec};
 use buoy_model::limits::{LEASE_MAX, VALID_LIFETIME_GATED};
 use buoy_model::{
     Cidr, ClusterId, Failback, FrameKind, Group, GroupId, Leg, Mac, Message, Node as Member,
@@ -54,6 +53,7 @@ fn desired(nodes: usize, groups: usize, safety: Safety, me: usize) -> Desired {
         digest: 7,
         cluster: ClusterId(1),
         cluster_name: "buoy".into(),
+        haproxy_socket: None,
         me: NodeId::of(&name(me)),
         nodes: members,
         leg_links: vec![Some(LINK)],

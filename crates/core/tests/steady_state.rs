@@ -137,6 +137,7 @@ fn desired(me: NodeId) -> Desired {
         digest: 1,
         cluster: ClusterId(1),
         cluster_name: "buoy".into(),
+        haproxy_socket: None,
         me,
         leg_links: vec![Some(LinkId(2))],
         nodes,

@@ -54,6 +54,7 @@ fn desired(link: LinkId, addresses: &[&str]) -> Desired {
         digest: 0,
         cluster: ClusterId(1),
         cluster_name: "test".into(),
+        haproxy_socket: None,
         me: me.id,
         nodes: vec![me],
         leg_links: Vec::new(),

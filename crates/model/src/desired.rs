@@ -30,6 +30,8 @@ pub struct Desired {
     pub leg_links: Vec<Option<LinkId>>,
     /// Beats and terms.
     pub timing: Timing,
+    /// Where HAProxy's runtime commands are listened to; `None`: nowhere.
+    pub haproxy_socket: Option<String>,
     /// All groups, sorted by id.
     pub groups: Vec<Group>,
 }

@@ -273,6 +273,7 @@ impl Scenario {
             digest: groups as u32,
             cluster: ClusterId::of("sim"),
             cluster_name: "sim".into(),
+            haproxy_socket: None,
             me: id,
             nodes: self.hosts.iter().enumerate().map(node).collect(),
             timing,

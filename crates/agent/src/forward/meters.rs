@@ -44,6 +44,7 @@ impl Meters {
             opened: Some(0),
             packets: None,
             bytes: Some(0),
+            bytes_back: Some(0),
             source: source.into(),
         };
         let all = self.lock();
@@ -54,6 +55,7 @@ impl Meters {
                 add(&mut sum.open, counts.active.into());
                 add(&mut sum.opened, counts.connections);
                 add(&mut sum.bytes, counts.bytes_to);
+                add(&mut sum.bytes_back, counts.bytes_from);
             }
         }
         sum
@@ -92,6 +94,7 @@ impl Forward {
             opened: Some(count.flows),
             packets: Some(count.packets),
             bytes: Some(count.bytes),
+            bytes_back: None,
             source: "XDP on this node, which keeps nothing of open connections; `opened` is of TCP"
                 .into(),
         }

@@ -74,6 +74,7 @@ fn backends(
         });
         BackendReport {
             traffic,
+            lasts: known.map(|known| buoy_kernel::clock::now().since(known.since)),
             order: known.and_then(|known| known.ordered.as_ref()).map(|o| o.order.clone()),
             name: backend.name.clone(),
             state: known.map_or(BackendState::Unknown, |known| known.state),

@@ -114,7 +114,7 @@ fn change(verb: &str, request: &BackendOrderRequest) -> Result<Change, Failure> 
 }
 
 /// `10`, `50%` or `configured`; why not, in words.
-pub(crate) fn weight(text: &str) -> Result<OrderedWeight, String> {
+pub(super) fn weight(text: &str) -> Result<OrderedWeight, String> {
     let number = |digits: &str, most: u16| {
         let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
         digits.parse().ok().filter(|n: &u16| is_number && *n <= most)

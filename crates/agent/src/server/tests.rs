@@ -1,5 +1,6 @@
 //! The API over a real socket, with a fake daemon behind it.
 
+mod haproxy;
 mod orders;
 mod services;
 
@@ -76,6 +77,7 @@ impl Agent for Fake {
             reason: reason.into(),
             urgent: false,
             traffic: None,
+            lasts: None,
             order: self.ordered(name),
         };
         vec![ServiceReport {
@@ -156,6 +158,7 @@ fn desired() -> Desired {
         digest: 0x7f3c,
         cluster: ClusterId::of("prod"),
         cluster_name: "prod".into(),
+        haproxy_socket: None,
         me: NodeId::of("lb1"),
         nodes,
         timing: Timing {

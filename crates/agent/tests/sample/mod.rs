@@ -85,6 +85,7 @@ pub fn desired(vips: &[&str], link_name: &str, services: Vec<Service>) -> Desire
         digest: 0,
         cluster: ClusterId(1),
         cluster_name: "test".into(),
+        haproxy_socket: None,
         me: NodeId(1),
         nodes: vec![],
         timing: Timing {

@@ -467,6 +467,20 @@ fn the_digest_is_of_what_hosts_must_agree_on() {
 }
 
 #[test]
+fn a_socket_for_the_commands_of_haproxy_is_each_hosts_own() {
+    let without = desired(SMALL);
+    let with = desired(&format!("haproxy_socket = \"/run/buoy/haproxy.sock\"\n{SMALL}"));
+    assert_eq!(without.haproxy_socket, None);
+    assert_eq!(with.haproxy_socket.as_deref(), Some("/run/buoy/haproxy.sock"));
+    assert_eq!(without.digest, with.digest);
+    // The kernel takes 107 bytes, and eight are for the name that it has until it is in place.
+    for (length, is_right) in [(99, true), (100, false)] {
+        let text = format!("haproxy_socket = \"/{}\"\n{SMALL}", "s".repeat(length - 1));
+        assert_eq!(buoy_config::check_offline(&text, "x").is_ok(), is_right, "{length}");
+    }
+}
+
+#[test]
 fn a_cluster_on_one_host_is_for_trying_things_out() {
     let text = "peers = { a = \"127.0.0.1:4001\", b = \"127.0.0.1:4002\" }\nsecret = \"file:cluster.key\"\nnode = \"b\"\n[[vip]]\naddress = \"10.0.0.100/24\"\n";
     assert_eq!(desired(text).me, NodeId::of("b"));

@@ -57,6 +57,9 @@ const TOP: &[Case] = &[
     (Code::OutOfRange, "port = »70000", "1 to 65535"),
     (Code::OutOfRange, "port = »-1", "1 to 65535"),
     (Code::BadName, "cluster = »\"two words\"", "a short name"),
+    (Code::BadSocketPath, "haproxy_socket = »\"haproxy.sock\"", "/run/buoy/haproxy.sock"),
+    (Code::WrongType, "haproxy_socket = »true", "/run/buoy/haproxy.sock"),
+    (Code::UnknownKey, "»stats_socket = \"/run/haproxy.sock\"", "haproxy_socket"),
     (
         Code::LeaseTooShort,
         "heartbeat = \"20ms\"\nlease = »\"50ms\"",
