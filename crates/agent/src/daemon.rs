@@ -39,6 +39,8 @@ pub(crate) struct Daemon {
     haproxy: haproxy::Problem,
     /// What the checks of this node found.
     checks: OnceLock<watch::Receiver<fitness::States>>,
+    /// Why nobody counts what this node finds of backends, if so.
+    doubt: OnceLock<watch::Receiver<Option<String>>>,
     memory: Mutex<Memory>,
     /// What the published configuration is made from: one change at a time.
     accepted: tokio::sync::Mutex<Accepted>,
@@ -108,6 +110,7 @@ impl Daemon {
             backend_orders,
             haproxy: haproxy::Problem::default(),
             checks: OnceLock::new(),
+            doubt: OnceLock::new(),
             memory: Mutex::default(),
             accepted: tokio::sync::Mutex::new(accepted),
         }
@@ -118,8 +121,14 @@ impl Daemon {
         self.forward.stop();
     }
 
-    /// Shows what the checks of this node find from now on.
-    pub(crate) fn show_checks(&self, states: watch::Receiver<fitness::States>) {
+    /// Shows what the checks of this node find from now on, and whether they are believed.
+    pub(crate) fn show_checks(
+        &self,
+        states: watch::Receiver<fitness::States>,
+        doubt: watch::Receiver<Option<String>>,
+    ) {
+        // Only the first one counts, as below.
+        let _ = self.doubt.set(doubt);
         // Only the first one counts: there is one set of checks in an agent's life.
         let _ = self.checks.set(states);
     }
@@ -286,6 +295,7 @@ impl Agent for Daemon {
         problems.extend(self.haproxy.lock().unwrap_or_else(PoisonError::into_inner).clone());
         problems.extend(self.forward.problems());
         problems.extend(self.exchange.handle().problems());
+        problems.extend(self.doubt.get().and_then(|doubt| doubt.borrow().clone()));
         if self.handle.counters.rejected(Reject::Own) > 0 {
             problems.push(
                 "another host says that it is this node: two hosts have one node name; give each \

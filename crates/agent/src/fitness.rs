@@ -94,7 +94,10 @@ pub async fn report(
     handle: Handle,
     mut desired: watch::Receiver<Arc<Desired>>,
     mut checks: watch::Receiver<States>,
-    mut backends: watch::Receiver<health::States>,
+    (mut backends, mut opinions): (
+        watch::Receiver<health::States>,
+        watch::Receiver<health::States>,
+    ),
     mut engine: Ability,
 ) {
     let mut told = Told::default();
@@ -102,7 +105,12 @@ pub async fn report(
     loop {
         let wanted = Arc::clone(&desired.borrow_and_update());
         let lacks = engine.lacks();
-        let now = judge(&wanted, &checks.borrow_and_update(), &backends.borrow_and_update(), lacks);
+        let now = {
+            let (backends, opinions) = (backends.borrow_and_update(), opinions.borrow_and_update());
+            // Whether this host can serve is for itself to find: others may reach what it does not.
+            let seen = health::seen_from_here(&backends, &opinions);
+            judge(&wanted, &checks.borrow_and_update(), &seen, lacks)
+        };
         let news = told.news(wanted.generation, &now);
         let refused = !news.is_empty() && handle.order(Command::Fitness(news)).is_err();
         if !refused {
@@ -114,6 +122,7 @@ pub async fn report(
             changed = desired.changed() => changed,
             changed = checks.changed() => changed,
             changed = backends.changed() => changed,
+            changed = opinions.changed() => changed,
             changed = engine.changed() => changed,
             () = tokio::time::sleep(again), if refused => Ok(()),
         };

@@ -10,7 +10,10 @@
 pub(crate) mod ask;
 mod board;
 pub(crate) mod rounds;
+mod shared;
 
+use crate::exchange::Handle;
+use ask::WHOLE_SHARE;
 use board::Board;
 use buoy_core::backend_orders::BackendOrders;
 use buoy_kernel::clock;
@@ -19,7 +22,8 @@ use buoy_model::{
     Service, name_key,
 };
 use rounds::{Kept, News};
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,7 +97,7 @@ impl BackendHealth {
             urgent: false,
             since: clock::now(),
             last_latency: None,
-            share: ask::WHOLE_SHARE,
+            share: WHOLE_SHARE,
             ordered: None,
         }
     }
@@ -116,18 +120,75 @@ pub struct Ordered {
 /// What is known of every checked backend.
 pub type States = BTreeMap<Key, BackendHealth>;
 
+/// The checks of backends; they end when this is dropped.
+#[derive(Debug)]
+pub struct Health {
+    kept: Kept<States>,
+    opinions: watch::Receiver<States>,
+    doubt: watch::Receiver<Option<String>>,
+}
+
+impl Health {
+    /// What holds of every checked backend, and a wake-up when something turns.
+    pub fn states(&self) -> watch::Receiver<States> {
+        self.kept.states()
+    }
+
+    /// What this node itself has found by checks that it shares with others.
+    pub fn opinions(&self) -> watch::Receiver<States> {
+        self.opinions.clone()
+    }
+
+    /// Why nobody counts what this node finds, if so.
+    pub fn doubt(&self) -> watch::Receiver<Option<String>> {
+        self.doubt.clone()
+    }
+}
+
 /// Starts checking what the configuration names and no order spares, now and after every change of
-/// either. To be called inside a tokio runtime.
+/// either; with an exchange together with the other nodes, where the configuration says so. To be called inside
+/// a tokio runtime.
 pub fn start(
     desired: watch::Receiver<Arc<Desired>>,
     orders: watch::Receiver<Arc<BackendOrders>>,
-) -> Kept<States> {
-    Kept::start(|states| async move {
-        match Board::new(states) {
-            Ok(board) => board.run(desired, orders).await,
-            Err(error) => tracing::error!("no backend can be checked: {error}"),
+    exchange: Option<Handle>,
+) -> Health {
+    let (found, opinions) = watch::channel(States::new());
+    let (spare, spared) = watch::channel(BTreeSet::new());
+    let (say, doubt) = watch::channel(None);
+    let own = opinions.clone();
+    let kept = Kept::start(|states| async move {
+        let shares = exchange.is_some();
+        let ends = board::Ends { states: Arc::clone(&states), opinions: found, spared, shares };
+        let board = match Board::new(ends) {
+            Ok(board) => board,
+            Err(error) => {
+                tracing::error!("no backend can be checked: {error}");
+                return;
+            }
+        };
+        let Some(exchange) = exchange else { return board.run(desired, orders).await };
+        let watched = desired.clone();
+        let ends = shared::Ends { desired, opinions: own, states, spared: spare, doubt: say };
+        tokio::join!(board.run(watched, orders), shared::share(ends, exchange));
+    });
+    Health { kept, opinions, doubt }
+}
+
+/// What is seen from here: what this node has found itself, and what holds of all that it does not ask.
+pub fn seen_from_here<'a>(states: &'a States, opinions: &States) -> Cow<'a, States> {
+    if opinions.is_empty() {
+        return Cow::Borrowed(states);
+    }
+    let mut seen = states.clone();
+    for (key, own) in opinions {
+        match seen.get(key) {
+            // What operators have ordered holds whatever is found.
+            Some(known) if known.ordered.is_some() => {}
+            Some(_) | None => drop(seen.insert(key.clone(), own.clone())),
         }
-    })
+    }
+    Cow::Owned(seen)
 }
 
 /// What a check does: when it changes, the check starts again.
@@ -136,6 +197,13 @@ struct Asked {
     /// Where the backend itself listens; the check may name another port.
     backend: SocketAddr,
     check: Check,
+}
+
+impl Asked {
+    /// Whether nodes ask in each other's place.
+    const fn is_shared(&self) -> bool {
+        self.check.askers.is_some()
+    }
 }
 
 fn wanted(desired: &Desired) -> BTreeMap<Key, Asked> {

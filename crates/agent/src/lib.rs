@@ -179,21 +179,22 @@ async fn live(
     let (backend_orders, ordered) = BackendOrders::start(watched.clone(), options.orders_file());
     backend_orders.share(exchange.handle());
     let looked = discovery::start(watched.clone());
-    let health = health::start(watched.clone(), backend_orders.watch());
+    let shared = Some(exchange.handle());
+    let health = health::start(watched.clone(), backend_orders.watch(), shared);
     let states = backend_orders.states(health.states());
     let checks = fitness::start(watched.clone());
     let (watch, known) = (watched.clone(), checks.states());
     let forward = Forward::start(watched, states.clone(), seeds, answerer);
     let forward = forward.map_err(RunError::Runtime)?;
     let ability = forward.ability();
-    let fit = fitness::report(handle.clone(), watch, known, states, ability);
+    let fit = fitness::report(handle.clone(), watch, known, (states, health.opinions()), ability);
     let fit = tokio::spawn(fit);
     let published = Published { desired: wanted, seed, keys };
     let engines = (forward, exchange);
     let config = (options.config.clone(), accepted);
     let daemon = Daemon::new(handle, config, published, engines, backend_orders);
     let daemon = Arc::new(daemon);
-    daemon.show_checks(checks.states());
+    daemon.show_checks(checks.states(), health.doubt());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let serving = tokio::spawn(server::serve(socket, Arc::clone(&daemon), async {
         let _ = stopped.await;

@@ -10,10 +10,11 @@ use crate::report::{At, Problems, Span, listed};
 use crate::tree::{self, Section};
 use crate::{Code, value};
 use buoy_model::limits::{
-    CHECK_COUNT_MAX, CHECK_EVERY_DEFAULT, CHECK_EVERY_MAX, CHECK_EVERY_MIN, CHECK_FALL_DEFAULT,
-    CHECK_RISE_DEFAULT,
+    CHECK_ASKERS_MAX, CHECK_COUNT_MAX, CHECK_EVERY_DEFAULT, CHECK_EVERY_MAX, CHECK_EVERY_MIN,
+    CHECK_FALL_DEFAULT, CHECK_RISE_DEFAULT,
 };
 use buoy_model::{Check, CheckKind, Pace, Ports, Protocol};
+use core::num::NonZeroU8;
 use toml::de::DeValue;
 
 /// What the file says of a service's check.
@@ -41,6 +42,7 @@ impl Asked {
             (Self::Default, Protocol::Tcp) => Some(Check {
                 kind: CheckKind::Tcp,
                 port: None,
+                askers: None,
                 pace: Pace {
                     every: CHECK_EVERY_DEFAULT,
                     every_down: CHECK_EVERY_DEFAULT,
@@ -106,7 +108,24 @@ fn read_table(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<Chec
         };
         refuse(&span, &message, reason, "remove `port`", problems);
     }
-    Some(Check { kind, port, pace })
+    let askers = read_askers(section, &kind, problems);
+    Some(Check { kind, port, pace, askers })
+}
+
+/// How many nodes ask. What is asked of a host is known by that host alone.
+fn read_askers(
+    section: &Section<'_>,
+    kind: &CheckKind,
+    problems: &mut Problems<'_>,
+) -> Option<NonZeroU8> {
+    let askers = section.number(&check::ASKERS, 1..=CHECK_ASKERS_MAX, problems)?;
+    if let CheckKind::File { .. } | CheckKind::Process(_) = kind {
+        let message = format!("`askers` of a check by `{}`", kind.name());
+        let reason = "it looks at this host, which no other host can do in its place";
+        refuse(&askers.span, &message, reason, "remove `askers`", problems);
+        return None;
+    }
+    u8::try_from(askers.value).ok().and_then(NonZeroU8::new)
 }
 
 /// The pace of a check of a backend or of a node.

@@ -354,6 +354,7 @@ schema! {
         BODY: "body", "a text", r#""ready""#, "any", Live;
         BODY_REGEX: "body_regex", "a regular expression", r#""^(ok|ready)""#, "any", Live;
         PORT: "port", "a port number", "8080", "backend's port", Live;
+        ASKERS: "askers", "a number", "3", "every node, for itself", Live;
         EVERY: "every", "a duration", r#""1s""#, "\"1s\"", Live;
         EVERY_DOWN: "every_down", "a duration", r#""250ms""#, "every", Live;
         TIMEOUT: "timeout", "a duration", r#""1s""#, "\"1s\", or `every` if shorter", Live;

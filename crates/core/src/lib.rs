@@ -18,6 +18,7 @@ pub mod exchange;
 pub mod fast;
 mod hear;
 mod judge;
+pub mod jury;
 mod legs;
 pub mod maglev;
 mod mutation;

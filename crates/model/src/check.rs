@@ -1,10 +1,11 @@
 //! How a backend or a server of this host is asked whether it is well, and what answer passes.
 
-use crate::Protocol;
+use crate::{BackendState, Protocol};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::num::NonZeroU8;
 use core::time::Duration;
 
 /// How a backend is asked whether it is well.
@@ -16,6 +17,40 @@ pub struct Check {
     pub port: Option<u16>,
     /// How often, and how many answers decide.
     pub pace: Pace,
+    /// How many nodes ask and tell the others; `None`: each node asks, and goes by its own answers.
+    pub askers: Option<NonZeroU8>,
+}
+
+/// A backend of a service, as nodes speak of it: a hash that is the same on all of them.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Subject(pub u64);
+
+impl Subject {
+    /// Of a text that names the backend (FNV-1a).
+    pub fn of(name: &str) -> Self {
+        let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        Self(name.bytes().fold(0xcbf2_9ce4_8422_2325, mix))
+    }
+}
+
+/// What a node has found of a backend.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Opinion {
+    /// Whether it may get new connections; `Unknown`: the node says nothing of it any more.
+    pub state: BackendState,
+    /// The share of its weight that it takes, in percent.
+    pub share: u16,
+}
+
+/// What a node tells the others of a backend.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Told {
+    /// Of which.
+    pub subject: Subject,
+    /// What it has found.
+    pub opinion: Opinion,
+    /// Why, in words; mostly empty.
+    pub words: String,
 }
 
 /// How often something is asked, and how many answers decide.

@@ -181,6 +181,10 @@ pub const CHECK_HEADERS_MAX: usize = 16;
 pub const CHECK_STATUSES_MAX: usize = 16;
 /// Bytes that the program of one regular expression may have; a search takes no stack and linear time.
 pub const CHECK_REGEX_MAX: usize = 256 << 10;
+/// The most nodes that may share the check of a backend.
+pub const CHECK_ASKERS_MAX: u32 = 16;
+/// Bytes of what a node tells the others of an answer in words.
+pub const CHECK_WORDS_MAX: usize = 120;
 /// The oldest that a file may be allowed to be.
 pub const CHECK_AGE_MAX: Duration = Duration::from_secs(398 * 24 * 3600);
 /// How long before the end of a certificate a check warns, unless the file says otherwise.

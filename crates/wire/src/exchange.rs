@@ -15,7 +15,9 @@
 //! tpc: 0 hello (its body is empty), 1 orders, 2 answers, 3 flows
 //! ```
 //!
-//! The tag is the concern of `seal`, what is in a body that of the topic's own module.
+//! The tag is the concern of `seal`, what is in a body that of the topic's own module: `answers`.
+
+pub mod answers;
 
 use crate::Reject;
 use crate::bytes::Reader;

@@ -2,7 +2,9 @@
 //!
 //! The inputs follow from a seed. The target `answers` in `fuzz/` runs for as long as one lets it.
 
+use buoy_model::Told;
 use buoy_wire::answer::{certificate, dns, grpc, lines, mysql, postgres, shown, text};
+use buoy_wire::exchange::answers;
 
 /// How many inputs each parser gets; `make fuzz` asks for more.
 fn inputs() -> usize {
@@ -141,4 +143,23 @@ fn any_certificate_ends_some_time_or_cannot_be_read() {
         let _ = certificate::end(&bytes);
         let _ = certificate::end(&random.damaged(head));
     }
+}
+
+#[test]
+fn any_answers_of_a_node_are_refused_or_have_one_form() {
+    let mut right = Vec::new();
+    for told in answers::parse(b"\0\0\0\0\0\0\0\x01\x02\x64\x02no").unwrap() {
+        assert!(answers::add(&mut right, &told) && answers::add(&mut right, &told));
+    }
+    let mut random = Random(11);
+    let mut parsed = 0;
+    for _ in 0..inputs() {
+        let bytes = random.damaged(&right);
+        let Some(all) = answers::parse(&bytes) else { continue };
+        let mut again = Vec::new();
+        assert!(all.iter().all(|told: &Told| answers::add(&mut again, told)));
+        assert_eq!(again, bytes);
+        parsed += 1;
+    }
+    assert!(parsed > 0);
 }

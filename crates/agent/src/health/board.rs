@@ -33,6 +33,18 @@ const IDLE: Duration = Duration::from_secs(3600);
 /// So many backends are many.
 const MANY: usize = 1000;
 
+/// What the board is told, and what it tells.
+pub(super) struct Ends {
+    /// What holds of checks that this node does not share.
+    pub(super) states: Arc<watch::Sender<States>>,
+    /// What this node has found by checks that it shares.
+    pub(super) opinions: watch::Sender<States>,
+    /// What other nodes ask in its place.
+    pub(super) spared: watch::Receiver<BTreeSet<Key>>,
+    /// Whether there is anybody to share with.
+    pub(super) shares: bool,
+}
+
 /// The checks of all backends.
 pub(super) struct Board {
     start: time::Instant,
@@ -44,7 +56,7 @@ pub(super) struct Board {
     due: BinaryHeap<Reverse<(Instant, usize)>>,
     connects: Connects,
     others: JoinSet<Answer>,
-    states: Arc<watch::Sender<States>>,
+    ends: Ends,
     news: Vec<(usize, News)>,
     /// For use again.
     actions: Vec<Action>,
@@ -88,7 +100,7 @@ struct Answer {
 
 impl Board {
     /// Empty. To be called inside a tokio runtime.
-    pub(super) fn new(states: Arc<watch::Sender<States>>) -> io::Result<Self> {
+    pub(super) fn new(ends: Ends) -> io::Result<Self> {
         Ok(Self {
             start: time::Instant::now(),
             places: BTreeMap::new(),
@@ -97,7 +109,7 @@ impl Board {
             due: BinaryHeap::new(),
             connects: Connects::new()?,
             others: JoinSet::new(),
-            states,
+            ends,
             news: Vec::new(),
             actions: Vec::new(),
             outcomes: Vec::new(),
@@ -121,6 +133,12 @@ impl Board {
                     }
                     self.follow(wanted(&desired.borrow_and_update()), &orders.borrow_and_update());
                 }
+                changed = self.ends.spared.changed(), if self.ends.shares => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    self.follow(wanted(&desired.borrow_and_update()), &orders.borrow_and_update());
+                }
                 Some(done) = self.others.join_next(), if !self.others.is_empty() => {
                     self.answer(done.ok());
                     while let Some(done) = self.others.try_join_next() {
@@ -130,6 +148,14 @@ impl Board {
                 () = time::sleep_until(wake) => self.tick(),
             }
             self.tell();
+        }
+    }
+
+    /// Where what is found is kept.
+    fn found(&self, asked: &Asked) -> &watch::Sender<States> {
+        match self.ends.shares && asked.is_shared() {
+            true => &self.ends.opinions,
+            false => &self.ends.states,
         }
     }
 
@@ -143,12 +169,17 @@ impl Board {
         let checks = self.checks.iter().flatten();
         let forgotten = checks.filter(|check| moved(&check.key, &check.asked));
         let forgotten: BTreeSet<Key> = forgotten.map(|check| check.key.clone()).collect();
-        self.states.send_if_modified(|states| {
-            let before = states.len();
-            states.retain(|key, _| wanted.contains_key(key) && !forgotten.contains(key));
-            states.len() != before
-        });
+        keep_only(&self.ends.states, |key| wanted.contains_key(key) && !forgotten.contains(key));
         wanted.retain(|key, _| orders.of(&key.id()).is_none_or(|o| o.duty != Duty::Maint));
+        let shares = self.ends.shares;
+        let is_shared = |asked: &Asked| shares && asked.is_shared();
+        {
+            let spared = self.ends.spared.borrow_and_update();
+            wanted.retain(|key, asked| !(is_shared(asked) && spared.contains(key)));
+        }
+        keep_only(&self.ends.opinions, |key| {
+            wanted.get(key).is_some_and(is_shared) && !forgotten.contains(key)
+        });
         let ended = |check: &&Check| wanted.get(&check.key) != Some(&check.asked);
         let ended = self.checks.iter().flatten().filter(ended);
         for key in ended.map(|check| check.key.clone()).collect::<Vec<_>>() {
@@ -170,7 +201,10 @@ impl Board {
 
     fn begin(&mut self, key: Key, asked: Asked) {
         let target = Target { name: key.backend.clone(), address: address(&asked) };
-        let known = self.states.borrow().get(&key).map_or(BackendState::Unknown, |k| k.state);
+        // What all answers come to is the best guess of what this node will find.
+        let known = self.ends.states.borrow().get(&key).map(|known| known.state);
+        let own = self.found(&asked).borrow().get(&key).map(|known| known.state);
+        let known = own.or(known).unwrap_or(BackendState::Unknown);
         let first = jitter(&key, asked.check.pace.every);
         let check = Check {
             machine: check::Health::new(asked.check.pace, known, self.now(), first),
@@ -357,17 +391,29 @@ impl Board {
         if self.news.is_empty() {
             return;
         }
-        let (checks, news) = (&mut self.checks, &mut self.news);
-        self.states.send_if_modified(|states| {
+        let shares = self.ends.shares;
+        let shared = |(place, _): &(usize, News)| {
+            let check = self.checks[*place].as_ref();
+            shares && check.is_some_and(|check| check.asked.is_shared())
+        };
+        let (shared, own): (Vec<_>, Vec<_>) = self.news.drain(..).partition(shared);
+        let checks = &mut self.checks;
+        let mut keep = |states: &mut States, news: Vec<(usize, News)>| {
             let mut woken = false;
-            for (place, news) in news.drain(..) {
+            for (place, news) in news {
                 let Some(check) = checks[place].as_mut() else { continue };
                 say(&check.key, &news);
                 warn(&check.key, &news, &mut check.warned);
                 woken |= publish(states, &check.key, news);
             }
             woken
-        });
+        };
+        if !own.is_empty() {
+            self.ends.states.send_if_modified(|states| keep(states, own));
+        }
+        if !shared.is_empty() {
+            self.ends.opinions.send_if_modified(|states| keep(states, shared));
+        }
     }
 }
 
@@ -376,6 +422,14 @@ enum Heard {
     Nothing,
     Well(ask::Said, Duration),
     Ill(String),
+}
+
+fn keep_only(states: &watch::Sender<States>, stays: impl Fn(&Key) -> bool) {
+    states.send_if_modified(|states| {
+        let before = states.len();
+        states.retain(|key, _| stays(key));
+        states.len() != before
+    });
 }
 
 /// Waits for another configuration or other orders.

@@ -34,7 +34,12 @@ fn statuses(first: u16, last: u16) -> Statuses {
 fn check(kind: CheckKind) -> Check {
     let (every, timeout) = (Duration::from_millis(20), Duration::from_millis(200));
     let every_down = every;
-    Check { kind, port: None, pace: Pace { every, every_down, timeout, rise: 2, fall: 2 } }
+    Check {
+        kind,
+        port: None,
+        askers: None,
+        pace: Pace { every, every_down, timeout, rise: 2, fall: 2 },
+    }
 }
 
 fn desired(check: Check, backends: &[(&str, SocketAddr)]) -> Arc<Desired> {
@@ -91,11 +96,11 @@ async fn endless(drip: bool) -> SocketAddr {
 }
 
 /// Checks with nothing ordered.
-fn start(desired: watch::Receiver<Arc<Desired>>) -> Kept<States> {
+fn start(desired: watch::Receiver<Arc<Desired>>) -> Health {
     let (sender, orders) = watch::channel(Arc::default());
     // Orders may come for as long as there are checks.
     std::mem::forget(sender);
-    super::start(desired, orders)
+    super::start(desired, orders, None)
 }
 
 /// Waits until the only backend is in this state, and returns all that is known.
@@ -354,7 +359,7 @@ async fn a_backend_in_maintenance_is_not_asked_and_is_as_it_was_when_it_is_again
     let id = BackendId::of(&desired.groups[0].services[0], "web1");
     let (_desired, watched) = watch::channel(desired);
     let (orders, followed) = watch::channel(Arc::<BackendOrders>::default());
-    let health = super::start(watched, followed);
+    let health = super::start(watched, followed, None);
     let mut states = health.states();
     until(&mut states, BackendState::Up).await;
     let order = |duty| {

@@ -234,6 +234,8 @@ fn a_check_is_what_the_file_says() {
     assert_eq!(check("false"), None);
     let quick = check("{ tcp = true, every = \"200ms\", port = 81 }").unwrap();
     assert_eq!((quick.pace.every, quick.pace.timeout, quick.port), (MS(200), MS(200), Some(81)));
+    let shared = check("{ tcp = true, askers = 3 }").unwrap();
+    assert_eq!((shared.askers.map(u8::from), quick.askers), (Some(3), None));
     let http = check("{ http = \"GET /health?deep=1\", tls = true, ca = \"ca.pem\", host = \"a.example\", expect = 204, every = \"2s\", timeout = \"500ms\", fall = 1, rise = 4 }").unwrap();
     let statuses = |first, last| Statuses::new(first, last).unwrap();
     let plain = HttpCheck {
@@ -251,6 +253,7 @@ fn a_check_is_what_the_file_says() {
     };
     let paced = Check {
         kind: plain.clone().into(),
+        askers: None,
         port: None,
         pace: Pace { every: MS(2_000), every_down: MS(2_000), timeout: MS(500), rise: 4, fall: 1 },
     };

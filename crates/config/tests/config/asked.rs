@@ -90,6 +90,8 @@ pub(crate) const BACKEND_CHECK: &[Case] = &[
     (Code::BadCheck, "check = { pidfile = »\"nginx.pid\" }", "\"/run/ready\""),
     (Code::BadProgram, "check = { exec = »\"/usr/local/lib/gone\" }", "on every host"),
     (Code::BadProgram, "check = { exec = [»\"/usr/local/lib/open\", \"-q\"] }", "chmod go-w"),
+    (Code::OutOfRange, "check = { tcp = true, askers = »0 }", "1"),
+    (Code::BadCheck, "check = { process = \"nginx\", askers = »2 }", "remove `askers`"),
     (Code::CheckUser, "check = { exec = \"/usr/local/lib/fit\", user = »\"root\" }", "nobody"),
     (Code::CheckUser, "check = { exec = \"/usr/local/lib/fit\", user = »\"a b\" }", "nobody"),
     (Code::BadCheck, "check = { redis = true, »user = \"a\" }", "postgres = true"),
