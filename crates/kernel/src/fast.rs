@@ -9,6 +9,7 @@
 mod buckets;
 mod capture;
 mod error;
+mod exchange;
 mod extents;
 mod limits;
 mod lines;
@@ -20,6 +21,7 @@ mod pins;
 mod plan;
 mod pools;
 mod probe;
+mod said;
 mod sources;
 mod tables;
 mod trace;
@@ -28,10 +30,12 @@ mod vlans;
 pub use buoy_xdp::forward::Drop;
 pub use capture::{Action, Capture, CaptureError, Captured, Frame, HOLD, Only, Shown};
 pub use error::FastError;
+pub use exchange::{News, Place as FlowPlace};
 pub use neighbours::{Neighbours, NextHop, Unreached, Way, WhyNot};
 pub use pins::Mode;
 pub use plan::Key;
 pub use probe::{Probe, Tried, Verdict};
+pub use tables::Learned;
 pub use trace::{Fate, Packet};
 pub use vlans::Vlan;
 

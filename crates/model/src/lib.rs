@@ -17,6 +17,7 @@ mod discovery;
 mod event;
 mod exchange;
 mod fast;
+mod flow;
 mod front;
 mod id;
 pub mod limits;
@@ -42,6 +43,7 @@ pub use discovery::{Discovery, DiscoveryPlace};
 pub use event::{Event, Fitness, Order};
 pub use exchange::{ExchangeHeader, Topic};
 pub use fast::{FastBackend, FastPath, FastService, FlowFields, Forward, GUE_PORT, Slot};
+pub use flow::{FlowNews, FlowSigns, History, HistoryPiece, HistorySlot, Remembered, Translation};
 pub use front::{Front, Route, ServerName};
 pub use id::{
     ClusterId, Epoch, GroupId, Incarnation, Leg, ListVersion, NodeId, Sequence, name_key,

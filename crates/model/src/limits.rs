@@ -216,6 +216,14 @@ pub const FAST_POOL_MAX: usize = 8;
 pub const FAST_SLOTS: [usize; 3] = [1 << 12, 1 << 14, 1 << 16];
 /// How long a backend of the fast path that has lost a slot keeps the flows it has there.
 pub const FAST_DRAIN: Duration = Duration::from_secs(300);
+/// Bytes of one piece of a history that hosts tell each other.
+pub const HISTORY_PIECE: usize = 1200;
+/// Pieces of the longest history: of the largest table, with all its slots in a change.
+pub const HISTORY_PIECES_MAX: u16 = 600;
+/// Pieces that are sent for one question.
+pub const HISTORY_BATCH: u16 = 32;
+/// Histories that a host asks for at one time.
+pub const HISTORIES_MAX: usize = 8;
 /// Places of backends in one service of the fast path: its own, and those of backends that left.
 pub const FAST_PLACES_MAX: usize = 2 * SERVICE_BACKENDS_MAX;
 
@@ -244,6 +252,11 @@ const _: () = assert!(
 const _: () = assert!(
     PROXY_IDLE_TCP_DEFAULT.as_secs() <= FAST_DRAIN.as_secs(),
     "a connection that is not yet idle for either engine must not be cut off"
+);
+const _: () = assert!(
+    10 + FAST_PLACES_MAX * 19 + FAST_SLOTS[2] * (2 + 8)
+        <= HISTORY_PIECE * HISTORY_PIECES_MAX as usize,
+    "every history can be told"
 );
 const _: () =
     assert!(FAST_PLACES_MAX < u16::MAX as usize - 1, "what stands for nobody is no place");

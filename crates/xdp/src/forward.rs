@@ -466,7 +466,7 @@ pub fn hardware(mac: [u8; 6], above: u16) -> u64 {
     u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
-const MIX_A: u64 = 0x9e37_79b9_7f4a_7c15;
+pub(crate) const MIX_A: u64 = 0x9e37_79b9_7f4a_7c15;
 const MIX_B: u64 = 0xbf58_476d_1ce4_e5b9;
 pub(crate) const MIX_C: u64 = 0x94d0_49bb_1331_11eb;
 const KEY_ADDRESS: u64 = 1 << 36;

@@ -3,6 +3,7 @@
 use super::FastError;
 use crate::sys;
 use aya::maps::MapData;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// An array, mapped.
@@ -34,6 +35,11 @@ impl Region {
     pub(super) fn word(&self, element: u32, at: usize) -> &AtomicU64 {
         debug_assert!(at < self.words);
         &self.memory.words()[usize::try_from(element).unwrap_or(usize::MAX) * self.words + at]
+    }
+
+    /// The words in this range, counted over all elements.
+    pub(super) fn words(&self, range: Range<usize>) -> &[AtomicU64] {
+        self.memory.words().get(range).unwrap_or_default()
     }
 
     pub(super) fn read<const N: usize>(&self, element: u32) -> [u64; N] {

@@ -10,7 +10,7 @@ use aya::Ebpf;
 use aya::maps::{Map, MapData};
 use aya::programs::Xdp;
 use buoy_xdp::forward::{
-    self, BACKENDS, BUCKETS, LINKS, REVERSE, SERVICES, SETTINGS, SLOTS, SOURCES,
+    self, BACKENDS, BUCKETS, EXCEPTIONS, LINKS, REVERSE, SERVICES, SETTINGS, SLOTS, SOURCES,
 };
 use buoy_xdp::pool::{self, OUTLETS, POOLED_PORTS, POOLS, PORTS};
 
@@ -31,6 +31,7 @@ pub(super) fn regions(programs: &mut Ebpf) -> Result<Regions, FastError> {
             region(POOLED_PORTS, pool::POOLED_WORDS * words)?,
             region(OUTLETS, size_of::<pool::Outlets>())?,
         ),
+        remembered: region(EXCEPTIONS, 64)?,
         lists: Lists::new(typed(programs, SOURCES)?)?,
     })
 }

@@ -8,17 +8,18 @@ use super::memory::Region;
 use super::plan;
 use super::tables::Placed;
 use buoy_model::{FastPath, FastService};
+use buoy_xdp::flow::Pooled;
 use buoy_xdp::forward::{Address, BUCKET_WAYS, POOLED, Service};
-use buoy_xdp::pool::{Outlets, POOL_BUCKETS, PORT_FIRST, PORT_KEPT, PORT_LAST, Pool};
+use buoy_xdp::pool::{Outlets, POOL_BUCKETS, POOL_PORTS, PORT_FIRST, PORT_KEPT, PORT_LAST, Pool};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(super) struct Pools {
     pools: Region,
     ports: Region,
-    /// What is written about ports: this side only carries it over.
+    /// What is written about ports.
     pooled: Region,
     /// Which tables a service has, by its place.
     outlets: Region,
@@ -51,6 +52,34 @@ impl Pools {
         self.read();
     }
 
+    /// The tables, with their places.
+    pub(super) fn all(&self) -> impl Iterator<Item = (u32, Pool)> {
+        self.tables.iter().map(|(place, pool)| (*place, *pool))
+    }
+
+    /// The states of all ports of a table.
+    pub(super) fn states(&self, table: u32) -> impl Iterator<Item = u64> {
+        let ports = POOL_PORTS as usize;
+        let first = usize::try_from(table).unwrap_or(usize::MAX).saturating_mul(ports);
+        let words = self.ports.words(first..first.saturating_add(ports));
+        words.iter().map(|word| word.load(Ordering::Relaxed))
+    }
+
+    /// The state of a port, counted over all tables.
+    pub(super) fn state(&self, port: u32) -> &AtomicU64 {
+        self.ports.word(port / BUCKET_WAYS as u32, port as usize % BUCKET_WAYS)
+    }
+
+    /// What is written about a port; valid where its state says so.
+    pub(super) fn pooled(&self, port: u32) -> Pooled {
+        Pooled::from_words(self.pooled.read(port))
+    }
+
+    /// Writes about a port that is busy.
+    pub(super) fn settle(&self, port: u32, entry: Pooled) {
+        self.pooled.write(port, entry.to_words());
+    }
+
     /// Whether what an earlier run wrote of a service's tables can be so.
     pub(super) fn fits(&self, place: u32, service: &Service) -> bool {
         let table = |place: &u16| self.tables.get(&u32::from(*place));
@@ -59,8 +88,10 @@ impl Pools {
         outlets.tables().iter().all(|place| is_one(table(place)))
     }
 
-    /// A table for each address that is wanted: then `place` has all of them.
-    pub(super) fn prepare(&mut self, path: &FastPath) -> Result<(), FastError> {
+    /// A table for each address that is wanted: then `place` has all of them. Whether one became another address's:
+    /// then services that have it stay where they are, and what leads to it does not.
+    pub(super) fn prepare(&mut self, path: &FastPath) -> Result<bool, FastError> {
+        let mut is_other = false;
         let wanted = plan::pools(path);
         let known: BTreeSet<Pool> = self.tables.values().copied().collect();
         for &pool in wanted.difference(&known) {
@@ -74,9 +105,9 @@ impl Pools {
                 self.ports.write(place * POOL_BUCKETS + bucket, [0; BUCKET_WAYS]);
             }
             self.pools.write(place, pool.to_words());
-            self.tables.insert(place, pool);
+            is_other |= self.tables.insert(place, pool).is_some();
         }
-        Ok(())
+        Ok(is_other)
     }
 
     /// The tables that a service is to have, in the order of its addresses.

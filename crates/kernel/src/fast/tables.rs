@@ -4,6 +4,9 @@
 //! that lead to it are redirected, each with one store. What the old one occupied is used again only
 //! after every program that may still look at it has ended. So a packet sees the old table or the new.
 
+mod flows;
+mod settings;
+
 use super::FastError;
 use super::buckets::{Buckets, Entries};
 use super::extents::Extents;
@@ -18,8 +21,10 @@ use super::{Resolve, Unreached, Way, WhyNot};
 use buoy_model::{FastPath, FastService, Slot};
 use buoy_xdp::forward::{
     self, Address, BITMAP_WORDS, Backend, NEXT_HOP_LOCAL, OWN_MAX, POOLED, SLOTS_IN_LINE, Service,
-    bit_of, halves, key_of_vip, next_hop,
+    bit_of, key_of_vip, next_hop,
 };
+use flows::Flows;
+pub use flows::Learned;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -48,6 +53,7 @@ pub(super) struct Regions {
     pub(super) links: Region,
     pub(super) lists: Lists,
     pub(super) pools: Pools,
+    pub(super) remembered: Region,
 }
 
 /// What a run with more room takes from the maps of one with less.
@@ -75,6 +81,7 @@ pub(super) struct Tables {
     links: Region,
     lists: Lists,
     pools: Pools,
+    flows: Flows,
     free_services: Extents,
     free_backends: Extents,
     placed: BTreeMap<Key, Placed>,
@@ -92,8 +99,7 @@ pub(super) struct Tables {
 
 impl Tables {
     pub(super) fn new(regions: Regions) -> Self {
-        let Regions { settings, buckets, reverse, services, slots, backends, links, lists, pools } =
-            regions;
+        let Regions { settings, buckets, reverse, services, slots, backends, links, .. } = regions;
         let mut tables = Self {
             settings,
             free_services: Extents::new(0..services.len()),
@@ -104,8 +110,9 @@ impl Tables {
             lines: Lines::new(slots),
             backends,
             links,
-            lists,
-            pools,
+            lists: regions.lists,
+            flows: Flows::new(regions.remembered, &regions.pools),
+            pools: regions.pools,
             placed: BTreeMap::new(),
             own: BTreeSet::new(),
             counted: None,
@@ -232,7 +239,7 @@ impl Tables {
     /// Makes it so. After an error, what was there before goes on, with or without some of the changes.
     pub(super) fn apply(&mut self, path: &FastPath, resolve: Resolve<'_>) -> Result<(), FastError> {
         plan::check(path)?;
-        self.pools.prepare(path)?;
+        self.is_switched &= !self.pools.prepare(path)?;
         let rewrites = self.rewrites(path);
         let mut shared: BTreeMap<*const Slot, u32> = BTreeMap::new();
         let mut next = BTreeMap::new();
@@ -559,39 +566,6 @@ impl Tables {
                 let link = links::place(&self.links, &hop).ok_or(WhyNot::NoLink)?;
                 Ok((next_hop(mac.0, link), hop.source.into()))
             }
-        }
-    }
-
-    /// So many seconds are over since some moment. What an earlier run counted goes on, from the first call on.
-    pub(super) fn tick(&mut self, seconds: u64) {
-        let word = self.settings.word(0, TICK);
-        let (now, _) = halves(word.load(Ordering::Relaxed));
-        let counted = self.counted.unwrap_or(if now == 0 { 0 } else { seconds });
-        let now = u64::from(now) + seconds.saturating_sub(counted);
-        // Who captures sets and takes a flag meanwhile.
-        let next = |word: u64| Some(now & 0xffff_ffff | word >> 32 << 32);
-        let _ = word.fetch_update(Ordering::SeqCst, Ordering::Relaxed, next);
-        self.counted = Some(seconds);
-    }
-
-    /// From now on what goes out where it came in is redirected there, or transmitted.
-    pub(super) fn send_back_by_redirect(&self, by_redirect: bool) {
-        self.set_flag(forward::BACK_BY_REDIRECT, by_redirect);
-    }
-
-    /// Goes on with the flows of maps that had less room, and with their time.
-    pub(super) fn carry_over(&mut self, earlier: &Earlier) {
-        self.pools.carry_over(&earlier.pools);
-        let (now, _) = halves(earlier.settings.word(0, TICK).load(Ordering::Relaxed));
-        self.settings.change(0, TICK, now.into());
-    }
-
-    fn set_flag(&self, flag: u64, is_set: bool) {
-        let word = self.settings.word(0, TICK);
-        if is_set {
-            word.fetch_or(flag << 32, Ordering::SeqCst);
-        } else {
-            word.fetch_and(!(flag << 32), Ordering::SeqCst);
         }
     }
 }

@@ -1,0 +1,69 @@
+//! What this host tells others about flows, and hears from them: `tables/flows.rs` says what that is.
+
+use super::Fast;
+use super::tables::Learned;
+use buoy_model::{Remembered, Translation};
+
+/// What others are told.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct News {
+    /// Flows that were opened while their slot changed hands.
+    pub remembered: Vec<Remembered>,
+    /// Flows that have a port of a pool.
+    pub translations: Vec<Translation>,
+}
+
+/// Where telling everything goes on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Place {
+    /// At so many words of remembered flows.
+    Remembered(usize),
+    /// At so many ports of all pools.
+    Ports(usize),
+}
+
+impl Place {
+    /// Where it begins.
+    pub const FIRST: Self = Self::Ports(0);
+}
+
+impl Fast {
+    /// What became known of flows since the last call, and is to be told now: so much of each kind at most, the rest
+    /// with the next call. While no slot is in a change, nobody asks for remembered flows.
+    pub fn news(&mut self, is_in_change: bool, most: (usize, usize)) -> News {
+        let (remembered, translations) = most;
+        News {
+            remembered: if is_in_change {
+                self.tables.remembered_news(remembered)
+            } else {
+                Vec::new()
+            },
+            translations: self.tables.translation_news(translations),
+        }
+    }
+
+    /// All that is known of flows, piece by piece: so much at most, and where to go on.
+    pub fn all_from(&self, place: Place, most: (usize, usize)) -> (News, Option<Place>) {
+        match place {
+            Place::Ports(from) => {
+                let (translations, next) = self.tables.translations_from(from, most.1);
+                let next = next.map_or(Place::Remembered(0), Place::Ports);
+                (News { translations, remembered: Vec::new() }, Some(next))
+            }
+            Place::Remembered(from) => {
+                let (remembered, next) = self.tables.remembered_from(from, most.0);
+                (News { remembered, translations: Vec::new() }, next.map(Place::Remembered))
+            }
+        }
+    }
+
+    /// Lets the programs remember flows of another host.
+    pub fn remember(&mut self, flows: &[Remembered]) -> Learned {
+        self.tables.remember(flows)
+    }
+
+    /// Lets the programs know the ports of flows of another host.
+    pub fn translate(&mut self, flows: &[Translation]) -> Learned {
+        self.tables.translate(flows)
+    }
+}
