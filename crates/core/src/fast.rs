@@ -9,6 +9,7 @@
 //! Absent on purpose: maps, interfaces and neighbours (the kernel crate fills them in), and checks.
 
 use crate::balance::{self, Share};
+use crate::history::Malformed;
 use crate::maglev::{Base, Table};
 use crate::random::mix;
 use crate::transition::{Member, Transition};
@@ -18,8 +19,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use buoy_model::limits::MOVED_PORTS_MAX;
 use buoy_model::{
-    Backend, BackendState, Desired, FastPath, FastService, FlowFields, Forward, Group, Instant,
-    Mode, Node, Ports, Presence, Protocol, Rate, Service, Slot, Sources,
+    Backend, BackendState, Desired, FastPath, FastService, FlowFields, Forward, Group, History,
+    Instant, Mode, Node, Ports, Presence, Protocol, Rate, Service, Slot, Sources,
 };
 use core::net::{IpAddr, SocketAddr};
 
@@ -93,6 +94,21 @@ pub struct Fast {
 /// A service, in the order of `FastPath::services`.
 pub type Key = (IpAddr, Protocol, Ports);
 
+/// What hosts call a service among themselves, in short.
+pub fn name_of((address, protocol, ports): Key) -> u64 {
+    let bits = match address {
+        IpAddr::V4(v4) => u128::from(v4.to_bits()),
+        IpAddr::V6(v6) => v6.to_bits(),
+    };
+    let protocol = match protocol {
+        Protocol::Tcp => 6,
+        Protocol::Udp => 17,
+    };
+    let (first, distance) = (u64::from(ports.first()), u64::from(ports.distance()));
+    let service = distance << 32 | first << 8 | protocol;
+    [(bits >> 64) as u64, bits as u64, service].into_iter().fold(0, |hash, word| mix(hash ^ word))
+}
+
 #[derive(Clone, Debug)]
 struct Entry {
     forward: Forward,
@@ -107,6 +123,8 @@ struct Entry {
     past: Arc<Past>,
     /// Of the table without its past; 0 without a table.
     digest: u32,
+    /// The history of another host that was followed last, and what became of it here.
+    followed: Option<(u64, u64)>,
 }
 
 /// A table and what it was. Services that have always had the same backends share one.
@@ -115,6 +133,8 @@ struct Past {
     transition: Transition,
     /// As the kernel needs it.
     slots: Arc<[Slot]>,
+    /// `Transition::fingerprint`.
+    fingerprint: u64,
 }
 
 impl Fast {
@@ -152,6 +172,7 @@ impl Fast {
                 base: None,
                 past,
                 digest: 0,
+                followed: None,
             };
             if let Some(ports) = Ports::new(service.ports.0, service.ports.1) {
                 fast.services.insert((service.address, service.protocol, ports), entry);
@@ -190,6 +211,7 @@ impl Fast {
                         base: None,
                         past: Arc::clone(&nothing),
                         digest: 0,
+                        followed: None,
                     });
                     entry.forward = forward;
                     entry.sources = Arc::clone(&service.sources);
@@ -268,6 +290,50 @@ impl Fast {
         })
     }
 
+    /// The hash of each service's history, which is equal on two hosts that send every flow to the same backend.
+    pub fn histories(&self) -> impl Iterator<Item = (Key, u64)> {
+        self.services.iter().map(|(key, entry)| (*key, entry.past.fingerprint))
+    }
+
+    /// The history with that hash, if some service has it.
+    pub fn history(&self, now: Instant, fingerprint: u64) -> Option<History> {
+        let mut pasts = self.services.values().map(|entry| &entry.past);
+        let past = pasts.find(|past| past.fingerprint == fingerprint)?;
+        Some(past.transition.history(now))
+    }
+
+    /// Whether a service has another past here than another host says, and this host has not made its own of that
+    /// one already.
+    pub fn differs(&self, key: Key, told: u64) -> bool {
+        let entry = self.services.get(&key);
+        entry.is_some_and(|entry| {
+            let own = entry.past.fingerprint;
+            own != told && entry.followed != Some((told, own))
+        })
+    }
+
+    /// Makes the past of another host that of these services; what this host sees otherwise is a change after it.
+    pub fn follow(
+        &mut self,
+        now: Instant,
+        keys: impl Iterator<Item = Key>,
+        (told, history): (u64, &History),
+    ) -> Result<(), Malformed> {
+        let transition = Transition::of_history(now, history)?;
+        let before = Arc::new(Past::of(transition, &Arc::default()));
+        let (mut tables, mut changes) = (Tables::default(), Changes::default());
+        for key in keys {
+            let Some(entry) = self.services.get_mut(&key) else { continue };
+            let Some(wish) = &entry.wish else { continue };
+            let made = tables.of(wish, entry.base.take());
+            let table = made.as_ref().map(|made| &*made.table);
+            entry.past = changes.of(now, &before, wish, table);
+            entry.base = made.map(|made| made.base);
+            entry.followed = Some((told, entry.past.fingerprint));
+        }
+        Ok(())
+    }
+
     /// Slots in a change, of all services together.
     pub fn moving(&self) -> usize {
         self.services.values().map(|entry| entry.past.transition.moving()).sum()
@@ -327,7 +393,9 @@ impl Past {
     fn of(transition: Transition, before: &Arc<[Slot]>) -> Self {
         let slots = transition.slots();
         let is_same = slots[..] == before[..];
-        Self { transition, slots: if is_same { Arc::clone(before) } else { slots.into() } }
+        let fingerprint = transition.fingerprint();
+        let slots = if is_same { Arc::clone(before) } else { slots.into() };
+        Self { transition, slots, fingerprint }
     }
 }
 

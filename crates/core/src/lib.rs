@@ -17,6 +17,7 @@ pub mod eject;
 pub mod exchange;
 pub mod fast;
 mod hear;
+pub mod history;
 mod judge;
 pub mod jury;
 mod legs;

@@ -27,10 +27,12 @@
 //!
 //! Absent on purpose: flows, checks, and which backend deserves which slot (`maglev`).
 
+use crate::history::{self, Malformed};
+use crate::random::mix;
 use alloc::vec;
 use alloc::vec::Vec;
 use buoy_model::limits::{FAST_DRAIN, FAST_PLACES_MAX, SERVICE_BACKENDS_MAX};
-use buoy_model::{FastBackend, FastService, Instant, Slot};
+use buoy_model::{FastBackend, FastService, History, HistorySlot, Instant, Slot};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// A backend of the service, whether or not it takes new flows.
@@ -102,6 +104,72 @@ impl Transition {
         }
         adopted.settle(now);
         adopted
+    }
+
+    /// The same of another host, which has the service's address: what it knows of flows, this one knows then.
+    /// Follow it with `change`, which tells who is alive.
+    pub fn of_history(now: Instant, history: &History) -> Result<Self, Malformed> {
+        history::check(history)?;
+        let change = |slot: &HistorySlot| Change {
+            previous: history::until(now, slot.previous_for)
+                .map(|until| Previous { place: slot.previous, until }),
+            remembered_until: history::until(now, slot.remembered_for),
+        };
+        let moving = |s: &HistorySlot| Moving { slot: s.slot.into(), change: change(s) };
+        let place = |address: &SocketAddr| Place { address: *address, state: PlaceState::Alive };
+        let mut transition = Self {
+            places: Places(history.backends.iter().map(place).collect()),
+            current: history.current.clone(),
+            moving: history.moving.iter().map(moving).collect(),
+            size: usize::try_from(history.size).unwrap_or(0),
+            deadline: None,
+        };
+        transition.settle(now);
+        Ok(transition)
+    }
+
+    /// What another host needs to go on as this one does.
+    pub fn history(&self, now: Instant) -> History {
+        let slot = |moving: &Moving| {
+            let change = moving.change.at(now);
+            let previous = change.previous;
+            HistorySlot {
+                slot: u16::try_from(moving.slot).unwrap_or(u16::MAX),
+                previous: previous.map_or(0, |p| p.place),
+                previous_for: history::seconds_until(now, previous.map(|p| p.until)),
+                remembered_for: history::seconds_until(now, change.remembered_until),
+            }
+        };
+        let is_left = |slot: &HistorySlot| slot.previous_for > 0 || slot.remembered_for > 0;
+        History {
+            backends: self.places.0.iter().map(|place| place.address).collect(),
+            size: u32::try_from(self.size).unwrap_or(0),
+            current: self.current.clone(),
+            moving: self.moving.iter().map(slot).filter(is_left).collect(),
+        }
+    }
+
+    /// Equal where every flow goes to the same backend, as long as none is over: deadlines do not count.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hash = mix(self.size as u64 ^ (self.current.len() as u64) << 32);
+        let mut add = |word: u64| hash = mix(hash.rotate_left(17) ^ word);
+        for place in &self.places.0 {
+            let port = u64::from(place.address.port());
+            let bits = match place.address.ip() {
+                IpAddr::V4(v4) => u128::from(v4.to_bits()),
+                IpAddr::V6(v6) => v6.to_bits(),
+            };
+            add((bits >> 64) as u64);
+            add(bits as u64 ^ port << 48);
+        }
+        for slots in self.current.chunks(4) {
+            add(slots.iter().fold(0, |word, slot| word << 16 | u64::from(*slot)));
+        }
+        for Moving { slot, change } in &self.moving {
+            let previous = change.previous.map_or(Slot::REMEMBERED, |p| p.place);
+            add((*slot as u64) << 16 | u64::from(previous));
+        }
+        hash
     }
 
     /// The service has these backends now, and its table is this one: places in `members`, a power of
