@@ -12,6 +12,7 @@
 mod dead;
 mod engines;
 mod meters;
+mod owned;
 mod proxied;
 mod report;
 mod shares;
@@ -20,6 +21,7 @@ mod xdp;
 pub use xdp::Traced;
 
 use crate::health::{self, Key, States};
+use crate::{exchange, realtime};
 use buoy_core::balance::{self, Share, Table};
 use buoy_core::fast::{Substitute, substitute};
 use buoy_kernel::conntrack::Flows;
@@ -58,6 +60,7 @@ pub struct Forward {
     findings: Arc<Mutex<Findings>>,
     by_xdp: watch::Receiver<Option<xdp::Found>>,
     tracer: xdp::Tracer,
+    joiner: xdp::Joiner,
     counted: Arc<Mutex<xdp::Counted>>,
     meters: meters::Meters,
     task: AbortHandle,
@@ -103,13 +106,19 @@ impl Forward {
         let findings = Arc::new(Mutex::new(Findings::default()));
         let news = News { desired: desired.clone(), states: states.clone(), seed };
         let engine = xdp::Engine::start(answerer)?;
-        let (by_xdp, tracer) = (engine.found.clone(), engine.tracer());
+        let (by_xdp, tracer, joiner) = (engine.found.clone(), engine.tracer(), engine.joiner());
         let counted = Arc::clone(&engine.counted);
         let meters = meters::Meters::default();
         let engines = Engines::new(meters.clone());
         let task = tokio::spawn(follow(news, engine, engines, Arc::clone(&findings)));
         let task = task.abort_handle();
-        Ok(Self { desired, states, findings, by_xdp, tracer, counted, meters, task })
+        Ok(Self { desired, states, findings, by_xdp, tracer, joiner, counted, meters, task })
+    }
+
+    /// Tells other nodes about flows and hears of theirs, from now on. To be called inside a tokio runtime.
+    pub fn join(&self, exchange: exchange::Handle, node: realtime::Handle) {
+        let owned = owned::watch(node, self.desired.clone());
+        self.joiner.join(xdp::Peers::new(exchange, owned));
     }
 
     /// What the XDP program does with such a packet; why that is not known, in words.

@@ -186,6 +186,7 @@ async fn live(
     let (watch, known) = (watched.clone(), checks.states());
     let forward = Forward::start(watched, states.clone(), seeds, answerer);
     let forward = forward.map_err(RunError::Runtime)?;
+    forward.join(exchange.handle(), handle.clone());
     let ability = forward.ability();
     let fit = fitness::report(handle.clone(), watch, known, (states, health.opinions()), ability);
     let fit = tokio::spawn(fit);

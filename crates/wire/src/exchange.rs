@@ -19,6 +19,8 @@
 
 pub mod answers;
 
+pub mod flows;
+
 use crate::Reject;
 use crate::bytes::Reader;
 use alloc::vec::Vec;

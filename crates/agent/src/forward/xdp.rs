@@ -5,6 +5,7 @@
 //! again, and the seconds that remembered flows get old by are counted. What it forwards goes on without
 //! it; only a configuration without services of mode "xdp" takes the programs away.
 
+mod company;
 mod running;
 
 use super::Place;
@@ -13,6 +14,8 @@ use buoy_kernel::clock;
 use buoy_kernel::fast::{Count, Fast, FastError, Fate, Packet};
 use buoy_kernel::gate::Answerer;
 use buoy_model::{Desired, Forward, Instant, LinkId, Mode, Ports, Presence, Protocol, Service};
+pub(crate) use company::Peers;
+use company::{About, Company, LOOK};
 use running::Running;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -82,6 +85,7 @@ pub struct Traced {
 #[derive(Debug)]
 enum Message {
     Follow(Order),
+    Join(Peers),
     Trace(Packet, oneshot::Sender<Result<Traced, String>>),
 }
 
@@ -111,9 +115,26 @@ impl Engine {
         let _ = self.messages.send(Message::Follow(order));
     }
 
+    /// From now on flows are told to other nodes, and theirs are heard of.
+    pub(super) fn joiner(&self) -> Joiner {
+        Joiner(self.messages.clone())
+    }
+
     /// Who asks the program about packets.
     pub(super) fn tracer(&self) -> Tracer {
         Tracer(self.messages.clone())
+    }
+}
+
+/// Brings the engine together with other nodes.
+#[derive(Clone, Debug)]
+pub(super) struct Joiner(mpsc::Sender<Message>);
+
+impl Joiner {
+    /// By this way.
+    pub(super) fn join(&self, peers: Peers) {
+        // A thread that has ended has aborted the process.
+        let _ = self.0.send(Message::Join(peers));
     }
 }
 
@@ -137,14 +158,15 @@ fn live(
     count: &Mutex<Counted>,
 ) {
     let mut order: Option<Order> = None;
-    let (mut is_new, mut count_at) = (false, Instant::ZERO);
+    let (mut is_new, mut count_at, mut turn_at) = (false, Instant::ZERO, Instant::ZERO);
     loop {
         // Only the latest order counts.
         let next = if order.is_none() || work.is_idle() {
             messages.recv().map_err(|_| RecvTimeoutError::Disconnected)
         } else {
-            messages.recv_timeout(TURN)
+            messages.recv_timeout(if work.company.is_some() { LOOK } else { TURN })
         };
+        let is_asked = next.is_ok();
         let mut waiting = match next {
             Ok(message) => Some(message),
             Err(RecvTimeoutError::Timeout) => None,
@@ -153,6 +175,7 @@ fn live(
         while let Some(message) = waiting {
             match message {
                 Message::Follow(newer) => (order, is_new) = (Some(newer), true),
+                Message::Join(peers) => work.company = Some(Company::new(clock::now(), peers)),
                 Message::Trace(packet, reply) => {
                     // Nobody waits any more, if it cannot be sent.
                     let _ = reply.send(work.trace(order.as_ref(), &packet));
@@ -161,6 +184,11 @@ fn live(
             waiting = messages.try_recv().ok();
         }
         let Some(order) = &order else { continue };
+        let has_followed = work.talk(clock::now(), order);
+        if !is_asked && !has_followed && clock::now() < turn_at {
+            continue;
+        }
+        turn_at = clock::now() + TURN;
         let found = Some(work.turn(clock::now(), order, std::mem::take(&mut is_new)));
         let now = clock::now();
         if count_at <= now {
@@ -182,6 +210,7 @@ struct Work {
     /// What answers for addresses that are on no interface; why there is nothing.
     answerer: Result<Arc<Answerer>, String>,
     running: Option<Running>,
+    company: Option<Company>,
     /// Whether it was looked for what an earlier run has left.
     looked: bool,
     /// Why nothing could be loaded, and when to try again.
@@ -195,7 +224,14 @@ type Barred = BTreeMap<LinkId, (Instant, String)>;
 impl Work {
     fn new(answerer: Result<Answerer, String>) -> Self {
         let answerer = answerer.map(Arc::new);
-        Self { answerer, running: None, looked: false, failed: None, barred: Barred::new() }
+        Self {
+            answerer,
+            running: None,
+            company: None,
+            looked: false,
+            failed: None,
+            barred: Barred::new(),
+        }
     }
 
     /// Nothing to do until the next order.
@@ -238,6 +274,18 @@ impl Work {
         found
     }
 
+    /// Talks with the other nodes; whether some table has another past now.
+    fn talk(&mut self, now: Instant, order: &Order) -> bool {
+        let (Some(running), Some(company)) = (&mut self.running, &mut self.company) else {
+            return false;
+        };
+        let has_followed = company.turn(now, &mut running.about(), &services(&order.desired));
+        if has_followed {
+            running.follow_anew();
+        }
+        has_followed
+    }
+
     fn trace(&mut self, order: Option<&Order>, packet: &Packet) -> Result<Traced, String> {
         let why_not = || match &self.failed {
             Some((_, error)) => error.to_string(),
@@ -250,7 +298,12 @@ impl Work {
 
     fn count(&self, order: &Order) -> Counted {
         let running = self.running.as_ref();
-        running.map_or_else(Counted::default, |running| running.count(&services(&order.desired)))
+        let count = |running: &Running| running.count(&services(&order.desired));
+        let mut counted = running.map_or_else(Counted::default, count);
+        if let Some(company) = &self.company {
+            counted.totals.extend(company.counts.named());
+        }
+        counted
     }
 
     fn take_away(&mut self, found: &mut Found) {

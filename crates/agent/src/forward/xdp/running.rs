@@ -1,6 +1,6 @@
 //! The programs while they run: tables, interfaces, ways to backends, and what is wrong with them.
 
-use super::{Barred, Counted, Found, Order, RETRY, ServiceKey, TURN, Traced, Wanted};
+use super::{About, Barred, Counted, Found, Order, RETRY, ServiceKey, TURN, Traced, Wanted};
 use crate::forward::Place;
 use crate::health::{Key, States};
 use buoy_core::fast as core;
@@ -113,6 +113,11 @@ impl Running {
     /// Whether all was as it should be once: since then the kernel forwards, whatever this side does.
     pub(super) const fn stands(&self) -> bool {
         self.stands
+    }
+
+    /// What is told to other nodes, and what they say goes to.
+    pub(super) const fn about(&mut self) -> About<'_> {
+        About { core: &mut self.core, kernel: &mut self.kernel }
     }
 
     /// Takes everything away.
