@@ -13,7 +13,6 @@ use nix::sys::signal::Signal;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, UdpSocket};
 use std::process::Command;
-use std::time::Instant;
 use support::{Cluster, LEASE, MS, SOON, VIP, prepared_on};
 
 const CLIENT: &str = "10.77.0.50";
@@ -133,8 +132,8 @@ fn nftables_takes_addresses_of_a_list_as_well() {
 }
 
 #[test]
-fn flows_with_a_port_are_reset_at_once_by_another_owner() {
-    let test = "flows_with_a_port_are_reset_at_once_by_another_owner";
+fn flows_with_a_port_go_on_with_another_owner() {
+    let test = "flows_with_a_port_go_on_with_another_owner";
     let lines = "forward = \"nat\"\nsource = [\"10.77.0.101\", \"10.77.0.102\"]";
     let Some((mut cluster, captures)) = cluster(test, lines) else { return };
     wait_for_xdp(&cluster);
@@ -142,21 +141,26 @@ fn flows_with_a_port_are_reset_at_once_by_another_owner() {
     let owner = cluster.buoy.owner("n1", "web").unwrap();
 
     let mut stream = connect(&cluster).unwrap();
-    echo(&mut stream).unwrap();
+    let server = echo(&mut stream).unwrap();
+    // It is told of within a fraction of a second, on a busy machine later.
+    let told = |node: &str| {
+        let counters = cluster.buoy.status(node).unwrap().loop_.counters;
+        counters.get("flows_learned").copied().unwrap_or(0) >= 20
+    };
+    let others: Vec<_> = cluster.buoy.nodes().into_iter().filter(|node| *node != owner).collect();
+    for node in &others {
+        wait_until(SOON, "flows to be told", || Ok(told(node))).unwrap();
+    }
+    std::thread::sleep(500 * MS);
 
-    // Another owner does not know its port, and says so at once.
     let end = cluster.buoy.process(&owner).unwrap();
     end.signal(Signal::SIGTERM).unwrap();
     end.wait_end(SOON).unwrap();
-    let other = cluster.buoy.nodes().into_iter().find(|node| *node != owner).unwrap();
+    let other = others[0];
     wait_until(SOON, "another owner", || {
         Ok(cluster.buoy.owner(other, "web").is_some_and(|now| now != owner))
     })
     .unwrap();
-    let asked = Instant::now();
-    let answer = echo(&mut stream);
-    let kind = answer.as_ref().err().map(io::Error::kind);
-    assert_eq!(kind, Some(io::ErrorKind::ConnectionReset), "{answer:?}");
-    assert!(asked.elapsed() < SOON);
+    assert_eq!(echo(&mut stream).unwrap(), server);
     wait_until(SOON, "a new connection", || Ok(connect(&cluster).is_ok())).unwrap();
 }

@@ -1,6 +1,7 @@
 //! What a user of a VIP sees: probes that run all the time, read in windows of time.
 
 pub mod arp;
+pub mod crowd;
 pub mod http;
 pub mod ndp;
 pub mod stall;
