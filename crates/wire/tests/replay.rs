@@ -382,3 +382,42 @@ fn any_body_of_orders_is_refused_or_has_one_form() {
     }
     assert!(parsed > inputs() / 100, "only {parsed} of the inputs got past the parser");
 }
+
+/// The same of what hosts say of flows, and of the histories that go in pieces.
+#[test]
+fn any_body_of_flows_is_refused_or_has_one_form() {
+    use buoy_wire::exchange::flows::{emit, emit_history, parse, parse_history};
+    let mut random = Random(SEED ^ 7);
+    let lengths = [10, 4 + 4 * 6, 16, 10, 30];
+    let mut parsed = [0; 6];
+    for _ in 0..inputs() {
+        // A kind, and as much behind it as some of that kind would be.
+        let kind = random.below(6);
+        let mut bytes = vec![kind as u8];
+        if let Some(length) = lengths.get(kind) {
+            let count = if kind < 3 { random.below(4) } else { 1 };
+            bytes.extend((0..length * count).map(|_| random.byte()));
+        }
+        if random.below(3) == 0 {
+            random.damage(&mut bytes);
+        }
+        if let Some(news) = parse(&bytes) {
+            parsed[usize::from(bytes[0])] += 1;
+            assert_eq!(emit(&news), bytes);
+        }
+    }
+    assert!(parsed[..5].iter().all(|&n| n > inputs() / 5000), "{parsed:?} got past the parser");
+
+    let mut good = vec![0, 2, 4, 10, 0, 0, 1, 0, 80, 6];
+    good.extend([0; 16]);
+    good.extend([0, 80, 0, 0, 16, 0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 1, 0, 7, 0, 1, 0, 9, 0, 3]);
+    let history = parse_history(&good).unwrap();
+    assert_eq!((history.backends.len(), history.current.len(), history.moving.len()), (2, 2, 1));
+    for _ in 0..inputs() {
+        let mut bytes = good.clone();
+        random.damage(&mut bytes);
+        if let Some(history) = parse_history(&bytes) {
+            assert_eq!(emit_history(&history), bytes);
+        }
+    }
+}
