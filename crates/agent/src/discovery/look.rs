@@ -186,7 +186,9 @@ impl Asking {
             Name::<Vec<u8>>::from_str(name).map_err(|cause| fault(&cause.to_string()))?;
         let answer = time::timeout(ANSWER_TIMEOUT, self.resolver.query((question, kind))).await;
         let answer = match answer {
-            Ok(answer) => answer.map_err(|cause| fault(&cause.to_string()))?,
+            // Whichever is patient for a shorter time.
+            Ok(answer) => answer
+                .map_err(|cause| fault(&format!("the name servers do not answer: {cause}")))?,
             Err(_) => return Err(fault("the name servers do not answer")),
         };
         let message = answer.into_message();
