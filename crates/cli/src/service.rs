@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::output::{self, Form};
 use crate::table::{Align, Table, Tone, plain};
 use crate::time;
-use crate::why::{opened, weight};
+use crate::why;
 use buoy_api::{BackendOrderRequest, FlowsReply, ServiceReply};
 use std::time::Duration;
 
@@ -276,20 +276,7 @@ fn backends(all: &[ServiceReply]) -> Table<7> {
     ]);
     for service in all.iter().map(|reply| &reply.service) {
         for backend in &service.backends {
-            let tone = if backend.state == "down" { Tone::Wrong } else { Tone::Plain };
-            let backup = if backend.backup { " backup" } else { "" };
-            table.row(
-                tone,
-                [
-                    service.name.clone(),
-                    backend.name.clone(),
-                    backend.address.clone(),
-                    format!("{}{backup}", backend.state),
-                    weight(backend),
-                    opened(backend),
-                    backend.reason.clone(),
-                ],
-            );
+            why::backend_row(&mut table, service.name.clone(), backend);
         }
     }
     table

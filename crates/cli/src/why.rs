@@ -189,27 +189,33 @@ fn backends(vip: &VipView) -> Table<7> {
     for service in &vip.services {
         let by = if service.engine.is_empty() { &service.mode } else { &service.engine };
         for backend in &service.backends {
-            let tone = if backend.state == "down" { Tone::Wrong } else { Tone::Plain };
-            let backup = if backend.backup { " backup" } else { "" };
-            table.row(
-                tone,
-                [
-                    format!("{} {by} {}", service.port, service.balance),
-                    backend.name.clone(),
-                    backend.address.clone(),
-                    format!("{}{backup}", backend.state),
-                    weight(backend),
-                    opened(backend),
-                    backend.reason.clone(),
-                ],
-            );
+            let service = format!("{} {by} {}", service.port, service.balance);
+            backend_row(&mut table, service, backend);
         }
     }
     table
 }
 
+/// What a table of backends says of one, behind its service.
+pub(crate) fn backend_row(table: &mut Table<7>, service: String, backend: &BackendView) {
+    let tone = if backend.state == "down" { Tone::Wrong } else { Tone::Plain };
+    let backup = if backend.backup { " backup" } else { "" };
+    table.row(
+        tone,
+        [
+            service,
+            backend.name.clone(),
+            backend.address.clone(),
+            format!("{}{backup}", backend.state),
+            weight(backend),
+            opened(backend),
+            backend.reason.clone(),
+        ],
+    );
+}
+
 /// As in `2`, or `2, by order 50%`.
-pub(crate) fn weight(backend: &BackendView) -> String {
+fn weight(backend: &BackendView) -> String {
     let ordered = backend.order.as_ref().and_then(|order| order.weight.as_ref());
     ordered.map_or_else(
         || backend.weight.to_string(),
@@ -218,7 +224,7 @@ pub(crate) fn weight(backend: &BackendView) -> String {
 }
 
 /// Connections that were opened to a backend through this node, where that is known.
-pub(crate) fn opened(backend: &BackendView) -> String {
+fn opened(backend: &BackendView) -> String {
     backend.traffic.map_or_else(String::new, |traffic| traffic.connections.to_string())
 }
 

@@ -6,26 +6,12 @@ mod support;
 
 use buoy_api::{BackendOrderRequest, MoveRequest};
 use buoy_lab::peer::Peer;
-use buoy_lab::probe::http::{Figures, HttpProbe};
+use buoy_lab::probe::http::HttpProbe;
 use buoy_lab::probe::tcp::TcpProbe;
 use buoy_lab::process::wait_until;
 use buoy_lab::segment::{ECHO_PORT, HTTP_PORT};
 use std::time::Instant;
-use support::{Cluster, LOCAL, MS, SOON, VIP, cluster, since};
-
-/// Requests until these were answered as they should be; those before are not counted.
-fn wait_for(http: &HttpProbe, what: &str, is_it: impl Fn(&Figures) -> bool) {
-    let mut from = Instant::now();
-    wait_until(SOON, what, || {
-        let figures = http.figures(since(from));
-        let done = figures.sent > 60 && is_it(&figures);
-        if figures.sent > 60 && !done {
-            from = Instant::now();
-        }
-        Ok(done)
-    })
-    .unwrap();
-}
+use support::{Cluster, LOCAL, MS, SOON, VIP, cluster, wait_for};
 
 fn alone(http: &HttpProbe, name: &str) {
     wait_for(http, &format!("{name} alone"), |f| f.by.keys().eq([name]) && f.lost == 0);

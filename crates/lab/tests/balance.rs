@@ -15,7 +15,7 @@ use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
-use support::{LEASE, LOCAL, MS, SOON, VIP, cluster, running, since};
+use support::{LEASE, LOCAL, MS, SOON, VIP, cluster, running, wait_for};
 
 const SAYS_PORT: u16 = 8100;
 
@@ -40,20 +40,6 @@ impl Word {
     fn set(&self, word: &'static str) {
         *self.0.lock().unwrap() = word;
     }
-}
-
-/// Requests until these were answered as they should be; those before are not counted.
-fn wait_for(http: &HttpProbe, what: &str, is_it: impl Fn(&Figures) -> bool) {
-    let mut from = Instant::now();
-    wait_until(SOON, what, || {
-        let figures = http.figures(since(from));
-        let done = figures.sent > 60 && is_it(&figures);
-        if figures.sent > 60 && !done {
-            from = Instant::now();
-        }
-        Ok(done)
-    })
-    .unwrap();
 }
 
 #[test]

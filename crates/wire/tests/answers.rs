@@ -2,41 +2,14 @@
 //!
 //! The inputs follow from a seed. The target `answers` in `fuzz/` runs for as long as one lets it.
 
+mod random;
+
 use buoy_model::Told;
 use buoy_wire::answer::{certificate, dns, grpc, lines, mysql, postgres, shown, text};
 use buoy_wire::exchange::answers;
-
-/// How many inputs each parser gets; `make fuzz` asks for more.
-fn inputs() -> usize {
-    let asked = std::env::var("FUZZ_CASES").ok().and_then(|n| n.parse::<usize>().ok());
-    asked.unwrap_or(20_000) * 10
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014).
-struct Random(u64);
+use random::{Random, inputs};
 
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        let end = u64::try_from(end.max(1)).unwrap_or(1);
-        usize::try_from(self.next() % end).unwrap_or(0)
-    }
-
-    fn byte(&mut self) -> u8 {
-        self.next().to_le_bytes()[0]
-    }
-
-    fn bytes(&mut self, most: usize) -> Vec<u8> {
-        (0..self.below(most + 1)).map(|_| self.byte()).collect()
-    }
-
     /// A right answer with up to four bytes changed, sometimes cut.
     fn damaged(&mut self, right: &[u8]) -> Vec<u8> {
         let mut bytes = right.to_vec();

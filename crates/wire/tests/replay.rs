@@ -3,6 +3,8 @@
 //! The inputs follow from a printed seed. The same promises are held by the targets in `fuzz/`,
 //! which run for as long as one lets them.
 
+mod random;
+
 use buoy_model::limits::{GROUPS_MAX, GROUPS_MAX_V1, KEY_LEN, LEASE_MAX};
 use buoy_model::{
     Claim, ClaimKind, ClusterId, Epoch, ExchangeHeader, Grant, GroupId, Header, Incarnation,
@@ -10,6 +12,7 @@ use buoy_model::{
 };
 use buoy_wire::heartbeat::{self, Envelope};
 use buoy_wire::{Key, Keyring, Reject, arp, ndp};
+use random::{Random, inputs};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
@@ -17,40 +20,7 @@ const SEED: u64 = 0x0b0e_0001;
 const CLUSTER: ClusterId = ClusterId(7);
 const ME: NodeId = NodeId(2);
 
-/// How many inputs each parser gets; `make fuzz` asks for more.
-fn inputs() -> usize {
-    let asked = std::env::var("FUZZ_CASES").ok().and_then(|n| n.parse::<usize>().ok());
-    asked.unwrap_or(20_000) * 10
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014).
-struct Random(u64);
-
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-
-    /// Mostly the edges, where parsers break.
-    fn byte(&mut self) -> u8 {
-        let edges = [0, 1, 2, 3, 4, 0x7f, 0x80, 0xff];
-        let any = self.next() as u8;
-        if self.below(2) == 0 { any } else { edges[self.below(edges.len())] }
-    }
-
-    fn bytes(&mut self, max: usize) -> Vec<u8> {
-        let len = self.below(max + 1);
-        (0..len).map(|_| self.byte()).collect()
-    }
-
     /// One to four changes of any kind.
     fn damage(&mut self, bytes: &mut Vec<u8>) {
         for _ in 0..=self.below(4) {

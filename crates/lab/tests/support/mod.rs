@@ -9,6 +9,7 @@ use buoy_lab::agent::{self, Buoy};
 use buoy_lab::peer::Peer;
 use buoy_lab::probe::Window;
 use buoy_lab::probe::arp::ArpObserver;
+use buoy_lab::probe::http::{Figures, HttpProbe};
 use buoy_lab::process::wait_until;
 use buoy_lab::segment::Segment;
 use buoy_lab::topology::Topology;
@@ -122,6 +123,20 @@ pub(crate) fn events(cluster: &Cluster, node: &str, kind: &str) -> usize {
 pub(crate) fn wait_event(cluster: &Cluster, node: &str, kind: &str) {
     let awaited = format!("event {kind} at {node}");
     wait_until(SOON, &awaited, || Ok(events(cluster, node, kind) != 0)).unwrap();
+}
+
+/// Requests until these were answered as they should be; those before are not counted.
+pub(crate) fn wait_for(http: &HttpProbe, what: &str, is_it: impl Fn(&Figures) -> bool) {
+    let mut from = Instant::now();
+    wait_until(SOON, what, || {
+        let figures = http.figures(since(from));
+        let done = figures.sent > 60 && is_it(&figures);
+        if figures.sent > 60 && !done {
+            from = Instant::now();
+        }
+        Ok(done)
+    })
+    .unwrap();
 }
 
 /// From a moment until now.
