@@ -1,7 +1,7 @@
 # The commands of this repository. `make` alone lists them; each installs what it is missing.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check fmt fuzz bench-failover bench-idle bench-checks bench-xdp bench-balance sim clean
+.PHONY: help demo build test check fmt fuzz bench-failover bench-idle bench-checks bench-connections bench-xdp bench-balance sim clean
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -52,6 +52,11 @@ bench-checks: ## what it costs to ask 10,000 backends every second, beside a bar
 	@scripts/install-deps demo
 	$(CARGO) build --release --locked -p buoy-cli
 	@$(TARGET)/release/buoy lab bench checks $(BENCH)
+
+bench-connections: ## which of 2000 connections outlive their balancer, beside HAProxy, nftables and conntrackd: 3 minutes
+	@scripts/install-deps demo
+	$(CARGO) build --release --locked -p buoy-cli
+	@$(TARGET)/release/buoy lab bench connections $(BENCH)
 
 bench-xdp: ## what a packet costs on the fast path, beside simple programs and nftables: 6 minutes, as root
 	@scripts/install-deps demo

@@ -27,6 +27,8 @@ pub(crate) enum Bench {
     Idle(IdleArguments),
     /// What it costs to ask many backends every second, beside a bare loop that connects as often
     Checks(ChecksArguments),
+    /// Which of many connections outlive owners that die, beside HAProxy, nftables and conntrackd
+    Connections(ConnectionsArguments),
     /// What a packet costs on the fast path, beside simple programs and nftables, and what its tables cost
     Xdp(XdpArguments),
     /// Mode "proxy" beside HAProxy and nginx, mode "kernel" beside nftables by hand
@@ -82,6 +84,16 @@ pub(crate) struct ChecksArguments {
     seconds: u16,
     /// Where the report goes
     #[arg(long, value_name = "FILE", default_value = "bench/results/checks.md")]
+    report: PathBuf,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct ConnectionsArguments {
+    /// How many connections each system has
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u16).range(60..=5000))]
+    connections: u16,
+    /// Where the report goes
+    #[arg(long, value_name = "FILE", default_value = "bench/results/connections.md")]
     report: PathBuf,
 }
 
@@ -164,6 +176,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Bench(Bench::Failover(arguments)) => failover(arguments),
         Command::Bench(Bench::Idle(arguments)) => idle(arguments),
         Command::Bench(Bench::Checks(arguments)) => checks(arguments),
+        Command::Bench(Bench::Connections(arguments)) => connections(arguments),
         Command::Bench(Bench::Xdp(arguments)) => xdp(arguments),
         Command::Bench(Bench::Balance(arguments)) => balance(arguments),
     }
@@ -190,6 +203,14 @@ fn checks(arguments: ChecksArguments) -> Result<(), Failure> {
         report: arguments.report,
     };
     bench::checks(&options).map_err(Failure::failed)
+}
+
+fn connections(arguments: ConnectionsArguments) -> Result<(), Failure> {
+    let options = bench::ConnectionsOptions {
+        connections: arguments.connections.into(),
+        report: arguments.report,
+    };
+    bench::connections(&options).map_err(Failure::failed)
 }
 
 fn xdp(arguments: XdpArguments) -> Result<(), Failure> {

@@ -22,12 +22,15 @@ pub type Cidr = (Ipv4Addr, u8);
 /// of one second.
 const SETTLED: f64 = 4.0;
 
-/// keepalived on the first two nodes.
+/// keepalived, on the first two nodes unless it is told others.
 #[derive(Debug)]
 pub struct Keepalived {
     name: String,
+    nodes: Vec<&'static str>,
     program: PathBuf,
     advert_interval: Duration,
+    /// What the first instance runs when it becomes the owner: on each node a program of that folder.
+    owner_hooks: Option<PathBuf>,
     /// The addresses of each VRRP instance, with their prefixes.
     instances: Vec<Vec<Cidr>>,
     /// The address whose services are forwarded.
@@ -50,13 +53,29 @@ impl Keepalived {
         let program = command::require("keepalived", "apt-get install keepalived")?;
         Ok(Self {
             name: format!("keepalived {} s", advert_interval.as_secs_f64()),
+            nodes: vec!["n1", "n2"],
             program,
+            owner_hooks: None,
             advert_interval,
             instances,
             forwarded: None,
             daemons: BTreeMap::new(),
             speakers: BTreeMap::new(),
         })
+    }
+
+    /// On these nodes, the first of which is preferred.
+    #[must_use]
+    pub fn on(mut self, nodes: Vec<&'static str>) -> Self {
+        self.nodes = nodes;
+        self
+    }
+
+    /// Has a node run its program of that folder, `owner-NODE`, when it becomes the owner.
+    #[must_use]
+    pub fn with_owner_hooks(mut self, folder: &Path) -> Self {
+        self.owner_hooks = Some(folder.to_owned());
+        self
     }
 
     /// Adds an address to the first instance, served by its owner itself.
@@ -81,12 +100,15 @@ impl Keepalived {
     fn config(&self, node: &str) -> String {
         let priority = if node == "n1" { 100 } else { 90 };
         let interval = self.advert_interval.as_secs_f64();
-        let mut text = format!("global_defs {{\n  router_id {node}\n}}\n");
+        let mut text = format!("global_defs {{\n  router_id {node}\n  script_user root\n}}\n");
         for (number, addresses) in (1..).zip(&self.instances) {
             text += &format!(
                 "vrrp_instance v{number} {{\n  version 3\n  state BACKUP\n  nopreempt\n  interface \
                  eth0\n  virtual_router_id {number}\n  priority {priority}\n  advert_int {interval}\n"
             );
+            if let Some(folder) = self.owner_hooks.as_ref().filter(|_| number == 1) {
+                text += &format!("  notify_master \"{}/owner-{node}\"\n", folder.display());
+            }
             // More than twenty do not fit an advertisement.
             let (told, untold) = addresses.split_at(addresses.len().min(20));
             for (block, addresses) in
@@ -112,7 +134,7 @@ impl Peer for Keepalived {
     }
 
     fn nodes(&self) -> Vec<&'static str> {
-        vec!["n1", "n2"]
+        self.nodes.clone()
     }
 
     fn start(&mut self, segment: &Segment, node: &str) -> Result<()> {

@@ -4,13 +4,15 @@
 //! (A B C D A B C D ...), so that a bad minute of the machine hits all of them. While one recovers, the
 //! next one has its turn. `stand` is a system with its segment, `trial` one fault, `calm` the minutes
 //! in which nothing should happen, `many` the cost and the takeover of many VIPs, `report` the file.
-//! `idle` is a measurement of its own: many VIPs, and nothing else on the machine; so is `checks`: many backends.
+//! `idle` is a measurement of its own: many VIPs, and nothing else on the machine; so is `checks`: many backends. `connections`
+//! asks which connections outlive the balancer.
 
 #![allow(clippy::print_stdout, reason = "says how far it is")]
 
 mod balance;
 mod calm;
 mod checks;
+mod connections;
 mod idle;
 mod many;
 mod report;
@@ -28,6 +30,7 @@ use std::time::{Duration, Instant};
 pub use balance::{BalanceOptions, balance};
 pub use calm::Calm;
 pub use checks::{ChecksOptions, checks};
+pub use connections::{ConnectionsOptions, connections};
 pub use idle::{IdleOptions, idle};
 pub use many::{Idle, Mass};
 pub use trial::Sample;
