@@ -9,11 +9,12 @@
 
 pub(crate) mod ask;
 mod board;
+mod loads;
 pub(crate) mod rounds;
 mod shared;
 
 use crate::exchange::Handle;
-use ask::WHOLE_SHARE;
+pub(crate) use ask::WHOLE_SHARE;
 use board::Board;
 use buoy_core::backend_orders::BackendOrders;
 use buoy_kernel::clock;
@@ -21,6 +22,7 @@ use buoy_model::{
     BackendId, BackendOrder, BackendState, Check, Desired, GroupId, Instant, Ports, Protocol,
     Service, name_key,
 };
+pub(crate) use loads::usual;
 use rounds::{Kept, News};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -82,8 +84,10 @@ pub struct BackendHealth {
     pub since: Instant,
     /// How long its last right answer took.
     pub last_latency: Option<Duration>,
-    /// The share of its weight that it takes, in percent: 100 unless its agent says otherwise.
+    /// The share of its weight that it takes, in percent: 100 unless its agent or its load says otherwise.
     pub share: u16,
+    /// How loaded it says that it is, in percent.
+    pub load: Option<u8>,
     /// What operators have ordered of it.
     pub ordered: Option<Ordered>,
 }
@@ -98,6 +102,7 @@ impl BackendHealth {
             since: clock::now(),
             last_latency: None,
             share: WHOLE_SHARE,
+            load: None,
             ordered: None,
         }
     }
@@ -255,6 +260,7 @@ fn publish(states: &mut States, key: &Key, news: News) -> bool {
         known.urgent = news.urgent;
     }
     known.last_latency = news.latency.or(known.last_latency);
+    known.load = news.load.or(known.load);
     let turned = known.state != news.state;
     if turned {
         known.state = news.state;

@@ -85,6 +85,7 @@ fn down(backend: &str) -> (Key, BackendHealth) {
         since: Instant::ZERO,
         last_latency: None,
         share: 100,
+        load: None,
         ordered: None,
     };
     (key, health)

@@ -276,6 +276,9 @@ pub struct BackendView {
     /// It is well, and `reason` is of something that will break if nobody acts: a certificate that ends.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub urgent: bool,
+    /// The share of its weight that it takes by the word of its agent or by its load, in percent; null: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share: Option<u16>,
     /// What the answering node has forwarded to it, where the engine counts that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traffic: Option<Traffic>,

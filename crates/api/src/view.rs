@@ -41,6 +41,9 @@ pub struct ServiceReport {
     pub backends: Vec<BackendReport>,
 }
 
+/// The share of a backend that takes all of its weight.
+const WHOLE: u16 = 100;
+
 /// What the checks know of one backend.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct BackendReport {
@@ -52,6 +55,8 @@ pub struct BackendReport {
     pub reason: String,
     /// Whether it is well, and the reason is of something that will break if nobody acts.
     pub urgent: bool,
+    /// The share of its weight that it takes by its own word or by its load, in percent.
+    pub share: u16,
     /// What was forwarded to it here, where the engine counts that.
     pub traffic: Option<Traffic>,
     /// How long it has been in its state, where it is checked.
@@ -341,6 +346,7 @@ impl View<'_> {
             weight: backend.weight,
             backup: backend.backup,
             urgent: report.is_some_and(|report| report.urgent),
+            share: report.map(|report| report.share).filter(|share| *share != WHOLE),
             order,
             traffic: report.and_then(|report| report.traffic),
         }

@@ -1,6 +1,7 @@
 //! Reads health checks: what is asked, how often, and how many answers decide.
 
 pub(crate) mod http;
+mod load;
 pub(crate) mod local;
 mod questions;
 
@@ -11,7 +12,7 @@ use crate::tree::{self, Section};
 use crate::{Code, value};
 use buoy_model::limits::{
     CHECK_ASKERS_MAX, CHECK_COUNT_MAX, CHECK_EVERY_DEFAULT, CHECK_EVERY_MAX, CHECK_EVERY_MIN,
-    CHECK_FALL_DEFAULT, CHECK_RISE_DEFAULT,
+    CHECK_FALL_DEFAULT, CHECK_RISE_DEFAULT, LOAD_ASKERS_DEFAULT,
 };
 use buoy_model::{Check, CheckKind, Pace, Ports, Protocol};
 use core::num::NonZeroU8;
@@ -43,6 +44,7 @@ impl Asked {
                 kind: CheckKind::Tcp,
                 port: None,
                 askers: None,
+                load: None,
                 pace: Pace {
                     every: CHECK_EVERY_DEFAULT,
                     every_down: CHECK_EVERY_DEFAULT,
@@ -109,7 +111,10 @@ fn read_table(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<Chec
         refuse(&span, &message, reason, "remove `port`", problems);
     }
     let askers = read_askers(section, &kind, problems);
-    Some(Check { kind, port, pace, askers })
+    let load = load::read(section, &kind, problems);
+    // All nodes have to know the same share.
+    let askers = askers.or_else(|| load.as_ref().and_then(|_| NonZeroU8::new(LOAD_ASKERS_DEFAULT)));
+    Some(Check { kind, port, pace, askers, load })
 }
 
 /// How many nodes ask. What is asked of a host is known by that host alone.

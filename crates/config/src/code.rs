@@ -138,6 +138,7 @@ codes! {
     QuorumUnmet = "V0483", Error, "A service asks for more backends than it has.";
     BadServerName = "V0484", Error, "A name in `sni` is not that of a server, or is there twice.";
     UnknownBackend = "V0485", Error, "`sni` names a backend that the service does not have.";
+    BadLoad = "V0486", Error, "What `load` of a check says does not tell how loaded a backend is.";
 
     NotAMember = "V0501", Error, "This host is not among the peers.";
     TwoMembers = "V0502", Error, "This host is two peers at once.";

@@ -6,8 +6,8 @@
 use crate::cluster::Cluster;
 use buoy_model::{
     Backend, BackendLife, Balance, Check, CheckKind, Discovery, Eject, Failback, FlowFields,
-    Forward, Front, Group, HttpCheck, Mode, Node, NodeCheck, NodeCheckKind, Pace, Presence, Rate,
-    Route, Safety, SendProxy, Service, SourceAddress, SourceRule, Sources, Timing, TlsCheck,
+    Forward, Front, Group, HttpCheck, Load, Mode, Node, NodeCheck, NodeCheckKind, Pace, Presence,
+    Rate, Route, Safety, SendProxy, Service, SourceAddress, SourceRule, Sources, Timing, TlsCheck,
     name_key,
 };
 use std::fmt::Write as _;
@@ -220,11 +220,16 @@ fn way(balance: Balance, is_xdp: bool) -> &'static str {
 }
 
 fn add_check(out: &mut String, check: &Check) {
-    let Check { kind, port, pace, askers } = check;
+    let Check { kind, port, pace, askers, load } = check;
     let Pace { every, every_down, timeout, rise, fall } = pace;
     line(out, format_args!("check {port:?} {every:?} {every_down:?} {timeout:?} {rise} {fall}"));
     if let Some(askers) = askers {
         line(out, format_args!("asked by {askers}"));
+    }
+    match load {
+        Some(Load::Latency) => line(out, format_args!("load by latency")),
+        Some(Load::Header(name)) => line(out, format_args!("load by {name:?}")),
+        None => {}
     }
     add_question(out, kind);
 }

@@ -354,7 +354,8 @@ schema! {
         BODY: "body", "a text", r#""ready""#, "any", Live;
         BODY_REGEX: "body_regex", "a regular expression", r#""^(ok|ready)""#, "any", Live;
         PORT: "port", "a port number", "8080", "backend's port", Live;
-        ASKERS: "askers", "a number", "3", "every node, for itself", Live;
+        ASKERS: "askers", "a number", "3", "every node, for itself; 3 with `load`", Live;
+        LOAD: "load", "\"latency\" or \"header NAME\"", r#""header X-Load""#, "none", Live;
         EVERY: "every", "a duration", r#""1s""#, "\"1s\"", Live;
         EVERY_DOWN: "every_down", "a duration", r#""250ms""#, "every", Live;
         TIMEOUT: "timeout", "a duration", r#""1s""#, "\"1s\", or `every` if shorter", Live;
@@ -366,7 +367,7 @@ schema! {
     }
     foreign {
         "script": "exec"; "command": "exec"; "external-check": "exec"; "MISC_CHECK": "exec"; "misc_path": "exec"; "program": "exec"; "pid": "pidfile"; "track_process": "process"; "track_file": "file"; "age": "max_age"; "exists": "file";
-        "agent-check": "agent"; "agent_check": "agent"; "mysql-check": "mysql"; "redis-check": "redis"; "smtpchk": "smtp"; "query": "dns"; "pgsql": "postgres"; "postgresql": "postgres"; "pgsql-check": "postgres"; "ping": "icmp"; "username": "user";
+        "load_header": "load"; "latency": "load"; "agent-check": "agent"; "agent_check": "agent"; "mysql-check": "mysql"; "redis-check": "redis"; "smtpchk": "smtp"; "query": "dns"; "pgsql": "postgres"; "postgresql": "postgres"; "pgsql-check": "postgres"; "ping": "icmp"; "username": "user";
         "https": "http"; "path": "http"; "uri": "http"; "url": "http"; "get": "http"; "httpchk": "http";
         "inter": "every"; "interval": "every"; "delay_loop": "every"; "period": "every";
         "connect_timeout": "timeout"; "fastinter": "every_down"; "downinter": "every_down"; "status": "expect"; "status_code": "expect"; "header": "headers"; "string": "body"; "rstring": "body_regex"; "regex": "body_regex"; "h2": "http2"; "ssl": "tls"; "cafile": "ca"; "ca_file": "ca"; "retry": "fall"; "failures": "fall"; "successes": "rise";

@@ -21,6 +21,7 @@ pub mod history;
 mod judge;
 pub mod jury;
 mod legs;
+pub mod load;
 pub mod maglev;
 mod mutation;
 mod node;

@@ -13,7 +13,7 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::thread::JoinHandle;
 
 /// How long a server may take to notice that it should stop.
@@ -29,6 +29,8 @@ struct Switches {
     stop: AtomicBool,
     listening: AtomicBool,
     healthy: AtomicBool,
+    /// In percent; more: it says nothing.
+    load: AtomicU8,
 }
 
 /// The servers of one backend host.
@@ -52,6 +54,7 @@ impl Switches {
             stop: AtomicBool::new(false),
             listening: AtomicBool::new(true),
             healthy: AtomicBool::new(true),
+            load: AtomicU8::new(u8::MAX),
         })
     }
 }
@@ -86,6 +89,11 @@ impl Backend {
     /// Whether `GET /health` answers 200 or 503.
     pub fn set_healthy(&self, on: bool) {
         self.switches.healthy.store(on, Ordering::Relaxed);
+    }
+
+    /// Says from now on that it is loaded so, in percent, in the header `X-Load` of every answer.
+    pub fn set_load(&self, load: u8) {
+        self.switches.load.store(load, Ordering::Relaxed);
     }
 }
 
@@ -241,9 +249,10 @@ impl Server {
 
     fn converse(&mut self) {
         let healthy = self.switches.healthy.load(Ordering::Relaxed);
+        let load = self.switches.load.load(Ordering::Relaxed);
         for conversation in &mut self.conversations {
             conversation.listen();
-            conversation.speak(self.name, healthy);
+            conversation.speak(self.name, (healthy, load));
         }
         self.conversations.retain(|c| !c.over);
     }
@@ -267,7 +276,7 @@ impl Conversation {
         }
     }
 
-    fn speak(&mut self, name: &str, healthy: bool) {
+    fn speak(&mut self, name: &str, (healthy, load): (bool, u8)) {
         self.over |= REQUEST_MAX < self.heard.len();
         if self.speech == Speech::HttpBehindProxy && !self.take_proxy_header() {
             return;
@@ -284,19 +293,20 @@ impl Conversation {
             Speech::Http | Speech::HttpBehindProxy => {
                 while let Some(end) = find(&self.heard, b"\r\n\r\n") {
                     let request: Vec<u8> = self.heard.drain(..end + 4).collect();
-                    self.answer_http(name, healthy, &String::from_utf8_lossy(&request));
+                    self.answer_http(name, (healthy, load), &String::from_utf8_lossy(&request));
                 }
             }
         }
     }
 
-    fn answer_http(&mut self, name: &str, healthy: bool, request: &str) {
+    fn answer_http(&mut self, name: &str, (healthy, load): (bool, u8), request: &str) {
         let ill = request.starts_with("GET /health") && !healthy;
         let status = if ill { "503 Service Unavailable" } else { "200 OK" };
         let close = request.to_ascii_lowercase().contains("connection: close");
         let body = format!("{name}\n");
+        let load = if load <= 100 { format!("X-Load: {load}\r\n") } else { String::new() };
         let answer = format!(
-            "HTTP/1.1 {status}\r\nX-Backend: {name}\r\nX-Client: {}\r\nContent-Length: {}\r\n{}\r\n{body}",
+            "HTTP/1.1 {status}\r\nX-Backend: {name}\r\n{load}X-Client: {}\r\nContent-Length: {}\r\n{}\r\n{body}",
             self.client,
             body.len(),
             if close { "Connection: close\r\n" } else { "" },

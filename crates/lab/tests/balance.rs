@@ -4,6 +4,7 @@
 
 mod support;
 
+use buoy_api::ClusterStatus;
 use buoy_lab::backend::Backend;
 use buoy_lab::namespace::Namespace;
 use buoy_lab::probe::http::{Figures, HttpProbe};
@@ -82,6 +83,49 @@ fn a_backend_that_asks_for_a_drain_keeps_its_connections_and_gets_no_more() {
             f.by.get("web1").is_some_and(|n| 2 * n > f.by["web2"])
         });
         assert_eq!(tcp.alive_at("web1"), kept, "{mode}: connections of the drained one");
+    }
+}
+
+#[test]
+fn a_backend_that_says_its_load_takes_less_in_all_engines_and_all_nodes_know_it() {
+    let test = "a_backend_that_says_its_load_takes_less_in_all_engines_and_all_nodes_know_it";
+    let service = |port: u16, mode: &str| {
+        format!(
+            "[[vip.service]]\nport = \"{port}/tcp\"\nmode = \"{mode}\"\n\
+             backends = [\"web1 10.77.0.21:80\", \"web2 10.77.0.22:80\"]\n\
+             check = {{ http = \"GET /\", load = \"header X-Load\", every = \"200ms\" }}\n"
+        )
+    };
+    let services = format!("{LOCAL}{}{}", service(80, "kernel"), service(8080, "proxy"));
+    let Some(mut cluster) = cluster(test, 3, &services) else { return };
+    for (name, load) in [("web1", 90), ("web2", 0)] {
+        cluster.segment.backend(name).unwrap().set_load(load);
+    }
+    let observer = cluster.observer(&[VIP]);
+    cluster.wait_answerer(&observer, VIP);
+    let client = cluster.segment.inside("client").unwrap();
+    let probes =
+        [80, 8080].map(|port| HttpProbe::start(client, (VIP, port).into(), 5 * MS).unwrap());
+    for http in &probes {
+        wait_for(http, "web1 to get little", |f| {
+            f.by.get("web1").is_some_and(|n| 2 * n < f.by["web2"]) && f.lost == 0
+        });
+    }
+    let is_low = |status: &ClusterStatus| {
+        let services = status.vips.iter().flat_map(|vip| &vip.services);
+        services.map(|service| &service.backends[0]).all(|web1| {
+            web1.share.is_some_and(|share| share < 50)
+                && web1.reason.contains("% (load 90 % says X-Load)")
+        })
+    };
+    for node in ["n1", "n2", "n3"] {
+        cluster.buoy.wait_status(node, SOON, "the share of web1", is_low).unwrap();
+    }
+    cluster.segment.backend("web1").unwrap().set_load(0);
+    for http in &probes {
+        wait_for(http, "web1 to get its share again", |f| {
+            f.by.get("web1").is_some_and(|n| 3 * n > 2 * f.by["web2"]) && f.lost == 0
+        });
     }
 }
 

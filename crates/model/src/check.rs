@@ -19,6 +19,17 @@ pub struct Check {
     pub pace: Pace,
     /// How many nodes ask and tell the others; `None`: each node asks, and goes by its own answers.
     pub askers: Option<NonZeroU8>,
+    /// What the share of a backend follows besides; `None`: nothing.
+    pub load: Option<Load>,
+}
+
+/// By what a backend's load is known.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Load {
+    /// How long its answers take, compared with those of the service's other backends.
+    Latency,
+    /// The header of this name, in an answer of HTTP: percent.
+    Header(String),
 }
 
 /// A backend of a service, as nodes speak of it: a hash that is the same on all of them.
@@ -42,6 +53,15 @@ pub struct Opinion {
     pub share: u16,
 }
 
+/// What a right answer was worth besides, which turns nothing.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Measured {
+    /// How loaded the backend says that it is, in percent.
+    pub load: Option<u8>,
+    /// How long the answer took, to a microsecond.
+    pub took: Option<Duration>,
+}
+
 /// What a node tells the others of a backend.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Told {
@@ -49,6 +69,8 @@ pub struct Told {
     pub subject: Subject,
     /// What it has found.
     pub opinion: Opinion,
+    /// What it has measured with that.
+    pub measured: Measured,
     /// Why, in words; mostly empty.
     pub words: String,
 }

@@ -33,8 +33,8 @@ mod time;
 pub use action::{Action, FrameKind, Guard, SharedLease};
 pub use backend_order::{BackendId, BackendOrder, Duty, OrderVersion, OrderedWeight};
 pub use check::{
-    Check, CheckKind, DNS_TYPES, HttpCheck, Opinion, Pace, PostgresRole, Running, Sought, Statuses,
-    Subject, TlsCheck, Told, dns_type,
+    Check, CheckKind, DNS_TYPES, HttpCheck, Load, Measured, Opinion, Pace, PostgresRole, Running,
+    Sought, Statuses, Subject, TlsCheck, Told, dns_type,
 };
 pub use desired::{
     Desired, Failback, Group, Node, NodeCheck, NodeCheckKind, Presence, Safety, Timing, VipAddress,

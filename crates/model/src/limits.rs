@@ -181,6 +181,8 @@ pub const CHECK_HEADERS_MAX: usize = 16;
 pub const CHECK_STATUSES_MAX: usize = 16;
 /// Bytes that the program of one regular expression may have; a search takes no stack and linear time.
 pub const CHECK_REGEX_MAX: usize = 256 << 10;
+/// How many nodes share a check whose answers say what a backend takes, where the file says nothing.
+pub const LOAD_ASKERS_DEFAULT: u8 = 3;
 /// The most nodes that may share the check of a backend.
 pub const CHECK_ASKERS_MAX: u32 = 16;
 /// Bytes of what a node tells the others of an answer in words.

@@ -25,11 +25,13 @@ pub struct Said {
     pub urgent: bool,
     /// The share of its weight that the server takes, in percent.
     pub share: u16,
+    /// How loaded the server says that it is, in percent.
+    pub load: Option<u8>,
 }
 
 impl Default for Said {
     fn default() -> Self {
-        Self { warning: String::new(), urgent: false, share: WHOLE_SHARE }
+        Self { warning: String::new(), urgent: false, share: WHOLE_SHARE, load: None }
     }
 }
 

@@ -129,6 +129,7 @@ fn a_check_that_fails_weighs_more_than_lost_backends_and_no_answer_passes() {
             since,
             last_latency,
             share: 100,
+            load: None,
             ordered: None,
         };
         let backends = health::States::from([(of_backend.clone(), health)]);

@@ -2,12 +2,13 @@
 
 use super::meters::Meters;
 use super::{Forward, Place, xdp};
-use crate::health::States;
+use crate::health::{Key, States, WHOLE_SHARE, usual};
 use buoy_api::Traffic;
 use buoy_api::view::{BackendReport, ServiceReport};
 use buoy_core::fast::{Substitute, substitute};
-use buoy_model::{Backend, BackendState, Mode, Service};
+use buoy_model::{Backend, BackendState, Load, Mode, Service};
 use std::sync::Arc;
+use std::time::Duration;
 
 impl Forward {
     /// Each service in the order of `Desired` (two of a group may share a port), what keeps this host
@@ -59,6 +60,29 @@ pub(super) fn engine(
     }
 }
 
+/// What share a backend takes for its load, and why, in words; empty where it follows none, or nothing is known.
+fn loaded(service: &Service, key: &Key, states: &States) -> String {
+    let load = service.check.as_ref().and_then(|check| check.load.as_ref());
+    let known = states.get(key).filter(|known| known.state == BackendState::Up);
+    let Some((load, known)) = load.zip(known) else { return String::new() };
+    let share = known.share;
+    match (load, known.load, known.last_latency) {
+        (Load::Header(name), Some(load), _) => {
+            format!("share {share} % (load {load} % says {name})")
+        }
+        (Load::Latency, _, Some(took)) => {
+            let usual = usual(key, states).unwrap_or(took);
+            let in_words = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1e3);
+            format!(
+                "share {share} % (its answer took {}, of its service {} are usual)",
+                in_words(took),
+                in_words(usual)
+            )
+        }
+        (Load::Header(_), None, _) | (Load::Latency, _, None) => String::new(),
+    }
+}
+
 fn backends(
     place: &Place,
     service: &Service,
@@ -78,10 +102,14 @@ fn backends(
             order: known.and_then(|known| known.ordered.as_ref()).map(|o| o.order.clone()),
             name: backend.name.clone(),
             state: known.map_or(BackendState::Unknown, |known| known.state),
-            reason: meters
-                .ejected(place, backend)
-                .unwrap_or_else(|| known.map_or_else(String::new, |known| known.reason.clone())),
+            reason: meters.ejected(place, backend).unwrap_or_else(|| {
+                let said = known.map_or("", |known| known.reason.as_str());
+                let loaded = loaded(service, &place.key(backend), states);
+                let both = if said.is_empty() || loaded.is_empty() { "" } else { "; " };
+                format!("{said}{both}{loaded}")
+            }),
             urgent: known.is_some_and(|known| known.urgent),
+            share: known.map_or(WHOLE_SHARE, |known| known.share),
         }
     };
     service.backends.iter().map(report).collect()

@@ -1,4 +1,4 @@
-//! Applies the shares that backends ask for through their agents, and operators by order, to what is forwarded.
+//! Applies the shares that backends ask for through their agents or by their load, and operators by order, to what is forwarded.
 
 use super::Place;
 use crate::health::{BackendHealth, States};

@@ -28,6 +28,7 @@ fn down(place: Place, name: &str) -> (Key, BackendHealth) {
         since: Instant::ZERO,
         last_latency: None,
         share: 100,
+        load: None,
         ordered: None,
     };
     (Key { group, address, protocol, ports, backend: name.into() }, health)
@@ -348,6 +349,7 @@ fn a_share_that_a_backend_asks_for_changes_its_weight_and_nothing_else() {
             since: Instant::ZERO,
             last_latency: None,
             share,
+            load: None,
             ordered: None,
         };
         let weighed = shares::weighed(&desired, &States::from([(key.clone(), known)]));

@@ -18,7 +18,7 @@ mod tls;
 mod udp;
 
 use apart::Apart;
-use buoy_model::{CheckKind, HttpCheck, PostgresRole, Protocol, Running};
+use buoy_model::{CheckKind, HttpCheck, Load, PostgresRole, Protocol, Running};
 use buoy_wire::answer::text;
 pub(crate) use buoy_wire::answer::{Answer, Said, WHOLE_SHARE};
 use exec::Program;
@@ -57,6 +57,8 @@ impl Target {
 pub(crate) struct Asker {
     question: Question,
     address: SocketAddr,
+    /// The header that says how loaded the server is.
+    load: Option<String>,
 }
 
 #[derive(Debug)]
@@ -127,7 +129,16 @@ impl Asker {
             }
             CheckKind::Process(running) => Question::process(running),
         };
-        Self { question, address }
+        Self { question, address, load: None }
+    }
+
+    /// Looks for the load in this header, if in any.
+    pub(crate) fn with_load(self, load: Option<&Load>) -> Self {
+        let load = match load {
+            Some(Load::Header(name)) => Some(name.clone()),
+            Some(Load::Latency) | None => None,
+        };
+        Self { load, ..self }
     }
 
     pub(crate) async fn ask(&self) -> Answer {
@@ -138,11 +149,16 @@ impl Asker {
                 Ok(said)
             }
             Question::Http { http, tls: None, pattern } => {
-                http::ask(self.connect().await?, http, self.address, pattern).await
+                let sought = (pattern, self.load.as_deref());
+                http::ask(self.connect().await?, http, self.address, sought).await
             }
             Question::Http { http, tls: Some(handshake), pattern } => {
                 let (stream, said) = handshake.shake(self.connect().await?).await?;
-                http::ask(stream, http, self.address, pattern).await.map(|_| said)
+                let sought = (pattern, self.load.as_deref());
+                let answer = http::ask(stream, http, self.address, sought).await?;
+                // A certificate that ends breaks more than a load that is not said.
+                let warning = if said.urgent { said.warning } else { answer.warning };
+                Ok(Said { warning, load: answer.load, ..said })
             }
             Question::Grpc { service, host, tls: None } => {
                 let stream = self.connect().await?;

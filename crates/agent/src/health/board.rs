@@ -6,11 +6,13 @@
 //! answer is looked at (`buoy_kernel::connects`). Questions that take more than one answer have a
 //! task each, for as long as they last. When and how often is decided by `core::check`, for each backend.
 
-use super::ask::{self, Asker, Target};
+use super::ask::{self, Asker, Target, WHOLE_SHARE};
+use super::loads::Usual;
 use super::rounds::News;
 use super::{Asked, Key, States, address, jitter, publish, say, wanted, warn};
 use buoy_core::backend_orders::BackendOrders;
 use buoy_core::check::{self, Action, Event, Question};
+use buoy_core::load::Share;
 use buoy_kernel::connects::{Connects, Outcome};
 use buoy_model::{BackendState, CheckKind, Desired, Duty, Instant};
 use std::cmp::Reverse;
@@ -57,6 +59,7 @@ pub(super) struct Board {
     connects: Connects,
     others: JoinSet<Answer>,
     ends: Ends,
+    usual: Usual,
     news: Vec<(usize, News)>,
     /// For use again.
     actions: Vec<Action>,
@@ -73,6 +76,8 @@ struct Check {
     pending: Option<Pending>,
     /// The last warning that was said.
     warned: String,
+    /// Its share, where that follows its load.
+    share: Option<Share>,
 }
 
 /// A question under way. Its end is the end of all that it holds.
@@ -110,6 +115,7 @@ impl Board {
             connects: Connects::new()?,
             others: JoinSet::new(),
             ends,
+            usual: Usual::default(),
             news: Vec::new(),
             actions: Vec::new(),
             outcomes: Vec::new(),
@@ -208,12 +214,15 @@ impl Board {
         let first = jitter(&key, asked.check.pace.every);
         let check = Check {
             machine: check::Health::new(asked.check.pace, known, self.now(), first),
-            asker: Arc::new(Asker::new(&asked.check.kind, &target)),
+            asker: Arc::new(
+                Asker::new(&asked.check.kind, &target).with_load(asked.check.load.as_ref()),
+            ),
             key: key.clone(),
             asked,
             armed: None,
             pending: None,
             warned: String::new(),
+            share: None,
         };
         let place = self.free.pop().unwrap_or(self.checks.len());
         if place == self.checks.len() {
@@ -328,10 +337,24 @@ impl Board {
         let mut actions = std::mem::take(&mut self.actions);
         check.machine.handle(now, event, &mut actions);
         let urgent = matches!(&heard, Heard::Well(said, _) if said.urgent);
-        let (mut reason, latency, share) = match heard {
-            Heard::Nothing => (None, None, None),
-            Heard::Well(said, took) => (Some(said.warning), Some(took), Some(said.share)),
-            Heard::Ill(reason) => (Some(reason), None, None),
+        let (mut reason, latency, share, load) = match heard {
+            Heard::Nothing => (None, None, None, None),
+            Heard::Well(said, took) => {
+                let share = match &check.asked.check.load {
+                    Some(load) => {
+                        let known = self.ends.states.borrow();
+                        let wanted =
+                            self.usual.wanted(now, load, (&check.key, &known), (&said, took));
+                        // Who was not asked before goes on where others are.
+                        let told = known.get(&check.key).map_or(WHOLE_SHARE, |known| known.share);
+                        let share = check.share.get_or_insert_with(|| Share::new(told));
+                        wanted.map(|wanted| share.follow(now, wanted))
+                    }
+                    None => Some(said.share),
+                };
+                (Some(said.warning), Some(took), share, said.load)
+            }
+            Heard::Ill(reason) => (Some(reason), None, None, None),
         };
         let (mut turned, mut begun) = (false, false);
         for action in actions.drain(..) {
@@ -348,7 +371,7 @@ impl Board {
         if turned || reason.is_some() || latency.is_some() {
             let state = self.checks[place].as_ref().map(|check| check.machine.verdict());
             let state = state.unwrap_or(BackendState::Unknown);
-            self.news.push((place, News { state, turned, reason, urgent, latency, share }));
+            self.news.push((place, News { state, turned, reason, urgent, latency, share, load }));
         }
         self.arm(place);
         begun

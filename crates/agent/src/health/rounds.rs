@@ -70,6 +70,8 @@ pub(crate) struct News {
     pub(crate) latency: Option<Duration>,
     /// The share of its weight that a right answer asked for, in percent.
     pub(crate) share: Option<u16>,
+    /// How loaded it said that it is, in percent.
+    pub(crate) load: Option<u8>,
 }
 
 type Answer = (Question, ask::Answer, Duration);
@@ -123,7 +125,8 @@ where
                 Action::TurnedUp | Action::TurnedDown => turned = true,
             }
         }
-        tell(News { state: machine.verdict(), turned, reason, urgent, latency, share });
+        let (state, load) = (machine.verdict(), None);
+        tell(News { state, turned, reason, urgent, latency, share, load });
     }
 }
 

@@ -10,7 +10,7 @@ use super::{BackendHealth, Key, States, WHOLE_SHARE, wanted};
 use crate::exchange::{Handle, News};
 use buoy_core::jury::{Jury, Verdict, Verdicts};
 use buoy_kernel::clock;
-use buoy_model::{BackendState, Desired, NodeId, Opinion, Subject, Told, Topic};
+use buoy_model::{BackendState, Desired, Measured, NodeId, Opinion, Subject, Told, Topic};
 use buoy_wire::exchange::answers;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -83,8 +83,8 @@ struct Sharing {
     keys: BTreeMap<Subject, Key>,
     /// What was found here and told last.
     own: BTreeMap<Subject, Told>,
-    /// What was said in words, where something was.
-    words: BTreeMap<(Subject, NodeId), String>,
+    /// What was said in words or measured, where something was.
+    words: BTreeMap<(Subject, NodeId), (String, Measured)>,
     /// Whether something was heard that may change what holds.
     turned: bool,
     beats: u64,
@@ -157,7 +157,8 @@ impl Sharing {
         for subject in self.own.keys().filter(|subject| !found.contains_key(subject)) {
             self.jury.hear(now, self.me, *subject, None);
             let opinion = Opinion { state: BackendState::Unknown, share: WHOLE_SHARE };
-            news.push(Told { subject: *subject, opinion, words: String::new() });
+            let (measured, words) = (Measured::default(), String::new());
+            news.push(Told { subject: *subject, opinion, measured, words });
         }
         self.turned |= !news.is_empty();
         self.own = found;
@@ -183,12 +184,12 @@ impl Sharing {
                     if !self.keys.contains_key(&told.subject) {
                         continue;
                     }
-                    let Told { subject, opinion, words } = told;
+                    let Told { subject, opinion, measured, words } = told;
                     self.turned |= self.jury.hear(now, peer, subject, Some(opinion));
-                    if words.is_empty() {
+                    if words.is_empty() && measured == Measured::default() {
                         self.words.remove(&(subject, peer));
                     } else {
-                        self.words.insert((subject, peer), words);
+                        self.words.insert((subject, peer), (words, measured));
                     }
                 }
             }
@@ -258,17 +259,29 @@ impl Sharing {
                 known.share = verdict.share;
                 known.reason = reason;
                 known.urgent = own.is_some_and(|own| own.urgent);
-                known.last_latency = own.and_then(|own| own.last_latency).or(known.last_latency);
+                // Loads and times are those of the node whose share holds.
+                let measured = self.measured(*subject, verdict.by);
+                let took = measured.took.or_else(|| own.and_then(|own| own.last_latency));
+                known.last_latency = took.or(known.last_latency);
+                known.load = measured.load.or(known.load);
             }
             woken
         });
+    }
+
+    fn measured(&self, subject: Subject, by: NodeId) -> Measured {
+        let told = match by == self.me {
+            true => self.own.get(&subject).map(|told| told.measured),
+            false => self.words.get(&(subject, by)).map(|(_, measured)| *measured),
+        };
+        told.unwrap_or_default()
     }
 
     /// Why it holds: in the words of one who agrees, and of one who does not.
     fn reason(&self, subject: Subject, verdict: &Verdict, desired: &Desired) -> String {
         let words = |node: NodeId| match node == self.me {
             true => self.own.get(&subject).map(|told| told.words.as_str()),
-            false => self.words.get(&(subject, node)).map(String::as_str),
+            false => self.words.get(&(subject, node)).map(|(words, _)| words.as_str()),
         };
         let said = words(verdict.by).unwrap_or_default();
         let name = desired.node_name(verdict.by);
@@ -321,7 +334,8 @@ fn subject(key: &Key) -> Subject {
 fn told(subject: Subject, health: &BackendHealth) -> Told {
     let clean = |c: char| if c.is_control() { ' ' } else { c };
     let opinion = Opinion { state: health.state, share: health.share };
-    Told { subject, opinion, words: health.reason.chars().map(clean).collect() }
+    let measured = Measured { load: health.load, took: health.last_latency };
+    Told { subject, opinion, measured, words: health.reason.chars().map(clean).collect() }
 }
 
 fn say(Key { backend, ports, .. }: &Key, verdict: &Verdict, reason: &str) {

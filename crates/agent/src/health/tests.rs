@@ -7,7 +7,7 @@ mod tls;
 
 use super::*;
 use crate::sample::{self, PATIENCE};
-use buoy_model::{Backend, CheckKind, HttpCheck, Mode, Pace, Statuses, TlsCheck};
+use buoy_model::{Backend, CheckKind, HttpCheck, Load, Mode, Pace, Statuses, TlsCheck};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -38,6 +38,7 @@ fn check(kind: CheckKind) -> Check {
         kind,
         port: None,
         askers: None,
+        load: None,
         pace: Pace { every, every_down, timeout, rise: 2, fall: 2 },
     }
 }

@@ -76,6 +76,7 @@ impl Agent for Fake {
             state,
             reason: reason.into(),
             urgent: false,
+            share: 100,
             traffic: None,
             lasts: None,
             order: self.ordered(name),

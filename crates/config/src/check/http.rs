@@ -130,6 +130,11 @@ pub(super) fn read_tls(
     Some(TlsCheck { ca, warn: warn.map_or(CHECK_TLS_WARN_DEFAULT, |warn| warn.value) })
 }
 
+/// A character of the name of a header (RFC 9110 section 5.6.2).
+pub(super) fn is_token(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
+}
+
 /// `NAME: VALUE`, or a list of them.
 fn read_headers(section: &Section<'_>, problems: &mut Problems<'_>) -> Vec<(String, String)> {
     let Some(list) = section.texts(&check::HEADERS, problems) else { return Vec::new() };
@@ -143,7 +148,6 @@ fn read_headers(section: &Section<'_>, problems: &mut Problems<'_>) -> Vec<(Stri
 }
 
 fn read_header(header: &At<&str>, problems: &mut Problems<'_>) -> Option<(String, String)> {
-    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     let (name, value) = header.value.split_once(':').unwrap_or((header.value, ""));
     let value = value.trim_matches([' ', '\t']);
     // It may be a password, and lines of the file are shown with what is wrong in them.

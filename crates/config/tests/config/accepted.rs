@@ -5,7 +5,7 @@ use buoy_config::{HostAddress, key};
 use buoy_model::limits::CHECK_TLS_WARN_DEFAULT;
 use buoy_model::limits::{HEARTBEAT_DEFAULT, LEASE_DEFAULT};
 use buoy_model::{
-    Check, CheckKind, ClusterId, Desired, Failback, Group, HttpCheck, LinkId, NodeId, Pace,
+    Check, CheckKind, ClusterId, Desired, Failback, Group, HttpCheck, LinkId, Load, NodeId, Pace,
     PostgresRole, Presence, Protocol, Running, Safety, Service, Sought, Statuses, TlsCheck,
     VipAddress,
 };
@@ -236,6 +236,16 @@ fn a_check_is_what_the_file_says() {
     assert_eq!((quick.pace.every, quick.pace.timeout, quick.port), (MS(200), MS(200), Some(81)));
     let shared = check("{ tcp = true, askers = 3 }").unwrap();
     assert_eq!((shared.askers.map(u8::from), quick.askers), (Some(3), None));
+    let loads = |text: &str| check(text).map(|check| (check.load, check.askers.map(u8::from)));
+    let by_header = Load::Header("X-Load".to_owned());
+    for (text, load) in [
+        ("{ http = \"GET /\", load = \"header X-Load\" }", (Some(by_header), Some(3))),
+        ("{ tcp = true, load = \"latency\" }", (Some(Load::Latency), Some(3))),
+        ("{ tcp = true, load = \"latency\", askers = 1 }", (Some(Load::Latency), Some(1))),
+        ("{ tcp = true }", (None, None)),
+    ] {
+        assert_eq!(loads(text), Some(load), "{text}");
+    }
     let http = check("{ http = \"GET /health?deep=1\", tls = true, ca = \"ca.pem\", host = \"a.example\", expect = 204, every = \"2s\", timeout = \"500ms\", fall = 1, rise = 4 }").unwrap();
     let statuses = |first, last| Statuses::new(first, last).unwrap();
     let plain = HttpCheck {
@@ -254,6 +264,7 @@ fn a_check_is_what_the_file_says() {
     let paced = Check {
         kind: plain.clone().into(),
         askers: None,
+        load: None,
         port: None,
         pace: Pace { every: MS(2_000), every_down: MS(2_000), timeout: MS(500), rise: 4, fall: 1 },
     };

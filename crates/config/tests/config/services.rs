@@ -55,6 +55,7 @@ fn a_service_has_the_defaults_of_its_mode() {
         let check = Check {
             kind: CheckKind::Tcp,
             askers: None,
+            load: None,
             port: None,
             pace: Pace {
                 every: MS(1_000),

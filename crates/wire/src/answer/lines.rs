@@ -6,6 +6,19 @@ use alloc::format;
 use alloc::string::String;
 use buoy_model::limits::CHECK_SHARE_MAX;
 
+/// A load in percent, as a header says it: a number, perhaps with a part behind a point, or with `%`.
+pub fn load(value: &[u8]) -> Option<u8> {
+    let text = core::str::from_utf8(value).ok()?.trim();
+    let text = text.strip_suffix('%').unwrap_or(text).trim_end();
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    if whole.is_empty() || !digits(whole) || !digits(part) {
+        return None;
+    }
+    // Whatever is more than all is all.
+    Some(whole.parse::<u8>().map_or(100, |load| load.min(100)))
+}
+
 /// The answer of Redis to `PING`.
 pub fn redis(line: &[u8]) -> Answer {
     match line {
@@ -65,12 +78,32 @@ pub fn agent(line: &[u8]) -> Answer {
         (100, false) => String::new(),
         (percent, _) => format!("its agent says {percent}% of its weight"),
     };
-    Ok(Said { warning, urgent: false, share })
+    Ok(Said { warning, share, ..Said::default() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_load_is_a_number_in_percent() {
+        let table: [(&[u8], Option<u8>); 11] = [
+            (b"0", Some(0)),
+            (b" 37 ", Some(37)),
+            (b"37.9", Some(37)),
+            (b"37 %", Some(37)),
+            (b"250", Some(100)),
+            (b"99999999999", Some(100)),
+            (b"", None),
+            (b"-1", None),
+            (b"busy", None),
+            (b"1.x", None),
+            (b"\xff", None),
+        ];
+        for (value, expected) in table {
+            assert_eq!(load(value), expected, "{}", String::from_utf8_lossy(value));
+        }
+    }
 
     #[test]
     fn an_agent_says_how_its_server_is() {

@@ -1,12 +1,13 @@
 //! What nodes tell each other of backends that they have asked: the body of a parcel of the exchange.
 //!
 //! ```text
-//!  0          8       9      10      11
-//! +----------+-------+-------+-------+----------- - -+
-//! | subject  | state | share | length| words         |  and again, as often as there is room
-//! +----------+-------+-------+-------+----------- - -+
+//!  0          8       9      10     11     15       16
+//! +----------+-------+-------+------+------+--------+----------- - -+
+//! | subject  | state | share | load | took | length | words         |  and again, as often as there is room
+//! +----------+-------+-------+------+------+--------+----------- - -+
 //!
-//! state: 0 nothing is said any more, 1 up, 2 down; share: percent; words: UTF-8
+//! state: 0 nothing is said any more, 1 up, 2 down; share: percent; load: percent, 255 not known;
+//! took: microseconds, 0 not known; words: UTF-8
 //! ```
 
 use super::BODY_MAX;
@@ -14,10 +15,13 @@ use crate::bytes::Reader;
 use alloc::borrow::ToOwned;
 use alloc::vec::Vec;
 use buoy_model::limits::{CHECK_SHARE_MAX, CHECK_WORDS_MAX};
-use buoy_model::{BackendState, Opinion, Subject, Told};
+use buoy_model::{BackendState, Measured, Opinion, Subject, Told};
+use core::time::Duration;
 
 /// Bytes before the words.
-const HEAD: usize = 11;
+const HEAD: usize = 16;
+/// No load is known.
+const NO_LOAD: u8 = u8::MAX;
 
 const _: () = assert!(CHECK_WORDS_MAX <= 255 && CHECK_SHARE_MAX <= 255, "each has a byte");
 const _: () = assert!(HEAD + CHECK_WORDS_MAX <= BODY_MAX, "one fits whatever it says");
@@ -35,6 +39,11 @@ pub fn add(body: &mut Vec<u8>, told: &Told) -> bool {
         BackendState::Down => 2,
     });
     body.push(u8::try_from(told.opinion.share).unwrap_or(u8::MAX));
+    let Measured { load, took } = told.measured;
+    body.push(load.map_or(NO_LOAD, |load| load.min(100)));
+    // What took no whole microsecond took one, and what took an hour took an hour.
+    let micros = |took: Duration| u32::try_from(took.as_micros()).unwrap_or(u32::MAX).max(1);
+    body.extend_from_slice(&took.map_or(0, micros).to_be_bytes());
     body.push(u8::try_from(words.len()).unwrap_or(0));
     body.extend_from_slice(words.as_bytes());
     true
@@ -61,12 +70,22 @@ pub fn parse(body: &[u8]) -> Option<Vec<Told>> {
             _ => return None,
         };
         let share = reader.u8()?.into();
+        let load = match reader.u8()? {
+            NO_LOAD => None,
+            load @ 0..=100 => Some(load),
+            _ => return None,
+        };
+        let took = match reader.u32()? {
+            0 => None,
+            micros => Some(Duration::from_micros(micros.into())),
+        };
         let length = usize::from(reader.u8()?);
         let words = core::str::from_utf8(reader.slice(length)?).ok()?;
         if CHECK_WORDS_MAX < length || words.contains(char::is_control) {
             return None;
         }
-        all.push(Told { subject, opinion: Opinion { state, share }, words: words.to_owned() });
+        let (opinion, words) = (Opinion { state, share }, words.to_owned());
+        all.push(Told { subject, opinion, measured: Measured { load, took }, words });
     }
     Some(all)
 }
@@ -78,20 +97,25 @@ mod tests {
     use alloc::vec;
 
     fn told(subject: u64, state: BackendState, share: u16, words: &str) -> Told {
-        Told { subject: Subject(subject), opinion: Opinion { state, share }, words: words.into() }
+        let (opinion, measured) = (Opinion { state, share }, Measured::default());
+        Told { subject: Subject(subject), opinion, measured, words: words.into() }
     }
 
     #[test]
     fn what_is_told_comes_back_and_is_known_bytes() {
         let all = vec![
-            told(0x0102_0304_0506_0708, BackendState::Up, 100, ""),
+            Told {
+                measured: Measured { load: Some(62), took: Some(Duration::from_micros(258)) },
+                ..told(0x0102_0304_0506_0708, BackendState::Up, 100, "")
+            },
             told(9, BackendState::Down, 0, "no"),
             told(u64::MAX, BackendState::Unknown, 255, ""),
         ];
         let mut body = Vec::new();
         assert!(all.iter().all(|told| add(&mut body, told)));
-        let known = b"\x01\x02\x03\x04\x05\x06\x07\x08\x01\x64\0\0\0\0\0\0\0\0\x09\x02\0\x02no";
-        assert_eq!(body[..24], known[..24]);
+        let known = b"\x01\x02\x03\x04\x05\x06\x07\x08\x01\x64\x3e\0\0\x01\x02\0\
+            \0\0\0\0\0\0\0\x09\x02\0\xff\0\0\0\0\x02no";
+        assert_eq!(body[..34], known[..]);
         assert_eq!(parse(&body), Some(all));
         assert_eq!(parse(&[]), Some(vec![]));
         assert_eq!(parse(&body[..body.len() - 1]), None);
@@ -117,11 +141,12 @@ mod tests {
         let mut body = Vec::new();
         assert!(add(&mut body, &told(1, BackendState::Down, 100, "why")));
         type Change = fn(&mut Vec<u8>);
-        let table: [Change; 5] = [
+        let table: [Change; 6] = [
             |body| body[8] = 3,
-            |body| body[10] = 200,
-            |body| body[11] = 0xff,
-            |body| body[11] = 0x1b,
+            |body| body[10] = 101,
+            |body| body[15] = 200,
+            |body| body[16] = 0xff,
+            |body| body[16] = 0x1b,
             |body| body.push(0),
         ];
         for change in table {

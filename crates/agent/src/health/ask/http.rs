@@ -6,10 +6,11 @@
 use super::{Answer, CLOSED, Said, http2};
 use buoy_model::limits::CHECK_BODY_MAX;
 use buoy_model::{HttpCheck, Sought, Statuses};
+use buoy_wire::answer;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
-use hyper::header::{CONNECTION, HOST, HeaderName, HeaderValue, USER_AGENT};
+use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use regex::bytes::Regex;
@@ -96,15 +97,15 @@ pub(super) async fn ask(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     http: &HttpCheck,
     address: SocketAddr,
-    pattern: &Pattern,
+    (pattern, load): (&Pattern, Option<&str>),
 ) -> Answer {
     let host = http.host.clone().unwrap_or_else(|| address.to_string());
-    let (status, body) = if http.http2 {
+    let (status, body, headers) = if http.http2 {
         let scheme = if http.tls.is_some() { "https" } else { "http" };
         let request = request(http, &format!("{scheme}://{host}{}", http.path))?;
         let answer = http2::exchange(stream, request.map(|_| ()), None, pattern.wants_body());
         let answer = answer.await?;
-        (answer.status, answer.body)
+        (answer.status, answer.body, answer.headers)
     } else {
         let mut request = request(http, &http.path)?;
         let headers = request.headers_mut();
@@ -115,7 +116,22 @@ pub(super) async fn ask(
     };
     judge(status, &http.expect)?;
     pattern.judge(&body)?;
-    Ok(Said::default())
+    Ok(load.map_or_else(Said::default, |name| loaded(name, headers.get(name))))
+}
+
+/// A server that does not say how loaded it is, is well all the same, and takes what it took.
+fn loaded(name: &str, value: Option<&HeaderValue>) -> Said {
+    let value = value.map(HeaderValue::as_bytes);
+    let load = value.and_then(answer::lines::load);
+    let warning = match (load, value) {
+        (Some(_), _) => String::new(),
+        (None, None) => format!("the answer has no header {name} that says its load"),
+        (None, Some(value)) => {
+            let value = answer::shown(value);
+            format!("its header {name} is no load in percent: \"{value}\"")
+        }
+    };
+    Said { load, warning, ..Said::default() }
 }
 
 fn request(http: &HttpCheck, uri: &str) -> Result<Request<Empty<Bytes>>, String> {
@@ -151,7 +167,7 @@ async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     request: Request<Empty<Bytes>>,
     wants_body: bool,
-) -> Result<(u16, Body), String> {
+) -> Result<(u16, Body, HeaderMap), String> {
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(HEAD_MAX)
         .handshake(TokioIo::new(stream))
@@ -159,9 +175,9 @@ async fn exchange(
         .map_err(|e| in_words(&e))?;
     let answer = async {
         let answer = sender.send_request(request).await.map_err(|e| in_words(&e))?;
-        let status = answer.status().as_u16();
-        let body = if wants_body { read(answer.into_body()).await? } else { Body::default() };
-        Ok((status, body))
+        let (head, body) = answer.into_parts();
+        let body = if wants_body { read(body).await? } else { Body::default() };
+        Ok((head.status.as_u16(), body, head.headers))
     };
     driven(answer, connection).await
 }

@@ -233,3 +233,66 @@ async fn http2_over_tls_is_agreed_on_or_the_backend_is_down() {
     let known = verdict(check(), serve(&[b"http/1.1"]).await).await;
     assert!(down(&known).starts_with("TLS: "), "{}", known.reason);
 }
+
+#[tokio::test]
+async fn a_server_that_says_its_load_takes_a_share_that_follows() {
+    let checked = || Check { load: Some(Load::Header("X-Load".into())), ..check(http("/").into()) };
+    let answer = "HTTP/1.1 200 OK\r\nx-load: 90\r\ncontent-length: 0\r\n\r\n";
+    let (_keep, wanted) = watch::channel(desired(checked(), &[("web", answering(answer).await)]));
+    let health = start(wanted);
+    let mut states = health.states();
+    let mut before = 100;
+    while 80 < before {
+        let seen = states.wait_for(|all| all.values().any(|known| known.share < before));
+        let seen = time::timeout(PATIENCE, seen).await.expect("a smaller share").unwrap();
+        let known = seen.values().next().unwrap();
+        assert!(before - known.share <= 10, "from {before} to {} at once", known.share);
+        assert_eq!(known.load, Some(90));
+        before = known.share;
+    }
+    // What says nothing that is a load is well, keeps its share, and that is said.
+    for (head, said) in [
+        ("", "the answer has no header X-Load that says its load"),
+        ("x-load: busy\r\n", "its header X-Load is no load in percent: \"busy\""),
+    ] {
+        let answer = format!("HTTP/1.1 200 OK\r\n{head}content-length: 0\r\n\r\n");
+        let address = answering(answer.leak()).await;
+        let (_keep, wanted) = watch::channel(desired(checked(), &[("web", address)]));
+        let health = start(wanted);
+        let mut states = health.states();
+        let known = until(&mut states, BackendState::Up).await;
+        assert_eq!((known.share, known.reason.as_str()), (100, said));
+    }
+}
+
+/// Answers after so long.
+async fn slow(after: Duration) -> SocketAddr {
+    let (listener, address) = listener().await;
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let _ = stream.read(&mut [0; 1024]).await;
+                time::sleep(after).await;
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_server_that_takes_longer_than_the_others_takes_less() {
+    let checked = Check { load: Some(Load::Latency), ..check(http("/").into()) };
+    let quick = Duration::from_millis(1);
+    let backends = [("a", slow(quick).await), ("b", slow(quick).await)];
+    let backends = [backends[0], backends[1], ("c", slow(100 * quick).await)];
+    let (_keep, wanted) = watch::channel(desired(checked, &backends));
+    let health = start(wanted);
+    let mut states = health.states();
+    let share = |all: &States, name: &str| {
+        all.iter().find(|(key, _)| key.backend == name).map(|(_, k)| k.share)
+    };
+    let seen = states.wait_for(|all| share(all, "c").is_some_and(|share| share < 80));
+    let seen = time::timeout(PATIENCE, seen).await.expect("a smaller share").unwrap();
+    assert!(share(&seen, "a") >= Some(80) && share(&seen, "b") >= Some(80), "{seen:?}");
+}

@@ -5,7 +5,9 @@ use super::Agent;
 use super::set::weighed;
 use buoy_api::view::{BackendReport, ServiceReport};
 use buoy_api::{FlowsView, haproxy_name, words};
-use buoy_model::{Backend, BackendId, BackendState, Desired, Duty, Group, Mode, Service};
+use buoy_model::{
+    Backend, BackendId, BackendState, Desired, Duty, Group, Mode, OrderedWeight, Service,
+};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -62,7 +64,14 @@ impl Server<'_> {
     /// The weight that holds.
     fn weight(&self) -> u32 {
         let order = self.report.and_then(|report| report.order.as_ref());
-        weighed(self.backend.weight, order.map(|order| order.weight).unwrap_or_default())
+        let ordered = order.map(|order| order.weight).unwrap_or_default();
+        let share = self.report.map(|report| OrderedWeight::Percent(report.share));
+        match ordered {
+            OrderedWeight::Configured => weighed(self.backend.weight, share.unwrap_or(ordered)),
+            OrderedWeight::Fixed(_) | OrderedWeight::Percent(_) => {
+                weighed(self.backend.weight, ordered)
+            }
+        }
     }
 
     fn state(&self) -> BackendState {
