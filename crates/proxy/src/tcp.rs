@@ -303,15 +303,12 @@ impl Link {
         let (client_in, client_out) = client.split();
         let (backend_in, backend_out) = backend.split();
         let (activity, entry) = (&*activity, &turn.entry);
-        let there =
-            Pump { from: client_in, to: backend_out, way: there, activity, bytes: &entry.bytes_to };
-        let back = Pump {
-            from: backend_in,
-            to: client_out,
-            way: back,
-            activity,
-            bytes: &entry.bytes_from,
-        };
+        let (there, back) = (&*there, &*back);
+        let (bytes_to, bytes_from) = (&entry.bytes_to, &entry.bytes_from);
+        let (from, to) = (client_in, backend_out);
+        let ahead = Pump { from, to, way: there, other: back, activity, bytes: bytes_to };
+        let (from, to) = (backend_in, client_out);
+        let behind = Pump { from, to, way: back, other: there, activity, bytes: bytes_from };
         let heard = |seen: &io::Result<usize>| match seen {
             Ok(0) => {}
             Ok(_) => {
@@ -322,7 +319,7 @@ impl Link {
             Err(_) => dismissed.store(!answered.load(Relaxed), Relaxed),
         };
         tokio::select! {
-            ended = async { tokio::try_join!(there.run(|_| {}), back.run(heard)) } => ended.map(|_| ()),
+            ended = async { tokio::try_join!(ahead.run(|_| {}), behind.run(heard)) } => ended.map(|_| ()),
             () = activity.idle_for(idle_timeout) => Err(io::ErrorKind::TimedOut.into()),
             () = entry.cut() => Err(io::ErrorKind::ConnectionAborted.into()),
         }
@@ -367,6 +364,8 @@ struct Pump<'l> {
     from: ReadHalf<'l>,
     to: WriteHalf<'l>,
     way: &'l Way,
+    /// The other direction.
+    other: &'l Way,
     activity: &'l Activity,
     bytes: &'l AtomicU64,
 }
@@ -382,6 +381,11 @@ impl Pump<'_> {
             let read = poll_fn(|cx| self.step(cx)).await;
             seen(&read);
             if read? == 0 {
+                if self.other.ended.load(Relaxed) {
+                    // That was the last of both, and the sockets are closed, which says as much.
+                    self.way.ended.store(true, Relaxed);
+                    return Ok(());
+                }
                 let ended = match self.to.shutdown().await {
                     // The other end is gone already, and so needs no word of it.
                     Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),

@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 /// Bytes of a question, and of an answer.
 pub(super) const MESSAGE: usize = 64;
 /// What a stream is written from.
-const BLOCK: usize = 256 << 10;
+pub(super) const BLOCK: usize = 256 << 10;
 /// Events that are taken from the kernel at once.
-const EVENTS: usize = 256;
+pub(super) const EVENTS: usize = 256;
 /// How long an attempt may take before the system counts as broken.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -63,7 +63,7 @@ struct Client {
     heard: usize,
 }
 
-fn epoll() -> Result<Epoll> {
+pub(super) fn epoll() -> Result<Epoll> {
     Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(Error::errno("make an epoll"))
 }
 

@@ -2,8 +2,9 @@
 //!
 //! All systems stand at once, each in a namespace of its own between the same clients and the same backends
 //! (`stand`), and take turns load by load, round by round, so that a bad moment of the machine hits all of them. `load`
-//! makes the load and answers it, `page` judges and writes it down.
+//! makes the load and answers it, `bare` is the least that a proxy can be, `page` judges and writes it down.
 
+mod bare;
 mod load;
 mod page;
 mod stand;

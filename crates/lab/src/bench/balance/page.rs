@@ -123,6 +123,26 @@ fn goals(outcome: &Outcome) -> String {
     );
     let value = idle(System::Haproxy).zip(idle(System::Proxy)).map(|(other, mine)| other / mine);
     add(what, GOAL, value);
+    text + &possible(outcome)
+}
+
+/// What a proxy could reach that did nothing but carry.
+fn possible(outcome: &Outcome) -> String {
+    let mut text = format!(
+        "\n{} reads, writes, and does nothing else: no proxy with sockets and epoll goes far beyond it.\n\n\
+         | its ratio to | {} | {} |\n|---|--:|--:|\n",
+        System::Bare.name(),
+        System::Haproxy.name(),
+        System::Proxy.name()
+    );
+    for load in Load::ALL {
+        let to = |other| {
+            let ratio = ratio(outcome, load, System::Bare, other);
+            ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"))
+        };
+        let (haproxy, proxy) = (to(System::Haproxy), to(System::Proxy));
+        let _infallible = writeln!(text, "| {} | {haproxy} | {proxy} |", load.title());
+    }
     text
 }
 

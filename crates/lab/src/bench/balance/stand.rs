@@ -4,7 +4,7 @@
 //!   clients 10.N.1.1 --- 10.N.1.2 [ balancer, VIP 10.N.1.100 ] 10.N.2.2 --- 10.N.2.1 backends
 //! ```
 
-use super::load;
+use super::{bare, load};
 use crate::namespace::Namespace;
 use crate::process::{Process, wait_until};
 use crate::{Error, Result, agent, command};
@@ -31,13 +31,21 @@ pub(super) enum System {
     Proxy,
     Haproxy,
     Nginx,
+    Bare,
     Kernel,
     Nftables,
 }
 
 impl System {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Routed, Self::Proxy, Self::Haproxy, Self::Nginx, Self::Kernel, Self::Nftables];
+    pub(super) const ALL: [Self; 7] = [
+        Self::Routed,
+        Self::Proxy,
+        Self::Haproxy,
+        Self::Nginx,
+        Self::Bare,
+        Self::Kernel,
+        Self::Nftables,
+    ];
 
     pub(super) const fn name(self) -> &'static str {
         match self {
@@ -45,22 +53,23 @@ impl System {
             Self::Proxy => "Buoy, mode \"proxy\"",
             Self::Haproxy => "HAProxy, mode tcp",
             Self::Nginx => "nginx, stream",
+            Self::Bare => "A bare loop",
             Self::Kernel => "Buoy, mode \"kernel\"",
             Self::Nftables => "nftables by hand",
         }
     }
 
-    /// Whether it ends connections itself, and so holds memory for each.
+    /// Whether it ends connections itself, and so holds memory for each that can be measured.
     pub(super) const fn is_proxy(self) -> bool {
         match self {
             Self::Proxy | Self::Haproxy | Self::Nginx => true,
-            Self::Routed | Self::Kernel | Self::Nftables => false,
+            Self::Routed | Self::Bare | Self::Kernel | Self::Nftables => false,
         }
     }
 
     fn is_there(self) -> bool {
         match self {
-            Self::Routed | Self::Proxy | Self::Kernel | Self::Nftables => true,
+            Self::Routed | Self::Proxy | Self::Bare | Self::Kernel | Self::Nftables => true,
             Self::Haproxy => command::find("haproxy").is_some(),
             Self::Nginx => command::find("nginx").is_some() && stream_module().exists(),
         }
@@ -82,9 +91,12 @@ impl System {
     pub(super) fn target(self) -> SocketAddr {
         match self {
             Self::Routed => self.backends()[0],
-            Self::Proxy | Self::Haproxy | Self::Nginx | Self::Kernel | Self::Nftables => {
-                SocketAddr::new(self.vip().into(), PORT)
-            }
+            Self::Proxy
+            | Self::Haproxy
+            | Self::Nginx
+            | Self::Bare
+            | Self::Kernel
+            | Self::Nftables => SocketAddr::new(self.vip().into(), PORT),
         }
     }
 
@@ -101,6 +113,7 @@ fn stream_module() -> PathBuf {
 pub(super) struct Stand {
     pub(super) system: System,
     process: Option<Process>,
+    _bare: Option<Threads>,
     _inside: Namespace,
 }
 
@@ -201,8 +214,13 @@ impl Stand {
     ) -> Result<Self> {
         let folder = folder.join(system.number().to_string());
         std::fs::create_dir_all(&folder).map_err(Error::system("make a folder"))?;
+        let mut bare = None;
         let process = match system {
             System::Routed => None,
+            System::Bare => {
+                bare = Some(Threads::start(system, &inside)?);
+                None
+            }
             System::Proxy => Some(buoy(system, ("proxy", connections), &inside, &folder)?),
             System::Kernel => Some(buoy(system, ("kernel", connections), &inside, &folder)?),
             System::Haproxy => Some(haproxy((system, connections), &inside, &folder)?),
@@ -213,7 +231,7 @@ impl Stand {
                 None
             }
         };
-        Ok(Self { system, process, _inside: inside })
+        Ok(Self { system, process, _bare: bare, _inside: inside })
     }
 
     /// Until a connection is answered.
@@ -252,6 +270,37 @@ impl Stand {
             line.trim().trim_end_matches(" kB").parse::<u64>().ok()
         };
         Some(pids.into_iter().filter_map(of).sum::<u64>() * 1024)
+    }
+}
+
+/// The threads of the bare loop, as many as the other proxies have.
+struct Threads {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<Result<()>>>,
+}
+
+impl Threads {
+    fn start(system: System, inside: &Namespace) -> Result<Self> {
+        inside.ip(&format!("address add {}/24 dev eth0", system.vip()))?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut threads = Vec::new();
+        for _ in 0..2 {
+            let (told, backends) = (Arc::clone(&stop), system.backends());
+            let carry = move || bare::carry(system.target(), &backends, &told);
+            threads.push(inside.spawn("bare loop", carry)?);
+        }
+        Ok(Self { stop, threads })
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.stop.store(true, Relaxed);
+        for thread in self.threads.drain(..) {
+            if let Err(_) | Ok(Err(_)) = thread.join() {
+                println!("The bare loop ended before the benchmark did.");
+            }
+        }
     }
 }
 
