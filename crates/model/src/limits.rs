@@ -197,6 +197,8 @@ pub const CHECK_TLS_WARN_MAX: Duration = Duration::from_secs(398 * 24 * 3600);
 pub const FAILBACK_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Bytes in flight in one direction of a proxied connection: backpressure starts here.
 pub const PROXY_BUFFER: usize = 16 << 10;
+/// The same of one whose other end takes everything at once; above, reading more saves little.
+pub const PROXY_BUFFER_MAX: usize = 128 << 10;
 /// Slots of a hash table of a service in nftables.
 pub const BALANCE_SLOTS: usize = 256;
 /// Prefixes in `allow` and `deny` of one service.

@@ -12,7 +12,7 @@ use crate::handover::{self, Handed, Listening, Opening, Pair, Waiting};
 use crate::header;
 use crate::pool::{Pool, Seat, Turn};
 use buoy_model::SendProxy;
-use buoy_model::limits::PROXY_BUFFER;
+use buoy_model::limits::{PROXY_BUFFER, PROXY_BUFFER_MAX};
 use socket2::SockRef;
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -36,7 +36,7 @@ const ATTEMPTS: usize = 2;
 
 thread_local! {
     /// What all connections of a thread read into; written, or kept aside, before another one has its turn.
-    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; PROXY_BUFFER]);
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; PROXY_BUFFER_MAX]);
 }
 
 /// Listens on the thread that this is spawned on.
@@ -306,9 +306,10 @@ impl Link {
         let (there, back) = (&*there, &*back);
         let (bytes_to, bytes_from) = (&entry.bytes_to, &entry.bytes_from);
         let (from, to) = (client_in, backend_out);
-        let ahead = Pump { from, to, way: there, other: back, activity, bytes: bytes_to };
+        let piece = PROXY_BUFFER;
+        let ahead = Pump { from, to, way: there, other: back, activity, bytes: bytes_to, piece };
         let (from, to) = (backend_in, client_out);
-        let behind = Pump { from, to, way: back, other: there, activity, bytes: bytes_from };
+        let behind = Pump { from, to, way: back, other: there, activity, bytes: bytes_from, piece };
         let heard = |seen: &io::Result<usize>| match seen {
             Ok(0) => {}
             Ok(_) => {
@@ -368,6 +369,9 @@ struct Pump<'l> {
     other: &'l Way,
     activity: &'l Activity,
     bytes: &'l AtomicU64,
+    /// How much is read at once: more while there is more and all of it is taken, because each read and each write
+    /// costs the same whatever it carries. Who is slow gets little, and so little is kept for it.
+    piece: usize,
 }
 
 impl Pump<'_> {
@@ -400,7 +404,7 @@ impl Pump<'_> {
     /// Reads once, and writes what it can of that; how much was read.
     fn step(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         BUFFER.with_borrow_mut(|buffer| {
-            let mut read = ReadBuf::new(buffer);
+            let mut read = ReadBuf::new(&mut buffer[..self.piece]);
             ready!(Pin::new(&mut self.from).poll_read(cx, &mut read))?;
             self.activity.touch();
             let data = read.filled();
@@ -411,7 +415,10 @@ impl Pump<'_> {
             let sent = at_once(self.to.as_ref(), data).unwrap_or_default();
             self.bytes.fetch_add(sent as u64, Relaxed);
             if sent < data.len() {
+                self.piece = PROXY_BUFFER;
                 *self.way.rest() = data[sent..].to_vec();
+            } else if data.len() == self.piece {
+                self.piece = (2 * self.piece).min(PROXY_BUFFER_MAX);
             }
             Poll::Ready(Ok(data.len()))
         })

@@ -5,7 +5,7 @@
 
 mod support;
 
-use buoy_model::limits::PROXY_BUFFER;
+use buoy_model::limits::PROXY_BUFFER_MAX;
 use buoy_model::{Backend, BackendLife, Balance, Eject, Protocol, SendProxy};
 use buoy_proxy::{Proxy, Settings};
 use socket2::SockRef;
@@ -151,7 +151,7 @@ async fn a_slow_reader_slows_its_writer_and_not_this_host() {
         .map(|text| text.split_whitespace().last().unwrap().parse::<usize>().unwrap())
         .iter()
         .sum();
-    assert!(written - passed <= PROXY_BUFFER + limit, "{written} {passed} {limit}");
+    assert!(written - passed <= PROXY_BUFFER_MAX + limit, "{written} {passed} {limit}");
     // And nothing is lost: the reader gets all of it.
     client.shutdown().await.unwrap();
     let mut heard = Vec::new();
