@@ -37,4 +37,5 @@ pub mod solicited;
 mod sys;
 pub mod sysctl;
 pub mod udp;
+pub mod via;
 pub mod wake;

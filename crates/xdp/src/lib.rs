@@ -11,6 +11,7 @@ pub mod bench;
 pub mod flow;
 pub mod forward;
 pub mod pool;
+pub mod via;
 pub mod watch;
 
 /// Object file of the gate; 8-byte aligned, as ELF readers want it.

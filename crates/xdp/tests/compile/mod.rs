@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The programs, by the names of their files without the endings.
-pub(crate) const PROGRAMS: &[&str] = &["gate", "forward", "backend", "bench"];
+pub(crate) const PROGRAMS: &[&str] = &["gate", "forward", "backend", "bench", "via"];
 
 /// The compiler that the committed objects are made with; another one gives other bytes.
 pub(crate) const CLANG: &str = "clang-19";
