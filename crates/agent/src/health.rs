@@ -18,9 +18,10 @@ pub(crate) use ask::WHOLE_SHARE;
 use board::Board;
 use buoy_core::backend_orders::BackendOrders;
 use buoy_kernel::clock;
+use buoy_kernel::via::Wrap;
 use buoy_model::{
-    BackendId, BackendOrder, BackendState, Check, Desired, GroupId, Instant, Ports, Protocol,
-    Service, name_key,
+    Backend, BackendId, BackendOrder, BackendState, Check, Desired, Forward, GroupId, Instant,
+    Mode, Ports, Protocol, Service, name_key,
 };
 pub(crate) use loads::usual;
 use rounds::{Kept, News};
@@ -202,6 +203,41 @@ struct Asked {
     /// Where the backend itself listens; the check may name another port.
     backend: SocketAddr,
     check: Check,
+    place: Place,
+}
+
+/// Where a backend is asked.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Place {
+    /// At its own address.
+    Itself,
+    /// There as well, and not on the VIPs: it is another host of the cluster, which passes what is for a VIP on.
+    Member,
+    /// On the VIPs of its service, on the way of the service.
+    Vips { vips: Vec<IpAddr>, wrap: Wrap },
+}
+
+impl Place {
+    fn of(desired: &Desired, service: &Service, check: &Check, backend: &Backend) -> Self {
+        let (Some(_), Mode::Xdp { forward, .. }) = (check.via, service.mode) else {
+            return Self::Itself;
+        };
+        let wrap = match forward {
+            Forward::Dsr => Wrap::Not,
+            Forward::Tunnel => Wrap::InIp,
+            Forward::Gue { port } => Wrap::InUdp(port),
+            // `config` refuses it.
+            Forward::Nat | Forward::Local => return Self::Itself,
+        };
+        let ip = backend.address.ip();
+        let others = desired.nodes.iter().filter(|node| node.id != desired.me);
+        let mut others = others.flat_map(|node| &node.addresses);
+        if wrap == Wrap::Not && others.any(|address| address.ip() == ip) {
+            return Self::Member;
+        }
+        let vips = service.addresses.iter().filter(|vip| vip.is_ipv4() == ip.is_ipv4());
+        Self::Vips { vips: vips.copied().collect(), wrap }
+    }
 }
 
 impl Asked {
@@ -218,7 +254,8 @@ fn wanted(desired: &Desired) -> BTreeMap<Key, Asked> {
             let Some(check) = &service.check else { continue };
             for backend in &service.backends {
                 let key = Key::of(group.id, service, &backend.name);
-                all.insert(key, Asked { backend: backend.address, check: check.clone() });
+                let place = Place::of(desired, service, check, backend);
+                all.insert(key, Asked { backend: backend.address, check: check.clone(), place });
             }
         }
     }

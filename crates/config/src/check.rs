@@ -4,6 +4,7 @@ pub(crate) mod http;
 mod load;
 pub(crate) mod local;
 mod questions;
+mod via;
 
 use crate::keys::{Key, check, service};
 use crate::ports::Port;
@@ -14,7 +15,7 @@ use buoy_model::limits::{
     CHECK_ASKERS_MAX, CHECK_COUNT_MAX, CHECK_EVERY_DEFAULT, CHECK_EVERY_MAX, CHECK_EVERY_MIN,
     CHECK_FALL_DEFAULT, CHECK_RISE_DEFAULT, LOAD_ASKERS_DEFAULT,
 };
-use buoy_model::{Check, CheckKind, Pace, Ports, Protocol};
+use buoy_model::{Check, CheckKind, Mode, Pace, Ports, Protocol};
 use core::num::NonZeroU8;
 use toml::de::DeValue;
 
@@ -45,6 +46,7 @@ impl Asked {
                 port: None,
                 askers: None,
                 load: None,
+                via: None,
                 pace: Pace {
                     every: CHECK_EVERY_DEFAULT,
                     every_down: CHECK_EVERY_DEFAULT,
@@ -81,7 +83,12 @@ impl Asked {
     }
 }
 
-pub(crate) fn read(service: &Section<'_>, problems: &mut Problems<'_>) -> Asked {
+/// `mode`: that of the service, where it could be read.
+pub(crate) fn read(
+    service: &Section<'_>,
+    mode: Option<Mode>,
+    problems: &mut Problems<'_>,
+) -> Asked {
     let Some(value) = service.raw(&service::CHECK) else { return Asked::Default };
     if let DeValue::Boolean(false) = value.get_ref() {
         return Asked::Off;
@@ -91,10 +98,14 @@ pub(crate) fn read(service: &Section<'_>, problems: &mut Problems<'_>) -> Asked 
         return Asked::Default;
     };
     let section = Section::new(&check::SCHEMA, table, value.span(), problems);
-    read_table(&section, problems).map_or(Asked::Default, Asked::This)
+    read_table(&section, mode, problems).map_or(Asked::Default, Asked::This)
 }
 
-fn read_table(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<Check> {
+fn read_table(
+    section: &Section<'_>,
+    mode: Option<Mode>,
+    problems: &mut Problems<'_>,
+) -> Option<Check> {
     let pace = read_pace(section, problems);
     let port = section.number(&check::PORT, 1..=u32::from(u16::MAX), problems);
     let port = port.and_then(|p| u16::try_from(p.value).ok());
@@ -111,10 +122,11 @@ fn read_table(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<Chec
         refuse(&span, &message, reason, "remove `port`", problems);
     }
     let askers = read_askers(section, &kind, problems);
+    let via = via::read(section, mode, &kind, problems);
     let load = load::read(section, &kind, problems);
     // All nodes have to know the same share.
     let askers = askers.or_else(|| load.as_ref().and_then(|_| NonZeroU8::new(LOAD_ASKERS_DEFAULT)));
-    Some(Check { kind, port, pace, askers, load })
+    Some(Check { kind, port, via, pace, askers, load })
 }
 
 /// How many nodes ask. What is asked of a host is known by that host alone.

@@ -129,6 +129,7 @@ codes! {
     BadPattern = "V0452", Error, "What a check looks for is not a text or a regular expression.";
     BadQuestion = "V0453", Error, "What a check asks cannot be sent.";
     CheckUser = "V0454", Error, "The user that runs the program of a check cannot be one.";
+    WrongVia = "V0455", Error, "A check asks backends on a way that packets of the service do not take.";
     BadSocketPath = "V0460", Error, "The path of a socket is not absolute, or longer than the kernel takes.";
     BadDiscovery = "V0470", Error, "What says where to look for backends cannot be looked at.";
     BadResolver = "V0471", Error, "A name server is not an address.";

@@ -220,9 +220,12 @@ fn way(balance: Balance, is_xdp: bool) -> &'static str {
 }
 
 fn add_check(out: &mut String, check: &Check) {
-    let Check { kind, port, pace, askers, load } = check;
+    let Check { kind, port, via, pace, askers, load } = check;
     let Pace { every, every_down, timeout, rise, fall } = pace;
     line(out, format_args!("check {port:?} {every:?} {every_down:?} {timeout:?} {rise} {fall}"));
+    if let Some(via) = via {
+        line(out, format_args!("via {}", via.name()));
+    }
     if let Some(askers) = askers {
         line(out, format_args!("asked by {askers}"));
     }

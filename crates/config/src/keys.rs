@@ -354,6 +354,7 @@ schema! {
         BODY: "body", "a text", r#""ready""#, "any", Live;
         BODY_REGEX: "body_regex", "a regular expression", r#""^(ok|ready)""#, "any", Live;
         PORT: "port", "a port number", "8080", "backend's port", Live;
+        VIA: "via", "\"direct\" or \"tunnel\"", r#""direct""#, "backend's own address", Live;
         ASKERS: "askers", "a number", "3", "every node, for itself; 3 with `load`", Live;
         LOAD: "load", "\"latency\" or \"header NAME\"", r#""header X-Load""#, "none", Live;
         EVERY: "every", "a duration", r#""1s""#, "\"1s\"", Live;
@@ -363,7 +364,6 @@ schema! {
         RISE: "rise", "a number", "2", "2", Live;
     }
     later {
-        "via": "remove it; backends are checked at their own addresses";
     }
     foreign {
         "script": "exec"; "command": "exec"; "external-check": "exec"; "MISC_CHECK": "exec"; "misc_path": "exec"; "program": "exec"; "pid": "pidfile"; "track_process": "process"; "track_file": "file"; "age": "max_age"; "exists": "file";

@@ -83,7 +83,7 @@ pub(crate) fn read(
     source::refuse_missing_version(section, &settings.source, vips, &backends, problems);
     let check = match is_local {
         true => check::Asked::Off,
-        false => check::read(section, problems),
+        false => check::read(section, settings.readable.then_some(settings.mode), problems),
     };
     check.refuse_without_port(section, &ports, problems);
     let discovered: Vec<Discovery> = entries.into_iter().map(|entry| entry.value).collect();

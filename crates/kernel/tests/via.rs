@@ -17,6 +17,7 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 /// The addresses of one IP version: of this host, of the backend, and the VIP.
+#[derive(Debug)]
 struct Version {
     own: &'static str,
     backend: &'static str,
@@ -193,11 +194,16 @@ fn a_datagram_and_its_answer_take_the_same_way() {
         });
         let socket = out(&mut via, version.target(wrap)).datagrams(version.at(port)).unwrap();
         socket.set_nonblocking(false).unwrap();
-        socket.set_read_timeout(Some(WAIT)).unwrap();
-        socket.send(b"ahoy").unwrap();
+        socket.set_read_timeout(Some(SILENCE)).unwrap();
         let mut buffer = [0; 64];
-        let length = socket.recv(&mut buffer).unwrap();
-        assert_eq!(&buffer[..length], b"ahoy", "{wrap:?}");
+        let mut ask = || {
+            socket.send(b"ahoy").unwrap();
+            socket.recv(&mut buffer)
+        };
+        // A veth that has just got a program may lose a frame.
+        let answer = (0..30).find_map(|_| ask().ok());
+        assert_eq!(answer, Some(4), "{version:?} {wrap:?}");
+        assert_eq!(&buffer[..4], b"ahoy");
         give_back(&hosts, backend);
     }
 }

@@ -15,6 +15,8 @@ pub struct Check {
     pub kind: CheckKind,
     /// The port to ask; `None`: the backend's own.
     pub port: Option<u16>,
+    /// How packets get to the backend on the VIPs of its service; `None`: it is asked at its own address.
+    pub via: Option<Via>,
     /// How often, and how many answers decide.
     pub pace: Pace,
     /// How many nodes ask and tell the others; `None`: each node asks, and goes by its own answers.
@@ -30,6 +32,25 @@ pub enum Load {
     Latency,
     /// The header of this name, in an answer of HTTP: percent.
     Header(String),
+}
+
+/// The way of clients' packets, where a backend is asked on it: as the service forwards them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Via {
+    /// As they are, with `Forward::Dsr`.
+    Direct,
+    /// In other packets, with `Forward::Tunnel` and `Forward::Gue`.
+    Tunnel,
+}
+
+impl Via {
+    /// As the file calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Tunnel => "tunnel",
+        }
+    }
 }
 
 /// A backend of a service, as nodes speak of it: a hash that is the same on all of them.

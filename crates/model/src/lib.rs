@@ -34,7 +34,7 @@ pub use action::{Action, FrameKind, Guard, SharedLease};
 pub use backend_order::{BackendId, BackendOrder, Duty, OrderVersion, OrderedWeight};
 pub use check::{
     Check, CheckKind, DNS_TYPES, HttpCheck, Load, Measured, Opinion, Pace, PostgresRole, Running,
-    Sought, Statuses, Subject, TlsCheck, Told, dns_type,
+    Sought, Statuses, Subject, TlsCheck, Told, Via, dns_type,
 };
 pub use desired::{
     Desired, Failback, Group, Node, NodeCheck, NodeCheckKind, Presence, Safety, Timing, VipAddress,

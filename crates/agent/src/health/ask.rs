@@ -16,6 +16,7 @@ mod mysql;
 mod postgres;
 mod tls;
 mod udp;
+pub(crate) mod vip;
 
 use apart::Apart;
 use buoy_model::{CheckKind, HttpCheck, Load, PostgresRole, Protocol, Running};
@@ -26,8 +27,9 @@ use http::Pattern;
 use local::{Seeker, Wanted};
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 use tls::Handshake;
-use tokio::net::TcpStream;
+use vip::{Door, Path, Turn};
 
 /// Whom a question is about.
 #[derive(Clone, Debug)]
@@ -59,6 +61,8 @@ pub(crate) struct Asker {
     address: SocketAddr,
     /// The header that says how loaded the server is.
     load: Option<String>,
+    /// On the heap, as it is mostly small and sometimes not.
+    path: Box<Path>,
 }
 
 #[derive(Debug)]
@@ -82,7 +86,13 @@ enum Question {
 }
 
 impl Asker {
+    /// Asks a server at its address.
     pub(crate) fn new(kind: &CheckKind, target: &Target) -> Self {
+        Self::by(Path::Itself, kind, target)
+    }
+
+    /// Asks a backend where the path leads.
+    pub(crate) fn by(path: Path, kind: &CheckKind, target: &Target) -> Self {
         let address = target.address;
         let question = match kind {
             CheckKind::Tcp => Question::Tcp,
@@ -129,7 +139,7 @@ impl Asker {
             }
             CheckKind::Process(running) => Question::process(running),
         };
-        Self { question, address, load: None }
+        Self { question, address, path: Box::new(path), load: None }
     }
 
     /// Looks for the load in this header, if in any.
@@ -141,19 +151,47 @@ impl Asker {
         Self { load, ..self }
     }
 
+    /// Asks once.
     pub(crate) async fn ask(&self) -> Answer {
+        let itself = Door::to(self.address);
+        let vips = match &*self.path {
+            Path::Itself => return self.ask_by(itself).await,
+            Path::Instead(aside) => return vip::instead(aside, self.ask_by(itself).await),
+            Path::Vips(vips) => vips,
+        };
+        let mut said = Said::default();
+        for way in vips.ways() {
+            let answer = match vips.turn(way, self.address) {
+                Ok(Turn::Ask(door)) => self.ask_by(door).await,
+                Ok(Turn::Instead(aside)) => vip::instead(&aside, self.ask_by(itself).await),
+                Err(reason) => Err(reason),
+            };
+            said = answer.map_err(|reason| vips.complain(&reason))?;
+        }
+        Ok(said)
+    }
+
+    /// Why there was no answer in time.
+    pub(crate) fn silence(&self, timeout: Duration) -> String {
+        match &*self.path {
+            Path::Itself | Path::Instead(_) => format!("timed out after {timeout:?}"),
+            Path::Vips(vips) => vips.silent(timeout),
+        }
+    }
+
+    async fn ask_by(&self, door: Door) -> Answer {
         match &self.question {
-            Question::Tcp => self.connect().await.map(|_| Said::default()),
+            Question::Tcp => door.knock().await.map(|()| Said::default()),
             Question::Tls(handshake) => {
-                let (_stream, said) = handshake.shake(self.connect().await?).await?;
+                let (_stream, said) = handshake.shake(door.connect().await?).await?;
                 Ok(said)
             }
             Question::Http { http, tls: None, pattern } => {
                 let sought = (pattern, self.load.as_deref());
-                http::ask(self.connect().await?, http, self.address, sought).await
+                http::ask(door.connect().await?, http, self.address, sought).await
             }
             Question::Http { http, tls: Some(handshake), pattern } => {
-                let (stream, said) = handshake.shake(self.connect().await?).await?;
+                let (stream, said) = handshake.shake(door.connect().await?).await?;
                 let sought = (pattern, self.load.as_deref());
                 let answer = http::ask(stream, http, self.address, sought).await?;
                 // A certificate that ends breaks more than a load that is not said.
@@ -161,26 +199,24 @@ impl Asker {
                 Ok(Said { warning, load: answer.load, ..said })
             }
             Question::Grpc { service, host, tls: None } => {
-                let stream = self.connect().await?;
+                let stream = door.connect().await?;
                 grpc::ask(stream, self.address, host.as_deref(), service, false).await
             }
             Question::Grpc { service, host, tls: Some(handshake) } => {
-                let (stream, said) = handshake.shake(self.connect().await?).await?;
+                let (stream, said) = handshake.shake(door.connect().await?).await?;
                 let answer = grpc::ask(stream, self.address, host.as_deref(), service, true).await;
                 answer.map(|_| said)
             }
-            Question::Redis => lines::redis(self.connect().await?).await,
-            Question::Smtp => lines::smtp(self.connect().await?).await,
-            Question::Mysql => mysql::ask(self.connect().await?).await,
+            Question::Redis => lines::redis(door.connect().await?).await,
+            Question::Smtp => lines::smtp(door.connect().await?).await,
+            Question::Mysql => mysql::ask(door.connect().await?).await,
             Question::Postgres { role, user } => {
-                postgres::ask(self.connect().await?, *role, user).await
+                postgres::ask(door.connect().await?, *role, user).await
             }
             Question::Icmp => icmp::ask(self.address.ip()).await,
-            Question::Agent => lines::agent(self.connect().await?).await,
-            Question::Dns { name, record, over } => {
-                dns::ask(self.address, name, record, *over).await
-            }
-            Question::Udp { send, expect } => udp::ask(self.address, send, expect).await,
+            Question::Agent => lines::agent(door.connect().await?).await,
+            Question::Dns { name, record, over } => dns::ask(door, name, record, *over).await,
+            Question::Udp { send, expect } => udp::ask(door, send, expect).await,
             Question::Exec { program, apart } => {
                 let said = exec::run(apart, program).await?;
                 if program.heard { text::weight(&said, &program.path) } else { Ok(Said::default()) }
@@ -198,10 +234,6 @@ impl Asker {
                 apart.run(move |_| local::pidfile(&path)).await.map(|()| Said::default())
             }
         }
-    }
-
-    async fn connect(&self) -> Result<TcpStream, String> {
-        TcpStream::connect(self.address).await.map_err(|e| explain(&e))
     }
 }
 

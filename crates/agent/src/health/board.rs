@@ -6,19 +6,21 @@
 //! answer is looked at (`buoy_kernel::connects`). Questions that take more than one answer have a
 //! task each, for as long as they last. When and how often is decided by `core::check`, for each backend.
 
+use super::ask::vip::{Aside, Path, Programs, Vips};
 use super::ask::{self, Asker, Target, WHOLE_SHARE};
 use super::loads::Usual;
 use super::rounds::News;
-use super::{Asked, Key, States, address, jitter, publish, say, wanted, warn};
+use super::{Asked, Key, Place, States, address, jitter, publish, say, wanted, warn};
 use buoy_core::backend_orders::BackendOrders;
 use buoy_core::check::{self, Action, Event, Question};
 use buoy_core::load::Share;
 use buoy_kernel::connects::{Connects, Outcome};
+use buoy_kernel::via::Via;
 use buoy_model::{BackendState, CheckKind, Desired, Duty, Instant};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
@@ -58,6 +60,8 @@ pub(super) struct Board {
     due: BinaryHeap<Reverse<(Instant, usize)>>,
     connects: Connects,
     others: JoinSet<Answer>,
+    /// For backends that are asked on VIPs, as long as there are such; why it is not there.
+    programs: Option<Result<Programs, String>>,
     ends: Ends,
     usual: Usual,
     news: Vec<(usize, News)>,
@@ -114,6 +118,7 @@ impl Board {
             due: BinaryHeap::new(),
             connects: Connects::new()?,
             others: JoinSet::new(),
+            programs: None,
             ends,
             usual: Usual::default(),
             news: Vec::new(),
@@ -191,11 +196,34 @@ impl Board {
         for key in ended.map(|check| check.key.clone()).collect::<Vec<_>>() {
             self.end(&key);
         }
+        if !wanted.values().any(|asked| matches!(asked.place, Place::Vips { .. })) {
+            self.programs = None;
+        }
         for (key, asked) in wanted {
             if !self.places.contains_key(&key) {
                 self.begin(key, asked);
             }
         }
+    }
+
+    fn path(&mut self, asked: &Asked) -> Path {
+        let (vips, wrap) = match &asked.place {
+            Place::Itself => return Path::Itself,
+            Place::Member => {
+                let reason = "it is a host of the cluster, which passes packets for the VIP on";
+                return Path::Instead(Aside { reason: reason.to_owned(), urgent: false });
+            }
+            Place::Vips { vips, wrap } => (vips, *wrap),
+        };
+        let programs = self.programs.get_or_insert_with(|| {
+            let via = Via::open().map_err(|error| error.to_string());
+            via.map(|via| Arc::new(Mutex::new(via)))
+        });
+        let vips = match programs {
+            Ok(programs) => Vips::new(programs, vips, asked.backend.ip(), wrap),
+            Err(reason) => Err(reason.clone()),
+        };
+        vips.map_or_else(|reason| Path::Instead(Aside { reason, urgent: true }), Path::Vips)
     }
 
     fn end(&mut self, key: &Key) {
@@ -215,7 +243,8 @@ impl Board {
         let check = Check {
             machine: check::Health::new(asked.check.pace, known, self.now(), first),
             asker: Arc::new(
-                Asker::new(&asked.check.kind, &target).with_load(asked.check.load.as_ref()),
+                Asker::by(self.path(&asked), &asked.check.kind, &target)
+                    .with_load(asked.check.load.as_ref()),
             ),
             key: key.clone(),
             asked,
@@ -378,14 +407,14 @@ impl Board {
     }
 
     fn timed_out(&self, place: usize) -> String {
-        let timeout = self.checks[place].as_ref().map(|check| check.asked.check.pace.timeout);
-        format!("timed out after {:?}", timeout.unwrap_or_default())
+        let said = |check: &Check| check.asker.silence(check.asked.check.pace.timeout);
+        self.checks[place].as_ref().map(said).unwrap_or_default()
     }
 
     /// Whether a connection was begun.
     fn ask(&mut self, place: usize, asked_at: Instant, question: Question) -> bool {
         let Some(check) = self.checks[place].as_mut() else { return false };
-        if check.asked.check.kind == CheckKind::Tcp {
+        if check.asked.check.kind == CheckKind::Tcp && check.asked.place == Place::Itself {
             check.pending = Some(Pending { question, asked_at, task: None });
             let number = u64::try_from(place).unwrap_or(u64::MAX);
             let failed = self.connects.start(number, address(&check.asked));

@@ -4,6 +4,7 @@ mod http;
 mod local;
 mod others;
 mod tls;
+mod vip;
 
 use super::*;
 use crate::sample::{self, PATIENCE};
@@ -39,6 +40,7 @@ fn check(kind: CheckKind) -> Check {
         port: None,
         askers: None,
         load: None,
+        via: None,
         pace: Pace { every, every_down, timeout, rise: 2, fall: 2 },
     }
 }

@@ -265,6 +265,7 @@ fn a_check_is_what_the_file_says() {
         kind: plain.clone().into(),
         askers: None,
         load: None,
+        via: None,
         port: None,
         pace: Pace { every: MS(2_000), every_down: MS(2_000), timeout: MS(500), rise: 4, fall: 1 },
     };

@@ -90,6 +90,23 @@ pub(crate) const BACKEND_CHECK: &[Case] = &[
     (Code::BadCheck, "check = { pidfile = »\"nginx.pid\" }", "\"/run/ready\""),
     (Code::BadProgram, "check = { exec = »\"/usr/local/lib/gone\" }", "on every host"),
     (Code::BadProgram, "check = { exec = [»\"/usr/local/lib/open\", \"-q\"] }", "chmod go-w"),
+    (Code::BadCheck, "check = { icmp = true, via = »\"direct\" }", "remove `via`"),
+    (
+        Code::BadCheck,
+        "check = { exec = \"/usr/local/lib/fit\", via = »\"direct\" }",
+        "remove `via`",
+    ),
+    (
+        Code::WrongVia,
+        "forward = \"dsr\"\nbackends = [\"10.0.0.21\"]\ncheck = { tcp = true, via = »\"tunnel\" }",
+        "via = \"direct\"",
+    ),
+    (
+        Code::WrongVia,
+        "forward = \"nat\"\ncheck = { tcp = true, via = »\"direct\" }",
+        "remove `via`",
+    ),
+    (Code::UnknownWord, "check = { tcp = true, via = »\"dsr\" }", "via = \"direct\""),
     (Code::OutOfRange, "check = { tcp = true, askers = »0 }", "1"),
     (Code::BadLoad, "check = { http = \"GET /\", load = »\"X-Load\" }", "header X-Load"),
     (Code::BadLoad, "check = { http = \"GET /\", load = »\"header X Load\" }", "header X-Load"),

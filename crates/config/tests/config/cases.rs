@@ -177,7 +177,7 @@ const SERVICE: &[Case] = &[
         "remove one",
     ),
     (Code::PortKept, "forward = \"dsr\"\nbackends = »\"dns:a.org:81\"", "leave the port out"),
-    (Code::NotInThisVersion, "check = { »via = \"tunnel\", tcp = true }", "their own addresses"),
+    (Code::WrongVia, "check = { via = »\"tunnel\", tcp = true }", "remove `via`"),
     (Code::WrongType, "port = »443", "write \"443/tcp\""),
     (Code::WrongType, "backends = [»80]", "10.0.0.21:8443"),
     (Code::WrongType, "check = »\"tcp\"", "check = {"),

@@ -6,7 +6,7 @@ use buoy_config::Code;
 use buoy_model::limits::SERVICE_SOURCES_MAX;
 use buoy_model::{
     BackendLife, Balance, Check, CheckKind, Eject, FlowFields, Forward, Mode, Pace, Ports,
-    Protocol, SendProxy, SourceAddress,
+    Protocol, SendProxy, SourceAddress, Via,
 };
 use std::sync::Arc;
 
@@ -56,6 +56,7 @@ fn a_service_has_the_defaults_of_its_mode() {
             kind: CheckKind::Tcp,
             askers: None,
             load: None,
+            via: None,
             port: None,
             pace: Pace {
                 every: MS(1_000),
@@ -93,6 +94,22 @@ fn a_service_of_mode_xdp_is_what_the_file_says() {
         assert_eq!(service.balance, Balance::Hash(flow), "{lines}");
         assert_eq!(service.source, SourceAddress::Client, "{lines}");
         assert!(service.check.is_some());
+    }
+}
+
+#[test]
+fn a_check_goes_the_way_of_the_service_where_the_file_says_so() {
+    for (forward, via, expected) in [
+        ("dsr", ", via = \"direct\"", Some(Via::Direct)),
+        ("tunnel", ", via = \"tunnel\"", Some(Via::Tunnel)),
+        ("tunnel\"\nencapsulation = \"gue", ", via = \"tunnel\"", Some(Via::Tunnel)),
+        ("dsr", "", None),
+    ] {
+        let service = services(&format!(
+            "port = \"443/tcp\"\nbackends = [\"10.0.0.21\"]\nforward = \"{forward}\"\n\
+             check = {{ tcp = true{via} }}"
+        ));
+        assert_eq!(service[0].check.as_ref().unwrap().via, expected, "{forward}{via}");
     }
 }
 
