@@ -314,9 +314,15 @@ fn wanted(desired: &Desired, states: &States, refused: &BTreeMap<Place, String>)
                             Some(Substitute::Direct) => {
                                 let row =
                                     row(&mut wanted, place, address, (group, service), states);
+                                let forgets = row.stick.is_some() || row.quic.is_some();
                                 wanted.direct.push((place, row));
-                                "nftables forwards it instead, more slowly, and connections break \
-                                 where a backend comes or goes"
+                                if forgets {
+                                    "nftables forwards it instead, more slowly, by the hash alone, \
+                                     without `persist_timeout` and `quic`"
+                                } else {
+                                    "nftables forwards it instead, more slowly, and connections \
+                                     break where a backend comes or goes"
+                                }
                             }
                             None => "nothing is forwarded",
                         };
@@ -396,10 +402,25 @@ fn row(
         sources: Arc::clone(&service.sources),
         new_connections: service.new_connections,
         spread,
+        stick: service.life.stick,
+        standing: standing(&able, &known).map(|b| b.address).collect(),
+        quic: service.front.quic.map(|quic| {
+            let named = standing(&able, &known).filter_map(|b| Some((b.server_id?, b.address)));
+            (quic, named.collect())
+        }),
         backends: able.iter().map(|b| b.address).collect(),
         relays: Vec::new(),
         link: here.map(|a| a.link_name.clone()).unwrap_or_default(),
     }
+}
+
+/// Those that are up, whether or not they take new connections.
+fn standing<'b>(
+    backends: &'b [Backend],
+    known: &'b [BackendState],
+) -> impl Iterator<Item = &'b Backend> {
+    let all = backends.iter().zip(known);
+    all.filter(|(_, state)| **state != BackendState::Down).map(|(backend, _)| backend)
 }
 
 /// How nftables gives connections to those who take them.
@@ -410,14 +431,16 @@ fn spread(
     address: impl Fn(usize) -> SocketAddr,
 ) -> Spread {
     let addresses = |list: &[usize]| list.iter().map(|&i| address(i)).collect();
-    let by_client = matches!(service.mode, Mode::Xdp { flow: FlowFields::Client, .. });
+    let fields = match (service.mode, service.balance) {
+        (Mode::Xdp { flow, .. }, _) => flow,
+        (Mode::Kernel | Mode::Proxy, balance) => balance.fields().unwrap_or(FlowFields::Connection),
+    };
     match service.balance {
         Balance::RoundRobin => Spread::Turns(addresses(&balance::rotation(shares))),
-        Balance::Hash(FlowFields::Client) => Spread::HashClient(addresses(table.slots())),
-        Balance::Hash(FlowFields::Connection) if by_client => {
-            Spread::HashClient(addresses(table.slots()))
+        Balance::Hash(_) if fields != FlowFields::Connection => {
+            Spread::HashClient(addresses(table.slots()), fields)
         }
-        Balance::Hash(FlowFields::Connection)
+        Balance::Hash(_)
         // `config` refuses these here: nftables has no such table, and counts no connections.
         | Balance::Maglev(_)
         | Balance::Rendezvous(_)

@@ -428,7 +428,7 @@ pub const fn mode(mode: Mode) -> &'static str {
 pub const fn balance(balance: Balance) -> &'static str {
     match balance {
         Balance::Hash(FlowFields::Connection) => "hash",
-        Balance::Hash(FlowFields::Client) => "source",
+        Balance::Hash(FlowFields::Client | FlowFields::Prefix(_)) => "source",
         Balance::Maglev(_) => "maglev",
         Balance::Rendezvous(_) => "rendezvous",
         Balance::RoundRobin => "roundrobin",

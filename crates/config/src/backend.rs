@@ -1,4 +1,4 @@
-//! Reads backends: `[name] address:port [weight=N] [max=N] [backup]`, one text each, or where to look for them.
+//! Reads backends: `[name] address:port [weight=N] [max=N] [id=HEX] [backup]`, one text each, or where to look for them.
 
 use crate::cluster::check_name;
 use crate::keys::service;
@@ -9,10 +9,10 @@ use crate::{Code, discovery, forward, vip};
 use buoy_model::limits::{
     BACKEND_WEIGHT_MAX, PROXY_CONNECTIONS_MAX, SERVICE_BACKENDS_MAX, SERVICE_DISCOVERIES_MAX,
 };
-use buoy_model::{Backend, Cidr, Discovery, Mode};
+use buoy_model::{Backend, Cidr, Discovery, Mode, SERVER_ID_MAX, ServerId};
 use core::net::{IpAddr, SocketAddr};
 
-const FORM: &str = "write \"[name] address:port [weight=N] [max=N] [backup]\", as in \"web1 10.0.0.21:8443 weight=2\"";
+const FORM: &str = "write \"[name] address:port [weight=N] [max=N] [id=HEX] [backup]\", as in \"web1 10.0.0.21:8443 weight=2\"";
 
 /// `may_keep`: a backend may be written without a port.
 pub(crate) fn read(
@@ -96,6 +96,12 @@ fn read_entry(
     let mut backend = Backend::new(&entry.text, address);
     for word in text.value.split_whitespace().skip(1) {
         read_option(text, word, &mut backend, problems);
+    }
+    if backend.server_id.is_some() {
+        let message = "all servers that are found would have one id";
+        let reason = "an id is what connection ids call one server";
+        let fix = "remove id=HEX; where a file lists the servers, write it there";
+        problems.add(Code::BadServerId, &text.span, message, reason, fix);
     }
     refuse_unusable(&At::new(backend, text.span.clone()), mode, &[], problems);
     if let Some(first) = earlier.iter().find(|e| e.value.place == entry.place) {
@@ -187,6 +193,9 @@ fn read_option(text: &At<&str>, word: &str, backend: &mut Backend, problems: &mu
         }
         return;
     }
+    if let Some(id) = word.strip_prefix("id=") {
+        return read_id(text, id, backend, problems);
+    }
     let weight = word.strip_prefix("weight=");
     let number = weight.and_then(|w| w.parse().ok()).filter(|w| *w <= BACKEND_WEIGHT_MAX);
     if let Some(number) = number {
@@ -207,9 +216,11 @@ fn read_option(text: &At<&str>, word: &str, backend: &mut Backend, problems: &mu
         return;
     }
     let key = word.split('=').next().unwrap_or(word);
-    let fix = match value::nearest(key, ["weight", "backup", "max"]) {
+    let fix = match value::nearest(key, ["weight", "backup", "max", "id"]) {
         _ if key == "maxconn" => "did you mean max=N?".to_owned(),
         Some(near @ ("weight" | "max")) => format!("did you mean {near}=N?"),
+        Some("id") => "did you mean id=HEX?".to_owned(),
+        None if key == "server_id" => "did you mean id=HEX?".to_owned(),
         Some(near) => format!("did you mean {near}?"),
         None => FORM.to_owned(),
     };
@@ -218,9 +229,21 @@ fn read_option(text: &At<&str>, word: &str, backend: &mut Backend, problems: &mu
         Code::BadBackend,
         &span,
         message,
-        "the settings are weight=N, max=N and backup",
+        "the settings are weight=N, max=N, id=HEX and backup",
         fix,
     );
+}
+
+/// What connection ids of QUIC call it.
+fn read_id(text: &At<&str>, id: &str, backend: &mut Backend, problems: &mut Problems<'_>) {
+    backend.server_id = ServerId::parse(id);
+    if backend.server_id.is_some() {
+        return;
+    }
+    let message = format!("\"{}\" is not what connection ids call a server", shown(id));
+    let reason = format!("it is 1 to {SERVER_ID_MAX} bytes, two hexadecimal digits for each");
+    let span = tree::inside(text, id, problems);
+    problems.add(Code::BadServerId, &span, message, reason, "write it as in id=0a01");
 }
 
 fn refuse_unusable(
@@ -282,6 +305,12 @@ fn refuse_same(
         let keeps = forward::keeps_port(mode) || one.port() == 0 || other.port() == 0;
         one == other || (keeps && one.ip() == other.ip())
     };
+    let id = backend.value.server_id;
+    if let (Some(id), Some(first)) = (id, earlier.iter().find(|e| e.value.server_id == id)) {
+        let message = format!("two backends have the id {id}");
+        let (again, first) = ((&backend.span, "again here"), (&first.span, "first here"));
+        problems.add_pair(Code::BadServerId, again, first, message, "give each its own");
+    }
     let same = earlier.iter().find(|e| is_same(&e.value) || e.value.name == backend.value.name);
     let Some(first) = same else { return };
     let (message, fix) = if is_same(&first.value) {

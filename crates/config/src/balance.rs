@@ -9,9 +9,10 @@
 
 use crate::Code;
 use crate::keys::{Key, service};
+use crate::persist::{self, Persist};
 use crate::report::{At, Problems};
 use crate::tree::{Section, Word};
-use buoy_model::{Backend, Balance, FlowFields, Mode};
+use buoy_model::{Backend, Balance, FlowFields, Mode, SourceAddress, Stick};
 
 /// The words of `balance`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -54,18 +55,16 @@ const WORDS: [(&str, Word<Way>); 17] = [
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Chosen {
     way: Option<Way>,
-    persist: Option<FlowFields>,
+    persist: Persist,
     /// Whether both could be read, as far as they are there.
     pub(crate) readable: bool,
 }
 
 pub(crate) fn read(section: &Section<'_>, problems: &mut Problems<'_>) -> Chosen {
     let way = section.word(&service::BALANCE, &WORDS, problems).map(|word| word.value);
-    let words = [("client", Word::Now(FlowFields::Client))];
-    let persist = section.word(&service::PERSIST, &words, problems).map(|word| word.value);
+    let persist = persist::read(section, problems);
     let read = |key: &Key, value: bool| value || !section.has(key);
-    let readable =
-        read(&service::BALANCE, way.is_some()) && read(&service::PERSIST, persist.is_some());
+    let readable = read(&service::BALANCE, way.is_some()) && persist.readable;
     Chosen { way, persist, readable }
 }
 
@@ -77,18 +76,35 @@ impl Chosen {
 
     /// What makes connections of a client one.
     pub(crate) fn fields(&self) -> FlowFields {
-        match (self.way, self.persist) {
-            (Some(Way::Source), _) => FlowFields::Client,
-            (_, persist) => persist.unwrap_or(FlowFields::Connection),
-        }
+        if self.is_by_client() { self.persist.client() } else { FlowFields::Connection }
+    }
+
+    fn is_by_client(&self) -> bool {
+        self.way == Some(Way::Source) || self.persist.is_wanted
+    }
+
+    /// For how long clients are remembered.
+    pub(crate) fn stick(&self) -> Option<Stick> {
+        self.persist.stick()
+    }
+
+    /// What of `persist` cannot be done.
+    pub(crate) fn refuse_persist(
+        &self,
+        section: &Section<'_>,
+        (mode, source): (Mode, &SourceAddress),
+        problems: &mut Problems<'_>,
+    ) {
+        let how = (mode, source, self.is_by_client());
+        self.persist.refuse_misplaced(section, how, problems);
     }
 
     /// What it means in this mode.
     pub(crate) fn of(&self, mode: Mode) -> Balance {
-        let default = match (mode, self.persist) {
+        let default = match (mode, self.persist.is_wanted) {
             // Whoever asks for the same backend again asks for hashing.
-            (Mode::Kernel | Mode::Xdp { .. }, _) | (Mode::Proxy, Some(_)) => Way::Hash,
-            (Mode::Proxy, None) => Way::RoundRobin,
+            (Mode::Kernel | Mode::Xdp { .. }, _) | (Mode::Proxy, true) => Way::Hash,
+            (Mode::Proxy, false) => Way::RoundRobin,
         };
         let fields = self.fields();
         match (self.way.unwrap_or(default), mode) {
@@ -149,6 +165,7 @@ impl Chosen {
     ) {
         let Some(span) = section.key_span(&service::PERSIST) else { return };
         match self.of(mode) {
+            _ if self.persist.remembers() => {}
             Balance::Hash(_) | Balance::Maglev(_) | Balance::Rendezvous(_) => {}
             Balance::RoundRobin
             | Balance::LeastConnections
@@ -159,7 +176,7 @@ impl Chosen {
                 let message = format!("`persist` and `balance = \"{word}\"` contradict each other");
                 let reason =
                     "a client has the same backend again only where it is found by hashing";
-                let fix = "write balance = \"source\", or remove `persist`";
+                let fix = "write balance = \"source\", or add persist_timeout = \"5m\", or remove `persist`";
                 problems.add(Code::Contradiction, &span, message, reason, fix);
             }
         }

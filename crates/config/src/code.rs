@@ -140,6 +140,8 @@ codes! {
     BadServerName = "V0484", Error, "A name in `sni` is not that of a server, or is there twice.";
     UnknownBackend = "V0485", Error, "`sni` names a backend that the service does not have.";
     BadLoad = "V0486", Error, "What `load` of a check says does not tell how loaded a backend is.";
+    BadServerId = "V0490", Error, "What connection ids call a backend is not a name, or not one of its own.";
+    NeedsUdp = "V0491", Error, "The setting exists for UDP only.";
 
     NotAMember = "V0501", Error, "This host is not among the peers.";
     TwoMembers = "V0502", Error, "This host is two peers at once.";

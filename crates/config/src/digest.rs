@@ -7,8 +7,8 @@ use crate::cluster::Cluster;
 use buoy_model::{
     Backend, BackendLife, Balance, Check, CheckKind, Discovery, Eject, Failback, FlowFields,
     Forward, Front, Group, HttpCheck, Load, Mode, Node, NodeCheck, NodeCheckKind, Pace, Presence,
-    Rate, Route, Safety, SendProxy, Service, SourceAddress, SourceRule, Sources, Timing, TlsCheck,
-    name_key,
+    Quic, Rate, Route, Safety, SendProxy, Service, SourceAddress, SourceRule, Sources, Stick,
+    Timing, TlsCheck, name_key,
 };
 use std::fmt::Write as _;
 
@@ -118,13 +118,14 @@ fn add_service(out: &mut String, service: &Service) {
                 Forward::Local => "local".to_owned(),
             };
             let flow = match flow {
-                FlowFields::Connection => "connection",
-                FlowFields::Client => "client",
+                FlowFields::Connection => "connection".to_owned(),
+                FlowFields::Client => "client".to_owned(),
+                FlowFields::Prefix(bits) => format!("client {} {}", bits.v4(), bits.v6()),
             };
             format!("xdp {forward} {flow}")
         }
     };
-    let balance = way(*balance, is_xdp);
+    let balance = way(*balance, is_xdp) + &prefixes(*balance, is_xdp);
     let source = match source {
         SourceAddress::Vip => "vip".to_owned(),
         SourceAddress::Client => "client".to_owned(),
@@ -167,7 +168,7 @@ fn add_clients(out: &mut String, sources: &Sources, new_connections: Option<Rate
 
 /// What is not set is not there: the sum of an old file stays what it was.
 fn add_life(out: &mut String, life: &BackendLife) {
-    let BackendLife { quorum, queue, queue_timeout, slow_start, eject } = life;
+    let BackendLife { quorum, queue, queue_timeout, slow_start, eject, stick, on_down } = life;
     if *quorum != 1 {
         line(out, format_args!("quorum {quorum}"));
     }
@@ -180,43 +181,67 @@ fn add_life(out: &mut String, life: &BackendLife) {
     if let Some(Eject { after, time }) = eject {
         line(out, format_args!("eject {after} {time:?}"));
     }
+    if let Some(Stick { timeout, client }) = stick {
+        line(out, format_args!("stick {timeout:?} {client:?}"));
+    }
+    if let Some(on_down) = on_down {
+        line(out, format_args!("on down {on_down:?}"));
+    }
 }
 
 fn add_front(out: &mut String, front: &Front) {
-    let Front { believed, routes } = front;
+    let Front { believed, routes, quic } = front;
     for prefix in believed.iter() {
         line(out, format_args!("believes {prefix}"));
     }
     for Route { name, backends } in routes.iter() {
         line(out, format_args!("name {name} {backends:?}"));
     }
+    if let Some(Quic { config, length }) = quic {
+        line(out, format_args!("quic {config} {length}"));
+    }
 }
 
 fn add_backends(out: &mut String, backends: &[Backend]) {
-    for Backend { name, address, weight, backup, connections_max } in backends {
+    for Backend { name, address, weight, backup, connections_max, server_id } in backends {
         line(out, format_args!("backend {name} {address} {weight} {backup}"));
         if let Some(max) = connections_max {
             line(out, format_args!("at most {max}"));
         }
+        if let Some(id) = server_id {
+            line(out, format_args!("called {id}"));
+        }
     }
 }
 
-fn way(balance: Balance, is_xdp: bool) -> &'static str {
+/// What is not set is not there.
+fn prefixes(balance: Balance, is_xdp: bool) -> String {
+    match balance.fields() {
+        // In mode "xdp" the mode says so.
+        Some(FlowFields::Prefix(bits)) if !is_xdp => format!("/{}/{}", bits.v4(), bits.v6()),
+        Some(FlowFields::Connection | FlowFields::Client | FlowFields::Prefix(_)) | None => {
+            String::new()
+        }
+    }
+}
+
+fn way(balance: Balance, is_xdp: bool) -> String {
     match balance {
         Balance::Hash(FlowFields::Connection) => "hash",
         // In mode "xdp" the mode says so.
-        Balance::Hash(FlowFields::Client) if is_xdp => "hash",
-        Balance::Hash(FlowFields::Client) => "source",
+        Balance::Hash(FlowFields::Client | FlowFields::Prefix(_)) if is_xdp => "hash",
+        Balance::Hash(FlowFields::Client | FlowFields::Prefix(_)) => "source",
         Balance::Maglev(FlowFields::Connection) => "maglev",
-        Balance::Maglev(FlowFields::Client) => "maglev-source",
+        Balance::Maglev(FlowFields::Client | FlowFields::Prefix(_)) => "maglev-source",
         Balance::Rendezvous(FlowFields::Connection) => "rendezvous",
-        Balance::Rendezvous(FlowFields::Client) => "rendezvous-source",
+        Balance::Rendezvous(FlowFields::Client | FlowFields::Prefix(_)) => "rendezvous-source",
         Balance::RoundRobin => "roundrobin",
         Balance::LeastConnections => "leastconn",
         Balance::ShortestDelay => "sed",
         Balance::Random => "random",
         Balance::First => "first",
     }
+    .to_owned()
 }
 
 fn add_check(out: &mut String, check: &Check) {

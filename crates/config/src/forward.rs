@@ -84,7 +84,12 @@ pub(crate) fn refuse_of_backends(section: &Section<'_>, problems: &mut Problems<
         &service::BACKENDS,
         &service::BALANCE,
         &service::PERSIST,
+        &service::PERSIST_TIMEOUT,
+        &service::PERSIST_IPV4,
+        &service::PERSIST_IPV6,
+        &service::QUIC,
         &service::QUORUM,
+        &service::ON_DOWN,
         &service::SOURCE,
         &service::CHECK,
     ] {

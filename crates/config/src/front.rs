@@ -3,6 +3,7 @@
 use crate::Code;
 use crate::keys::{Key, service};
 use crate::ports::Port;
+use crate::quic;
 use crate::report::{At, Problems, listed, shown};
 use crate::sources;
 use crate::tree::{Section, wrong_type};
@@ -17,15 +18,16 @@ use toml::de::DeValue;
 
 const NAME: &str = "write the name of a host, as in \"www.example.org\", or all below a domain, as in \"*.example.org\"";
 
-/// `backends`: those of the service; `None` where some could not be read.
+/// `is_complete`: there are no other backends than these, and all could be read.
 pub(crate) fn read(
     section: &Section<'_>,
-    backends: Option<&[Backend]>,
+    (backends, is_complete): (&[Backend], bool),
     problems: &mut Problems<'_>,
 ) -> Front {
     Front {
         believed: read_believed(section, problems),
-        routes: read_routes(section, backends, problems),
+        routes: read_routes(section, is_complete.then_some(backends), problems),
+        quic: quic::read(section, (backends, is_complete), problems),
     }
 }
 

@@ -274,12 +274,16 @@ schema! {
     service, "[[vip.service]]", "in [[vip.service]]", "Keys of `[[vip.service]]`.";
     keys {
         PORT: "port", "\"PORT/tcp\", \"FIRST-LAST/tcp\" or \"*/tcp\", or the same with udp, or a list of them", r#""443/tcp""#, "required", Service;
-        BACKENDS: "backends", "a list of \"[name] ADDRESS:PORT [weight=N] [max=N] [backup]\", \"dns:NAME:PORT\", \"srv:NAME\" or \"file:PATH\"", r#"["10.0.0.21:8443", "10.0.0.22:8443"]"#, "required", Live;
+        BACKENDS: "backends", "a list of \"[name] ADDRESS:PORT [weight=N] [max=N] [id=HEX] [backup]\", \"dns:NAME:PORT\", \"srv:NAME\" or \"file:PATH\"", r#"["10.0.0.21:8443", "10.0.0.22:8443"]"#, "required", Live;
         MODE: "mode", "\"kernel\", \"proxy\" or \"xdp\"", r#""kernel""#, "\"kernel\"", Service;
         FORWARD: "forward", "\"dsr\", \"tunnel\", \"nat\" or \"local\"", r#""dsr""#, "none", Service;
         ENCAPSULATION: "encapsulation", "\"ipip\", \"gue\" or \"gue:PORT\"", r#""gue""#, "\"ipip\"", Service;
         BALANCE: "balance", "\"hash\", \"source\", \"maglev\", \"rendezvous\", \"roundrobin\", \"leastconn\", \"sed\", \"random\" or \"first\"", r#""hash""#, "by mode", Live;
         PERSIST: "persist", "\"client\"", r#""client""#, "none", Service;
+        PERSIST_TIMEOUT: "persist_timeout", "a duration", r#""5m""#, "none", Service;
+        PERSIST_IPV4: "persist_ipv4", "a number of bits", "24", "32", Service;
+        PERSIST_IPV6: "persist_ipv6", "a number of bits", "64", "128", Service;
+        QUIC: "quic", "a number from 0 to 6", "0", "none", Service;
         SOURCE: "source", "\"vip\", \"client\" or a list of addresses", r#""vip""#, "by mode", Service;
         SEND_PROXY: "send_proxy", "\"v1\" or \"v2\"", r#""v2""#, "off", Service;
         ACCEPT_PROXY: "accept_proxy", "true, or a prefix, or a list of them", r#"["10.0.0.0/24"]"#, "nobody", Service;
@@ -292,6 +296,7 @@ schema! {
         EJECT_AFTER: "eject_after", "a number", "5", "never", Live;
         EJECT_TIME: "eject_time", "a duration", r#""10s""#, "\"10s\"", Live;
         QUORUM: "quorum", "a number", "2", "1", Live;
+        ON_DOWN: "on_down", "\"keep\" or \"reset\"", r#""reset""#, "by mode", Live;
         IDLE_TIMEOUT: "idle_timeout", "a duration", r#""5m""#, "\"5m\" tcp, \"30s\" udp", Service;
         CONNECT_TIMEOUT: "connect_timeout", "a duration", r#""2s""#, "\"2s\"", Service;
         ALLOW: "allow", "an address or a prefix, or a list of them", r#"["10.0.0.0/8", "2001:db8::/32"]"#, "everybody", Live;
@@ -308,13 +313,13 @@ schema! {
         "server": "backends"; "servers": "backends"; "backend": "backends"; "real_server": "backends"; "upstream": "backends"; "targets": "backends";
         "algorithm": "balance"; "lb_algo": "balance"; "lvs_sched": "balance"; "scheduler": "balance";
         "lb_kind": "forward"; "lvs_method": "forward"; "encap": "encapsulation"; "tunnel": "encapsulation"; "tunnel_type": "encapsulation"; "tun_type": "encapsulation"; "engine": "mode";
-        "sticky": "persist"; "persistence": "persist"; "affinity": "persist"; "session_affinity": "persist";
+        "sticky": "persist"; "persistence": "persist"; "affinity": "persist"; "session_affinity": "persist"; "persistence_timeout": "persist_timeout"; "persistence_granularity": "persist_ipv4"; "persist_mask": "persist_ipv4"; "netmask": "persist_ipv4"; "stick_table": "persist_timeout"; "stick": "persist_timeout"; "session_affinity_timeout": "persist_timeout";
+        "on_marked_down": "on_down"; "on-marked-down": "on_down"; "expire_nodest_conn": "on_down"; "quic_lb": "quic"; "connection_id": "quic"; "config_rotation": "quic";
         "health": "check"; "healthcheck": "check"; "health_check": "check"; "option": "check";
         "acl": "allow"; "whitelist": "allow"; "allow_from": "allow"; "sources": "allow"; "source_ranges": "allow"; "loadBalancerSourceRanges": "allow"; "blacklist": "deny"; "block": "deny"; "reject": "deny";
         "rate": "new_connections"; "rate_limit": "new_connections"; "conn_rate": "new_connections"; "limit": "new_connections"; "maxconn": "max_connections"; "backend_connections_max": "backend_max_connections"; "backend_maxconn": "backend_max_connections"; "fullconn": "backend_max_connections"; "upper_threshold": "backend_max_connections"; "proxy_protocol": "send_proxy"; "accept_proxy_protocol": "accept_proxy"; "accept-proxy": "accept_proxy"; "set_real_ip_from": "accept_proxy"; "server_name": "sni"; "hostnames": "sni"; "use_backend": "sni"; "outlier_detection": "eject_after"; "max_fails": "eject_after"; "fail_timeout": "eject_time"; "on_error": "eject_after"; "error_limit": "eject_after"; "timeout": "idle_timeout"; "snat": "source"; "slowstart": "slow_start"; "slow_startup": "slow_start"; "warmup": "slow_start"; "maxqueue": "queue"; "timeout_queue": "queue_timeout";
     }
     unneeded {
-        "persistence_timeout": "remove it; `persist = \"client\"` has no end";
         "weight": "write it into the backend: \"10.0.0.21:80 weight=2\"";
         "max": "write it into the backend: \"10.0.0.21:80 max=200\", or backend_max_connections = 200 for all";
         "backup": "write it into the backend: \"10.0.0.29:80 backup\"";

@@ -5,13 +5,16 @@ use crate::Code;
 use crate::keys::service;
 use crate::ports::Port;
 use crate::report::{At, Problems};
-use crate::tree::Section;
+use crate::tree::{Section, Word};
 use buoy_model::limits::{
     EJECT_AFTER_MAX, EJECT_DEFAULT, EJECT_MAX, PROXY_QUEUE_MAX, PROXY_QUEUE_TIMEOUT_DEFAULT,
     PROXY_TIMEOUT_MAX, SERVICE_BACKENDS_MAX, SLOW_START_MAX,
 };
-use buoy_model::{Backend, BackendLife, Balance, Eject, Mode, Protocol};
+use buoy_model::{Backend, BackendLife, Balance, Eject, Mode, OnDown, Protocol};
 use core::time::Duration;
+
+const ON_DOWN: [(&str, Word<OnDown>); 2] =
+    [("keep", Word::Now(OnDown::Keep)), ("reset", Word::Now(OnDown::Reset))];
 
 pub(crate) fn read(section: &Section<'_>, problems: &mut Problems<'_>) -> BackendLife {
     let least = Duration::from_millis(10);
@@ -28,6 +31,8 @@ pub(crate) fn read(section: &Section<'_>, problems: &mut Problems<'_>) -> Backen
             .map_or(PROXY_QUEUE_TIMEOUT_DEFAULT, |d| d.value),
         slow_start: section.duration(&service::SLOW_START, slow, problems).map(|d| d.value),
         eject: read_eject(section, problems),
+        stick: None,
+        on_down: section.word(&service::ON_DOWN, &ON_DOWN, problems).map(|word| word.value),
     }
 }
 
@@ -36,6 +41,20 @@ fn read_eject(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<Ejec
     let time = section.duration(&service::EJECT_TIME, times, problems);
     let after = section.number(&service::EJECT_AFTER, 1..=EJECT_AFTER_MAX, problems)?;
     Some(Eject { after: after.value, time: time.map_or(EJECT_DEFAULT, |time| time.value) })
+}
+
+/// Flows of UDP get another backend in any case: who asks by datagrams would go on asking the dead.
+pub(crate) fn refuse_of_udp(
+    section: &Section<'_>,
+    ports: &[At<Port>],
+    problems: &mut Problems<'_>,
+) {
+    let Some(span) = section.key_span(&service::ON_DOWN) else { return };
+    if !ports.is_empty() && ports.iter().all(|p| p.value.protocol == Protocol::Udp) {
+        let message = "`on_down` works with TCP only";
+        let reason = "the ports are UDP, whose flows go to another backend in any case";
+        problems.add(Code::NeedsTcp, &span, message, reason, "remove the line");
+    }
 }
 
 /// A quorum that is never met: of each IP version where addresses are translated within one.

@@ -5,7 +5,9 @@ use crate::keys::{Key, service};
 use crate::ports::{self, Port};
 use crate::report::{At, Problems};
 use crate::tree::{Section, Word};
-use crate::{backend, balance, check, discovery, forward, front, life, rate, source, sources};
+use crate::{
+    backend, balance, check, discovery, forward, front, life, quic, rate, source, sources,
+};
 use buoy_model::limits::{
     PROXY_CONNECT_DEFAULT, PROXY_CONNECTIONS_DEFAULT, PROXY_CONNECTIONS_MAX,
     PROXY_IDLE_TCP_DEFAULT, PROXY_IDLE_UDP_DEFAULT, PROXY_TIMEOUT_MAX,
@@ -75,8 +77,7 @@ pub(crate) fn read(
     let backends: Vec<Backend> = backends.into_iter().map(|b| limited(b.value)).collect();
     let is_complete = entries.is_empty();
     let life = read_life(section, &settings, (&backends, is_complete, &ports), problems);
-    let known = (clean && is_complete).then_some(backends.as_slice());
-    let front = front::read(section, known, problems);
+    let front = front::read(section, (&backends, clean && is_complete), problems);
     if settings.readable && settings.mode == Mode::Proxy {
         front::refuse_misplaced(section, &ports, problems);
     }
@@ -127,7 +128,8 @@ fn read_life(
     (backends, is_complete, ports): (&[Backend], bool, &[At<Port>]),
     problems: &mut Problems<'_>,
 ) -> BackendLife {
-    let life = life::read(section, problems);
+    let life = BackendLife { stick: settings.balance.stick(), ..life::read(section, problems) };
+    life::refuse_of_udp(section, ports, problems);
     if settings.readable && !forward::is_local(settings.mode) && is_complete {
         life::refuse_unmet(section, (life.quorum, settings.mode), backends, problems);
     }
@@ -240,6 +242,9 @@ fn refuse_misplaced(
 ) {
     source::refuse_misplaced(section, settings.mode, &settings.source, problems);
     settings.balance.refuse_contradiction(section, settings.mode, problems);
+    let how = (settings.mode, &settings.source);
+    settings.balance.refuse_persist(section, how, problems);
+    quic::refuse_misplaced(section, how, ports, problems);
     match settings.mode {
         Mode::Kernel => {
             let reason = "in mode \"kernel\" nftables forwards, and it has no such setting";

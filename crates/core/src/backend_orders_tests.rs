@@ -21,6 +21,7 @@ fn desired(backends: &[&str]) -> Desired {
         weight: 1,
         backup: false,
         connections_max: None,
+        server_id: None,
     };
     let service = Service {
         addresses: vec![vip],

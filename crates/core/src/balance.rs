@@ -260,7 +260,14 @@ mod tests {
 
     fn backend(name: &str, weight: u16, backup: bool) -> Backend {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 80));
-        Backend { name: name.into(), address, weight, backup, connections_max: None }
+        Backend {
+            name: name.into(),
+            address,
+            weight,
+            backup,
+            connections_max: None,
+            server_id: None,
+        }
     }
 
     fn backends(weights: &[u16]) -> Vec<Backend> {

@@ -19,10 +19,12 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use buoy_model::limits::MOVED_PORTS_MAX;
 use buoy_model::{
-    Backend, BackendState, Desired, FastPath, FastService, FlowFields, Forward, Group, History,
-    Instant, Mode, Node, Ports, Presence, Protocol, Rate, Service, Slot, Sources,
+    Backend, BackendState, Desired, FastBackend, FastPath, FastService, FlowFields, Forward, Group,
+    History, Instant, Mode, Node, OnDown, Ports, Presence, Protocol, Quic, Rate, Service, Slot,
+    Sources, Standing,
 };
 use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
 
 /// What nftables does for a service where XDP cannot.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -113,6 +115,8 @@ pub fn name_of((address, protocol, ports): Key) -> u64 {
 struct Entry {
     forward: Forward,
     flow: FlowFields,
+    stick: Option<Duration>,
+    quic: Option<Quic>,
     sources: Arc<Sources>,
     new_connections: Option<Rate>,
     pool: Arc<[IpAddr]>,
@@ -165,6 +169,8 @@ impl Fast {
             let entry = Entry {
                 forward,
                 flow,
+                stick: service.stick,
+                quic: service.quic,
                 sources,
                 new_connections,
                 pool,
@@ -187,7 +193,7 @@ impl Fast {
         &mut self,
         now: Instant,
         desired: &Desired,
-        state: impl Fn(&Group, &Service, &Backend) -> BackendState,
+        state: impl Fn(&Group, &Service, &Backend) -> Standing,
     ) {
         let mut tables = Tables::default();
         let mut changes = Changes::default();
@@ -200,10 +206,13 @@ impl Fast {
                 let quorum = service.life.quorum;
                 for address in addresses(group, service) {
                     let key = (address, service.protocol, service.ports);
+                    let flow = flow.behind(address);
                     let known = before.remove(&key).filter(|entry| entry.flow == flow);
                     let mut entry = known.unwrap_or_else(|| Entry {
                         forward,
                         flow,
+                        stick: None,
+                        quic: None,
                         sources: Arc::clone(&service.sources),
                         new_connections: service.new_connections,
                         pool: Arc::default(),
@@ -214,6 +223,8 @@ impl Fast {
                         followed: None,
                     });
                     entry.forward = forward;
+                    (entry.stick, entry.quic) =
+                        (service.life.stick.map(|s| s.timeout), service.front.quic);
                     entry.sources = Arc::clone(&service.sources);
                     entry.new_connections = service.new_connections;
                     let pool = service.source.in_place_of_clients(address);
@@ -229,7 +240,7 @@ impl Fast {
                         }
                     };
                     let able = backends.iter().filter(same);
-                    let able = able.map(|b| (b, is_alive(state(group, service, b))));
+                    let able = able.map(|b| (b, state(group, service, b)));
                     if !entry.wish.as_ref().is_some_and(|wish| wish.is(quorum, able.clone())) {
                         let wish = wishes.of(address, quorum, able);
                         let made = tables.of(wish, entry.base.take());
@@ -282,10 +293,12 @@ impl Fast {
             ports: (ports.first(), ports.last()),
             forward: entry.forward,
             flow: entry.flow,
+            stick: entry.stick,
+            quic: entry.quic,
             sources: Arc::clone(&entry.sources),
             new_connections: entry.new_connections,
             pool: Arc::clone(&entry.pool),
-            backends: entry.past.transition.backends(),
+            backends: entry.backends(),
             slots: Arc::clone(&entry.past.slots),
         })
     }
@@ -373,7 +386,14 @@ impl Fast {
 /// Stands for the host that owns the VIP, where no other one is behind it.
 fn owner(vip: IpAddr, ports: Ports) -> Backend {
     let address = SocketAddr::new(vip, ports.first());
-    Backend { name: "owner".into(), address, weight: 1, backup: false, connections_max: None }
+    Backend {
+        name: "owner".into(),
+        address,
+        weight: 1,
+        backup: false,
+        connections_max: None,
+        server_id: None,
+    }
 }
 
 /// The addresses of the service that this host may own.
@@ -382,10 +402,36 @@ fn addresses<'g>(group: &'g Group, service: &'g Service) -> impl Iterator<Item =
     here.map(|a| a.cidr.address()).filter(|address| service.addresses.contains(address))
 }
 
-const fn is_alive(state: BackendState) -> bool {
-    match state {
-        BackendState::Up | BackendState::Unknown => true,
-        BackendState::Down => false,
+/// What a backend of the service gets in this state; `is_cut`: people want it to have nothing.
+pub const fn standing(service: &Service, state: BackendState, is_cut: bool) -> Standing {
+    if is_cut {
+        return Standing::Down;
+    }
+    match (state, service.on_down()) {
+        (BackendState::Up | BackendState::Unknown, OnDown::Keep | OnDown::Reset) => Standing::Up,
+        (BackendState::Down, OnDown::Keep) => Standing::Keeps,
+        (BackendState::Down, OnDown::Reset) => Standing::Down,
+    }
+}
+
+impl Entry {
+    /// Whom slots name. How they stand and what they are called matters only where a slot alone does not decide.
+    fn backends(&self) -> Vec<FastBackend> {
+        let mut backends = self.past.transition.backends();
+        if self.stick.is_none() && self.quic.is_none() {
+            return backends;
+        }
+        let known = |of: SocketAddr| {
+            let wish = self.wish.as_ref()?;
+            let at = wish.backends.iter().position(|b| b.address == of)?;
+            Some((wish.standings[at], wish.backends[at].server_id))
+        };
+        for backend in &mut backends {
+            let (standing, server_id) = known(backend.address).unwrap_or((Standing::Down, None));
+            backend.standing = standing;
+            backend.server_id = server_id.filter(|_| self.quic.is_some());
+        }
+        backends
     }
 }
 
@@ -433,24 +479,29 @@ impl Changes {
 struct Wish {
     /// Those of the address's family, in the file's order.
     backends: Vec<Backend>,
-    alive: Vec<bool>,
+    standings: Vec<Standing>,
     /// Fewer of them are not enough.
     quorum: u16,
 }
 
 impl Wish {
-    fn is<'b>(&'b self, quorum: u16, able: impl Iterator<Item = (&'b Backend, bool)>) -> bool {
-        self.quorum == quorum && able.eq(self.backends.iter().zip(self.alive.iter().copied()))
+    fn is<'b>(&'b self, quorum: u16, able: impl Iterator<Item = (&'b Backend, Standing)>) -> bool {
+        self.quorum == quorum && able.eq(self.backends.iter().zip(self.standings.iter().copied()))
     }
 
     fn members(&self) -> Vec<Member> {
-        let all = self.backends.iter().zip(&self.alive);
-        all.map(|(backend, &alive)| Member { address: backend.address, alive }).collect()
+        // Who keeps what it has is to the table as one that is drained.
+        let alive = |standing: Standing| standing != Standing::Down;
+        let all = self.backends.iter().zip(&self.standings);
+        all.map(|(b, &standing)| Member { address: b.address, alive: alive(standing) }).collect()
     }
 
     fn shares(&self) -> Vec<Share> {
-        let state = |alive: &bool| if *alive { BackendState::Up } else { BackendState::Down };
-        let states: Vec<BackendState> = self.alive.iter().map(state).collect();
+        let state = |standing: &Standing| match standing {
+            Standing::Up => BackendState::Up,
+            Standing::Keeps | Standing::Down => BackendState::Down,
+        };
+        let states: Vec<BackendState> = self.standings.iter().map(state).collect();
         balance::shares_of_quorum(&self.backends, &states, self.quorum)
     }
 }
@@ -467,15 +518,15 @@ impl Wishes {
         &mut self,
         vip: IpAddr,
         quorum: u16,
-        able: impl Iterator<Item = (&'b Backend, bool)>,
+        able: impl Iterator<Item = (&'b Backend, Standing)>,
     ) -> &Arc<Wish> {
         let family = match vip {
             IpAddr::V4(_) => &mut self.v4,
             IpAddr::V6(_) => &mut self.v6,
         };
         family.get_or_insert_with(|| {
-            let (backends, alive) = able.map(|(backend, alive)| (backend.clone(), alive)).unzip();
-            Arc::new(Wish { backends, alive, quorum })
+            let (backends, standings) = able.map(|(b, standing)| (b.clone(), standing)).unzip();
+            Arc::new(Wish { backends, standings, quorum })
         })
     }
 }

@@ -31,6 +31,7 @@ fn backend(text: &str) -> Backend {
         weight: weight.parse().unwrap(),
         backup: weight != words[2],
         connections_max: None,
+        server_id: None,
     }
 }
 
@@ -103,9 +104,10 @@ fn fast(desired: &Desired, down: &[&str]) -> Fast {
 }
 
 fn change(fast: &mut Fast, now: u64, desired: &Desired, down: &[&str]) {
-    fast.change(at(now), desired, |_, _, backend| {
+    fast.change(at(now), desired, |_, service, backend| {
         let is_down = down.contains(&backend.name.as_str());
-        if is_down { BackendState::Down } else { BackendState::Unknown }
+        let state = if is_down { BackendState::Down } else { BackendState::Unknown };
+        standing(service, state, false)
     });
 }
 
@@ -442,4 +444,55 @@ fn nftables_stands_in_where_ports_keep_their_numbers_or_are_few() {
         group.addresses[0].presence = Presence::Answered;
         assert_eq!(found(&group), None, "nobody would answer for the address");
     }
+}
+
+#[test]
+fn who_is_down_keeps_its_connections_where_the_file_says_so_and_gets_no_new_ones() {
+    for (on_down, left, is_left) in [
+        (None, 0, Standing::Down),
+        (Some(OnDown::Reset), 0, Standing::Down),
+        (Some(OnDown::Keep), 2048, Standing::Keeps),
+    ] {
+        let mut tcp = service(XDP, &["10.0.0.100"], 80, &TWO);
+        tcp.life.on_down = on_down;
+        let client = FlowFields::Client;
+        tcp.life.stick = Some(buoy_model::Stick { timeout: Duration::from_secs(60), client });
+        let mut udp = tcp.clone();
+        udp.protocol = Protocol::Udp;
+        let both = |services| desired(vec![group(1, &["10.0.0.100"], services)]);
+        let mut one = fast(&both(vec![tcp.clone()]), &[]);
+        assert_eq!(shares(&one, &TWO), [(2048, 0), (2048, 0)]);
+        change(&mut one, 1, &both(vec![tcp.clone()]), &["b"]);
+        assert_eq!(shares(&one, &TWO), [(4096, 0), (0, left)], "{on_down:?}");
+        assert_eq!(one.path().services[0].backends[1].standing, is_left);
+        // It was down for a moment: what it had is there, and its share is.
+        change(&mut one, 4, &both(vec![tcp.clone()]), &[]);
+        assert_eq!(shares(&one, &TWO)[1].0, 2048);
+        assert_eq!(one.path().services[0].backends[1].standing, Standing::Up);
+        let mut other = fast(&both(vec![udp.clone()]), &[]);
+        change(&mut other, 1, &both(vec![udp]), &["b"]);
+        assert_eq!(shares(&other, &TWO), [(4096, 0), (0, 0)], "datagrams go on at once");
+        // By order it has nothing, whatever the file says.
+        let desired = both(vec![tcp]);
+        one.change(at(9), &desired, |_, service, backend| {
+            standing(service, BackendState::Down, backend.name == "b")
+        });
+        assert_eq!(one.path().services[0].backends[1].standing, Standing::Down);
+    }
+}
+
+#[test]
+fn backends_have_the_names_that_connection_ids_call_them() {
+    let mut quic = service(XDP, &["10.0.0.100"], 443, &TWO);
+    quic.protocol = Protocol::Udp;
+    quic.front.quic = Some(Quic { config: 1, length: 1 });
+    for (n, backend) in (7..).zip(&mut quic.backends) {
+        backend.server_id = buoy_model::ServerId::new(&[n]);
+    }
+    let path = fast(&desired(vec![group(1, &["10.0.0.100"], vec![quic])]), &["b"]).path();
+    let [service] = &path.services[..] else { panic!("{}", path.services.len()) };
+    let ids = service.backends.iter().map(|b| (b.server_id.map(|id| id.number()), b.standing));
+    let ids: Vec<_> = ids.collect();
+    assert_eq!(ids, [(Some(7), Standing::Up), (None, Standing::Down)], "who is down is nobody");
+    assert_eq!(service.quic, Some(Quic { config: 1, length: 1 }));
 }

@@ -38,6 +38,7 @@ mod rhythm;
 pub mod routes;
 mod speak;
 mod status;
+pub mod stick;
 mod tempo;
 pub mod transition;
 mod view;

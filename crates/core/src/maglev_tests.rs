@@ -14,6 +14,7 @@ fn backends(weights: &[u16]) -> Vec<Backend> {
         weight,
         backup: false,
         connections_max: None,
+        server_id: None,
     };
     weights.iter().enumerate().map(backend).collect()
 }

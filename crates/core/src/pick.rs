@@ -306,11 +306,8 @@ impl Entry {
 
 /// A number for what makes connections of a client one: the same on every node.
 fn key(client: SocketAddr, fields: FlowFields) -> u64 {
-    let port = match fields {
-        FlowFields::Connection => client.port(),
-        FlowFields::Client => 0,
-    };
-    let halves = match client.ip().to_canonical() {
+    let (address, port) = fields.of(client);
+    let halves = match address.to_canonical() {
         IpAddr::V4(ip) => [0, u64::from(ip.to_bits())],
         IpAddr::V6(ip) => {
             let [high, low] = [ip.to_bits() >> 64, ip.to_bits() & u128::from(u64::MAX)];

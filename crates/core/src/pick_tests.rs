@@ -32,6 +32,7 @@ fn backends(weights: &[u16], max: Option<u32>) -> Vec<Backend> {
         weight,
         backup: false,
         connections_max: max,
+        server_id: None,
     };
     weights.iter().enumerate().map(backend).collect()
 }

@@ -91,6 +91,7 @@ mod tests {
             weight: 1,
             backup,
             connections_max: None,
+            server_id: None,
         };
         let names = |list: &[&str]| list.iter().map(|n| String::from(*n)).collect();
         let route = |text: &str, list: &[&str]| Route { name: name(text), backends: names(list) };

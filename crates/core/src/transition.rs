@@ -220,7 +220,7 @@ impl Transition {
 
     /// Whom the slots name, by place.
     pub fn backends(&self) -> Vec<FastBackend> {
-        self.places.0.iter().map(|place| FastBackend { address: place.shown() }).collect()
+        self.places.0.iter().map(|place| FastBackend::new(place.shown())).collect()
     }
 
     /// The table as the kernel needs it; empty when nobody takes flows and nobody has any.

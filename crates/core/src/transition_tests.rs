@@ -294,6 +294,8 @@ fn what_another_agent_left_goes_on() {
         ports: (80, 80),
         forward: buoy_model::Forward::Nat,
         flow: buoy_model::FlowFields::Connection,
+        stick: None,
+        quic: None,
         pool: alloc::sync::Arc::default(),
         sources: alloc::sync::Arc::default(),
         new_connections: None,

@@ -46,6 +46,7 @@ mod tests {
             weight: *weight,
             backup: false,
             connections_max: None,
+            server_id: None,
         };
         let mut backends: Vec<_> = weights.iter().enumerate().map(backend).collect();
         weigh(&mut backends, shares);

@@ -57,7 +57,14 @@ fn random() -> Random {
 fn backend(name: &str, i: usize, weight: u16) -> Backend {
     let [high, low] = u16::try_from(i).unwrap().to_be_bytes();
     let address = SocketAddr::from(([10, 0, high, low], 80));
-    Backend { name: name.into(), address, weight, backup: false, connections_max: None }
+    Backend {
+        name: name.into(),
+        address,
+        weight,
+        backup: false,
+        connections_max: None,
+        server_id: None,
+    }
 }
 
 fn table(backends: &[Backend], shares: &[Share]) -> Table {

@@ -6,6 +6,7 @@
 //! run takes both over. `detach` takes everything away. Services are the same on every node and no
 //! lease is looked at: whoever gets a packet for a VIP forwards it.
 
+mod apart;
 mod buckets;
 mod capture;
 mod error;
@@ -118,7 +119,8 @@ impl Capacity {
             services: sum(&|_| 1, 64).next_power_of_two(),
             backends: sum(&|s| s.backends.len(), 1024).next_power_of_two(),
             slots: shared.saturating_mul(3).max(1 << 18).next_power_of_two(),
-            entries: sum(&|s| 1 + blocks(s) * (1 + s.backends.len()), 1024).next_power_of_two(),
+            entries: sum(&|s| 1 + blocks(s) + (1 + blocks(s)) * s.backends.len(), 1024)
+                .next_power_of_two(),
             // A table is large, and one that is not wanted any more makes room for another.
             pools: u32::try_from(plan::pools(path).len()).unwrap_or(u32::MAX),
         }
@@ -155,6 +157,8 @@ pub struct Count {
     pub flows: u64,
     /// Those that were not, for the rate of their client: of a whole service, at its first backend.
     pub refused: u64,
+    /// Datagrams whose connection id named nobody here: likewise.
+    pub unnamed: u64,
 }
 
 /// What the programs counted.
@@ -186,7 +190,7 @@ pub struct Fast {
     next: ProgramArray<MapData>,
     tables: Tables,
     vlans: Vlans,
-    tallies: PerCpuArray<MapData, [u64; 4]>,
+    tallies: PerCpuArray<MapData, [u64; 5]>,
     drops: PerCpuArray<MapData, u64>,
     /// Of backends that are not placed any more, or elsewhere.
     totals: BTreeMap<(Key, SocketAddr), Count>,
@@ -471,7 +475,7 @@ impl Fast {
         for (key, placed) in &retired {
             self.add_counts(*key, placed, &mut totals);
             for place in backends_of(&placed.service) {
-                let nothing = aya::util::nr_cpus().map(|cpus| vec![[0; 4]; cpus]);
+                let nothing = aya::util::nr_cpus().map(|cpus| vec![[0; 5]; cpus]);
                 let nothing = nothing.ok().and_then(|zeros| PerCpuValues::try_from(zeros).ok());
                 let _ = nothing.map(|nothing| self.tallies.set(place, nothing, 0));
             }
@@ -491,11 +495,12 @@ impl Fast {
             let address = SocketAddr::new(backend.address.into(), backend.port);
             let count = counts.entry((key, address)).or_default();
             let Ok(values) = self.tallies.get(&place, 0) else { continue };
-            for [packets, bytes, flows, refused] in values.iter().copied() {
+            for [packets, bytes, flows, refused, unnamed] in values.iter().copied() {
                 count.packets += packets;
                 count.bytes += bytes;
                 count.flows += flows;
                 count.refused += refused;
+                count.unnamed += unnamed;
             }
         }
     }

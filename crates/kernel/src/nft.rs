@@ -23,19 +23,24 @@ mod deny;
 pub mod direct;
 pub(crate) mod filter;
 mod limit;
+mod named;
 pub(crate) mod ports;
+mod program;
 mod settings;
+mod stick;
 
 use crate::relay;
 use crate::sysctl::SysctlError;
-use buoy_model::{Ports, Protocol, Rate, SourceAddress, Sources};
+use buoy_model::{
+    FlowFields, Ports, Protocol, Quic, Rate, ServerId, SourceAddress, Sources, Stick,
+};
 use ports::NOT_FIRST;
+use program::run;
 pub use settings::{enable_forwarding, enable_pickup, pickup_problem};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
-use std::io::{self, Write as _};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 /// The table; nothing else in nftables is touched.
@@ -62,6 +67,12 @@ pub struct Forward {
     pub new_connections: Option<Rate>,
     /// Who gets a new connection.
     pub spread: Spread,
+    /// For how long clients get the backend that they had.
+    pub stick: Option<Stick>,
+    /// Which of them are up, new connections or not: clients that had one get it again.
+    pub standing: Vec<SocketAddr>,
+    /// How datagrams name one of these.
+    pub quic: Option<(Quic, Vec<(ServerId, SocketAddr)>)>,
     /// All backends of the service, up or down: their connections are guarded. The port of each is where
     /// the first port leads; of a range they all have the same.
     pub backends: Vec<SocketAddr>,
@@ -80,8 +91,8 @@ pub enum Spread {
     Local,
     /// By the hash of the client's address and port; one entry per slot.
     Hash(Vec<SocketAddr>),
-    /// By the hash of the client's address alone; one entry per slot.
-    HashClient(Vec<SocketAddr>),
+    /// By the hash of the client's address alone, as far as it counts; one entry per slot.
+    HashClient(Vec<SocketAddr>, FlowFields),
     /// In turns; one entry per turn.
     Turns(Vec<SocketAddr>),
 }
@@ -106,6 +117,10 @@ pub struct Counts {
     pub refused: u64,
     /// Packets that open a connection, dropped because their client opens too many.
     pub limited: u64,
+    /// Connections that got the backend that their client had.
+    pub stuck: u64,
+    /// Flows whose first datagram has a connection id that names nobody here.
+    pub unnamed: u64,
 }
 
 /// The table as the kernel has it.
@@ -125,7 +140,8 @@ impl Observed {
         let (connections, _) = read(Of::Connections);
         let (refused, _) = read(Of::Refused);
         let (limited, _) = read(Of::Limited);
-        Counts { packets, bytes, connections, refused, limited }
+        let ((stuck, _), (unnamed, _)) = (read(Of::Stuck), read(Of::Unnamed));
+        Counts { packets, bytes, connections, refused, limited, stuck, unnamed }
     }
 
     /// Packets of backends dropped because their client had not been heard here yet; they grow for
@@ -240,12 +256,12 @@ fn observe_of(family: &str) -> Result<Option<Observed>, Error> {
 
 /// The names of the sets, where the counters say that there are some: nobody else pays for the question.
 fn observe_sets(family: &str, counters: &str) -> Result<BTreeSet<String>, Error> {
-    if !counters.contains("_limited {") {
+    if !counters.contains("_limited {") && !counters.contains("_stuck {") {
         return Ok(BTreeSet::new());
     }
     // Without their elements, which may be many.
     let text = run(&["--terse", "list", "sets", "table", family, TABLE], "")?;
-    Ok(limit::parse_sets(&text))
+    Ok(limit::parse_sets(&text).chain(stick::parse_sets(&text)).collect())
 }
 
 /// The whole table as a script for `nft -f`, from whatever `observed` says is there.
@@ -269,6 +285,8 @@ fn begin(
 ) -> String {
     let of_services = forwards.iter().flat_map(|f| {
         let limited = f.new_connections.map(|_| Of::Limited);
+        let limited = limited.into_iter().chain(f.stick.map(|_| Of::Stuck));
+        let limited = limited.chain(f.quic.as_ref().map(|_| Of::Unnamed));
         let all = [Of::Traffic, Of::Connections, Of::Refused].into_iter().chain(limited);
         all.map(|of| counter(f, of))
     });
@@ -280,9 +298,15 @@ fn begin(
             let _ = writeln!(text, "delete counter {family} {TABLE} {stale}");
         }
     }
-    observed.iter().for_each(|o| limit::forget(family, forwards, &o.sets, &mut text));
+    for known in observed.iter().map(|o| &o.sets) {
+        limit::forget(family, forwards, known, &mut text);
+        stick::forget(family, forwards, known, &mut text);
+    }
     let _ = writeln!(text, "table {family} {TABLE} {{");
     limit::sets(forwards, &mut text);
+    if family == "inet" {
+        stick::sets(forwards, &mut text);
+    }
     for name in wanted {
         let _ = writeln!(text, "\tcounter {name} {{ }}");
     }
@@ -360,6 +384,8 @@ fn pick(forwards: &[Forward], text: &mut String) {
         let Some(ports) = ports::matched(forward) else { continue };
         let family = Family::of(forward.vip);
         let (ip, protocol) = (family.word(), forward.protocol.name());
+        named::pick(forward, family, &ports, text);
+        stick::pick(forward, family, &ports, text);
         let Some((key, list)) = choice(&forward.spread, ip, protocol) else { continue };
         let to = |backend: &SocketAddr| match forward.ports.is_one() {
             true => format!("{} . {}", backend.ip(), backend.port()),
@@ -395,8 +421,9 @@ fn choice<'f>(
             let hash = format!("jhash {ip} saddr . {protocol} sport mod {}", slots.len());
             Some((format!("{hash} seed {SEED:#x}"), slots))
         }
-        Spread::HashClient(slots) => {
-            let hash = format!("jhash {ip} saddr mod {}", slots.len());
+        Spread::HashClient(slots, fields) => {
+            let client = stick::client(ip, *fields);
+            let hash = format!("jhash {client} mod {}", slots.len());
             Some((format!("{hash} seed {SEED:#x}"), slots))
         }
         Spread::Turns(turns) => Some((format!("numgen inc mod {}", turns.len()), turns)),
@@ -410,6 +437,7 @@ fn source(forwards: &[Forward], text: &mut String) {
         let Some(ports) = ports::matched(forward) else { continue };
         let (ip, vip) = (Family::of(forward.vip).word(), forward.vip);
         let protocol = forward.protocol.name();
+        stick::learn(forward, &ports, text);
         let seen = forward.source.in_place_of_clients(vip);
         let to = match &seen[..] {
             [] => continue,
@@ -438,7 +466,7 @@ fn refuse(forwards: &[Forward], text: &mut String) {
     for forward in forwards {
         let Some(ports) = ports::matched(forward) else { continue };
         match forward.spread {
-            Spread::Local | Spread::Hash(_) | Spread::HashClient(_) | Spread::Turns(_) => {}
+            Spread::Local | Spread::Hash(_) | Spread::HashClient(..) | Spread::Turns(_) => {}
             Spread::Refuse => {
                 let with = match forward.protocol {
                     Protocol::Tcp => "tcp reset",
@@ -508,6 +536,8 @@ enum Of {
     Connections,
     Refused,
     Limited,
+    Stuck,
+    Unnamed,
 }
 
 /// The name of a counter. Colons are not allowed in names; an address has no underscore.
@@ -517,6 +547,8 @@ fn counter(forward: &Forward, of: Of) -> String {
         Of::Connections => "connections",
         Of::Refused => "refused",
         Of::Limited => "limited",
+        Of::Stuck => "stuck",
+        Of::Unnamed => "unnamed",
     };
     let vip = forward.vip.to_string().replace(':', "_");
     format!("{}_{}_{vip}_{of}", forward.protocol.name(), ports::named(forward.ports))
@@ -536,40 +568,6 @@ fn parse_counters(text: &str) -> BTreeMap<String, (u64, u64)> {
         .collect()
 }
 
-/// Runs `nft` in this thread's network namespace and returns what it printed.
-fn run(arguments: &[&str], input: &str) -> Result<String, Error> {
-    let child = Command::new("nft")
-        .args(arguments)
-        .env("LC_ALL", "C")
-        .env("PATH", search_path())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut child = match child {
-        Ok(child) => child,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::Missing),
-        Err(error) => return Err(Error::Run(error)),
-    };
-    // `nft` reads all of its input before it says a word, so neither waits for the other.
-    let fed = child.stdin.take().map_or(Ok(()), |mut pipe| pipe.write_all(input.as_bytes()));
-    let output = child.wait_with_output().map_err(Error::Run)?;
-    if output.status.success() {
-        fed.map_err(Error::Run)?;
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    // The first line names the error; the rest repeats the rule, which may be long.
-    let said = said.lines().next().unwrap_or("no reason given").chars().take(300).collect();
-    Err(Error::Refused { said })
-}
-
-/// `nft` lives in a directory that is not in everybody's path.
-fn search_path() -> String {
-    let path = std::env::var("PATH").unwrap_or_default();
-    format!("{path}:/usr/sbin:/sbin:/usr/local/sbin")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -585,6 +583,9 @@ mod tests {
             sources: Arc::default(),
             new_connections: None,
             spread,
+            stick: None,
+            standing: vec![],
+            quic: None,
             backends,
             relays: vec![],
             link: "eth0".into(),

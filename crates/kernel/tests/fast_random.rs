@@ -10,13 +10,15 @@ mod watched;
 mod world;
 
 use buoy_kernel::fast::{Action, Capture, Captured, Fast, Only, Shown, Verdict};
-use buoy_model::{FastPath, FlowFields, Forward, Protocol, Slot};
+use buoy_model::{
+    FastPath, FastService, FlowFields, Forward, Prefixes, Protocol, Quic, ServerId, Slot, Standing,
+};
 use buoy_xdp::forward::Drop;
 use buoy_xdp::watch::HEAD_LEN;
 use mirror::{Fate, Mirror};
 use packets::{Body, Packet, raw};
 use std::net::{IpAddr, SocketAddr};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use watched::open_pinned;
 use world::{hourly, ip, open, path, service, sources, way};
 
@@ -150,6 +152,7 @@ fn busy_path(stage: usize) -> FastPath {
         }
         path.services.push(service);
     }
+    path.services.extend(apart(&pairs, stage));
     // Of ranges that others have around them.
     for (protocol, vip, last) in
         [(Protocol::Tcp, "10.0.0.102", 1031), (Protocol::Udp, "fd00::104", 1016)]
@@ -162,6 +165,67 @@ fn busy_path(stage: usize) -> FastPath {
         path.services.push(local);
     }
     path
+}
+
+/// Services where more than a slot decides, with backends that come and go.
+fn apart(pairs: &[(u16, u16)], stage: usize) -> Vec<FastService> {
+    use Forward::{Dsr, Nat, Tunnel};
+    const V4: [&str; 3] = ["10.0.0.61:0", "10.0.0.62:0", "10.0.0.63:0"];
+    const V6: [&str; 3] = ["[fd00::61]:0", "[fd00::62]:0", "[fd00::63]:0"];
+    const NAT: [&str; 3] = ["[fd00::64]:8080", "[fd00::65]:8080", "[fd00::66]:8080"];
+    let (one, hour) = (|port| (port, port), Some(Duration::from_secs(3600)));
+    let bits = |v4, v6| FlowFields::of_prefixes(Prefixes::new(v4, v6).unwrap());
+    let quic = |config, length| Some(Quic { config, length });
+    let all = [
+        (service(Protocol::Tcp, "10.0.0.105", one(80), Dsr, &V4), bits(24, 128), hour, None),
+        (service(Protocol::Udp, "10.0.0.105", one(53), Tunnel, &V4), bits(32, 128), hour, None),
+        (service(Protocol::Udp, "10.0.0.105", one(443), Dsr, &V4), bits(31, 128), hour, quic(0, 1)),
+        (service(Protocol::Tcp, "fd00::105", one(80), Nat, &NAT), bits(32, 64), hour, None),
+        (service(Protocol::Tcp, "fd00::105", one(53), Dsr, &V6), bits(32, 124), None, None),
+        (
+            service(Protocol::Udp, "fd00::105", one(443), Tunnel, &V6),
+            FlowFields::Connection,
+            None,
+            quic(5, 8),
+        ),
+    ];
+    let make =
+        |(n, (mut service, flow, stick, quic)): (usize, (FastService, _, _, Option<Quic>))| {
+            (service.flow, service.stick, service.quic) = (flow, stick, quic);
+            let slot = |at: usize| {
+                let (current, previous) = pairs[(at + n + stage * 4) % pairs.len()];
+                let is_gone = stage == 1 && current == 2;
+                Slot { current: if is_gone { 1 } else { current }, previous }
+            };
+            service.slots = (0..64).map(slot).collect();
+            for (at, backend) in service.backends.iter_mut().enumerate() {
+                backend.standing =
+                    [Standing::Up, Standing::Keeps, Standing::Down][(at + stage * n) % 3];
+                backend.server_id =
+                    quic.and_then(|quic| ServerId::of_number(quic.length, at as u64));
+            }
+            if stage == 1 {
+                let nobody = if service.address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+                service.backends[2].address = nobody.parse().unwrap();
+            }
+            service
+        };
+    all.into_iter().enumerate().map(make).collect()
+}
+
+/// The payload of a datagram that may name a server.
+fn quic(dice: &mut Dice) -> Vec<u8> {
+    let head = dice.pick(&[0x00, 0x1f, 0xa0, 0xbf, 0x40]);
+    let id =
+        [&[head][..], &[0; 8][dice.below(9) as usize..], &[dice.below(4) as u8, 7, 7]].concat();
+    let mut bytes = vec![0x40];
+    if dice.one_in(3) {
+        let length = dice.pick(&[0, 1, 2, 8, 9, id.len() as u8, 20, 255]);
+        bytes = vec![0xc0, 0, 0, 0, 1, length];
+    }
+    bytes.extend(id);
+    bytes.truncate(if dice.one_in(4) { dice.below(20) as usize } else { bytes.len() });
+    bytes
 }
 
 /// Who may ask, and with `!` who may not.
@@ -209,7 +273,15 @@ const V6: [&str; 14] = [
     "fd00::52",
 ];
 /// Where most packets go.
-const TARGETS: [&str; 24] = [
+const TARGETS: [&str; 32] = [
+    "10.0.0.105:80",
+    "10.0.0.105:80",
+    "10.0.0.105:53",
+    "10.0.0.105:443",
+    "10.0.0.105:443",
+    "[fd00::105]:80",
+    "[fd00::105]:53",
+    "[fd00::105]:443",
     "10.0.0.100:80",
     "10.0.0.100:53",
     "10.0.0.100:443",
@@ -261,6 +333,9 @@ fn plain(dice: &mut Dice) -> Packet {
     };
     let ttl = dice.pick(&[0, 1, 2, 64, 64, 64, 255]);
     let mut packet = Packet::of(from, to, body).long(length as usize).ttl(ttl);
+    if to.port() == 443 && dice.one_in(2) {
+        packet = packet.payload(&quic(dice));
+    }
     packet = packet.class(dice.pick(&[0, 0, 0, 1, 0xb8, 0xff])).id(dice.below(2) as u32);
     if dice.one_in(8) {
         packet = packet.padding(dice.below(20) as usize);
@@ -461,6 +536,8 @@ fn try_packets(fast: &mut Fast, stages: &[FastPath; 3], count: u64, mut capture:
         let refused = fast.dropped()[&reason];
         assert!(refused > count / 1000, "{reason:?}: {refused}");
     }
+    let unnamed: u64 = fast.counters().forwarded.values().map(|count| count.unnamed).sum();
+    assert!(unnamed > count / 1000, "{unnamed}");
     eprintln!("passed, dropped, transmitted, redirected: {fates:?}; forgotten pieces: {forgotten}");
     assert!(forgotten <= count / 1000, "{forgotten}");
     assert!(fates.iter().all(|&n| n > count / 100), "{fates:?}");

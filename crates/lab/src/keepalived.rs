@@ -236,6 +236,7 @@ fn forward(vip: Ipv4Addr, port: u16, protocol: Protocol) -> Forward {
             weight: 1,
             backup: false,
             connections_max: None,
+            server_id: None,
         })
         .to_vec();
     let addresses: Vec<SocketAddr> = backends.iter().map(|backend| backend.address).collect();
@@ -253,6 +254,9 @@ fn forward(vip: Ipv4Addr, port: u16, protocol: Protocol) -> Forward {
         backends: addresses,
         sources: std::sync::Arc::default(),
         new_connections: None,
+        stick: None,
+        standing: Vec::new(),
+        quic: None,
         relays: Vec::new(),
         link: "eth0".to_owned(),
     }

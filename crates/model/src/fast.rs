@@ -1,10 +1,13 @@
 //! What the fast path of a host should be: services with their tables, as the kernel crate writes them
 //! into the maps of its programs. Made by `core`, the same on every node that knows the same backends.
 
+use crate::flow_fields::FlowFields;
+use crate::quic::{Quic, ServerId};
 use crate::{Protocol, Rate, Sources};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
 
 /// The UDP port of GUE where nothing else is said (IANA).
 pub const GUE_PORT: u16 = 6080;
@@ -35,6 +38,11 @@ pub struct FastService {
     pub sources: Arc<Sources>,
     /// How many connections one client may open; of TCP only, since UDP does not say what is new.
     pub new_connections: Option<Rate>,
+    /// For how long a client that was silent still gets the backend it had, whatever became of the slots;
+    /// `None`: slots alone decide.
+    pub stick: Option<Duration>,
+    /// Datagrams that name their server by a connection id go there.
+    pub quic: Option<Quic>,
     /// Addresses of this host whose ports take the place of the client's address and port, for
     /// `Forward::Nat`; empty: backends see the client itself. Of the VIP's family.
     pub pool: Arc<[IpAddr]>,
@@ -64,21 +72,34 @@ pub enum Forward {
     Local,
 }
 
-/// The fields of a packet that the hash is taken over.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum FlowFields {
-    /// The client's address and port: each connection for itself.
-    Connection,
-    /// The client's address: all that a client opens goes to one backend.
-    Client,
-}
-
 /// One server.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct FastBackend {
     /// Its address, and its port for `Forward::Nat` (the others keep the VIP's port). Unspecified:
     /// nobody is here now, and a flow remembered for this place goes the way of its slot.
     pub address: SocketAddr,
+    /// Whether it keeps what it has, and gets again who had it.
+    pub standing: Standing,
+    /// What connection ids call it.
+    pub server_id: Option<ServerId>,
+}
+
+impl FastBackend {
+    /// One that is up, or nobody.
+    pub const fn new(address: SocketAddr) -> Self {
+        Self { address, standing: Standing::Up, server_id: None }
+    }
+}
+
+/// What a server gets beside the new flows of its slots.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Standing {
+    /// Nothing: it is down.
+    Down,
+    /// The connections that it has: it is down, and keeps them.
+    Keeps,
+    /// New flows of clients that had it, and datagrams that name it, too: it is up.
+    Up,
 }
 
 /// Who takes the flows whose hash falls here. Where the two differ, a change is in progress: a new

@@ -1,18 +1,22 @@
-//! What a proxy hears of a connection before it chooses a backend: whose it is, and which server it wants.
+//! What is heard of a connection before a backend is chosen: whose it is, and which server it wants.
 
 use crate::Cidr;
+use crate::quic::Quic;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-/// What is heard at the beginning of a connection, in `Mode::Proxy` over TCP.
+/// What is heard before a backend is chosen: by a proxy at the beginning of a TCP connection, and by all engines of
+/// datagrams of QUIC.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Front {
     /// Whose connections begin with a PROXY header, which is believed.
     pub believed: Arc<[Cidr]>,
     /// Backends of some server names alone; those that no route names serve all other names.
     pub routes: Arc<[Route]>,
+    /// Datagrams that name their server go there; `None`: nobody looks.
+    pub quic: Option<Quic>,
 }
 
 impl Front {

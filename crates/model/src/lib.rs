@@ -18,12 +18,14 @@ mod event;
 mod exchange;
 mod fast;
 mod flow;
+mod flow_fields;
 mod front;
 mod id;
 pub mod limits;
 mod link;
 mod message;
 mod ports;
+mod quic;
 mod rate;
 mod record;
 mod service;
@@ -42,8 +44,9 @@ pub use desired::{
 pub use discovery::{Discovery, DiscoveryPlace};
 pub use event::{Event, Fitness, Order};
 pub use exchange::{ExchangeHeader, Topic};
-pub use fast::{FastBackend, FastPath, FastService, FlowFields, Forward, GUE_PORT, Slot};
+pub use fast::{FastBackend, FastPath, FastService, Forward, GUE_PORT, Slot, Standing};
 pub use flow::{FlowNews, FlowSigns, History, HistoryPiece, HistorySlot, Remembered, Translation};
+pub use flow_fields::{FlowFields, Prefixes};
 pub use front::{Front, Route, ServerName};
 pub use id::{
     ClusterId, Epoch, GroupId, Incarnation, Leg, ListVersion, NodeId, Sequence, name_key,
@@ -53,11 +56,12 @@ pub use message::{
     Claim, ClaimKind, Grant, Header, Message, MessageKind, Rest, Verdict, WireVersion,
 };
 pub use ports::Ports;
+pub use quic::{CONFIG_UNROUTABLE, Named, Quic, SERVER_ID_MAX, ServerId};
 pub use rate::{Per, Rate, client};
 pub use record::{Cause, Fact, Record};
 pub use service::{
-    Backend, BackendLife, BackendState, Balance, Eject, Mode, Protocol, SendProxy, Service,
-    SourceAddress,
+    Backend, BackendLife, BackendState, Balance, Eject, Mode, OnDown, Protocol, SendProxy, Service,
+    SourceAddress, Stick,
 };
 pub use sources::{SourceRule, Sources, is_mapped, network};
 pub use time::Instant;

@@ -153,6 +153,12 @@ pub const EJECT_MAX: Duration = Duration::from_secs(300);
 pub const EJECT_AFTER_MAX: u32 = 1000;
 /// The longest time that a backend grows for.
 pub const SLOW_START_MAX: Duration = Duration::from_secs(3600);
+/// The shortest time that clients keep their backend for: XDP counts by four seconds.
+pub const STICK_MIN: Duration = Duration::from_secs(4);
+/// The longest time that clients keep their backend for.
+pub const STICK_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Clients that a proxy's port remembers, and a backend's set in nftables.
+pub const STICK_CLIENTS_MAX: usize = 1 << 16;
 /// Time between two health checks of a backend, unless the file says otherwise.
 pub const CHECK_EVERY_DEFAULT: Duration = Duration::from_secs(1);
 /// Shortest time between two health checks, and shortest time for an answer.

@@ -2,8 +2,10 @@
 
 use crate::check::Check;
 use crate::discovery::Discovery;
-use crate::fast::{FlowFields, Forward};
+use crate::fast::Forward;
+use crate::flow_fields::FlowFields;
 use crate::limits::PROXY_QUEUE_TIMEOUT_DEFAULT;
+use crate::quic::ServerId;
 use crate::{Front, Ports, Rate, Sources};
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -50,7 +52,7 @@ pub struct Service {
     pub check: Option<Check>,
 }
 
-/// How backends are treated over time; all but the quorum in `Mode::Proxy` only.
+/// How backends are treated over time; the queue, slow start and ejection in `Mode::Proxy` only.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct BackendLife {
     /// Fewer backends than so many are not enough: then backups take their place.
@@ -63,6 +65,28 @@ pub struct BackendLife {
     pub slow_start: Option<Duration>,
     /// When a backend is left alone for what connections have seen of it; `None`: never.
     pub eject: Option<Eject>,
+    /// For how long which clients still get the backend they had; `None`: as balancing says.
+    pub stick: Option<Stick>,
+    /// What becomes of connections whose backend fails its check; `None`: see `Service::on_down`.
+    pub on_down: Option<OnDown>,
+}
+
+/// For how long a client that was silent still gets the backend it had, as long as that one is up.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Stick {
+    /// For how long.
+    pub timeout: Duration,
+    /// What makes clients one.
+    pub client: FlowFields,
+}
+
+/// What becomes of TCP connections whose backend fails its check. Flows of UDP always get another one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum OnDown {
+    /// They stay with it, and end with it or by their own time limits.
+    Keep,
+    /// Their clients are told.
+    Reset,
 }
 
 /// When a backend is left alone for what connections have seen of it, whatever its checks say.
@@ -74,6 +98,19 @@ pub struct Eject {
     pub time: Duration,
 }
 
+impl Service {
+    /// What becomes of flows whose backend fails its check. Who asks by datagrams would go on asking the dead; a
+    /// connection is left alone where it is known one by one, and in `Mode::Xdp`, where keeping it takes the slot a
+    /// change of five minutes, only by order.
+    pub const fn on_down(&self) -> OnDown {
+        match (self.protocol, self.life.on_down, self.mode) {
+            (Protocol::Udp, _, _) | (Protocol::Tcp, None, Mode::Xdp { .. }) => OnDown::Reset,
+            (Protocol::Tcp, Some(on_down), _) => on_down,
+            (Protocol::Tcp, None, Mode::Kernel | Mode::Proxy) => OnDown::Keep,
+        }
+    }
+}
+
 impl Default for BackendLife {
     fn default() -> Self {
         Self {
@@ -82,6 +119,8 @@ impl Default for BackendLife {
             queue_timeout: PROXY_QUEUE_TIMEOUT_DEFAULT,
             slow_start: None,
             eject: None,
+            stick: None,
+            on_down: None,
         }
     }
 }
@@ -99,12 +138,21 @@ pub struct Backend {
     pub backup: bool,
     /// Concurrent connections that it gets from one port of one host, in `Mode::Proxy`; `None`: any number.
     pub connections_max: Option<u32>,
+    /// What connection ids of QUIC call it.
+    pub server_id: Option<ServerId>,
 }
 
 impl Backend {
     /// A backend that shares evenly.
     pub fn new(name: &str, address: SocketAddr) -> Self {
-        Self { name: name.into(), address, weight: 1, backup: false, connections_max: None }
+        Self {
+            name: name.into(),
+            address,
+            weight: 1,
+            backup: false,
+            connections_max: None,
+            server_id: None,
+        }
     }
 }
 
@@ -174,6 +222,20 @@ pub enum Balance {
     Random,
     /// The first one that has fewer connections than it may have (`Mode::Proxy` only).
     First,
+}
+
+impl Balance {
+    /// What makes connections of a client one, where that decides.
+    pub const fn fields(self) -> Option<FlowFields> {
+        match self {
+            Self::Hash(fields) | Self::Maglev(fields) | Self::Rendezvous(fields) => Some(fields),
+            Self::RoundRobin
+            | Self::LeastConnections
+            | Self::ShortestDelay
+            | Self::Random
+            | Self::First => None,
+        }
+    }
 }
 
 /// The source address that a backend sees.

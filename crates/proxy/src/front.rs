@@ -8,6 +8,7 @@ use crate::hello::{self, HELLO_MAX, Hello};
 use crate::incoming::{self, HEADER_MAX, Incoming};
 use crate::pool::Pool;
 use crate::tcp::Arrived;
+use buoy_model::Named;
 use buoy_model::limits::PROXY_FRONT_TIMEOUT;
 use std::io;
 use std::net::SocketAddr;
@@ -25,13 +26,15 @@ pub(crate) struct Caller {
     pub(crate) service: Option<SocketAddr>,
     /// The server that it asks for.
     pub(crate) name: Option<String>,
+    /// The server that its datagram names.
+    pub(crate) named: Named,
     /// What it has said already.
     pub(crate) said: Vec<u8>,
 }
 
 impl Caller {
     pub(crate) fn new(client: SocketAddr) -> Self {
-        Self { client, service: None, name: None, said: Vec::new() }
+        Self { client, service: None, name: None, named: Named::Nobody, said: Vec::new() }
     }
 }
 

@@ -9,7 +9,9 @@
 
 #![forbid(unsafe_code)]
 
+mod again;
 mod bind;
+mod counts;
 mod front;
 pub mod handover;
 pub mod header;
@@ -22,7 +24,7 @@ mod threads;
 mod udp;
 
 pub use bind::StartError;
-pub use pool::{BackendCounts, Counts};
+pub use counts::{BackendCounts, Counts};
 
 use buoy_model::limits::{PROXY_CONNECT_DEFAULT, PROXY_IDLE_TCP_DEFAULT};
 use buoy_model::{

@@ -1,6 +1,8 @@
 //! Keeps the backends of one proxy, who is busy how much, and what was counted.
 
 use crate::Settings;
+use crate::again::Again;
+use crate::counts::{BackendCounts, Counts};
 use crate::front::Caller;
 use crate::limiter::Limiter;
 use buoy_core::eject::Trust;
@@ -16,54 +18,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
-
-/// What a proxy has done so far.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Counts {
-    /// Connections (or UDP sessions) that were accepted.
-    pub accepted: u64,
-    /// Those that are open now.
-    pub active: u32,
-    /// Those that found no backend and were reset, and datagrams that found no session.
-    pub refused: u64,
-    /// Connections that were closed, and datagrams that were not heard, for who sent them.
-    pub denied: u64,
-    /// How often the limit was met and accepting stopped for a while.
-    pub limited: u64,
-    /// Connections that were closed, and datagrams that got no session, because their client opens too many.
-    pub throttled: u64,
-    /// Connections that did not begin as they should: no PROXY header, or nothing in time.
-    pub unheard: u64,
-    /// How often a backend was left alone for what connections have seen of it.
-    pub ejections: u64,
-    /// Connections that wait now for a backend to have room.
-    pub waiting: u32,
-    /// Those that have waited, or do so now.
-    pub queued: u64,
-    /// Those that found no place to wait, or waited too long.
-    pub unserved: u64,
-    /// Each backend; one that left stays as long as it has connections.
-    pub backends: Vec<BackendCounts>,
-}
-
-/// What one backend has done so far.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct BackendCounts {
-    /// Its name.
-    pub name: String,
-    /// Connections it was given.
-    pub connections: u64,
-    /// Those that are open now.
-    pub active: u32,
-    /// Connections that it did not accept in time.
-    pub failures: u64,
-    /// How long it is left alone for what connections have seen of it, if it is.
-    pub ejected: Option<Duration>,
-    /// Bytes from clients to it.
-    pub bytes_to: u64,
-    /// Bytes from it to clients.
-    pub bytes_from: u64,
-}
 
 /// Everything that the connections of a proxy share.
 #[derive(Debug)]
@@ -101,6 +55,22 @@ struct Inner {
     leaving: Vec<Arc<Entry>>,
     /// Those that take no new sessions and finish those that they have.
     finishing: Vec<(String, SocketAddr)>,
+    /// Who gets the one that it had, or names one.
+    again: Again,
+}
+
+impl Inner {
+    /// The backend of that name: one that is not known is leaving.
+    fn entry_of(&mut self, name: &str, address: SocketAddr) -> Arc<Entry> {
+        let Self { current, leaving, .. } = self;
+        let is_it = |entry: &&Arc<Entry>| entry.name == name && entry.address == address;
+        let known = current.iter().chain(leaving.iter()).find(is_it).map(Arc::clone);
+        known.unwrap_or_else(|| {
+            let entry = Arc::new(Entry::new(name.to_owned(), address));
+            leaving.push(Arc::clone(&entry));
+            entry
+        })
+    }
 }
 
 /// Backends that connections of one name go to.
@@ -191,6 +161,7 @@ impl Pool {
             current: vec![],
             leaving: vec![],
             finishing: vec![],
+            again: Again::default(),
         };
         let pool = Self {
             address,
@@ -246,6 +217,7 @@ impl Pool {
         };
         drop(members);
         inner.lanes = lanes;
+        inner.again.take(backends);
         inner.settings = Arc::new(settings);
         drop(inner);
         self.room.notify_waiters();
@@ -257,7 +229,9 @@ impl Pool {
     /// Sessions of these go on.
     pub(crate) fn keep(&self, backends: &[Backend]) {
         let named = |b: &Backend| (b.name.clone(), b.address);
-        self.lock().finishing = backends.iter().map(named).collect();
+        let mut inner = self.lock();
+        inner.finishing = backends.iter().map(named).collect();
+        inner.again.finish(backends);
     }
 
     /// Ends the connections of these backends. One that comes back begins anew.
@@ -378,9 +352,13 @@ impl Pool {
     pub(crate) fn pick(&self, caller: &Caller, avoid: Option<&Turn>) -> Given {
         let now = self.age();
         let mut inner = self.lock();
-        let Inner { lanes, settings, .. } = &mut *inner;
+        let lanes = &inner.lanes;
         let names = lanes.iter().map(|lane| lane.name.as_ref());
         let Some(lane) = routes::find(names, caller.name.as_deref()) else { return Given::Nobody };
+        if let Some(entry) = self.again(&mut inner, lane, (caller, avoid), now) {
+            return Given::Turn(self.given(&entry));
+        }
+        let Inner { lanes, settings, again, .. } = &mut *inner;
         let Lane { picker, entries, .. } = &mut lanes[lane];
         let BackendLife { slow_start, eject, .. } = settings.life;
         let see = |place: usize| {
@@ -392,10 +370,35 @@ impl Pool {
         };
         match picker.pick(caller.client, see) {
             // Under the lock, so that no other connection is given the same room.
-            Picked::Backend(place) => Given::Turn(self.given(&entries[place])),
+            Picked::Backend(place) => {
+                again.learn(settings, Duration::from_nanos(now), caller, &entries[place].name);
+                Given::Turn(self.given(&entries[place]))
+            }
             Picked::Full => Given::Full,
             Picked::Nobody => Given::Nobody,
         }
+    }
+
+    /// The backend that the client had, or that its datagram names, if that one takes it.
+    fn again(
+        &self,
+        inner: &mut Inner,
+        lane: usize,
+        (caller, avoid): (&Caller, Option<&Turn>),
+        now: u64,
+    ) -> Option<Arc<Entry>> {
+        let found = inner.again.find(&inner.settings, Duration::from_nanos(now), caller)?;
+        let entry = inner.entry_of(&found.name, found.address);
+        let lane = &inner.lanes[lane];
+        let is_of_lane = lane.name.is_none() || lane.entries.iter().any(|e| Arc::ptr_eq(e, &entry));
+        let is_avoided = avoid.is_some_and(|turn| Arc::ptr_eq(&turn.entry, &entry))
+            || (inner.settings.life.eject.is_some() && entry.ejected(now).is_some());
+        let takes = is_of_lane && !is_avoided && entry.active.load(Relaxed) < found.max;
+        if takes {
+            let Inner { again, settings, .. } = inner;
+            again.took(settings, Duration::from_nanos(now), caller, &found);
+        }
+        takes.then_some(entry)
     }
 
     fn given(&self, entry: &Arc<Entry>) -> Turn {
@@ -406,15 +409,7 @@ impl Pool {
 
     /// A connection of this backend that there is already.
     pub(crate) fn turn_of(&self, name: &str, address: SocketAddr) -> Turn {
-        let mut inner = self.lock();
-        let Inner { current, leaving, .. } = &mut *inner;
-        let is_it = |entry: &&Arc<Entry>| entry.name == name && entry.address == address;
-        let known = current.iter().chain(leaving.iter()).find(is_it).map(Arc::clone);
-        let entry = known.unwrap_or_else(|| {
-            let entry = Arc::new(Entry::new(name.to_owned(), address));
-            leaving.push(Arc::clone(&entry));
-            entry
-        });
+        let entry = self.lock().entry_of(name, address);
         self.given(&entry)
     }
 
@@ -509,6 +504,8 @@ impl Pool {
             waiting: self.waiting.load(Relaxed),
             queued: self.queued.load(Relaxed),
             unserved: self.unserved.load(Relaxed),
+            stuck: inner.again.stuck,
+            unnamed: inner.again.unnamed,
             backends: inner
                 .current
                 .iter()

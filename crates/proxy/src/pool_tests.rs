@@ -23,7 +23,14 @@ fn settings() -> Settings {
 
 fn backend(name: &str, port: u16) -> Backend {
     let address = SocketAddr::from(([127, 0, 0, 1], port));
-    Backend { name: name.into(), address, weight: 1, backup: false, connections_max: None }
+    Backend {
+        name: name.into(),
+        address,
+        weight: 1,
+        backup: false,
+        connections_max: None,
+        server_id: None,
+    }
 }
 
 /// Of so many connections, how many the backend of that name gets.

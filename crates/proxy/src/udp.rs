@@ -107,7 +107,7 @@ fn forward(
         // It may come again, and is not heard until then.
         None if !pool.admits_new(client) => return,
         None => {
-            let Some(flow) = open(client, pool) else { return pool.count_refused() };
+            let Some(flow) = open(data, client, pool) else { return pool.count_refused() };
             let task = tokio::spawn(answer(
                 Arc::clone(&flow),
                 Arc::clone(listener),
@@ -137,12 +137,16 @@ fn forward(
 }
 
 /// A new session; `None` at the limit, or when there is no backend.
-fn open(client: SocketAddr, pool: &Arc<Pool>) -> Option<Arc<Flow>> {
+fn open(data: &[u8], client: SocketAddr, pool: &Arc<Pool>) -> Option<Arc<Flow>> {
     let Some(seat) = pool.take_seat() else {
         pool.count_limited();
         return None;
     };
-    let Given::Turn(turn) = pool.pick(&Caller::new(client), None) else { return None };
+    let mut caller = Caller::new(client);
+    if let Some(quic) = pool.settings().front.quic {
+        caller.named = quic.named(data);
+    }
+    let Given::Turn(turn) = pool.pick(&caller, None) else { return None };
     match towards(turn.entry.address) {
         Ok(socket) => {
             pool.count_accepted();

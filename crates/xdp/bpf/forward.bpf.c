@@ -15,6 +15,7 @@
 //   choose.h     which backend has the flow
 //   deliver.h    to that backend: as it is (dsr), wrapped (tunnel.h: ipip, gue), or translated (translate.h)
 //   rare.h       all that is unusual
+//   apart.h      services where more than a slot decides
 //   limit.h      how often a client may open a connection
 //   reverse.h    answers of translated backends
 //   watch.h      shows packets to whom wants to see them
@@ -43,6 +44,8 @@ static __always_inline int unusual(struct xdp_md *ctx, const struct settings *se
 {
 	if (verdict == VERDICT_POOLED)
 		return pooled(ctx, is_ipv6);
+	if (verdict == VERDICT_APART)
+		return apart(ctx, is_ipv6);
 	if (LOOK(settings->flags) & HAS_LIMITS)
 		bpf_tail_call(ctx, &fast_programs, PROGRAM_LIMIT);
 	if (is_ipv6)

@@ -4,6 +4,7 @@
 //! User space has the maps in its memory as 64-bit words and the programs read them meanwhile, so all
 //! layouts are made of such words. The same layouts are in `bpf/forward/layout.h`.
 
+pub use crate::drops::Drop;
 use crate::pool::{OUTLETS, POOLED_PORTS, POOLS, PORTS};
 use crate::watch::{CAPTURE, SEEN, WATCH};
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -16,12 +17,12 @@ static ALIGNED: crate::Aligned<LENGTH> =
     crate::Aligned { bytes: *include_bytes!("../prebuilt/forward.bpf.o") };
 
 /// Another number says that maps of an earlier run lie otherwise and cannot be taken over.
-pub const LAYOUT: u32 = 5;
+pub const LAYOUT: u32 = 6;
 
 /// The program that is attached to interfaces.
 pub const PROGRAM: &str = "fast_forward";
 /// The programs that it goes on to, by their place in [`PROGRAMS_MAP`].
-pub const NEXT_PROGRAMS: [&str; 9] = [
+pub const NEXT_PROGRAMS: [&str; 11] = [
     "fast_rare_ipv4",
     "fast_rare_ipv6",
     "fast_reverse_way",
@@ -31,9 +32,11 @@ pub const NEXT_PROGRAMS: [&str; 9] = [
     "fast_pooled_ipv4",
     "fast_pooled_ipv6",
     "fast_tagged",
+    "fast_apart_ipv4",
+    "fast_apart_ipv6",
 ];
 /// The place of the one after them, which is part of the gate ([`crate::GATE_ANSWER`]).
-pub const ANSWER_PLACE: u32 = 9;
+pub const ANSWER_PLACE: u32 = 11;
 /// The array of programs.
 pub const PROGRAMS_MAP: &str = "fast_programs";
 
@@ -57,6 +60,8 @@ pub const EXCEPTIONS: &str = "fast_except";
 pub const FRAGMENTS: &str = "fast_fragments";
 /// Name of the array of buckets of clients of services that have a limit.
 pub const LIMITS: &str = "fast_limits";
+/// Name of the array of buckets of clients of services that give them the same backend again.
+pub const CLIENTS: &str = "fast_clients";
 /// Name of the trie of prefixes of clients, by [`source_key`].
 pub const SOURCES: &str = "fast_sources";
 /// Name of the set of VLANs that the host has interfaces for, by [`vlan_key`].
@@ -67,7 +72,7 @@ pub const TALLIES: &str = "fast_tallies";
 pub const DROPS: &str = "fast_drops";
 
 /// All maps, but for the array of programs.
-pub const MAPS: [&str; 21] = [
+pub const MAPS: [&str; 22] = [
     SETTINGS,
     BUCKETS,
     REVERSE,
@@ -78,6 +83,7 @@ pub const MAPS: [&str; 21] = [
     EXCEPTIONS,
     FRAGMENTS,
     LIMITS,
+    CLIENTS,
     SOURCES,
     VLANS,
     OUTLETS,
@@ -128,8 +134,8 @@ pub const FORWARD_GUE: u8 = 3;
 pub const FORWARD_LOCAL: u8 = 4;
 /// What the hash is taken over, in [`Service::flow`]: address and port of the client.
 pub const FLOW_CONNECTION: u8 = 0;
-/// Only the address.
-pub const FLOW_CLIENT: u8 = 1;
+/// Only the address: so many of its bits, of which IPv4 has 96 before its own.
+pub const FLOW_CLIENT: u8 = 128;
 
 /// Seconds after which the place of a remembered flow that was silent may be taken by another; the same
 /// as `IDLE_TICKS` in bpf/forward/choose.h.
@@ -144,6 +150,16 @@ pub const LIMITED: u32 = 1 << 31;
 pub const POOLED: u32 = 1 << 30;
 /// What [`Service::limit_interval`] is counted in is so many bits longer than a nanosecond.
 pub const LIMIT_UNIT: u32 = 8;
+/// Too: more than a slot decides who gets a packet (`bpf/forward/apart.h`).
+pub const APART: u32 = 1 << 29;
+/// What [`Service::stick`] is counted in is so many bits longer than a second.
+pub const CLIENT_UNIT: u32 = 2;
+/// In [`Backend::standing`]: it gets nothing but what its slots give it.
+pub const STANDING_DOWN: u16 = 0;
+/// It keeps the connections that it has.
+pub const STANDING_KEEPS: u16 = 1;
+/// Clients that had it get it again.
+pub const STANDING_UP: u16 = 2;
 /// Addresses of this host that it asks backends from, at most.
 pub const OWN_MAX: usize = 8;
 /// Backends that slots and remembered flows can name.
@@ -196,8 +212,8 @@ pub struct Service {
     pub forward: u8,
     /// One of `FLOW_*`.
     pub flow: u8,
-    /// The time that [`Service::limit_number`] is for, as this side counts those.
-    pub limit_per: u8,
+    /// What names its servers, see [`quic`]; zero: nothing.
+    pub quic: u8,
     /// Its first slot, a multiple of [`SLOTS_IN_LINE`].
     pub slots_first: u32,
     /// A power of two, or zero.
@@ -213,10 +229,12 @@ pub struct Service {
     pub limit_burst: u32,
     /// Until it may open one more, in units of [`LIMIT_UNIT`].
     pub limit_interval: u64,
-    /// How many it may open in a time, for this side alone.
+    /// How many it may open in a time, for this side alone: which time is in the two highest bits.
     pub limit_number: u32,
     /// The UDP port that [`FORWARD_GUE`] sends to, in the order of the network.
     pub gue_port: u16,
+    /// For how long a silent client gets the same backend, in units of [`CLIENT_UNIT`]; zero: it does not.
+    pub stick: u16,
 }
 
 /// One backend of one service. Only the next hop changes.
@@ -237,8 +255,14 @@ pub struct Backend {
     pub identity: u16,
     /// What its address adds to a checksum in place of the VIP.
     pub delta: u16,
+    /// One of `STANDING_*`.
+    pub standing: u16,
+    /// Whether `server_id` is a name, for this side alone: one or zero.
+    pub named: u16,
     /// Zero.
-    pub spares: [u16; 7],
+    pub spare: u16,
+    /// What connection ids call it, where the service has [`Service::quic`].
+    pub server_id: u64,
 }
 
 /// An interface that packets leave by.
@@ -263,76 +287,8 @@ pub struct Tally {
     pub flows: u64,
     /// Those that were not, for the rate of their client: of a whole service, at its first backend.
     pub refused: u64,
-}
-
-/// Why a packet was dropped.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-#[repr(u32)]
-pub enum Drop {
-    /// The frame is shorter than its IP header says.
-    Truncated = 0,
-    /// Version or lengths in an IP header, or extension headers, make no sense.
-    IpHeader = 1,
-    /// A TCP header is not whole.
-    TcpHeader = 2,
-    /// A UDP header is not whole, or its length makes no sense.
-    UdpHeader = 3,
-    /// An ICMP message is not whole.
-    Icmp = 4,
-    /// The service has nobody.
-    NoBackend = 5,
-    /// The Ethernet address of the next hop is not known.
-    NoNeighbour = 6,
-    /// Larger than the MTU; the sender of a packet to a VIP was told.
-    TooBig = 7,
-    /// Its time to live was over.
-    TimeToLive = 8,
-    /// There was no room in the frame's buffer for another header.
-    NoRoom = 9,
-    /// The service is not there for this client.
-    Source = 10,
-    /// Its client opens connections too fast.
-    Limit = 11,
-    /// No port of the pool was free for a flow that begins.
-    NoPort = 12,
-}
-
-impl Drop {
-    /// All of them, in their order.
-    pub const ALL: [Self; 13] = [
-        Self::Truncated,
-        Self::IpHeader,
-        Self::TcpHeader,
-        Self::UdpHeader,
-        Self::Icmp,
-        Self::NoBackend,
-        Self::NoNeighbour,
-        Self::TooBig,
-        Self::TimeToLive,
-        Self::NoRoom,
-        Self::Source,
-        Self::Limit,
-        Self::NoPort,
-    ];
-
-    /// A word for logs and metrics.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Truncated => "truncated",
-            Self::IpHeader => "ip header",
-            Self::TcpHeader => "tcp header",
-            Self::UdpHeader => "udp header",
-            Self::Icmp => "icmp",
-            Self::NoBackend => "no backend",
-            Self::NoNeighbour => "no neighbour",
-            Self::TooBig => "too big",
-            Self::TimeToLive => "time to live",
-            Self::NoRoom => "no room",
-            Self::Source => "source",
-            Self::Limit => "limit",
-            Self::NoPort => "no port",
-        }
-    }
+    /// Datagrams whose connection id named nobody here: of a whole service, likewise.
+    pub unnamed: u64,
 }
 
 // The same sizes are asserted in bpf/forward/layout.h.
@@ -340,7 +296,7 @@ const _: () = assert!(size_of::<Settings>() == 32 + 2 * 8 * BITMAP_WORDS + 16 * 
 const _: () = assert!(size_of::<Service>() == 64);
 const _: () = assert!(size_of::<Backend>() == 64);
 const _: () = assert!(size_of::<Link>() == 16);
-const _: () = assert!(size_of::<Tally>() == 32);
+const _: () = assert!(size_of::<Tally>() == 40);
 const _: () = assert!(Drop::ALL.len() == Drop::NoPort as usize + 1);
 const _: () = assert!(ANSWER_PLACE as usize == NEXT_PROGRAMS.len());
 // The committed objects are for this order of bytes, and so are the words here.
@@ -376,7 +332,7 @@ impl Service {
         let kinds = u64::from(self.protocol)
             | u64::from(self.forward) << 8
             | u64::from(self.flow) << 16
-            | u64::from(self.limit_per) << 24;
+            | u64::from(self.quic) << 24;
         let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
         [
             self.address.high,
@@ -386,19 +342,19 @@ impl Service {
             pair(self.backends_first, self.backends_count),
             pair(self.guard, self.limit_burst),
             self.limit_interval,
-            pair(self.limit_number, self.gue_port.into()),
+            pair(self.limit_number, u32::from(self.gue_port) | u32::from(self.stick) << 16),
         ]
     }
 
     /// What `to_words` gave.
     pub fn from_words(words: [u64; 8]) -> Self {
         let [high, low, kinds, slots, backends, guard, limit_interval, limit_number] = words;
-        let [f0, f1, l0, l1, protocol, forward, flow, limit_per] = kinds.to_le_bytes();
+        let [f0, f1, l0, l1, protocol, forward, flow, quic] = kinds.to_le_bytes();
         let (slots_first, slots_count) = halves(slots);
         let (backends_first, backends_count) = halves(backends);
         let (guard, limit_burst) = halves(guard);
-        let (limit_number, gue_port) = halves(limit_number);
-        let [g0, g1, ..] = gue_port.to_le_bytes();
+        let (limit_number, rest) = halves(limit_number);
+        let [g0, g1, s0, s1] = rest.to_le_bytes();
         Self {
             address: Address { high, low },
             first: u16::from_le_bytes([f0, f1]),
@@ -406,7 +362,7 @@ impl Service {
             protocol,
             forward,
             flow,
-            limit_per,
+            quic,
             slots_first,
             slots_count,
             backends_first,
@@ -416,6 +372,7 @@ impl Service {
             limit_interval,
             limit_number,
             gue_port: u16::from_le_bytes([g0, g1]),
+            stick: u16::from_le_bytes([s0, s1]),
         }
     }
 }
@@ -426,15 +383,17 @@ impl Backend {
         let facts =
             u64::from(self.service) | u64::from(self.port) << 32 | u64::from(self.identity) << 48;
         let (address, source) = (self.address, self.source);
-        let delta = u64::from(self.delta);
-        [self.next_hop, address.high, address.low, source.high, source.low, facts, delta, 0]
+        let delta =
+            u64::from(self.delta) | u64::from(self.standing) << 16 | u64::from(self.named) << 32;
+        let server_id = self.server_id;
+        [self.next_hop, address.high, address.low, source.high, source.low, facts, delta, server_id]
     }
 
     /// What `to_words` gave.
     pub fn from_words(words: [u64; 8]) -> Self {
-        let [next_hop, high, low, source_high, source_low, facts, delta, _] = words;
+        let [next_hop, high, low, source_high, source_low, facts, delta, server_id] = words;
         let [s0, s1, s2, s3, p0, p1, i0, i1] = facts.to_le_bytes();
-        let [d0, d1, ..] = delta.to_le_bytes();
+        let [d0, d1, u0, u1, n0, n1, ..] = delta.to_le_bytes();
         Self {
             next_hop,
             address: Address { high, low },
@@ -443,7 +402,10 @@ impl Backend {
             port: u16::from_le_bytes([p0, p1]),
             identity: u16::from_le_bytes([i0, i1]),
             delta: u16::from_le_bytes([d0, d1]),
-            spares: [0; 7],
+            standing: u16::from_le_bytes([u0, u1]),
+            named: u16::from_le_bytes([n0, n1]),
+            spare: 0,
+            server_id,
         }
     }
 }
@@ -470,6 +432,7 @@ pub(crate) const MIX_A: u64 = 0x9e37_79b9_7f4a_7c15;
 const MIX_B: u64 = 0xbf58_476d_1ce4_e5b9;
 pub(crate) const MIX_C: u64 = 0x94d0_49bb_1331_11eb;
 const KEY_ADDRESS: u64 = 1 << 36;
+const KEY_SERVER: u64 = 1 << 38;
 
 pub(crate) const fn spread(value: u64) -> u64 {
     value ^ value >> 32
@@ -500,6 +463,17 @@ pub fn key_of(address: Address, port: u16, size: u32, protocol: u8) -> u64 {
 /// The key that says only that an address is a VIP.
 pub const fn key_of_vip(address: Address) -> u64 {
     spread((hash_address(address) ^ KEY_ADDRESS).wrapping_mul(MIX_C))
+}
+
+/// The key that leads from what connection ids call a server of a service to it.
+pub const fn key_of_server(vip: Address, first: u16, number: u64) -> u64 {
+    let service = spread((hash_address(vip) ^ KEY_SERVER ^ first as u64).wrapping_mul(MIX_A));
+    spread((service ^ number).wrapping_mul(MIX_C))
+}
+
+/// What names the servers of a service: ids of so many bytes, after these bits.
+pub const fn quic(length: u8, config: u8) -> u8 {
+    length & 15 | config << 4
 }
 
 /// The hash of a flow, whose low bits are its slot; the port is the client's, or zero.
@@ -651,11 +625,12 @@ mod tests {
             backends_first: 7,
             backends_count: 9,
             guard: 11 | LIMITED,
-            limit_per: 2,
+            quic: quic(2, 6),
             limit_burst: 200,
             limit_interval: 1 << 33,
             limit_number: 100_000,
             gue_port: 0xc017,
+            stick: 0x1357,
         };
         assert_eq!(Service::from_words(service.to_words()), service);
         let backend = Backend {
@@ -666,7 +641,10 @@ mod tests {
             port: 8080,
             identity: 0xbeef,
             delta: 0x1234,
-            spares: [0; 7],
+            standing: STANDING_KEEPS,
+            named: 1,
+            spare: 0,
+            server_id: 0x0a01,
         };
         assert_eq!(Backend::from_words(backend.to_words()), backend);
         assert_eq!(backend.next_hop >> 48, 3);

@@ -8,6 +8,7 @@ use core::net::{IpAddr, Ipv6Addr};
 
 pub mod backend;
 pub mod bench;
+mod drops;
 pub mod flow;
 pub mod forward;
 pub mod pool;

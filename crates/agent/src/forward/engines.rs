@@ -178,6 +178,8 @@ impl Engines {
                 add("forward_connections", counts.connections);
                 add("forward_refused", counts.refused);
                 add("forward_limited", counts.limited);
+                add("forward_stuck", counts.stuck);
+                add("forward_unnamed", counts.unnamed);
             }
             add("forward_guarded", kept.observed.guarded());
             add("forward_denied", kept.observed.denied());
@@ -196,6 +198,8 @@ impl Engines {
             add("proxy_unserved", counts.unserved);
             add("proxy_unheard", counts.unheard);
             add("proxy_ejections", counts.ejections);
+            add("proxy_stuck", counts.stuck);
+            add("proxy_unnamed", counts.unnamed);
         }
     }
 }

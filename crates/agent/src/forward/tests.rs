@@ -5,7 +5,7 @@ use super::*;
 use crate::health::BackendHealth;
 use crate::sample::{backend, service};
 use buoy_model::limits::BALANCE_SLOTS;
-use buoy_model::{self as model, Duty, FlowFields, Instant, NodeId, Presence};
+use buoy_model::{self as model, Duty, FlowFields, Instant, NodeId, OnDown, Presence};
 use std::net::Ipv4Addr;
 
 const VIP: &str = "10.0.0.100";
@@ -60,6 +60,24 @@ fn a_backend_that_is_down_has_no_slot_and_stays_guarded() {
 
     let none = wanted(&desired, &States::from([down(WEB, "web1"), down(WEB, "web2")]));
     assert_eq!(none.kernel[0].1.spread, Spread::Refuse);
+}
+
+#[test]
+fn connections_of_who_is_down_are_cut_where_the_file_says_so() {
+    let web1: SocketAddr = "10.0.0.21:8080".parse().unwrap();
+    for (on_down, is_cut) in
+        [(None, false), (Some(OnDown::Keep), false), (Some(OnDown::Reset), true)]
+    {
+        for mode in [Mode::Kernel, Mode::Proxy] {
+            let mut service = service(mode, VIP, 80, two());
+            service.life.on_down = on_down;
+            let all = wanted(&desired(&[VIP], vec![service]), &States::from([down(WEB, "web1")]));
+            let dead: Vec<SocketAddr> = all.dead.iter().map(|flows| flows.backend).collect();
+            let cut = all.proxies.values().flat_map(|proxy| &proxy.cut).map(|b| b.address);
+            let all: Vec<SocketAddr> = dead.into_iter().chain(cut).collect();
+            assert_eq!(all, if is_cut { vec![web1] } else { vec![] }, "{mode:?} {on_down:?}");
+        }
+    }
 }
 
 #[test]
@@ -123,8 +141,8 @@ fn what_xdp_refuses_nftables_forwards_where_it_can() {
             (model::Forward::Nat, FlowFields::Connection) => {
                 assert!(matches!(spread, Some((Spread::Hash(_), model::SourceAddress::Client))));
             }
-            (model::Forward::Nat, FlowFields::Client) => {
-                assert!(matches!(spread, Some((Spread::HashClient(_), _))), "{spread:?}");
+            (model::Forward::Nat, FlowFields::Client | FlowFields::Prefix(_)) => {
+                assert!(matches!(spread, Some((Spread::HashClient(..), _))), "{spread:?}");
             }
             (model::Forward::Local, _) => {
                 assert!(matches!(spread, Some((Spread::Local, _))), "{spread:?}");
@@ -229,7 +247,7 @@ fn below_the_quorum_backups_serve_or_the_group_is_not_well_served() {
             let all = wanted(desired, &states);
             let proxies = all.proxies.values().flat_map(|wish| &wish.backends).map(|b| b.address);
             let kernel = all.kernel.iter().flat_map(|(_, row)| match &row.spread {
-                Spread::Hash(slots) | Spread::HashClient(slots) | Spread::Turns(slots) => {
+                Spread::Hash(slots) | Spread::HashClient(slots, _) | Spread::Turns(slots) => {
                     slots.clone()
                 }
                 Spread::Refuse | Spread::Local => vec![],

@@ -52,6 +52,7 @@ fn desired(check: Check, backends: &[(&str, SocketAddr)]) -> Arc<Desired> {
         weight: 1,
         backup: false,
         connections_max: None,
+        server_id: None,
     };
     let backends = backends.iter().map(backend).collect();
     let mut service = sample::service(Mode::Kernel, "10.0.0.100", 80, backends);

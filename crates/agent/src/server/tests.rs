@@ -199,6 +199,7 @@ fn service() -> Service {
         weight: 1,
         backup: false,
         connections_max: None,
+        server_id: None,
     };
     Service {
         addresses: vec![[10, 0, 0, 100].into()],

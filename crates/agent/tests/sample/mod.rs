@@ -24,6 +24,7 @@ pub fn backend(name: &str, address: &str) -> Backend {
         weight: 1,
         backup: false,
         connections_max: None,
+        server_id: None,
     }
 }
 

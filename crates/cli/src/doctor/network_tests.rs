@@ -24,6 +24,7 @@ fn service(vip: &str, forward: Forward, backends: &[&str]) -> Service {
         weight: 1,
         backup: false,
         connections_max: None,
+        server_id: None,
     };
     Service {
         addresses: vec![ip(vip)],

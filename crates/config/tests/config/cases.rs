@@ -3,9 +3,8 @@
 //! `»` marks the place where the caret must stand and is not part of the file.
 
 use crate::asked::BACKEND_CHECK;
-use crate::proxy::PROXY;
 use crate::support::{self, SMALL};
-use crate::wrong::{BALANCE, CHECK, GROUP, LOCAL, POOL, PORTS, SEEN, SOURCES, TUNNEL};
+use crate::wrong::{CHECK, GROUP, LOCAL, POOL, SERVICES, TUNNEL};
 use buoy_config::Code;
 use buoy_model::{GroupId, NodeId};
 
@@ -475,11 +474,7 @@ fn all() -> Vec<(Code, String, &'static str)> {
     all.extend(
         SERVICE
             .iter()
-            .chain(PROXY)
-            .chain(SOURCES)
-            .chain(SEEN)
-            .chain(BALANCE)
-            .chain(PORTS)
+            .chain(SERVICES.into_iter().flatten())
             .chain(TUNNEL)
             .chain(BACKEND_CHECK)
             .map(|c| {

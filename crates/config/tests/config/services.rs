@@ -159,6 +159,7 @@ fn a_backend_has_its_own_maximum_or_that_of_all() {
         queue_timeout: MS(3_000),
         slow_start: Some(MS(30_000)),
         eject: Some(Eject { after: 5, time: MS(20_000) }),
+        ..BackendLife::default()
     };
     assert_eq!(services(&long).remove(0).life, life);
     let backends = service.backends;

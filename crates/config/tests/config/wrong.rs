@@ -1,7 +1,12 @@
 //! Wrong pools, groups and checks of the node: tables that `cases.rs` goes through.
 
 use crate::cases::Case;
+use crate::persist::PERSIST;
+use crate::proxy::PROXY;
 use buoy_config::Code;
+
+/// Those of a `[[vip.service]]`, by what they are about.
+pub(crate) const SERVICES: [&[Case]; 6] = [PROXY, PERSIST, SOURCES, SEEN, BALANCE, PORTS];
 
 /// Ways of balancing, after `[[vip.service]]`.
 pub(crate) const BALANCE: &[Case] = &[

@@ -10,7 +10,8 @@ use aya::Ebpf;
 use aya::maps::{Map, MapData};
 use aya::programs::Xdp;
 use buoy_xdp::forward::{
-    self, BACKENDS, BUCKETS, EXCEPTIONS, LINKS, REVERSE, SERVICES, SETTINGS, SLOTS, SOURCES,
+    self, BACKENDS, BUCKETS, CLIENTS, EXCEPTIONS, LINKS, REVERSE, SERVICES, SETTINGS, SLOTS,
+    SOURCES,
 };
 use buoy_xdp::pool::{self, OUTLETS, POOLED_PORTS, POOLS, PORTS};
 
@@ -32,6 +33,7 @@ pub(super) fn regions(programs: &mut Ebpf) -> Result<Regions, FastError> {
             region(OUTLETS, size_of::<pool::Outlets>())?,
         ),
         remembered: region(EXCEPTIONS, 64)?,
+        clients: region(CLIENTS, 64)?,
         lists: Lists::new(typed(programs, SOURCES)?)?,
     })
 }

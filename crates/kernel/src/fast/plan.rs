@@ -1,14 +1,14 @@
 //! What becomes of a service in the words of the programs: keys, ports, identities, and what cannot be.
 
+use super::apart;
 use super::buckets::Entries;
 use super::tables::Placed;
 use super::{FastError, Resolve, Way};
 use buoy_model::limits::FAST_POOLS_MAX;
-use buoy_model::{FastBackend, FastPath, FastService, FlowFields, Forward, Ports, Protocol, Slot};
+use buoy_model::{FastBackend, FastPath, FastService, Forward, Ports, Protocol, ServerId, Slot};
 use buoy_xdp::forward::{
-    Address, Backend, FLOW_CLIENT, FLOW_CONNECTION, FORWARD_DSR, FORWARD_GUE, FORWARD_LOCAL,
-    FORWARD_NAT, FORWARD_TUNNEL, PLACES_MAX, POOLED, Service, blocks, checksum_change, identity,
-    key_of,
+    Address, Backend, FORWARD_DSR, FORWARD_GUE, FORWARD_LOCAL, FORWARD_NAT, FORWARD_TUNNEL,
+    PLACES_MAX, POOLED, Service, blocks, checksum_change, identity, key_of,
 };
 use buoy_xdp::pool::{POOL_ADDRESSES_MAX, PORT_FIRST, PORT_LAST, Pool};
 use std::collections::{BTreeMap, BTreeSet};
@@ -67,28 +67,29 @@ pub(super) struct Kinds {
     pub(super) forward: u8,
     pub(super) gue_port: u16,
     pub(super) flow: u8,
+    pub(super) quic: u8,
+    pub(super) stick: u16,
     pub(super) slots_count: u32,
     pub(super) backends_count: u32,
 }
 
 impl From<&Service> for Kinds {
     fn from(service: &Service) -> Self {
-        let Service { forward, gue_port, flow, slots_count, backends_count, .. } = *service;
-        Self { forward, gue_port, flow, slots_count, backends_count }
+        let Service { forward, gue_port, flow, quic, stick, slots_count, backends_count, .. } =
+            *service;
+        Self { forward, gue_port, flow, quic, stick, slots_count, backends_count }
     }
 }
 
 pub(super) fn kinds(service: &FastService) -> Kinds {
-    let flow = match service.flow {
-        FlowFields::Connection => FLOW_CONNECTION,
-        FlowFields::Client => FLOW_CLIENT,
-    };
     let length = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
     let (forward, gue_port) = number_of(service.forward);
     Kinds {
         forward,
         gue_port,
-        flow,
+        flow: apart::flow(service),
+        quic: apart::quic(service),
+        stick: apart::stick(service),
         slots_count: length(service.slots.len()),
         backends_count: length(service.backends.len()),
     }
@@ -97,14 +98,11 @@ pub(super) fn kinds(service: &FastService) -> Kinds {
 /// Tables that were looked at, with the number of backends that they may name.
 type Seen = BTreeMap<*const Slot, usize>;
 
-/// How packets get to the backends of a service, and what makes them one flow.
-pub(super) fn words(service: &Service) -> Option<(Forward, FlowFields)> {
+/// How packets get to the backends of a service.
+pub(super) fn forward_of(service: &Service) -> Option<Forward> {
     let gue = Forward::Gue { port: u16::from_be(service.gue_port) };
     let forward = [Forward::Dsr, Forward::Tunnel, gue, Forward::Nat, Forward::Local];
-    let forward = forward.into_iter().find(|f| number_of(*f).0 == service.forward)?;
-    let flow =
-        if service.flow == FLOW_CLIENT { FlowFields::Client } else { FlowFields::Connection };
-    Some((forward, flow))
+    forward.into_iter().find(|f| number_of(*f).0 == service.forward)
 }
 
 /// With the port as it lies in a header.
@@ -143,7 +141,9 @@ pub(super) fn check(path: &FastPath) -> Result<(), FastError> {
         } else if pools.len() > FAST_POOLS_MAX {
             Some("all services have too many addresses in place of their clients' together")
         } else {
-            fault(service, &mut seen).or_else(|| fault_of_pool(path, service))
+            fault(service, &mut seen)
+                .or_else(|| fault_of_pool(path, service))
+                .or_else(|| apart::fault(service))
         };
         if let Some(reason) = reason {
             return Err(FastError::Service { service: key.to_string(), reason });
@@ -218,12 +218,13 @@ pub(super) fn keys(service: &Service) -> impl Iterator<Item = u64> {
     blocks.into_iter().map(move |(port, size)| key_of(address, port, size, protocol))
 }
 
-/// The keys that lead to a backend by its address and ports; none if it is not translated.
+/// The keys that lead to a backend by its address and ports, where it is translated, and by its name.
 pub(super) fn reverse_keys(service: &Service, backend: &Backend) -> impl Iterator<Item = u64> {
     let (address, protocol) = (backend.address, service.protocol);
     let ports = answering(service, backend);
     let blocks = ports.map(|ports| blocks(ports.first(), ports.last())).unwrap_or_default();
-    blocks.into_iter().map(move |(port, size)| key_of(address, port, size, protocol))
+    let blocks = blocks.into_iter().map(move |(port, size)| key_of(address, port, size, protocol));
+    blocks.chain(apart::key(service, backend))
 }
 
 fn is_nobody(backend: &Backend) -> bool {
@@ -283,6 +284,7 @@ pub(super) fn answers<'a>(
                 answers.sources.insert(backend.address);
                 answers.sizes |= 1;
             }
+            answers.entries.extend(apart::key(service, &backend).map(|key| (key, place)));
             claims.extend(claim(service, place, backend));
         }
     }
@@ -342,6 +344,9 @@ pub(super) fn backends(service: &FastService, place: u32) -> impl Iterator<Item 
             port,
             identity: identity(at, backend.address),
             delta: if translated { checksum_change(service.address, ip) } else { 0 },
+            standing: apart::standing(backend.standing),
+            server_id: backend.server_id.map_or(0, ServerId::number),
+            named: backend.server_id.is_some().into(),
             ..Backend::default()
         }
     })
@@ -356,14 +361,15 @@ pub(super) fn own(service: &Service, way: Option<Way>) -> Option<Address> {
 }
 
 /// A backend as `apply` was given it.
-pub(super) fn shown(backend: &Backend) -> FastBackend {
+pub(super) fn shown(service: &Service, backend: &Backend) -> FastBackend {
     let ip = IpAddr::from(backend.address);
     let address = match (backend.identity, ip) {
         (0, IpAddr::V4(_)) => SocketAddr::from(([0; 4], 0)),
         (0, IpAddr::V6(_)) => SocketAddr::from(([0; 16], 0)),
         (_, IpAddr::V4(_) | IpAddr::V6(_)) => SocketAddr::new(ip, backend.port),
     };
-    FastBackend { address }
+    let server_id = apart::server_id(service, backend);
+    FastBackend { address, standing: apart::standing_of(backend), server_id }
 }
 
 /// The places of a service's backends.

@@ -4,10 +4,12 @@
 //! that lead to it are redirected, each with one store. What the old one occupied is used again only
 //! after every program that may still look at it has ended. So a packet sees the old table or the new.
 
+mod clients;
 mod flows;
 mod settings;
 
 use super::FastError;
+use super::apart;
 use super::buckets::{Buckets, Entries};
 use super::extents::Extents;
 use super::limits;
@@ -23,6 +25,7 @@ use buoy_xdp::forward::{
     self, Address, BITMAP_WORDS, Backend, NEXT_HOP_LOCAL, OWN_MAX, POOLED, SLOTS_IN_LINE, Service,
     bit_of, key_of_vip, next_hop,
 };
+use clients::Clients;
 use flows::Flows;
 pub use flows::Learned;
 use std::cmp::Reverse;
@@ -54,6 +57,7 @@ pub(super) struct Regions {
     pub(super) lists: Lists,
     pub(super) pools: Pools,
     pub(super) remembered: Region,
+    pub(super) clients: Region,
 }
 
 /// What a run with more room takes from the maps of one with less.
@@ -82,6 +86,7 @@ pub(super) struct Tables {
     lists: Lists,
     pools: Pools,
     flows: Flows,
+    clients: Clients,
     free_services: Extents,
     free_backends: Extents,
     placed: BTreeMap<Key, Placed>,
@@ -112,6 +117,7 @@ impl Tables {
             links,
             lists: regions.lists,
             flows: Flows::new(regions.remembered, &regions.pools),
+            clients: Clients::new(regions.clients),
             pools: regions.pools,
             placed: BTreeMap::new(),
             own: BTreeSet::new(),
@@ -213,15 +219,18 @@ impl Tables {
     pub(super) fn path(&self) -> FastPath {
         let services = self.placed.iter().filter_map(|(key, placed)| {
             let service = &placed.service;
-            let (forward, flow) = plan::words(service)?;
-            let backends = backends_of(service).map(|at| plan::shown(&self.backend(at))).collect();
+            let forward = plan::forward_of(service)?;
+            let shown = |at| plan::shown(service, &self.backend(at));
+            let backends = backends_of(service).map(shown).collect();
             let Key { address, protocol, ports } = *key;
             Some(FastService {
                 address,
                 protocol,
                 ports,
                 forward,
-                flow,
+                flow: apart::fields(service),
+                stick: apart::stick_of(service),
+                quic: apart::quic_of(service),
                 sources: self.lists.get(limits::list_of(service)),
                 new_connections: limits::of(service),
                 pool: self.pools.addresses(placed),
@@ -314,6 +323,7 @@ impl Tables {
         mut rewrites: BTreeMap<u32, Arc<[Slot]>>,
         resolve: Resolve<'_>,
     ) {
+        self.stand(path, next);
         for is_there in [true, false] {
             for wanted in &path.services {
                 let service = &next[&Key::from(wanted)].service;
@@ -422,7 +432,8 @@ impl Tables {
                 // Whoever is not there any more keeps its place.
                 wanted.address.ip().is_unspecified()
                     || (backend.address == Address::from(wanted.address.ip())
-                        && backend.port == wanted.address.port())
+                        && backend.port == wanted.address.port()
+                        && apart::server_id(service, &backend) == wanted.server_id)
             })
     }
 
@@ -452,7 +463,8 @@ impl Tables {
         like: Option<u32>,
         resolve: Resolve<'_>,
     ) -> Result<Placed, FastError> {
-        let Kinds { forward, gue_port, flow, slots_count, backends_count } = plan::kinds(wanted);
+        let kinds = plan::kinds(wanted);
+        let Kinds { forward, gue_port, flow, quic, stick, slots_count, backends_count } = kinds;
         let full = |what| FastError::Full { what };
         let place = self.free_services.take(1).ok_or_else(|| full("services"))?.start;
         let Some(backends) = self.free_backends.take(backends_count) else {
@@ -475,8 +487,12 @@ impl Tables {
             slots_count,
             backends_first: backends.start,
             backends_count,
-            guard: list | if wanted.pool.is_empty() { 0 } else { POOLED },
+            guard: list
+                | if wanted.pool.is_empty() { 0 } else { POOLED }
+                | apart::guard(flow, stick, quic),
             gue_port,
+            quic,
+            stick,
             ..Service::default()
         };
         let service = limits::with(service, wanted.new_connections);

@@ -23,7 +23,7 @@ pub(super) fn forget(
 ) {
     let wanted: BTreeSet<String> =
         forwards.iter().filter_map(|f| Some(name(f, f.new_connections?))).collect();
-    for stale in known.difference(&wanted) {
+    for stale in known.difference(&wanted).filter(|name| name.contains(MARK)) {
         let _ = writeln!(text, "delete set {family} {TABLE} {stale}");
     }
 }
@@ -89,11 +89,17 @@ fn name(forward: &Forward, rate: Rate) -> String {
 }
 
 /// The names of all sets in what `nft` lists.
-pub(super) fn parse_sets(text: &str) -> BTreeSet<String> {
+pub(super) fn parse_sets(text: &str) -> impl Iterator<Item = String> + use<> {
+    parse_sets_with(MARK, text)
+}
+
+/// The names of sets that have this in them.
+pub(super) fn parse_sets_with(mark: &str, text: &str) -> impl Iterator<Item = String> + use<> {
     let words: Vec<&str> = text.split_whitespace().collect();
     let name = |pair: &[&str]| match pair {
-        ["set", name] if name.contains(MARK) => Some((*name).to_owned()),
+        ["set", name] if name.contains(mark) => Some((*name).to_owned()),
         _ => None,
     };
-    words.windows(2).filter_map(name).collect()
+    let names: BTreeSet<String> = words.windows(2).filter_map(name).collect();
+    names.into_iter()
 }

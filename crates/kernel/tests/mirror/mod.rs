@@ -4,6 +4,7 @@
 //! code, because what it gives is not to be derived from anything.
 #![allow(dead_code)] // Each test takes what it needs.
 
+mod apart;
 mod limit;
 mod pooled;
 mod read;
@@ -13,8 +14,8 @@ mod wrap;
 use super::packets::{ICMP, ICMPV6, TCP, UDP, internet_sum, octets};
 use super::world::{LOOPBACK, way};
 use buoy_kernel::fast::{NextHop, Way};
-use buoy_model::{FastPath, FastService, FlowFields, Forward, Mac, Protocol};
-use buoy_xdp::forward::{Drop, hash_flow};
+use buoy_model::{FastPath, FastService, Forward, Mac, Protocol};
+use buoy_xdp::forward::Drop;
 use pooled::Pooled;
 use read::{addresses, ends, half, read, read_ports};
 use std::collections::{HashMap, HashSet};
@@ -98,6 +99,8 @@ pub(crate) struct Mirror<'a> {
     remembered: HashMap<Flow, (usize, SocketAddr)>,
     datagrams: HashMap<Datagram, Follows>,
     limits: limit::Limits,
+    /// The backend that each client had, by service.
+    clients: apart::Clients,
     pooled: Pooled,
     /// First pieces from before the last change.
     earlier: HashSet<Datagram>,
@@ -118,6 +121,7 @@ impl<'a> Mirror<'a> {
             remembered: HashMap::new(),
             datagrams: HashMap::new(),
             limits: limit::Limits::new(),
+            clients: apart::Clients::new(),
             pooled: Pooled::default(),
             earlier: HashSet::new(),
             is_unsure: false,
@@ -217,7 +221,7 @@ impl<'a> Mirror<'a> {
             Some(at) if !self.path.services[at].pool.is_empty() => {
                 return self.outward(frame, &seen, at, Shape::Whole, 0);
             }
-            Some(at) => match self.choose(at, &seen) {
+            Some(at) => match self.choose(at, &seen, Some(frame)) {
                 Some(backend) => Follows::Backend(at, backend),
                 None => Follows::Nothing,
             },
@@ -302,7 +306,7 @@ impl<'a> Mirror<'a> {
         if !self.path.services[service].pool.is_empty() {
             return self.outward(frame, &seen, service, Shape::Quoted, within);
         }
-        match self.choose(service, &seen) {
+        match self.choose(service, &seen, None) {
             None => Fate::Drop(Drop::NoBackend),
             Some(b) => self.deliver(frame, &seen, service, b, Shape::Quoted, within),
         }
@@ -325,35 +329,6 @@ impl<'a> Mirror<'a> {
         let fitting = rules.iter().filter(|rule| rule.prefix.contains(client));
         let longest = fitting.max_by_key(|rule| rule.prefix.prefix());
         longest.map_or(rules.iter().any(|rule| rule.allows), |rule| !rule.allows)
-    }
-
-    fn choose(&mut self, at: usize, seen: &Seen) -> Option<usize> {
-        let service = &self.path.services[at];
-        let port = match service.flow {
-            FlowFields::Connection => seen.client_port,
-            FlowFields::Client => 0,
-        };
-        let hash = hash_flow(self.path.seed, seen.client, port);
-        let slot =
-            service.slots.get((hash & (service.slots.len() as u64).wrapping_sub(1)) as usize)?;
-        let [current, previous] = [slot.current, slot.previous].map(usize::from);
-        if current == previous {
-            return (current < service.backends.len()).then_some(current);
-        }
-        let address = |place: usize| {
-            let backend = service.backends.get(place).map(|b| b.address);
-            backend.filter(|address| !address.ip().is_unspecified())
-        };
-        let old = if address(previous).is_some() { previous } else { current };
-        let flow = (seen.client, seen.client_port, seen.vip, seen.vip_port, seen.protocol);
-        if seen.opens {
-            self.remembered.insert(flow, (current, address(current)?));
-            return Some(current);
-        }
-        match self.remembered.get(&flow) {
-            Some(&(place, server)) if address(place) == Some(server) => Some(place),
-            Some(_) | None => address(old).map(|_| old),
-        }
     }
 
     fn deliver(

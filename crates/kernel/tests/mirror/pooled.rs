@@ -4,8 +4,6 @@ use super::{
     Drop, Fate, Flow, Follows, Mirror, Piece, Seen, Shape, TCP, UDP, addresses, exchange, gone,
     half, number, octets, put, read, read_ports, to_backend,
 };
-use buoy_model::FlowFields;
-use buoy_xdp::forward::hash_flow;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -237,13 +235,7 @@ impl Mirror<'_> {
     /// The backend that takes flows that begin.
     fn current(&self, at: usize, seen: &Seen) -> Option<usize> {
         let service = &self.path.services[at];
-        let port = match service.flow {
-            FlowFields::Connection => seen.client_port,
-            FlowFields::Client => 0,
-        };
-        let hash = hash_flow(self.path.seed, seen.client, port);
-        let slot = (hash & (service.slots.len() as u64).wrapping_sub(1)) as usize;
-        let current = usize::from(service.slots.get(slot)?.current);
+        let current = usize::from(self.slot(at, seen)?.current);
         (current < service.backends.len()).then_some(current)
     }
 }

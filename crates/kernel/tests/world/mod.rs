@@ -74,13 +74,12 @@ pub(crate) fn service(
         ports,
         forward,
         flow: FlowFields::Connection,
+        stick: None,
+        quic: None,
         sources: Arc::default(),
         new_connections: None,
         pool: Arc::default(),
-        backends: backends
-            .iter()
-            .map(|text| FastBackend { address: text.parse().unwrap() })
-            .collect(),
+        backends: backends.iter().map(|text| FastBackend::new(text.parse().unwrap())).collect(),
         slots: (0..if count == 0 { 0 } else { 64 }).map(slot).collect(),
     }
 }

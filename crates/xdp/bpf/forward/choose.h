@@ -116,26 +116,48 @@ static __always_inline __u32 choose_in_change(const struct settings *settings, c
 	return has & PLACE_MASK;
 }
 
-// The place of the flow's backend among all; NONE if nobody takes it. `is_new`: its first packet opens it.
-static __always_inline __u32 choose(const struct settings *settings, const struct service *service,
-				    const struct flow *flow, int *is_new)
+// What is in the slot of a hash; NONE where there is none, which is what a slot of nobody is.
+static __always_inline __u32 slot_of(const struct service *service, __u64 hash)
 {
-	__be16 port = service->flow == FLOW_CLIENT ? 0 : flow->client_port;
-	__u32 count = service->slots_count, place, at, slot;
+	__u32 count = service->slots_count, place, at;
 	const struct line *line;
 
 	if (!count)
 		return NONE;
-	place = service->slots_first + (hash_flow(settings->seed, flow, port) & (count - 1));
+	place = service->slots_first + (hash & (count - 1));
 	at = place / SLOTS_IN_LINE;
 	line = bpf_map_lookup_elem(&fast_slots, &at);
-	if (!line)
-		return NONE;
-	slot = LOOK(line->slots[place % SLOTS_IN_LINE]);
-	place = slot & 0xffff;
+	return line ? LOOK(line->slots[place % SLOTS_IN_LINE]) : NONE;
+}
+
+// The place of the flow's backend among all; NONE if nobody takes it. `is_new`: its first packet opens it.
+static __always_inline __u32 choose(const struct settings *settings, const struct service *service,
+				    const struct flow *flow, int *is_new)
+{
+	__be16 port = service->flow ? 0 : flow->client_port;
+	__u32 slot = slot_of(service, hash_flow(settings->seed, flow, port)), place = slot & 0xffff;
+
 	if (place != slot >> 16)
 		place = choose_in_change(settings, service, flow, slot, is_new);
 	if (flow->protocol == IPPROTO_TCP)
 		*is_new = flow->opens;
 	return place < service->backends_count ? service->backends_first + place : NONE;
+}
+
+// The flow as far as its hash goes: clients of a network may be one.
+static __always_inline struct flow hashed(const struct service *service, const struct flow *flow)
+{
+	struct flow part = *flow;
+	__u32 bits = service->flow;
+
+	if (!bits || bits >= FLOW_CLIENT)
+		return part;
+	// The words are in the order of the network.
+	if (bits <= 64) {
+		part.client.low = 0;
+		part.client.high &= bpf_cpu_to_be64(~0ULL << (64 - bits));
+	} else {
+		part.client.low &= bpf_cpu_to_be64(~0ULL << (128 - bits));
+	}
+	return part;
 }

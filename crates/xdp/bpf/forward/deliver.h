@@ -30,6 +30,8 @@ struct parcel {
 #define VERDICT_UNUSUAL -3
 // It goes to or from a pool: pooled.h.
 #define VERDICT_POOLED -4
+// More than its slot decides which backend it gets: apart.h.
+#define VERDICT_APART -5
 
 static __always_inline int send(const struct xdp_md *ctx, const struct link *link)
 {
@@ -126,10 +128,12 @@ static __always_inline int stopped(const struct service *service, const struct f
 		return dropped(DROP_SOURCE);
 	if (service->guard & LIMITED && flow->opens)
 		return VERDICT_LIMITED;
-	return service->guard & POOLED ? VERDICT_POOLED : 0;
+	if (service->guard & POOLED)
+		return VERDICT_POOLED;
+	return service->guard & APART ? VERDICT_APART : 0;
 }
 
-// VERDICT_TOO_BIG, VERDICT_LIMITED, VERDICT_POOLED, or what XDP says.
+// VERDICT_TOO_BIG, VERDICT_LIMITED, VERDICT_POOLED, VERDICT_APART, or what XDP says.
 static __always_inline int forward(struct xdp_md *ctx, const struct settings *settings, const struct flow *flow,
 				   const struct parcel *parcel, const struct service *service)
 {

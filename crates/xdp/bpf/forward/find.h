@@ -129,7 +129,7 @@ static __always_inline int is_refused_by(__u32 list, const struct address *clien
 // Whether the service is not there for this client.
 static __always_inline int is_refused(const struct service *service, const struct address *client)
 {
-	__u32 list = service->guard & ~(LIMITED | POOLED);
+	__u32 list = service->guard & ~(LIMITED | POOLED | APART);
 
 	return __builtin_expect(list, 0) ? is_refused_by(list, client) : 0;
 }

@@ -23,6 +23,7 @@
 #define FRAGMENTS_MAX 1024
 #define SOURCES_MAX 65536
 #define LIMITS_MAX 16384
+#define CLIENTS_MAX 16384
 #define POOLS_MAX 1
 
 #define BUCKET_WAYS 8
@@ -67,7 +68,9 @@ struct bucket {
 
 enum { FORWARD_DSR = 0, FORWARD_TUNNEL = 1, FORWARD_NAT = 2, FORWARD_GUE = 3, FORWARD_LOCAL = 4 };
 #define FORWARD_WRAPS 1 // of these, the bit of the two that put a packet into another one
-enum { FLOW_CONNECTION = 0, FLOW_CLIENT = 1 };
+#define FLOW_CONNECTION 0 // the hash is over the client's port too; or over so many bits of its address alone:
+#define FLOW_CLIENT 128   // all of them, where IPv4 has 96 before its own
+#define APART 0x20000000U  // too: more than a slot decides (apart.h)
 #define POOLED 0x40000000U  // too: backends see addresses of `outlets` in place of the client's
 #define LIMITED 0x80000000U // in the guard of a service: clients may not open connections as often as they like
 
@@ -78,7 +81,7 @@ struct service {
 	__u8 protocol;
 	__u8 forward;
 	__u8 flow;
-	__u8 limit_per; // how user space says the limit: not read here
+	__u8 quic;          // what names its servers: bytes of an id below, the config above; 0: nothing
 	__u32 slots_first; // in slots, a multiple of SLOTS_IN_LINE
 	__u32 slots_count; // a power of two, or 0
 	__u32 backends_first;
@@ -88,7 +91,7 @@ struct service {
 	__u64 limit_interval; // until there is room for one more, in units of limit.h
 	__u32 limit_number;   // how user space says the limit: not read here
 	__be16 gue_port;      // of the outer header
-	__u16 spare;
+	__u16 stick;          // for how long a silent client gets the same backend, in units of apart.h; 0: it does not
 };
 
 // The low half of a slot is the place of the current backend within its service, the high half that of the
@@ -108,8 +111,13 @@ struct backend {
 	__u16 port;     // nat: what the first port of the service becomes, in the order of the host
 	__u16 identity; // what a remembered flow says of its backend: its place, a check above; 0: nobody
 	__u16 delta;    // nat: what the VIP's becoming this address adds to a checksum
-	__u16 spares[7];
+	__u16 standing; // one of STANDING_*
+	__u16 named;    // whether `server_id` is a name: not read here
+	__u16 spare;
+	__u64 server_id; // what connection ids call it, where the service has `quic`
 };
+
+enum { STANDING_DOWN = 0, STANDING_KEEPS = 1, STANDING_UP = 2 };
 
 struct link {
 	__u64 mac; // in the low 48 bits, the MTU above
@@ -157,6 +165,7 @@ struct tally {
 	__u64 bytes;
 	__u64 flows;
 	__u64 refused; // for their rate; of the service, at its first backend
+	__u64 unnamed; // datagrams whose id named nobody here; of the service likewise
 };
 
 enum drop {
@@ -186,6 +195,8 @@ enum program {
 	PROGRAM_POOLED_IPV4,
 	PROGRAM_POOLED_IPV6,
 	PROGRAM_TAGGED,
+	PROGRAM_APART_IPV4,
+	PROGRAM_APART_IPV6,
 	PROGRAM_ANSWER, // of the gate's object, which has the leases
 	PROGRAMS
 };
@@ -200,7 +211,7 @@ _Static_assert(sizeof(struct source) == 24, "source");
 _Static_assert(sizeof(struct outlets) == 24, "outlets");
 _Static_assert(sizeof(struct pool) == 32, "pool");
 _Static_assert(sizeof(struct pooled) == 64, "pooled");
-_Static_assert(sizeof(struct tally) == 32, "tally");
+_Static_assert(sizeof(struct tally) == 40, "tally");
 
 #define SHARED_ARRAY(name, length, element)            \
 	struct {                                       \
@@ -229,6 +240,7 @@ SHARED_ARRAY(fast_links, LINKS_MAX, struct link);
 SHARED_ARRAY(fast_except, EXCEPTIONS_MAX, struct bucket);
 SHARED_ARRAY(fast_fragments, FRAGMENTS_MAX, struct bucket);
 SHARED_ARRAY(fast_limits, LIMITS_MAX, struct bucket);
+SHARED_ARRAY(fast_clients, CLIENTS_MAX, struct bucket);
 SHARED_ARRAY(fast_outlets, SERVICES_MAX, struct outlets);
 SHARED_ARRAY(fast_pools, POOLS_MAX, struct pool);
 SHARED_ARRAY(fast_ports, POOLS_MAX, struct bucket); // the states of all ports of all tables

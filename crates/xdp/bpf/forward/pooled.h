@@ -124,16 +124,10 @@ static __always_inline void remember_piece(const struct settings *settings, cons
 static __always_inline __u32 current_of(const struct settings *settings, const struct service *service,
 					const struct flow *flow)
 {
-	__be16 port = service->flow == FLOW_CLIENT ? 0 : flow->client_port;
-	__u32 count = service->slots_count, place, at;
-	const struct line *line;
+	struct flow part = hashed(service, flow);
+	__be16 port = service->flow ? 0 : flow->client_port;
+	__u32 place = slot_of(service, hash_flow(settings->seed, &part, port)) & 0xffff;
 
-	if (!count)
-		return NONE;
-	place = service->slots_first + (hash_flow(settings->seed, flow, port) & (count - 1));
-	at = place / SLOTS_IN_LINE;
-	line = bpf_map_lookup_elem(&fast_slots, &at);
-	place = line ? LOOK(line->slots[place % SLOTS_IN_LINE]) & 0xffff : NONE;
 	return place < service->backends_count ? service->backends_first + place : NONE;
 }
 

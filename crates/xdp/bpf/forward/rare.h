@@ -10,6 +10,7 @@
 
 #pragma once
 
+#include "apart.h"
 #include "icmp.h"
 #include "read.h"
 #include "tag.h"
@@ -97,10 +98,11 @@ static __always_inline int later_piece(struct xdp_md *ctx, const struct settings
 	return verdict == VERDICT_TOO_BIG ? too_big(ctx, flow, parcel, service, place) : verdict;
 }
 
-// TCP or UDP with its header, or the part of it that decides.
+// TCP or UDP with its header, or the part of it that decides. `packet` is what more is known of it where that matters:
+// in the programs for services that are apart.
 static __always_inline int with_ports(struct xdp_md *ctx, const struct settings *settings,
 				      const struct flow *flow, const struct parcel *parcel,
-				      const struct piece *piece)
+				      const struct piece *piece, const struct packet *packet)
 {
 	const struct service *service = find_service(settings, hash_address(&flow->vip, flow->is_ipv6), flow);
 	__u32 mark, place = NONE;
@@ -109,8 +111,11 @@ static __always_inline int with_ports(struct xdp_md *ctx, const struct settings 
 
 	if (service && !refused && service->guard & POOLED)
 		return VERDICT_POOLED;
+	if (service && !refused && !packet && service->guard & APART)
+		return VERDICT_APART;
 	if (service && !refused)
-		place = choose(settings, service, flow, &is_new);
+		place = packet ? choose_apart(settings, service, flow, parcel, packet, &is_new) :
+				 choose(settings, service, flow, &is_new);
 	if (piece->is_first) {
 		datagram = datagram_of(settings, flow, piece, &mark);
 		if (datagram)
@@ -133,8 +138,10 @@ static __always_inline int with_ports(struct xdp_md *ctx, const struct settings 
 // TCP or UDP behind `header` bytes of IP headers.
 static __always_inline int transport(struct xdp_md *ctx, const struct settings *settings, struct flow *flow,
 				     struct parcel *parcel, void *end, __u32 header,
-				     const struct piece *piece)
+				     const struct piece *piece, int is_apart)
 {
+	const struct packet packet = { .end = end, .length = flow->length - header };
+
 	if (piece->is_later) {
 		parcel->shape = LATER;
 		return later_piece(ctx, settings, flow, parcel, piece);
@@ -142,13 +149,14 @@ static __always_inline int transport(struct xdp_md *ctx, const struct settings *
 	parcel->shape = WHOLE;
 	if (!read_part(flow, parcel->ports, end, flow->length - header, piece->is_first))
 		return dropped(flow->protocol == IPPROTO_TCP ? DROP_TCP_HEADER : DROP_UDP_HEADER);
-	return with_ports(ctx, settings, flow, parcel, piece);
+	return with_ports(ctx, settings, flow, parcel, piece, is_apart ? &packet : 0);
 }
 
 // The ports of the quoted packet, which went from the VIP to the client, as if it had come from there.
 static __always_inline int quoted(struct xdp_md *ctx, const struct settings *settings, struct flow *flow,
-				  struct parcel *parcel, void *end)
+				  struct parcel *parcel, void *end, int is_apart)
 {
+	const struct packet packet = { .end = end };
 	const struct piece whole = {};
 
 	if (flow->protocol != IPPROTO_TCP && flow->protocol != IPPROTO_UDP)
@@ -158,11 +166,11 @@ static __always_inline int quoted(struct xdp_md *ctx, const struct settings *set
 	flow->client_port = parcel->ports->destination;
 	flow->vip_port = bpf_ntohs(parcel->ports->source);
 	parcel->shape = QUOTED;
-	return with_ports(ctx, settings, flow, parcel, &whole);
+	return with_ports(ctx, settings, flow, parcel, &whole, is_apart ? &packet : 0);
 }
 
 static __always_inline int icmp_ipv4(struct xdp_md *ctx, const struct settings *settings, struct flow *flow,
-				     struct parcel *parcel, void *end, __u32 header)
+				     struct parcel *parcel, void *end, __u32 header, int is_apart)
 {
 	struct ipv4 *ip = (void *)(parcel->ethernet + 1), *within;
 	struct icmp *icmp = (void *)ip + header;
@@ -192,11 +200,11 @@ static __always_inline int icmp_ipv4(struct xdp_md *ctx, const struct settings *
 	parcel->icmp = icmp;
 	parcel->quoted = within;
 	parcel->ports = (void *)within + length;
-	return quoted(ctx, settings, flow, parcel, end);
+	return quoted(ctx, settings, flow, parcel, end, is_apart);
 }
 
 static __always_inline int icmp_ipv6(struct xdp_md *ctx, const struct settings *settings, struct flow *flow,
-				     struct parcel *parcel, void *end, __u32 header)
+				     struct parcel *parcel, void *end, __u32 header, int is_apart)
 {
 	struct ipv6 *ip = (void *)(parcel->ethernet + 1), *within;
 	struct icmp *icmp = (void *)ip + header;
@@ -225,11 +233,11 @@ static __always_inline int icmp_ipv6(struct xdp_md *ctx, const struct settings *
 	parcel->icmp = icmp;
 	parcel->quoted = within;
 	parcel->ports = (void *)(within + 1);
-	return quoted(ctx, settings, flow, parcel, end);
+	return quoted(ctx, settings, flow, parcel, end, is_apart);
 }
 
 static __always_inline int rare_ipv4(struct xdp_md *ctx, const struct settings *settings,
-				     struct ethhdr *ethernet, void *end)
+				     struct ethhdr *ethernet, void *end, int is_apart)
 {
 	struct ipv4 *ip = (void *)(ethernet + 1);
 	struct parcel parcel = { .ethernet = ethernet };
@@ -256,9 +264,9 @@ static __always_inline int rare_ipv4(struct xdp_md *ctx, const struct settings *
 	piece.is_first = !piece.is_later && ip->fragment & bpf_htons(IPV4_MORE);
 	parcel.ports = (void *)ip + header;
 	if (flow.protocol == IPPROTO_TCP || flow.protocol == IPPROTO_UDP)
-		return transport(ctx, settings, &flow, &parcel, end, header, &piece);
+		return transport(ctx, settings, &flow, &parcel, end, header, &piece, is_apart);
 	if (flow.protocol == IPPROTO_ICMP && !piece.is_later && !piece.is_first)
-		return icmp_ipv4(ctx, settings, &flow, &parcel, end, header);
+		return icmp_ipv4(ctx, settings, &flow, &parcel, end, header, is_apart);
 	return XDP_PASS;
 }
 
@@ -357,7 +365,7 @@ static __always_inline __u32 read_behind(struct flow *flow, struct piece *piece,
 }
 
 static __always_inline int rare_ipv6(struct xdp_md *ctx, const struct settings *settings,
-				     struct ethhdr *ethernet, void *end, __u32 behind)
+				     struct ethhdr *ethernet, void *end, __u32 behind, int is_apart)
 {
 	struct ipv6 *ip = (void *)(ethernet + 1);
 	struct parcel parcel = { .ethernet = ethernet };
@@ -386,9 +394,9 @@ static __always_inline int rare_ipv6(struct xdp_md *ctx, const struct settings *
 		return dropped(DROP_IP_HEADER);
 	parcel.ports = (void *)ip + header;
 	if (flow.protocol == IPPROTO_TCP || flow.protocol == IPPROTO_UDP)
-		return transport(ctx, settings, &flow, &parcel, end, header, &piece);
+		return transport(ctx, settings, &flow, &parcel, end, header, &piece, is_apart);
 	if (flow.protocol == NEXT_ICMPV6 && !piece.is_later && !piece.is_first)
-		return icmp_ipv6(ctx, settings, &flow, &parcel, end, header);
+		return icmp_ipv6(ctx, settings, &flow, &parcel, end, header, is_apart);
 	return XDP_PASS;
 }
 
@@ -401,37 +409,68 @@ static __always_inline int pooled(struct xdp_md *ctx, int is_ipv6)
 	return XDP_PASS;
 }
 
-// Two programs, because the verifier goes through all ways of one.
+// To the programs for services that are apart; they know all shapes.
+static __always_inline int apart(struct xdp_md *ctx, int is_ipv6)
+{
+	if (is_ipv6)
+		bpf_tail_call(ctx, &fast_programs, PROGRAM_APART_IPV6);
+	else
+		bpf_tail_call(ctx, &fast_programs, PROGRAM_APART_IPV4);
+	return XDP_PASS;
+}
 
-SEC("xdp")
-int fast_rare_ipv4(struct xdp_md *ctx)
+static __always_inline int elsewhere(struct xdp_md *ctx, int verdict, int is_ipv6)
+{
+	if (verdict == VERDICT_POOLED)
+		return pooled(ctx, is_ipv6);
+	return verdict == VERDICT_APART ? apart(ctx, is_ipv6) : verdict;
+}
+
+// Two programs, because the verifier goes through all ways of one; and two for services that are apart.
+
+static __always_inline int all_ipv4(struct xdp_md *ctx, int is_apart)
 {
 	struct ethhdr *ethernet = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
 	const struct settings *settings = settings_now();
-	int verdict;
 
 	if (!settings || (void *)(ethernet + 1) > end)
 		return XDP_PASS;
-	verdict = rare_ipv4(ctx, settings, ethernet, end);
-	if (verdict == VERDICT_POOLED)
-		verdict = pooled(ctx, 0);
-	return ended(ctx, settings, verdict);
+	return ended(ctx, settings, elsewhere(ctx, rare_ipv4(ctx, settings, ethernet, end, is_apart), 0));
 }
 
-SEC("xdp")
-int fast_rare_ipv6(struct xdp_md *ctx)
+static __always_inline int all_ipv6(struct xdp_md *ctx, int is_apart)
 {
 	__u32 behind = fast_behind_ipv6(ctx);
 	struct ethhdr *ethernet = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
 	const struct settings *settings = settings_now();
-	int verdict;
 
 	if (!settings || (void *)(ethernet + 1) > end)
 		return XDP_PASS;
-	verdict = rare_ipv6(ctx, settings, ethernet, end, behind);
-	if (verdict == VERDICT_POOLED)
-		verdict = pooled(ctx, 1);
-	return ended(ctx, settings, verdict);
+	return ended(ctx, settings, elsewhere(ctx, rare_ipv6(ctx, settings, ethernet, end, behind, is_apart), 1));
+}
+
+SEC("xdp")
+int fast_rare_ipv4(struct xdp_md *ctx)
+{
+	return all_ipv4(ctx, 0);
+}
+
+SEC("xdp")
+int fast_rare_ipv6(struct xdp_md *ctx)
+{
+	return all_ipv6(ctx, 0);
+}
+
+SEC("xdp")
+int fast_apart_ipv4(struct xdp_md *ctx)
+{
+	return all_ipv4(ctx, 1);
+}
+
+SEC("xdp")
+int fast_apart_ipv6(struct xdp_md *ctx)
+{
+	return all_ipv6(ctx, 1);
 }

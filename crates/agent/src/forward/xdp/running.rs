@@ -419,6 +419,7 @@ impl Running {
             add("xdp_packets", count.packets);
             add("xdp_bytes", count.bytes);
             add("xdp_connections", count.flows);
+            add("xdp_unnamed", count.unnamed);
             let fast::Key { address, protocol, ports } = service;
             if let Some(&place) = named_by(&places, address, protocol, ports) {
                 let sum: &mut Count = counted.backends.entry((place, backend)).or_default();
@@ -426,6 +427,7 @@ impl Running {
                 sum.bytes += count.bytes;
                 sum.flows += count.flows;
                 sum.refused += count.refused;
+                sum.unnamed += count.unnamed;
             }
         }
         for (reason, n) in counts.dropped {
@@ -486,6 +488,8 @@ fn without(desired: &Desired, out: &BTreeSet<ServiceKey>) -> Desired {
 fn change(core: &mut core::Fast, now: Instant, desired: &Desired, states: &States) {
     core.change(now, desired, |group, service, backend| {
         let key = Key::of(group.id, service, &backend.name);
-        states.get(&key).map_or(BackendState::Unknown, |known| known.state)
+        let known = states.get(&key);
+        let state = known.map_or(BackendState::Unknown, |known| known.state);
+        core::standing(service, state, known.is_some_and(|known| known.is_cut()))
     });
 }

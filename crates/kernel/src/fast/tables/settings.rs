@@ -15,6 +15,10 @@ impl Tables {
         let next = |word: u64| Some(now & 0xffff_ffff | word >> 32 << 32);
         let _ = word.fetch_update(Ordering::SeqCst, Ordering::Relaxed, next);
         self.counted = Some(seconds);
+        self.clients.sweep(
+            now & 0xffff_ffff,
+            self.placed.values().map(|p| p.service.stick).filter(|s| *s != 0),
+        );
     }
 
     /// From now on what goes out where it came in is redirected there, or transmitted.

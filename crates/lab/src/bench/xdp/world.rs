@@ -105,10 +105,12 @@ impl World {
                 ports: (address.port(), address.port()),
                 forward: self.forward.forward(),
                 flow: FlowFields::Connection,
+                stick: None,
+                quic: None,
                 sources: Arc::default(),
                 new_connections: None,
                 pool: Arc::default(),
-                backends: backends.iter().map(|b| FastBackend { address: b.address }).collect(),
+                backends: backends.iter().map(|b| FastBackend::new(b.address)).collect(),
                 slots: Arc::clone(&slots),
             }
         };
@@ -127,6 +129,7 @@ impl World {
                 weight: 1,
                 backup: false,
                 connections_max: None,
+                server_id: None,
             }
         };
         (0..BACKENDS).map(backend).collect()
