@@ -12,6 +12,7 @@
 mod dead;
 mod engines;
 mod meters;
+mod near;
 mod owned;
 mod proxied;
 mod report;
@@ -49,6 +50,8 @@ const AUDIT: Duration = Duration::from_secs(5);
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 /// Longest pause after something did not work.
 const RETRY_LAST: Duration = Duration::from_secs(30);
+/// So long the first round waits until it is known who owns what, where tables depend on it.
+const SETTLE: Duration = Duration::from_secs(1);
 /// How long `nft` may take.
 const NFT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -63,6 +66,7 @@ pub struct Forward {
     joiner: xdp::Joiner,
     counted: Arc<Mutex<xdp::Counted>>,
     meters: meters::Meters,
+    owners: Arc<watch::Sender<owned::Owners>>,
     task: AbortHandle,
 }
 
@@ -104,7 +108,10 @@ impl Forward {
         answerer: Result<Answerer, String>,
     ) -> io::Result<Self> {
         let findings = Arc::new(Mutex::new(Findings::default()));
-        let news = News { desired: desired.clone(), states: states.clone(), seed };
+        let (owners, owned) = watch::channel(owned::Owners::new());
+        let owners = Arc::new(owners);
+        let (watched, known) = (desired.clone(), states.clone());
+        let news = News { desired: watched, states: known, seed, owners: owned };
         let engine = xdp::Engine::start(answerer)?;
         let (by_xdp, tracer, joiner) = (engine.found.clone(), engine.tracer(), engine.joiner());
         let counted = Arc::clone(&engine.counted);
@@ -112,12 +119,23 @@ impl Forward {
         let engines = Engines::new(meters.clone());
         let task = tokio::spawn(follow(news, engine, engines, Arc::clone(&findings)));
         let task = task.abort_handle();
-        Ok(Self { desired, states, findings, by_xdp, tracer, joiner, counted, meters, task })
+        Ok(Self {
+            desired,
+            states,
+            findings,
+            by_xdp,
+            tracer,
+            joiner,
+            counted,
+            meters,
+            owners,
+            task,
+        })
     }
 
     /// Tells other nodes about flows and hears of theirs, from now on. To be called inside a tokio runtime.
     pub fn join(&self, exchange: exchange::Handle, node: realtime::Handle) {
-        let owned = owned::watch(node, self.desired.clone());
+        let owned = owned::watch(node, self.desired.clone(), Arc::clone(&self.owners));
         self.joiner.join(xdp::Peers::new(exchange, owned));
     }
 
@@ -461,14 +479,26 @@ struct News {
     desired: watch::Receiver<Arc<Desired>>,
     states: watch::Receiver<States>,
     seed: watch::Receiver<u64>,
+    owners: watch::Receiver<owned::Owners>,
 }
 
 impl News {
+    /// Waits for the owners of groups whose tables depend on them: the first tables would else be changed at once.
+    async fn settle(&mut self) {
+        let desired = self.desired.clone();
+        let all = |owners: &owned::Owners| {
+            owned::followed(&desired.borrow()).iter().all(|group| owners.contains_key(group))
+        };
+        // Nobody may own them.
+        let _ = time::timeout(SETTLE, self.owners.wait_for(all)).await;
+    }
+
     /// The latest of all.
     fn now(&mut self) -> xdp::Order {
         let states = self.states.borrow_and_update().clone();
+        let weighed = shares::weighed(&self.desired.borrow_and_update(), &states);
         xdp::Order {
-            desired: shares::weighed(&self.desired.borrow_and_update(), &states),
+            desired: near::kept_near(weighed, &states, &self.owners.borrow_and_update()),
             states,
             seed: *self.seed.borrow_and_update(),
         }
@@ -480,6 +510,7 @@ impl News {
             changed = self.desired.changed() => changed,
             changed = self.states.changed() => changed,
             changed = self.seed.changed() => changed,
+            changed = self.owners.changed() => changed,
         }
     }
 }
@@ -491,6 +522,7 @@ async fn follow(
     findings: Arc<Mutex<Findings>>,
 ) {
     let mut pause = RETRY_FIRST;
+    news.settle().await;
     let mut order = news.now();
     xdp.order(order.clone());
     let mut is_first = true;

@@ -3,6 +3,7 @@
 use crate::Code;
 use crate::bundle::Bundle;
 use crate::cluster;
+use crate::locality;
 use crate::peers::Peers;
 use crate::report::{At, Problems, Span};
 use crate::source;
@@ -17,6 +18,7 @@ pub(crate) fn check(vips: &[Vip], peers: &Peers, problems: &mut Problems<'_>) {
     refuse_same_name(vips, problems);
     refuse_peers(vips, peers, problems);
     refuse_shared_backends(vips, problems);
+    locality::check(vips, peers, problems);
 }
 
 /// What concerns VIPs as they move: together, or apart.

@@ -1,18 +1,18 @@
-//! Reads backends: `[name] address:port [weight=N] [max=N] [id=HEX] [backup]`, one text each, or where to look for them.
+//! Reads backends: `[name] address:port [weight=N] [max=N] [id=HEX] [zone=NAME] [node=NAME] [backup]`, one text each, or where to look for them.
 
 use crate::cluster::check_name;
 use crate::keys::service;
 use crate::report::{At, Problems, listed, shown};
 use crate::tree::{self, Section};
 use crate::value::{self, Unfit};
-use crate::{Code, discovery, forward, vip};
+use crate::{Code, discovery, forward, locality, vip};
 use buoy_model::limits::{
     BACKEND_WEIGHT_MAX, PROXY_CONNECTIONS_MAX, SERVICE_BACKENDS_MAX, SERVICE_DISCOVERIES_MAX,
 };
 use buoy_model::{Backend, Cidr, Discovery, Mode, SERVER_ID_MAX, ServerId};
 use core::net::{IpAddr, SocketAddr};
 
-const FORM: &str = "write \"[name] address:port [weight=N] [max=N] [id=HEX] [backup]\", as in \"web1 10.0.0.21:8443 weight=2\"";
+const FORM: &str = "write \"[name] address:port [weight=N] [max=N] [id=HEX] [zone=NAME] [node=NAME] [backup]\", as in \"web1 10.0.0.21:8443 weight=2\"";
 
 /// `may_keep`: a backend may be written without a port.
 pub(crate) fn read(
@@ -180,6 +180,9 @@ fn read_option(text: &At<&str>, word: &str, backend: &mut Backend, problems: &mu
         backend.backup = true;
         return;
     }
+    if locality::read_option(text, word, backend, problems) {
+        return;
+    }
     if let Some(number) = word.strip_prefix("max=") {
         match number.parse().ok().filter(|n| (1..=PROXY_CONNECTIONS_MAX).contains(n)) {
             Some(number) => backend.connections_max = Some(number),
@@ -216,11 +219,12 @@ fn read_option(text: &At<&str>, word: &str, backend: &mut Backend, problems: &mu
         return;
     }
     let key = word.split('=').next().unwrap_or(word);
-    let fix = match value::nearest(key, ["weight", "backup", "max", "id"]) {
+    let fix = match value::nearest(key, ["weight", "backup", "max", "id", "zone", "node"]) {
         _ if key == "maxconn" => "did you mean max=N?".to_owned(),
         Some(near @ ("weight" | "max")) => format!("did you mean {near}=N?"),
         Some("id") => "did you mean id=HEX?".to_owned(),
         None if key == "server_id" => "did you mean id=HEX?".to_owned(),
+        Some(near @ ("zone" | "node")) => format!("did you mean {near}=NAME?"),
         Some(near) => format!("did you mean {near}?"),
         None => FORM.to_owned(),
     };
@@ -229,7 +233,7 @@ fn read_option(text: &At<&str>, word: &str, backend: &mut Backend, problems: &mu
         Code::BadBackend,
         &span,
         message,
-        "the settings are weight=N, max=N, id=HEX and backup",
+        "the settings are weight=N, max=N, id=HEX, zone=NAME, node=NAME and backup",
         fix,
     );
 }

@@ -93,7 +93,7 @@ codes! {
 
     BadPort = "V0401", Error, "A service port is not number and protocol.";
     DuplicatePort = "V0402", Error, "A port is served twice on one VIP.";
-    BadBackend = "V0403", Error, "A backend is not written as `[name] address:port [weight=N] [max=N] [backup]`.";
+    BadBackend = "V0403", Error, "A backend is not written as `[name] address:port [weight=N] [max=N] [id=HEX] [zone=NAME] [node=NAME] [backup]`.";
     DuplicateBackend = "V0404", Error, "A backend is listed twice in one service.";
     BackendIsVip = "V0405", Error, "A backend is the VIP itself.";
     FamilyMismatch = "V0406", Error, "The VIP and its backends are not of the same IP version, and the kernel does not translate.";
@@ -140,6 +140,8 @@ codes! {
     BadServerName = "V0484", Error, "A name in `sni` is not that of a server, or is there twice.";
     UnknownBackend = "V0485", Error, "`sni` names a backend that the service does not have.";
     BadLoad = "V0486", Error, "What `load` of a check says does not tell how loaded a backend is.";
+    BadLocality = "V0487", Error, "`locality` cannot tell which backends are near.";
+    LonelyZone = "V0488", Warning, "A backend is in a zone where no peer is.";
     BadServerId = "V0490", Error, "What connection ids call a backend is not a name, or not one of its own.";
     NeedsUdp = "V0491", Error, "The setting exists for UDP only.";
 

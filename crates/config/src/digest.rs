@@ -6,9 +6,9 @@
 use crate::cluster::Cluster;
 use buoy_model::{
     Backend, BackendLife, Balance, Check, CheckKind, Discovery, Eject, Failback, FlowFields,
-    Forward, Front, Group, HttpCheck, Load, Mode, Node, NodeCheck, NodeCheckKind, Pace, Presence,
-    Quic, Rate, Route, Safety, SendProxy, Service, SourceAddress, SourceRule, Sources, Stick,
-    Timing, TlsCheck, name_key,
+    Forward, Front, Group, HttpCheck, Load, Locality, Location, Mode, Node, NodeCheck,
+    NodeCheckKind, Pace, Presence, Quic, Rate, Route, Safety, SendProxy, Service, SourceAddress,
+    SourceRule, Sources, Stick, Timing, TlsCheck, name_key,
 };
 use std::fmt::Write as _;
 
@@ -18,8 +18,11 @@ pub(crate) fn of(cluster: &Cluster, nodes: &[Node], groups: &[Group]) -> u32 {
     let mut out = String::new();
     let Timing { heartbeat, lease, lease_max } = cluster.timing;
     line(&mut out, format_args!("cluster {} {heartbeat:?} {lease:?} {lease_max:?}", cluster.name));
-    for Node { id: _, name, addresses, weight, witness } in nodes {
+    for Node { id: _, name, addresses, weight, witness, zone } in nodes {
         line(&mut out, format_args!("node {name} {addresses:?} {weight} {witness}"));
+        if let Some(zone) = zone {
+            line(&mut out, format_args!("in {zone}"));
+        }
     }
     for group in groups {
         add_group(&mut out, group);
@@ -168,7 +171,8 @@ fn add_clients(out: &mut String, sources: &Sources, new_connections: Option<Rate
 
 /// What is not set is not there: the sum of an old file stays what it was.
 fn add_life(out: &mut String, life: &BackendLife) {
-    let BackendLife { quorum, queue, queue_timeout, slow_start, eject, stick, on_down } = life;
+    let BackendLife { quorum, queue, queue_timeout, slow_start, eject, stick, on_down, locality } =
+        life;
     if *quorum != 1 {
         line(out, format_args!("quorum {quorum}"));
     }
@@ -187,6 +191,11 @@ fn add_life(out: &mut String, life: &BackendLife) {
     if let Some(on_down) = on_down {
         line(out, format_args!("on down {on_down:?}"));
     }
+    match locality {
+        Some(Locality::Node) => line(out, format_args!("near by node")),
+        Some(Locality::Zone) => line(out, format_args!("near by zone")),
+        None => {}
+    }
 }
 
 fn add_front(out: &mut String, front: &Front) {
@@ -203,13 +212,19 @@ fn add_front(out: &mut String, front: &Front) {
 }
 
 fn add_backends(out: &mut String, backends: &[Backend]) {
-    for Backend { name, address, weight, backup, connections_max, server_id } in backends {
+    for Backend { name, address, weight, backup, connections_max, server_id, location } in backends
+    {
         line(out, format_args!("backend {name} {address} {weight} {backup}"));
         if let Some(max) = connections_max {
             line(out, format_args!("at most {max}"));
         }
         if let Some(id) = server_id {
             line(out, format_args!("called {id}"));
+        }
+        match location {
+            Some(Location::Node(name)) => line(out, format_args!("on {name}")),
+            Some(Location::Zone(name)) => line(out, format_args!("in {name}")),
+            None => {}
         }
     }
 }

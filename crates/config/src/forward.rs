@@ -90,6 +90,7 @@ pub(crate) fn refuse_of_backends(section: &Section<'_>, problems: &mut Problems<
         &service::QUIC,
         &service::QUORUM,
         &service::ON_DOWN,
+        &service::LOCALITY,
         &service::SOURCE,
         &service::CHECK,
     ] {

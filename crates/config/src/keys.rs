@@ -104,6 +104,7 @@ schema! {
         PEERS: "peers", "a list of addresses, or a table name = address or list of addresses", r#"["10.0.0.11", "10.0.0.12"]"#, "required", Member;
         WITNESS: "witness", "an address, a list of them, or a table as in `peers`", r#""10.0.0.13""#, "none", Member;
         WEIGHTS: "weights", "a table peer = number", "{ lb1 = 3, lb2 = 1 }", "1 for each", Vip;
+        ZONES: "zones", "a table peer = zone", "{ lb1 = \"a\", lb2 = \"b\" }", "none", Live;
         SECRET: "secret", "\"file:PATH\", or a list of them", r#""file:cluster.key""#, "required", Live;
         CLUSTER: "cluster", "a name", r#""buoy""#, "\"buoy\"", Restart;
         NODE: "node", "the name of a peer", r#""lb1""#, "by address", Restart;
@@ -134,7 +135,7 @@ schema! {
         "unicast_peer": "peers"; "nodes": "peers"; "hosts": "peers"; "members": "peers";
         "auth_pass": "secret"; "password": "secret"; "key": "secret"; "router_id": "node";
         "advert_int": "heartbeat"; "interval": "heartbeat"; "ttl": "lease"; "name": "cluster";
-        "nameservers": "resolvers"; "resolver": "resolvers"; "nameserver": "resolvers"; "arbiter": "witness"; "quorum": "witness"; "tiebreaker": "witness"; "tie_breaker": "witness"; "qdevice": "witness"; "weight": "weights";
+        "nameservers": "resolvers"; "resolver": "resolvers"; "nameserver": "resolvers"; "arbiter": "witness"; "quorum": "witness"; "tiebreaker": "witness"; "tie_breaker": "witness"; "qdevice": "witness"; "weight": "weights"; "zone": "zones"; "regions": "zones"; "racks": "zones";
     }
     unneeded {
         "log_level": "remove it; set BUOY_LOG=debug in the environment of `buoy agent`";
@@ -274,7 +275,7 @@ schema! {
     service, "[[vip.service]]", "in [[vip.service]]", "Keys of `[[vip.service]]`.";
     keys {
         PORT: "port", "\"PORT/tcp\", \"FIRST-LAST/tcp\" or \"*/tcp\", or the same with udp, or a list of them", r#""443/tcp""#, "required", Service;
-        BACKENDS: "backends", "a list of \"[name] ADDRESS:PORT [weight=N] [max=N] [id=HEX] [backup]\", \"dns:NAME:PORT\", \"srv:NAME\" or \"file:PATH\"", r#"["10.0.0.21:8443", "10.0.0.22:8443"]"#, "required", Live;
+        BACKENDS: "backends", "a list of \"[name] ADDRESS:PORT [weight=N] [max=N] [id=HEX] [zone=NAME] [node=NAME] [backup]\", \"dns:NAME:PORT\", \"srv:NAME\" or \"file:PATH\"", r#"["10.0.0.21:8443", "10.0.0.22:8443"]"#, "required", Live;
         MODE: "mode", "\"kernel\", \"proxy\" or \"xdp\"", r#""kernel""#, "\"kernel\"", Service;
         FORWARD: "forward", "\"dsr\", \"tunnel\", \"nat\" or \"local\"", r#""dsr""#, "none", Service;
         ENCAPSULATION: "encapsulation", "\"ipip\", \"gue\" or \"gue:PORT\"", r#""gue""#, "\"ipip\"", Service;
@@ -297,6 +298,7 @@ schema! {
         EJECT_TIME: "eject_time", "a duration", r#""10s""#, "\"10s\"", Live;
         QUORUM: "quorum", "a number", "2", "1", Live;
         ON_DOWN: "on_down", "\"keep\" or \"reset\"", r#""reset""#, "by mode", Live;
+        LOCALITY: "locality", "\"node\" or \"zone\"", r#""zone""#, "none", Live;
         IDLE_TIMEOUT: "idle_timeout", "a duration", r#""5m""#, "\"5m\" tcp, \"30s\" udp", Service;
         CONNECT_TIMEOUT: "connect_timeout", "a duration", r#""2s""#, "\"2s\"", Service;
         ALLOW: "allow", "an address or a prefix, or a list of them", r#"["10.0.0.0/8", "2001:db8::/32"]"#, "everybody", Live;
@@ -317,12 +319,13 @@ schema! {
         "on_marked_down": "on_down"; "on-marked-down": "on_down"; "expire_nodest_conn": "on_down"; "quic_lb": "quic"; "connection_id": "quic"; "config_rotation": "quic";
         "health": "check"; "healthcheck": "check"; "health_check": "check"; "option": "check";
         "acl": "allow"; "whitelist": "allow"; "allow_from": "allow"; "sources": "allow"; "source_ranges": "allow"; "loadBalancerSourceRanges": "allow"; "blacklist": "deny"; "block": "deny"; "reject": "deny";
-        "rate": "new_connections"; "rate_limit": "new_connections"; "conn_rate": "new_connections"; "limit": "new_connections"; "maxconn": "max_connections"; "backend_connections_max": "backend_max_connections"; "backend_maxconn": "backend_max_connections"; "fullconn": "backend_max_connections"; "upper_threshold": "backend_max_connections"; "proxy_protocol": "send_proxy"; "accept_proxy_protocol": "accept_proxy"; "accept-proxy": "accept_proxy"; "set_real_ip_from": "accept_proxy"; "server_name": "sni"; "hostnames": "sni"; "use_backend": "sni"; "outlier_detection": "eject_after"; "max_fails": "eject_after"; "fail_timeout": "eject_time"; "on_error": "eject_after"; "error_limit": "eject_after"; "timeout": "idle_timeout"; "snat": "source"; "slowstart": "slow_start"; "slow_startup": "slow_start"; "warmup": "slow_start"; "maxqueue": "queue"; "timeout_queue": "queue_timeout";
+        "rate": "new_connections"; "rate_limit": "new_connections"; "conn_rate": "new_connections"; "limit": "new_connections"; "maxconn": "max_connections"; "backend_connections_max": "backend_max_connections"; "backend_maxconn": "backend_max_connections"; "fullconn": "backend_max_connections"; "upper_threshold": "backend_max_connections"; "proxy_protocol": "send_proxy"; "accept_proxy_protocol": "accept_proxy"; "accept-proxy": "accept_proxy"; "set_real_ip_from": "accept_proxy"; "server_name": "sni"; "hostnames": "sni"; "use_backend": "sni"; "outlier_detection": "eject_after"; "prefer": "locality"; "topology": "locality"; "internalTrafficPolicy": "locality"; "trafficDistribution": "locality"; "max_fails": "eject_after"; "fail_timeout": "eject_time"; "on_error": "eject_after"; "error_limit": "eject_after"; "timeout": "idle_timeout"; "snat": "source"; "slowstart": "slow_start"; "slow_startup": "slow_start"; "warmup": "slow_start"; "maxqueue": "queue"; "timeout_queue": "queue_timeout";
     }
     unneeded {
         "weight": "write it into the backend: \"10.0.0.21:80 weight=2\"";
         "max": "write it into the backend: \"10.0.0.21:80 max=200\", or backend_max_connections = 200 for all";
         "backup": "write it into the backend: \"10.0.0.29:80 backup\"";
+        "zone": "write it into the backend: \"10.0.0.21:80 zone=a\", and locality = \"zone\"";
         "sorry_server": "add it to `backends`: \"10.0.0.29:80 backup\"";
     }
 }

@@ -31,6 +31,7 @@ pub mod key;
 pub mod keys;
 mod legs;
 mod life;
+mod locality;
 mod node_check;
 mod peers;
 mod persist;

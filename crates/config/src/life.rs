@@ -1,11 +1,11 @@
 //! Reads how backends are treated over time: how many are enough, and in a proxy the queue before those that are
 //! full and the slow start of those that come up.
 
-use crate::Code;
 use crate::keys::service;
 use crate::ports::Port;
 use crate::report::{At, Problems};
 use crate::tree::{Section, Word};
+use crate::{Code, locality};
 use buoy_model::limits::{
     EJECT_AFTER_MAX, EJECT_DEFAULT, EJECT_MAX, PROXY_QUEUE_MAX, PROXY_QUEUE_TIMEOUT_DEFAULT,
     PROXY_TIMEOUT_MAX, SERVICE_BACKENDS_MAX, SLOW_START_MAX,
@@ -33,6 +33,7 @@ pub(crate) fn read(section: &Section<'_>, problems: &mut Problems<'_>) -> Backen
         eject: read_eject(section, problems),
         stick: None,
         on_down: section.word(&service::ON_DOWN, &ON_DOWN, problems).map(|word| word.value),
+        locality: locality::read(section, problems),
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::Code;
 use crate::cluster::{check_name, collision};
 use crate::keys::{Key, top};
+use crate::locality;
 use crate::report::{At, Problems, Span, listed, shown};
 use crate::tree::{self, Section};
 use crate::value::{self, Unfit};
@@ -30,11 +31,13 @@ pub(crate) struct Peer {
     /// Votes and never owns.
     pub(crate) witness: bool,
     weight: u16,
+    /// Where it is, together with others and with backends.
+    pub(crate) zone: Option<String>,
 }
 
 impl Peer {
     fn new(name: At<String>, legs: Vec<At<SocketAddr>>, witness: bool) -> Self {
-        Self { name, legs, witness, weight: 1 }
+        Self { name, legs, witness, weight: 1, zone: None }
     }
 
     pub(crate) fn id(&self) -> NodeId {
@@ -63,6 +66,7 @@ impl Peers {
                 addresses: peer.legs.iter().map(|leg| leg.value).collect(),
                 weight: peer.weight,
                 witness: peer.witness,
+                zone: peer.zone.clone(),
             })
             .collect();
         nodes.sort_by_key(|node| node.id);
@@ -170,6 +174,7 @@ pub(crate) fn read(top: &Section<'_>, port: u16, problems: &mut Problems<'_>) ->
         warn_of_witnesses(&peers, problems);
     }
     read_weights(top, &mut peers, problems);
+    locality::read_zones(top, &mut peers, problems);
     peers
 }
 

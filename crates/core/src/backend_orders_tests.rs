@@ -22,6 +22,7 @@ fn desired(backends: &[&str]) -> Desired {
         backup: false,
         connections_max: None,
         server_id: None,
+        location: None,
     };
     let service = Service {
         addresses: vec![vip],

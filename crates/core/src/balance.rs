@@ -267,6 +267,7 @@ mod tests {
             backup,
             connections_max: None,
             server_id: None,
+            location: None,
         }
     }
 

@@ -393,6 +393,7 @@ fn owner(vip: IpAddr, ports: Ports) -> Backend {
         backup: false,
         connections_max: None,
         server_id: None,
+        location: None,
     }
 }
 

@@ -32,6 +32,7 @@ fn backend(text: &str) -> Backend {
         backup: weight != words[2],
         connections_max: None,
         server_id: None,
+        location: None,
     }
 }
 

@@ -22,6 +22,7 @@ mod judge;
 pub mod jury;
 mod legs;
 pub mod load;
+pub mod locality;
 pub mod maglev;
 mod mutation;
 mod node;

@@ -15,6 +15,7 @@ fn backends(weights: &[u16]) -> Vec<Backend> {
         backup: false,
         connections_max: None,
         server_id: None,
+        location: None,
     };
     weights.iter().enumerate().map(backend).collect()
 }

@@ -33,6 +33,7 @@ fn backends(weights: &[u16], max: Option<u32>) -> Vec<Backend> {
         backup: false,
         connections_max: max,
         server_id: None,
+        location: None,
     };
     weights.iter().enumerate().map(backend).collect()
 }

@@ -92,6 +92,7 @@ mod tests {
             backup,
             connections_max: None,
             server_id: None,
+            location: None,
         };
         let names = |list: &[&str]| list.iter().map(|n| String::from(*n)).collect();
         let route = |text: &str, list: &[&str]| Route { name: name(text), backends: names(list) };

@@ -47,6 +47,7 @@ mod tests {
             backup: false,
             connections_max: None,
             server_id: None,
+            location: None,
         };
         let mut backends: Vec<_> = weights.iter().enumerate().map(backend).collect();
         weigh(&mut backends, shares);

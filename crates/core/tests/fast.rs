@@ -64,6 +64,7 @@ fn backend(name: &str, i: usize, weight: u16) -> Backend {
         backup: false,
         connections_max: None,
         server_id: None,
+        location: None,
     }
 }
 

@@ -237,6 +237,7 @@ fn forward(vip: Ipv4Addr, port: u16, protocol: Protocol) -> Forward {
             backup: false,
             connections_max: None,
             server_id: None,
+            location: None,
         })
         .to_vec();
     let addresses: Vec<SocketAddr> = backends.iter().map(|backend| backend.address).collect();

@@ -9,6 +9,8 @@ use buoy_kernel::fast::{Capture, HOLD};
 use buoy_lab::backend::Backend;
 use buoy_lab::fault::Fault;
 use buoy_lab::peer::Peer;
+use buoy_lab::probe::http::HttpProbe;
+use buoy_lab::probe::tcp::TcpProbe;
 use buoy_lab::process::wait_until;
 use buoy_lab::segment::ECHO_PORT;
 use buoy_lab::topology::Topology;
@@ -25,9 +27,9 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::servers::Servers;
-use support::{Cluster, LEASE, LOCAL, SOON, VIP, prepared_on};
+use support::{Cluster, LEASE, LOCAL, MS, SOON, VIP, prepared_on, wait_for};
 
 const CLIENT: Ipv4Addr = buoy_lab::topology::ipv4(50);
 const BACKENDS: [&str; 2] = ["web1", "web2"];
@@ -101,6 +103,73 @@ fn survive(test: &str, forward: &str, fault: Fault) {
     // A backend sees who asks.
     assert!(figures.requests.clients.iter().all(|c| c.starts_with("10.77.0.50")), "{figures:?}");
     assert_eq!(figures.requests.by.len(), 2, "{figures:?}");
+}
+
+/// In the zone of its owner, in each mode; those by XDP are open while another node gets the VIP.
+#[test]
+fn connections_go_to_the_owners_neighbours_and_those_that_are_open_outlive_it() {
+    let test = "connections_go_to_the_owners_neighbours_and_those_that_are_open_outlive_it";
+    let service = |(port, to, lines): (u16, u16, &str)| {
+        format!(
+            "[[vip.service]]\nport = \"{port}/tcp\"\nlocality = \"zone\"\n{lines}\n\
+             backends = [\"web1 10.77.0.21:{to} zone=a\", \"web2 10.77.0.22:{to} zone=b\"]\n\
+             check = {{ tcp = true, every = \"100ms\", fall = 1, rise = 1 }}\n"
+        )
+    };
+    let ways = [(7, 7, "forward = \"nat\""), (80, 80, ""), (8080, 80, "mode = \"proxy\"")];
+    let vips = format!("{LOCAL}nodes = [\"n1\", \"n2\"]\n{}", ways.map(service).concat());
+    let top = format!("{LEASE}zones = {{ n1 = \"a\", n2 = \"b\", n3 = \"b\" }}\n");
+    let Some(mut cluster) = prepared_on(test, Topology::with_nodes(3), &top, &vips) else { return };
+    cluster.segment.suit_xdp().unwrap();
+    for name in BACKENDS {
+        let inside = cluster.segment.inside(name).unwrap();
+        inside.ip(&format!("route add 10.77.0.50/32 via {VIP}")).unwrap();
+    }
+    cluster.buoy.start_all(&cluster.segment).unwrap();
+    for node in ["n1", "n2"] {
+        cluster.wait_owned(node);
+        let by_xdp = |service: &ServiceView| service.engine == "XDP (eth0: driver)";
+        wait_until(2 * SOON, "XDP forwarding", || {
+            let status = cluster.buoy.client(node).unwrap().status();
+            Ok(status.is_ok_and(|s| s.vips.iter().flat_map(|v| &v.services).any(by_xdp)))
+        })
+        .unwrap();
+    }
+    let observer = cluster.observer(&[VIP]);
+    let owner = cluster.wait_answerer(&observer, VIP);
+    let (near, far) = if owner == "n1" { ("web1", "web2") } else { ("web2", "web1") };
+    let client = cluster.segment.inside("client").unwrap();
+    let probes =
+        [80, 8080].map(|port| HttpProbe::start(client, (VIP, port).into(), 5 * MS).unwrap());
+    let only = |name: &str| {
+        for http in &probes {
+            wait_for(http, &format!("{name} alone"), |f| f.by.keys().eq([name]) && f.lost == 0);
+        }
+    };
+    only(near);
+    cluster.segment.backend(near).unwrap().set_listening(false);
+    only(far);
+    cluster.segment.backend(near).unwrap().set_listening(true);
+    only(near);
+    let status = cluster.buoy.status(&owner).unwrap();
+    let resting = status.vips[0].services[0].backends.iter().find(|b| b.name == far).unwrap();
+    assert!(resting.reason.contains(&format!("near to {owner}")), "{}", resting.reason);
+    let client = cluster.segment.inside("client").unwrap();
+    let tcp = TcpProbe::start(client, (VIP, ECHO_PORT).into(), 40).unwrap();
+    // Their slots have had another backend, so the next owner has to be told of each of them.
+    let told = Instant::now() + Duration::from_secs(1);
+    wait_until(SOON, "lines", || Ok(tcp.figures(told).survived == 40)).unwrap();
+    assert_eq!(tcp.alive_at(near), 40, "{:?}", tcp.backends());
+
+    Fault::PowerOff.inject(&cluster.segment, &mut cluster.buoy, &owner).unwrap();
+    cluster.wait_other(&observer, VIP, &owner);
+    only(far);
+    let moved = Instant::now();
+    wait_until(SOON, "lines again", || Ok(tcp.figures(moved).survived == 40)).unwrap();
+    assert_eq!(tcp.alive_at(near), 40, "{:?}", tcp.backends());
+    let client = cluster.segment.inside("client").unwrap();
+    let new = TcpProbe::start(client, (VIP, ECHO_PORT).into(), 10).unwrap();
+    wait_until(SOON, "new lines", || Ok(new.alive_at(far) == 10)).unwrap();
 }
 
 #[test]

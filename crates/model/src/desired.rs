@@ -50,13 +50,15 @@ pub struct Node {
     pub weight: u16,
     /// Votes and never owns.
     pub witness: bool,
+    /// Where it is, together with others and with backends.
+    pub zone: Option<String>,
 }
 
 impl Node {
     /// A member with one leg that shares evenly.
     pub fn new(name: &str, address: SocketAddr) -> Self {
         let (id, name) = (NodeId::of(name), name.into());
-        Self { id, name, addresses: alloc::vec![address], weight: 1, witness: false }
+        Self { id, name, addresses: alloc::vec![address], weight: 1, witness: false, zone: None }
     }
 
     /// Its first leg.

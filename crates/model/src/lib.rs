@@ -23,6 +23,7 @@ mod front;
 mod id;
 pub mod limits;
 mod link;
+mod locality;
 mod message;
 mod ports;
 mod quic;
@@ -52,6 +53,7 @@ pub use id::{
     ClusterId, Epoch, GroupId, Incarnation, Leg, ListVersion, NodeId, Sequence, name_key,
 };
 pub use link::{Cidr, LinkId, Mac};
+pub use locality::{Locality, Location};
 pub use message::{
     Claim, ClaimKind, Grant, Header, Message, MessageKind, Rest, Verdict, WireVersion,
 };

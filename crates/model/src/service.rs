@@ -6,7 +6,7 @@ use crate::fast::Forward;
 use crate::flow_fields::FlowFields;
 use crate::limits::PROXY_QUEUE_TIMEOUT_DEFAULT;
 use crate::quic::ServerId;
-use crate::{Front, Ports, Rate, Sources};
+use crate::{Front, Locality, Location, Ports, Rate, Sources};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -69,6 +69,9 @@ pub struct BackendLife {
     pub stick: Option<Stick>,
     /// What becomes of connections whose backend fails its check; `None`: see `Service::on_down`.
     pub on_down: Option<OnDown>,
+    /// Whether those that are near to the VIP's owner are enough as long as there are `quorum` of them; `None`: all
+    /// take part.
+    pub locality: Option<Locality>,
 }
 
 /// For how long a client that was silent still gets the backend it had, as long as that one is up.
@@ -121,6 +124,7 @@ impl Default for BackendLife {
             eject: None,
             stick: None,
             on_down: None,
+            locality: None,
         }
     }
 }
@@ -140,6 +144,8 @@ pub struct Backend {
     pub connections_max: Option<u32>,
     /// What connection ids of QUIC call it.
     pub server_id: Option<ServerId>,
+    /// Where it is, as the file says it; `None`: on the node that has its address, if one has.
+    pub location: Option<Location>,
 }
 
 impl Backend {
@@ -152,6 +158,7 @@ impl Backend {
             backup: false,
             connections_max: None,
             server_id: None,
+            location: None,
         }
     }
 }

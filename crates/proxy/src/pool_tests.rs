@@ -30,6 +30,7 @@ fn backend(name: &str, port: u16) -> Backend {
         backup: false,
         connections_max: None,
         server_id: None,
+        location: None,
     }
 }
 

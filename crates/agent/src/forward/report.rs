@@ -1,7 +1,7 @@
 //! Tells what this host forwards, by which engine, and what is known of the backends.
 
 use super::meters::Meters;
-use super::{Forward, Place, xdp};
+use super::{Forward, Place, near, shares, xdp};
 use crate::health::{Key, States, WHOLE_SHARE, usual};
 use buoy_api::Traffic;
 use buoy_api::view::{BackendReport, ServiceReport};
@@ -18,10 +18,21 @@ impl Forward {
         let states = self.states.borrow();
         let counted = self.counted();
         let findings = self.findings();
+        let owners = self.owners.borrow();
+        // Weights count only where somebody may rest.
+        let weighed = match owners.is_empty() {
+            true => Arc::clone(&desired),
+            false => shares::weighed(&desired, &states),
+        };
         let mut all = Vec::new();
-        for group in &desired.groups {
-            for service in &group.services {
+        for (group, weighed_group) in desired.groups.iter().zip(&weighed.groups) {
+            let owner = owners.get(&group.id).copied();
+            for (service, weighed_service) in group.services.iter().zip(&weighed_group.services) {
                 let place = Place::of(group, service);
+                let of = (weighed_group, weighed_service);
+                let resting = near::resting(&weighed, of, owner, &states);
+                let rests =
+                    Rests { owner: owner.map_or("", |owner| desired.node_name(owner)), resting };
                 let instead = findings.refused.contains(&place);
                 let instead = instead.then(|| substitute(&desired, group, service));
                 all.push(ServiceReport {
@@ -32,7 +43,12 @@ impl Forward {
                     problem: findings.services.get(&place).cloned(),
                     engine: engine(service, instead, &findings.attached),
                     table: findings.tables.get(&place).copied(),
-                    backends: backends(&place, service, &states, (&counted, &self.meters)),
+                    backends: backends(
+                        &place,
+                        service,
+                        (&states, &rests),
+                        (&counted, &self.meters),
+                    ),
                     limited: service.new_connections.map(|_| {
                         let elsewhere = findings.limited.get(&place).copied();
                         elsewhere.unwrap_or(0) + counted.refused(&place)
@@ -57,6 +73,25 @@ pub(super) fn engine(
         (Mode::Xdp { .. }, Some(None)) => "none".into(),
         (Mode::Xdp { .. }, None) if attached.is_empty() => "none".into(),
         (Mode::Xdp { .. }, None) => format!("XDP ({})", attached.join(", ")),
+    }
+}
+
+/// Who takes no new connections because others are nearer.
+struct Rests<'d> {
+    owner: &'d str,
+    resting: Vec<bool>,
+}
+
+impl Rests<'_> {
+    /// Why the backend at that place does, in words; empty where it does not.
+    fn of(&self, place: usize, service: &Service) -> String {
+        if !self.resting.get(place).copied().unwrap_or_default() {
+            return String::new();
+        }
+        let (owner, least) = (self.owner, service.life.quorum.max(1));
+        format!(
+            "rests: those near to {owner}, which owns the VIP, come first while {least} of them are up"
+        )
     }
 }
 
@@ -86,10 +121,10 @@ fn loaded(service: &Service, key: &Key, states: &States) -> String {
 fn backends(
     place: &Place,
     service: &Service,
-    states: &States,
+    (states, rests): (&States, &Rests<'_>),
     (counted, meters): (&xdp::Counted, &Meters),
 ) -> Vec<BackendReport> {
-    let report = |backend: &Backend| {
+    let report = |(i, backend): (usize, &Backend)| {
         let known = states.get(&place.key(backend));
         let traffic = counted.backends.get(&(*place, backend.address)).map(|count| Traffic {
             connections: count.flows,
@@ -103,14 +138,14 @@ fn backends(
             name: backend.name.clone(),
             state: known.map_or(BackendState::Unknown, |known| known.state),
             reason: meters.ejected(place, backend).unwrap_or_else(|| {
-                let said = known.map_or("", |known| known.reason.as_str());
-                let loaded = loaded(service, &place.key(backend), states);
-                let both = if said.is_empty() || loaded.is_empty() { "" } else { "; " };
-                format!("{said}{both}{loaded}")
+                let said = known.map_or_else(String::new, |known| known.reason.clone());
+                let all =
+                    [said, loaded(service, &place.key(backend), states), rests.of(i, service)];
+                all.into_iter().filter(|said| !said.is_empty()).collect::<Vec<_>>().join("; ")
             }),
             urgent: known.is_some_and(|known| known.urgent),
             share: known.map_or(WHOLE_SHARE, |known| known.share),
         }
     };
-    service.backends.iter().map(report).collect()
+    service.backends.iter().enumerate().map(report).collect()
 }

@@ -53,6 +53,7 @@ fn desired(check: Check, backends: &[(&str, SocketAddr)]) -> Arc<Desired> {
         backup: false,
         connections_max: None,
         server_id: None,
+        location: None,
     };
     let backends = backends.iter().map(backend).collect();
     let mut service = sample::service(Mode::Kernel, "10.0.0.100", 80, backends);

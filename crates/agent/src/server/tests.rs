@@ -200,6 +200,7 @@ fn service() -> Service {
         backup: false,
         connections_max: None,
         server_id: None,
+        location: None,
     };
     Service {
         addresses: vec![[10, 0, 0, 100].into()],

@@ -25,6 +25,7 @@ pub fn backend(name: &str, address: &str) -> Backend {
         backup: false,
         connections_max: None,
         server_id: None,
+        location: None,
     }
 }
 

@@ -25,6 +25,7 @@ fn service(vip: &str, forward: Forward, backends: &[&str]) -> Service {
         backup: false,
         connections_max: None,
         server_id: None,
+        location: None,
     };
     Service {
         addresses: vec![ip(vip)],

@@ -9,6 +9,7 @@ mod examples;
 mod files;
 mod found;
 mod messages;
+mod near;
 mod persist;
 mod proxy;
 mod reference;

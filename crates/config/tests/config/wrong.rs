@@ -17,6 +17,16 @@ pub(crate) const BALANCE: &[Case] = &[
         "add backends",
     ),
     (Code::OutOfRange, "quorum = »0", "1"),
+    (
+        Code::BadLocality,
+        "port = »\"80/tcp\"\nlocality = \"node\"\nbackends = [\"10.0.0.21:80\"]",
+        "node=lb1",
+    ),
+    (
+        Code::LonelyZone,
+        "port = »\"80/tcp\"\nlocality = \"node\"\nbackends = [\"10.0.0.21:80 node=10.0.0.12\", \"10.0.0.22:80 zone=c\"]",
+        "`zones`",
+    ),
     (Code::NeedsProxy, "»slow_start = \"30s\"", "mode = \"proxy\""),
     (Code::NeedsProxy, "forward = \"nat\"\n»queue = 5", "no `forward`"),
     (Code::OutOfRange, "mode = \"proxy\"\nslow_start = »\"10ms\"", "\"1s\""),

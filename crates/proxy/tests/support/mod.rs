@@ -41,6 +41,7 @@ pub fn backend(name: &str, address: SocketAddr) -> Backend {
         backup: false,
         connections_max: None,
         server_id: None,
+        location: None,
     }
 }
 

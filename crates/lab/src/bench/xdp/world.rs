@@ -130,6 +130,7 @@ impl World {
                 backup: false,
                 connections_max: None,
                 server_id: None,
+                location: None,
             }
         };
         (0..BACKENDS).map(backend).collect()
