@@ -14,7 +14,7 @@ use super::{Asked, Key, Place, States, address, jitter, publish, say, wanted, wa
 use buoy_core::backend_orders::BackendOrders;
 use buoy_core::check::{self, Action, Event, Question};
 use buoy_core::load::Share;
-use buoy_kernel::connects::{Connects, Outcome};
+use buoy_kernel::connects::{Care, Connects, Outcome};
 use buoy_kernel::via::Via;
 use buoy_model::{BackendState, CheckKind, Desired, Duty, Instant};
 use std::cmp::Reverse;
@@ -199,6 +199,8 @@ impl Board {
         if !wanted.values().any(|asked| matches!(asked.place, Place::Vips { .. })) {
             self.programs = None;
         }
+        let is_plain = |asked: &&Asked| asked.check.kind == CheckKind::Tcp;
+        self.connects.expect(wanted.values().filter(is_plain).count());
         for (key, asked) in wanted {
             if !self.places.contains_key(&key) {
                 self.begin(key, asked);
@@ -417,7 +419,7 @@ impl Board {
         if check.asked.check.kind == CheckKind::Tcp && check.asked.place == Place::Itself {
             check.pending = Some(Pending { question, asked_at, task: None });
             let number = u64::try_from(place).unwrap_or(u64::MAX);
-            let failed = self.connects.start(number, address(&check.asked));
+            let failed = self.connects.start(number, address(&check.asked), care(&check.asked));
             self.outcomes.extend(failed);
             return true;
         }
@@ -467,6 +469,12 @@ impl Board {
             self.ends.opinions.send_if_modified(|states| keep(states, shared));
         }
     }
+}
+
+/// One answer may decide, or its time is what counts.
+fn care(asked: &Asked) -> Care {
+    let decides = asked.check.pace.fall == 1 || asked.check.load.is_some();
+    if decides { Care::Full } else { Care::Usual }
 }
 
 /// What was heard of a backend in one step.

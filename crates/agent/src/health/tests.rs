@@ -126,6 +126,32 @@ async fn verdict(kind: impl Into<CheckKind>, address: SocketAddr) -> BackendHeal
 }
 
 #[tokio::test]
+async fn where_many_are_asked_each_is_told_for_itself() {
+    let server = TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let port = server.local_addr().unwrap().port();
+    let names: Vec<String> = (0..300).map(|n| format!("web{n}")).collect();
+    let at = |n: u16| SocketAddr::from(([127, 1, (n / 250) as u8, (n % 250) as u8 + 1], port));
+    let mut backends: Vec<_> = names.iter().map(String::as_str).zip((0..).map(at)).collect();
+    let (gone, gone_at) = listener().await;
+    drop(gone);
+    backends.push(("gone", gone_at));
+    let (_keep, desired) = watch::channel(desired(check(CheckKind::Tcp), &backends));
+    let health = start(desired);
+    let mut states = health.states();
+    let is_known = |all: &States| {
+        all.len() == 301 && all.values().all(|known| known.state != BackendState::Unknown)
+    };
+    let seen = time::timeout(PATIENCE, states.wait_for(is_known)).await.expect("no verdict");
+    for (key, known) in seen.unwrap().iter() {
+        let expected = match key.backend.as_str() {
+            "gone" => (BackendState::Down, "connection refused"),
+            _ => (BackendState::Up, ""),
+        };
+        assert_eq!((known.state, known.reason.as_str()), expected, "{key:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_http_answer_is_judged_by_its_status() {
     let well = || vec![Statuses::WELL];
     let cases = [
