@@ -126,6 +126,10 @@ pub(crate) fn changes(before: &Desired, after: &Desired) -> Vec<String> {
         let socket = after.haproxy_socket.as_deref().unwrap_or("gone");
         changes.push(format!("haproxy_socket is {socket}"));
     }
+    if before.metrics != after.metrics {
+        let at = after.metrics.map_or_else(|| "nowhere".to_owned(), |at| at.to_string());
+        changes.push(format!("metrics are at {at}"));
+    }
     for group in &after.groups {
         match before.group(group.id) {
             None => changes.push(format!("vip {} is new", group.name)),
@@ -184,6 +188,7 @@ mod tests {
             cluster: ClusterId(1),
             cluster_name: "buoy".into(),
             haproxy_socket: None,
+            metrics: None,
             me: NodeId::of("a"),
             nodes,
             timing: Timing {

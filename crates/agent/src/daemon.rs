@@ -6,11 +6,12 @@ use crate::discovery::{self, Accepted, Looked};
 use crate::exchange::Exchange;
 use crate::fitness;
 use crate::forward::{Forward, Traced};
+use crate::metrics::Totals;
 use crate::realtime::{Command, Gone, Handle, Report};
-use crate::server::{Agent, LoopGone, ReloadRefusal, haproxy};
+use crate::server::{Agent, LoopGone, Problem, ReloadRefusal, haproxy, metrics};
 use buoy_api::view::{CheckReport, DatedRecord, HostReport, ServiceReport};
 use buoy_api::words::{self, Gravity, Words};
-use buoy_api::{FlowsView, ReloadReply};
+use buoy_api::{ClusterStatus, FlowsView, ReloadReply};
 use buoy_core::backend_orders::{Change, Full};
 use buoy_core::{OrderError, Status};
 use buoy_kernel::clock;
@@ -36,7 +37,9 @@ pub(crate) struct Daemon {
     exchange: Exchange,
     backend_orders: BackendOrders,
     /// Why the socket for HAProxy's commands is not there.
-    haproxy: haproxy::Problem,
+    haproxy: Problem,
+    metrics: Problem,
+    totals: Totals,
     /// What the checks of this node found.
     checks: OnceLock<watch::Receiver<fitness::States>>,
     /// Why nobody counts what this node finds of backends, if so.
@@ -99,7 +102,7 @@ impl Daemon {
         (config, accepted): (PathBuf, Accepted),
         published: Published,
         (forward, exchange): (Forward, Exchange),
-        backend_orders: BackendOrders,
+        (backend_orders, totals): (BackendOrders, Totals),
     ) -> Self {
         Self {
             handle,
@@ -108,7 +111,9 @@ impl Daemon {
             forward,
             exchange,
             backend_orders,
-            haproxy: haproxy::Problem::default(),
+            haproxy: Problem::default(),
+            metrics: Problem::default(),
+            totals,
             checks: OnceLock::new(),
             doubt: OnceLock::new(),
             memory: Mutex::default(),
@@ -151,6 +156,13 @@ impl Daemon {
         haproxy::keep(self, desired, problem).await;
     }
 
+    /// Shows the metrics where the configuration says so, for ever.
+    pub(crate) async fn show_metrics(self: Arc<Self>) {
+        let desired = self.published.desired.subscribe();
+        let problem = Arc::clone(&self.metrics);
+        metrics::keep(self, desired, problem).await;
+    }
+
     /// Keeps what becomes of the orders of backends, as long as somebody tells.
     pub(crate) async fn hear_orders(&self, mut told: mpsc::Receiver<Told>) {
         while let Some((backend, fact)) = told.recv().await {
@@ -175,6 +187,7 @@ impl Daemon {
             Gravity::Warn => tracing::warn!(vip, kind, "{sentence}"),
             Gravity::Error => tracing::error!(vip, kind, "{sentence}"),
         }
+        self.totals.note(vip, kind, &record.fact);
         let mut memory = self.memory();
         if matches!(record.fact, Fact::DuplicateNode { .. }) {
             memory.duplicate = Some(sentence);
@@ -292,7 +305,9 @@ impl Agent for Daemon {
         problems.extend(memory.duplicate.clone());
         problems.extend(self.backend_orders.problem());
         problems.extend(memory.undiscovered.iter().cloned());
-        problems.extend(self.haproxy.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        for problem in [&self.haproxy, &self.metrics] {
+            problems.extend(problem.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        }
         problems.extend(self.forward.problems());
         problems.extend(self.exchange.handle().problems());
         problems.extend(self.doubt.get().and_then(|doubt| doubt.borrow().clone()));
@@ -318,6 +333,11 @@ impl Agent for Daemon {
             realtime: self.handle.scheduling.clone(),
             counters: self.counters(),
         }
+    }
+
+    fn metrics(&self, status: &ClusterStatus) -> Result<String, prometheus::Error> {
+        let file_refused = self.memory().refused_file.is_some();
+        self.totals.page(status, file_refused)
     }
 
     async fn order(&self, order: Order) -> Result<Result<usize, OrderError>, LoopGone> {

@@ -8,13 +8,16 @@
 pub(crate) mod account;
 mod bounded;
 mod failure;
+mod follow;
 pub(crate) mod haproxy;
+pub(crate) mod metrics;
 pub(crate) mod names;
 mod orders;
 mod path;
 mod services;
 mod socket;
 
+pub(crate) use follow::Problem;
 pub use socket::{Socket, SocketError};
 
 use crate::forward::Traced;
@@ -40,6 +43,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{fmt, io};
+use tokio::net::UnixListener;
 
 /// How long the real-time loop may take to answer: it does so between two packets.
 const LOOP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -63,6 +67,8 @@ pub trait Agent: Send + Sync + 'static {
     fn services(&self) -> Vec<ServiceReport>;
     /// Lines of defence, problems, scheduling and counters.
     fn host(&self) -> HostReport;
+    /// The page that monitoring reads, of this status.
+    fn metrics(&self, status: &ClusterStatus) -> Result<String, prometheus::Error>;
     /// Gives the order to the real-time loop, which follows it or says why it cannot; its reason says
     /// already who gave it. Answers how many groups the node served before.
     fn order(
@@ -128,6 +134,7 @@ pub async fn serve<A: Agent>(
 fn router<A: Agent>(agent: Arc<A>) -> Router {
     Router::new()
         .route("/healthz", get(healthz::<A>))
+        .route("/metrics", get(metrics::page::<A>))
         .route("/v1/status", get(status::<A>))
         .route("/v1/events", get(events::<A>))
         .route("/v1/vips/{vip}/why", get(why::<A>))
@@ -161,8 +168,8 @@ impl Asker {
     }
 }
 
-impl Connected<IncomingStream<'_, Bounded>> for Asker {
-    fn connect_info(stream: IncomingStream<'_, Bounded>) -> Self {
+impl Connected<IncomingStream<'_, Bounded<UnixListener>>> for Asker {
+    fn connect_info(stream: IncomingStream<'_, Bounded<UnixListener>>) -> Self {
         Self { uid: stream.io().peer().ok().map(|credentials| credentials.uid()) }
     }
 }

@@ -495,6 +495,7 @@ mod tests {
             cluster: ClusterId(1),
             cluster_name: "prod".into(),
             haproxy_socket: None,
+            metrics: None,
             me: lb(1),
             nodes: vec![node(1), node(2), node(3)],
             timing: Timing {

@@ -499,6 +499,7 @@ mod tests {
             cluster: ClusterId(1),
             cluster_name: "prod".into(),
             haproxy_socket: None,
+            metrics: None,
             me: NodeId::of("lb2"),
             nodes,
             timing: Timing {

@@ -56,6 +56,7 @@ mod tests {
             cluster: ClusterId(1),
             cluster_name: "buoy".into(),
             haproxy_socket: None,
+            metrics: None,
             me: NodeId::of("w1"),
             nodes: vec![node("lb1", 11), node("w1", 13)],
             leg_links: vec![None],

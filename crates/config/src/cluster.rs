@@ -30,6 +30,8 @@ pub(crate) struct Cluster {
     pub(crate) resolvers: Vec<SocketAddr>,
     /// Where HAProxy's runtime commands are listened to.
     pub(crate) haproxy_socket: Option<String>,
+    /// Where monitoring reads metrics over TCP.
+    pub(crate) metrics: Option<SocketAddr>,
 }
 
 pub(crate) fn read(top: &Section<'_>, problems: &mut Problems<'_>) -> Cluster {
@@ -49,6 +51,7 @@ pub(crate) fn read(top: &Section<'_>, problems: &mut Problems<'_>) -> Cluster {
         timing: read_timing(top, problems),
         resolvers: discovery::read_resolvers(top, problems),
         haproxy_socket: read_socket(top, problems),
+        metrics: read_metrics(top, problems),
         peers,
     }
 }
@@ -75,6 +78,21 @@ fn read_socket(top: &Section<'_>, problems: &mut Problems<'_>) -> Option<String>
     let fix = "write an absolute path such as \"/run/buoy/haproxy.sock\"";
     problems.add(Code::BadSocketPath, &path.span, message, fault, fix);
     None
+}
+
+fn read_metrics(top: &Section<'_>, problems: &mut Problems<'_>) -> Option<SocketAddr> {
+    let at = top.text(&top::METRICS, problems)?;
+    match at.value.parse::<SocketAddr>() {
+        Ok(at) if at.port() != 0 => Some(at),
+        Ok(_) | Err(_) => {
+            let message =
+                format!("`metrics`: \"{}\" is not an address and a port", shown(at.value));
+            let reason = "monitoring has to know both";
+            let fix = "write an address of this host and a port, such as \"10.0.0.11:9120\"";
+            problems.add(Code::BadMetricsAddress, &at.span, message, reason, fix);
+            None
+        }
+    }
 }
 
 /// `safety` at the top or of one VIP.

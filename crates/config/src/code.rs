@@ -131,6 +131,7 @@ codes! {
     CheckUser = "V0454", Error, "The user that runs the program of a check cannot be one.";
     WrongVia = "V0455", Error, "A check asks backends on a way that packets of the service do not take.";
     BadSocketPath = "V0460", Error, "The path of a socket is not absolute, or longer than the kernel takes.";
+    BadMetricsAddress = "V0461", Error, "`metrics` is not an address and a port.";
     BadDiscovery = "V0470", Error, "What says where to look for backends cannot be looked at.";
     BadResolver = "V0471", Error, "A name server is not an address.";
     Contradiction = "V0480", Error, "Two settings of a service contradict each other.";

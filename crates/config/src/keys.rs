@@ -115,6 +115,7 @@ schema! {
         PORT: "port", "a UDP port number", "4747", "4747", Restart;
         RESOLVERS: "resolvers", "an address or a list of them", r#"["10.0.0.53"]"#, "those of the host", Live;
         HAPROXY_SOCKET: "haproxy_socket", "an absolute path", r#""/run/buoy/haproxy.sock""#, "none", Live;
+        METRICS: "metrics", "an address and a port", r#""10.0.0.11:9120""#, "none", Live;
         VIP: "vip", "a list of tables `[[vip]]`", r#"[[vip]]"#, "none", Live;
         POOL: "pool", "a list of tables `[[pool]]`", r#"[[pool]]"#, "none", Live;
     }
@@ -126,11 +127,10 @@ schema! {
         "kubernetes": "remove it; write the addresses as [[vip]]";
         "etcd": "remove it; the peers agree among themselves";
         "api": "remove it; the API is a UNIX socket: `buoy agent --help`";
-        "metrics": "remove it; `buoy status -o json` has the numbers";
         "dns": "remove it; write \"dns:NAME:PORT\" into `backends`, and name servers as `resolvers`";
     }
     foreign {
-        "stats_socket": "haproxy_socket"; "stats": "haproxy_socket";
+        "prometheus": "metrics"; "metrics_listen": "metrics"; "stats_socket": "haproxy_socket"; "stats": "haproxy_socket";
         "vips": "vip"; "pools": "pool"; "virtual": "vip"; "vrrp_instance": "vip"; "virtual_server": "vip";
         "unicast_peer": "peers"; "nodes": "peers"; "hosts": "peers"; "members": "peers";
         "auth_pass": "secret"; "password": "secret"; "key": "secret"; "router_id": "node";

@@ -167,7 +167,7 @@ pub fn check_found(
     let (Some(me), Some(keyring), false) = (me, keyring, problems.has_errors()) else {
         return Err(problems.into_report());
     };
-    let Cluster { name: cluster_name, timing, haproxy_socket, .. } = draft.cluster.clone();
+    let Cluster { name: cluster_name, timing, haproxy_socket, metrics, .. } = draft.cluster.clone();
     let nodes = draft.cluster.peers.nodes();
     let leg_links = legs::links(&draft.cluster.peers, me, host, &mut problems);
     let desired = Desired {
@@ -184,6 +184,7 @@ pub fn check_found(
         nodes,
         timing,
         haproxy_socket,
+        metrics,
         groups,
     };
     Ok(Checked { desired, keyring, text: text.to_owned(), warnings: problems.into_report() })

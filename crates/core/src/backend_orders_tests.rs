@@ -63,6 +63,7 @@ fn desired(backends: &[&str]) -> Desired {
         cluster: ClusterId(1),
         cluster_name: "test".into(),
         haproxy_socket: None,
+        metrics: None,
         me: A,
         nodes: vec![],
         timing: Timing { heartbeat: beat, lease: 3 * beat, lease_max: 3 * beat },

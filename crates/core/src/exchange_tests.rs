@@ -18,6 +18,7 @@ fn desired(me: &str, names: &[&str]) -> Desired {
         cluster: ClusterId(7),
         cluster_name: "test".to_string(),
         haproxy_socket: None,
+        metrics: None,
         me: NodeId::of(me),
         nodes,
         leg_links: vec![],

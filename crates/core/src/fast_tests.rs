@@ -90,6 +90,7 @@ fn desired(groups: Vec<Group>) -> Desired {
         cluster: ClusterId(1),
         cluster_name: "test".into(),
         haproxy_socket: None,
+        metrics: None,
         me: NodeId(1),
         nodes: vec![],
         timing: Timing { heartbeat: beat, lease: 3 * beat, lease_max: 3 * beat },

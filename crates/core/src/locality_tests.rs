@@ -88,6 +88,7 @@ fn desired(mode: Mode, life: BackendLife, backends: &[&str]) -> Desired {
         cluster: ClusterId(1),
         cluster_name: "test".into(),
         haproxy_socket: None,
+        metrics: None,
         me: NodeId::of("lb1"),
         nodes: nodes(),
         timing: Timing { heartbeat: beat, lease: 3 * beat, lease_max: 3 * beat },

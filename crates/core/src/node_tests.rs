@@ -8,7 +8,6 @@ use buoy_model::{
     Cidr, ClusterId, Failback, FrameKind, Group, GroupId, Leg, Mac, Message, Node as Member,
     NodeId, Order, Presence, Timing, VipAddress,
 };
-use core::net::{IpAddr, Ipv4Addr};
 
 const LINK: LinkId = LinkId(3);
 const BEAT: Duration = Duration::from_millis(10);
@@ -18,8 +17,8 @@ fn name(i: usize) -> String {
     format!("lb{}", i + 1)
 }
 
-fn vip(n: u8) -> IpAddr {
-    Ipv4Addr::new(10, 0, 0, 100 + n).into()
+fn vip(n: u8) -> core::net::IpAddr {
+    [10, 0, 0, 100 + n].into()
 }
 
 fn desired(nodes: usize, groups: usize, safety: Safety, me: usize) -> Desired {
@@ -54,6 +53,7 @@ fn desired(nodes: usize, groups: usize, safety: Safety, me: usize) -> Desired {
         cluster: ClusterId(1),
         cluster_name: "buoy".into(),
         haproxy_socket: None,
+        metrics: None,
         me: NodeId::of(&name(me)),
         nodes: members,
         leg_links: vec![Some(LINK)],

@@ -138,6 +138,7 @@ fn desired(me: NodeId) -> Desired {
         cluster: ClusterId(1),
         cluster_name: "buoy".into(),
         haproxy_socket: None,
+        metrics: None,
         me,
         leg_links: vec![Some(LinkId(2))],
         nodes,

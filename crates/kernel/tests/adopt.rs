@@ -55,6 +55,7 @@ fn desired(link: LinkId, addresses: &[&str]) -> Desired {
         cluster: ClusterId(1),
         cluster_name: "test".into(),
         haproxy_socket: None,
+        metrics: None,
         me: me.id,
         nodes: vec![me],
         leg_links: Vec::new(),

@@ -32,6 +32,8 @@ pub struct Desired {
     pub timing: Timing,
     /// Where HAProxy's runtime commands are listened to; `None`: nowhere.
     pub haproxy_socket: Option<String>,
+    /// Where monitoring reads metrics over TCP; `None`: nowhere.
+    pub metrics: Option<SocketAddr>,
     /// All groups, sorted by id.
     pub groups: Vec<Group>,
 }

@@ -274,6 +274,7 @@ impl Scenario {
             cluster: ClusterId::of("sim"),
             cluster_name: "sim".into(),
             haproxy_socket: None,
+            metrics: None,
             me: id,
             nodes: self.hosts.iter().enumerate().map(node).collect(),
             timing,

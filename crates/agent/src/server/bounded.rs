@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::unix::{SocketAddr, UCred};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
+use tokio::net::unix::UCred;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 
@@ -21,24 +21,27 @@ pub(super) const CONNECTION_LIFETIME: Duration = Duration::from_secs(120);
 
 /// A listener that accepts no more than it has room for.
 #[derive(Debug)]
-pub(super) struct Bounded {
-    listener: UnixListener,
+pub(super) struct Bounded<L> {
+    listener: L,
     room: Arc<Semaphore>,
     lifetime: Duration,
 }
 
-impl Bounded {
+impl<L> Bounded<L> {
     /// Room for so many connections, each for so long.
-    pub(super) fn new(listener: UnixListener, connections: usize, lifetime: Duration) -> Self {
+    pub(super) fn new(listener: L, connections: usize, lifetime: Duration) -> Self {
         Self { listener, room: Arc::new(Semaphore::new(connections)), lifetime }
     }
 }
 
-impl Listener for Bounded {
-    type Io = Connection;
-    type Addr = SocketAddr;
+impl<L: Listener> Listener for Bounded<L>
+where
+    L::Io: Unpin,
+{
+    type Io = Connection<L::Io>;
+    type Addr = L::Addr;
 
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
+    async fn accept(&mut self) -> (Connection<L::Io>, L::Addr) {
         // A semaphore that nobody closes always gives its permit in the end.
         let permit = Arc::clone(&self.room).acquire_owned().await.ok();
         let (stream, address) = Listener::accept(&mut self.listener).await;
@@ -46,25 +49,27 @@ impl Listener for Bounded {
         (Connection { stream, end, _permit: permit }, address)
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
+    fn local_addr(&self) -> io::Result<L::Addr> {
         self.listener.local_addr()
     }
 }
 
 /// One connection with its place among the others.
 #[derive(Debug)]
-pub(super) struct Connection {
-    stream: UnixStream,
+pub(super) struct Connection<S> {
+    stream: S,
     end: Pin<Box<Sleep>>,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Connection {
+impl Connection<UnixStream> {
     /// Who is at the other end, by the kernel's word.
     pub(super) fn peer(&self) -> io::Result<UCred> {
         self.stream.peer_cred()
     }
+}
 
+impl<S> Connection<S> {
     fn check_end(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         match self.end.as_mut().poll(context) {
             Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
@@ -73,7 +78,7 @@ impl Connection {
     }
 }
 
-impl AsyncRead for Connection {
+impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -84,7 +89,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -108,6 +113,7 @@ mod tests {
     use super::*;
     use std::future::poll_fn;
     use tokio::io::AsyncReadExt;
+    use tokio::net::UnixListener;
 
     fn listener(name: &str) -> (UnixListener, std::path::PathBuf) {
         let name = format!("buoy-bounded-{}-{name}.sock", std::process::id());

@@ -39,6 +39,11 @@ impl Failure {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method", title, detail)
     }
 
+    pub(super) fn internal(error: &dyn std::error::Error) -> Self {
+        let title = "the answer could not be made";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", title, error.to_string())
+    }
+
     pub(super) fn unknown_vip(vip: &str, desired: &Desired) -> Self {
         let names = desired.groups.iter().map(|group| group.name.as_str()).collect();
         let detail = the_configuration_has(names, "the configuration has no VIP");

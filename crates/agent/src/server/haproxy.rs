@@ -9,11 +9,12 @@
 mod set;
 mod show;
 
+use super::follow::{self, Named, Problem};
 use super::socket::{Socket, SocketError};
 use super::{Agent, account};
 use buoy_model::Desired;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -28,53 +29,40 @@ const LINE_MAX: usize = 16 << 10;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest time that it can be made.
 const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
-/// A socket that cannot be opened is tried again after so long.
+/// How long to wait when the host is out of file descriptors.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// Why the socket of the configuration is not there, for who is asked about this host.
-pub(crate) type Problem = Arc<Mutex<Option<String>>>;
+/// The socket, as the configuration has it.
+struct Spoken<A> {
+    agent: Arc<A>,
+    /// When the agent began to listen.
+    started: Instant,
+}
+
+impl<A: Agent> Named for Spoken<A> {
+    type Place = PathBuf;
+    type Socket = Socket;
+
+    fn named(&self, desired: &Desired) -> Option<PathBuf> {
+        desired.haproxy_socket.as_ref().map(PathBuf::from)
+    }
+
+    async fn open(&self, path: &PathBuf) -> Result<Socket, String> {
+        Socket::open(path).map_err(|error| said(path, &error))
+    }
+
+    async fn serve(&self, socket: Socket) {
+        serve(socket, &self.agent, self.started).await;
+    }
+}
 
 /// Keeps the socket that the configuration names, for as long as it names it.
 pub(crate) async fn keep<A: Agent>(
     agent: Arc<A>,
-    mut desired: watch::Receiver<Arc<Desired>>,
+    desired: watch::Receiver<Arc<Desired>>,
     problem: Problem,
 ) {
-    let started = Instant::now();
-    loop {
-        let path = desired.borrow_and_update().haproxy_socket.clone().map(PathBuf::from);
-        let named = |desired: &Arc<Desired>| desired.haproxy_socket.as_ref().map(PathBuf::from);
-        let serving = async {
-            let Some(path) = &path else { return std::future::pending().await };
-            match Socket::open(path) {
-                Ok(socket) => {
-                    say(&problem, None);
-                    serve(socket, &agent, started).await;
-                }
-                Err(error) => {
-                    say(&problem, Some(said(path, &error)));
-                    tokio::time::sleep(RETRY).await;
-                }
-            }
-        };
-        tokio::select! {
-            () = serving => {}
-            changed = desired.wait_for(|desired| named(desired) != path) => {
-                if changed.is_err() {
-                    return;
-                }
-                say(&problem, None);
-            }
-        }
-    }
-}
-
-fn say(problem: &Problem, said: Option<String>) {
-    let mut known = problem.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(new) = said.as_ref().filter(|new| known.as_ref() != Some(new)) {
-        tracing::warn!("{new}");
-    }
-    *known = said;
+    follow::follow(&Spoken { agent, started: Instant::now() }, desired, problem).await;
 }
 
 fn said(path: &Path, error: &SocketError) -> String {

@@ -106,6 +106,10 @@ impl Agent for Fake {
         }
     }
 
+    fn metrics(&self, status: &ClusterStatus) -> Result<String, prometheus::Error> {
+        crate::metrics::Totals::new()?.page(status, false)
+    }
+
     async fn order(&self, order: Order) -> Result<Result<usize, OrderError>, LoopGone> {
         if self.stopping.load(Ordering::SeqCst) {
             return Ok(Err(OrderError::Stopping));
@@ -160,6 +164,7 @@ fn desired() -> Desired {
         cluster: ClusterId::of("prod"),
         cluster_name: "prod".into(),
         haproxy_socket: None,
+        metrics: None,
         me: NodeId::of("lb1"),
         nodes,
         timing: Timing {

@@ -88,6 +88,7 @@ pub fn desired(vips: &[&str], link_name: &str, services: Vec<Service>) -> Desire
         cluster: ClusterId(1),
         cluster_name: "test".into(),
         haproxy_socket: None,
+        metrics: None,
         me: NodeId(1),
         nodes: vec![],
         timing: Timing {

@@ -74,6 +74,7 @@ fn desired(services: Vec<Service>) -> Desired {
         cluster: ClusterId(1),
         cluster_name: "prod".into(),
         haproxy_socket: None,
+        metrics: None,
         me: NodeId::of("lb1"),
         nodes: vec![Node::new("lb1", ([10, 0, 0, 11], 4747).into())],
         leg_links: vec![None],

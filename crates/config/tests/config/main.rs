@@ -8,6 +8,7 @@ mod cases;
 mod examples;
 mod files;
 mod found;
+mod limits;
 mod messages;
 mod near;
 mod persist;

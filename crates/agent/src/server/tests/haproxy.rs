@@ -1,7 +1,8 @@
 //! HAProxy's language over a real socket, with a fake daemon behind it. Answers are those of HAProxy 2.6.12.
 
 use super::*;
-use crate::server::haproxy::{self, Problem};
+use crate::server::follow::Problem;
+use crate::server::haproxy;
 use buoy_model::{Duty, OrderedWeight};
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Instant;

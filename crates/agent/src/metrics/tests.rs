@@ -1,0 +1,168 @@
+//! The page, and whether it, the alert rules and the dashboard fit each other.
+
+use super::*;
+use buoy_api::Traffic;
+use buoy_model::Epoch;
+use regex::Regex;
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// A status that has something of everything.
+fn status() -> ClusterStatus {
+    let backend = |name: &str, state: &str| BackendView {
+        name: name.into(),
+        state: state.into(),
+        weight: 10,
+        share: Some(40),
+        urgent: state == "up",
+        traffic: Some(Traffic { connections: 3, packets: 40, bytes: 5000 }),
+        ..BackendView::default()
+    };
+    let service = ServiceView {
+        name: "web:443/tcp".into(),
+        backends: vec![backend("web1", "up"), backend("we\"b2", "down")],
+        up: 1,
+        limited: Some(7),
+        ..ServiceView::default()
+    };
+    let vip = |name: &str, mine: bool| VipView {
+        name: name.into(),
+        mine,
+        epoch: 4,
+        lease_left_ms: mine.then_some(25.0),
+        safety: "exclusive".into(),
+        services: vec![service.clone()],
+        ..VipView::default()
+    };
+    let node = |name: &str, me: bool| NodeView {
+        name: name.into(),
+        me,
+        alive: true,
+        hears_us: !me,
+        round_trip_ms: (!me).then_some(0.5),
+        digest: Some("0a".into()),
+        ..NodeView::default()
+    };
+    let mut status = ClusterStatus {
+        cluster: "prod".into(),
+        node: "lb1".into(),
+        version: "1.0".into(),
+        digest: "0a".into(),
+        draining: Some("patches".into()),
+        nodes: vec![node("lb1", true), node("lb2", false)],
+        vips: vec![vip("web", true), VipView { services: vec![], ..vip("db", false) }],
+        ..ClusterStatus::default()
+    };
+    status.timing.term_ms = Some(32.0);
+    let counters = [("rejected_forged", 2), ("late_wakeups", 5)];
+    status.loop_.counters.extend(counters.map(|(name, count)| (name.to_owned(), count)));
+    status
+}
+
+fn served(decide: u64) -> Fact {
+    let millis = Duration::from_millis;
+    Fact::Served {
+        epoch: Epoch(4),
+        detect: millis(30),
+        decide: millis(decide),
+        address: millis(decide + 1),
+        announce: millis(decide + 1),
+        first_packet: None,
+    }
+}
+
+fn page() -> String {
+    let totals = Totals::new().unwrap();
+    totals.note(Some("web"), "served", &served(2));
+    totals.note(Some("web"), "served", &served(300));
+    totals.note(None, "undrained", &Fact::Undrained);
+    totals.page(&status(), true).unwrap()
+}
+
+#[test]
+fn the_page_says_what_the_status_says() {
+    let page = page();
+    for line in [
+        "buoy_build_info{version=\"1.0\"} 1",
+        "buoy_config_info{cluster=\"prod\",digest=\"0a\"} 1",
+        "buoy_config_last_reload_successful 0",
+        "buoy_draining 1",
+        "buoy_lease_term_seconds 0.032",
+        "buoy_datagrams_rejected_total{reason=\"forged\"} 2",
+        "buoy_counted_total{name=\"late_wakeups\"} 5",
+        "buoy_peer_heard{peer=\"lb2\"} 1",
+        "buoy_peer_round_trip_seconds{peer=\"lb2\"} 0.0005",
+        "buoy_peer_config_same{peer=\"lb2\"} 1",
+        "buoy_vip_owner{node=\"lb1\",safety=\"exclusive\",vip=\"web\"} 1",
+        "buoy_vip_owner{node=\"lb1\",safety=\"exclusive\",vip=\"db\"} 0",
+        "buoy_vip_epoch{vip=\"web\"} 4",
+        "buoy_vip_lease_seconds{vip=\"web\"} 0.025",
+        "buoy_service_backends{service=\"web:443/tcp\",state=\"up\"} 1",
+        "buoy_service_backends{service=\"web:443/tcp\",state=\"maint\"} 0",
+        "buoy_service_backends_ready{service=\"web:443/tcp\"} 1",
+        "buoy_service_limited_total{service=\"web:443/tcp\"} 7",
+        "buoy_backend_up{backend=\"we\\\"b2\",service=\"web:443/tcp\"} 0",
+        "buoy_backend_share_ratio{backend=\"web1\",service=\"web:443/tcp\"} 0.4",
+        "buoy_backend_bytes_total{backend=\"web1\",service=\"web:443/tcp\"} 5000",
+        "buoy_events_total{kind=\"served\",vip=\"web\"} 2",
+        "buoy_events_total{kind=\"undrained\",vip=\"\"} 1",
+        "buoy_takeover_seconds_bucket{phase=\"decide\",le=\"0.0025\"} 1",
+        "buoy_takeover_seconds_bucket{phase=\"decide\",le=\"0.5\"} 2",
+        "buoy_takeover_seconds_count{phase=\"detect\"} 2",
+    ] {
+        assert!(page.lines().any(|has| has == line), "{line} is not in\n{page}");
+    }
+    assert!(!page.contains("phase=\"first_packet\""), "it was not seen");
+    assert!(!page.contains("peer=\"lb1\""), "nobody is its own peer");
+}
+
+fn packaging(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging").join(path)
+}
+
+/// Rules and dashboard ask for nothing that no page has: a name with a slip in it would never raise an alert.
+#[test]
+fn rules_and_dashboard_ask_for_what_there_is() {
+    let page = page();
+    let names: BTreeSet<&str> =
+        page.lines().filter_map(|line| line.split(['{', ' ']).next()).collect();
+    let asked = Regex::new("buoy_[a-z_]+").unwrap();
+    for path in ["prometheus/buoy.rules.yml", "prometheus/buoy.rules.test.yml", "grafana/buoy.json"]
+    {
+        let text = std::fs::read_to_string(packaging(path)).unwrap();
+        let found: BTreeSet<&str> = asked.find_iter(&text).map(|found| found.as_str()).collect();
+        assert!(5 < found.len(), "{path} asks for {found:?}");
+        for name in found {
+            assert!(names.contains(name), "{path} asks for {name}, which no page has");
+        }
+    }
+    let dashboard = std::fs::read_to_string(packaging("grafana/buoy.json")).unwrap();
+    serde_json::from_str::<serde_json::Value>(&dashboard).unwrap();
+}
+
+#[test]
+fn promtool_finds_nothing_wrong() {
+    let promtool = |words: &[&str], input: &str| {
+        let folder = packaging("prometheus");
+        let mut command = Command::new("promtool");
+        command.args(words).current_dir(folder).stdin(Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().ok()?;
+        child.stdin.take()?.write_all(input.as_bytes()).unwrap();
+        Some(child.wait_with_output().unwrap())
+    };
+    for (words, input) in [
+        (&["check", "metrics"][..], page().as_str()),
+        (&["check", "rules", "buoy.rules.yml"], ""),
+        (&["test", "rules", "buoy.rules.test.yml"], ""),
+    ] {
+        let Some(output) = promtool(words, input) else {
+            eprintln!("SKIPPED: promtool_finds_nothing_wrong: apt-get install prometheus");
+            return;
+        };
+        assert!(output.status.success(), "{words:?}: {output:?}");
+        assert!(output.stderr.is_empty(), "{words:?}: {output:?}");
+    }
+}
