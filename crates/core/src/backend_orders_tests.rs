@@ -15,15 +15,7 @@ const B: NodeId = NodeId(2);
 
 fn desired(backends: &[&str]) -> Desired {
     let vip: IpAddr = [10, 0, 0, 100].into();
-    let backend = |name: &&str| Backend {
-        name: (*name).into(),
-        address: ([10, 0, 0, 21], 80).into(),
-        weight: 1,
-        backup: false,
-        connections_max: None,
-        server_id: None,
-        location: None,
-    };
+    let backend = |name: &&str| Backend::new(name, ([10, 0, 0, 21], 80).into());
     let service = Service {
         addresses: vec![vip],
         protocol: Protocol::Tcp,

@@ -260,15 +260,7 @@ mod tests {
 
     fn backend(name: &str, weight: u16, backup: bool) -> Backend {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 80));
-        Backend {
-            name: name.into(),
-            address,
-            weight,
-            backup,
-            connections_max: None,
-            server_id: None,
-            location: None,
-        }
+        Backend { weight, backup, ..Backend::new(name, address) }
     }
 
     fn backends(weights: &[u16]) -> Vec<Backend> {

@@ -386,15 +386,7 @@ impl Fast {
 /// Stands for the host that owns the VIP, where no other one is behind it.
 fn owner(vip: IpAddr, ports: Ports) -> Backend {
     let address = SocketAddr::new(vip, ports.first());
-    Backend {
-        name: "owner".into(),
-        address,
-        weight: 1,
-        backup: false,
-        connections_max: None,
-        server_id: None,
-        location: None,
-    }
+    Backend::new("owner", address)
 }
 
 /// The addresses of the service that this host may own.

@@ -26,13 +26,9 @@ fn backend(text: &str) -> Backend {
     let words: Vec<&str> = text.split(' ').collect();
     let weight = words[2].trim_start_matches('b');
     Backend {
-        name: words[0].into(),
-        address: words[1].parse().unwrap(),
         weight: weight.parse().unwrap(),
         backup: weight != words[2],
-        connections_max: None,
-        server_id: None,
-        location: None,
+        ..Backend::new(words[0], words[1].parse().unwrap())
     }
 }
 

@@ -9,13 +9,8 @@ use core::net::{Ipv4Addr, SocketAddr};
 
 fn backends(weights: &[u16]) -> Vec<Backend> {
     let backend = |(i, &weight): (usize, &u16)| Backend {
-        name: format!("web{i}"),
-        address: SocketAddr::from((Ipv4Addr::LOCALHOST, 80)),
         weight,
-        backup: false,
-        connections_max: None,
-        server_id: None,
-        location: None,
+        ..Backend::new(&format!("web{i}"), SocketAddr::from((Ipv4Addr::LOCALHOST, 80)))
     };
     weights.iter().enumerate().map(backend).collect()
 }

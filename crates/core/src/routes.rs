@@ -86,13 +86,8 @@ mod tests {
     /// `web` and `web2` for one name, `api` for another one with `sorry` as its backup, `rest` for all others.
     fn service() -> Service {
         let backend = |name: &str, backup| Backend {
-            name: name.into(),
-            address: "10.0.0.21:443".parse().unwrap(),
-            weight: 1,
             backup,
-            connections_max: None,
-            server_id: None,
-            location: None,
+            ..Backend::new(name, "10.0.0.21:443".parse().unwrap())
         };
         let names = |list: &[&str]| list.iter().map(|n| String::from(*n)).collect();
         let route = |text: &str, list: &[&str]| Route { name: name(text), backends: names(list) };

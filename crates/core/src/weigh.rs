@@ -41,13 +41,8 @@ mod tests {
 
     fn weighed(weights: &[u16], shares: &[u16]) -> Vec<u16> {
         let backend = |(place, weight): (usize, &u16)| Backend {
-            name: place.to_string(),
-            address: ([10, 0, 0, 1], 80).into(),
             weight: *weight,
-            backup: false,
-            connections_max: None,
-            server_id: None,
-            location: None,
+            ..Backend::new(&place.to_string(), ([10, 0, 0, 1], 80).into())
         };
         let mut backends: Vec<_> = weights.iter().enumerate().map(backend).collect();
         weigh(&mut backends, shares);

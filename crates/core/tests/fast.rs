@@ -57,15 +57,7 @@ fn random() -> Random {
 fn backend(name: &str, i: usize, weight: u16) -> Backend {
     let [high, low] = u16::try_from(i).unwrap().to_be_bytes();
     let address = SocketAddr::from(([10, 0, high, low], 80));
-    Backend {
-        name: name.into(),
-        address,
-        weight,
-        backup: false,
-        connections_max: None,
-        server_id: None,
-        location: None,
-    }
+    Backend { weight, ..Backend::new(name, address) }
 }
 
 fn table(backends: &[Backend], shares: &[Share]) -> Table {

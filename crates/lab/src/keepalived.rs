@@ -230,15 +230,7 @@ fn forwards(vip: Ipv4Addr) -> Vec<Forward> {
 
 fn forward(vip: Ipv4Addr, port: u16, protocol: Protocol) -> Forward {
     let backends: Vec<Backend> = [("web1", 21), ("web2", 22)]
-        .map(|(name, number)| Backend {
-            name: name.to_owned(),
-            address: SocketAddr::from((ipv4(number), port)),
-            weight: 1,
-            backup: false,
-            connections_max: None,
-            server_id: None,
-            location: None,
-        })
+        .map(|(name, number)| Backend::new(name, SocketAddr::from((ipv4(number), port))))
         .to_vec();
     let addresses: Vec<SocketAddr> = backends.iter().map(|backend| backend.address).collect();
     let spread = balance::Table::new(&backends, &balance::shares(&backends, &[]))

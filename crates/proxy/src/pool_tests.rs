@@ -23,15 +23,7 @@ fn settings() -> Settings {
 
 fn backend(name: &str, port: u16) -> Backend {
     let address = SocketAddr::from(([127, 0, 0, 1], port));
-    Backend {
-        name: name.into(),
-        address,
-        weight: 1,
-        backup: false,
-        connections_max: None,
-        server_id: None,
-        location: None,
-    }
+    Backend::new(name, address)
 }
 
 /// Of so many connections, how many the backend of that name gets.

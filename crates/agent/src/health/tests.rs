@@ -46,15 +46,7 @@ fn check(kind: CheckKind) -> Check {
 }
 
 fn desired(check: Check, backends: &[(&str, SocketAddr)]) -> Arc<Desired> {
-    let backend = |&(name, address)| Backend {
-        name: String::from(name),
-        address,
-        weight: 1,
-        backup: false,
-        connections_max: None,
-        server_id: None,
-        location: None,
-    };
+    let backend = |&(name, address)| Backend::new(name, address);
     let backends = backends.iter().map(backend).collect();
     let mut service = sample::service(Mode::Kernel, "10.0.0.100", 80, backends);
     service.check = Some(check);

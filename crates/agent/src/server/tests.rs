@@ -198,15 +198,7 @@ fn group(name: &str, address: &str, services: Vec<Service>) -> Group {
 }
 
 fn service() -> Service {
-    let backend = |name: &str, last: u8| Backend {
-        name: name.into(),
-        address: ([10, 0, 0, last], 8443).into(),
-        weight: 1,
-        backup: false,
-        connections_max: None,
-        server_id: None,
-        location: None,
-    };
+    let backend = |name: &str, last: u8| Backend::new(name, ([10, 0, 0, last], 8443).into());
     Service {
         addresses: vec![[10, 0, 0, 100].into()],
         protocol: Protocol::Tcp,

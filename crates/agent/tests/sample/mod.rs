@@ -18,15 +18,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A backend of weight 1 at that address and port.
 pub fn backend(name: &str, address: &str) -> Backend {
-    Backend {
-        name: name.into(),
-        address: address.parse().unwrap(),
-        weight: 1,
-        backup: false,
-        connections_max: None,
-        server_id: None,
-        location: None,
-    }
+    Backend::new(name, address.parse().unwrap())
 }
 
 /// A TCP service that is not checked.

@@ -18,15 +18,7 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn service(vip: &str, forward: Forward, backends: &[&str]) -> Service {
-    let backend = |address: &&str| Backend {
-        name: format!("web{address}"),
-        address: (ip(address), 80).into(),
-        weight: 1,
-        backup: false,
-        connections_max: None,
-        server_id: None,
-        location: None,
-    };
+    let backend = |address: &&str| Backend::new(&format!("web{address}"), (ip(address), 80).into());
     Service {
         addresses: vec![ip(vip)],
         protocol: Protocol::Tcp,

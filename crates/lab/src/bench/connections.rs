@@ -31,11 +31,9 @@ pub fn connections(options: &ConnectionsOptions) -> Result<()> {
     agent::program()?;
     println!("{} connections, {}.", options.connections, mode.describe());
     let told = [
-        tell(options, "Buoy", |segment| Ok(Box::new(Agents::new(segment, "")?))),
-        tell(options, "HAProxy, keepalived", |segment| Ok(Box::new(Haproxy::new(segment)?))),
-        tell(options, "nftables, conntrackd, keepalived", |segment| {
-            Ok(Box::new(Conntrackd::new(segment)?))
-        }),
+        tell(options, |segment| Agents::new(segment, "")),
+        tell(options, Haproxy::behind),
+        tell(options, Conntrackd::behind),
     ];
     let text = render(options, &told);
     let path = &options.report;
@@ -54,12 +52,11 @@ pub fn connections(options: &ConnectionsOptions) -> Result<()> {
     }
 }
 
-fn tell(
+fn tell<B: Balancer>(
     options: &ConnectionsOptions,
-    name: &'static str,
-    make: impl FnOnce(&Segment) -> Result<Box<dyn Balancer>>,
+    make: impl FnOnce(&Segment) -> Result<B>,
 ) -> Told {
-    println!("{name}");
+    println!("{}", B::NAME);
     let story = || {
         let segment = outlive::segment(&mut |_| {})?;
         let mut system = make(&segment)?;
@@ -67,7 +64,7 @@ fn tell(
         let ways = system.ways().len();
         let between = options.connections / ways / 15;
         let size = Size { at_first: options.connections / ways - 3 * between, between };
-        outlive::run(&segment, system.as_mut(), size, &mut |stage| {
+        outlive::run(&segment, &mut system, size, &mut |stage| {
             let (opened, alive) = stage.sum();
             println!("  {}: {alive} of {opened}, {:.1} s", stage.when, stage.took.as_secs_f64());
         })
@@ -76,7 +73,7 @@ fn tell(
     if let Err(error) = &stages {
         println!("  {error}");
     }
-    Told { name, stages }
+    Told { name: B::NAME, stages }
 }
 
 fn render(options: &ConnectionsOptions, told: &[Told]) -> String {

@@ -115,9 +115,7 @@ fn vips(servers: &[Server]) -> Result<String> {
 }
 
 impl Balancer for Agents {
-    fn name(&self) -> &'static str {
-        "Buoy"
-    }
+    const NAME: &'static str = "Buoy";
 
     fn ways(&self) -> Vec<Way> {
         let way = |kind, from: Ipv4Addr, to: Ipv4Addr, port, speech| Way {

@@ -16,7 +16,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 pub use buoy::Agents;
-pub use peers::{Conntrackd, Haproxy};
+pub use peers::{Behind, Conntrackd, Haproxy, Software};
 
 /// The VIP of most connections.
 const VIP: Ipv4Addr = ipv4(100);
@@ -33,7 +33,7 @@ pub type Server = (&'static str, u16);
 /// A system that balances what comes to the VIP, on the three nodes of a segment.
 pub trait Balancer {
     /// Its name, for tables.
-    fn name(&self) -> &'static str;
+    const NAME: &'static str;
     /// How connections go through it.
     fn ways(&self) -> Vec<Way>;
     /// Starts it everywhere, with these backends.
@@ -107,18 +107,18 @@ fn address(server: &str) -> Result<Ipv4Addr> {
 }
 
 /// One telling of the story.
-struct Story<'a> {
+struct Story<'a, B> {
     segment: &'a Segment,
-    system: &'a mut dyn Balancer,
+    system: &'a mut B,
     crowd: Crowd,
     stages: Vec<Stage>,
     heard: &'a mut dyn FnMut(&Stage),
 }
 
 /// Tells the story; `heard` is told of each stage as it is known.
-pub fn run(
+pub fn run<B: Balancer>(
     segment: &Segment,
-    system: &mut dyn Balancer,
+    system: &mut B,
     size: Size,
     heard: &mut dyn FnMut(&Stage),
 ) -> Result<Vec<Stage>> {
@@ -155,7 +155,7 @@ pub fn run(
     Ok(story.stages)
 }
 
-impl Story<'_> {
+impl<B: Balancer> Story<'_, B> {
     fn owner_but(&mut self, than: Option<&str>) -> Result<String> {
         let mut owner = None;
         let awaited = format!("an owner of {VIP}");

@@ -24,30 +24,115 @@ const ADVERTISEMENTS: Duration = Duration::from_secs(1);
 const SETTLE: Duration = Duration::from_secs(3);
 const START_MAX: Duration = Duration::from_secs(15);
 
-/// HAProxy on all nodes, and keepalived for the VIP.
+/// What balances on a node, while keepalived says which node has the VIP.
+pub trait Software {
+    /// With keepalived, for tables.
+    const NAME: &'static str;
+    /// Starts it on a node, with what it needs there.
+    fn start(&self, segment: &Segment, node: &str, servers: &[Server]) -> Result<Process>;
+    /// Gives it other servers.
+    fn change(
+        &self,
+        segment: &Segment,
+        node: &str,
+        process: &Process,
+        servers: &[Server],
+    ) -> Result<()>;
+    /// What a node is told that comes back, and runs again.
+    fn return_to(&self, segment: &Segment, node: &str) -> Result<()>;
+    /// What it is told before another one leaves.
+    fn catch_up(&self, segment: &Segment, node: &str) -> Result<()>;
+}
+
+/// Some software on all nodes, and keepalived for the VIP.
 #[derive(Debug)]
-pub struct Haproxy {
+pub struct Behind<S> {
     keepalived: Keepalived,
-    program: PathBuf,
+    software: S,
     processes: BTreeMap<String, Process>,
 }
 
-/// nftables that translates to the servers, conntrackd on all nodes, and keepalived for the VIP.
-#[derive(Debug)]
-pub struct Conntrackd {
-    keepalived: Keepalived,
-    program: PathBuf,
-    processes: BTreeMap<String, Process>,
-}
-
-impl Haproxy {
-    /// An error says what to install.
-    pub fn new(segment: &Segment) -> Result<Self> {
-        let program = command::require("haproxy", "apt-get install haproxy")?;
-        Ok(Self { keepalived: keepalived(segment)?, program, processes: BTreeMap::new() })
+impl<S: Software> Behind<S> {
+    fn launch(&mut self, segment: &Segment, node: &str, servers: &[Server]) -> Result<()> {
+        let process = self.software.start(segment, node, servers)?;
+        self.processes.insert(node.to_owned(), process);
+        Ok(())
     }
 
-    fn write(&self, segment: &Segment, node: &str, servers: &[Server]) -> Result<PathBuf> {
+    /// Until no daemon has only just started.
+    fn wait_ready(&mut self, nodes: &[&str]) -> Result<()> {
+        wait_until(START_MAX, "keepalived to be ready", || {
+            Ok(nodes.iter().all(|node| self.keepalived.is_ready(node)))
+        })
+        .map(drop)
+    }
+}
+
+impl<S: Software> Balancer for Behind<S> {
+    const NAME: &'static str = S::NAME;
+
+    fn ways(&self) -> Vec<Way> {
+        plain_ways()
+    }
+
+    fn start(&mut self, segment: &Segment, servers: &[Server]) -> Result<()> {
+        let nodes = self.keepalived.nodes();
+        for node in &nodes {
+            self.launch(segment, node, servers)?;
+            self.keepalived.start(segment, node)?;
+        }
+        self.wait_ready(&nodes)
+    }
+
+    fn owner(&mut self, segment: &Segment) -> Result<Option<String>> {
+        holder(segment)
+    }
+
+    fn settle(&mut self, segment: &Segment, _flows: usize, anew: Option<&str>) -> Result<()> {
+        if let Some(node) = anew {
+            self.software.catch_up(segment, node)?;
+        }
+        std::thread::sleep(SETTLE);
+        Ok(())
+    }
+
+    fn change(&mut self, segment: &Segment, servers: &[Server]) -> Result<()> {
+        for (node, process) in &self.processes {
+            self.software.change(segment, node, process, servers)?;
+        }
+        std::thread::sleep(SETTLE);
+        Ok(())
+    }
+
+    fn power_off(&mut self, segment: &Segment, node: &str) -> Result<()> {
+        self.processes.remove(node);
+        Fault::PowerOff.inject(segment, &mut self.keepalived, node).map(drop)
+    }
+
+    fn come_back(&mut self, segment: &Segment, node: &str, servers: &[Server]) -> Result<()> {
+        Fault::PowerOff.heal(segment, &mut self.keepalived, node)?;
+        self.launch(segment, node, servers)?;
+        self.software.return_to(segment, node)?;
+        self.wait_ready(&[node])
+    }
+
+    fn leave(&mut self, _segment: &Segment, node: &str) -> Result<()> {
+        self.keepalived.process(node)?.signal(Signal::SIGTERM)
+    }
+}
+
+/// HAProxy.
+#[derive(Debug)]
+pub struct Haproxy(PathBuf);
+
+impl Haproxy {
+    /// Behind keepalived; an error says what to install.
+    pub fn behind(segment: &Segment) -> Result<Behind<Self>> {
+        let software = Self(command::require("haproxy", "apt-get install haproxy")?);
+        Ok(Behind { keepalived: keepalived(segment)?, software, processes: BTreeMap::new() })
+    }
+
+    fn write(segment: &Segment, node: &str, servers: &[Server]) -> Result<PathBuf> {
         let mut text =
             "defaults\n  mode tcp\n  timeout connect 2s\n  timeout client 1h\n  timeout server \
                         1h\n  balance roundrobin\n"
@@ -62,92 +147,78 @@ impl Haproxy {
         }
         write(segment, &format!("haproxy-{node}.cfg"), &text)
     }
+}
 
-    fn launch(&mut self, segment: &Segment, node: &str, servers: &[Server]) -> Result<()> {
+impl Software for Haproxy {
+    const NAME: &'static str = "HAProxy, keepalived";
+
+    fn start(&self, segment: &Segment, node: &str, servers: &[Server]) -> Result<Process> {
         let inside = segment.inside(node)?;
         // It listens on an address that the node has not got yet.
         inside.sysctl("ipv4.ip_nonlocal_bind", "1")?;
-        let config = self.write(segment, node, servers)?;
-        let mut command = Command::new(&self.program);
+        let config = Self::write(segment, node, servers)?;
+        let mut command = Command::new(&self.0);
         command.args(["-W", "-db", "-f"]).arg(config);
-        let log = segment.file(&format!("haproxy-{node}.log"));
-        self.processes.insert(node.to_owned(), Process::start(inside, command, &log)?);
+        Process::start(inside, command, &segment.file(&format!("haproxy-{node}.log")))
+    }
+
+    fn change(
+        &self,
+        segment: &Segment,
+        node: &str,
+        process: &Process,
+        servers: &[Server],
+    ) -> Result<()> {
+        Self::write(segment, node, servers)?;
+        // A reload: who is connected stays with the process that was there before.
+        process.signal(Signal::SIGUSR2)
+    }
+
+    fn return_to(&self, _segment: &Segment, _node: &str) -> Result<()> {
+        Ok(())
+    }
+
+    fn catch_up(&self, _segment: &Segment, _node: &str) -> Result<()> {
+        // It knows nothing of the connections of others.
         Ok(())
     }
 }
 
-impl Balancer for Haproxy {
-    fn name(&self) -> &'static str {
-        "HAProxy, keepalived"
-    }
-
-    fn ways(&self) -> Vec<Way> {
-        plain_ways()
-    }
-
-    fn start(&mut self, segment: &Segment, servers: &[Server]) -> Result<()> {
-        for node in segment.topology.members() {
-            self.launch(segment, node, servers)?;
-        }
-        start_keepalived(&mut self.keepalived, segment)
-    }
-
-    fn owner(&mut self, segment: &Segment) -> Result<Option<String>> {
-        holder(segment)
-    }
-
-    fn settle(&mut self, _: &Segment, _flows: usize, _anew: Option<&str>) -> Result<()> {
-        std::thread::sleep(SETTLE);
-        Ok(())
-    }
-
-    fn change(&mut self, segment: &Segment, servers: &[Server]) -> Result<()> {
-        for (node, process) in &self.processes {
-            self.write(segment, node, servers)?;
-            // A reload: who is connected stays with the process that was there before.
-            process.signal(Signal::SIGUSR2)?;
-        }
-        std::thread::sleep(SETTLE);
-        Ok(())
-    }
-
-    fn power_off(&mut self, segment: &Segment, node: &str) -> Result<()> {
-        self.processes.remove(node);
-        Fault::PowerOff.inject(segment, &mut self.keepalived, node).map(drop)
-    }
-
-    fn come_back(&mut self, segment: &Segment, node: &str, servers: &[Server]) -> Result<()> {
-        self.launch(segment, node, servers)?;
-        come_back(&mut self.keepalived, segment, node)
-    }
-
-    fn leave(&mut self, _segment: &Segment, node: &str) -> Result<()> {
-        self.keepalived.process(node)?.signal(Signal::SIGTERM)
-    }
-}
+/// nftables, which translates to the servers, and conntrackd, which tells the other nodes.
+#[derive(Debug)]
+pub struct Conntrackd(PathBuf);
 
 impl Conntrackd {
-    /// An error says what to install.
-    pub fn new(segment: &Segment) -> Result<Self> {
-        let program = command::require("conntrackd", "apt-get install conntrackd")?;
+    /// Behind keepalived; an error says what to install.
+    pub fn behind(segment: &Segment) -> Result<Behind<Self>> {
+        let software = Self(command::require("conntrackd", "apt-get install conntrackd")?);
         let keepalived = keepalived(segment)?.with_owner_hooks(segment.folder());
-        Ok(Self { keepalived, program, processes: BTreeMap::new() })
+        Ok(Behind { keepalived, software, processes: BTreeMap::new() })
     }
 
     /// What its guide has for the node that becomes the owner: it reads what its kernel knows, with what it was
     /// told, and tells all of it to the others.
     fn write_hook(&self, segment: &Segment, node: &str, config: &Path) -> Result<()> {
-        let line = format!("{} -C {}", self.program.display(), config.display());
-        let hook = write(
-            segment,
-            &format!("owner-{node}"),
-            &format!("#!/bin/sh\n{line} -R\n{line} -B\n"),
-        )?;
+        let line = format!("{} -C {}", self.0.display(), config.display());
+        let text = format!("#!/bin/sh\n{line} -R\n{line} -B\n");
+        let hook = write(segment, &format!("owner-{node}"), &text)?;
         let may_run = std::fs::Permissions::from_mode(0o700);
         std::fs::set_permissions(hook, may_run).map_err(Error::system("make a hook a program"))
     }
 
-    fn launch(&mut self, segment: &Segment, node: &str, servers: &[Server]) -> Result<()> {
+    /// Has the conntrackd of a node do something.
+    fn order(&self, segment: &Segment, node: &str, order: &str) -> Result<()> {
+        let config = segment.file(&format!("conntrackd-{node}.conf"));
+        let config = config.to_string_lossy().into_owned();
+        let words = ["-C", &config, order];
+        segment.inside(node)?.enter(|| command::run(&self.0, &words, ""))?.map(drop)
+    }
+}
+
+impl Software for Conntrackd {
+    const NAME: &'static str = "nftables, conntrackd, keepalived";
+
+    fn start(&self, segment: &Segment, node: &str, servers: &[Server]) -> Result<Process> {
         let inside = segment.inside(node)?;
         inside.sysctl("ipv4.ip_forward", "1")?;
         inside.sysctl("ipv4.conf.all.send_redirects", "0")?;
@@ -162,94 +233,37 @@ impl Conntrackd {
                 std::fs::remove_file(segment.file(&format!("conntrackd-{node}.{leftover}")));
         }
         self.write_hook(segment, node, &config)?;
-        let mut command = Command::new(&self.program);
+        let mut command = Command::new(&self.0);
         command.arg("-C").arg(config);
-        let log = segment.file(&format!("conntrackd-{node}.log"));
-        self.processes.insert(node.to_owned(), Process::start(inside, command, &log)?);
-        Ok(())
+        Process::start(inside, command, &segment.file(&format!("conntrackd-{node}.log")))
     }
 
-    /// Has the conntrackd of a node do something.
-    fn order(&self, segment: &Segment, node: &str, order: &str) -> Result<()> {
-        let config = segment.file(&format!("conntrackd-{node}.conf"));
-        let config = config.to_string_lossy().into_owned();
-        let words = ["-C", &config, order];
-        segment.inside(node)?.enter(|| command::run(&self.program, &words, ""))?.map(drop)
-    }
-}
-
-impl Balancer for Conntrackd {
-    fn name(&self) -> &'static str {
-        "nftables, conntrackd, keepalived"
+    fn change(
+        &self,
+        segment: &Segment,
+        node: &str,
+        _process: &Process,
+        servers: &[Server],
+    ) -> Result<()> {
+        segment.inside(node)?.nft(&ruleset(servers)?).map(drop)
     }
 
-    fn ways(&self) -> Vec<Way> {
-        plain_ways()
-    }
-
-    fn start(&mut self, segment: &Segment, servers: &[Server]) -> Result<()> {
-        for node in segment.topology.members() {
-            self.launch(segment, node, servers)?;
-        }
-        start_keepalived(&mut self.keepalived, segment)
-    }
-
-    fn owner(&mut self, segment: &Segment) -> Result<Option<String>> {
-        holder(segment)
-    }
-
-    fn settle(&mut self, segment: &Segment, _flows: usize, anew: Option<&str>) -> Result<()> {
-        if let Some(node) = anew {
-            // As its guide has it for a node that comes back: the others tell it what they know.
-            self.order(segment, node, "-n")?;
-        }
-        std::thread::sleep(SETTLE);
-        Ok(())
-    }
-
-    fn change(&mut self, segment: &Segment, servers: &[Server]) -> Result<()> {
-        for node in self.processes.keys() {
-            segment.inside(node)?.nft(&ruleset(servers)?)?;
-        }
-        Ok(())
-    }
-
-    fn power_off(&mut self, segment: &Segment, node: &str) -> Result<()> {
-        self.processes.remove(node);
-        Fault::PowerOff.inject(segment, &mut self.keepalived, node).map(drop)
-    }
-
-    fn come_back(&mut self, segment: &Segment, node: &str, servers: &[Server]) -> Result<()> {
-        come_back(&mut self.keepalived, segment, node)?;
-        self.launch(segment, node, servers)?;
+    fn return_to(&self, segment: &Segment, node: &str) -> Result<()> {
         let started = || Ok(self.order(segment, node, "-s").is_ok());
         wait_until(START_MAX, "conntrackd to start", started)?;
         // A host that boots knows no connection.
         self.order(segment, node, "-F")
     }
 
-    fn leave(&mut self, _segment: &Segment, node: &str) -> Result<()> {
-        self.keepalived.process(node)?.signal(Signal::SIGTERM)
+    fn catch_up(&self, segment: &Segment, node: &str) -> Result<()> {
+        // As its guide has it for a node that comes back: the others tell it what they know.
+        self.order(segment, node, "-n")
     }
 }
 
 fn keepalived(segment: &Segment) -> Result<Keepalived> {
     let keepalived = Keepalived::with_instances(ADVERTISEMENTS, vec![vec![(VIP, 24)]])?;
     Ok(keepalived.on(segment.topology.members()))
-}
-
-fn start_keepalived(keepalived: &mut Keepalived, segment: &Segment) -> Result<()> {
-    let nodes = keepalived.nodes();
-    nodes.iter().try_for_each(|node| keepalived.start(segment, node))?;
-    wait_until(START_MAX, "keepalived to be ready", || {
-        Ok(nodes.iter().all(|node| keepalived.is_ready(node)))
-    })
-    .map(drop)
-}
-
-fn come_back(keepalived: &mut Keepalived, segment: &Segment, node: &str) -> Result<()> {
-    Fault::PowerOff.heal(segment, keepalived, node)?;
-    wait_until(START_MAX, "keepalived to be ready", || Ok(keepalived.is_ready(node))).map(drop)
 }
 
 /// The one node with a carrier that has the VIP.

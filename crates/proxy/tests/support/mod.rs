@@ -34,15 +34,7 @@ pub fn settings() -> Settings {
 
 /// A backend of weight 1.
 pub fn backend(name: &str, address: SocketAddr) -> Backend {
-    Backend {
-        name: name.into(),
-        address,
-        weight: 1,
-        backup: false,
-        connections_max: None,
-        server_id: None,
-        location: None,
-    }
+    Backend::new(name, address)
 }
 
 /// A proxy on a port that is free.

@@ -123,15 +123,7 @@ impl World {
     pub(super) fn backends(self) -> Vec<Backend> {
         let backend = |at| {
             let address = SocketAddr::new(backend(self.family, at), BACKEND_PORT);
-            Backend {
-                name: address.to_string(),
-                address,
-                weight: 1,
-                backup: false,
-                connections_max: None,
-                server_id: None,
-                location: None,
-            }
+            Backend::new(&address.to_string(), address)
         };
         (0..BACKENDS).map(backend).collect()
     }
