@@ -109,7 +109,12 @@ async fn until(states: &mut watch::Receiver<States>, state: BackendState) -> Bac
 }
 
 async fn verdict(kind: impl Into<CheckKind>, address: SocketAddr) -> BackendHealth {
-    let (_keep, desired) = watch::channel(desired(check(kind.into()), &[("web", address)]));
+    found(desired(check(kind.into()), &[("web", address)])).await
+}
+
+/// The first verdict about the one backend there is.
+async fn found(desired: Arc<Desired>) -> BackendHealth {
+    let (_keep, desired) = watch::channel(desired);
     let health = start(desired);
     let mut states = health.states();
     let seen = states.wait_for(|all| all.values().any(|k| k.state != BackendState::Unknown));

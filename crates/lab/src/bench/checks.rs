@@ -78,13 +78,7 @@ pub fn checks(options: &ChecksOptions) -> Result<()> {
     drop(buoy);
     let after = bare(inside, options, Kind::Reset)?;
     let text = render(options, &[before, after, whole], idle, asking);
-    let path = &options.report;
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(Error::system("make the folder of the report"))?;
-    }
-    std::fs::write(path, &text).map_err(Error::system(format!("write {}", path.display())))?;
-    println!("\n{text}\nWritten to {}.", path.display());
-    Ok(())
+    report::save(&options.report, &text)
 }
 
 /// The n-th backend.

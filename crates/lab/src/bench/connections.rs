@@ -36,12 +36,7 @@ pub fn connections(options: &ConnectionsOptions) -> Result<()> {
         tell(options, Conntrackd::behind),
     ];
     let text = render(options, &told);
-    let path = &options.report;
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(Error::system("make the folder of the report"))?;
-    }
-    std::fs::write(path, &text).map_err(Error::system(format!("write {}", path.display())))?;
-    println!("\n{text}\nWritten to {}.", path.display());
+    report::save(&options.report, &text)?;
     let ours = told.into_iter().next().map_or(Ok(Vec::new()), |told| told.stages)?;
     match ours.iter().map(Stage::sum).find(|(opened, alive)| alive != opened) {
         None => Ok(()),

@@ -5,7 +5,7 @@ use super::many::{Idle, Standing};
 use super::report;
 use crate::probe::Window;
 use crate::probe::stall::StallMeter;
-use crate::{Error, Result, agent, namespace, privilege};
+use crate::{Result, agent, namespace, privilege};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -54,11 +54,5 @@ pub fn idle(options: &IdleOptions) -> Result<()> {
     let (idle, said) = stand.end()?;
     let (stall, stalls) = (meter.worst(window), meter.count(window, LONG));
     let text = report::render_idle(options, &Quiet { idle, stall, stalls, said });
-    let path = &options.report;
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(Error::system("make the folder of the report"))?;
-    }
-    std::fs::write(path, &text).map_err(Error::system(format!("write {}", path.display())))?;
-    println!("\n{text}\nWritten to {}.", path.display());
-    Ok(())
+    report::save(&options.report, &text)
 }

@@ -295,10 +295,7 @@ fn repeat(
 
 fn write(options: &Options, text: &str, outcome: &Outcome) -> Result<()> {
     let path = &options.report;
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(Error::system("make the folder of the report"))?;
-    }
-    std::fs::write(path, text).map_err(Error::system(format!("write {}", path.display())))?;
+    report::write(path, text)?;
     let raw = path.with_extension("json");
     let json = serde_json::to_string(&report::raw(outcome)).unwrap_or_default() + "\n";
     std::fs::write(&raw, json).map_err(Error::system(format!("write {}", raw.display())))

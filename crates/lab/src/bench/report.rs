@@ -3,8 +3,10 @@
 use super::idle::{IdleOptions, Quiet};
 use super::{Case, Options, Outcome, Sample, System};
 use crate::probe::{median, percentile};
+use crate::{Error, Result};
 use serde_json::{Value, json};
 use std::fmt::Write;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -30,6 +32,21 @@ pub(super) fn line(sample: &Sample) -> String {
         ms(sample.two_answerers),
         ms(sample.stall)
     )
+}
+
+/// Writes a report, in a folder that may not be there yet.
+pub(super) fn write(path: &Path, text: &str) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(Error::system("make the folder of the report"))?;
+    }
+    std::fs::write(path, text).map_err(Error::system(format!("write {}", path.display())))
+}
+
+/// Writes a report and shows it.
+pub(super) fn save(path: &Path, text: &str) -> Result<()> {
+    write(path, text)?;
+    println!("\n{text}\nWritten to {}.", path.display());
+    Ok(())
 }
 
 /// The whole page, in Markdown.

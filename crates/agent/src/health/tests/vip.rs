@@ -17,15 +17,6 @@ fn on_vips(vips: &[&str], backend: SocketAddr, others: &[&str]) -> Arc<Desired> 
     Arc::new(desired)
 }
 
-async fn found(desired: Arc<Desired>) -> BackendHealth {
-    let (_keep, desired) = watch::channel(desired);
-    let health = start(desired);
-    let mut states = health.states();
-    let seen = states.wait_for(|all| all.values().any(|k| k.state != BackendState::Unknown));
-    let seen = time::timeout(PATIENCE, seen).await.expect("no verdict").unwrap();
-    seen.values().next().unwrap().clone()
-}
-
 #[tokio::test]
 async fn a_backend_on_this_host_is_asked_on_each_vip() {
     let (_listener, backend) = listener().await;

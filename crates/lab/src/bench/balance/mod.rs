@@ -9,7 +9,7 @@ mod load;
 mod page;
 mod stand;
 
-use crate::{Error, Result, command, namespace, privilege};
+use crate::{Result, command, namespace, privilege};
 use load::{Figures, Kind};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use stand::{Field, System};
@@ -130,13 +130,7 @@ pub fn balance(options: &BalanceOptions) -> Result<()> {
     measure_idle(&field, idle, &mut outcome)?;
     drop(field);
     let text = page::render(options, &outcome, start.elapsed());
-    let path = &options.report;
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(Error::system("make the folder of the report"))?;
-    }
-    std::fs::write(path, &text).map_err(Error::system(format!("write {}", path.display())))?;
-    println!("\n{text}\nWritten to {}.", path.display());
-    Ok(())
+    crate::bench::report::save(&options.report, &text)
 }
 
 /// As many as this process may have, which the programs that it starts inherit.

@@ -14,7 +14,7 @@ mod verify;
 mod world;
 
 use crate::namespace::{self, Namespace};
-use crate::{Error, Result, command, privilege};
+use crate::{Result, command, privilege};
 use buoy_kernel::fast::Length;
 use buoy_kernel::rig::Rig;
 use cases::Subject;
@@ -59,13 +59,7 @@ pub fn xdp(options: &XdpOptions) -> Result<()> {
     let place = Namespace::create(&std::process::id().to_string(), "xdp")?;
     let (outcome, lengths) = place.enter(|| measure_all(options))??;
     let text = page::render(options, &outcome, &lengths, start.elapsed());
-    let path = &options.report;
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(Error::system("make the folder of the report"))?;
-    }
-    std::fs::write(path, &text).map_err(Error::system(format!("write {}", path.display())))?;
-    println!("\n{text}\nWritten to {}.", path.display());
-    Ok(())
+    crate::bench::report::save(&options.report, &text)
 }
 
 fn measure_all(options: &XdpOptions) -> Result<(Outcome, Vec<Length>)> {
