@@ -13,18 +13,18 @@ pub struct News {
     pub translations: Vec<Translation>,
 }
 
-/// Where telling everything goes on.
+/// Where telling everything goes on; what is told already is absent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Place {
+pub struct Place {
     /// At so many words of remembered flows.
-    Remembered(usize),
+    remembered: Option<usize>,
     /// At so many ports of all pools.
-    Ports(usize),
+    ports: Option<usize>,
 }
 
 impl Place {
     /// Where it begins.
-    pub const FIRST: Self = Self::Ports(0);
+    pub const FIRST: Self = Self { remembered: Some(0), ports: Some(0) };
 }
 
 impl Fast {
@@ -42,19 +42,18 @@ impl Fast {
         }
     }
 
-    /// All that is known of flows, piece by piece: so much at most, and where to go on.
+    /// All that is known of flows, piece by piece: so much of each kind at most, and where to go on. Both kinds go
+    /// side by side, for whoever is told may be the next owner before it has heard all.
     pub fn all_from(&self, place: Place, most: (usize, usize)) -> (News, Option<Place>) {
-        match place {
-            Place::Ports(from) => {
-                let (translations, next) = self.tables.translations_from(from, most.1);
-                let next = next.map_or(Place::Remembered(0), Place::Ports);
-                (News { translations, remembered: Vec::new() }, Some(next))
-            }
-            Place::Remembered(from) => {
-                let (remembered, next) = self.tables.remembered_from(from, most.0);
-                (News { remembered, translations: Vec::new() }, next.map(Place::Remembered))
-            }
-        }
+        let (remembered, after) = place
+            .remembered
+            .map_or_else(Default::default, |from| self.tables.remembered_from(from, most.0));
+        let (translations, ports) = place
+            .ports
+            .map_or_else(Default::default, |from| self.tables.translations_from(from, most.1));
+        let next = Place { remembered: after, ports };
+        let is_done = next.remembered.is_none() && next.ports.is_none();
+        (News { remembered, translations }, (!is_done).then_some(next))
     }
 
     /// Lets the programs remember flows of another host.

@@ -74,13 +74,14 @@ impl Agents {
         .map(drop)
     }
 
-    /// Waits until a node was told of so many flows, and has followed so many pasts of others.
+    /// Waits until a node was told of so many translations, and has followed so many pasts of others. Remembered
+    /// flows are told first, so that it knows them too.
     fn wait_told(&self, node: &str, flows: usize, histories: u64) -> Result<()> {
         let counter = |name: &str| -> Result<u64> {
             Ok(self.buoy.status(node)?.loop_.counters.get(name).copied().unwrap_or(0))
         };
-        wait_until(OWNER_MAX, &format!("{node} to be told of {flows} flows"), || {
-            let is_told = flows as u64 <= counter("flows_learned")?;
+        wait_until(OWNER_MAX, &format!("{node} to be told of {flows} translations"), || {
+            let is_told = flows as u64 <= counter("flows_translations_learned")?;
             Ok(is_told && histories <= counter("flows_histories_followed")?)
         })
         .map(drop)

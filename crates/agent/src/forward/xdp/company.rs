@@ -59,15 +59,18 @@ impl Peers {
 pub(super) struct Counts {
     told: u64,
     learned: Learned,
+    /// Those of them that have a port of a pool.
+    translations_learned: u64,
     followed: u64,
     malformed: u64,
 }
 
 impl Counts {
-    pub(super) const fn named(&self) -> [(&'static str, u64); 5] {
+    pub(super) const fn named(&self) -> [(&'static str, u64); 6] {
         [
             ("flows_told", self.told),
             ("flows_learned", self.learned.taken),
+            ("flows_translations_learned", self.translations_learned),
             ("flows_refused", self.learned.refused),
             ("flows_histories_followed", self.followed),
             ("flows_malformed", self.malformed),
@@ -172,7 +175,11 @@ impl Company {
             match wire::parse(&body) {
                 None => self.counts.malformed += 1,
                 Some(FlowNews::Remembered(flows)) => self.learn(about.kernel.remember(&flows)),
-                Some(FlowNews::Translations(flows)) => self.learn(about.kernel.translate(&flows)),
+                Some(FlowNews::Translations(flows)) => {
+                    let learned = about.kernel.translate(&flows);
+                    self.counts.translations_learned += learned.taken;
+                    self.learn(learned);
+                }
                 Some(FlowNews::Histories(told)) => {
                     let follows = |service: u64, history: u64| {
                         names.get(&service).is_some_and(|key| {
