@@ -188,6 +188,14 @@ impl Keyring {
         u64::from_be_bytes([a, b, c, d, e, f, g, h])
     }
 
+    /// Of each key its id and a secret for another purpose, which the label names; the one of the key that signs
+    /// comes first. It is a signature of a text that no datagram begins with, so it tells nothing about the key.
+    pub fn derived(&self, label: &'static [u8]) -> impl Iterator<Item = (u32, [u8; 32])> {
+        debug_assert!(!label.starts_with(&heartbeat::MAGIC));
+        let secret = move |key: &Key| key.mac.clone().chain_update(label).finalize().into_bytes();
+        self.keys.iter().map(move |key| (key.id, secret(key).into()))
+    }
+
     /// Replaces `out` by the sealed datagram.
     pub fn seal(&self, message: &Message, out: &mut Vec<u8>) {
         let key = &self.keys[0];
