@@ -107,7 +107,7 @@ impl fmt::Display for Refused {
             ),
             Self::NotLeader => f.write_str("no node leads at the moment: try again in some seconds"),
             Self::Unsure => f.write_str(
-                "no answer came, so the edit may have been taken: `buoy config history` shows whether it was",
+                "no answer came, so the edit may have been taken: look at the history before trying again",
             ),
             Self::Broken(why) => write!(f, "the store of this node does not work: {why}"),
         }
