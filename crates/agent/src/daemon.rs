@@ -8,7 +8,7 @@ use crate::fitness;
 use crate::forward::{Forward, Traced};
 use crate::metrics::Totals;
 use crate::realtime::{Command, Gone, Handle, Report};
-use crate::server::{Agent, LoopGone, Problem, ReloadRefusal, haproxy, metrics};
+use crate::server::{Agent, Changes, LoopGone, Problem, ReloadRefusal, haproxy, metrics};
 use buoy_api::view::{CheckReport, DatedRecord, HostReport, ServiceReport};
 use buoy_api::words::{self, Gravity, Words};
 use buoy_api::{ClusterStatus, FlowsView, ReloadReply};
@@ -40,6 +40,7 @@ pub(crate) struct Daemon {
     haproxy: Problem,
     metrics: Problem,
     totals: Totals,
+    changes: Changes,
     /// What the checks of this node found.
     checks: OnceLock<watch::Receiver<fitness::States>>,
     /// Why nobody counts what this node finds of backends, if so.
@@ -64,6 +65,8 @@ struct Memory {
     changes: VecDeque<DatedRecord>,
     /// Everything else.
     records: VecDeque<DatedRecord>,
+    /// The newest of those that had to go.
+    forgotten: u64,
     /// The latest refusals of the kernel, each once.
     refusals: VecDeque<String>,
     /// Why the file on disk is not the one that runs.
@@ -74,23 +77,35 @@ struct Memory {
 }
 
 impl Memory {
-    fn keep(&mut self, (at, record): DatedRecord) {
-        let (kept, most) = if record.fact.is_change_of_owner() {
+    fn keep(&mut self, dated: DatedRecord) {
+        let (kept, most) = if dated.record.fact.is_change_of_owner() {
             (&mut self.changes, CHANGES_MAX)
         } else {
             (&mut self.records, RECORDS_MAX)
         };
         if kept.len() >= most {
-            kept.pop_front();
+            self.forgotten = kept.pop_front().map_or(0, |old| old.seq).max(self.forgotten);
         }
-        kept.push_back((at, record));
+        kept.push_back(dated);
+    }
+
+    /// All that came after, oldest first, and whether some of it has been forgotten.
+    fn after(&self, seq: u64) -> (Vec<DatedRecord>, bool) {
+        let newer = |kept: &VecDeque<DatedRecord>| {
+            let first = kept.partition_point(|dated| dated.seq <= seq);
+            kept.range(first..).cloned().collect::<Vec<_>>()
+        };
+        let mut all = newer(&self.changes);
+        all.extend(newer(&self.records));
+        all.sort_by_key(|dated| dated.seq);
+        (all, seq < self.forgotten)
     }
 
     /// The latest of all, oldest first.
     fn latest(&self, count: usize) -> Vec<DatedRecord> {
         let mut all: Vec<&DatedRecord> = self.changes.iter().chain(&self.records).collect();
         // By this node's own clock, which nobody can set; what is of one moment stays in its order.
-        all.sort_by_key(|(_, record)| record.at);
+        all.sort_by_key(|dated| dated.record.at);
         let skip = all.len().saturating_sub(count);
         all.into_iter().skip(skip).cloned().collect()
     }
@@ -114,6 +129,7 @@ impl Daemon {
             haproxy: Problem::default(),
             metrics: Problem::default(),
             totals,
+            changes: Changes::new(),
             checks: OnceLock::new(),
             doubt: OnceLock::new(),
             memory: Mutex::default(),
@@ -188,16 +204,19 @@ impl Daemon {
             Gravity::Error => tracing::error!(vip, kind, "{sentence}"),
         }
         self.totals.note(vip, kind, &record.fact);
+        // Whoever is woken by the change waits until the record is there.
         let mut memory = self.memory();
         if matches!(record.fact, Fact::DuplicateNode { .. }) {
             memory.duplicate = Some(sentence);
         }
-        memory.keep((wall_clock(&record), record));
+        let seq = self.changes.note();
+        memory.keep(DatedRecord { seq, at: wall_clock(&record), record });
     }
 
     fn refused(&self, problem: String) {
         tracing::warn!("{problem}");
         let mut memory = self.memory();
+        self.changes.note();
         memory.refusals.retain(|p| *p != problem);
         if memory.refusals.len() >= PROBLEMS_MAX {
             memory.refusals.pop_front();
@@ -231,6 +250,7 @@ impl Daemon {
             let Some(checked) = taken else { continue };
             let desired = Desired { generation: before.generation, ..checked.desired };
             self.published.desired.send_replace(Arc::new(desired));
+            self.changes.note();
         }
     }
 
@@ -258,6 +278,7 @@ impl Daemon {
         self.published.seed.send_if_modified(|known| std::mem::replace(known, seed) != seed);
         self.published.keys.send_replace(checked.keyring);
         self.published.desired.send_replace(desired);
+        self.changes.note();
         Ok(reply)
     }
 }
@@ -278,7 +299,10 @@ fn reports(states: &fitness::States) -> Vec<CheckReport> {
 }
 
 fn refusal(error: ConfigurationError) -> ReloadRefusal {
-    ReloadRefusal::Invalid(error.to_string())
+    match error {
+        ConfigurationError::Invalid(report) => ReloadRefusal::File(Box::new(report)),
+        ConfigurationError::Host(_) => ReloadRefusal::Invalid(error.to_string()),
+    }
 }
 
 impl Agent for Daemon {
@@ -288,6 +312,14 @@ impl Agent for Daemon {
 
     async fn status(&self) -> Result<Status, LoopGone> {
         self.handle.status().await.map_err(|Gone| LoopGone)
+    }
+
+    fn changes(&self) -> &Changes {
+        &self.changes
+    }
+
+    fn events_after(&self, seq: u64) -> (Vec<DatedRecord>, bool) {
+        self.memory().after(seq)
     }
 
     fn events(&self, count: usize) -> Vec<DatedRecord> {
@@ -369,7 +401,8 @@ impl Agent for Daemon {
                 tracing::info!(generation = reply.generation, "configuration reloaded");
                 None
             }
-            Err(ReloadRefusal::Invalid(report)) => {
+            Err(refusal @ (ReloadRefusal::Invalid(_) | ReloadRefusal::File(_))) => {
+                let report = refusal.report();
                 let generation = self.desired().generation;
                 tracing::error!(
                     "configuration refused; generation {generation} goes on:\n{report}"
@@ -400,17 +433,26 @@ mod tests {
     #[test]
     fn noise_drives_no_change_of_owner_out_of_the_memory() {
         let mut memory = Memory::default();
-        let at = |n: u64| Instant::from_nanos(n);
+        let record = |n: u64, fact| {
+            let record = Record { at: Instant::from_nanos(n), group: None, fact };
+            DatedRecord { seq: n, at: n, record }
+        };
         let change = Fact::OwnerHeard { node: NodeId(1), epoch: Epoch(7) };
-        memory.keep((0, Record { at: at(0), group: None, fact: change.clone() }));
+        memory.keep(record(0, change.clone()));
         for n in 1..=2 * RECORDS_MAX as u64 {
-            memory.keep((n, Record { at: at(n), group: None, fact: Fact::Undrained }));
+            memory.keep(record(n, Fact::Undrained));
         }
         let all = memory.latest(usize::MAX);
         assert_eq!(all.len(), RECORDS_MAX + 1);
-        assert_eq!(all[0].1.fact, change);
-        assert!(all.is_sorted_by_key(|(_, record)| record.at));
+        assert_eq!(all[0].record.fact, change);
+        assert!(all.is_sorted_by_key(|dated| dated.record.at));
         assert_eq!(memory.latest(3).len(), 3);
-        assert_eq!(memory.latest(3)[2].0, 2 * RECORDS_MAX as u64, "the latest comes last");
+        let last = 2 * RECORDS_MAX as u64;
+        assert_eq!(memory.latest(3)[2].at, last, "the latest comes last");
+        let seqs = |seq| memory.after(seq).0.iter().map(|d| d.seq).collect::<Vec<_>>();
+        assert_eq!((seqs(last - 2), seqs(last)), (vec![last - 1, last], vec![]));
+        let known = last - RECORDS_MAX as u64;
+        assert!(!memory.after(known).1, "all that came after it is there");
+        assert!(memory.after(known - 1).1, "something is forgotten, and that is said");
     }
 }

@@ -6,53 +6,54 @@
 //! and a handler here, and a method of `api::Client`.
 
 pub(crate) mod account;
-mod bounded;
+mod changes;
 mod failure;
 mod follow;
+mod guard;
 pub(crate) mod haproxy;
+mod listen;
+mod lists;
 pub(crate) mod metrics;
 pub(crate) mod names;
 mod orders;
 mod path;
 mod services;
 mod socket;
+mod stream;
 
+pub use changes::Changes;
 pub(crate) use follow::Problem;
 pub use socket::{Socket, SocketError};
 
 use crate::forward::Traced;
 use axum::Json;
 use axum::Router;
-use axum::extract::connect_info::Connected;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Query, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, State};
+use axum::middleware;
 use axum::routing::{get, post};
-use axum::serve::IncomingStream;
-use bounded::{Bounded, CONNECTION_LIFETIME, CONNECTIONS_MAX};
 use buoy_api::view::{DatedRecord, HostReport, ServiceReport, View};
-use buoy_api::{
-    BODY_MAX, ClusterStatus, EventsReply, FlowsView, OwnerReply, ReloadReply, WhyReply,
-};
+use buoy_api::{BODY_MAX, ClusterStatus, FlowsView, OwnerReply, ReloadReply, WhyReply};
+use buoy_config::Report;
 use buoy_core::backend_orders::{Change, Full};
 use buoy_core::{OrderError, Status};
 use buoy_kernel::fast::Packet;
 use buoy_model::{BackendId, BackendOrder, Desired, Group, Order};
 use failure::Failure;
-use serde::Deserialize;
+use listen::Hall;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{fmt, io};
-use tokio::net::UnixListener;
+use tokio::net::UnixStream;
+use tokio::sync::watch;
 
+/// Connections at the same time: room for all who may wait for news, and then some.
+const CONNECTIONS_MAX: u32 = 256;
+const _: () = assert!(changes::WATCHERS_MAX < CONNECTIONS_MAX as usize);
 /// How long the real-time loop may take to answer: it does so between two packets.
 const LOOP_TIMEOUT: Duration = Duration::from_secs(2);
-/// Records in a status.
-const STATUS_EVENTS: usize = 10;
 /// Records in an answer to "why".
 const WHY_EVENTS: usize = 20;
-/// Records in an answer to `GET /v1/events` that does not say how many.
-const EVENTS_DEFAULT: usize = 100;
 
 /// What the server needs of the daemon. Implement the `async` ones with `async fn`.
 pub trait Agent: Send + Sync + 'static {
@@ -63,6 +64,10 @@ pub trait Agent: Send + Sync + 'static {
     /// The latest records, at most so many, oldest first; the latest changes of owner are kept longer
     /// than the rest.
     fn events(&self, count: usize) -> Vec<DatedRecord>;
+    /// All records after that one, oldest first, and whether some of them are forgotten.
+    fn events_after(&self, seq: u64) -> (Vec<DatedRecord>, bool);
+    /// What counts changes.
+    fn changes(&self) -> &Changes;
     /// What the checks and the engines know of the services, in any order.
     fn services(&self) -> Vec<ServiceReport>;
     /// Lines of defence, problems, scheduling and counters.
@@ -105,10 +110,23 @@ impl std::error::Error for LoopGone {}
 /// Why a reload changed nothing.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ReloadRefusal {
-    /// The file is invalid: the whole report, ready to print.
+    /// The file has errors.
+    File(Box<Report>),
+    /// It cannot be followed by a reload, or not be read: why, ready to print.
     Invalid(String),
     /// There is nobody to apply it.
     LoopGone,
+}
+
+impl ReloadRefusal {
+    /// All of it, ready to print.
+    pub(crate) fn report(&self) -> String {
+        match self {
+            Self::File(report) => report.render(100, false),
+            Self::Invalid(why) => why.clone(),
+            Self::LoopGone => LoopGone.to_string(),
+        }
+    }
 }
 
 impl From<LoopGone> for ReloadRefusal {
@@ -124,19 +142,29 @@ pub async fn serve<A: Agent>(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let Socket { listener, file } = socket;
-    let service = router(agent).into_make_service_with_connect_info::<Asker>();
-    let listener = Bounded::new(listener, CONNECTIONS_MAX, CONNECTION_LIFETIME);
-    let served = axum::serve(listener, service).with_graceful_shutdown(stop).await;
+    let (end, ended) = watch::channel(false);
+    let looking = tokio::spawn(changes::look(Arc::clone(&agent)));
+    let hall = Hall::new(CONNECTIONS_MAX, ended);
+    let greet = |stream: UnixStream| async {
+        let uid = stream.peer_cred().ok().map(|credentials| credentials.uid());
+        Some((stream, Asker::local(uid)))
+    };
+    let answering = hall.answer(listener, greet, router(Arc::clone(&agent)));
+    let ending = async {
+        stop.await;
+        agent.changes().end();
+        end.send_replace(true);
+    };
+    tokio::join!(answering, ending);
+    looking.abort();
     drop(file);
-    served
+    Ok(())
 }
 
 fn router<A: Agent>(agent: Arc<A>) -> Router {
     Router::new()
         .route("/healthz", get(healthz::<A>))
         .route("/metrics", get(metrics::page::<A>))
-        .route("/v1/status", get(status::<A>))
-        .route("/v1/events", get(events::<A>))
         .route("/v1/vips/{vip}/why", get(why::<A>))
         .route("/v1/vips/{vip}/owner", get(owner::<A>))
         .route("/v1/vips/{vip}/move", post(orders::move_vip::<A>))
@@ -150,32 +178,36 @@ fn router<A: Agent>(agent: Arc<A>) -> Router {
         .route("/v1/drain", post(orders::drain::<A>))
         .route("/v1/undrain", post(orders::undrain::<A>))
         .route("/v1/reload", post(reload::<A>))
+        .merge(lists::routes())
         .fallback(|| async { Failure::unknown_path() })
         .method_not_allowed_fallback(|| async { Failure::method() })
         .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(middleware::from_fn(guard::guard))
         .with_state(agent)
 }
 
-/// Who is at the other end of a connection, by the kernel's word (SO_PEERCRED).
-#[derive(Clone, Copy, Debug)]
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug)]
 struct Asker {
     uid: Option<u32>,
 }
 
 impl Asker {
-    fn name(self) -> String {
-        self.uid.map_or_else(|| "an unknown user".into(), account::user_name)
+    /// Somebody on this host, by the kernel's word (SO_PEERCRED).
+    const fn local(uid: Option<u32>) -> Self {
+        Self { uid }
     }
-}
 
-impl Connected<IncomingStream<'_, Bounded<UnixListener>>> for Asker {
-    fn connect_info(stream: IncomingStream<'_, Bounded<UnixListener>>) -> Self {
-        Self { uid: stream.io().peer().ok().map(|credentials| credentials.uid()) }
+    /// As it stands in the records.
+    fn name(&self) -> String {
+        self.uid.map_or_else(|| "an unknown user".into(), account::user_name)
     }
 }
 
 /// All that an answer is made of, at one moment.
 struct Snapshot {
+    /// Of before all else: what changes meanwhile is news to whoever reads this.
+    revision: u64,
     desired: Arc<Desired>,
     status: Status,
     now: u64,
@@ -186,8 +218,10 @@ struct Snapshot {
 
 impl Snapshot {
     async fn of<A: Agent>(agent: &A, events: usize) -> Result<Self, LoopGone> {
+        let revision = agent.changes().now();
         let status = ask_loop(agent).await?;
         Ok(Self {
+            revision,
             desired: agent.desired(),
             status,
             now: wall_clock(),
@@ -208,6 +242,11 @@ impl Snapshot {
         }
     }
 
+    /// The node that answers.
+    fn me(&self) -> String {
+        self.desired.node_name(self.desired.me).into()
+    }
+
     fn group(&self, vip: &str) -> Result<&Group, Failure> {
         self.desired.find_group(vip).ok_or_else(|| Failure::unknown_vip(vip, &self.desired))
     }
@@ -216,37 +255,6 @@ impl Snapshot {
 async fn healthz<A: Agent>(State(agent): State<Arc<A>>) -> Result<&'static str, Failure> {
     ask_loop(&*agent).await?;
     Ok("ok\n")
-}
-
-async fn status<A: Agent>(State(agent): State<Arc<A>>) -> Result<Json<ClusterStatus>, Failure> {
-    let snapshot = Snapshot::of(&*agent, STATUS_EVENTS).await?;
-    Ok(Json(snapshot.view().cluster()))
-}
-
-#[derive(Deserialize)]
-struct EventsQuery {
-    n: Option<usize>,
-    vip: Option<String>,
-    since_ms: Option<u64>,
-}
-
-async fn events<A: Agent>(
-    State(agent): State<Arc<A>>,
-    query: Result<Query<EventsQuery>, QueryRejection>,
-) -> Result<Json<EventsReply>, Failure> {
-    let Query(query) = query.map_err(|error| Failure::query(&error))?;
-    let snapshot = Snapshot::of(&*agent, usize::MAX).await?;
-    let group = query.vip.map(|vip| snapshot.group(&vip).map(|group| group.id)).transpose()?;
-    let since = query.since_ms.unwrap_or_default();
-    let meant = |(at, record): &&DatedRecord| {
-        *at >= since && group.is_none_or(|group| record.group == Some(group))
-    };
-    let view = snapshot.view();
-    let mut events: Vec<_> =
-        snapshot.events.iter().filter(meant).map(|event| view.event(event)).collect();
-    let surplus = events.len().saturating_sub(query.n.unwrap_or(EVENTS_DEFAULT));
-    events.drain(..surplus);
-    Ok(Json(EventsReply { events }))
 }
 
 async fn why<A: Agent>(

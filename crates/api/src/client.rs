@@ -4,15 +4,17 @@ use crate::order::{
     DrainReply, DrainRequest, HoldRequest, MoveRequest, OrderReply, ReleaseRequest,
 };
 use crate::path::PathReply;
+use crate::problem::Problem;
 use crate::services::{
     BackendOrderReply, BackendOrderRequest, FlowsReply, ServiceReply, ServicesReply,
 };
-use crate::status::{ClusterStatus, EventsReply, OwnerReply, Problem, ReloadReply, WhyReply};
+use crate::status::{ClusterStatus, EventsReply, OwnerReply, ReloadReply, WhyReply};
 use crate::{REPLY_MAX, SOCKET_DEFAULT};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
-use hyper::{Method, Request};
+use hyper::http::request::Builder;
+use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -31,8 +33,8 @@ const RELOAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// A blocking client; every question is a connection of its own, so the agent may restart between.
 #[derive(Debug)]
 pub struct Client {
-    path: PathBuf,
-    runtime: Runtime,
+    pub(crate) path: PathBuf,
+    pub(crate) runtime: Runtime,
 }
 
 /// Why there is no answer.
@@ -63,7 +65,7 @@ pub enum ClientError {
         reason: String,
     },
     /// The agent answered that it will not.
-    Refused(Problem),
+    Refused(Box<Problem>),
     /// The answer is not one of this API.
     NotUnderstood {
         /// What was asked.
@@ -220,7 +222,13 @@ impl Client {
         limit: Duration,
     ) -> Result<T, ClientError> {
         let asked = format!("{method} {target}");
-        let answer = exchange(&self.path, method, target, body);
+        let answer = async {
+            let request = Request::builder().method(method).uri(target);
+            let response = self.send(request, body).await?;
+            let success = response.status().is_success();
+            let body = Limited::new(response.into_body(), REPLY_MAX).collect().await;
+            Ok((success, body.map_err(|error| self.broken(&error.to_string()))?.to_bytes()))
+        };
         // The timer must be made inside the runtime that drives it.
         let (success, body) = self
             .runtime
@@ -232,41 +240,37 @@ impl Client {
         serde_json::from_slice(&body)
             .map_err(|error| ClientError::NotUnderstood { asked, reason: error.to_string() })
     }
+
+    /// One request on a connection of its own, and the beginning of its answer.
+    pub(crate) async fn send(
+        &self,
+        request: Builder,
+        body: Vec<u8>,
+    ) -> Result<Response<Incoming>, ClientError> {
+        let broken = |error: hyper::Error| self.broken(&error.to_string());
+        let stream = UnixStream::connect(&self.path).await;
+        let stream = stream.map_err(|error| refused(&self.path, &error))?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        let request = request
+            .header("host", "buoy")
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|error| self.broken(&error.to_string()))?;
+        // It ends with the sender; how it ended is known to the sender's error.
+        drop(tokio::spawn(connection));
+        sender.send_request(request).await.map_err(broken)
+    }
+
+    fn broken(&self, reason: &str) -> ClientError {
+        ClientError::Broken { path: self.path.clone(), reason: reason.into() }
+    }
 }
 
-/// One request and its answer: whether it was a success, and the body.
-async fn exchange(
-    path: &Path,
-    method: Method,
-    target: &str,
-    body: Vec<u8>,
-) -> Result<(bool, Bytes), ClientError> {
-    let broken = |reason: String| ClientError::Broken { path: path.to_path_buf(), reason };
-    let stream = UnixStream::connect(path).await.map_err(|error| refused(path, &error))?;
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(error.to_string()))?;
-    let request = Request::builder()
-        .method(method)
-        .uri(target)
-        .header("host", "buoy")
-        .header("content-type", "application/json")
-        .body(Full::new(Bytes::from(body)))
-        .map_err(|error| broken(error.to_string()))?;
-    // It ends with the sender; how it ended is known to the sender's error.
-    drop(tokio::spawn(connection));
-    let response = sender.send_request(request).await.map_err(|error| broken(error.to_string()))?;
-    let success = response.status().is_success();
-    let body = Limited::new(response.into_body(), REPLY_MAX)
-        .collect()
-        .await
-        .map_err(|error| broken(error.to_string()))?;
-    Ok((success, body.to_bytes()))
-}
-
-fn problem(asked: String, body: &[u8]) -> ClientError {
+pub(crate) fn problem(asked: String, body: &[u8]) -> ClientError {
     serde_json::from_slice(body).map_or_else(
         |error| ClientError::NotUnderstood { asked, reason: error.to_string() },
-        ClientError::Refused,
+        |problem| ClientError::Refused(Box::new(problem)),
     )
 }
 
@@ -283,7 +287,7 @@ fn refused(path: &Path, error: &io::Error) -> ClientError {
 }
 
 /// One segment of a path: whatever has a meaning of its own in a URL is escaped (RFC 3986 §2.1).
-fn segment(text: &str) -> String {
+pub(crate) fn segment(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
@@ -319,8 +323,10 @@ impl fmt::Display for ClientError {
             Self::Broken { path, reason } => {
                 write!(f, "the connection to the agent on {} failed: {reason}", path.display())
             }
-            Self::Refused(problem) if problem.detail.is_empty() => f.write_str(&problem.title),
-            Self::Refused(problem) => write!(f, "{}: {}", problem.title, problem.detail),
+            Self::Refused(problem) => match problem.particulars() {
+                particulars if particulars.is_empty() => f.write_str(&problem.title),
+                particulars => write!(f, "{}: {particulars}", problem.title),
+            },
             Self::NotUnderstood { asked, reason } => write!(
                 f,
                 "the answer to {asked} is not one of this API ({reason}): is the agent of another \
@@ -364,7 +370,7 @@ mod tests {
     #[test]
     fn every_error_says_what_to_do_or_who_said_it() {
         let path = PathBuf::from("/run/buoy/api.sock");
-        let problem = Problem { code: "c".into(), title: "no".into(), detail: String::new() };
+        let problem = Problem::new(409, "c", "no", "");
         let table = [
             (ClientError::NotAllowed { path: path.clone() }, "join group buoy"),
             (
@@ -372,8 +378,11 @@ mod tests {
                 "within 10 s",
             ),
             (ClientError::Broken { path, reason: "reset".into() }, "failed: reset"),
-            (ClientError::Refused(problem.clone()), "no"),
-            (ClientError::Refused(Problem { detail: "because".into(), ..problem }), "no: because"),
+            (ClientError::Refused(Box::new(problem.clone())), "no"),
+            (
+                ClientError::Refused(Box::new(Problem { detail: "because".into(), ..problem })),
+                "no: because",
+            ),
             (ClientError::NotUnderstood { asked: "GET /x".into(), reason: "eof".into() }, "GET /x"),
         ];
         for (error, part) in table {

@@ -13,6 +13,8 @@ use std::time::Duration;
 pub struct ServicesReply {
     /// The node that answers.
     pub node: String,
+    /// As in the status.
+    pub revision: u64,
     /// All services, in the order of VIPs.
     pub services: Vec<ServiceReply>,
 }

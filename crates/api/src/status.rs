@@ -16,6 +16,8 @@ pub struct ClusterStatus {
     pub cluster: String,
     /// The node that answers.
     pub node: String,
+    /// Grows with whatever changes: `?wait=30s&since=` this one answers when something has.
+    pub revision: u64,
     /// Version of its agent.
     pub version: String,
     /// Generation of its configuration: grows with every accepted change.
@@ -313,6 +315,9 @@ pub struct CandidateView {
 /// One thing that happened.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct EventView {
+    /// Grows from record to record: the revision that it made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
     /// When, in milliseconds since 1970 by this host's wall clock.
     pub at: u64,
     /// Which VIP it is about, if one.
@@ -373,7 +378,10 @@ pub struct OwnerReply {
 
 /// `GET /v1/events?n=100&vip=web&since_ms=1795366923045`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
 pub struct EventsReply {
+    /// With `?since=` this one the next question asks for what came after.
+    pub revision: u64,
     /// The latest, oldest first.
     pub events: Vec<EventView>,
 }
@@ -387,15 +395,4 @@ pub struct ReloadReply {
     pub changes: Vec<String>,
     /// Warnings of the check.
     pub warnings: Vec<String>,
-}
-
-/// The body of every answer that is not a success.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Problem {
-    /// For programs, as in `unknown_vip`.
-    pub code: String,
-    /// What is wrong.
-    pub title: String,
-    /// The particulars, and what to do.
-    pub detail: String,
 }

@@ -3,9 +3,10 @@
 mod nodes;
 
 use crate::Traffic;
+use crate::lists::{ClusterReply, FailoverView};
 use crate::services::{OrderedView, ordered_view, service_name};
 use crate::status::{
-    BackendView, CandidateView, CheckView, ClusterStatus, EventView, HeldView, LoopView,
+    BackendView, CandidateView, CheckView, ClusterStatus, EventView, HeldView, LoopView, NodeView,
     PhasesView, ServiceView, TimingView, VipAddressView, VipView, WhyReply,
 };
 use crate::words::{self, Words};
@@ -95,8 +96,16 @@ pub struct HostReport {
     pub counters: BTreeMap<String, u64>,
 }
 
-/// A record with its moment by the wall clock, in milliseconds since 1970.
-pub type DatedRecord = (u64, Record);
+/// A record as the agent keeps it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct DatedRecord {
+    /// Its number; they grow, with gaps.
+    pub seq: u64,
+    /// Its moment by the wall clock, in milliseconds since 1970.
+    pub at: u64,
+    /// What happened.
+    pub record: Record,
+}
 
 /// All that an answer is made of, at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -136,10 +145,79 @@ impl View<'_> {
             defences: self.host.defences.clone(),
             problems: self.problems(),
             loop_: LoopView { realtime: self.host.realtime.clone(), counters: self.counters() },
-            nodes: by_name(self.status.nodes.iter().map(|n| self.node(n)), |n| &n.name),
-            vips: by_name(desired.groups.iter().map(|g| self.vip(g)), |v| &v.name),
+            revision: 0,
+            nodes: self.nodes(),
+            vips: self.vips(),
             events: self.events.iter().map(|event| self.event(event)).collect(),
         }
+    }
+
+    /// The answer to `GET /v1/cluster`.
+    pub fn summary(&self) -> ClusterReply {
+        let (desired, quorum) = (self.desired, self.status.quorum);
+        let mine = digest(self.status.digest);
+        let differs =
+            |node: &NodeView| node.alive && node.digest.as_ref().is_some_and(|d| *d != mine);
+        let owned = |group: &Group| {
+            self.status.groups.iter().any(|g| g.id == group.id && g.owner.is_some())
+        };
+        let unowned = desired.groups.iter().filter(|group| !owned(group));
+        ClusterReply {
+            cluster: desired.cluster_name.clone(),
+            node: desired.node_name(desired.me).into(),
+            revision: 0,
+            version: env!("CARGO_PKG_VERSION").into(),
+            generation: self.status.generation,
+            other_digests: self.nodes().into_iter().filter(differs).map(|node| node.name).collect(),
+            digest: mine,
+            members: quorum.members,
+            witnesses: quorum.witnesses,
+            heard: quorum.heard,
+            votes_needed: quorum.needed,
+            quorum: quorum.needed <= quorum.heard,
+            timing: self.timing(),
+            overlaps: self.status.overlaps,
+            vips: desired.groups.len(),
+            unowned: by_name(unowned.map(|group| group.name.clone()), |name| name),
+            problems: self.problems(),
+        }
+    }
+
+    /// All members, by name.
+    pub fn nodes(&self) -> Vec<NodeView> {
+        by_name(self.status.nodes.iter().map(|n| self.node(n)), |n| &n.name)
+    }
+
+    /// All VIPs, by name.
+    pub fn vips(&self) -> Vec<VipView> {
+        by_name(self.desired.groups.iter().map(|g| self.vip(g)), |v| &v.name)
+    }
+
+    /// The takeovers among the events, oldest first.
+    pub fn failovers(&self) -> Vec<FailoverView> {
+        let mut all: Vec<(Option<GroupId>, FailoverView)> = Vec::new();
+        for DatedRecord { seq, at, record } in self.events {
+            if let Fact::Acquired { epoch, cause, took } = &record.fact {
+                let failover = FailoverView {
+                    seq: *seq,
+                    at: *at,
+                    vip: self.words().vip(record).unwrap_or_default(),
+                    epoch: epoch.0,
+                    cause: self.words().cause(cause),
+                    took_ms: millis(*took),
+                    phases: None,
+                };
+                all.push((record.group, failover));
+            } else if let Some(measured) = phases(&record.fact) {
+                let its = |(group, f): &&mut (Option<GroupId>, FailoverView)| {
+                    *group == record.group && f.epoch == measured.epoch
+                };
+                if let Some((_, failover)) = all.iter_mut().rev().find(its) {
+                    failover.phases = Some(measured);
+                }
+            }
+        }
+        all.into_iter().map(|(_, failover)| failover).collect()
     }
 
     fn timing(&self) -> TimingView {
@@ -156,11 +234,11 @@ impl View<'_> {
     /// The answer to `GET /v1/vips/{vip}/why`.
     pub fn why(&self, group: &Group) -> WhyReply {
         let vip = self.vip(group);
-        let about_it = self.events.iter().filter(|(_, record)| record.group == Some(group.id));
+        let about_it = self.events.iter().filter(|dated| dated.record.group == Some(group.id));
         WhyReply {
             node: self.words().node(self.desired.me),
             answer: self.answer(group, &vip),
-            phases: about_it.clone().rev().find_map(|(_, record)| phases(&record.fact)),
+            phases: about_it.clone().rev().find_map(|dated| phases(&dated.record.fact)),
             history: about_it.map(|event| self.event(event)).collect(),
             vip,
         }
@@ -179,9 +257,9 @@ impl View<'_> {
         });
         // The cause is in a record of whoever took it or gave it up; the others only heard of it.
         let about_it =
-            self.events.iter().rev().filter(|(_, record)| record.group == Some(group.id));
+            self.events.iter().rev().filter(|dated| dated.record.group == Some(group.id));
         let cause = about_it
-            .map(|(_, record)| &record.fact)
+            .map(|dated| &dated.record.fact)
             .find(|fact| epoch_with_cause(fact).is_some_and(|epoch| vip.epoch <= epoch.0 + 1))
             .map(|fact| self.words().fact(fact));
         match cause {
@@ -195,15 +273,13 @@ impl View<'_> {
     }
 
     /// One record with names and a sentence.
-    pub fn event(&self, (at, record): &DatedRecord) -> EventView {
-        let words = self.words();
-        EventView {
-            at: *at,
-            vip: words.vip(record),
-            kind: words::kind(&record.fact).into(),
-            sentence: words.fact(&record.fact),
-            phases: phases(&record.fact),
-        }
+    pub fn event(&self, dated: &DatedRecord) -> EventView {
+        event(&self.words(), dated)
+    }
+
+    /// When this node takes part again by itself, if it is drained and does.
+    pub fn drain_left_ms(&self) -> Option<f64> {
+        self.status.draining_for.map(millis)
     }
 
     /// What the loop counted, with what the core ignored of it.
@@ -224,7 +300,8 @@ impl View<'_> {
         Words::new(self.desired)
     }
 
-    fn vip(&self, group: &Group) -> VipView {
+    /// One VIP.
+    pub fn vip(&self, group: &Group) -> VipView {
         let words = self.words();
         let mut vip = VipView {
             name: group.name.clone(),
@@ -253,7 +330,7 @@ impl View<'_> {
             vip.last_change = status.last_change.as_ref().map(|record| {
                 let age = self.status.at.since(record.at).as_millis();
                 let at = self.now.saturating_sub(u64::try_from(age).unwrap_or(u64::MAX));
-                self.event(&(at, record.clone()))
+                told(&self.words(), at, record)
             });
         }
         vip.problem = vip_problem(&vip);
@@ -442,6 +519,22 @@ fn phases(fact: &Fact) -> Option<PhasesView> {
     })
 }
 
+/// One record with names and a sentence.
+pub fn event(words: &Words<'_>, DatedRecord { seq, at, record }: &DatedRecord) -> EventView {
+    EventView { seq: Some(*seq), ..told(words, *at, record) }
+}
+
+fn told(words: &Words<'_>, at: u64, record: &Record) -> EventView {
+    EventView {
+        seq: None,
+        at,
+        vip: words.vip(record),
+        kind: words::kind(&record.fact).into(),
+        sentence: words.fact(&record.fact),
+        phases: phases(&record.fact),
+    }
+}
+
 fn digest(digest: u32) -> String {
     format!("{digest:08x}")
 }
@@ -538,7 +631,8 @@ mod tests {
     }
 
     fn record(fact: Fact) -> DatedRecord {
-        (1, Record { at: Instant::ZERO, group: Some(GroupId(1)), fact })
+        let record = Record { at: Instant::ZERO, group: Some(GroupId(1)), fact };
+        DatedRecord { seq: 1, at: 1, record }
     }
 
     fn why(desired: &Desired, status: &Status, events: &[DatedRecord]) -> String {

@@ -1,11 +1,14 @@
-//! `buoy events`: what happened lately, oldest first.
+//! `buoy events`: what happened lately, oldest first, and with `-f` what happens from now on.
 
 use crate::AgentSocket;
 use crate::failure::Failure;
 use crate::output::{self, Form};
-use crate::table::{Align, Table, Tone};
-use buoy_api::EventView;
+use crate::table::{Align, Table, Tone, plain};
+use buoy_api::{Client, ClientError, EventView};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How long to wait for an agent that is gone.
+const AGAIN: Duration = Duration::from_secs(1);
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
@@ -20,6 +23,9 @@ pub(crate) struct Arguments {
     /// Only what is not older, as in 10m
     #[arg(long, value_name = "TIME", value_parser = crate::time::duration)]
     since: Option<Duration>,
+    /// Go on with each as it happens, until Ctrl-C
+    #[arg(short, long)]
+    follow: bool,
     /// Form of the answer; JSON is one object a line
     #[arg(short, long, value_enum, default_value_t)]
     output: Form,
@@ -31,11 +37,50 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         crate::time::millis(then.duration_since(UNIX_EPOCH).unwrap_or_default())
     });
     let client = arguments.agent.client()?;
-    let events = client.events_of(arguments.n, arguments.vip.as_deref(), since)?.events;
+    let latest = client.events_of(arguments.n, arguments.vip.as_deref(), since)?;
     match arguments.output {
-        Form::Json => events.iter().try_for_each(output::json_line),
-        Form::Table => output::text(&table(&events).render(output::colour())),
+        Form::Json => latest.events.iter().try_for_each(output::json_line)?,
+        Form::Table => output::text(&table(&latest.events).render(output::colour()))?,
     }
+    if arguments.follow { follow(arguments, &client, latest.revision) } else { Ok(()) }
+}
+
+/// What happens after that, for ever.
+fn follow(arguments: &Arguments, client: &Client, mut known: u64) -> Result<(), Failure> {
+    loop {
+        let mut shown = Ok(());
+        let ended = client.follow_events(arguments.vip.as_deref(), known, |event| {
+            known = known.max(event.seq.unwrap_or_default());
+            shown = match arguments.output {
+                Form::Json => output::json_line(&event),
+                Form::Table => output::text(&line(&event)),
+            };
+            shown.is_ok()
+        });
+        shown?;
+        match ended {
+            // An agent that restarts is worth waiting for.
+            Ok(())
+            | Err(
+                ClientError::NotListening { .. }
+                | ClientError::Broken { .. }
+                | ClientError::Silent { .. },
+            ) => {
+                std::thread::sleep(AGAIN);
+            }
+            Err(
+                error @ (ClientError::NotAllowed { .. }
+                | ClientError::Refused(_)
+                | ClientError::NotUnderstood { .. }),
+            ) => return Err(error.into()),
+        }
+    }
+}
+
+/// An event that comes after the table.
+fn line(event: &EventView) -> String {
+    let vip = event.vip.as_deref().map_or_else(|| "-".into(), plain);
+    format!("{}  {vip}  {}\n", moment(event.at), plain(&event.sentence))
 }
 
 fn table(events: &[EventView]) -> Table<3> {
@@ -93,6 +138,7 @@ mod tests {
     #[test]
     fn an_event_is_a_line() {
         let event = |vip: Option<&str>, sentence: &str| EventView {
+            seq: None,
             at: 1_795_366_923_045,
             vip: vip.map(str::to_owned),
             kind: "acquired".into(),

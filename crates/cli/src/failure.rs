@@ -78,13 +78,8 @@ mod tests {
 
     #[test]
     fn scripts_can_tell_failures_apart() {
-        let refused = |code: &str| {
-            ClientError::Refused(Problem {
-                code: code.into(),
-                title: "t".into(),
-                detail: "d".into(),
-            })
-        };
+        let refused =
+            |code: &str| ClientError::Refused(Box::new(Problem::new(409, code, "t", "d")));
         let absent = ClientError::NotListening { path: PathBuf::from("/x") };
         assert_eq!(Failure::from(absent).exit, Exit::Unreachable);
         assert_eq!(Failure::from(refused("config")).exit, Exit::Config);

@@ -5,11 +5,12 @@ use crate::failure::Failure;
 use crate::output::{self, Form};
 use crate::table::{Align, Table, Tone, plain, wrapped};
 use buoy_api::{
-    ClusterStatus, EventView, NodeView, ServiceView, TimingView, VipAddressView, VipView, words,
+    ClientError, ClusterStatus, EventView, NodeView, ServiceView, TimingView, VipAddressView,
+    VipView, words,
 };
 use std::time::Duration;
 
-/// Time between two looks with `--watch`.
+/// Longest time between two looks with `--watch`.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// Events at the foot of the screen.
 const EVENTS_SHOWN: usize = 5;
@@ -23,7 +24,7 @@ pub(crate) struct Arguments {
     /// Form of the answer
     #[arg(short, long, value_enum, default_value_t)]
     output: Form,
-    /// Ask again every second, until Ctrl-C; JSON is one object a line then
+    /// Go on with every change, and at least every second, until Ctrl-C; JSON is one object a line then
     #[arg(short, long)]
     watch: bool,
 }
@@ -38,15 +39,27 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         };
     }
     loop {
-        let answer = client.status();
-        match (arguments.output, answer) {
-            (Form::Json, Ok(status)) => output::json_line(&status)?,
-            (Form::Json, Err(error)) => return Err(error.into()),
-            (Form::Table, Ok(status)) => draw(&screen(&status, output::colour(), output::wrap()))?,
-            // An agent that restarts is worth waiting for, before one's eyes.
-            (Form::Table, Err(error)) => draw(&format!("{error}\n"))?,
+        let mut shown = Ok(());
+        let ended = client.follow_status(WATCH_EVERY, |answer| {
+            shown = show(arguments.output, answer);
+            shown.is_ok()
+        });
+        shown?;
+        // An agent that restarts is worth waiting for, before one's eyes.
+        if let Err(error) = ended {
+            show(arguments.output, Err(error))?;
         }
         std::thread::sleep(WATCH_EVERY);
+    }
+}
+
+/// One look of many.
+fn show(form: Form, answer: Result<ClusterStatus, ClientError>) -> Result<(), Failure> {
+    match (form, answer) {
+        (Form::Json, Ok(status)) => output::json_line(&status),
+        (Form::Json, Err(error)) => Err(error.into()),
+        (Form::Table, Ok(status)) => draw(&screen(&status, output::colour(), output::wrap())),
+        (Form::Table, Err(error)) => draw(&format!("{error}\n")),
     }
 }
 
@@ -309,6 +322,7 @@ db   10.0.0.200/24     -          7      -  -               -
         status.defences = vec!["the kernel gate stands on eth0".into()];
         status.events = (0..7)
             .map(|n| EventView {
+                seq: None,
                 at: n,
                 vip: (n == 6).then(|| "web".into()),
                 sentence: format!("event {n}"),

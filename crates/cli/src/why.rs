@@ -304,6 +304,7 @@ mod tests {
                 first_packet_ms: None,
             }),
             history: vec![EventView {
+                seq: None,
                 sentence: "lb1 took it over".into(),
                 ..EventView::default()
             }],

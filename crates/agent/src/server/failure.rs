@@ -1,42 +1,99 @@
-//! The answers of the API that are not a success: a status code and a `Problem` in JSON.
+//! The answers of the API that are not a success: a status code and a `Problem` (RFC 9457).
 
 use super::names::NameError;
 use super::{LoopGone, ReloadRefusal};
-use axum::Json;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
-use axum::http::StatusCode;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use buoy_api::{BODY_MAX, ORDER_FOR_MAX, Problem, REASON_MAX};
+use buoy_api::{BODY_MAX, ConfigProblem, ORDER_FOR_MAX, PROBLEM_TYPE, Problem, REASON_MAX, Span};
+use buoy_config::{Report, Severity};
 use buoy_core::OrderError;
 use buoy_core::backend_orders::Full;
 use buoy_model::Desired;
 use buoy_model::limits::BACKEND_ORDERS_MAX;
+use std::time::Duration;
 
 /// Names of VIPs or nodes repeated in a message.
 const NAMES_SHOWN: usize = 10;
+
+/// Seconds after which an agent that is too busy may be asked again.
+const BUSY_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
 /// One refusal.
 #[derive(Debug)]
 pub(super) struct Failure {
     status: StatusCode,
-    problem: Problem,
+    problem: Box<Problem>,
 }
 
 impl Failure {
-    fn new(status: StatusCode, code: &str, title: &str, detail: impl Into<String>) -> Self {
-        let problem = Problem { code: code.into(), title: title.into(), detail: detail.into() };
-        Self { status, problem }
+    /// A refusal with the stable word of its kind. What to do about it is its `fix`.
+    pub(super) fn new(
+        status: StatusCode,
+        code: &str,
+        title: &str,
+        detail: impl Into<String>,
+    ) -> Self {
+        Self { status, problem: Box::new(Problem::new(status.as_u16(), code, title, detail)) }
+    }
+
+    /// The same with what to do about it.
+    pub(super) fn fix(mut self, fix: impl Into<String>) -> Self {
+        self.problem.fix = Some(fix.into());
+        self
+    }
+
+    /// What is said.
+    pub(super) fn problem(&self) -> &Problem {
+        &self.problem
     }
 
     pub(super) fn unknown_path() -> Self {
-        let detail = "see GET /v1/status; the paths are in the documentation of the API";
-        Self::new(StatusCode::NOT_FOUND, "unknown_path", "there is no such path", detail)
+        Self::new(StatusCode::NOT_FOUND, "unknown_path", "there is no such path", "")
+            .fix("see GET /v1/status; the paths are in the documentation of the API")
+    }
+
+    /// A path that nobody means: it would be another one for some proxy on the way.
+    pub(super) fn path(detail: &str) -> Self {
+        let title = "the path is not one of this API";
+        Self::new(StatusCode::BAD_REQUEST, "path", title, detail)
+            .fix("write each name as one segment, with what has a meaning in a URL as %XX")
     }
 
     pub(super) fn method() -> Self {
-        let detail = "GET asks, POST changes";
         let title = "this path does not take this method";
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method", title, detail)
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method", title, "")
+            .fix("GET asks, POST changes; `allow` has those that there are")
+    }
+
+    pub(super) fn depth(most: usize) -> Self {
+        let detail = format!("at most {most} levels");
+        Self::new(StatusCode::BAD_REQUEST, "depth", "the JSON is nested too deep", detail)
+    }
+
+    pub(super) fn slow_body(limit: Duration) -> Self {
+        let title = "the request did not arrive in time";
+        let detail = format!("all of it within {} s", limit.as_secs());
+        Self::new(StatusCode::REQUEST_TIMEOUT, "slow", title, detail)
+    }
+
+    pub(super) fn timeout(limit: Duration) -> Self {
+        let title = "the agent did not come to an answer";
+        let detail = format!("within {} s", limit.as_secs());
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", title, detail)
+            .fix("its log says why (journalctl -u buoy)")
+    }
+
+    pub(super) fn watchers(most: usize) -> Self {
+        let title = "too many wait for news already";
+        let detail = format!("at most {most} at the same time");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "watchers", title, detail)
+            .fix("ask again later, or without `wait` and not for a stream")
+    }
+
+    pub(super) fn bad_query(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "query", "the query is not valid", detail)
     }
 
     pub(super) fn internal(error: &dyn std::error::Error) -> Self {
@@ -60,20 +117,20 @@ impl Failure {
 
     pub(super) fn order_for_another(vip: &str, me: &str, owner: &str, command: &str) -> Self {
         let title = format!("{me} does not own {vip}");
-        let detail = format!("{owner} does: run on {owner}: {command}");
-        Self::new(StatusCode::CONFLICT, "not_owner", &title, detail)
+        Self::new(StatusCode::CONFLICT, "not_owner", &title, format!("{owner} does"))
+            .fix(format!("run on {owner}: {command}"))
     }
 
     pub(super) fn no_owner(vip: &str) -> Self {
         let title = format!("nobody owns {vip}");
-        let detail = format!("`buoy why {vip}` says why");
-        Self::new(StatusCode::CONFLICT, "no_owner", &title, detail)
+        Self::new(StatusCode::CONFLICT, "no_owner", &title, "")
+            .fix(format!("`buoy why {vip}` says why"))
     }
 
     pub(super) fn drained(me: &str, reason: &str) -> Self {
         let title = format!("{me} is drained, so it keeps nothing");
-        let detail = format!("{reason}; `buoy undrain` puts it back into service");
-        Self::new(StatusCode::CONFLICT, "drained", &title, detail)
+        Self::new(StatusCode::CONFLICT, "drained", &title, reason)
+            .fix("`buoy undrain` puts it back into service")
     }
 
     pub(super) fn cannot_take(node: &str, vip: &str, reason: &str) -> Self {
@@ -110,20 +167,30 @@ impl Failure {
     }
 
     pub(super) fn query(error: &QueryRejection) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "query", "the query is not valid", error.body_text())
+        Self::bad_query(error.body_text())
     }
 
     pub(super) fn families() -> Self {
-        let detail = "give the client and the VIP as two IPv4 or as two IPv6 addresses";
-        Self::new(StatusCode::BAD_REQUEST, "families", "the addresses are of two families", detail)
+        Self::new(StatusCode::BAD_REQUEST, "families", "the addresses are of two families", "")
+            .fix("give the client and the VIP as two IPv4 or as two IPv6 addresses")
     }
 
     pub(super) fn body(error: &BytesRejection) -> Self {
         if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            let detail = format!("at most {BODY_MAX} bytes");
-            return Self::new(error.status(), "too_large", "the request is too large", detail);
+            return Self::too_large();
         }
         Self::new(error.status(), "body", "the request cannot be read", error.body_text())
+    }
+
+    pub(super) fn too_large() -> Self {
+        let detail = format!("at most {BODY_MAX} bytes");
+        let title = "the request is too large";
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", title, detail)
+    }
+
+    pub(super) fn broken_body(error: &dyn std::fmt::Display) -> Self {
+        let title = "the request cannot be read";
+        Self::new(StatusCode::BAD_REQUEST, "body", title, error.to_string())
     }
 
     pub(super) fn json(error: &serde_json::Error) -> Self {
@@ -193,13 +260,46 @@ impl From<ReloadRefusal> for Failure {
                 let title = "the configuration is refused; the running one stays in force";
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "config", title, report)
             }
+            ReloadRefusal::File(report) => Self::file(&report),
             ReloadRefusal::LoopGone => LoopGone.into(),
         }
     }
 }
 
+impl Failure {
+    /// A configuration with errors: the whole report for people, and each of its problems for programs.
+    pub(super) fn file(report: &Report) -> Self {
+        let title = "the configuration is refused; the running one stays in force";
+        let mut failure =
+            Self::new(StatusCode::UNPROCESSABLE_ENTITY, "config", title, report.render(100, false));
+        let first = report.problems().iter().find(|p| p.severity == Severity::Error);
+        failure.problem.fix = first.map(|first| first.fix.clone());
+        failure.problem.span = first.map(|p| Span { line: p.line, column: p.column });
+        failure.problem.problems = report.problems().iter().map(config_problem).collect();
+        failure
+    }
+}
+
+/// A problem of a configuration as the API tells it.
+pub(super) fn config_problem(problem: &buoy_config::Problem) -> ConfigProblem {
+    ConfigProblem {
+        code: problem.code.id().into(),
+        severity: problem.severity.name().into(),
+        message: problem.message.clone(),
+        reason: problem.reason.clone(),
+        fix: problem.fix.clone(),
+        span: Span { line: problem.line, column: problem.column },
+    }
+}
+
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        (self.status, Json(self.problem)).into_response()
+        let body = serde_json::to_vec(&self.problem).unwrap_or_default();
+        let kind = [(CONTENT_TYPE, PROBLEM_TYPE), (CACHE_CONTROL, "no-store")];
+        let mut response = (self.status, kind, body).into_response();
+        if self.status == StatusCode::SERVICE_UNAVAILABLE && self.problem.code == "watchers" {
+            response.headers_mut().insert(axum::http::header::RETRY_AFTER, BUSY_SECONDS);
+        }
+        response
     }
 }

@@ -3,26 +3,24 @@
 //! Over TCP there is this page and nothing else, for whoever can reach it: it names VIPs, peers and backends, and
 //! orders nothing.
 
-use super::bounded::Bounded;
 use super::failure::Failure;
 use super::follow::{self, Named, Problem};
-use super::{Agent, Snapshot};
+use super::listen::Hall;
+use super::{Agent, Asker, Snapshot, guard};
 use axum::Router;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
+use axum::middleware;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use buoy_model::Desired;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 /// Connections at the same time; further ones wait in the kernel's queue.
-const CONNECTIONS_MAX: usize = 8;
-/// A connection is closed after so long, and its client opens another one.
-const CONNECTION_LIFETIME: Duration = Duration::from_secs(30);
+const CONNECTIONS_MAX: u32 = 8;
 /// The text format, by the word of its specification.
 const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -55,11 +53,12 @@ impl<A: Agent> Named for Shown<A> {
             .route("/metrics", get(page::<A>))
             .fallback(|| async { Failure::unknown_path() })
             .method_not_allowed_fallback(|| async { Failure::method() })
+            .layer(middleware::from_fn(guard::guard))
             .with_state(Arc::clone(&self.0));
-        let listener = Bounded::new(listener, CONNECTIONS_MAX, CONNECTION_LIFETIME);
-        if let Err(error) = axum::serve(listener, router).await {
-            tracing::warn!(%error, "the metrics are not shown any more");
-        }
+        // Ends with this future: nobody is answered at an address that is not in the file any more.
+        let (_end, ended) = watch::channel(false);
+        let greet = |stream: TcpStream| async { Some((stream, Asker::local(None))) };
+        Hall::new(CONNECTIONS_MAX, ended).answer(listener, greet, router).await;
     }
 }
 

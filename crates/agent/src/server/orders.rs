@@ -29,7 +29,7 @@ pub(super) async fn move_vip<A: Agent>(
     body: Body,
 ) -> Result<Json<OrderReply>, Failure> {
     let MoveRequest { to, reason } = parsed(body)?;
-    let reason = Reason::of(reason.as_deref(), asker)?;
+    let reason = Reason::of(reason.as_deref(), &asker)?;
     let case = Case::of(&*agent, &vip).await?;
     let to = case.node(&to)?;
     let command = format!("buoy move {} --to {}{}", case.group().name, to.1, reason.option());
@@ -53,7 +53,7 @@ pub(super) async fn hold<A: Agent>(
     body: Body,
 ) -> Result<Json<OrderReply>, Failure> {
     let HoldRequest { reason, for_ms } = parsed(body)?;
-    let (reason, time) = (Reason::of(reason.as_deref(), asker)?, length(for_ms)?);
+    let (reason, time) = (Reason::of(reason.as_deref(), &asker)?, length(for_ms)?);
     let case = Case::of(&*agent, &vip).await?;
     let option = time.map_or_else(String::new, |time| format!(" --for {}", words::written(time)));
     let command = format!("buoy hold {}{option}{}", case.group().name, reason.option());
@@ -71,7 +71,7 @@ pub(super) async fn release<A: Agent>(
     body: Body,
 ) -> Result<Json<OrderReply>, Failure> {
     let ReleaseRequest { reason } = parsed(body)?;
-    let reason = Reason::of(reason.as_deref(), asker)?;
+    let reason = Reason::of(reason.as_deref(), &asker)?;
     let case = Case::of(&*agent, &vip).await?;
     let command = format!("buoy release {}{}", case.group().name, reason.option());
     case.owned_here(&command)?;
@@ -86,7 +86,7 @@ pub(super) async fn drain<A: Agent>(
     body: Body,
 ) -> Result<Json<DrainReply>, Failure> {
     let DrainRequest { reason, for_ms } = parsed(body)?;
-    let (reason, time) = (Reason::of(reason.as_deref(), asker)?.recorded, length(for_ms)?);
+    let (reason, time) = (Reason::of(reason.as_deref(), &asker)?.recorded, length(for_ms)?);
     tracing::info!(reason, for_ms, "drain");
     let until = match time {
         Some(time) => Some(ask_loop(&*agent).await?.at + time),
@@ -246,7 +246,7 @@ pub(super) struct Reason {
 }
 
 impl Reason {
-    pub(super) fn of(reason: Option<&str>, asker: Asker) -> Result<Self, Failure> {
+    pub(super) fn of(reason: Option<&str>, asker: &Asker) -> Result<Self, Failure> {
         let who = asker.name();
         let plain = |c: char| if c.is_control() { ' ' } else { c };
         let said: String = reason.unwrap_or_default().chars().map(plain).collect();

@@ -1,11 +1,11 @@
 //! Answers where a packet of a client would go: the real program is asked.
 
+use super::Agent;
 use super::failure::Failure;
-use super::{Agent, Query};
 use crate::forward::Traced;
 use axum::Json;
-use axum::extract::State;
 use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use buoy_api::{PathReply, WayView};
 use buoy_kernel::fast::{Drop, Fate, Packet};
 use buoy_model::{Desired, Forward, Group, Mode, Protocol, Service, SourceAddress};

@@ -2,9 +2,11 @@
 
 use super::failure::Failure;
 use super::orders::{Body, Reason, length, parsed};
+use super::stream::Asked;
 use super::{Agent, Asker, Snapshot, names, wall_clock};
 use axum::Json;
 use axum::extract::{ConnectInfo, Path, State};
+use axum::response::Response;
 use buoy_api::{
     BackendOrderReply, BackendOrderRequest, FlowsReply, ServiceReply, ServicesReply, Words,
     haproxy_name, ordered_view, service_name,
@@ -16,13 +18,18 @@ use std::sync::Arc;
 
 pub(super) async fn all<A: Agent>(
     State(agent): State<Arc<A>>,
-) -> Result<Json<ServicesReply>, Failure> {
+    asked: Asked,
+) -> Result<Response, Failure> {
+    asked.answer(agent, "services", listed).await
+}
+
+async fn listed<A: Agent>(agent: Arc<A>) -> Result<ServicesReply, Failure> {
     let snapshot = Snapshot::of(&*agent, 0).await?;
     let mut services: Vec<ServiceReply> =
         names::services(&snapshot.desired).map(|(g, s)| shown(&snapshot, g, s)).collect();
     services.sort_by(|a, b| (&a.vip, &a.addresses).cmp(&(&b.vip, &b.addresses)));
     let node = snapshot.desired.node_name(snapshot.desired.me).into();
-    Ok(Json(ServicesReply { node, services }))
+    Ok(ServicesReply { node, revision: snapshot.revision, services })
 }
 
 pub(super) async fn one<A: Agent>(
@@ -73,7 +80,7 @@ pub(super) async fn order<A: Agent>(
     body: Body,
 ) -> Result<Json<BackendOrderReply>, Failure> {
     let request: BackendOrderRequest = parsed(body)?;
-    let reason = Reason::of(request.reason.as_deref(), asker)?.recorded;
+    let reason = Reason::of(request.reason.as_deref(), &asker)?.recorded;
     let desired = agent.desired();
     let (group, service) = names::service(&desired, &service)?;
     let change = change(&verb, &request)?;

@@ -3,6 +3,7 @@
 mod haproxy;
 mod orders;
 mod services;
+mod streams;
 
 use super::*;
 use buoy_api::view::BackendReport;
@@ -22,19 +23,45 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use tokio::sync::oneshot;
 
 /// A daemon that answers from values and remembers its orders.
-#[derive(Default)]
 struct Fake {
+    changes: Changes,
     gone: AtomicBool,
     drained: AtomicBool,
     stopping: AtomicBool,
     /// lb3 owns web instead of the node that is asked.
     elsewhere: AtomicBool,
     invalid: AtomicBool,
+    /// What has happened since it began.
+    more: Mutex<Vec<DatedRecord>>,
     orders: Mutex<Vec<Order>>,
     backend_orders: Mutex<BackendOrders>,
 }
 
+impl Default for Fake {
+    fn default() -> Self {
+        Self {
+            changes: Changes::new(),
+            gone: AtomicBool::new(false),
+            drained: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            elsewhere: AtomicBool::new(false),
+            invalid: AtomicBool::new(false),
+            orders: Mutex::default(),
+            backend_orders: Mutex::default(),
+            more: Mutex::default(),
+        }
+    }
+}
+
 impl Fake {
+    /// Something happens to web.
+    fn happens(&self, fact: Fact) {
+        let record = Record { at: Instant::ZERO, group: Some(web_id()), fact };
+        let mut more = self.more.lock().unwrap();
+        let seq = self.changes.note();
+        more.push(DatedRecord { seq, at: 3_000, record });
+    }
+
     fn ordered(&self, name: &str) -> Option<BackendOrder> {
         let orders = self.backend_orders.lock().unwrap();
         orders.of(&BackendId::of(&service(), name)).cloned()
@@ -56,7 +83,7 @@ impl Agent for Fake {
     }
 
     fn events(&self, count: usize) -> Vec<DatedRecord> {
-        let web = Some(GroupId(buoy_model::name_key("web")));
+        let web = Some(web_id());
         let acquired = Fact::Acquired {
             epoch: Epoch(7),
             cause: Cause::OwnerSilent {
@@ -65,9 +92,24 @@ impl Agent for Fake {
             },
             took: Duration::from_millis(2),
         };
-        let record = |group, fact| Record { at: Instant::ZERO, group, fact };
-        let all = [(1_000, record(None, Fact::Undrained)), (2_000, record(web, acquired))];
-        all[2_usize.saturating_sub(count)..].to_vec()
+        let dated = |seq, at, group, fact| DatedRecord {
+            seq,
+            at,
+            record: Record { at: Instant::ZERO, group, fact },
+        };
+        let mut all = vec![dated(5, 1_000, None, Fact::Undrained), dated(6, 2_000, web, acquired)];
+        all.extend(self.more.lock().unwrap().iter().cloned());
+        all.split_off(all.len().saturating_sub(count))
+    }
+
+    fn events_after(&self, seq: u64) -> (Vec<DatedRecord>, bool) {
+        let mut all = self.events(usize::MAX);
+        all.retain(|dated| seq < dated.seq);
+        (all, seq < 5)
+    }
+
+    fn changes(&self) -> &Changes {
+        &self.changes
     }
 
     fn services(&self) -> Vec<ServiceReport> {
@@ -147,6 +189,10 @@ impl Agent for Fake {
         }
         Ok(ReloadReply { generation: 2, changes: vec!["vip web changed".into()], warnings: vec![] })
     }
+}
+
+fn web_id() -> GroupId {
+    GroupId(buoy_model::name_key("web"))
 }
 
 fn desired() -> Desired {
@@ -339,7 +385,7 @@ impl Drop for Running {
 
 fn problem<T: std::fmt::Debug>(result: Result<T, ClientError>) -> Problem {
     match result {
-        Err(ClientError::Refused(problem)) => problem,
+        Err(ClientError::Refused(problem)) => *problem,
         other => panic!("not refused: {other:?}"),
     }
 }
@@ -455,6 +501,17 @@ fn every_refusal_is_json_with_a_code() {
         (post("{"), " 400 ", "json"),
         (post("{\"because\":\"x\"}"), " 400 ", "json"),
         (post(&big), " 413 ", "too_large"),
+        (post(&format!("{{\"reason\":{}1{}}}", "[".repeat(40), "]".repeat(40))), " 400 ", "depth"),
+        (
+            "POST /v1/drain HTTP/1.0\r\ncontent-length: 1000000000\r\n\r\n".into(),
+            " 413 ",
+            "too_large",
+        ),
+        ("GET /v1//status HTTP/1.0\r\n\r\n".into(), " 400 ", "path"),
+        ("GET /v1/vips/%2e%2e/why HTTP/1.0\r\n\r\n".into(), " 400 ", "path"),
+        ("GET /v1/vips/a%00/why HTTP/1.0\r\n\r\n".into(), " 400 ", "path"),
+        ("GET /v1/vips/%ff/why HTTP/1.0\r\n\r\n".into(), " 400 ", "path"),
+        ("GET /v1/status?wait=5 HTTP/1.0\r\n\r\n".into(), " 400 ", "query"),
     ];
     for (request, status, code) in table {
         let line = request.lines().next().unwrap_or_default().to_owned();
@@ -463,6 +520,12 @@ fn every_refusal_is_json_with_a_code() {
         let body = answer.split("\r\n\r\n").nth(1).unwrap_or_default();
         let problem: Problem = serde_json::from_str(body).expect("a Problem");
         assert_eq!(problem.code, code, "{line}");
+        assert_eq!(problem.kind, format!("urn:buoy:problem:{code}"), "{line}");
+        assert!(status.contains(&problem.status.to_string()), "{line}");
+        assert!(answer.contains("content-type: application/problem+json"), "{answer}");
+        if status == " 405 " {
+            assert!(answer.to_lowercase().contains("allow: "), "{answer}");
+        }
     }
     assert!(server.fake.orders.lock().unwrap().is_empty(), "nothing refused was done");
 }

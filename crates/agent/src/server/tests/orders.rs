@@ -105,7 +105,8 @@ fn an_order_for_another_owner_names_it_and_the_command_to_run_there() {
             (problem.code.as_str(), problem.title.as_str()),
             ("not_owner", "lb1 does not own web")
         );
-        assert_eq!(problem.detail, format!("lb3 does: run on lb3: {command}"));
+        assert_eq!(problem.detail, "lb3 does");
+        assert_eq!(problem.fix, Some(format!("run on lb3: {command}")));
     }
     let answer = server.raw("POST /v1/vips/web/release HTTP/1.0\r\n\r\n");
     assert!(answer.contains(" 409 "), "{answer}");
@@ -140,12 +141,13 @@ fn an_order_that_cannot_be_followed_says_why() {
     ];
     for (problem, code, part) in table {
         assert_eq!(problem.code, code, "{problem:?}");
-        assert!(problem.detail.contains(part), "{part}: {problem:?}");
+        assert!(problem.particulars().contains(part), "{part}: {problem:?}");
     }
     server.fake.drained.store(true, Ordering::SeqCst);
     let refused = problem(client.hold("web", &HoldRequest::default()));
     assert_eq!(refused.code, "drained");
-    assert_eq!(refused.detail, "patching (by ann); `buoy undrain` puts it back into service");
+    let told = "patching (by ann); `buoy undrain` puts it back into service";
+    assert_eq!(refused.particulars(), told);
     assert_eq!(problem(client.move_vip("web", &to("lb1"))).code, "drained", "it is a hold");
     server.fake.stopping.store(true, Ordering::SeqCst);
     let table = [

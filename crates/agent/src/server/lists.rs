@@ -1,0 +1,314 @@
+//! Answers what there is, as lists that can be waited for and followed, and their items.
+
+use super::failure::Failure;
+use super::stream::{Asked, News, message, place, streamed};
+use super::{Agent, Snapshot, ask_loop};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use buoy_api::view::DatedRecord;
+use buoy_api::{
+    ClusterReply, ClusterStatus, EventView, EventsReply, FailoversReply, NodeReply, NodesReply,
+    VipReply, VipsReply,
+};
+use buoy_model::GroupId;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Records in a status.
+const STATUS_EVENTS: usize = 10;
+/// Records in an answer that does not say how many.
+const EVENTS_DEFAULT: usize = 100;
+/// Media type of a table.
+const CSV: &str = "text/csv";
+
+pub(super) fn routes<A: Agent>() -> Router<Arc<A>> {
+    Router::new()
+        .route("/readyz", get(ready::<A>))
+        .route("/v1/readyz", get(ready::<A>))
+        .route("/v1/status", get(status::<A>))
+        .route("/v1/cluster", get(cluster::<A>))
+        .route("/v1/nodes", get(nodes::<A>))
+        .route("/v1/nodes/{node}", get(node::<A>))
+        .route("/v1/vips", get(vips::<A>))
+        .route("/v1/vips/{vip}", get(vip::<A>))
+        .route("/v1/events", get(events::<A>))
+        .route("/v1/failovers", get(failovers::<A>))
+}
+
+/// Whether this node does its part: it answers, its configuration is in force, and it votes.
+async fn ready<A: Agent>(State(agent): State<Arc<A>>) -> Result<&'static str, Failure> {
+    let not_yet = |detail: &str| {
+        let title = "this node is not ready";
+        Failure::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", title, detail)
+    };
+    if agent.changes().is_over() {
+        return Err(not_yet("its agent stops"));
+    }
+    let status = ask_loop(&*agent).await?;
+    if status.generation != agent.desired().generation {
+        return Err(not_yet("a new configuration is not in force yet"));
+    }
+    match status.nodes.iter().find(|node| node.id == status.me).map(|me| me.votes_in) {
+        Some(None) => Ok("ready\n"),
+        Some(Some(_)) => Err(not_yet("it has started lately, and grants no votes yet")),
+        None => Err(not_yet("it is no member")),
+    }
+}
+
+async fn status<A: Agent>(State(agent): State<Arc<A>>, asked: Asked) -> Result<Response, Failure> {
+    asked.answer(agent, "status", whole).await
+}
+
+async fn whole<A: Agent>(agent: Arc<A>) -> Result<ClusterStatus, Failure> {
+    let snapshot = Snapshot::of(&*agent, STATUS_EVENTS).await?;
+    Ok(ClusterStatus { revision: snapshot.revision, ..snapshot.view().cluster() })
+}
+
+async fn cluster<A: Agent>(State(agent): State<Arc<A>>, asked: Asked) -> Result<Response, Failure> {
+    let make = |agent: Arc<A>| async move {
+        let snapshot = Snapshot::of(&*agent, 0).await?;
+        Ok(ClusterReply { revision: snapshot.revision, ..snapshot.view().summary() })
+    };
+    asked.answer(agent, "cluster", make).await
+}
+
+async fn nodes<A: Agent>(State(agent): State<Arc<A>>, asked: Asked) -> Result<Response, Failure> {
+    let make = |agent: Arc<A>| async move {
+        let snapshot = Snapshot::of(&*agent, 0).await?;
+        let nodes = snapshot.view().nodes();
+        Ok(NodesReply { node: snapshot.me(), revision: snapshot.revision, nodes })
+    };
+    asked.answer(agent, "nodes", make).await
+}
+
+async fn node<A: Agent>(
+    State(agent): State<Arc<A>>,
+    Path(name): Path<String>,
+    asked: Asked,
+) -> Result<Response, Failure> {
+    let make = move |agent: Arc<A>| {
+        let name = name.clone();
+        async move { one_node(&Snapshot::of(&*agent, 0).await?, &name) }
+    };
+    asked.answer(agent, "node", make).await
+}
+
+/// One member with what it owns and could.
+pub(super) fn one_node(snapshot: &Snapshot, name: &str) -> Result<NodeReply, Failure> {
+    let view = snapshot.view();
+    let unknown = || Failure::unknown_node(name, &snapshot.desired);
+    let member = view.nodes().into_iter().find(|node| node.name == name).ok_or_else(unknown)?;
+    let vips = view.vips();
+    let named = |wanted: &str| {
+        let is_it = |vip: &&buoy_api::VipView| {
+            vip.candidates.iter().any(|c| c.node == member.name && c.standing == wanted)
+        };
+        vips.iter().filter(is_it).map(|vip| vip.name.clone()).collect()
+    };
+    Ok(NodeReply {
+        node: snapshot.me(),
+        revision: snapshot.revision,
+        draining: snapshot.status.draining.clone().filter(|_| member.me),
+        drain_left_ms: view.drain_left_ms().filter(|_| member.me),
+        owns: vips
+            .iter()
+            .filter(|vip| vip.owner.as_ref() == Some(&member.name))
+            .map(|vip| vip.name.clone())
+            .collect(),
+        could_take: named("candidate"),
+        member,
+    })
+}
+
+async fn vips<A: Agent>(State(agent): State<Arc<A>>, asked: Asked) -> Result<Response, Failure> {
+    let make = |agent: Arc<A>| async move {
+        let snapshot = Snapshot::of(&*agent, 0).await?;
+        let vips = snapshot.view().vips();
+        Ok(VipsReply { node: snapshot.me(), revision: snapshot.revision, vips })
+    };
+    asked.answer(agent, "vips", make).await
+}
+
+async fn vip<A: Agent>(
+    State(agent): State<Arc<A>>,
+    Path(name): Path<String>,
+    asked: Asked,
+) -> Result<Response, Failure> {
+    let make = move |agent: Arc<A>| {
+        let name = name.clone();
+        async move {
+            let snapshot = Snapshot::of(&*agent, 0).await?;
+            let vip = snapshot.view().vip(snapshot.group(&name)?);
+            Ok(VipReply { node: snapshot.me(), revision: snapshot.revision, vip })
+        }
+    };
+    asked.answer(agent, "vip", make).await
+}
+
+#[derive(Clone, Deserialize)]
+struct EventsQuery {
+    n: Option<usize>,
+    vip: Option<String>,
+    since_ms: Option<u64>,
+}
+
+/// Which records are asked for.
+#[derive(Clone)]
+struct Meant {
+    n: usize,
+    group: Option<GroupId>,
+    since_ms: u64,
+}
+
+impl Meant {
+    fn of<A: Agent>(
+        agent: &A,
+        query: Result<Query<EventsQuery>, QueryRejection>,
+    ) -> Result<Self, Failure> {
+        let Query(EventsQuery { n, vip, since_ms }) =
+            query.map_err(|error| Failure::query(&error))?;
+        let desired = agent.desired();
+        let found = |vip: String| {
+            desired
+                .find_group(&vip)
+                .map(|g| g.id)
+                .ok_or_else(|| Failure::unknown_vip(&vip, &desired))
+        };
+        let group = vip.map(found).transpose()?;
+        Ok(Self { n: n.unwrap_or(EVENTS_DEFAULT), group, since_ms: since_ms.unwrap_or_default() })
+    }
+
+    fn has(&self, dated: &DatedRecord) -> bool {
+        dated.at >= self.since_ms && self.group.is_none_or(|g| dated.record.group == Some(g))
+    }
+}
+
+/// The records, now, when there is one after `since`, or each when it is made.
+async fn events<A: Agent>(
+    State(agent): State<Arc<A>>,
+    query: Result<Query<EventsQuery>, QueryRejection>,
+    asked: Asked,
+) -> Result<Response, Failure> {
+    let meant = Meant::of(&*agent, query)?;
+    if asked.is_stream() {
+        let place = place(agent.changes())?;
+        return Ok(streamed(move |told| async move {
+            let _place = place;
+            let mut known = asked.since.unwrap_or_default();
+            let mut first = asked.since.is_none();
+            let mut seen = 0;
+            while let News::Revision(now) = told.news(agent.changes(), seen, None).await {
+                seen = now;
+                let (new, lost) = new_events(&*agent, &meant, known).await;
+                // One that knows nothing has lost nothing, and gets the latest.
+                let skip = if first { new.len().saturating_sub(meant.n) } else { 0 };
+                if lost && !first && !told.take(gap(known)).await {
+                    return;
+                }
+                first = false;
+                for event in &new[skip..] {
+                    let seq = event.seq.unwrap_or_default();
+                    if !told.take(message("event", seq, event)).await {
+                        return;
+                    }
+                    known = known.max(seq);
+                }
+            }
+        }));
+    }
+    if let Some(wait) = asked.wait() {
+        let _place = place(agent.changes())?;
+        let until = tokio::time::Instant::now() + wait;
+        let since = asked.since.unwrap_or_else(|| agent.changes().now());
+        loop {
+            let seen = agent.changes().now();
+            let left = until.saturating_duration_since(tokio::time::Instant::now());
+            let is_new = agent.events_after(since).0.iter().any(|dated| meant.has(dated));
+            if is_new || left.is_zero() || agent.changes().is_over() {
+                break;
+            }
+            agent.changes().other_than(seen, left).await;
+        }
+        return listed(&*agent, &meant, since).await;
+    }
+    listed(&*agent, &meant, asked.since.unwrap_or_default()).await
+}
+
+async fn listed<A: Agent>(agent: &A, meant: &Meant, since: u64) -> Result<Response, Failure> {
+    let revision = agent.changes().now();
+    // The loop knows nothing of records, but an agent without it is no agent.
+    ask_loop(agent).await?;
+    let (mut events, _) = new_events(agent, meant, since).await;
+    let surplus = events.len().saturating_sub(meant.n);
+    events.drain(..surplus);
+    Ok(Json(EventsReply { revision, events }).into_response())
+}
+
+async fn new_events<A: Agent>(agent: &A, meant: &Meant, since: u64) -> (Vec<EventView>, bool) {
+    let (new, lost) = agent.events_after(since);
+    let desired = agent.desired();
+    let words = buoy_api::Words::new(&desired);
+    let told = |dated: &DatedRecord| buoy_api::view::event(&words, dated);
+    (new.iter().filter(|dated| meant.has(dated)).map(told).collect(), lost)
+}
+
+/// Told to a reader who was away for so long that records are forgotten.
+fn gap(after: u64) -> axum::body::Bytes {
+    #[derive(Serialize)]
+    struct Gap {
+        after: u64,
+        detail: &'static str,
+    }
+    let detail = "records that came after this one are forgotten: only the latest are kept";
+    message("gap", after, &Gap { after, detail })
+}
+
+#[derive(Clone, Deserialize)]
+struct FailoversQuery {
+    n: Option<usize>,
+    vip: Option<String>,
+    format: Option<Format>,
+}
+
+#[derive(Clone, Copy, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum Format {
+    Json,
+    Csv,
+}
+
+async fn failovers<A: Agent>(
+    State(agent): State<Arc<A>>,
+    query: Result<Query<FailoversQuery>, QueryRejection>,
+    headers: HeaderMap,
+    asked: Asked,
+) -> Result<Response, Failure> {
+    let Query(FailoversQuery { n, vip, format }) = query.map_err(|error| Failure::query(&error))?;
+    let most = n.unwrap_or(EVENTS_DEFAULT);
+    let make = move |agent: Arc<A>| {
+        let vip = vip.clone();
+        async move {
+            let snapshot = Snapshot::of(&*agent, usize::MAX).await?;
+            let name = vip.map(|vip| snapshot.group(&vip).map(|g| g.name.clone())).transpose()?;
+            let mut failovers = snapshot.view().failovers();
+            failovers.retain(|failover| name.as_ref().is_none_or(|name| failover.vip == *name));
+            let surplus = failovers.len().saturating_sub(most);
+            failovers.drain(..surplus);
+            let (node, revision) = (snapshot.me(), snapshot.revision);
+            Ok(FailoversReply { node, revision, failovers })
+        }
+    };
+    let accepts = headers.get(ACCEPT).and_then(|accepted| accepted.to_str().ok());
+    let wants_table = accepts.is_some_and(|accepted| accepted.contains(CSV));
+    if format.map_or(wants_table, |format| format == Format::Csv) {
+        let table = make(agent).await?.csv();
+        let kind = format!("{CSV}; charset=utf-8; header=present");
+        return Ok(([(CONTENT_TYPE, kind)], table).into_response());
+    }
+    asked.answer(agent, "failovers", make).await
+}
