@@ -169,6 +169,12 @@ impl Client {
         self.get("/v1/services")
     }
 
+    /// The page that monitoring reads.
+    pub fn metrics(&self) -> Result<String, ClientError> {
+        let page = self.bytes(Method::GET, "/metrics", Vec::new(), ANSWER_TIMEOUT)?;
+        Ok(String::from_utf8_lossy(&page).into_owned())
+    }
+
     /// One service, by its name or what is left of it where that is enough.
     pub fn service(&self, service: &str) -> Result<ServiceReply, ClientError> {
         self.get(&format!("/v1/services/{}", segment(service)))
@@ -222,6 +228,19 @@ impl Client {
         limit: Duration,
     ) -> Result<T, ClientError> {
         let asked = format!("{method} {target}");
+        let body = self.bytes(method, target, body, limit)?;
+        serde_json::from_slice(&body)
+            .map_err(|error| ClientError::NotUnderstood { asked, reason: error.to_string() })
+    }
+
+    fn bytes(
+        &self,
+        method: Method,
+        target: &str,
+        body: Vec<u8>,
+        limit: Duration,
+    ) -> Result<Bytes, ClientError> {
+        let asked = format!("{method} {target}");
         let answer = async {
             let request = Request::builder().method(method).uri(target);
             let response = self.send(request, body).await?;
@@ -234,11 +253,7 @@ impl Client {
             .runtime
             .block_on(async { tokio::time::timeout(limit, answer).await })
             .map_err(|_| ClientError::Silent { path: self.path.clone(), waited: limit })??;
-        if !success {
-            return Err(problem(asked, &body));
-        }
-        serde_json::from_slice(&body)
-            .map_err(|error| ClientError::NotUnderstood { asked, reason: error.to_string() })
+        if success { Ok(body) } else { Err(problem(asked, &body)) }
     }
 
     /// One request on a connection of its own, and the beginning of its answer.

@@ -222,7 +222,7 @@ fn add(arguments: &AddArguments) -> Result<(), Failure> {
     let bad = found.into_iter().map(finding).filter(|finding| finding.verdict != Verdict::Ok);
     let bad: Vec<Finding> = bad.collect();
     match arguments.output {
-        Form::Json => output::json(&done(outcome, run, &bad))?,
+        form @ (Form::Json | Form::Yaml) => output::value(form, &done(outcome, run, &bad))?,
         Form::Table => {
             if run == Run::Real {
                 text.push_str(&ready(&wanted, &outcome.vips));
@@ -278,7 +278,13 @@ fn finding(condition: Condition) -> Finding {
         Health::Warn => Verdict::Warn,
         Health::Fail => Verdict::Fail,
     };
-    Finding { verdict, about: condition.about, found: condition.found, fix: condition.fix }
+    Finding {
+        verdict,
+        about: condition.about,
+        found: condition.found,
+        fix: condition.fix,
+        remedy: None,
+    }
 }
 
 fn remove(arguments: &RemoveArguments) -> Result<(), Failure> {
@@ -296,7 +302,7 @@ fn remove(arguments: &RemoveArguments) -> Result<(), Failure> {
         }
     }
     match arguments.output {
-        Form::Json => output::json(&done(outcome, run, &[])),
+        form @ (Form::Json | Form::Yaml) => output::value(form, &done(outcome, run, &[])),
         Form::Table => output::text(&steps(&outcome, run, "nothing to undo")),
     }
 }
@@ -357,7 +363,7 @@ fn list(arguments: &ListArguments) -> Result<(), Failure> {
     let vips = backend.prepared().map_err(Failure::failed)?;
     let counts = backend.counts().map_err(Failure::failed)?;
     match arguments.output {
-        Form::Json => {
+        form @ (Form::Json | Form::Yaml) => {
             let view = |(interface, counts): (String, Counts)| DecapsulatedView {
                 interface,
                 packets: counts.decapsulated,
@@ -366,7 +372,7 @@ fn list(arguments: &ListArguments) -> Result<(), Failure> {
                 congestion: counts.congestion,
             };
             let decapsulated = counts.into_iter().map(view).collect();
-            output::json(&List { vips: views(vips), decapsulated })
+            output::value(form, &List { vips: views(vips), decapsulated })
         }
         Form::Table => output::text(&listed(&vips, &counts, output::colour())),
     }

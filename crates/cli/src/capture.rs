@@ -214,7 +214,9 @@ impl Printer {
         }
         match self.form {
             Form::Table => output::text(&line(captured, &done, &self.names)),
-            Form::Json => output::json_line(&view(captured, done, &self.names)),
+            form @ (Form::Json | Form::Yaml) => {
+                output::item(form, &view(captured, done, &self.names))
+            }
         }
     }
 }

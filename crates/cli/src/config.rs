@@ -1,11 +1,11 @@
-//! `buoy config check`: every problem of a file at once, before anything changes.
+//! `buoy config`: what a file says, before anything changes.
 
-use crate::failure::{Exit, Failure};
-use crate::output;
-use buoy_agent::ConfigurationError;
-use buoy_config::Report;
-use serde::Serialize;
-use std::path::{Path, PathBuf};
+mod check;
+mod explain;
+mod format;
+mod schema;
+
+use crate::failure::Failure;
 
 /// Where the configuration is, unless told otherwise.
 pub(crate) const FILE_DEFAULT: &str = "/etc/buoy/buoy.toml";
@@ -13,149 +13,20 @@ pub(crate) const FILE_DEFAULT: &str = "/etc/buoy/buoy.toml";
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// Check a file for this host: exit 0 when it is usable, 78 when it is not
-    Check(CheckArguments),
-}
-
-#[derive(clap::Args, Debug)]
-pub(crate) struct CheckArguments {
-    /// The configuration file
-    #[arg(value_name = "FILE", default_value = FILE_DEFAULT)]
-    file: PathBuf,
-    /// Leave out what needs this host: its addresses, interfaces and key files
-    #[arg(long)]
-    offline: bool,
-    /// Form of the answer
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Form,
-}
-
-/// The form of a report.
-#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
-enum Form {
-    /// For people
-    #[default]
-    Text,
-    /// For programs
-    Json,
+    Check(check::Arguments),
+    /// Say what a key or a code of a message means, as in vip.service.balance or V0103
+    Explain(explain::Arguments),
+    /// Set a file in order: columns, indents and empty lines; comments and meaning stay
+    Fmt(format::Arguments),
+    /// Print a JSON Schema of the file, for editors
+    Schema,
 }
 
 pub(crate) fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Check(arguments) => check(&arguments),
-    }
-}
-
-fn check(arguments: &CheckArguments) -> Result<(), Failure> {
-    let result = if arguments.offline {
-        check_offline(&arguments.file)
-    } else {
-        check_here(&arguments.file)?
-    };
-    match arguments.output {
-        Form::Json => output::json(&Verdict::of(&arguments.file, &result))?,
-        Form::Text => say(&arguments.file, &result)?,
-    }
-    result.map(drop).map_err(|_| Failure::said(Exit::Config))
-}
-
-/// What a good file says, and what is to be known about it.
-struct Good {
-    summary: String,
-    warnings: Report,
-}
-
-fn check_offline(file: &Path) -> Result<Good, Report> {
-    let checked = buoy_config::load_offline(file)?;
-    let (nodes, vips) = (checked.nodes.len(), checked.groups.len());
-    let size = size(&checked.cluster_name, nodes, vips, checked.digest);
-    let summary = format!("{size}; this host was not looked at");
-    Ok(Good { summary, warnings: checked.warnings })
-}
-
-fn check_here(file: &Path) -> Result<Result<Good, Report>, Failure> {
-    let checked = match buoy_agent::load(file) {
-        Ok(checked) => checked,
-        Err(ConfigurationError::Invalid(report)) => return Ok(Err(report)),
-        Err(error @ ConfigurationError::Host(_)) => return Err(Failure::failed(error)),
-    };
-    let desired = &checked.desired;
-    let (nodes, vips) = (desired.nodes.len(), desired.groups.len());
-    let size = size(&desired.cluster_name, nodes, vips, desired.digest);
-    let summary = format!("{size}; this host is {}", desired.node_name(desired.me));
-    Ok(Ok(Good { summary, warnings: checked.warnings }))
-}
-
-fn size(cluster: &str, nodes: usize, vips: usize, digest: u32) -> String {
-    let plural = |count: usize| if count == 1 { "" } else { "s" };
-    format!(
-        "cluster {cluster}, {nodes} node{}, {vips} VIP{}, digest {digest:08x} (the same on every host)",
-        plural(nodes),
-        plural(vips),
-    )
-}
-
-fn say(file: &Path, result: &Result<Good, Report>) -> Result<(), Failure> {
-    let report = match result {
-        Ok(good) => &good.warnings,
-        Err(report) => report,
-    };
-    output::text(&report.render(output::width(), output::colour()))?;
-    match result {
-        Ok(good) => output::text(&format!("{}: ok: {}\n", file.display(), good.summary)),
-        Err(report) => {
-            let errors = report.errors() + report.left_out();
-            let plural = if errors == 1 { "error" } else { "errors" };
-            output::text(&format!("\n{}: {errors} {plural}; nothing was changed\n", file.display()))
-        }
-    }
-}
-
-/// The machine form.
-#[derive(Serialize)]
-struct Verdict {
-    file: String,
-    ok: bool,
-    summary: Option<String>,
-    errors: usize,
-    warnings: usize,
-    left_out: usize,
-    problems: Vec<Problem>,
-}
-
-#[derive(Serialize)]
-struct Problem {
-    code: &'static str,
-    severity: &'static str,
-    line: usize,
-    column: usize,
-    message: String,
-    reason: String,
-    fix: String,
-}
-
-impl Verdict {
-    fn of(file: &Path, result: &Result<Good, Report>) -> Self {
-        let report = match result {
-            Ok(good) => &good.warnings,
-            Err(report) => report,
-        };
-        let problem = |problem: &buoy_config::Problem| Problem {
-            code: problem.code.id(),
-            severity: problem.severity.name(),
-            line: problem.line,
-            column: problem.column,
-            message: problem.message.clone(),
-            reason: problem.reason.clone(),
-            fix: problem.fix.clone(),
-        };
-        Self {
-            file: file.display().to_string(),
-            ok: result.is_ok(),
-            summary: result.as_ref().ok().map(|good| good.summary.clone()),
-            errors: report.errors(),
-            warnings: report.warnings(),
-            left_out: report.left_out(),
-            problems: report.problems().iter().map(problem).collect(),
-        }
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
+        Command::Fmt(arguments) => format::run(&arguments),
+        Command::Schema => schema::run(),
     }
 }

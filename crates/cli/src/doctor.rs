@@ -6,14 +6,16 @@
 mod agent;
 mod host;
 mod network;
+mod remedy;
 
 use crate::AgentSocket;
 use crate::failure::{Exit, Failure};
 use crate::output::{self, Form};
 use crate::table::{painted, plain, wrapped};
 use buoy_api::ClientError;
+use remedy::Remedy;
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
@@ -25,6 +27,12 @@ pub(crate) struct Arguments {
     /// Form of the answer
     #[arg(short, long, value_enum, default_value_t)]
     output: Form,
+    /// Mend what can be mended without a decision of yours, and look again
+    #[arg(long)]
+    fix: bool,
+    /// With --fix: mend also what moves traffic
+    #[arg(long, requires = "fix")]
+    yes: bool,
 }
 
 /// How well something is.
@@ -49,15 +57,18 @@ pub(crate) struct Finding {
     pub(crate) found: String,
     /// What to do about it; empty where nothing is to be done.
     pub(crate) fix: String,
+    /// How `--fix` does it.
+    #[serde(skip)]
+    pub(crate) remedy: Option<Remedy>,
 }
 
 impl Finding {
     fn ok(about: &'static str, found: impl Into<String>) -> Self {
-        Self { verdict: Verdict::Ok, about, found: found.into(), fix: String::new() }
+        Self { verdict: Verdict::Ok, about, found: found.into(), fix: String::new(), remedy: None }
     }
 
     fn warn(about: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { verdict: Verdict::Warn, about, found: found.into(), fix: fix.into() }
+        Self { verdict: Verdict::Warn, about, found: found.into(), fix: fix.into(), remedy: None }
     }
 
     pub(crate) fn fail(
@@ -65,7 +76,11 @@ impl Finding {
         found: impl Into<String>,
         fix: impl Into<String>,
     ) -> Self {
-        Self { verdict: Verdict::Fail, about, found: found.into(), fix: fix.into() }
+        Self { verdict: Verdict::Fail, about, found: found.into(), fix: fix.into(), remedy: None }
+    }
+
+    fn mended_by(self, remedy: Remedy) -> Self {
+        Self { remedy: Some(remedy), ..self }
     }
 }
 
@@ -78,40 +93,47 @@ struct Reply<'f> {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let status = arguments.agent.client()?.status();
-    let backend = crate::backend::examine();
-    let findings = match &status {
-        Err(ClientError::NotListening { .. })
-            if !backend.is_empty() && !arguments.config.exists() =>
-        {
-            let found = format!(
-                "none runs and there is no {}: this host is a real server only",
-                arguments.config.display()
-            );
-            let agent = Finding::ok("agent", found);
-            backend.into_iter().chain([agent]).collect()
-        }
-        Ok(_) | Err(_) => {
-            let mut findings = host::examine(&arguments.config, status.as_ref().ok());
-            match &status {
-                Ok(status) => findings.extend(agent::examine(status)),
-                Err(error) => findings.push(unreachable(error)),
-            }
-            findings.extend(backend);
-            findings
-        }
-    };
+    let mut findings = examine(&arguments.agent, &arguments.config)?;
+    if arguments.fix {
+        let client = arguments.agent.client()?;
+        let mended = remedy::apply(&findings, &client, arguments.yes);
+        findings = examine(&arguments.agent, &arguments.config)?;
+        findings.extend(mended);
+    }
     show(&findings, arguments.output)?;
     let failed = findings.iter().any(|finding| finding.verdict == Verdict::Fail);
     if failed { Err(Failure::said(Exit::Failed)) } else { Ok(()) }
 }
 
+/// Looks at the host, and at what its agent knows.
+pub(crate) fn examine(agent: &AgentSocket, config: &Path) -> Result<Vec<Finding>, Failure> {
+    let status = agent.client()?.status();
+    let backend = crate::backend::examine();
+    let is_backend_only = matches!(&status, Err(ClientError::NotListening { .. }))
+        && !backend.is_empty()
+        && !config.exists();
+    if is_backend_only {
+        let found = format!(
+            "none runs and there is no {}: this host is a real server only",
+            config.display()
+        );
+        return Ok(backend.into_iter().chain([Finding::ok("agent", found)]).collect());
+    }
+    let mut findings = host::examine(config, status.as_ref().ok());
+    match &status {
+        Ok(status) => findings.extend(agent::examine(status)),
+        Err(error) => findings.push(unreachable(error)),
+    }
+    findings.extend(backend);
+    Ok(findings)
+}
+
 /// Prints findings in this form.
 pub(crate) fn show(findings: &[Finding], form: Form) -> Result<(), Failure> {
     match form {
-        Form::Json => {
+        form @ (Form::Json | Form::Yaml) => {
             let ok = findings.iter().all(|finding| finding.verdict != Verdict::Fail);
-            output::json(&Reply { ok, findings })
+            output::value(form, &Reply { ok, findings })
         }
         Form::Table => output::text(&screen(findings, output::colour(), output::wrap())),
     }
@@ -138,7 +160,7 @@ fn unreachable(error: &ClientError) -> Finding {
 pub(crate) fn screen(findings: &[Finding], colour: bool, width: usize) -> String {
     let column = findings.iter().map(|finding| finding.about.len()).max().unwrap_or_default();
     let mut text = String::new();
-    for Finding { verdict, about, found, fix } in findings {
+    for Finding { verdict, about, found, fix, .. } in findings {
         let (word, paint) = match verdict {
             Verdict::Ok => ("ok", ""),
             Verdict::Warn => ("warn", "33"),

@@ -65,14 +65,15 @@ pub(crate) fn drain(arguments: DrainArguments) -> Result<(), Failure> {
     let status = watch(&client, limit)?;
     let took = started.elapsed();
     let unfinished = !is_done(&status);
-    if arguments.output == Form::Json {
-        output::json(&Outcome {
+    if arguments.output != Form::Table {
+        let outcome = Outcome {
             node: reply.node,
             draining: status.draining.clone(),
             owned: reply.owned,
             kept: kept(&status).into_iter().map(str::to_owned).collect(),
             took_ms: time::millis(took),
-        })?;
+        };
+        output::value(arguments.output, &outcome)?;
         let failed = arguments.wait && unfinished;
         return if failed { Err(Failure::said(Exit::Failed)) } else { Ok(()) };
     }
@@ -113,7 +114,7 @@ fn end(for_ms: Option<u64>) -> String {
 pub(crate) fn undrain(arguments: &UndrainArguments) -> Result<(), Failure> {
     let reply = arguments.agent.client()?.undrain()?;
     match arguments.output {
-        Form::Json => output::json(&reply),
+        form @ (Form::Json | Form::Yaml) => output::value(form, &reply),
         Form::Table => output::text(&format!("{} takes part again\n", reply.node)),
     }
 }

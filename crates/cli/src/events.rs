@@ -39,7 +39,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let client = arguments.agent.client()?;
     let latest = client.events_of(arguments.n, arguments.vip.as_deref(), since)?;
     match arguments.output {
-        Form::Json => latest.events.iter().try_for_each(output::json_line)?,
+        form @ (Form::Json | Form::Yaml) => {
+            latest.events.iter().try_for_each(|event| output::item(form, event))?;
+        }
         Form::Table => output::text(&table(&latest.events).render(output::colour()))?,
     }
     if arguments.follow { follow(arguments, &client, latest.revision) } else { Ok(()) }
@@ -52,7 +54,7 @@ fn follow(arguments: &Arguments, client: &Client, mut known: u64) -> Result<(), 
         let ended = client.follow_events(arguments.vip.as_deref(), known, |event| {
             known = known.max(event.seq.unwrap_or_default());
             shown = match arguments.output {
-                Form::Json => output::json_line(&event),
+                form @ (Form::Json | Form::Yaml) => output::item(form, &event),
                 Form::Table => output::text(&line(&event)),
             };
             shown.is_ok()

@@ -15,6 +15,7 @@ mod events;
 mod failure;
 mod key;
 mod lab;
+mod manual;
 mod orders;
 mod output;
 mod path;
@@ -22,8 +23,10 @@ mod reload;
 mod service;
 mod status;
 mod supervise;
+mod support;
 mod table;
 mod time;
+mod top;
 mod version;
 mod why;
 mod witness;
@@ -55,6 +58,8 @@ enum Command {
     Config(config::Command),
     /// One screen: nodes, VIPs, owners, since when, why not
     Status(status::Arguments),
+    /// The cluster live in this terminal: owners, rates, backends, events
+    Top(top::Arguments),
     /// Say why a VIP is where it is
     Why(why::Arguments),
     /// Say where a packet of a client would go on this node
@@ -97,6 +102,13 @@ enum Command {
     /// What the agent runs beside itself
     #[command(hide = true)]
     Supervise(supervise::Arguments),
+    /// Collect what somebody needs who is to find a fault
+    #[command(subcommand)]
+    Support(support::Command),
+    /// Print what a shell needs to complete commands
+    Completions(manual::CompletionsArguments),
+    /// Print or write manual pages
+    Man(manual::ManArguments),
     /// Say what this binary is
     Version(version::Arguments),
 }
@@ -128,6 +140,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Witness(arguments) => witness::run(arguments),
         Command::Config(command) => config::run(command),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Top(arguments) => top::run(&arguments),
         Command::Why(arguments) => why::run(&arguments),
         Command::Path(arguments) => path::run(&arguments),
         Command::Capture(arguments) => capture::run(&arguments),
@@ -146,6 +159,9 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Xdp(command) => xdp::run(&command),
         Command::Lab(command) => lab::run(command),
         Command::Supervise(arguments) => supervise::run(arguments),
+        Command::Support(command) => support::run(command),
+        Command::Completions(arguments) => manual::completions(&arguments),
+        Command::Man(arguments) => manual::man(&arguments),
         Command::Version(arguments) => version::run(&arguments),
     }
 }

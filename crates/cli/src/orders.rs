@@ -238,9 +238,9 @@ fn finish(outcome: &Outcome, form: Form) -> Result<(), Failure> {
     match (form, outcome.done) {
         (Form::Table, true) => output::text(&format!("{}\n", plain(&outcome.sentence))),
         (Form::Table, false) => Err(Failure::failed(plain(&outcome.sentence))),
-        (Form::Json, true) => output::json(outcome),
-        (Form::Json, false) => {
-            output::json(outcome)?;
+        (form @ (Form::Json | Form::Yaml), true) => output::value(form, outcome),
+        (form @ (Form::Json | Form::Yaml), false) => {
+            output::value(form, outcome)?;
             Err(Failure::said(Exit::Failed))
         }
     }

@@ -12,9 +12,23 @@ const WIDTH_DEFAULT: usize = 100;
 pub(crate) enum Form {
     /// For people.
     #[default]
+    #[value(alias = "text")]
     Table,
     /// For programs.
     Json,
+    /// For people who read much, and for files.
+    Yaml,
+}
+
+/// Prints a value for programs; as a table every command sets its own.
+pub(crate) fn value(form: Form, value: &impl Serialize) -> Result<(), Failure> {
+    match form {
+        Form::Table | Form::Json => json(value),
+        Form::Yaml => {
+            let yaml = serde_saphyr::to_string(value).map_err(Failure::failed)?;
+            text(&format!("{}\n", yaml.trim_end()))
+        }
+    }
 }
 
 /// Prints text as it is.
@@ -34,10 +48,26 @@ pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
     text(&format!("{json}\n"))
 }
 
-/// Prints a value as one line of JSON, for streams.
-pub(crate) fn json_line(value: &impl Serialize) -> Result<(), Failure> {
-    let json = serde_json::to_string(value).map_err(Failure::failed)?;
-    text(&format!("{json}\n"))
+/// Prints one value of a stream for programs: a line of JSON, or a document of YAML.
+pub(crate) fn item(form: Form, value: &impl Serialize) -> Result<(), Failure> {
+    match form {
+        Form::Table | Form::Json => {
+            let json = serde_json::to_string(value).map_err(Failure::failed)?;
+            text(&format!("{json}\n"))
+        }
+        Form::Yaml => {
+            text("---\n")?;
+            self::value(form, value)
+        }
+    }
+}
+
+/// Says on one line of a person's terminal what goes on; an empty text takes the line away.
+#[expect(clippy::print_stderr, reason = "progress is for the terminal, and no part of the answer")]
+pub(crate) fn progress(text: &str) {
+    if io::stderr().is_terminal() {
+        eprint!("\r\x1b[K{text}");
+    }
 }
 
 /// Whether standard output is a person's terminal that likes colour (<https://no-color.org>).

@@ -52,7 +52,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     };
     let reply = arguments.agent.client()?.path(arguments.from, arguments.to, protocol)?;
     match arguments.output {
-        Form::Json => output::json(&reply),
+        form @ (Form::Json | Form::Yaml) => output::value(form, &reply),
         Form::Table => output::text(&screen(&reply, output::wrap())),
     }
 }

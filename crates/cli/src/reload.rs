@@ -17,7 +17,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let reply = arguments.agent.client()?.reload()?;
     match arguments.output {
-        Form::Json => output::json(&reply),
+        form @ (Form::Json | Form::Yaml) => output::value(form, &reply),
         Form::Table => output::text(&summary(&reply)),
     }
 }

@@ -121,14 +121,14 @@ pub(crate) fn run(command: &Command) -> Result<(), Failure> {
         Command::Ls(AllArguments { agent, output }) => {
             let reply = agent.client()?.services()?;
             match output {
-                Form::Json => output::json(&reply),
+                form @ (Form::Json | Form::Yaml) => output::value(*form, &reply),
                 Form::Table => output::text(&services(&reply.services, output::colour())),
             }
         }
         Command::Show(ShowArguments { agent, service, output }) => {
             let reply = agent.client()?.service(service)?;
             match output {
-                Form::Json => output::json(&reply),
+                form @ (Form::Json | Form::Yaml) => output::value(*form, &reply),
                 Form::Table => output::text(&service_screen(&reply, output::colour())),
             }
         }
@@ -142,7 +142,7 @@ pub(crate) fn list_backends(arguments: &LsArguments) -> Result<(), Failure> {
         None => client.services()?.services,
     };
     match arguments.output {
-        Form::Json => output::json(&services),
+        form @ (Form::Json | Form::Yaml) => output::value(form, &services),
         Form::Table => output::text(&backends(&services).render(output::colour())),
     }
 }
@@ -174,7 +174,7 @@ fn order(backend: &Backend, verb: &str, request: &BackendOrderRequest) -> Result
     let name = (backend.service.as_str(), backend.backend.as_str());
     let reply = backend.agent.client()?.order_backend(name, verb, request)?;
     match backend.output {
-        Form::Json => output::json(&reply),
+        form @ (Form::Json | Form::Yaml) => output::value(form, &reply),
         Form::Table => {
             let said = format!("{} of {} {}", reply.backend, reply.service, reply.order.sentence);
             output::text(&format!("{}\n", plain(&said)))
@@ -186,7 +186,7 @@ pub(crate) fn flows(arguments: &FlowsArguments) -> Result<(), Failure> {
     let FlowsArguments { backend: Backend { agent, service, backend, output } } = arguments;
     let reply = agent.client()?.flows(service, backend)?;
     match output {
-        Form::Json => output::json(&reply),
+        form @ (Form::Json | Form::Yaml) => output::value(*form, &reply),
         Form::Table => output::text(&flows_screen(&reply)),
     }
 }

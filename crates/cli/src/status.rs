@@ -34,7 +34,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if !arguments.watch {
         let status = client.status()?;
         return match arguments.output {
-            Form::Json => output::json(&status),
+            form @ (Form::Json | Form::Yaml) => output::value(form, &status),
             Form::Table => output::text(&screen(&status, output::colour(), output::wrap())),
         };
     }
@@ -56,8 +56,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
 /// One look of many.
 fn show(form: Form, answer: Result<ClusterStatus, ClientError>) -> Result<(), Failure> {
     match (form, answer) {
-        (Form::Json, Ok(status)) => output::json_line(&status),
-        (Form::Json, Err(error)) => Err(error.into()),
+        (form @ (Form::Json | Form::Yaml), Ok(status)) => output::item(form, &status),
+        (Form::Json | Form::Yaml, Err(error)) => Err(error.into()),
         (Form::Table, Ok(status)) => draw(&screen(&status, output::colour(), output::wrap())),
         (Form::Table, Err(error)) => draw(&format!("{error}\n")),
     }

@@ -25,7 +25,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         build: if cfg!(debug_assertions) { "debug" } else { "release" },
     };
     match arguments.output {
-        Form::Json => output::json(&version),
+        form @ (Form::Json | Form::Yaml) => output::value(form, &version),
         Form::Table => output::text(&format!(
             "buoy {} ({}, {} build)\n",
             version.version, version.architecture, version.build

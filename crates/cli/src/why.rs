@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let reply = arguments.agent.client()?.why(&arguments.vip)?;
     match arguments.output {
-        Form::Json => output::json(&reply),
+        form @ (Form::Json | Form::Yaml) => output::value(form, &reply),
         Form::Table => output::text(&screen(&reply, output::colour(), output::wrap())),
     }
 }

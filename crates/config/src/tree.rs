@@ -2,16 +2,13 @@
 
 use crate::Code;
 use crate::keys::{self, Key, Schema};
+use crate::mask::SECRET_WORDS;
 use crate::report::{At, Problems, Span, choice, listed, shown};
 use crate::value;
 use core::ops::RangeInclusive;
 use core::time::Duration;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
-
-/// Unknown keys whose value is not printed with the line they are in.
-const SECRET_WORDS: &[&str] =
-    &["authentication", "auth_pass", "auth_key", "password", "key", "token"];
 
 /// One table of the file, of a known kind.
 #[derive(Clone, Debug)]

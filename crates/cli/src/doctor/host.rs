@@ -2,6 +2,7 @@
 
 use super::Finding;
 use super::network::{self, Host, Interface};
+use super::remedy::Remedy;
 use buoy_agent::ConfigurationError;
 use buoy_api::{ClusterStatus, words};
 use buoy_config::{Problem, Severity};
@@ -75,11 +76,14 @@ fn configuration(
     let desired = checked.desired;
     let digest = format!("{:08x}", desired.digest);
     match status {
-        Some(status) if status.digest != digest => findings.push(Finding::warn(
-            "configuration",
-            format!("{shown} ({digest}) is not what the agent runs ({})", status.digest),
-            "`buoy reload` makes the agent read it",
-        )),
+        Some(status) if status.digest != digest => findings.push(
+            Finding::warn(
+                "configuration",
+                format!("{shown} ({digest}) is not what the agent runs ({})", status.digest),
+                "`buoy reload` makes the agent read it",
+            )
+            .mended_by(Remedy::Reload),
+        ),
         Some(_) | None => findings.push(Finding::ok(
             "configuration",
             format!(
@@ -179,11 +183,11 @@ fn addresses(desired: &Desired, facts: &Facts, agent_runs: bool) -> Vec<Finding>
         let Some(group) = desired.groups.iter().find(|g| has(g, here)) else { continue };
         let (name, vip) = (&link.name, &group.name);
         if !address.ours {
-            findings.push(Finding::fail(
-                "address",
-                format!("{here} of {vip} is on {name}, and Buoy did not put it there"),
-                format!("ip address del {} dev {name}", address.cidr),
-            ));
+            let found = format!("{here} of {vip} is on {name}, and Buoy did not put it there");
+            let fix = format!("ip address del {} dev {name}", address.cidr);
+            let remedy =
+                Remedy::RemoveAddress { link: link.id, name: name.clone(), cidr: address.cidr };
+            findings.push(Finding::fail("address", found, fix).mended_by(remedy));
         } else if !agent_runs && name != "lo" {
             findings.push(Finding::warn(
                 "address",
@@ -243,30 +247,36 @@ fn settings(desired: &Desired, facts: &Facts, read: Setting<'_>) -> Vec<Finding>
         };
         of("all").max(of(link))
     };
+    // Both of them, for the larger one counts; what is right already stays.
+    let set = |link: &str, name: &str, bad: u8, good: &'static str| {
+        let setting = |which: &str| format!("net/ipv4/conf/{which}/{name}");
+        let is_bad = |setting: &String| read(setting).and_then(|v| v.parse().ok()) == Some(bad);
+        let bad = [setting("all"), setting(link)].into_iter().filter(is_bad);
+        Remedy::Settings(bad.map(|setting| (setting, good)).collect())
+    };
     for link in links {
         if effective(link, "arp_ignore") == 8 {
-            findings.push(Finding::fail(
-                "arp_ignore",
-                format!("{link} is told to answer no ARP for any address of the host"),
-                format!("sysctl -w net/ipv4/conf/{link}/arp_ignore=1 (and that of `all`)"),
-            ));
+            let found = format!("{link} is told to answer no ARP for any address of the host");
+            let fix = format!("sysctl -w net/ipv4/conf/{link}/arp_ignore=1 (and that of `all`)");
+            let remedy = set(link, "arp_ignore", 8, "1");
+            findings.push(Finding::fail("arp_ignore", found, fix).mended_by(remedy));
         }
         if several && effective(link, "arp_filter") == 1 {
-            findings.push(Finding::warn(
-                "arp_filter",
-                format!("{link} answers ARP only where it would route the answer out again"),
-                format!("sysctl -w net/ipv4/conf/{link}/arp_filter=0 (and that of `all`)"),
-            ));
+            let found =
+                format!("{link} answers ARP only where it would route the answer out again");
+            let fix = format!("sysctl -w net/ipv4/conf/{link}/arp_filter=0 (and that of `all`)");
+            let remedy = set(link, "arp_filter", 1, "0");
+            findings.push(Finding::warn("arp_filter", found, fix).mended_by(remedy));
         }
         if several && effective(link, "rp_filter") == 1 {
-            findings.push(Finding::warn(
-                "rp_filter",
-                format!(
-                    "{link} drops clients of a VIP whom this host would answer through another \
-                     interface (strict mode)"
-                ),
-                format!("sysctl -w net/ipv4/conf/{link}/rp_filter=2, unless routes are symmetric"),
-            ));
+            let found = format!(
+                "{link} drops clients of a VIP whom this host would answer through another \
+                 interface (strict mode)"
+            );
+            let fix =
+                format!("sysctl -w net/ipv4/conf/{link}/rp_filter=2, unless routes are symmetric");
+            let remedy = set(link, "rp_filter", 1, "2");
+            findings.push(Finding::warn("rp_filter", found, fix).mended_by(remedy));
         }
     }
     if findings.is_empty() && !desired.groups.is_empty() {
