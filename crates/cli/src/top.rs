@@ -115,32 +115,40 @@ impl Top {
     }
 
     /// Whether this ends the command.
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "keyboards have more keys than this has uses for"
-    )]
     fn press(&mut self, key: KeyEvent) -> bool {
+        let is = |code: KeyCode| key.code == code;
         let last = self.rows().saturating_sub(1);
-        match key.code {
-            KeyCode::Char('q') => return true,
-            KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => return true,
-            KeyCode::Esc if self.only.take().is_none() && self.panel == Panel::Vips => return true,
-            KeyCode::Esc => self.show(Panel::Vips),
-            KeyCode::Tab => self.show(self.panel.next()),
-            KeyCode::Char('1') => self.show(Panel::Vips),
-            KeyCode::Char('2') => self.show(Panel::Backends),
-            KeyCode::Char('3') => self.show(Panel::Events),
-            KeyCode::Enter if self.panel == Panel::Vips => {
-                self.only = self.status.vips.get(self.row).map(|vip| vip.name.clone());
-                self.show(Panel::Backends);
-            }
-            KeyCode::Down | KeyCode::Char('j') => self.row = (self.row + 1).min(last),
-            KeyCode::Up | KeyCode::Char('k') => self.row = self.row.saturating_sub(1),
-            KeyCode::PageDown => self.row = (self.row + 10).min(last),
-            KeyCode::PageUp => self.row = self.row.saturating_sub(10),
-            KeyCode::Home => self.row = 0,
-            KeyCode::End => self.row = last,
-            _ => {}
+        let is_first = self.only.is_none() && self.panel == Panel::Vips;
+        let is_interrupt = is(KeyCode::Char('c')) && key.modifiers.contains(KeyModifiers::CONTROL);
+        if is(KeyCode::Char('q')) || is_interrupt || (is(KeyCode::Esc) && is_first) {
+            return true;
+        }
+        let panels = [('1', Panel::Vips), ('2', Panel::Backends), ('3', Panel::Events)];
+        if let Some((_, panel)) = panels.into_iter().find(|(name, _)| is(KeyCode::Char(*name))) {
+            self.show(panel);
+        } else if is(KeyCode::Tab) {
+            self.show(self.panel.next());
+        } else if is(KeyCode::Esc) {
+            self.only = None;
+            self.show(Panel::Vips);
+        } else if is(KeyCode::Enter) && self.panel == Panel::Vips {
+            self.only = self.status.vips.get(self.row).map(|vip| vip.name.clone());
+            self.show(Panel::Backends);
+        } else if is(KeyCode::Home) {
+            self.row = 0;
+        } else if is(KeyCode::End) {
+            self.row = last;
+        }
+        let steps = [
+            (KeyCode::Down, 1),
+            (KeyCode::Char('j'), 1),
+            (KeyCode::PageDown, 10),
+            (KeyCode::Up, -1),
+            (KeyCode::Char('k'), -1),
+            (KeyCode::PageUp, -10),
+        ];
+        if let Some((_, step)) = steps.into_iter().find(|(code, _)| is(*code)) {
+            self.row = self.row.saturating_add_signed(step).min(last);
         }
         false
     }
