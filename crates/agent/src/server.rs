@@ -16,6 +16,7 @@ mod lists;
 pub(crate) mod metrics;
 pub(crate) mod names;
 mod orders;
+mod page;
 mod path;
 mod services;
 mod socket;
@@ -179,6 +180,7 @@ fn router<A: Agent>(agent: Arc<A>) -> Router {
         .route("/v1/undrain", post(orders::undrain::<A>))
         .route("/v1/reload", post(reload::<A>))
         .merge(lists::routes())
+        .merge(page::routes::<A>())
         .fallback(|| async { Failure::unknown_path() })
         .method_not_allowed_fallback(|| async { Failure::method() })
         .layer(DefaultBodyLimit::max(BODY_MAX))

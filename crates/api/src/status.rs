@@ -322,6 +322,9 @@ pub struct EventView {
     pub at: u64,
     /// Which VIP it is about, if one.
     pub vip: Option<String>,
+    /// Which node it is about: the one that took the VIP or gave it up, or the peer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// What it is, for programs.
     pub kind: String,
     /// What it is, for people.

@@ -13,7 +13,7 @@ use crate::words::{self, Words};
 use buoy_core::{Candidate, Hold, Ignored, Standing};
 use buoy_model::{
     Backend, BackendOrder, BackendState, Desired, Duty, Epoch, Fact, Group, GroupId, NodeCheck,
-    Ports, Presence, Protocol, Record, Safety, Service, VipAddress,
+    NodeId, Ports, Presence, Protocol, Record, Safety, Service, VipAddress,
 };
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -504,6 +504,32 @@ const fn epoch_with_cause(fact: &Fact) -> Option<Epoch> {
     None
 }
 
+/// The node that took a VIP or gave it up, or the peer that a record is about.
+const fn about(fact: &Fact, me: NodeId) -> Option<NodeId> {
+    match fact {
+        Fact::Acquired { .. } | Fact::Released { .. } | Fact::Served { .. } => Some(me),
+        Fact::OwnerHeard { node, .. }
+        | Fact::PeerUp { node, .. }
+        | Fact::PeerDown { node, .. }
+        | Fact::PeerGoodbye { node }
+        | Fact::Overlap { node, .. }
+        | Fact::DuplicateNode { node } => Some(*node),
+        Fact::Unheard { .. }
+        | Fact::Damped { .. }
+        | Fact::Tempo { .. }
+        | Fact::Held { .. }
+        | Fact::Freed { .. }
+        | Fact::BackendOrdered { .. }
+        | Fact::BackendOrderDropped { .. }
+        | Fact::Conflict { .. }
+        | Fact::Restored { .. }
+        | Fact::Link { .. }
+        | Fact::Stalled { .. }
+        | Fact::Drained { .. }
+        | Fact::Undrained => None,
+    }
+}
+
 /// The phases of a takeover, if this is the record of them.
 fn phases(fact: &Fact) -> Option<PhasesView> {
     let Fact::Served { epoch, detect, decide, address, announce, first_packet } = fact else {
@@ -529,6 +555,7 @@ fn told(words: &Words<'_>, at: u64, record: &Record) -> EventView {
         seq: None,
         at,
         vip: words.vip(record),
+        node: about(&record.fact, words.desired().me).map(|node| words.node(node)),
         kind: words::kind(&record.fact).into(),
         sentence: words.fact(&record.fact),
         phases: phases(&record.fact),
@@ -555,9 +582,7 @@ fn by_name<T>(all: impl Iterator<Item = T>, name: impl Fn(&T) -> &String) -> Vec
 mod tests {
     use super::*;
     use buoy_core::{Exclusion, GroupStatus, NodeStatus, Quorum, Status};
-    use buoy_model::{
-        Cause, ClusterId, Failback, Incarnation, Instant, Node, NodeId, Pace, Timing,
-    };
+    use buoy_model::{Cause, ClusterId, Failback, Incarnation, Instant, Node, Pace, Timing};
 
     const fn lb(n: u32) -> NodeId {
         NodeId(n)

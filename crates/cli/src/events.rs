@@ -142,6 +142,7 @@ mod tests {
         let event = |vip: Option<&str>, sentence: &str| EventView {
             seq: None,
             at: 1_795_366_923_045,
+            node: None,
             vip: vip.map(str::to_owned),
             kind: "acquired".into(),
             sentence: sentence.into(),

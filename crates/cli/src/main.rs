@@ -18,6 +18,7 @@ mod lab;
 mod manual;
 mod orders;
 mod output;
+mod page;
 mod path;
 mod reload;
 mod service;
@@ -66,6 +67,8 @@ enum Command {
     Path(path::Arguments),
     /// Show packets where XDP forwards, rewrites or drops them, and say why
     Capture(capture::Arguments),
+    /// Open the web page of this node to your browser, until Ctrl-C
+    Page(page::Arguments),
     /// Show what happened lately
     Events(events::Arguments),
     /// Say whether this host is fit for its duty, and how to mend what is not
@@ -144,6 +147,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Why(arguments) => why::run(&arguments),
         Command::Path(arguments) => path::run(&arguments),
         Command::Capture(arguments) => capture::run(&arguments),
+        Command::Page(arguments) => page::run(&arguments),
         Command::Events(arguments) => events::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Service(command) => service::run(&command),

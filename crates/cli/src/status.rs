@@ -324,6 +324,7 @@ db   10.0.0.200/24     -          7      -  -               -
             .map(|n| EventView {
                 seq: None,
                 at: n,
+                node: None,
                 vip: (n == 6).then(|| "web".into()),
                 sentence: format!("event {n}"),
                 ..EventView::default()

@@ -425,6 +425,7 @@ fn the_status_speaks_in_names_and_says_what_is_wrong() {
     }
     assert_eq!(status.events.len(), 2);
     assert_eq!(status.events[1].vip.as_deref(), Some("web"));
+    assert_eq!(status.events[1].node.as_deref(), Some("lb1"), "who took it");
     assert!(status.events[1].sentence.starts_with("lb1 took it over: lb2 was silent for 37 ms"));
 }
 
@@ -484,6 +485,21 @@ fn a_loop_that_is_gone_is_an_answer_too() {
     server.fake.gone.store(true, Ordering::SeqCst);
     assert_eq!(problem(server.client().status()).code, "loop_gone");
     assert!(server.raw("GET /healthz HTTP/1.0\r\n\r\n").contains(" 503 "));
+}
+
+#[test]
+fn the_page_is_served_with_its_policy_and_only_once_when_it_has_not_changed() {
+    let server = Running::start();
+    let index = server.raw("GET / HTTP/1.0\r\n\r\n");
+    assert!(index.starts_with("HTTP/1.0 200") && index.contains("<title>"), "{index}");
+    let policy = "content-security-policy: default-src 'none'; script-src 'self'; style-src 'self'";
+    assert!(index.contains(policy), "{index}");
+    let tag = index.lines().find_map(|line| line.strip_prefix("etag: ")).expect("a tag");
+    let again = server.raw(&format!("GET / HTTP/1.0\r\nif-none-match: {tag}\r\n\r\n"));
+    assert!(again.contains(" 304 ") && !again.contains("<title>"), "{again}");
+    let script = server.raw("GET /page/page.js HTTP/1.0\r\n\r\n");
+    assert!(script.contains("content-type: text/javascript"), "{script}");
+    assert!(server.raw("GET /page/none.js HTTP/1.0\r\n\r\n").contains(" 404 "));
 }
 
 #[test]

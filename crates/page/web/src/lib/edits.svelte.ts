@@ -1,0 +1,252 @@
+// Edits of the configuration: shown as a difference before they are applied, and refused when somebody was faster.
+import { Refused, get, part, send } from './ask';
+import { dialog, type Field, type Preview, type Values } from './dialog.svelte';
+import { live } from './live.svelte';
+import type { Backend, Service, Vip } from './types';
+
+export interface Entry {
+  path: string;
+  origin: { kind: string; line?: number; file?: string; user?: string; at_ms?: number; revision?: number };
+}
+
+export interface Configuration {
+  revision: number;
+  base: { path: string; digest: string };
+  text: string;
+  entries: Entry[];
+}
+
+export interface Revision {
+  revision: number;
+  user?: string;
+  at_ms?: number;
+  summary?: string;
+  diff?: string[];
+}
+
+/** What this agent lets the page do with its configuration; null: not asked yet. */
+class Edits {
+  able = $state<boolean | null>(null);
+  configuration = $state.raw<Configuration | null>(null);
+  history = $state.raw<Revision[]>([]);
+
+  async read(): Promise<void> {
+    try {
+      this.configuration = await get<Configuration>('/v1/config');
+      this.able = true;
+    } catch (error) {
+      if (error instanceof Refused && error.problem.status === 404) this.able = false;
+      return;
+    }
+    const reply = await get<{ revisions?: Revision[] } | Revision[]>('/v1/config/history').catch(() => []);
+    this.history = Array.isArray(reply) ? reply : (reply.revisions ?? []);
+  }
+
+  /** As `If-Match` has it. */
+  get match(): string {
+    return `"${this.configuration?.revision ?? 0}"`;
+  }
+}
+
+export const edits = new Edits();
+
+export function whyNotEdit(): string | null {
+  if (edits.able === false) return 'this agent takes no edits over its API: edit the file on every host, then run buoy reload';
+  return edits.able === null ? 'the configuration has not been read yet' : null;
+}
+
+/** A field's text as a list: names or addresses, parted by commas or spaces. */
+function list(text: string | undefined): string[] {
+  return (text ?? '').split(/[\s,]+/).filter(Boolean);
+}
+
+interface Edit {
+  title: string;
+  says: (values: Values) => string[];
+  fields: Field[];
+  verb: string;
+  danger?: boolean;
+  method: string;
+  target: (values: Values) => string;
+  body?: (values: Values) => unknown;
+  done: (values: Values) => string;
+}
+
+/** Every edit has the same course: read the revision, ask for the difference, apply it to that revision. */
+async function edit(what: Edit): Promise<void> {
+  await edits.read();
+  const request = <T>(values: Values, dry: boolean) => {
+    const target = what.target(values);
+    return send<T>(what.method, dry ? `${target}${target.includes('?') ? '&' : '?'}dry_run=1` : target, what.body?.(values), edits.match);
+  };
+  dialog.open({
+    title: what.title,
+    says: what.says,
+    fields: what.fields,
+    verb: what.verb,
+    danger: what.danger ?? false,
+    preview: (values) => request<Preview>(values, true),
+    run: async (values) => {
+      await request(values, false);
+      await edits.read();
+      return what.done(values);
+    },
+  });
+}
+
+const everywhere = 'It is validated, then kept on every node of the cluster, or on none.';
+
+function vipFields(vip: Vip | null): Field[] {
+  const prefer = vip ? [...vip.candidates].filter((c) => c.preferred !== null).sort((a, b) => a.preferred! - b.preferred!) : [];
+  return [
+    ...(vip ? [] : [{ name: 'name', label: 'Name', kind: 'text' as const, value: '', required: true, placeholder: 'web' }]),
+    { name: 'address', label: 'Address with its prefix', kind: 'text', value: vip?.addresses[0]?.address ?? '', required: true, placeholder: '10.0.0.100/24' },
+    { name: 'prefer', label: 'Preferred nodes, the best first', kind: 'text', value: prefer.map((c) => c.node).join(', '), hint: 'empty: no preference; the VIPs are spread', placeholder: live.status?.nodes.map((n) => n.name).join(', ') ?? '' },
+    { name: 'safety', label: 'Safety', kind: 'choice', value: vip?.safety ?? 'exclusive', choices: [{ value: 'exclusive', label: 'exclusive: never two owners' }, { value: 'available', label: 'available: rather two owners than none' }] },
+  ];
+}
+
+function vipBody(values: Values, before: Vip | null): Record<string, unknown> {
+  const table: Record<string, unknown> = {};
+  if (!before) table.name = values.name?.trim();
+  if (values.address?.trim() !== before?.addresses[0]?.address) table.address = values.address?.trim();
+  const preferred = list(values.prefer);
+  const old = before ? list(vipFields(before).find((field) => field.name === 'prefer')?.value) : [];
+  if (preferred.join() !== old.join()) table.prefer = preferred;
+  if (before ? values.safety !== before.safety : values.safety !== 'exclusive') table.safety = values.safety;
+  return table;
+}
+
+export function addVip(): Promise<void> {
+  return edit({
+    title: 'Add a VIP',
+    says: () => [everywhere, 'Its best node takes the address at once.'],
+    fields: vipFields(null),
+    verb: 'Add it',
+    method: 'POST',
+    target: () => '/v1/vips',
+    body: (values) => vipBody(values, null),
+    done: (values) => `${values.name} is in the configuration`,
+  });
+}
+
+export function changeVip(vip: Vip): Promise<void> {
+  return edit({
+    title: `Change ${vip.name}`,
+    says: () => [everywhere, 'What is not in this form stays as it is.'],
+    fields: vipFields(vip),
+    verb: 'Apply',
+    method: 'PATCH',
+    target: () => `/v1/vips/${part(vip.name)}`,
+    body: (values) => vipBody(values, vip),
+    done: () => `${vip.name} is changed`,
+  });
+}
+
+export function removeVip(vip: Vip): Promise<void> {
+  const services = vip.services.map((service) => service.name);
+  return edit({
+    title: `Remove ${vip.name}`,
+    says: () => [
+      `${vip.owner ?? 'Its owner'} gives up ${vip.addresses.map((a) => a.address).join(', ')}, and nobody takes it: its clients are refused from then on.`,
+      ...(services.length ? [`Its services go with it: ${services.join(', ')}.`] : []),
+    ],
+    fields: [],
+    verb: 'Remove it',
+    danger: true,
+    method: 'DELETE',
+    target: () => `/v1/vips/${part(vip.name)}`,
+    done: () => `${vip.name} is removed`,
+  });
+}
+
+const backendPath = (service: Service, name: string) => `/v1/services/${part(service.name)}/backends/${part(name)}`;
+
+function backendFields(backend: Backend | null): Field[] {
+  return [
+    ...(backend ? [] : [{ name: 'name', label: 'Name', kind: 'text' as const, value: '', required: true, placeholder: 'web3' }]),
+    { name: 'address', label: 'Address and port', kind: 'text', value: backend?.address ?? '', required: true, placeholder: '10.0.0.23:8443' },
+    { name: 'weight', label: 'Weight', kind: 'text', value: String(backend?.weight ?? 1), hint: 'its share relative to the others' },
+  ];
+}
+
+function backendBody(values: Values, before: Backend | null): Record<string, unknown> {
+  const table: Record<string, unknown> = {};
+  if (values.address?.trim() !== before?.address) table.address = values.address?.trim();
+  if (before ? values.weight !== String(before.weight) : values.weight && values.weight !== '1') table.weight = Number(values.weight);
+  return table;
+}
+
+export function addBackend(service: Service): Promise<void> {
+  return edit({
+    title: `Add a backend to ${service.name}`,
+    says: () => [everywhere, 'It gets connections as soon as its check passes.'],
+    fields: backendFields(null),
+    verb: 'Add it',
+    method: 'PUT',
+    target: (values) => backendPath(service, values.name?.trim() ?? ''),
+    body: (values) => backendBody(values, null),
+    done: (values) => `${values.name} is a backend of ${service.name}`,
+  });
+}
+
+export function changeBackend(service: Service, backend: Backend): Promise<void> {
+  return edit({
+    title: `Change ${backend.name} of ${service.name}`,
+    says: () => [everywhere],
+    fields: backendFields(backend),
+    verb: 'Apply',
+    method: 'PATCH',
+    target: () => backendPath(service, backend.name),
+    body: (values) => backendBody(values, backend),
+    done: () => `${backend.name} is changed`,
+  });
+}
+
+export function removeBackend(service: Service, backend: Backend): Promise<void> {
+  return edit({
+    title: `Remove ${backend.name} from ${service.name}`,
+    says: () => ['Its open connections are cut. To let them end by themselves, drain it first.', service.up <= 1 ? `No other backend of ${service.name} is up.` : `${service.up - 1} other${service.up === 2 ? ' is' : 's are'} up.`],
+    fields: [],
+    verb: 'Remove it',
+    danger: true,
+    method: 'DELETE',
+    target: () => backendPath(service, backend.name),
+    done: () => `${backend.name} is removed from ${service.name}`,
+  });
+}
+
+/** The whole file, for what no form has. */
+export async function editText(): Promise<void> {
+  await edits.read();
+  dialog.open({
+    title: 'Edit the configuration',
+    says: () => [everywhere],
+    fields: [{ name: 'text', label: 'As TOML', kind: 'area', value: edits.configuration?.text ?? '', required: true }],
+    verb: 'Apply',
+    wide: true,
+    preview: (values) => send<Preview>('POST', '/v1/config/diff', { text: values.text }),
+    run: async (values) => {
+      await send('POST', '/v1/config/apply', { text: values.text }, edits.match);
+      await edits.read();
+      return `Revision ${edits.configuration?.revision} is in force`;
+    },
+  });
+}
+
+export async function rollBack(to: Revision): Promise<void> {
+  await edits.read();
+  dialog.open({
+    title: `Go back to revision ${to.revision}`,
+    says: () => [`What was changed after it is undone, as a revision of its own: it can be undone in turn.`, everywhere],
+    fields: [],
+    verb: 'Go back',
+    danger: true,
+    preview: () => send<Preview>('POST', '/v1/config/rollback?dry_run=1', { revision: to.revision }, edits.match),
+    run: async () => {
+      await send('POST', '/v1/config/rollback', { revision: to.revision }, edits.match);
+      await edits.read();
+      return `The configuration is that of revision ${to.revision} again`;
+    },
+  });
+}

@@ -1,0 +1,184 @@
+// Every order that the page can give: what it will do in words, why it cannot be given now, and the request.
+import { part, send } from './ask';
+import { dialog, type Ask, type Field, type Values } from './dialog.svelte';
+import { millis, span } from './format';
+import { live } from './live.svelte';
+import type { Backend, Node, Service, Vip } from './types';
+
+const reason: Field = { name: 'reason', label: 'Reason', kind: 'text', value: '', hint: 'for the record and for `buoy why`', placeholder: 'patching' };
+
+function lasting(what: string): Field {
+  return { name: 'for', label: 'For', kind: 'text', value: '', placeholder: '30m', hint: `${what}; empty: until somebody ends it` };
+}
+
+/** The body of an order: what was left empty is not in it. */
+function body(values: Values): Record<string, string | number> {
+  const found: Record<string, string | number> = {};
+  if (values.reason) found.reason = values.reason;
+  if (values.for) {
+    const ms = millis(values.for);
+    if (ms === null) throw new Error(`"${values.for}" is no time: write it as 90s, 30m, 2h or 1d`);
+    found.for_ms = ms;
+  }
+  return found;
+}
+
+/** Why an order about a VIP cannot be given here; null: it can. */
+export function notOwner(vip: Vip, command: string): string | null {
+  if (vip.mine) return null;
+  if (!vip.owner) return `nobody owns ${vip.name}`;
+  return `${vip.owner} owns ${vip.name}: open the page of ${vip.owner}, or run there: buoy ${command}`;
+}
+
+export const whyNotMove = (vip: Vip): string | null => notOwner(vip, `move ${vip.name} --to NODE`);
+
+export function whyNotHold(vip: Vip): string | null {
+  return notOwner(vip, `hold ${vip.name}`) ?? (live.status?.draining ? `${live.me} is drained, so it keeps nothing` : null);
+}
+
+export function whyNotRelease(vip: Vip): string | null {
+  return notOwner(vip, `release ${vip.name}`) ?? (vip.held ? null : `nobody holds ${vip.name}`);
+}
+
+async function order(ask: Ask): Promise<void> {
+  dialog.open(ask);
+}
+
+export function moveVip(vip: Vip): Promise<void> {
+  const others = vip.candidates.filter((candidate) => candidate.node !== vip.owner);
+  const able = others.filter((candidate) => candidate.standing !== 'excluded');
+  return order({
+    title: `Move ${vip.name}`,
+    says: (values) => [
+      values.to
+        ? `${vip.name} (${vip.addresses.map((a) => a.address).join(', ')}) goes from ${vip.owner} to ${values.to}, and stays there until it is released.`
+        : 'No other node can take it now.',
+      'The successor is ready before it moves: connections through services in kernel mode live on.',
+    ],
+    fields: [
+      {
+        name: 'to',
+        label: 'To',
+        kind: 'choice',
+        value: able[0]?.node ?? '',
+        required: true,
+        choices: others.map(({ node, standing, reason }) => {
+          const excluded = standing === 'excluded';
+          return { value: node, label: excluded ? `${node} (${reason})` : node, ...(excluded ? { why: reason } : {}) };
+        }),
+      },
+      reason,
+    ],
+    verb: 'Move it',
+    run: async (values) => {
+      await send('POST', `/v1/vips/${part(vip.name)}/move`, { ...body(values), to: values.to });
+      return `${vip.name} is on its way to ${values.to}`;
+    },
+  });
+}
+
+export function holdVip(vip: Vip): Promise<void> {
+  return order({
+    title: `Hold ${vip.name}`,
+    says: (values) => [
+      `${vip.name} stays on ${vip.owner}${values.for ? ` for ${values.for}` : ''} though another node were better; if ${vip.owner} fails, another takes it over as always.`,
+    ],
+    fields: [lasting('after so long it is free by itself'), reason],
+    verb: 'Hold it',
+    run: async (values) => {
+      await send('POST', `/v1/vips/${part(vip.name)}/hold`, body(values));
+      return `${vip.name} is held on ${vip.owner}`;
+    },
+  });
+}
+
+export function releaseVip(vip: Vip): Promise<void> {
+  return order({
+    title: `Release ${vip.name}`,
+    says: () => [`${vip.name} goes where it belongs: to the best node that is fit, when its failback allows (${vip.failback}).`],
+    fields: [reason],
+    verb: 'Release it',
+    run: async (values) => {
+      await send('POST', `/v1/vips/${part(vip.name)}/release`, body(values));
+      return `${vip.name} is free to move`;
+    },
+  });
+}
+
+export function whyNotDrain(node: Node): string | null {
+  if (!node.me) return `open the page of ${node.name}, or run there: buoy ${node.draining ? 'undrain' : 'drain --wait'}`;
+  return null;
+}
+
+export function drainNode(node: Node): Promise<void> {
+  const vips = (live.status?.vips ?? []).filter((vip) => vip.owner === node.name);
+  const stranded = vips.filter((vip) => !vip.candidates.some((c) => c.node !== node.name && c.standing !== 'excluded'));
+  return order({
+    title: `Drain ${node.name}`,
+    says: () => [
+      vips.length === 0
+        ? `${node.name} owns nothing now, and will take nothing.`
+        : `${node.name} gives its ${vips.length} VIP${vips.length === 1 ? '' : 's'} to others, each to a successor that is ready, and takes none.`,
+      ...(stranded.length ? [`No other node can take ${stranded.map((vip) => vip.name).join(', ')}: it keeps these.`] : []),
+    ],
+    fields: [lasting('after so long it is back in service by itself'), reason],
+    verb: 'Drain it',
+    danger: true,
+    run: async (values) => {
+      await send('POST', '/v1/drain', body(values));
+      return `${node.name} is drained`;
+    },
+  });
+}
+
+export function undrainNode(node: Node): Promise<void> {
+  return order({
+    title: `Put ${node.name} back into service`,
+    says: () => [`${node.name} takes part again; VIPs that prefer it come back as their failback says.`],
+    fields: [],
+    verb: 'Put it back',
+    run: async () => {
+      await send('POST', '/v1/undrain');
+      return `${node.name} takes part again`;
+    },
+  });
+}
+
+export type Verb = 'drain' | 'disable' | 'enable' | 'weight';
+
+export function orderBackend(service: Service, backend: Backend, verb: Verb): Promise<void> {
+  const left = service.backends.filter((other) => other.name !== backend.name && (other.state === 'up' || other.state === 'unknown')).length;
+  const rest = left === 0 ? [`No other backend of ${service.name} is up: new connections will be refused.`] : [`${left} other${left === 1 ? '' : 's'} of ${service.name} ${left === 1 ? 'takes' : 'take'} its share.`];
+  const name = `${backend.name} of ${service.name}`;
+  const says: Record<Verb, (values: Values) => string[]> = {
+    drain: (values) => [`${name} gets no new connections; those that are open live on${values.for ? `, and are cut after ${values.for}` : ''}.`, ...rest],
+    disable: () => [`${name} gets no connections and is not checked, until it is enabled.`, ...rest],
+    enable: () => [`${name} takes connections again, as the file and its checks say.`],
+    weight: (values) => [`${name} takes ${values.weight || '…'} as its weight, beside ${service.backends.filter((b) => b !== backend).map((b) => `${b.name} ${b.weight}`).join(', ') || 'no other'}.`],
+  };
+  const fields: Record<Verb, Field[]> = {
+    drain: [lasting('after so long what is left is cut'), reason],
+    disable: [reason],
+    enable: [reason],
+    weight: [{ name: 'weight', label: 'Weight', kind: 'text', value: String(backend.weight), required: true, hint: 'as in 10, 50% or configured' }, reason],
+  };
+  const titles: Record<Verb, string> = { drain: 'Drain', disable: 'Disable', enable: 'Enable', weight: 'Weigh' };
+  return order({
+    title: `${titles[verb]} ${backend.name}`,
+    says: says[verb],
+    fields: fields[verb],
+    verb: `${titles[verb]} it`,
+    danger: verb === 'disable',
+    run: async (values) => {
+      const more = verb === 'weight' ? { weight: values.weight } : {};
+      const target = `/v1/services/${part(service.name)}/backends/${part(backend.name)}/${verb}`;
+      const reply = await send<{ order: { sentence: string } }>('POST', target, { ...body(values), ...more });
+      return `${name} ${reply.order.sentence}`;
+    },
+  });
+}
+
+/** How long ago an order was given. */
+export function ago(at: number): string {
+  return `${span(Math.max(0, Date.now() - at))} ago`;
+}

@@ -1,0 +1,156 @@
+// The answers of the API, as far as the page reads them; `crates/api` has the whole of each.
+
+export interface Status {
+  cluster: string;
+  node: string;
+  version: string;
+  generation: number;
+  digest: string;
+  witness: boolean;
+  draining: string | null;
+  drain_left_ms: number | null;
+  timing: { heartbeat_ms: number; lease_ms: number; lease_max_ms: number; term_ms: number | null; term_reason: string | null };
+  links: { name: string; unheard: boolean; damped_left_ms: number | null }[];
+  safety: string[];
+  overlaps: number;
+  defences: string[];
+  problems: string[];
+  loop: { realtime: string; counters: Record<string, number> };
+  nodes: Node[];
+  vips: Vip[];
+  events: Event[];
+}
+
+export interface Leg {
+  leg: number;
+  address: string;
+  heard_ms: number | null;
+  alive: boolean;
+}
+
+export interface Node {
+  name: string;
+  address: string;
+  legs: Leg[];
+  witness: boolean;
+  me: boolean;
+  alive: boolean;
+  heard_ms: number | null;
+  round_trip_ms: number | null;
+  hears_us: boolean;
+  draining: boolean;
+  digest: string | null;
+  votes_in_ms: number | null;
+  owns: number;
+  state: string;
+}
+
+export interface Candidate {
+  node: string;
+  preferred: number | null;
+  standing: 'owner' | 'wants' | 'candidate' | 'excluded';
+  reason: string;
+}
+
+export interface Order {
+  duty: string;
+  weight: string | null;
+  until: number | null;
+  reason: string;
+  node: string;
+  at: number;
+  sentence: string;
+}
+
+export interface Backend {
+  name: string;
+  address: string;
+  state: string;
+  reason: string;
+  weight: number;
+  order?: Order;
+  backup: boolean;
+  urgent?: boolean;
+  share?: number;
+  traffic?: { connections: number; packets: number; bytes: number };
+}
+
+export interface Service {
+  name: string;
+  port: string;
+  mode: string;
+  engine: string;
+  table?: string;
+  balance: string;
+  backends: Backend[];
+  up: number;
+  problem: string | null;
+  new_connections?: string;
+  limited?: number;
+}
+
+export interface Vip {
+  name: string;
+  addresses: { address: string; interface: string | null; vip: string; answered: boolean }[];
+  owner: string | null;
+  mine: boolean;
+  epoch: number;
+  since_ms: number | null;
+  lease_left_ms: number | null;
+  votes: string[];
+  votes_needed: number;
+  safety: string;
+  safety_means: string;
+  yields_to: string | null;
+  held: { reason: string; left_ms: number | null } | null;
+  checks: { name: string; asks: string; state: string; reason: string }[];
+  failback: string;
+  services: Service[];
+  candidates: Candidate[];
+  problem: string | null;
+}
+
+export interface Phases {
+  epoch: number;
+  detect_ms: number;
+  decide_ms: number;
+  address_ms: number;
+  announce_ms: number;
+  first_packet_ms: number | null;
+}
+
+export interface Event {
+  at: number;
+  vip: string | null;
+  node?: string;
+  kind: string;
+  sentence: string;
+  phases?: Phases;
+}
+
+export interface Why {
+  node: string;
+  answer: string;
+  vip: Vip;
+  phases: Phases | null;
+  history: Event[];
+}
+
+export interface Path {
+  node: string;
+  from: string;
+  to: string;
+  protocol: string;
+  vip: string | null;
+  engine: string;
+  ways: { of: string; verdict: string; backend: string | null; reason: string }[];
+}
+
+export interface Problem {
+  status: number;
+  code: string;
+  title: string;
+  detail: string;
+  fix?: string;
+  revision?: number;
+}

@@ -1,0 +1,2 @@
+// Read by svelte-check and by Vite alike.
+export default { compilerOptions: { runes: true } };

@@ -1,0 +1,114 @@
+// A cluster out of nothing, as large as one likes, in the form of the API: 200 VIPs x 8 nodes x 1000 backends by default.
+
+export function cluster({ vips = 200, nodes = 8, backends = 5 } = {}) {
+  const names = Array.from({ length: nodes }, (_, n) => `lb${n + 1}`);
+  const failed = nodes > 2 ? `lb${nodes}` : '';
+  const state = { tick: 0, draining: null, config: 7, calls: [] };
+  const started = Date.now();
+
+  function owner(v) {
+    if (v % 50 === 49) return null;
+    return names[v % (nodes - (failed ? 1 : 0))];
+  }
+
+  function candidates(v) {
+    const own = owner(v);
+    const from = names.indexOf(own ?? names[0]);
+    const order = names.map((_, n) => names[(from + n) % nodes]);
+    return order.map((node, n) => {
+      if (node === failed) return { node, preferred: null, standing: 'excluded', reason: `not heard for 2m14s` };
+      if (own === null) return { node, preferred: null, standing: 'excluded', reason: 'its check postgres fails: connection refused' };
+      if (n === 2 && v % 7 === 0) return { node, preferred: null, standing: 'excluded', reason: 'its interface eth0 is damped for 40 s' };
+      return { node, preferred: n + 1, standing: n === 0 ? 'owner' : 'candidate', reason: n === 0 ? 'owns it' : 'could take it' };
+    });
+  }
+
+  function service(v) {
+    const name = `vip${String(v + 1).padStart(3, '0')}:443/tcp`;
+    const list = Array.from({ length: backends }, (_, b) => {
+      const down = (v * 5 + b) % 31 === 30;
+      const drain = (v * 5 + b) % 47 === 46;
+      const speed = (20 + ((v * 7 + b * 13) % 50)) * (1 + 0.3 * Math.sin(state.tick / 7 + v + b));
+      const at = state.tick * 2;
+      return {
+        name: `web${b + 1}`,
+        address: `10.1.${v % 250}.${b + 20}:8443`,
+        state: down ? 'down' : drain ? 'drain' : 'up',
+        reason: down ? 'HTTP 503' : drain ? 'patching (by ann)' : 'HTTP 200 in 1.2 ms',
+        weight: b === 0 ? 20 : 10,
+        backup: false,
+        ...(drain ? { order: { duty: 'drain', weight: null, until: null, reason: 'patching (by ann)', node: 'lb1', at: started - 60_000, sentence: 'takes no new connections by order: patching (by ann), on lb1' } } : {}),
+        ...(v % 9 === 8 ? {} : { traffic: { connections: down ? 0 : Math.round(speed * at), packets: Math.round(speed * at * 12), bytes: Math.round(speed * at * 9000) } }),
+      };
+    });
+    return { name, port: '443/tcp', mode: v % 9 === 8 ? 'proxy' : 'xdp', engine: v % 9 === 8 ? 'proxy' : 'XDP (eth0: driver)', balance: 'hash', backends: list, up: list.filter((b) => b.state === 'up').length, problem: null };
+  }
+
+  function vip(v) {
+    const own = owner(v);
+    return {
+      name: `vip${String(v + 1).padStart(3, '0')}`,
+      addresses: [{ address: `10.0.${v >> 8}.${v & 255}/16`, interface: 'eth0', vip: `vip${v + 1}`, answered: false }],
+      owner: own,
+      mine: own === 'lb1',
+      epoch: 3 + (v % 5),
+      since_ms: own ? 4000 * (v + 1) ** 1.6 : null,
+      lease_left_ms: own === 'lb1' ? 31 : null,
+      votes: own === 'lb1' ? ['lb1', 'lb2', 'lb3'] : [],
+      votes_needed: Math.floor(nodes / 2) + 1,
+      safety: 'exclusive',
+      safety_means: 'At most one node serves it: a majority of the members grants a lease, and the kernel stops answering when it ends.',
+      yields_to: null,
+      held: v % 37 === 5 ? { reason: 'a migration (by ann)', left_ms: 540_000 } : null,
+      checks: [],
+      failback: 'when the better node has been well for 60 s',
+      services: [service(v)],
+      candidates: candidates(v),
+      problem: own ? null : 'no node can own it: its check postgres fails on all of them',
+    };
+  }
+
+  const events = Array.from({ length: 300 }, (_, e) => {
+    const v = (e * 17) % vips;
+    const at = started - (300 - e) * 11_000;
+    const name = `vip${String(v + 1).padStart(3, '0')}`;
+    const node = names[(e + v) % (nodes - 1 || 1)];
+    if (e % 11 === 10) return { at, vip: null, node: failed, kind: 'peer_down', sentence: `${failed} is silent for 37 ms` };
+    if (e % 5 === 4) return { at, vip: name, node: 'lb1', kind: 'acquired', sentence: 'lb1 took it over: lb2 was silent for 37 ms' };
+    if (e % 5 === 3) return { at, vip: name, node: 'lb1', kind: 'served', sentence: 'the takeover took 8.1 ms, the first packet came 2.2 ms later', phases: { epoch: 4, detect_ms: 37, decide_ms: 3.2, address_ms: 5.4, announce_ms: 5.9, first_packet_ms: 8.1 } };
+    if (e % 5 === 2) return { at, vip: name, node: 'lb1', kind: 'released', sentence: 'lb1 gave it up: its lease ended' };
+    return { at, vip: name, node, kind: 'owner_heard', sentence: `${node} serves it now (epoch ${e % 9})` };
+  });
+
+  return {
+    state,
+    events: () => ({ events }),
+    status() {
+      state.tick += 1;
+      const list = Array.from({ length: vips }, (_, v) => vip(v));
+      return {
+        cluster: 'edge', node: 'lb1', version: '0.1.0', generation: 7, digest: '0b00c0de', pid: 7, witness: false,
+        draining: state.draining, drain_left_ms: null,
+        timing: { heartbeat_ms: 10, lease_ms: 32, lease_max_ms: 300, term_ms: 32, term_reason: null },
+        links: [], safety: ['exclusive: at most one node serves such a VIP'], overlaps: 0,
+        defences: ['the kernel gate stands: an answer leaves this host only while its lease lasts', 'a supervisor stands beside the agent'],
+        problems: ['net.ipv4.conf.eth0.arp_ignore is 0: other addresses may be answered for; set it to 1'],
+        loop: { realtime: 'SCHED_FIFO 50, memory locked', counters: { datagrams: 120_000 + state.tick * 700, late: 2, ignored_stale: 0 } },
+        nodes: names.map((name, n) => ({
+          name, address: `10.9.0.${n + 1}:4747`, witness: false, me: n === 0, alive: name !== failed, heard_ms: n === 0 ? null : name === failed ? 134_000 : 4.2,
+          legs: [1, 2].map((leg) => ({ leg, address: `10.9.${leg - 1}.${n + 1}:4747`, heard_ms: n === 0 ? null : 4.1, alive: name !== failed && !(n === 3 && leg === 2) })),
+          round_trip_ms: n === 0 || name === failed ? null : 0.18 + n / 50, hears_us: name !== failed && n !== 4, draining: n === 2, digest: n === 5 ? 'deadbeef' : '0b00c0de', votes_in_ms: null,
+          owns: list.filter((v) => v.owner === name).length,
+          state: n === 0 ? 'this node' : name === failed ? 'not heard for 2m14s' : n === 4 ? 'it is heard and does not hear this node: the path works one way only' : 'well',
+        })),
+        vips: list,
+        events: events.slice(-10),
+      };
+    },
+    why(name) {
+      const found = vip(Number(name.replace(/\D/g, '')) - 1);
+      const history = events.filter((event) => event.vip === name);
+      return { node: 'lb1', answer: found.owner ? `${found.owner} has owned ${name} for 5m12s; lb1 took it over: lb2 was silent for 37 ms.` : `Nobody owns ${name}: its check postgres fails on all nodes.`, vip: found, phases: { epoch: 4, detect_ms: 37, decide_ms: 3.2, address_ms: 5.4, announce_ms: 5.9, first_packet_ms: 8.1 }, history };
+    },
+  };
+}

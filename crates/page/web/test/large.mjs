@@ -1,0 +1,94 @@
+// 200 VIPs x 8 nodes x 1000 backends are drawn, searched and kept up to date; a small cluster has nothing that axe calls
+// serious or critical, on any view, in light and dark. No time is asserted: what was measured is printed.
+import { fail, open, violations } from './browser.mjs';
+import { serve } from './serve.mjs';
+
+const views = ['map', 'map/vip002', 'timeline', 'nodes', 'services/vip002%3A443%2Ftcp', 'health', 'path', 'config', 'problems', 'events'];
+
+async function large() {
+  const { server, url } = await serve();
+  const { browser, page, faults } = await open(url);
+  const started = Date.now();
+  await page.goto(url);
+  await page.locator('table.map tbody tr').nth(199).waitFor();
+  const figures = [`map ${Date.now() - started}`];
+  for (const view of views.slice(2)) {
+    const from = Date.now();
+    await page.evaluate((name) => (location.hash = `#/${name}`), view);
+    await page.locator('h1').waitFor();
+    if (view === 'health') await page.locator('.board tbody tr').nth(999).waitFor();
+    figures.push(`${view.split('/')[0]} ${Date.now() - from}`);
+  }
+  // It answers to the keyboard while answers of this size come in.
+  await page.evaluate(() => (location.hash = '#/map'));
+  const from = Date.now();
+  await page.keyboard.press('/');
+  await page.keyboard.type('vip123');
+  await page.waitForFunction(() => document.querySelectorAll('table.map tbody tr').length === 1);
+  figures.push(`search ${Date.now() - from}`);
+  await page.locator('#search').fill('');
+  await page.locator('th.node button').first().click();
+  const sentence = await page.locator('.headline p').textContent();
+  if (!/If lb1 fails now, \d+ VIPs move/.test(sentence)) fail(`the projection says ${sentence}`);
+  console.log(`FIGURES ${figures.join(' ms, ')} ms`);
+  faults.forEach(fail);
+  await browser.close();
+  server.close();
+}
+
+async function small() {
+  const { server, url, fake } = await serve({ vips: 12, nodes: 5, backends: 4 });
+  const { browser, page, faults } = await open(url);
+  page.setDefaultTimeout(8000);
+  await page.goto(url);
+  await page.locator('table.map').waitFor();
+  for (const theme of ['light', 'dark']) {
+    await page.locator('header select').selectOption(theme);
+    for (const view of views) {
+      await page.evaluate((name) => (location.hash = `#/${name}`), view);
+      await page.locator('h1').waitFor();
+      if (view === 'path') {
+        await page.getByLabel('Client').fill('203.0.113.7');
+        await page.getByLabel('VIP and port').fill('10.0.0.0:443');
+        await page.getByRole('button', { name: 'Ask' }).click();
+        await page.locator('ol.path').waitFor();
+      }
+      for (const violation of await violations(page)) fail(`${view} in ${theme}: ${violation}`);
+    }
+    await edit(page, fake, theme);
+  }
+  faults.forEach(fail);
+  await browser.close();
+  server.close();
+}
+
+/** A VIP is added: wrong input is said in the dialog, the difference is shown before anything is applied. */
+async function edit(page, fake, theme) {
+  await page.evaluate(() => (location.hash = '#/config'));
+  await page.getByRole('button', { name: 'Add a VIP…' }).click();
+  await page.getByLabel('Name', { exact: true }).fill('new');
+  await page.getByLabel('Address with its prefix').fill('10.0.300.1/24');
+  const apply = page.getByRole('button', { name: 'Add it' });
+  if (await apply.isEnabled()) fail('it can be applied before it was looked at');
+  await page.getByRole('button', { name: 'Preview' }).click();
+  await page.locator('.preview .bad', { hasText: 'is not an address' }).waitFor();
+  if (await apply.isEnabled()) fail('what is invalid can be applied');
+  await page.getByLabel('Address with its prefix').fill('10.0.30.1/24');
+  await page.getByRole('button', { name: 'Preview' }).click();
+  await page.locator('.diff .plus').first().waitFor();
+  for (const violation of await violations(page)) fail(`the dialog in ${theme}: ${violation}`);
+  await apply.click();
+  await page.locator('.toast', { hasText: 'new is in the configuration' }).waitFor();
+  const { method, path, body } = fake.state.calls.at(-1);
+  const expected = JSON.stringify({ name: 'new', address: '10.0.30.1/24' });
+  if (method !== 'POST' || path !== '/v1/vips' || body !== expected) fail(`sent ${method} ${path} ${body}`);
+}
+
+try {
+  await large();
+  await small();
+} catch (error) {
+  fail(error.message);
+}
+console.log(process.exitCode ? 'ENDED BADLY' : 'ENDED WELL');
+process.exit();

@@ -1,0 +1,51 @@
+// Serves ../dist with the policy of the agent, and a cluster out of nothing behind it.
+import { readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { fileURLToPath } from 'node:url';
+import { cluster } from './fixture.mjs';
+
+const dist = (name) => readFileSync(fileURLToPath(new URL(`../../dist/${name}`, import.meta.url)));
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const files = {
+  '/': ['text/html; charset=utf-8', 'index.html'],
+  '/page/page.js': ['text/javascript; charset=utf-8', 'page/page.js'],
+  '/page/page.css': ['text/css; charset=utf-8', 'page/page.css'],
+  '/page/icon.svg': ['image/svg+xml', 'page/icon.svg'],
+};
+
+const toml = 'peers = ["10.9.0.1", "10.9.0.2"]\nsecret = "file:cluster.key"\n\n[[vip]]\nname = "vip001"\naddress = "10.0.0.0/16"\n';
+
+/** How the fixture answers what changes something. */
+function write(fake, method, path, body) {
+  fake.state.calls.push({ method, path, body });
+  if (path.includes('dry_run') || path.endsWith('/diff') || path.endsWith('/validate')) {
+    const bad = JSON.stringify(body ?? '').includes('300.1');
+    return { revision: fake.state.config, valid: !bad, diff: bad ? [] : ['+ [[vip]]', '+ name = "new"', '- address = "10.0.0.1/16"'], problems: bad ? ['vip[0].address: 10.0.300.1 is not an address'] : [] };
+  }
+  if (path.startsWith('/v1/config') || path.startsWith('/v1/vips')) fake.state.config += 1;
+  return { revision: fake.state.config, order: { sentence: 'takes no new connections by order' } };
+}
+
+export function serve(size) {
+  const fake = cluster(size);
+  const server = createServer((request, response) => {
+    const url = new URL(request.url, 'http://localhost');
+    const json = (value) => response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(value));
+    const chunks = [];
+    request.on('data', (chunk) => chunks.push(chunk));
+    request.on('end', () => {
+      const file = files[url.pathname];
+      if (file) return response.writeHead(200, { 'content-type': file[0], 'content-security-policy': policy }).end(dist(file[1]));
+      const why = url.pathname.match(/^\/v1\/vips\/(.+)\/why$/);
+      if (request.method !== 'GET') return json(write(fake, request.method, url.pathname + url.search, Buffer.concat(chunks).toString()));
+      if (url.pathname === '/v1/status') return json(fake.status());
+      if (url.pathname === '/v1/events') return json(fake.events());
+      if (why) return json(fake.why(decodeURIComponent(why[1])));
+      if (url.pathname === '/v1/config') return json({ revision: fake.state.config, base: { path: '/etc/buoy/buoy.toml', digest: '0b00c0de' }, text: toml, entries: [{ path: 'vip/vip001', origin: { kind: 'file', line: 4 } }, { path: 'vip/vip002', origin: { kind: 'api', user: 'ann', at_ms: Date.now() - 60_000, revision: 7 } }] });
+      if (url.pathname === '/v1/config/history') return json({ revisions: [{ revision: 7, user: 'ann', at_ms: Date.now() - 60_000, diff: ['+ name = "vip002"'], summary: 'vip vip002 added' }, { revision: 6, user: 'root', at_ms: Date.now() - 600_000, diff: [], summary: 'file read' }] });
+      if (url.pathname === '/v1/path') return json({ node: 'lb1', from: url.searchParams.get('from'), to: url.searchParams.get('to'), protocol: 'tcp', vip: 'vip001', engine: 'XDP (eth0: driver)', ways: [{ of: 'any connection', verdict: 'sent', backend: 'web2', reason: 'in an IP packet to 10.1.0.21, to the Ethernet address 02:00:00:00:00:15 by eth0' }] });
+      response.writeHead(404, { 'content-type': 'application/problem+json' }).end(JSON.stringify({ code: 'unknown_path', title: 'there is no such path', detail: '' }));
+    });
+  });
+  return new Promise((resolve) => server.listen(0, '127.0.0.1', () => resolve({ fake, server, url: `http://127.0.0.1:${server.address().port}` })));
+}
