@@ -73,6 +73,6 @@ fn the_page_shows_and_orders_what_the_commands_do() {
             writeln!(orders, "{at}").unwrap();
         }
     }
-    assert_eq!(last, "ENDED WELL", "what it saw last: /tmp/buoy-page-failed.png");
+    assert_eq!(last, "ENDED WELL", "the lines before say why");
     wait_until(SOON, "the browser to end", || Ok(browser.0.try_wait().unwrap().is_some())).unwrap();
 }

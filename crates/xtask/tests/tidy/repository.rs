@@ -68,7 +68,7 @@ fn collect(path: &Path, into: &mut Vec<PathBuf>) {
     let Ok(entries) = fs::read_dir(path) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        if name != "target" && name != ".git" {
+        if name != "target" && name != ".git" && name != "node_modules" {
             collect(&entry.path(), into);
         }
     }
