@@ -42,6 +42,7 @@ fn status(packets: u64) -> ClusterStatus {
         events: vec![EventView {
             seq: None,
             at: 0,
+            node: None,
             vip: Some("dns".into()),
             kind: "released".into(),
             sentence: "lb1 gave it\x1b[2J up".into(),
