@@ -7,11 +7,12 @@ use crate::exchange::Exchange;
 use crate::fitness;
 use crate::forward::{Forward, Traced};
 use crate::metrics::Totals;
-use crate::realtime::{Command, Gone, Handle, Report};
+use crate::realtime::{self, Command, Gone, Handle};
 use crate::server::{Agent, Changes, LoopGone, Problem, ReloadRefusal, haproxy, metrics};
 use buoy_api::view::{CheckReport, DatedRecord, HostReport, ServiceReport};
 use buoy_api::words::{self, Gravity, Words};
 use buoy_api::{ClusterStatus, FlowsView, ReloadReply};
+use buoy_config::{Checked, Report};
 use buoy_core::backend_orders::{Change, Full};
 use buoy_core::{OrderError, Status};
 use buoy_kernel::clock;
@@ -155,12 +156,12 @@ impl Daemon {
     }
 
     /// Keeps what the loop reports, until it has ended.
-    pub(crate) async fn listen(&self, mut reports: mpsc::Receiver<Report>) {
+    pub(crate) async fn listen(&self, mut reports: mpsc::Receiver<realtime::Report>) {
         while let Some(report) = reports.recv().await {
             match report {
-                Report::Record(record) => self.keep(record),
-                Report::Problem(problem) => self.refused(problem),
-                Report::Stopped => return,
+                realtime::Report::Record(record) => self.keep(record),
+                realtime::Report::Problem(problem) => self.refused(problem),
+                realtime::Report::Stopped => return,
             }
         }
     }
@@ -254,24 +255,26 @@ impl Daemon {
         }
     }
 
+    /// The file on disk, if it can be followed.
+    fn read_file(&self, before: &Desired) -> Result<Checked, ReloadRefusal> {
+        let checked = configuration::load(&self.config).map_err(refusal)?;
+        match configuration::needs_more_than_a_reload(before, &checked.desired) {
+            Some(reason) => Err(ReloadRefusal::Invalid(reason)),
+            None => Ok(checked),
+        }
+    }
+
     async fn apply_file(&self) -> Result<ReloadReply, ReloadRefusal> {
         let mut accepted = self.accepted.lock().await;
         let before = self.desired();
-        let checked = configuration::load(&self.config).map_err(refusal)?;
-        if let Some(reason) = configuration::needs_more_than_a_reload(&before, &checked.desired) {
-            return Err(ReloadRefusal::Invalid(reason));
-        }
+        let checked = self.read_file(&before)?;
         let looked = discovery::look_for(&checked.desired, &accepted.known()).await;
         let checked = accepted.follow(checked, &looked);
         self.memory().undiscovered = accepted.problems();
         let mut desired = checked.desired;
         desired.generation = before.generation + 1;
         let desired = Arc::new(desired);
-        let reply = ReloadReply {
-            generation: desired.generation,
-            changes: configuration::changes(&before, &desired),
-            warnings: checked.warnings.problems().iter().map(|p| p.message.clone()).collect(),
-        };
+        let reply = reply(&before, &desired, &checked.warnings);
         let seed = checked.keyring.flow_seed(desired.cluster);
         let new = Box::new((Arc::clone(&desired), checked.keyring.clone()));
         self.command(Command::Reload(new))?;
@@ -296,6 +299,16 @@ fn reports(states: &fitness::States) -> Vec<CheckReport> {
         reason: known.reason.clone(),
     };
     states.iter().map(report).collect()
+}
+
+/// What is different, and what somebody should know.
+fn reply(before: &Desired, after: &Desired, warnings: &Report) -> ReloadReply {
+    ReloadReply {
+        generation: after.generation,
+        changes: configuration::changes(before, after),
+        warnings: warnings.problems().iter().map(|p| p.message.clone()).collect(),
+        dry_run: false,
+    }
 }
 
 fn refusal(error: ConfigurationError) -> ReloadRefusal {
@@ -392,6 +405,14 @@ impl Agent for Daemon {
 
     async fn trace(&self, packet: Packet) -> Result<Traced, String> {
         self.forward.trace(packet).await
+    }
+
+    async fn rehearse_reload(&self) -> Result<ReloadReply, ReloadRefusal> {
+        let accepted = self.accepted.lock().await;
+        let before = self.desired();
+        let checked = accepted.rehearse(self.read_file(&before)?);
+        let after = Desired { generation: before.generation + 1, ..checked.desired };
+        Ok(reply(&before, &after, &checked.warnings))
     }
 
     async fn reload(&self) -> Result<ReloadReply, ReloadRefusal> {

@@ -15,12 +15,14 @@ mod listen;
 mod lists;
 pub(crate) mod metrics;
 pub(crate) mod names;
+mod openapi;
 mod orders;
 mod page;
 mod path;
 mod services;
 mod socket;
 mod stream;
+mod write;
 
 pub use changes::Changes;
 pub(crate) use follow::Problem;
@@ -41,12 +43,14 @@ use buoy_kernel::fast::Packet;
 use buoy_model::{BackendId, BackendOrder, Desired, Group, Order};
 use failure::Failure;
 use listen::Hall;
+use openapi::Operation;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{fmt, io};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
+use write::{Write, config_tag};
 
 /// Connections at the same time: room for all who may wait for news, and then some.
 const CONNECTIONS_MAX: u32 = 256;
@@ -92,6 +96,8 @@ pub trait Agent: Send + Sync + 'static {
     fn flows(&self, backend: &BackendId) -> impl Future<Output = Option<FlowsView>> + Send;
     /// What the XDP program does with such a packet; why that is not known, in words.
     fn trace(&self, packet: Packet) -> impl Future<Output = Result<Traced, String>> + Send;
+    /// Reads the file and says what a reload would change; changes nothing.
+    fn rehearse_reload(&self) -> impl Future<Output = Result<ReloadReply, ReloadRefusal>> + Send;
     /// Reads the file again and applies the difference; an invalid file changes nothing.
     fn reload(&self) -> impl Future<Output = Result<ReloadReply, ReloadRefusal>> + Send;
 }
@@ -174,11 +180,14 @@ fn router<A: Agent>(agent: Arc<A>) -> Router {
         .route("/v1/path", get(path::path::<A>))
         .route("/v1/services", get(services::all::<A>))
         .route("/v1/services/{service}", get(services::one::<A>))
+        .route("/v1/backends", get(services::backends::<A>))
+        .route("/v1/services/{service}/backends/{backend}", get(services::backend::<A>))
         .route("/v1/services/{service}/backends/{backend}/flows", get(services::flows::<A>))
         .route("/v1/services/{service}/backends/{backend}/{verb}", post(services::order::<A>))
         .route("/v1/drain", post(orders::drain::<A>))
         .route("/v1/undrain", post(orders::undrain::<A>))
         .route("/v1/reload", post(reload::<A>))
+        .route("/v1/openapi.json", get(openapi::openapi::<A>))
         .merge(lists::routes())
         .merge(page::routes::<A>())
         .fallback(|| async { Failure::unknown_path() })
@@ -186,6 +195,23 @@ fn router<A: Agent>(agent: Arc<A>) -> Router {
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(middleware::from_fn(guard::guard))
         .with_state(agent)
+}
+
+fn operations() -> Vec<Operation> {
+    vec![
+        Operation::new("get", "/v1/vips/{vip}/why", "why", "Why a VIP is where it is.")
+            .answers::<WhyReply>(),
+        Operation::new("get", "/v1/vips/{vip}/owner", "owner", "200 on the owner, 503 elsewhere.")
+            .answers::<OwnerReply>(),
+        Operation::new(
+            "post",
+            "/v1/reload",
+            "reload",
+            "Read the file again and apply the difference.",
+        )
+        .changes()
+        .answers::<ReloadReply>(),
+    ]
 }
 
 /// Who is at the other end of a connection.
@@ -294,7 +320,13 @@ async fn owner<A: Agent>(
 async fn reload<A: Agent>(
     State(agent): State<Arc<A>>,
     ConnectInfo(asker): ConnectInfo<Asker>,
+    write: Write,
 ) -> Result<Json<ReloadReply>, Failure> {
+    let _turn = write.turn(&*agent).await;
+    write.check(&config_tag(&agent.desired()))?;
+    if write.dry_run {
+        return Ok(Json(ReloadReply { dry_run: true, ..agent.rehearse_reload().await? }));
+    }
     tracing::info!(by = asker.name(), "reload");
     Ok(Json(agent.reload().await?))
 }

@@ -23,12 +23,14 @@ pub use client::{Client, ClientError};
 pub use lists::{
     ClusterReply, FailoverView, FailoversReply, NodeReply, NodesReply, VipReply, VipsReply,
 };
-pub use order::{DrainReply, DrainRequest, HoldRequest, MoveRequest, OrderReply, ReleaseRequest};
+pub use order::{
+    DrainReply, DrainRequest, HoldRequest, MoveRequest, NodePatch, OrderReply, ReleaseRequest,
+};
 pub use path::{PathReply, WayView};
 pub use problem::{ConfigProblem, PROBLEM_TYPE, Problem, Span};
 pub use services::{
-    BackendOrderReply, BackendOrderRequest, FlowsReply, FlowsView, OrderedView, ServiceReply,
-    ServicesReply, haproxy_name, ordered_view, service_name,
+    BackendOrderReply, BackendOrderRequest, BackendReply, BackendsReply, FlowsReply, FlowsView,
+    OrderedView, ServiceReply, ServicesReply, haproxy_name, ordered_view, service_name,
 };
 pub use status::{
     BackendView, CandidateView, CheckView, ClusterStatus, EventView, EventsReply, HeldView,

@@ -2,9 +2,10 @@
 
 use crate::status::{NodeView, PhasesView, TimingView, VipView};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// `GET /v1/cluster`: the cluster as a whole, as this node sees it.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
 #[serde(default)]
 pub struct ClusterReply {
     /// The cluster's name.
@@ -44,7 +45,7 @@ pub struct ClusterReply {
 }
 
 /// `GET /v1/nodes`: all members.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
 #[serde(default)]
 pub struct NodesReply {
     /// The node that answers.
@@ -56,7 +57,7 @@ pub struct NodesReply {
 }
 
 /// `GET /v1/nodes/{node}`: one member.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
 #[serde(default)]
 pub struct NodeReply {
     /// The node that answers.
@@ -69,6 +70,8 @@ pub struct NodeReply {
     pub drain_left_ms: Option<f64>,
     /// The member that was asked for.
     pub member: NodeView,
+    /// Of what is ordered of it, for `If-Match`.
+    pub etag: String,
     /// The VIPs that it owns.
     pub owns: Vec<String>,
     /// The VIPs that it could take now.
@@ -76,7 +79,7 @@ pub struct NodeReply {
 }
 
 /// `GET /v1/vips`: all VIPs.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
 #[serde(default)]
 pub struct VipsReply {
     /// The node that answers.
@@ -88,19 +91,21 @@ pub struct VipsReply {
 }
 
 /// `GET /v1/vips/{vip}`: what a VIP should be, and what it is.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
 #[serde(default)]
 pub struct VipReply {
     /// The node that answers.
     pub node: String,
     /// As in the status.
     pub revision: u64,
+    /// Of who owns it and what is ordered of it, for `If-Match`.
+    pub etag: String,
     /// The VIP.
     pub vip: VipView,
 }
 
 /// `GET /v1/failovers`: the takeovers that the answering node made and remembers.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
 #[serde(default)]
 pub struct FailoversReply {
     /// The node that answers.
@@ -112,7 +117,7 @@ pub struct FailoversReply {
 }
 
 /// One takeover by the answering node.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
 #[serde(default)]
 pub struct FailoverView {
     /// The number of its record.

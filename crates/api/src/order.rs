@@ -1,21 +1,24 @@
 //! What operators order over the HTTP API, exactly as it travels in JSON.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The body of `POST /v1/drain`; may be empty.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DrainRequest {
     /// For the record and for `buoy why`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 200)]
     pub reason: Option<String>,
     /// After so long the node takes part again by itself; absent: not by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 31_536_000_000_u64)]
     pub for_ms: Option<u64>,
 }
 
 /// The answer to `POST /v1/drain` and `POST /v1/undrain`.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 pub struct DrainReply {
     /// The node that answers.
     pub node: String,
@@ -26,43 +29,53 @@ pub struct DrainReply {
     pub for_ms: Option<u64>,
     /// How many VIPs it owned when it was asked.
     pub owned: usize,
+    /// Nothing was done: it was only asked what would be.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+    /// What would be, as sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub would: Vec<String>,
 }
 
 /// The body of `POST /v1/vips/{vip}/move`.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MoveRequest {
     /// The node that is to own it.
     pub to: String,
     /// For the record and for `buoy why`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 200)]
     pub reason: Option<String>,
 }
 
 /// The body of `POST /v1/vips/{vip}/hold`; may be empty.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HoldRequest {
     /// For the record and for `buoy why`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 200)]
     pub reason: Option<String>,
     /// After so long it is free to move again by itself; absent: not by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 31_536_000_000_u64)]
     pub for_ms: Option<u64>,
 }
 
 /// The body of `POST /v1/vips/{vip}/release`; may be empty.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReleaseRequest {
     /// For the record and for `buoy why`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 200)]
     pub reason: Option<String>,
 }
 
 /// The answer to `POST /v1/vips/{vip}/move`, `hold` and `release`: the order was given. What comes of
 /// it is in the status.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(default)]
 pub struct OrderReply {
     /// The VIP's name.
@@ -79,4 +92,27 @@ pub struct OrderReply {
     pub for_ms: Option<u64>,
     /// The reason as recorded, with who asked.
     pub reason: String,
+    /// Nothing was done: it was only asked what would be.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+    /// What would be, as sentences.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub would: Vec<String>,
+}
+
+/// The body of `PATCH /v1/nodes/{node}`.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NodePatch {
+    /// Whether the node is to be out of service; absent: as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<bool>,
+    /// For the record and for `buoy why`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 200)]
+    pub reason: Option<String>,
+    /// Of a drain: after so long the node takes part again by itself; absent: not by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 31_536_000_000_u64)]
+    pub for_ms: Option<u64>,
 }

@@ -1,9 +1,10 @@
 //! Where a packet of a client would go, exactly as it travels in JSON.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The answer to `GET /v1/path`.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(default)]
 pub struct PathReply {
     /// The node that answers.
@@ -23,7 +24,7 @@ pub struct PathReply {
 }
 
 /// What becomes of a packet.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(default)]
 pub struct WayView {
     /// Which packet: `a new connection`, `an open connection`, `any connection`, `a datagram` or `any packet`.

@@ -1,12 +1,13 @@
 //! What an answer says that is not a success: a problem as RFC 9457 has it, with what to do about it.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Media type of a [`Problem`].
 pub const PROBLEM_TYPE: &str = "application/problem+json";
 
 /// The body of every answer that is not a success (RFC 9457).
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(default)]
 pub struct Problem {
     /// What kind of problem it is, as a URI that never changes and leads nowhere: `urn:buoy:problem:CODE`.
@@ -32,7 +33,7 @@ pub struct Problem {
 }
 
 /// A place in the configuration.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(default)]
 pub struct Span {
     /// The line, from 1; 0 where the problem is the file itself.
@@ -42,7 +43,7 @@ pub struct Span {
 }
 
 /// One problem of a configuration.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(default)]
 pub struct ConfigProblem {
     /// As in `V0103`; the documentation of the configuration lists them.

@@ -1,14 +1,15 @@
 //! Services and what is ordered of their backends, exactly as it travels in JSON, and what they are called.
 
-use crate::status::ServiceView;
+use crate::status::{BackendView, ServiceView};
 use crate::words::{self, Words};
 use buoy_model::{BackendId, BackendOrder, Duty, Group, OrderedWeight, Service};
 use serde::{Deserialize, Serialize};
 use std::net::Ipv6Addr;
 use std::time::Duration;
+use utoipa::ToSchema;
 
 /// The answer to `GET /v1/services`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
 #[serde(default)]
 pub struct ServicesReply {
     /// The node that answers.
@@ -20,7 +21,7 @@ pub struct ServicesReply {
 }
 
 /// The answer to `GET /v1/services/{service}`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
 #[serde(default)]
 pub struct ServiceReply {
     /// The node that answers.
@@ -36,7 +37,7 @@ pub struct ServiceReply {
 }
 
 /// What holds for a backend by order of an operator.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
 #[serde(default)]
 pub struct OrderedView {
     /// `configured`, `ready`, `drain` or `maint`.
@@ -57,22 +58,27 @@ pub struct OrderedView {
 
 /// The body of `POST /v1/services/{service}/backends/{backend}/drain`, `disable`, `enable`, `ready` and
 /// `weight`; may be empty but for `weight`.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BackendOrderRequest {
     /// For the record and for `buoy why`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 200)]
     pub reason: Option<String>,
     /// Of a drain: after so long what is left is cut; absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 31_536_000_000_u64)]
     pub for_ms: Option<u64>,
     /// Of a weight: `10`, `50%` or `configured`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(
+        pattern = "^(configured|25[0-6]|(2[0-4]|1?[0-9])?[0-9]|(25[0-5]|(2[0-4]|1?[0-9])?[0-9])%)$"
+    )]
     pub weight: Option<String>,
 }
 
 /// The answer: the order was taken, and holds on this node. The others follow.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
 #[serde(default)]
 pub struct BackendOrderReply {
     /// The node that answers.
@@ -81,12 +87,41 @@ pub struct BackendOrderReply {
     pub service: String,
     /// The backend's name.
     pub backend: String,
-    /// All that holds for it now.
+    /// All that holds for it now; of a dry run, that would hold.
     pub order: OrderedView,
+    /// Nothing was done: it was only asked what would be.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+}
+
+/// `GET /v1/backends`: every backend of every service.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
+#[serde(default)]
+pub struct BackendsReply {
+    /// The node that answers.
+    pub node: String,
+    /// As in the status.
+    pub revision: u64,
+    /// All of them, in the order of services.
+    pub backends: Vec<BackendReply>,
+}
+
+/// `GET /v1/services/{service}/backends/{backend}`: one backend.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
+#[serde(default)]
+pub struct BackendReply {
+    /// The VIP, or its group.
+    pub vip: String,
+    /// The service.
+    pub service: String,
+    /// The backend.
+    pub backend: BackendView,
+    /// Of what is ordered of it, for `If-Match`.
+    pub etag: String,
 }
 
 /// The answer to `GET /v1/services/{service}/backends/{backend}/flows`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
 #[serde(default)]
 pub struct FlowsReply {
     /// The node that answers.
@@ -102,7 +137,7 @@ pub struct FlowsReply {
 }
 
 /// What the answering node knows of a backend's connections; null: its engine does not know.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(default)]
 pub struct FlowsView {
     /// Connections, or sessions of UDP, that are open now.

@@ -7,9 +7,10 @@
 use crate::services::OrderedView;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use utoipa::ToSchema;
 
 /// `GET /v1/status`: the cluster as this node sees it.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
 #[serde(default)]
 pub struct ClusterStatus {
     /// The cluster's name.
@@ -56,7 +57,7 @@ pub struct ClusterStatus {
 }
 
 /// How often nodes speak and how long a promise lasts.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
 #[serde(default)]
 pub struct TimingView {
     /// Time between two heartbeats.
@@ -72,7 +73,7 @@ pub struct TimingView {
 }
 
 /// An interface of the answering node of which there is something to say.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
 #[serde(default)]
 pub struct LinkView {
     /// Its name.
@@ -84,7 +85,7 @@ pub struct LinkView {
 }
 
 /// The real-time loop of the agent.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
 #[serde(default)]
 pub struct LoopView {
     /// How it is scheduled, as in "SCHED_FIFO 50, memory locked".
@@ -94,7 +95,7 @@ pub struct LoopView {
 }
 
 /// One member of the cluster.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
 #[serde(default)]
 pub struct NodeView {
     /// Its name.
@@ -129,7 +130,7 @@ pub struct NodeView {
 }
 
 /// One way between the answering node and another: leg n of one speaks to leg n of the other.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
 #[serde(default)]
 pub struct LegView {
     /// Its place in the file, counted from 1.
@@ -143,7 +144,7 @@ pub struct LegView {
 }
 
 /// One VIP (a group of addresses that move together).
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
 #[serde(default)]
 pub struct VipView {
     /// Its name.
@@ -187,7 +188,7 @@ pub struct VipView {
 }
 
 /// An operator's word that a VIP stays where it is.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
 #[serde(default)]
 pub struct HeldView {
     /// In the operator's words, with who asked; empty where only its owner knows.
@@ -197,7 +198,7 @@ pub struct HeldView {
 }
 
 /// A question to the answering node itself, and its answer.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(default)]
 pub struct CheckView {
     /// What people call it.
@@ -211,7 +212,7 @@ pub struct CheckView {
 }
 
 /// One address of a VIP.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
 #[serde(default)]
 pub struct VipAddressView {
     /// With its prefix.
@@ -225,7 +226,7 @@ pub struct VipAddressView {
 }
 
 /// One port of a VIP.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
 #[serde(default)]
 pub struct ServiceView {
     /// What commands call it, as in `web:443/tcp`.
@@ -257,7 +258,7 @@ pub struct ServiceView {
 }
 
 /// One server behind a service.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
 #[serde(default)]
 pub struct BackendView {
     /// Its name.
@@ -287,7 +288,7 @@ pub struct BackendView {
 }
 
 /// What was forwarded, since the engine began to count.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(default)]
 pub struct Traffic {
     /// TCP connections that were opened.
@@ -299,7 +300,7 @@ pub struct Traffic {
 }
 
 /// One member's place in the line for a VIP.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
 #[serde(default)]
 pub struct CandidateView {
     /// Which.
@@ -313,7 +314,7 @@ pub struct CandidateView {
 }
 
 /// One thing that happened.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
 pub struct EventView {
     /// Grows from record to record: the revision that it made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -335,7 +336,7 @@ pub struct EventView {
 }
 
 /// The phases of a takeover, each counted from the decision to want the VIP.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
 #[serde(default)]
 pub struct PhasesView {
     /// The epoch that began.
@@ -353,7 +354,7 @@ pub struct PhasesView {
 }
 
 /// `GET /v1/vips/{vip}/why`: why the VIP is where it is.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
 #[serde(default)]
 pub struct WhyReply {
     /// The node that answers.
@@ -369,7 +370,7 @@ pub struct WhyReply {
 }
 
 /// `GET /v1/vips/{vip}/owner` on the owner; elsewhere the answer is 503 and a `Problem`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
 pub struct OwnerReply {
     /// Which VIP.
     pub vip: String,
@@ -380,7 +381,7 @@ pub struct OwnerReply {
 }
 
 /// `GET /v1/events?n=100&vip=web&since_ms=1795366923045`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
 #[serde(default)]
 pub struct EventsReply {
     /// With `?since=` this one the next question asks for what came after.
@@ -390,7 +391,7 @@ pub struct EventsReply {
 }
 
 /// The answer to `POST /v1/reload`.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 pub struct ReloadReply {
     /// Generation of the configuration that is in force now.
     pub generation: u64,
@@ -398,4 +399,7 @@ pub struct ReloadReply {
     pub changes: Vec<String>,
     /// Warnings of the check.
     pub warnings: Vec<String>,
+    /// Nothing was done: it was only asked what would be.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
 }

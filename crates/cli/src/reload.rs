@@ -41,8 +41,11 @@ mod tests {
 
     #[test]
     fn a_reload_says_what_it_changed() {
-        let mut reply =
-            ReloadReply { generation: 3, changes: vec![], warnings: vec!["old key".into()] };
+        let mut reply = ReloadReply {
+            generation: 3,
+            warnings: vec!["old key".into()],
+            ..ReloadReply::default()
+        };
         assert_eq!(
             summary(&reply),
             "warning: old key\ngeneration 3 is in force, nothing changed\n"

@@ -72,6 +72,11 @@ impl Accepted {
         self.build(&wished, &last).unwrap_or(checked)
     }
 
+    /// A text that was read and checked, with what is found now; nothing is kept of it.
+    pub(crate) fn rehearse(&self, checked: Checked) -> Checked {
+        (self.check)(&checked.text, &self.found).unwrap_or(checked)
+    }
+
     /// Takes what was found for the configuration that runs. That with it, when something is new.
     pub(crate) fn take(&mut self, desired: &Desired, looked: &Looked) -> Option<Checked> {
         let last = std::mem::take(&mut self.found);

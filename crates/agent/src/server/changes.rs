@@ -12,7 +12,7 @@ use std::mem::discriminant;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Mutex, MutexGuard, Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 /// Streams and long polls at the same time: fewer than connections, so that an order always finds room.
 pub(crate) const WATCHERS_MAX: usize = 224;
@@ -28,6 +28,8 @@ pub struct Changes {
     ended: watch::Sender<bool>,
     room: Arc<Semaphore>,
     watched: Notify,
+    /// Changes that are for one state only are made one after the other.
+    turn: Mutex<()>,
     /// Of what was seen at the last look.
     mark: AtomicU64,
 }
@@ -41,6 +43,7 @@ impl Changes {
             ended: watch::Sender::new(false),
             room: Arc::new(Semaphore::new(WATCHERS_MAX)),
             watched: Notify::new(),
+            turn: Mutex::new(()),
             mark: AtomicU64::new(0),
         }
     }
@@ -53,6 +56,11 @@ impl Changes {
             now = *revision;
         });
         now
+    }
+
+    /// Waits until no other change is under way that is for one state only.
+    pub(crate) async fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().await
     }
 
     /// The revision.

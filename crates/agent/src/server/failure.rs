@@ -3,7 +3,7 @@
 use super::names::NameError;
 use super::{LoopGone, ReloadRefusal};
 use axum::extract::rejection::{BytesRejection, QueryRejection};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use buoy_api::{BODY_MAX, ConfigProblem, ORDER_FOR_MAX, PROBLEM_TYPE, Problem, REASON_MAX, Span};
@@ -25,6 +25,8 @@ const BUSY_SECONDS: HeaderValue = HeaderValue::from_static("5");
 pub(super) struct Failure {
     status: StatusCode,
     problem: Box<Problem>,
+    /// Of what is there now.
+    tag: Option<HeaderValue>,
 }
 
 impl Failure {
@@ -35,7 +37,8 @@ impl Failure {
         title: &str,
         detail: impl Into<String>,
     ) -> Self {
-        Self { status, problem: Box::new(Problem::new(status.as_u16(), code, title, detail)) }
+        let problem = Box::new(Problem::new(status.as_u16(), code, title, detail));
+        Self { status, problem, tag: None }
     }
 
     /// The same with what to do about it.
@@ -90,6 +93,28 @@ impl Failure {
         let detail = format!("at most {most} at the same time");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "watchers", title, detail)
             .fix("ask again later, or without `wait` and not for a stream")
+    }
+
+    /// Somebody was faster, or the client looked at something else.
+    pub(super) fn precondition(tag: &str) -> Self {
+        let title = "it is not what `If-Match` says any more";
+        let detail = format!("its tag is {tag} now");
+        let failure = Self::new(StatusCode::PRECONDITION_FAILED, "precondition", title, detail)
+            .fix("read it again, decide again, and send the tag that was read");
+        Self { tag: HeaderValue::from_str(tag).ok(), ..failure }
+    }
+
+    pub(super) fn if_match() -> Self {
+        let title = "`If-Match` is not a list of entity tags";
+        Self::new(StatusCode::BAD_REQUEST, "if_match", title, "")
+            .fix("send the `etag` of the last answer with its quotes, or *")
+    }
+
+    /// A change that only the node itself can make.
+    pub(super) fn another_node(node: &str, me: &str, command: &str) -> Self {
+        let title = format!("this is {me}, and only {node} itself can do that");
+        Self::new(StatusCode::MISDIRECTED_REQUEST, "another_node", &title, "")
+            .fix(format!("ask the agent of {node}, or run there: {command}"))
     }
 
     pub(super) fn bad_query(detail: impl Into<String>) -> Self {
@@ -158,6 +183,11 @@ impl Failure {
 
     pub(super) fn weight(detail: &str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "weight", "that is no weight", detail)
+    }
+
+    pub(super) fn nothing_asked(fix: &str) -> Self {
+        let title = "the request asks for nothing";
+        Self::new(StatusCode::BAD_REQUEST, "nothing", title, "").fix(fix)
     }
 
     pub(super) fn not_of_it(what: &str, verb: &str) -> Self {
@@ -298,7 +328,10 @@ impl IntoResponse for Failure {
         let kind = [(CONTENT_TYPE, PROBLEM_TYPE), (CACHE_CONTROL, "no-store")];
         let mut response = (self.status, kind, body).into_response();
         if self.status == StatusCode::SERVICE_UNAVAILABLE && self.problem.code == "watchers" {
-            response.headers_mut().insert(axum::http::header::RETRY_AFTER, BUSY_SECONDS);
+            response.headers_mut().insert(RETRY_AFTER, BUSY_SECONDS);
+        }
+        if let Some(tag) = self.tag {
+            response.headers_mut().insert(ETAG, tag);
         }
         response
     }

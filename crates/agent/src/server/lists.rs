@@ -1,8 +1,10 @@
 //! Answers what there is, as lists that can be waited for and followed, and their items.
 
 use super::failure::Failure;
+use super::openapi::{Operation, count, text};
 use super::stream::{Asked, News, message, place, streamed};
-use super::{Agent, Snapshot, ask_loop};
+use super::write::{node_tag, tagged, vip_tag};
+use super::{Agent, Snapshot, ask_loop, orders};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
@@ -17,6 +19,7 @@ use buoy_api::{
 };
 use buoy_model::GroupId;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// Records in a status.
@@ -33,11 +36,62 @@ pub(super) fn routes<A: Agent>() -> Router<Arc<A>> {
         .route("/v1/status", get(status::<A>))
         .route("/v1/cluster", get(cluster::<A>))
         .route("/v1/nodes", get(nodes::<A>))
-        .route("/v1/nodes/{node}", get(node::<A>))
+        .route("/v1/nodes/{node}", get(node::<A>).patch(orders::patch_node::<A>))
         .route("/v1/vips", get(vips::<A>))
         .route("/v1/vips/{vip}", get(vip::<A>))
         .route("/v1/events", get(events::<A>))
         .route("/v1/failovers", get(failovers::<A>))
+}
+
+pub(super) fn operations() -> Vec<Operation> {
+    let get = |path, id, summary| Operation::new("get", path, id, summary);
+    let ready =
+        "Whether this node does its part: it answers, its configuration is in force, and it votes.";
+    let vip = "Only what is about this VIP: its name, or one of its addresses.";
+    vec![
+        get("/readyz", "readyz", ready).answers_with("text/plain", text()),
+        get("/v1/readyz", "readyz_v1", ready).answers_with("text/plain", text()),
+        get("/v1/status", "status", "The cluster as this node sees it: all of it.")
+            .answers::<ClusterStatus>()
+            .list(),
+        get("/v1/cluster", "cluster", "The cluster as a whole.").answers::<ClusterReply>().list(),
+        get("/v1/nodes", "nodes", "All members.").answers::<NodesReply>().list(),
+        get("/v1/nodes/{node}", "node", "One member.").answers::<NodeReply>().list().tagged(),
+        get("/v1/vips", "vips", "All VIPs.").answers::<VipsReply>().list(),
+        get("/v1/vips/{vip}", "vip", "One VIP: what it should be, and what it is.")
+            .answers::<VipReply>()
+            .list()
+            .tagged(),
+        get(
+            "/v1/events",
+            "events",
+            "What happened lately, oldest first; as a stream each record, once.",
+        )
+        .answers::<EventsReply>()
+        .list()
+        .query("n", count(), "At most so many, the latest; 100 unless it is said.")
+        .query("vip", text(), vip)
+        .query(
+            "since_ms",
+            count_ms(),
+            "Only what is not older, in milliseconds since 1970.",
+        ),
+        get("/v1/failovers", "failovers", "The takeovers that this node made, with their phases.")
+            .answers::<FailoversReply>()
+            .list()
+            .answers_with(CSV, text())
+            .query("n", count(), "At most so many, the latest; 100 unless it is said.")
+            .query("vip", text(), vip)
+            .query(
+                "format",
+                json!({ "type": "string", "enum": ["json", "csv"] }),
+                "Or by `Accept: text/csv`.",
+            ),
+    ]
+}
+
+fn count_ms() -> Value {
+    json!({ "type": "integer", "minimum": 0, "maximum": u64::MAX })
 }
 
 /// Whether this node does its part: it answers, its configuration is in force, and it votes.
@@ -95,7 +149,12 @@ async fn node<A: Agent>(
         let name = name.clone();
         async move { one_node(&Snapshot::of(&*agent, 0).await?, &name) }
     };
-    asked.answer(agent, "node", make).await
+    if asked.is_stream() {
+        return asked.answer(agent, "node", make).await;
+    }
+    asked.waited(&*agent).await?;
+    let reply = make(agent).await?;
+    Ok(tagged(Json(&reply).into_response(), &reply.etag))
 }
 
 /// One member with what it owns and could.
@@ -121,6 +180,7 @@ pub(super) fn one_node(snapshot: &Snapshot, name: &str) -> Result<NodeReply, Fai
             .map(|vip| vip.name.clone())
             .collect(),
         could_take: named("candidate"),
+        etag: node_tag(snapshot, name),
         member,
     })
 }
@@ -143,11 +203,17 @@ async fn vip<A: Agent>(
         let name = name.clone();
         async move {
             let snapshot = Snapshot::of(&*agent, 0).await?;
-            let vip = snapshot.view().vip(snapshot.group(&name)?);
-            Ok(VipReply { node: snapshot.me(), revision: snapshot.revision, vip })
+            let group = snapshot.group(&name)?;
+            let (vip, etag) = (snapshot.view().vip(group), vip_tag(&snapshot.status, group.id));
+            Ok(VipReply { node: snapshot.me(), revision: snapshot.revision, etag, vip })
         }
     };
-    asked.answer(agent, "vip", make).await
+    if asked.is_stream() {
+        return asked.answer(agent, "vip", make).await;
+    }
+    asked.waited(&*agent).await?;
+    let reply: VipReply = make(agent).await?;
+    Ok(tagged(Json(&reply).into_response(), &reply.etag))
 }
 
 #[derive(Clone, Deserialize)]

@@ -4,15 +4,18 @@
 //! taken. So a refusal names the owner and the command to run there.
 
 use super::failure::Failure;
-use super::{Agent, Asker, LOOP_TIMEOUT, LoopGone, ask_loop};
+use super::openapi::Operation;
+use super::write::{Write, node_tag, tagged, vip_tag};
+use super::{Agent, Asker, LOOP_TIMEOUT, LoopGone, Snapshot, ask_loop};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{ConnectInfo, Path, State};
+use axum::response::{IntoResponse as _, Response};
 use buoy_api::words::{self, Words};
 use buoy_api::{
-    DrainReply, DrainRequest, HoldRequest, MoveRequest, ORDER_FOR_MAX, OrderReply, REASON_MAX,
-    ReleaseRequest,
+    DrainReply, DrainRequest, HoldRequest, MoveRequest, NodePatch, ORDER_FOR_MAX, OrderReply,
+    REASON_MAX, ReleaseRequest,
 };
 use buoy_core::{GroupStatus, Standing, Status};
 use buoy_model::{Desired, Group, Instant, NodeId, Order};
@@ -20,17 +23,48 @@ use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(super) fn operations() -> Vec<Operation> {
+    let order = |method, path, id, summary| Operation::new(method, path, id, summary).changes();
+    vec![
+        order(
+            "post",
+            "/v1/vips/{vip}/move",
+            "move",
+            "Give a VIP that this node owns to another; it stays there.",
+        )
+        .takes::<MoveRequest>(true)
+        .answers::<OrderReply>(),
+        order("post", "/v1/vips/{vip}/hold", "hold", "Keep a VIP on this node, which owns it.")
+            .takes::<HoldRequest>(false)
+            .answers::<OrderReply>(),
+        order("post", "/v1/vips/{vip}/release", "release", "End a hold, or the pin of a move.")
+            .takes::<ReleaseRequest>(false)
+            .answers::<OrderReply>(),
+        order("post", "/v1/drain", "drain", "Take this node out of service.")
+            .takes::<DrainRequest>(false)
+            .answers::<DrainReply>(),
+        order("post", "/v1/undrain", "undrain", "Put this node back into service.")
+            .answers::<DrainReply>(),
+        order("patch", "/v1/nodes/{node}", "patch_node", "The same, for the node that is asked.")
+            .takes::<NodePatch>(true)
+            .answers::<DrainReply>()
+            .tagged(),
+    ]
+}
+
 pub(super) type Body = Result<Bytes, BytesRejection>;
 
 pub(super) async fn move_vip<A: Agent>(
     State(agent): State<Arc<A>>,
     Path(vip): Path<String>,
     ConnectInfo(asker): ConnectInfo<Asker>,
+    write: Write,
     body: Body,
 ) -> Result<Json<OrderReply>, Failure> {
     let MoveRequest { to, reason } = parsed(body)?;
     let reason = Reason::of(reason.as_deref(), &asker)?;
-    let case = Case::of(&*agent, &vip).await?;
+    let _turn = write.turn(&*agent).await;
+    let case = Case::of(&*agent, &vip, write).await?;
     let to = case.node(&to)?;
     let command = format!("buoy move {} --to {}{}", case.group().name, to.1, reason.option());
     case.owned_here(&command)?;
@@ -50,11 +84,13 @@ pub(super) async fn hold<A: Agent>(
     State(agent): State<Arc<A>>,
     Path(vip): Path<String>,
     ConnectInfo(asker): ConnectInfo<Asker>,
+    write: Write,
     body: Body,
 ) -> Result<Json<OrderReply>, Failure> {
     let HoldRequest { reason, for_ms } = parsed(body)?;
     let (reason, time) = (Reason::of(reason.as_deref(), &asker)?, length(for_ms)?);
-    let case = Case::of(&*agent, &vip).await?;
+    let _turn = write.turn(&*agent).await;
+    let case = Case::of(&*agent, &vip, write).await?;
     let option = time.map_or_else(String::new, |time| format!(" --for {}", words::written(time)));
     let command = format!("buoy hold {}{option}{}", case.group().name, reason.option());
     case.owned_here(&command)?;
@@ -68,11 +104,13 @@ pub(super) async fn release<A: Agent>(
     State(agent): State<Arc<A>>,
     Path(vip): Path<String>,
     ConnectInfo(asker): ConnectInfo<Asker>,
+    write: Write,
     body: Body,
 ) -> Result<Json<OrderReply>, Failure> {
     let ReleaseRequest { reason } = parsed(body)?;
     let reason = Reason::of(reason.as_deref(), &asker)?;
-    let case = Case::of(&*agent, &vip).await?;
+    let _turn = write.turn(&*agent).await;
+    let case = Case::of(&*agent, &vip, write).await?;
     let command = format!("buoy release {}{}", case.group().name, reason.option());
     case.owned_here(&command)?;
     let (group, reason) = (case.group().id, reason.recorded);
@@ -83,27 +121,116 @@ pub(super) async fn release<A: Agent>(
 pub(super) async fn drain<A: Agent>(
     State(agent): State<Arc<A>>,
     ConnectInfo(asker): ConnectInfo<Asker>,
+    write: Write,
     body: Body,
 ) -> Result<Json<DrainReply>, Failure> {
-    let DrainRequest { reason, for_ms } = parsed(body)?;
-    let (reason, time) = (Reason::of(reason.as_deref(), &asker)?.recorded, length(for_ms)?);
+    let request = parsed(body)?;
+    Ok(Json(drained(&*agent, &asker, &write, request).await?))
+}
+
+async fn drained<A: Agent>(
+    agent: &A,
+    asker: &Asker,
+    write: &Write,
+    DrainRequest { reason, for_ms }: DrainRequest,
+) -> Result<DrainReply, Failure> {
+    let (reason, time) = (Reason::of(reason.as_deref(), asker)?.recorded, length(for_ms)?);
+    let _turn = write.turn(agent).await;
+    let snapshot = Snapshot::of(agent, 0).await?;
+    write.check(&node_tag(&snapshot, &snapshot.me()))?;
+    let would =
+        || DrainReply { draining: Some(reason.clone()), for_ms, ..drain_reply(&snapshot, 0) };
+    if write.dry_run {
+        let owned = owned(&snapshot.status).count();
+        let would_be = leaving(&snapshot);
+        return Ok(DrainReply { owned, dry_run: true, would: would_be, ..would() });
+    }
     tracing::info!(reason, for_ms, "drain");
-    let until = match time {
-        Some(time) => Some(ask_loop(&*agent).await?.at + time),
-        None => None,
-    };
-    let owned = follow(&*agent, Order::Drain { reason: reason.clone(), until }).await?;
-    let draining = Some(reason);
-    Ok(Json(DrainReply { draining, for_ms, ..drain_reply(&agent.desired(), owned) }))
+    let until = time.map(|time| snapshot.status.at + time);
+    let owned = follow(agent, Order::Drain { reason: reason.clone(), until }).await?;
+    Ok(DrainReply { owned, ..would() })
 }
 
 pub(super) async fn undrain<A: Agent>(
     State(agent): State<Arc<A>>,
     ConnectInfo(asker): ConnectInfo<Asker>,
+    write: Write,
 ) -> Result<Json<DrainReply>, Failure> {
+    Ok(Json(undrained(&*agent, &asker, &write).await?))
+}
+
+async fn undrained<A: Agent>(
+    agent: &A,
+    asker: &Asker,
+    write: &Write,
+) -> Result<DrainReply, Failure> {
+    let _turn = write.turn(agent).await;
+    let snapshot = Snapshot::of(agent, 0).await?;
+    write.check(&node_tag(&snapshot, &snapshot.me()))?;
+    if write.dry_run {
+        let would = match snapshot.status.draining {
+            Some(_) => format!("{} takes part again", snapshot.me()),
+            None => format!("nothing: {} is not drained", snapshot.me()),
+        };
+        let reply = drain_reply(&snapshot, owned(&snapshot.status).count());
+        return Ok(DrainReply { dry_run: true, would: vec![would], ..reply });
+    }
     tracing::info!(by = asker.name(), "undrain");
-    let owned = follow(&*agent, Order::Undrain).await?;
-    Ok(Json(drain_reply(&agent.desired(), owned)))
+    let owned = follow(agent, Order::Undrain).await?;
+    Ok(drain_reply(&snapshot, owned))
+}
+
+/// Takes a node out of service or back: the one that is asked, since only it can give away what it owns.
+pub(super) async fn patch_node<A: Agent>(
+    State(agent): State<Arc<A>>,
+    Path(node): Path<String>,
+    ConnectInfo(asker): ConnectInfo<Asker>,
+    write: Write,
+    body: Body,
+) -> Result<Response, Failure> {
+    let NodePatch { drain, reason, for_ms } = parsed(body)?;
+    let desired = agent.desired();
+    let known = desired.nodes.iter().find(|known| known.name == node);
+    let known = known.ok_or_else(|| Failure::unknown_node(&node, &desired))?;
+    let command = if drain == Some(false) { "buoy undrain" } else { "buoy drain" };
+    if known.id != desired.me {
+        return Err(Failure::another_node(&node, desired.node_name(desired.me), command));
+    }
+    let reply = match drain {
+        Some(true) => drained(&*agent, &asker, &write, DrainRequest { reason, for_ms }).await?,
+        Some(false) if for_ms.is_some() => return Err(Failure::not_of_it("time", "drain = false")),
+        Some(false) => undrained(&*agent, &asker, &write).await?,
+        None => return Err(Failure::nothing_asked("`drain` is true or false")),
+    };
+    let tag = node_tag(&Snapshot::of(&*agent, 0).await?, &node);
+    Ok(tagged(Json(reply).into_response(), &tag))
+}
+
+/// The groups that this node serves.
+fn owned(status: &Status) -> impl Iterator<Item = &GroupStatus> {
+    status.groups.iter().filter(|group| group.owner == Some(status.me))
+}
+
+/// What becomes of each group of this node when it gives everything away.
+fn leaving(snapshot: &Snapshot) -> Vec<String> {
+    let name = |id| snapshot.desired.group(id).map_or_else(String::new, |group| group.name.clone());
+    let mut all: Vec<String> = owned(&snapshot.status)
+        .map(|known| match next(known, snapshot.desired.me) {
+            Some(to) => format!("{} goes to {}", name(known.id), snapshot.desired.node_name(to)),
+            None => format!("nobody serves {}: no other node can take it now", name(known.id)),
+        })
+        .collect();
+    all.sort_unstable();
+    all
+}
+
+/// Who would have a group without its owner, as things are.
+fn next(known: &GroupStatus, without: NodeId) -> Option<NodeId> {
+    let can = |candidate: &&buoy_core::Candidate| match candidate.standing {
+        Standing::Candidate | Standing::Wants | Standing::Owner => candidate.node != without,
+        Standing::Excluded(_) => false,
+    };
+    known.candidates.iter().find(can).map(|candidate| candidate.node)
 }
 
 /// Gives the order; how many groups the node served before. What the status allowed a moment ago the
@@ -113,8 +240,8 @@ async fn follow<A: Agent>(agent: &A, order: Order) -> Result<usize, Failure> {
     Ok(answer.unwrap_or(Err(LoopGone))??)
 }
 
-fn drain_reply(desired: &Desired, owned: usize) -> DrainReply {
-    DrainReply { node: desired.node_name(desired.me).into(), owned, ..DrainReply::default() }
+fn drain_reply(snapshot: &Snapshot, owned: usize) -> DrainReply {
+    DrainReply { node: snapshot.me(), owned, ..DrainReply::default() }
 }
 
 /// An order about one group, and all that is known of it at that moment.
@@ -123,16 +250,18 @@ struct Case {
     status: Status,
     /// Its place in `Desired::groups`.
     index: usize,
+    write: Write,
 }
 
 impl Case {
-    async fn of<A: Agent>(agent: &A, vip: &str) -> Result<Self, Failure> {
+    async fn of<A: Agent>(agent: &A, vip: &str, write: Write) -> Result<Self, Failure> {
         let desired = agent.desired();
         let unknown = || Failure::unknown_vip(vip, &desired);
         let id = desired.find_group(vip).ok_or_else(unknown)?.id;
         let index = desired.group_index(id).ok_or_else(unknown)?;
         let status = ask_loop(agent).await?;
-        Ok(Self { desired, status, index })
+        write.check(&vip_tag(&status, id))?;
+        Ok(Self { desired, status, index, write })
     }
 
     fn group(&self) -> &Group {
@@ -204,9 +333,14 @@ impl Case {
         reason: String,
     ) -> Result<Json<OrderReply>, Failure> {
         let vip = self.group().name.clone();
-        tracing::info!(vip, to, for_ms, reason, "{verb}");
         let epoch = self.known()?.epoch.0;
-        follow(agent, order).await?;
+        let mut would = Vec::new();
+        if self.write.dry_run {
+            would.push(self.outcome(&order)?);
+        } else {
+            tracing::info!(vip, to, for_ms, reason, "{verb}");
+            follow(agent, order).await?;
+        }
         Ok(Json(OrderReply {
             vip,
             node: self.desired.node_name(self.desired.me).into(),
@@ -215,7 +349,40 @@ impl Case {
             to: to.map(str::to_owned),
             for_ms,
             reason,
+            dry_run: self.write.dry_run,
+            would,
         }))
+    }
+
+    /// What would come of the order, as things are.
+    fn outcome(&self, order: &Order) -> Result<String, LoopGone> {
+        let (vip, me) = (&self.group().name, self.desired.me);
+        let node = |id| self.desired.node_name(id);
+        Ok(match order {
+            Order::Move { to, .. } => format!(
+                "{vip} goes to {} and stays there until somebody moves or releases it",
+                node(*to)
+            ),
+            Order::Hold { until: Some(_), .. } => {
+                format!("{vip} stays on {} until the time is over, or {0} fails", node(me))
+            }
+            Order::Hold { until: None, .. } => {
+                format!(
+                    "{vip} stays on {} until somebody moves or releases it, or {0} fails",
+                    node(me)
+                )
+            }
+            Order::Release { .. } => match self.known()?.candidates.first().map(|c| c.node) {
+                Some(first) if first != me && next(self.known()?, me) == Some(first) => {
+                    let when = words::failback(self.group().failback);
+                    format!("{vip} may leave {}; {} gets it back: {when}", node(me), node(first))
+                }
+                Some(_) | None => {
+                    format!("{vip} may leave {}, and nobody is better for it now", node(me))
+                }
+            },
+            Order::Drain { .. } | Order::Undrain => String::new(),
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::Agent;
 use super::failure::Failure;
+use super::openapi::Operation;
 use crate::forward::Traced;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -10,6 +11,7 @@ use buoy_api::{PathReply, WayView};
 use buoy_kernel::fast::{Drop, Fate, Packet};
 use buoy_model::{Desired, Forward, Group, Mode, Protocol, Service, SourceAddress};
 use serde::Deserialize;
+use serde_json::json;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -27,6 +29,22 @@ enum AskedProtocol {
     #[default]
     Tcp,
     Udp,
+}
+
+pub(super) fn operations() -> Vec<Operation> {
+    let address = || json!({ "type": "string", "examples": ["10.0.0.100:443"] });
+    let required = |name: &str, what: &str| json!({ "name": name, "in": "query", "required": true, "schema": address(), "description": what });
+    vec![
+        Operation::new("get", "/v1/path", "path", "Where a packet of that client would go.")
+            .parameter(required("from", "The client's address and port."))
+            .parameter(required("to", "The VIP's address and port."))
+            .query(
+                "protocol",
+                json!({ "type": "string", "enum": ["tcp", "udp"] }),
+                "`tcp` unless it is said.",
+            )
+            .answers::<PathReply>(),
+    ]
 }
 
 pub(super) async fn path<A: Agent>(

@@ -1,20 +1,100 @@
 //! Answers about services, and takes orders of their backends: on any node, for all nodes.
 
 use super::failure::Failure;
+use super::names::NameError;
+use super::openapi::Operation;
 use super::orders::{Body, Reason, length, parsed};
 use super::stream::Asked;
+use super::write::{Write, backend_tag, ordered_in, tagged};
 use super::{Agent, Asker, Snapshot, names, wall_clock};
 use axum::Json;
 use axum::extract::{ConnectInfo, Path, State};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use buoy_api::{
-    BackendOrderReply, BackendOrderRequest, FlowsReply, ServiceReply, ServicesReply, Words,
-    haproxy_name, ordered_view, service_name,
+    BackendOrderReply, BackendOrderRequest, BackendReply, BackendsReply, FlowsReply, ORDER_FOR_MAX,
+    REASON_MAX, ServiceReply, ServicesReply, Words, haproxy_name, ordered_view, service_name,
 };
-use buoy_core::backend_orders::Change;
+use buoy_core::backend_orders::{BackendOrders, Change, Full};
 use buoy_model::limits::{BACKEND_WEIGHT_MAX, CHECK_SHARE_MAX};
-use buoy_model::{BackendId, Duty, Group, OrderedWeight, Service};
+use buoy_model::{BackendId, BackendOrder, Desired, Duty, Group, OrderedWeight, Service};
+use serde_json::{Value, json};
 use std::sync::Arc;
+
+pub(super) fn operations() -> Vec<Operation> {
+    let get = |path, id, summary| Operation::new("get", path, id, summary);
+    let mut all = vec![
+        get("/v1/services", "services", "All services, as this node forwards them.")
+            .answers::<ServicesReply>()
+            .list(),
+        get("/v1/services/{service}", "service", "One service.").answers::<ServiceReply>(),
+        get("/v1/backends", "backends", "Every backend of every service.")
+            .answers::<BackendsReply>()
+            .list(),
+        get("/v1/services/{service}/backends/{backend}", "backend", "One backend.")
+            .answers::<BackendReply>()
+            .tagged(),
+        get(
+            "/v1/services/{service}/backends/{backend}/flows",
+            "flows",
+            "What this node knows of the connections of a backend.",
+        )
+        .answers::<FlowsReply>(),
+    ];
+    let reason = json!({ "type": ["string", "null"], "maxLength": REASON_MAX });
+    let for_ms = json!({ "type": ["integer", "null"], "minimum": 1, "maximum": ORDER_FOR_MAX.as_millis() as u64 });
+    let of = |properties: Value, required: &[&str]| json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false });
+    let plain = of(json!({ "reason": reason }), &[]);
+    let drain = of(json!({ "reason": reason, "for_ms": for_ms }), &[]);
+    let weight = of(
+        json!({ "reason": reason, "weight": { "type": "string", "pattern": WEIGHT } }),
+        &["weight"],
+    );
+    let orders = [
+        (
+            "/v1/services/{service}/backends/{backend}/drain",
+            "backend_drain",
+            "No new connections.",
+            drain,
+        ),
+        (
+            "/v1/services/{service}/backends/{backend}/disable",
+            "backend_disable",
+            "No connections, no checks.",
+            plain.clone(),
+        ),
+        (
+            "/v1/services/{service}/backends/{backend}/enable",
+            "backend_enable",
+            "As configured.",
+            plain.clone(),
+        ),
+        (
+            "/v1/services/{service}/backends/{backend}/ready",
+            "backend_ready",
+            "Connections while its checks pass.",
+            plain,
+        ),
+        (
+            "/v1/services/{service}/backends/{backend}/weight",
+            "backend_weight",
+            "Another weight.",
+            weight,
+        ),
+    ];
+    all.extend(orders.map(|(path, id, summary, body)| {
+        let is_needed = id == "backend_weight";
+        Operation::new("post", path, id, summary)
+            .takes_json(body, is_needed)
+            .changes()
+            .answers::<BackendOrderReply>()
+            .tagged()
+    }));
+    all
+}
+
+/// What a weight looks like in JSON schema: what `weight` reads.
+const WEIGHT: &str =
+    "^(configured|25[0-6]|(2[0-4]|1?[0-9])?[0-9]|(25[0-5]|(2[0-4]|1?[0-9])?[0-9])%)$";
 
 pub(super) async fn all<A: Agent>(
     State(agent): State<Arc<A>>,
@@ -77,21 +157,102 @@ pub(super) async fn order<A: Agent>(
     State(agent): State<Arc<A>>,
     Path((service, backend, verb)): Path<(String, String, String)>,
     ConnectInfo(asker): ConnectInfo<Asker>,
+    write: Write,
     body: Body,
-) -> Result<Json<BackendOrderReply>, Failure> {
+) -> Result<Response, Failure> {
     let request: BackendOrderRequest = parsed(body)?;
     let reason = Reason::of(request.reason.as_deref(), &asker)?.recorded;
     let desired = agent.desired();
     let (group, service) = names::service(&desired, &service)?;
     let change = change(&verb, &request)?;
     let name = names::backend((group, service), &backend)?.name.clone();
-    let given = agent.order_backend(BackendId::of(service, &name), change, reason).await?;
-    Ok(Json(BackendOrderReply {
+    let id = BackendId::of(service, &name);
+    let _turn = write.turn(&*agent).await;
+    let known = ordered_in(&agent.services(), &id);
+    write.check(&backend_tag(known.as_ref()))?;
+    let given = if write.dry_run {
+        rehearsed(&desired, known, id, change, reason)?
+    } else {
+        agent.order_backend(id, change, reason).await?
+    };
+    let reply = BackendOrderReply {
         node: desired.node_name(desired.me).into(),
         service: service_name(group, service),
         backend: name,
         order: ordered_view(&Words::new(&desired), &given, wall_clock()),
-    }))
+        dry_run: write.dry_run,
+    };
+    let reply = Json(reply).into_response();
+    Ok(if write.dry_run { reply } else { tagged(reply, &backend_tag(Some(&given))) })
+}
+
+/// The order as it would be, with what holds already.
+fn rehearsed(
+    desired: &Desired,
+    known: Option<BackendOrder>,
+    backend: BackendId,
+    change: Change,
+    reason: String,
+) -> Result<BackendOrder, Full> {
+    let mut orders = BackendOrders::default();
+    if let Some(known) = known {
+        orders.hear(desired, known);
+    }
+    let now = (wall_clock().saturating_mul(1_000), desired.me);
+    orders.give(now, backend, change, reason).cloned()
+}
+
+/// All backends, as a list of its own.
+pub(super) async fn backends<A: Agent>(
+    State(agent): State<Arc<A>>,
+    asked: Asked,
+) -> Result<Response, Failure> {
+    let make = |agent: Arc<A>| async move {
+        let all = listed(Arc::clone(&agent)).await?;
+        let reports = agent.services();
+        let desired = agent.desired();
+        let mut backends = Vec::new();
+        for (group, service) in names::services(&desired) {
+            let name = service_name(group, service);
+            let Some(shown) = all.services.iter().find(|shown| shown.service.name == name) else {
+                continue;
+            };
+            for backend in &shown.service.backends {
+                let id = BackendId::of(service, &backend.name);
+                let etag = backend_tag(ordered_in(&reports, &id).as_ref());
+                let (vip, service) = (shown.vip.clone(), name.clone());
+                backends.push(BackendReply { vip, service, backend: backend.clone(), etag });
+            }
+        }
+        backends.sort_by(|a, b| a.service.cmp(&b.service));
+        Ok(BackendsReply { node: all.node, revision: all.revision, backends })
+    };
+    asked.answer(agent, "backends", make).await
+}
+
+/// One backend, with the tag that a change of it may name.
+pub(super) async fn backend<A: Agent>(
+    State(agent): State<Arc<A>>,
+    Path((service, backend)): Path<(String, String)>,
+) -> Result<Response, Failure> {
+    let snapshot = Snapshot::of(&*agent, 0).await?;
+    let (group, service) = names::service(&snapshot.desired, &service)?;
+    let name = &names::backend((group, service), &backend)?.name;
+    let shown = shown(&snapshot, group, service);
+    let unknown = || NameError::Backend {
+        asked: backend.clone(),
+        service: shown.service.name.clone(),
+        known: vec![],
+    };
+    let view = shown.service.backends.iter().find(|b| b.name == *name).ok_or_else(unknown)?;
+    let etag = backend_tag(ordered_in(&snapshot.services, &BackendId::of(service, name)).as_ref());
+    let reply = BackendReply {
+        vip: shown.vip.clone(),
+        service: shown.service.name.clone(),
+        backend: view.clone(),
+        etag: etag.clone(),
+    };
+    Ok(tagged(Json(reply).into_response(), &etag))
 }
 
 /// What the verb and its body ask for.

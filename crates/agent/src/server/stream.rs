@@ -123,13 +123,17 @@ impl Asked {
                 self.tell(&agent, name, make, told).await;
             }));
         }
-        if let Some(wait) = self.wait {
-            let _place = place(agent.changes())?;
-            let known = self.since.unwrap_or_else(|| agent.changes().now());
-            agent.changes().other_than(known, wait).await;
-            return Ok(Json(make(agent).await?).into_response());
-        }
+        self.waited(&*agent).await?;
         Ok(Json(make(agent).await?).into_response())
+    }
+
+    /// Waits for news, if that was asked for.
+    pub(super) async fn waited<A: Agent>(&self, agent: &A) -> Result<(), Failure> {
+        let Some(wait) = self.wait else { return Ok(()) };
+        let _place = place(agent.changes())?;
+        let known = self.since.unwrap_or_else(|| agent.changes().now());
+        agent.changes().other_than(known, wait).await;
+        Ok(())
     }
 
     /// For how long to wait, if that was asked for.

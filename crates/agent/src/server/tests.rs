@@ -4,6 +4,7 @@ mod haproxy;
 mod orders;
 mod services;
 mod streams;
+mod writes;
 
 use super::*;
 use buoy_api::view::BackendReport;
@@ -31,6 +32,7 @@ struct Fake {
     /// lb3 owns web instead of the node that is asked.
     elsewhere: AtomicBool,
     invalid: AtomicBool,
+    reloads: AtomicU32,
     /// What has happened since it began.
     more: Mutex<Vec<DatedRecord>>,
     orders: Mutex<Vec<Order>>,
@@ -46,6 +48,7 @@ impl Default for Fake {
             stopping: AtomicBool::new(false),
             elsewhere: AtomicBool::new(false),
             invalid: AtomicBool::new(false),
+            reloads: AtomicU32::new(0),
             orders: Mutex::default(),
             backend_orders: Mutex::default(),
             more: Mutex::default(),
@@ -183,11 +186,17 @@ impl Agent for Fake {
         Err(format!("no program for {}", packet.to))
     }
 
+    async fn rehearse_reload(&self) -> Result<ReloadReply, ReloadRefusal> {
+        let changes = vec!["vip web changed".into()];
+        Ok(ReloadReply { generation: 2, changes, ..ReloadReply::default() })
+    }
+
     async fn reload(&self) -> Result<ReloadReply, ReloadRefusal> {
         if self.invalid.load(Ordering::SeqCst) {
             return Err(ReloadRefusal::Invalid("buoy.toml:3:1: unknown key".into()));
         }
-        Ok(ReloadReply { generation: 2, changes: vec!["vip web changed".into()], warnings: vec![] })
+        self.reloads.fetch_add(1, Ordering::SeqCst);
+        self.rehearse_reload().await
     }
 }
 
