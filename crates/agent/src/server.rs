@@ -187,7 +187,7 @@ fn router<A: Agent>(agent: Arc<A>) -> Router {
         .route("/v1/drain", post(orders::drain::<A>))
         .route("/v1/undrain", post(orders::undrain::<A>))
         .route("/v1/reload", post(reload::<A>))
-        .route("/v1/openapi.json", get(openapi::openapi::<A>))
+        .route("/v1/openapi.json", get(openapi::openapi))
         .merge(lists::routes())
         .merge(page::routes::<A>())
         .fallback(|| async { Failure::unknown_path() })

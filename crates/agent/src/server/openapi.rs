@@ -4,7 +4,7 @@
 //! route is described and that every description has its route. The types describe themselves (`ToSchema`); the
 //! operations are told here and not by attributes of their functions, which are generic over the agent.
 
-use super::{Agent, lists, orders, path, services};
+use super::{lists, orders, path, services};
 use axum::Json;
 use buoy_api::{PROBLEM_TYPE, Problem, STREAM_TYPE};
 use serde_json::{Map, Value, json};
@@ -235,7 +235,7 @@ fn document() -> Value {
     })
 }
 
-pub(super) async fn openapi<A: Agent>() -> Json<Value> {
+pub(super) async fn openapi() -> Json<Value> {
     Json(document())
 }
 
