@@ -189,6 +189,7 @@ mod tests {
             cluster_name: "buoy".into(),
             haproxy_socket: None,
             metrics: None,
+            hooks: Vec::new(),
             me: NodeId::of("a"),
             nodes,
             timing: Timing {

@@ -6,6 +6,7 @@ use crate::discovery::{self, Accepted, Looked};
 use crate::exchange::Exchange;
 use crate::fitness;
 use crate::forward::{Forward, Traced};
+use crate::hooks::{self, Hooks};
 use crate::metrics::Totals;
 use crate::realtime::{self, Command, Gone, Handle};
 use crate::server::{Agent, Changes, LoopGone, Problem, ReloadRefusal, haproxy, metrics};
@@ -18,7 +19,9 @@ use buoy_core::{OrderError, Status};
 use buoy_kernel::clock;
 use buoy_kernel::fast::Packet;
 use buoy_model::limits::{CHANGES_MAX, RECORDS_MAX};
-use buoy_model::{BackendId, BackendOrder, BackendState, Desired, Fact, Group, Order, Record};
+use buoy_model::{
+    BackendId, BackendOrder, BackendState, Desired, Fact, Group, HookTopic, Order, Record,
+};
 use buoy_wire::{Keyring, Reject};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -41,6 +44,7 @@ pub(crate) struct Daemon {
     haproxy: Problem,
     metrics: Problem,
     totals: Totals,
+    hooks: Hooks,
     changes: Changes,
     /// What the checks of this node found.
     checks: OnceLock<watch::Receiver<fitness::States>>,
@@ -120,10 +124,12 @@ impl Daemon {
         (forward, exchange): (Forward, Exchange),
         (backend_orders, totals): (BackendOrders, Totals),
     ) -> Self {
+        let hooks = Hooks::new(published.desired.subscribe());
         Self {
             handle,
             config,
             published,
+            hooks,
             forward,
             exchange,
             backend_orders,
@@ -136,6 +142,11 @@ impl Daemon {
             memory: Mutex::default(),
             accepted: tokio::sync::Mutex::new(accepted),
         }
+    }
+
+    /// Who is told what happens.
+    pub(crate) fn hooks(&self) -> Hooks {
+        self.hooks.clone()
     }
 
     /// Ends forwarding by proxies; what they carry goes on.
@@ -205,6 +216,7 @@ impl Daemon {
             Gravity::Error => tracing::error!(vip, kind, "{sentence}"),
         }
         self.totals.note(vip, kind, &record.fact);
+        self.hooks.tell(record.group, hooks::Message::of(kind, vip, &sentence, &record.fact));
         // Whoever is woken by the change waits until the record is there.
         let mut memory = self.memory();
         if matches!(record.fact, Fact::DuplicateNode { .. }) {
@@ -233,6 +245,7 @@ impl Daemon {
         let mut counters = self.handle.counters.read();
         counters.extend(self.forward.counters());
         counters.extend(self.exchange.handle().counters());
+        counters.extend(self.hooks.counters().map(|(name, count)| (name.to_owned(), count)));
         counters
     }
 
@@ -353,6 +366,7 @@ impl Agent for Daemon {
         for problem in [&self.haproxy, &self.metrics] {
             problems.extend(problem.lock().unwrap_or_else(PoisonError::into_inner).clone());
         }
+        problems.extend(self.hooks.problems());
         problems.extend(self.forward.problems());
         problems.extend(self.exchange.handle().problems());
         problems.extend(self.doubt.get().and_then(|doubt| doubt.borrow().clone()));
@@ -433,6 +447,16 @@ impl Agent for Daemon {
             }
             Err(ReloadRefusal::LoopGone) => None,
         };
+        let said = match (&result, &refused) {
+            (Ok(reply), _) => {
+                Some(("config_applied", format!("generation {} is in force", reply.generation)))
+            }
+            (Err(_), Some(why)) => Some(("config_refused", why.clone())),
+            (Err(_), None) => None,
+        };
+        if let Some((kind, sentence)) = said {
+            self.hooks.tell(None, hooks::Message::new(HookTopic::Config, kind, None, sentence));
+        }
         self.memory().refused_file = refused;
         result
     }

@@ -14,6 +14,7 @@ pub mod fitness;
 pub mod forward;
 mod hardware;
 pub mod health;
+mod hooks;
 mod log;
 mod metrics;
 mod phases;
@@ -190,7 +191,8 @@ async fn live(
     let forward = forward.map_err(RunError::Runtime)?;
     forward.join(exchange.handle(), handle.clone());
     let ability = forward.ability();
-    let fit = fitness::report(handle.clone(), watch, known, (states, health.opinions()), ability);
+    let fit =
+        fitness::report(handle.clone(), watch, known, (states.clone(), health.opinions()), ability);
     let fit = tokio::spawn(fit);
     let published = Published { desired: wanted, seed, keys };
     let engines = (forward, exchange);
@@ -215,6 +217,7 @@ async fn live(
         let (daemon, looked) = (Arc::clone(&daemon), looked.states());
         async move { daemon.discover(looked).await }
     });
+    let watching = tokio::spawn(daemon.hooks().watch_health(states));
     let speaking = tokio::spawn(Arc::clone(&daemon).speak_haproxy());
     let measuring = tokio::spawn(Arc::clone(&daemon).show_metrics());
     systemd.ready();
@@ -222,6 +225,7 @@ async fn live(
     fit.abort();
     telling.abort();
     discovering.abort();
+    watching.abort();
     speaking.abort();
     measuring.abort();
     drop(stop);

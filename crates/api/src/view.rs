@@ -531,7 +531,7 @@ const fn about(fact: &Fact, me: NodeId) -> Option<NodeId> {
 }
 
 /// The phases of a takeover, if this is the record of them.
-fn phases(fact: &Fact) -> Option<PhasesView> {
+pub fn phases(fact: &Fact) -> Option<PhasesView> {
     let Fact::Served { epoch, detect, decide, address, announce, first_packet } = fact else {
         return None;
     };
@@ -614,6 +614,7 @@ mod tests {
             cluster_name: "prod".into(),
             haproxy_socket: None,
             metrics: None,
+            hooks: Vec::new(),
             me: lb(1),
             nodes: vec![node(1), node(2), node(3)],
             timing: Timing {

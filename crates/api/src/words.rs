@@ -500,6 +500,7 @@ mod tests {
             cluster_name: "prod".into(),
             haproxy_socket: None,
             metrics: None,
+            hooks: Vec::new(),
             me: NodeId::of("lb2"),
             nodes,
             timing: Timing {

@@ -57,6 +57,7 @@ mod tests {
             cluster_name: "buoy".into(),
             haproxy_socket: None,
             metrics: None,
+            hooks: Vec::new(),
             me: NodeId::of("w1"),
             nodes: vec![node("lb1", 11), node("w1", 13)],
             leg_links: vec![None],

@@ -165,7 +165,10 @@ codes! {
     BadKey = "V0605", Error, "A key file does not hold one key of 64 hexadecimal digits.";
     SameKey = "V0606", Error, "Two key files hold the same key.";
     BadAuthority = "V0607", Error, "A `ca` file cannot be read or holds no certificate.";
-    BadProgram = "V0608", Error, "The program of a check cannot be run, or every user can change it.";
+    BadProgram = "V0608", Error, "The program of a check or a hook cannot be run, or every user can change it.";
+
+    BadHook = "V0640", Error, "A hook tells nobody, or says twice or wrongly whom.";
+    HookVip = "V0641", Error, "A hook asks for a VIP that is not there.";
 }
 
 impl Code {

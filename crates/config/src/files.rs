@@ -100,7 +100,7 @@ pub(crate) fn read_keyring(
     Keyring::new(keys.into_iter().map(|k| k.value).collect()).ok()
 }
 
-fn read_key(
+pub(crate) fn read_key(
     path: &str,
     span: &Span,
     files: &ReadFile<'_>,
@@ -203,7 +203,7 @@ pub(crate) fn check_authority(
         Err(error) => error_words(&error),
     };
     let message = format!("cannot use {} as certificate authority", shown(&full));
-    let fix = "write the path of a PEM file; without `ca` the certificate is not verified";
+    let fix = "write the path of a PEM file with the authorities that sign the certificate";
     problems.add_once(Code::BadAuthority, &path.span, message, reason, fix);
 }
 

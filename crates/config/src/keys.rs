@@ -116,6 +116,7 @@ schema! {
         RESOLVERS: "resolvers", "an address or a list of them", r#"["10.0.0.53"]"#, "those of the host", Live;
         HAPROXY_SOCKET: "haproxy_socket", "an absolute path", r#""/run/buoy/haproxy.sock""#, "none", Live;
         METRICS: "metrics", "an address and a port", r#""10.0.0.11:9120""#, "none", Live;
+        HOOK: "hook", "a list of tables `[[hook]]`", r#"[[hook]]"#, "none", Live;
         VIP: "vip", "a list of tables `[[vip]]`", r#"[[vip]]"#, "none", Live;
         POOL: "pool", "a list of tables `[[pool]]`", r#"[[pool]]"#, "none", Live;
     }
@@ -130,6 +131,7 @@ schema! {
         "dns": "remove it; write \"dns:NAME:PORT\" into `backends`, and name servers as `resolvers`";
     }
     foreign {
+        "hooks": "hook"; "notify": "hook"; "notify_master": "hook"; "notify_backup": "hook"; "notify_fault": "hook"; "webhook": "hook"; "webhooks": "hook"; "alerts": "hook"; "smtp_alert": "hook"; "notification_email": "hook";
         "prometheus": "metrics"; "metrics_listen": "metrics"; "stats_socket": "haproxy_socket"; "stats": "haproxy_socket";
         "vips": "vip"; "pools": "pool"; "virtual": "vip"; "vrrp_instance": "vip"; "virtual_server": "vip";
         "unicast_peer": "peers"; "nodes": "peers"; "hosts": "peers"; "members": "peers";
@@ -164,7 +166,6 @@ schema! {
     later {
         "vrrp": "remove it; hosts that run Buoy need no VRRP between them";
         "follow": "remove it; this version chooses the owner by `nodes`, `prefer` and who is alive";
-        "notify": "remove it; `buoy status -o json` says who owns what";
         "on_unknown": "remove it; it belongs to `follow`, which is not in this version either";
         "on_release": "remove it; connections are left as they are when a VIP moves";
         "owners": "remove it; one node owns a VIP at a time";
@@ -182,6 +183,8 @@ schema! {
         "checks": "check"; "health": "check"; "track": "check";
     }
     unneeded {
+        "notify": "write a [[hook]] at the top: exec = [\"/usr/local/lib/told\"], vips = [\"web\"]";
+        "notify_master": "write a [[hook]] at the top: events = [\"ownership\"], exec = [\"/usr/local/lib/told\"], vips = [\"web\"]";
         "virtual_router_id": "remove it; VIPs and hosts go by name";
         "vrid": "remove it; VIPs and hosts go by name";
         "advert_int": "remove it; the beat is `heartbeat` at the top of the file, 10ms by default";
@@ -453,6 +456,35 @@ schema! {
     }
 }
 
+schema! {
+    hook, "[[hook]]", "in [[hook]]", "Keys of `[[hook]]`.";
+    keys {
+        NAME: "name", "a name", r#""pager""#, "by place", Live;
+        EXEC: "exec", "a program, or a list of it and its arguments", r#"["/usr/local/lib/told", "--quick"]"#, "none", Live;
+        URL: "url", "\"http://HOST[:PORT]/PATH\" or \"https://...\"", r#""https://alerts.example.org/buoy""#, "none", Live;
+        EVENTS: "events", "a list of \"ownership\", \"nodes\", \"health\" and \"config\"", r#"["ownership"]"#, "all of them", Live;
+        VIPS: "vips", "a list of names of VIPs", r#"["web"]"#, "all", Live;
+        TIMEOUT: "timeout", "a duration", r#""5s""#, "\"5s\"", Live;
+        USER: "user", "a text", r#""buoy-hook""#, "\"nobody\"", Live;
+        SECRET: "secret", "\"file:PATH\"", r#""file:hook.key""#, "not signed", Live;
+        CA: "ca", "the path of a PEM file", r#""ca.pem""#, "none", Live;
+        RETRY: "retry", "a duration", r#""10m""#, "\"10m\"", Live;
+    }
+    later {
+    }
+    foreign {
+        "script": "exec"; "command": "exec"; "program": "exec"; "notify": "exec"; "run": "exec";
+        "webhook": "url"; "post": "url"; "http": "url"; "https": "url"; "endpoint": "url"; "to": "url";
+        "on": "events"; "event": "events"; "topics": "events"; "when": "events";
+        "vip": "vips"; "groups": "vips"; "group": "vips"; "address": "vips";
+        "key": "secret"; "signing_key": "secret"; "token": "secret"; "cafile": "ca"; "ca_file": "ca"; "retries": "retry";
+    }
+    unneeded {
+        "shell": "remove it; a program is run without a shell, with its arguments";
+        "tls": "remove it; write https:// into `url`";
+    }
+}
+
 /// Every table of the file, outermost first.
 pub static SCHEMAS: &[&Schema] = &[
     &top::SCHEMA,
@@ -462,4 +494,5 @@ pub static SCHEMAS: &[&Schema] = &[
     &check::SCHEMA,
     &udp::SCHEMA,
     &node_check::SCHEMA,
+    &hook::SCHEMA,
 ];

@@ -27,6 +27,7 @@ mod files;
 pub mod format;
 mod forward;
 mod front;
+mod hook;
 mod host;
 pub mod key;
 pub mod keys;
@@ -168,6 +169,7 @@ pub fn check_found(
         Placed { addresses, checks }
     };
     let groups = draft.groups(name, place, &mut problems);
+    let hooks = hook::place(&draft.hooks, name, files, &mut problems);
     let (Some(me), Some(keyring), false) = (me, keyring, problems.has_errors()) else {
         return Err(problems.into_report());
     };
@@ -189,6 +191,7 @@ pub fn check_found(
         timing,
         haproxy_socket,
         metrics,
+        hooks,
         groups,
     };
     Ok(Checked { desired, keyring, text: text.to_owned(), warnings: problems.into_report() })
@@ -231,6 +234,7 @@ struct Draft<'t> {
     cluster: Cluster,
     secret: Vec<At<&'t str>>,
     bundles: Vec<Bundle>,
+    hooks: Vec<hook::Named>,
 }
 
 /// What depends on the host.
@@ -257,7 +261,8 @@ impl<'t> Draft<'t> {
         let vips = read_vips(&top, &cluster, problems);
         across::check(&vips, &cluster.peers, problems);
         let bundles = bundle::unite(vips, &cluster, problems);
-        Self { cluster, secret, bundles }
+        let hooks = hook::read(&top, &bundles, problems);
+        Self { cluster, secret, bundles, hooks }
     }
 
     /// The groups, sorted by id, with the addresses and checks where `place` puts them.

@@ -17,12 +17,14 @@ pub const HEADINGS: [&str; SCHEMAS.len()] = [
     "## `check = { ... }`",
     "### `udp = { ... }`",
     "## `check` of `[[vip]]`",
+    "## `[[hook]]`",
 ];
 
 /// The keys that are tables with keys of their own: table, key, and what the keys of that are.
 const BELOW: &[(&Schema, &str, &Schema)] = &[
     (&keys::top::SCHEMA, "vip", &keys::vip::SCHEMA),
     (&keys::top::SCHEMA, "pool", &keys::pool::SCHEMA),
+    (&keys::top::SCHEMA, "hook", &keys::hook::SCHEMA),
     (&keys::vip::SCHEMA, "service", &keys::service::SCHEMA),
     (&keys::pool::SCHEMA, "service", &keys::service::SCHEMA),
     (&keys::vip::SCHEMA, "check", &keys::node_check::SCHEMA),

@@ -56,6 +56,7 @@ fn desired(backends: &[&str]) -> Desired {
         cluster_name: "test".into(),
         haproxy_socket: None,
         metrics: None,
+        hooks: Vec::new(),
         me: A,
         nodes: vec![],
         timing: Timing { heartbeat: beat, lease: 3 * beat, lease_max: 3 * beat },

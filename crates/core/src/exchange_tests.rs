@@ -19,6 +19,7 @@ fn desired(me: &str, names: &[&str]) -> Desired {
         cluster_name: "test".to_string(),
         haproxy_socket: None,
         metrics: None,
+        hooks: Vec::new(),
         me: NodeId::of(me),
         nodes,
         leg_links: vec![],

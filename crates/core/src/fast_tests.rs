@@ -87,6 +87,7 @@ fn desired(groups: Vec<Group>) -> Desired {
         cluster_name: "test".into(),
         haproxy_socket: None,
         metrics: None,
+        hooks: Vec::new(),
         me: NodeId(1),
         nodes: vec![],
         timing: Timing { heartbeat: beat, lease: 3 * beat, lease_max: 3 * beat },

@@ -89,6 +89,7 @@ fn desired(mode: Mode, life: BackendLife, backends: &[&str]) -> Desired {
         cluster_name: "test".into(),
         haproxy_socket: None,
         metrics: None,
+        hooks: Vec::new(),
         me: NodeId::of("lb1"),
         nodes: nodes(),
         timing: Timing { heartbeat: beat, lease: 3 * beat, lease_max: 3 * beat },

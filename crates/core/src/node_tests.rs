@@ -4,10 +4,8 @@ use super::*;
 use crate::status::{Exclusion, Standing};
 use alloc::{format, vec};
 use buoy_model::limits::{LEASE_MAX, VALID_LIFETIME_GATED};
-use buoy_model::{
-    Cidr, ClusterId, Failback, FrameKind, Group, GroupId, Leg, Mac, Message, Node as Member,
-    NodeId, Order, Presence, Timing, VipAddress,
-};
+use buoy_model::{Cidr, ClusterId, Failback, FrameKind, Group, GroupId, Leg, Mac, Message};
+use buoy_model::{Node as Member, NodeId, Order, Presence, Timing, VipAddress};
 
 const LINK: LinkId = LinkId(3);
 const BEAT: Duration = Duration::from_millis(10);
@@ -54,6 +52,7 @@ fn desired(nodes: usize, groups: usize, safety: Safety, me: usize) -> Desired {
         cluster_name: "buoy".into(),
         haproxy_socket: None,
         metrics: None,
+        hooks: Vec::new(),
         me: NodeId::of(&name(me)),
         nodes: members,
         leg_links: vec![Some(LINK)],

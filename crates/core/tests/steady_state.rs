@@ -139,6 +139,7 @@ fn desired(me: NodeId) -> Desired {
         cluster_name: "buoy".into(),
         haproxy_socket: None,
         metrics: None,
+        hooks: Vec::new(),
         me,
         leg_links: vec![Some(LinkId(2))],
         nodes,

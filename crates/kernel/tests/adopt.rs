@@ -56,6 +56,7 @@ fn desired(link: LinkId, addresses: &[&str]) -> Desired {
         cluster_name: "test".into(),
         haproxy_socket: None,
         metrics: None,
+        hooks: Vec::new(),
         me: me.id,
         nodes: vec![me],
         leg_links: Vec::new(),

@@ -4,6 +4,7 @@
 //! unique, nodes and groups are sorted by id, every address has a subnet on the hosts that may own it.
 
 use crate::check::{CheckKind, Pace};
+use crate::hook::Hook;
 use crate::service::Service;
 use crate::{Cidr, ClusterId, GroupId, LinkId, NodeId};
 use alloc::string::String;
@@ -34,6 +35,8 @@ pub struct Desired {
     pub haproxy_socket: Option<String>,
     /// Where monitoring reads metrics over TCP; `None`: nowhere.
     pub metrics: Option<SocketAddr>,
+    /// Who is told when something happens.
+    pub hooks: Vec<Hook>,
     /// All groups, sorted by id.
     pub groups: Vec<Group>,
 }

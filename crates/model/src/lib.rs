@@ -20,6 +20,7 @@ mod fast;
 mod flow;
 mod flow_fields;
 mod front;
+mod hook;
 mod id;
 pub mod limits;
 mod link;
@@ -49,6 +50,7 @@ pub use fast::{FastBackend, FastPath, FastService, Forward, GUE_PORT, Slot, Stan
 pub use flow::{FlowNews, FlowSigns, History, HistoryPiece, HistorySlot, Remembered, Translation};
 pub use flow_fields::{FlowFields, Prefixes};
 pub use front::{Front, Route, ServerName};
+pub use hook::{Hook, HookAct, HookTopic};
 pub use id::{
     ClusterId, Epoch, GroupId, Incarnation, Leg, ListVersion, NodeId, Sequence, name_key,
 };

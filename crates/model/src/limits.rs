@@ -237,6 +237,19 @@ pub const HISTORIES_MAX: usize = 8;
 /// Places of backends in one service of the fast path: its own, and those of backends that left.
 pub const FAST_PLACES_MAX: usize = 2 * SERVICE_BACKENDS_MAX;
 
+/// Most hooks of a host.
+pub const HOOKS_MAX: usize = 16;
+/// How long a hook may take, unless the file says otherwise.
+pub const HOOK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+/// Longest time of a hook.
+pub const HOOK_TIMEOUT_MAX: Duration = Duration::from_secs(300);
+/// How long a server that does not take an event is asked again.
+pub const HOOK_RETRY_DEFAULT: Duration = Duration::from_secs(600);
+/// Longest time of that.
+pub const HOOK_RETRY_MAX: Duration = Duration::from_secs(86_400);
+/// Events that wait for one hook of one VIP; the oldest give way.
+pub const HOOK_QUEUE_MAX: usize = 256;
+
 const _: () = assert!(
     HEARTBEAT_DEFAULT.as_millis() * (LEASE_HEARTBEATS_MIN as u128) <= LEASE_DEFAULT.as_millis()
 );

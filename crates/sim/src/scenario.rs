@@ -275,6 +275,7 @@ impl Scenario {
             cluster_name: "sim".into(),
             haproxy_socket: None,
             metrics: None,
+            hooks: Vec::new(),
             me: id,
             nodes: self.hosts.iter().enumerate().map(node).collect(),
             timing,

@@ -38,6 +38,11 @@ impl Key {
         self.id
     }
 
+    /// The whole HMAC-SHA256 of a text, for messages that are no datagrams of the cluster.
+    pub fn mac(&self, bytes: &[u8]) -> [u8; 32] {
+        self.mac.clone().chain_update(bytes).finalize().into_bytes().into()
+    }
+
     fn sign(&self, bytes: &[u8]) -> [u8; TAG_LEN] {
         let full = self.mac.clone().chain_update(bytes).finalize().into_bytes();
         let mut tag = [0; TAG_LEN];

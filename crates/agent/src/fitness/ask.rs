@@ -43,6 +43,7 @@ impl Asker {
                 path: program,
                 arguments,
                 environment: Vec::new(),
+                input: None,
                 user: None,
                 heard: false,
             }),

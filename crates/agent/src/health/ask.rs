@@ -14,7 +14,7 @@ mod lines;
 pub(crate) mod local;
 mod mysql;
 mod postgres;
-mod tls;
+pub(crate) mod tls;
 mod udp;
 pub(crate) mod vip;
 
@@ -252,7 +252,8 @@ impl Question {
         ];
         let arguments = arguments.iter().map(|text| target.fill(text)).collect();
         let (path, user) = (program.to_owned(), Some(user.to_owned()));
-        let program = Program { path, arguments, environment, user, heard: weighs };
+        let input = None;
+        let program = Program { path, arguments, environment, input, user, heard: weighs };
         Self::Exec { program, apart: Apart::new() }
     }
 

@@ -220,6 +220,7 @@ fn desired() -> Desired {
         cluster_name: "prod".into(),
         haproxy_socket: None,
         metrics: None,
+        hooks: Vec::new(),
         me: NodeId::of("lb1"),
         nodes,
         timing: Timing {

@@ -81,6 +81,7 @@ pub fn desired(vips: &[&str], link_name: &str, services: Vec<Service>) -> Desire
         cluster_name: "test".into(),
         haproxy_socket: None,
         metrics: None,
+        hooks: Vec::new(),
         me: NodeId(1),
         nodes: vec![],
         timing: Timing {

@@ -89,17 +89,30 @@ fn read_contains(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<O
 }
 
 fn read_user(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<String> {
-    let Some(user) = section.text(&check::USER, problems) else { return Some(NOBODY.to_owned()) };
+    read_user_of(section, &check::USER, "a check", problems)
+}
+
+/// The user that runs a program of `whose`; root is none.
+pub(crate) fn read_user_of(
+    section: &Section<'_>,
+    key: &Key,
+    whose: &str,
+    problems: &mut Problems<'_>,
+) -> Option<String> {
+    let Some(user) = section.text(key, problems) else { return Some(NOBODY.to_owned()) };
     let sound = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     let reason = match user.value {
-        "root" | "0" => "a program that asks a backend needs no rights over this host",
+        "root" | "0" => "such a program needs no rights over this host",
         name if (1..=USER_MAX).contains(&name.len()) && name.bytes().all(sound) => {
             return Some(name.to_owned());
         }
         _ => "a name has 1 to 32 letters, digits, `-`, `_` and `.`",
     };
-    let message = format!("\"{}\" cannot be the user of a check", shown(user.value));
-    let fix = "write a user of its own, as in user = \"buoy-check\", or remove it for \"nobody\"";
+    let message = format!("\"{}\" cannot be the user of {whose}", shown(user.value));
+    let fix = format!(
+        "write a user of its own, as in user = {}, or remove it for \"nobody\"",
+        key.example
+    );
     problems.add(Code::CheckUser, &user.span, message, reason, fix);
     None
 }

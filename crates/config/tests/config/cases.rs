@@ -4,7 +4,7 @@
 
 use crate::asked::BACKEND_CHECK;
 use crate::support::{self, SMALL};
-use crate::wrong::{CHECK, GROUP, LOCAL, POOL, SERVICES, TUNNEL};
+use crate::wrong::{CHECK, GROUP, HOOK, LOCAL, POOL, SERVICES, TUNNEL};
 use buoy_config::Code;
 use buoy_model::{GroupId, NodeId};
 
@@ -82,7 +82,7 @@ const VIP: &[Case] = &[
     (Code::UnknownKey, "»track_interface = [\"eth1\"]", "check = { link = \"eth1\" }"),
     (Code::UnknownKey, "[[vip.»services]]", "write [[vip.service]]"),
     (Code::UnknownKey, "»backends = []", "belongs in [[vip.service]]"),
-    (Code::NotInThisVersion, "»notify = \"/bin/true\"", "remove it"),
+    (Code::UnknownKey, "»notify = \"/bin/true\"", "write a [[hook]]"),
     (Code::NotInThisVersion, "»follow = { http = \"http://127.0.0.1/\" }", "remove it"),
     (Code::WrongType, "failback = »30", "write \"30ms\" or \"30s\""),
     (Code::WrongType, "prefer = [»1]", "prefer = [\"lb1\"]"),
@@ -456,7 +456,7 @@ fn all() -> Vec<(Code, String, &'static str)> {
     let (cluster, vip) = SMALL.split_once("\n\n").unwrap();
     let mut all = Vec::new();
     all.extend(TOP.iter().map(|c| small(c, format!("{cluster}\n{}\n{vip}", c.1))));
-    all.extend(VIP.iter().chain(GROUP).map(|c| small(c, format!("{SMALL}{}\n", c.1))));
+    all.extend(VIP.iter().chain(GROUP).chain(HOOK).map(|c| small(c, format!("{SMALL}{}\n", c.1))));
     all.extend(CLUSTER.iter().map(|c| small(c, format!("{}\n{vip}", c.1))));
     all.extend(WHOLE.iter().map(|c| small(c, c.1.to_owned())));
     all.extend(

@@ -64,7 +64,8 @@ fn every_text_of_the_reference_that_is_a_file_is_accepted() {
         } else {
             "peers = { lb1 = \"10.0.0.11\", lb2 = \"10.0.0.12\", lb3 = \"10.0.0.13\" }\n"
         };
-        let secret = if block.contains("secret") { "" } else { "secret = \"file:cluster.key\"\n" };
+        let above = block.split("[[").next().unwrap_or_default();
+        let secret = if above.contains("secret") { "" } else { "secret = \"file:cluster.key\"\n" };
         let vip = if block.contains("[[vip.service]]") && !block.contains("[[vip]]") {
             "[[vip]]\naddress = \"10.0.0.100/24\"\n"
         } else {

@@ -436,3 +436,38 @@ pub(crate) const TUNNEL: &[Case] = &[
         "encapsulation = ",
     ),
 ];
+
+/// Lines of a `[[hook]]` before `[[vip]]`, as in `cases`.
+pub(crate) const HOOK: &[Case] = &[
+    (Code::BadHook, "»[[hook]]\nname = \"x\"", "add one of them"),
+    (
+        Code::BadHook,
+        "[[hook]]\nexec = \"/usr/local/lib/fit\"\n»url = \"http://a/\"",
+        "make two of it",
+    ),
+    (Code::BadHook, "[[hook]]\nexec = \"/usr/local/lib/fit\"\n»retry = \"5m\"", "remove `retry`"),
+    (Code::BadHook, "[[hook]]\nurl = \"http://a/\"\n»user = \"me\"", "remove `user`"),
+    (Code::BadHook, "[[hook]]\nurl = »\"alerts.example.org\"", "https://"),
+    (Code::BadHook, "[[hook]]\nurl = »\"http://me:pw@a/\"", "https://"),
+    (Code::BadHook, "[[hook]]\nurl = »\"https://a/\"", "add ca = "),
+    (Code::BadHook, "[[hook]]\nurl = \"http://a/\"\nca = »\"ca.pem\"", "remove `ca`"),
+    (Code::BadSecret, "[[hook]]\nurl = \"http://a/\"\nsecret = »\"hunter2\"", "file:hook.key"),
+    (Code::CheckUser, "[[hook]]\nexec = \"/usr/local/lib/fit\"\nuser = »\"root\"", "buoy-hook"),
+    (
+        Code::UnknownWord,
+        "[[hook]]\nexec = \"/usr/local/lib/fit\"\nevents = [»\"owner\"]",
+        "write one of them",
+    ),
+    (
+        Code::HookVip,
+        "[[hook]]\nexec = \"/usr/local/lib/fit\"\nvips = [»\"wbe\"]",
+        "the `name` of a [[vip]]",
+    ),
+    (Code::UnknownKey, "[[hook]]\n»webhook = \"http://a/\"", "as in `url = "),
+    (Code::OutOfRange, "[[hook]]\nexec = \"/usr/local/lib/fit\"\ntimeout = »\"1h\"", "5m"),
+    (
+        Code::DuplicateName,
+        "[[hook]]\nname = \"x\"\nexec = \"/usr/local/lib/fit\"\n»[[hook]]\nname = \"x\"\nexec = \"/usr/local/lib/fit\"",
+        "rename",
+    ),
+];

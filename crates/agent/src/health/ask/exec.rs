@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{Pid, Uid, User};
 use std::convert::Infallible;
-use std::io::{self, PipeWriter};
+use std::io::{self, PipeWriter, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -23,6 +23,8 @@ use tokio::time;
 
 /// Bytes of output that are kept.
 const SAID_MAX: usize = 512;
+/// Bytes of input: a new pipe holds 64 KiB (pipe(7)).
+const INPUT_MAX: usize = 32 << 10;
 /// How long the last words of a program that has ended may take to arrive.
 const LAST_WORDS: Duration = Duration::from_millis(250);
 /// Where programs are looked for by the program; its own path is absolute.
@@ -36,6 +38,8 @@ pub(crate) struct Program {
     pub(crate) arguments: Vec<String>,
     /// More of its environment.
     pub(crate) environment: Vec<(&'static str, String)>,
+    /// What it reads; `None`: nothing.
+    pub(crate) input: Option<Vec<u8>>,
     /// Whose rights it has; `None`: those of the agent.
     pub(crate) user: Option<String>,
     /// Whether what it says counts where it passes.
@@ -84,10 +88,21 @@ fn command(program: &Program, writer: PipeWriter) -> io::Result<Command> {
         .envs(program.environment.iter().map(|(name, value)| (*name, value)))
         .current_dir("/")
         .process_group(0)
-        .stdin(Stdio::null())
+        .stdin(input(program.input.as_deref())?)
         .stdout(writer.try_clone()?)
         .stderr(writer);
     Ok(command)
+}
+
+/// What is read, in a pipe that holds all of it: nobody has to write while the program runs.
+fn input(bytes: Option<&[u8]>) -> io::Result<Stdio> {
+    let Some(bytes) = bytes else { return Ok(Stdio::null()) };
+    if bytes.len() > INPUT_MAX {
+        return Err(io::Error::other(format!("its input is longer than {INPUT_MAX} bytes")));
+    }
+    let (reader, mut writer) = io::pipe()?;
+    writer.write_all(bytes)?;
+    Ok(reader.into())
 }
 
 /// Takes all rights from what this thread will start, which is then that user. The thread cannot have them back
@@ -100,7 +115,7 @@ fn confine(mut command: Command, user: &str) -> Result<Command, String> {
     let found = found.map_err(|error| format!("cannot look for the user {user}: {error}"))?;
     let User { uid, gid, .. } = found.ok_or_else(|| format!("this host has no user {user}"))?;
     if uid.is_root() {
-        return Err(format!("{user} is root, as whom no program asks a backend"));
+        return Err(format!("{user} is root, as whom no such program is run"));
     }
     confinement::begin().map_err(|error| format!("cannot confine a program: {error}"))?;
     // The standard library also leaves every other group where the agent is root.

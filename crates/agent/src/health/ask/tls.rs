@@ -20,7 +20,7 @@ use tokio_rustls::client::TlsStream;
 
 /// How to shake hands with one server.
 #[derive(Debug)]
-pub(super) struct Handshake {
+pub(crate) struct Handshake {
     tls: TlsCheck,
     name: Result<ServerName<'static>, String>,
     /// What the server must speak afterwards (ALPN); none: whatever it speaks.
@@ -30,7 +30,7 @@ pub(super) struct Handshake {
 }
 
 impl Handshake {
-    pub(super) fn new(
+    pub(crate) fn new(
         tls: &TlsCheck,
         host: Option<&str>,
         address: SocketAddr,
@@ -42,7 +42,7 @@ impl Handshake {
     }
 
     /// The secured stream, and what is to be said of the certificate.
-    pub(super) async fn shake(
+    pub(crate) async fn shake(
         &self,
         stream: TcpStream,
     ) -> Result<(TlsStream<TcpStream>, Said), String> {
