@@ -18,10 +18,10 @@ export async function open(url) {
   return { browser, page, faults };
 }
 
-/** What axe finds serious or critical. */
-export async function violations(page) {
+/** What axe finds serious or critical; `rules`: only by these. */
+export async function violations(page, rules = null) {
   if (!(await page.evaluate(() => 'axe' in window))) await page.evaluate(axe); // past the policy of the page, which lets no other script in
-  const found = await page.evaluate(() => window.axe.run(document, { resultTypes: ['violations'] }));
+  const found = await page.evaluate((only) => window.axe.run(document, { resultTypes: ['violations'], ...(only ? { runOnly: only } : {}) }), rules);
   return found.violations
     .filter((violation) => ['serious', 'critical'].includes(violation.impact))
     .map((violation) => `${violation.id}: ${violation.nodes.slice(0, 3).map((node) => `${node.target} ${node.any[0]?.message ?? ''}`).join('; ')}`);

@@ -52,7 +52,7 @@ export function cluster({ vips = 200, nodes = 8, backends = 5 } = {}) {
       owner: own,
       mine: own === 'lb1',
       epoch: 3 + (v % 5),
-      since_ms: own ? 4000 * (v + 1) ** 1.6 : null,
+      since_ms: own ? Date.now() - started + 4000 * (v + 1) ** 1.6 : null,
       lease_left_ms: own === 'lb1' ? 31 : null,
       votes: own === 'lb1' ? ['lb1', 'lb2', 'lb3'] : [],
       votes_needed: Math.floor(nodes / 2) + 1,

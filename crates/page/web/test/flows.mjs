@@ -32,7 +32,7 @@ try {
   // Move it, and see it there.
   await page.getByRole('link', { name: 'web', exact: true }).click();
   await says(page.locator('.answer'), 'n1 has owned web');
-  await page.getByRole('button', { name: 'Move…' }).click();
+  await page.getByRole('button', { name: 'Move…', exact: true }).click();
   await page.getByLabel('To', { exact: true }).selectOption('n2');
   await page.getByLabel('Reason').fill('a test');
   await page.getByRole('button', { name: 'Move it' }).click();

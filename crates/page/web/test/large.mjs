@@ -31,7 +31,7 @@ async function large() {
   const sentence = await page.locator('.headline p').textContent();
   if (!/If lb1 fails now, \d+ VIPs move/.test(sentence)) fail(`the projection says ${sentence}`);
   console.log(`FIGURES ${figures.join(' ms, ')} ms`);
-  faults.forEach(fail);
+  [...new Set(faults)].slice(0, 10).forEach(fail);
   await browser.close();
   server.close();
 }
@@ -43,6 +43,8 @@ async function small() {
   await page.goto(url);
   await page.locator('table.map').waitFor();
   for (const theme of ['light', 'dark']) {
+    // All the rest is the same in the dark.
+    const rules = theme === 'dark' ? ['color-contrast', 'link-in-text-block'] : null;
     await page.locator('header select').selectOption(theme);
     for (const view of views) {
       await page.evaluate((name) => (location.hash = `#/${name}`), view);
@@ -53,17 +55,17 @@ async function small() {
         await page.getByRole('button', { name: 'Ask' }).click();
         await page.locator('ol.path').waitFor();
       }
-      for (const violation of await violations(page)) fail(`${view} in ${theme}: ${violation}`);
+      for (const violation of await violations(page, rules)) fail(`${view} in ${theme}: ${violation}`);
     }
-    await edit(page, fake, theme);
+    await edit(page, fake, theme, rules);
   }
-  faults.forEach(fail);
+  [...new Set(faults)].slice(0, 10).forEach(fail);
   await browser.close();
   server.close();
 }
 
 /** A VIP is added: wrong input is said in the dialog, the difference is shown before anything is applied. */
-async function edit(page, fake, theme) {
+async function edit(page, fake, theme, rules) {
   await page.evaluate(() => (location.hash = '#/config'));
   await page.getByRole('button', { name: 'Add a VIP…' }).click();
   await page.getByLabel('Name', { exact: true }).fill('new');
@@ -76,7 +78,7 @@ async function edit(page, fake, theme) {
   await page.getByLabel('Address with its prefix').fill('10.0.30.1/24');
   await page.getByRole('button', { name: 'Preview' }).click();
   await page.locator('.diff .plus').first().waitFor();
-  for (const violation of await violations(page)) fail(`the dialog in ${theme}: ${violation}`);
+  for (const violation of await violations(page, rules)) fail(`the dialog in ${theme}: ${violation}`);
   await apply.click();
   await page.locator('.toast', { hasText: 'new is in the configuration' }).waitFor();
   const { method, path, body } = fake.state.calls.at(-1);

@@ -20,10 +20,11 @@ function write(fake, method, path, body) {
   fake.state.calls.push({ method, path, body });
   if (path.includes('dry_run') || path.endsWith('/diff') || path.endsWith('/validate')) {
     const bad = JSON.stringify(body ?? '').includes('300.1');
-    return { revision: fake.state.config, valid: !bad, diff: bad ? [] : ['+ [[vip]]', '+ name = "new"', '- address = "10.0.0.1/16"'], problems: bad ? ['vip[0].address: 10.0.300.1 is not an address'] : [] };
+    const problem = { code: 'V0101', severity: 'error', message: '10.0.300.1/24 is not an address', reason: 'a number of it is larger than 255', fix: 'write four numbers from 0 to 255', span: { line: 7, column: 11 } };
+    return { node: 'lb1', revision: fake.state.config, dry_run: true, valid: !bad, diff: bad ? [] : ['vip/new', '+ name = "new"', '+ address = "10.0.30.1/24"'], changes: bad ? [] : ['vip new appeared'], problems: bad ? [problem] : [], refused_here: null };
   }
   if (path.startsWith('/v1/config') || path.startsWith('/v1/vips')) fake.state.config += 1;
-  return { revision: fake.state.config, order: { sentence: 'takes no new connections by order' } };
+  return { revision: fake.state.config, refused_here: null, order: { sentence: 'takes no new connections by order' } };
 }
 
 export function serve(size) {
@@ -41,8 +42,19 @@ export function serve(size) {
       if (url.pathname === '/v1/status') return json(fake.status());
       if (url.pathname === '/v1/events') return json(fake.events());
       if (why) return json(fake.why(decodeURIComponent(why[1])));
-      if (url.pathname === '/v1/config') return json({ revision: fake.state.config, base: { path: '/etc/buoy/buoy.toml', digest: '0b00c0de' }, text: toml, entries: [{ path: 'vip/vip001', origin: { kind: 'file', line: 4 } }, { path: 'vip/vip002', origin: { kind: 'api', user: 'ann', at_ms: Date.now() - 60_000, revision: 7 } }] });
-      if (url.pathname === '/v1/config/history') return json({ revisions: [{ revision: 7, user: 'ann', at_ms: Date.now() - 60_000, diff: ['+ name = "vip002"'], summary: 'vip vip002 added' }, { revision: 6, user: 'root', at_ms: Date.now() - 600_000, diff: [], summary: 'file read' }] });
+      const ago = (ms) => Date.now() - ms;
+      if (url.pathname === '/v1/config') {
+        const entries = [{ path: 'vip/vip001', origin: { kind: 'file', line: 4 } }, { path: 'vip/vip002', origin: { kind: 'api', user: 'ann', at_ms: ago(60_000), revision: 7, hidden: false } }];
+        return json({ node: 'lb1', revision: fake.state.config, in_force: fake.state.config, base: { path: '/etc/buoy/buoy.toml', digest: '0b00c0de' }, text: toml, entries, store: { kind: 'embedded', leader: 'lb2', voters: ['lb1', 'lb2', 'lb3'] } });
+      }
+      if (url.pathname === '/v1/config/history') {
+        const revisions = [
+          { revision: 6, user: 'root', node: 'lb1', at_ms: ago(600_000), reason: '', entries: ['vip/vip002'], diff: ['vip/vip002', '+ name = "vip002"', '+ address = "10.0.0.1/16"'] },
+          { revision: 7, user: 'ann', node: 'lb2', at_ms: ago(60_000), reason: 'nearer to the clients', entries: ['vip/vip002'], diff: ['vip/vip002', '  name = "vip002"', '- prefer = ["lb1"]', '+ prefer = ["lb2", "lb1"]'] },
+        ];
+        return json({ node: 'lb1', revision: fake.state.config, revisions });
+      }
+      if (url.pathname.startsWith('/v1/config/vips/')) return json({ name: 'vip002', address: '10.0.0.1/16', prefer: ['lb2', 'lb1'] });
       if (url.pathname === '/v1/path') return json({ node: 'lb1', from: url.searchParams.get('from'), to: url.searchParams.get('to'), protocol: 'tcp', vip: 'vip001', engine: 'XDP (eth0: driver)', ways: [{ of: 'any connection', verdict: 'sent', backend: 'web2', reason: 'in an IP packet to 10.1.0.21, to the Ethernet address 02:00:00:00:00:15 by eth0' }] });
       response.writeHead(404, { 'content-type': 'application/problem+json' }).end(JSON.stringify({ code: 'unknown_path', title: 'there is no such path', detail: '' }));
     });

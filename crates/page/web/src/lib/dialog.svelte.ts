@@ -13,11 +13,15 @@ export interface Field {
   placeholder?: string;
 }
 
+/** What an edit would make different. */
 export interface Preview {
-  revision?: number;
+  revision: number;
+  /** Lines that begin with `-`, `+` or a space, under one with the name of the part. */
   diff: string[];
+  /** What that means. */
+  changes: string[];
   valid: boolean;
-  problems: string[];
+  problems: { code: string; severity: string; message: string; reason: string; fix: string; span: { line: number; column: number } }[];
 }
 
 export type Values = Record<string, string>;
@@ -65,9 +69,9 @@ export const dialog = new Dialog();
 
 /** A refusal in the agent's words, with what it means for an edit that somebody else has overtaken. */
 export function words(error: unknown): string {
-  if (!(error instanceof Refused)) return String(error);
+  if (!(error instanceof Refused)) return error instanceof Error ? error.message : String(error);
   const { status, title, detail, fix, code }: Problem = error.problem;
-  const said = [title, detail, fix].filter(Boolean).join(': ');
+  const said = [title, detail].filter(Boolean).join(': ') + (fix ? `; ${fix}` : '');
   if (status === 412) return `Somebody changed it meanwhile: ${said}. Close this, look at what it is now, and try again.`;
   if (status === 403) return `You may not do this: ${said}`;
   if (status === 404 && code === 'unknown_path') return 'This agent cannot do that yet: it is of an older version.';

@@ -1,45 +1,52 @@
 // Edits of the configuration: shown as a difference before they are applied, and refused when somebody was faster.
 import { Refused, get, part, send } from './ask';
-import { dialog, type Field, type Preview, type Values } from './dialog.svelte';
+import { dialog, words, type Field, type Preview, type Values } from './dialog.svelte';
 import { live } from './live.svelte';
 import type { Backend, Service, Vip } from './types';
 
 export interface Entry {
   path: string;
-  origin: { kind: string; line?: number; file?: string; user?: string; at_ms?: number; revision?: number };
+  origin: { kind: 'file'; line: number } | { kind: 'api'; user: string; at_ms: number; revision: number; hidden: boolean };
 }
 
 export interface Configuration {
+  node: string;
   revision: number;
+  in_force: number;
   base: { path: string; digest: string };
   text: string;
   entries: Entry[];
+  store: { kind: string; leader: string | null; voters: string[] };
 }
 
 export interface Revision {
   revision: number;
-  user?: string;
-  at_ms?: number;
-  summary?: string;
-  diff?: string[];
+  at_ms: number;
+  user: string;
+  node: string;
+  reason: string;
+  entries: string[];
+  diff: string[];
 }
 
-/** What this agent lets the page do with its configuration; null: not asked yet. */
 class Edits {
-  able = $state<boolean | null>(null);
   configuration = $state.raw<Configuration | null>(null);
+  /** The latest first. */
   history = $state.raw<Revision[]>([]);
 
   async read(): Promise<void> {
     try {
       this.configuration = await get<Configuration>('/v1/config');
-      this.able = true;
+      this.history = (await get<{ revisions: Revision[] }>('/v1/config/history')).revisions.reverse();
     } catch (error) {
-      if (error instanceof Refused && error.problem.status === 404) this.able = false;
-      return;
+      // An agent without edits: the file is edited on every host.
+      if (error instanceof Refused && error.problem.status === 404) this.configuration = null;
     }
-    const reply = await get<{ revisions?: Revision[] } | Revision[]>('/v1/config/history').catch(() => []);
-    this.history = Array.isArray(reply) ? reply : (reply.revisions ?? []);
+  }
+
+  /** Whether there is anything to edit with. */
+  get able(): boolean {
+    return this.configuration !== null;
   }
 
   /** As `If-Match` has it. */
@@ -51,8 +58,10 @@ class Edits {
 export const edits = new Edits();
 
 export function whyNotEdit(): string | null {
-  if (edits.able === false) return 'this agent takes no edits over its API: edit the file on every host, then run buoy reload';
-  return edits.able === null ? 'the configuration has not been read yet' : null;
+  const store = edits.configuration?.store;
+  if (!store) return 'this agent takes no edits: edit the file on every host, then run buoy reload';
+  if (store.kind === 'none') return 'the file says store = "none": edit it on every host, then run buoy reload';
+  return live.forbidden;
 }
 
 /** A field's text as a list: names or addresses, parted by commas or spaces. */
@@ -66,31 +75,47 @@ interface Edit {
   fields: Field[];
   verb: string;
   danger?: boolean;
+  wide?: boolean;
   method: string;
   target: (values: Values) => string;
   body?: (values: Values) => unknown;
   done: (values: Values) => string;
 }
 
+interface Edited {
+  revision: number;
+  refused_here: string | null;
+}
+
+/** What came of an edit that was taken. */
+async function finish(edited: Edited, done: string): Promise<string> {
+  await edits.read();
+  if (edited.refused_here) throw new Error(`It was taken as revision ${edited.revision}, but ${live.me} could not put it into force: ${edited.refused_here}`);
+  return `${done} (revision ${edited.revision})`;
+}
+
+const reason: Field = { name: 'reason', label: 'Reason', kind: 'text', value: '', hint: 'for the history' };
+
 /** Every edit has the same course: read the revision, ask for the difference, apply it to that revision. */
 async function edit(what: Edit): Promise<void> {
   await edits.read();
+  const match = edits.match;
   const request = <T>(values: Values, dry: boolean) => {
-    const target = what.target(values);
-    return send<T>(what.method, dry ? `${target}${target.includes('?') ? '&' : '?'}dry_run=1` : target, what.body?.(values), edits.match);
+    const query = new URLSearchParams();
+    if (dry) query.set('dry_run', '1');
+    if (values.reason) query.set('reason', values.reason);
+    const asked = query.size ? `?${query}` : '';
+    return send<T>(what.method, what.target(values) + asked, what.body?.(values), match);
   };
   dialog.open({
     title: what.title,
     says: what.says,
-    fields: what.fields,
+    fields: [...what.fields, reason],
     verb: what.verb,
     danger: what.danger ?? false,
+    wide: what.wide ?? false,
     preview: (values) => request<Preview>(values, true),
-    run: async (values) => {
-      await request(values, false);
-      await edits.read();
-      return what.done(values);
-    },
+    run: async (values) => finish(await request<Edited>(values, false), what.done(values)),
   });
 }
 
@@ -216,37 +241,58 @@ export function removeBackend(service: Service, backend: Backend): Promise<void>
   });
 }
 
-/** The whole file, for what no form has. */
+/** All keys of a VIP, for what no form has. */
+export async function editVip(vip: Vip): Promise<void> {
+  const table = await get<unknown>(`/v1/config/vips/${part(vip.name)}`).catch((error: unknown) => dialog.complain(words(error)));
+  if (table === undefined) return;
+  return edit({
+    title: `All keys of ${vip.name}`,
+    says: () => [everywhere, 'The keys are those of a [[vip]] table of the file.'],
+    fields: [{ name: 'json', label: 'As JSON', kind: 'area', value: JSON.stringify(table, null, 2), required: true }],
+    verb: 'Apply',
+    wide: true,
+    method: 'PUT',
+    target: () => `/v1/vips/${part(vip.name)}`,
+    body: (values) => parse(values.json ?? ''),
+    done: () => `${vip.name} is changed`,
+  });
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new Error(`This is no JSON: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}
+
+/** The whole configuration. */
 export async function editText(): Promise<void> {
   await edits.read();
+  const match = edits.match;
+  const body = (values: Values) => ({ text: values.text, ...(values.reason ? { reason: values.reason } : {}) });
   dialog.open({
     title: 'Edit the configuration',
     says: () => [everywhere],
-    fields: [{ name: 'text', label: 'As TOML', kind: 'area', value: edits.configuration?.text ?? '', required: true }],
+    fields: [{ name: 'text', label: 'As TOML', kind: 'area', value: edits.configuration?.text ?? '', required: true }, reason],
     verb: 'Apply',
     wide: true,
-    preview: (values) => send<Preview>('POST', '/v1/config/diff', { text: values.text }),
-    run: async (values) => {
-      await send('POST', '/v1/config/apply', { text: values.text }, edits.match);
-      await edits.read();
-      return `Revision ${edits.configuration?.revision} is in force`;
-    },
+    preview: (values) => send<Preview>('POST', '/v1/config/diff', body(values), match),
+    run: async (values) => finish(await send<Edited>('POST', '/v1/config/apply', body(values), match), 'It is in force'),
   });
 }
 
 export async function rollBack(to: Revision): Promise<void> {
   await edits.read();
+  const match = edits.match;
+  const body = (values: Values) => ({ revision: to.revision, ...(values.reason ? { reason: values.reason } : {}) });
   dialog.open({
     title: `Go back to revision ${to.revision}`,
-    says: () => [`What was changed after it is undone, as a revision of its own: it can be undone in turn.`, everywhere],
-    fields: [],
+    says: () => ['What was changed after it is undone, as a revision of its own: it can be undone in turn.', everywhere],
+    fields: [reason],
     verb: 'Go back',
     danger: true,
-    preview: () => send<Preview>('POST', '/v1/config/rollback?dry_run=1', { revision: to.revision }, edits.match),
-    run: async () => {
-      await send('POST', '/v1/config/rollback', { revision: to.revision }, edits.match);
-      await edits.read();
-      return `The configuration is that of revision ${to.revision} again`;
-    },
+    preview: (values) => send<Preview>('POST', '/v1/config/rollback?dry_run=1', body(values), match),
+    run: async (values) => finish(await send<Edited>('POST', '/v1/config/rollback', body(values), match), `The configuration is that of revision ${to.revision} again`),
   });
 }

@@ -2,6 +2,8 @@
 import type { Event, Phases, Status, Vip } from './types';
 
 export interface Band {
+  /** Stays the same while the clock goes on. */
+  key: string;
   from: number;
   to: number;
   /** null: nobody. */
@@ -9,6 +11,7 @@ export interface Band {
 }
 
 export interface Change {
+  key: string;
   at: number;
   vip: string;
   before: string | null | undefined;
@@ -42,7 +45,7 @@ export function bands(status: Status, events: Event[], now: number): Map<string,
 }
 
 function lane(vip: Vip, events: Event[], now: number): Band[] {
-  const steps: { at: number; owner: string | null }[] = [];
+  const steps: { at: number; owner: string | null; key?: string }[] = [];
   for (const event of events) {
     if (event.kind === 'acquired' || event.kind === 'owner_heard') steps.push({ at: event.at, owner: event.node ?? null });
     // What is given up in a planned move is taken by another at once, and that is heard a moment later.
@@ -51,11 +54,12 @@ function lane(vip: Vip, events: Event[], now: number): Band[] {
   const known = vip.since_ms === null ? null : now - vip.since_ms;
   const last = steps.at(-1);
   if ((!last || last.owner !== vip.owner) && (known !== null || vip.owner === null)) {
-    steps.push({ at: Math.max(known ?? last?.at ?? now, last?.at ?? 0), owner: vip.owner });
+    steps.push({ at: Math.max(known ?? last?.at ?? now, last?.at ?? 0), owner: vip.owner, key: `${vip.name} epoch ${vip.epoch}` });
   }
-  return steps
-    .map((step, at) => ({ from: step.at, to: steps[at + 1]?.at ?? now, owner: step.owner }))
-    .filter((band, at, all) => band.to > band.from || at === all.length - 1);
+  // What lasted no time is no step; the same owner in a new epoch, with nobody in between, is the same band.
+  const lasting = steps.filter((step, at) => at === steps.length - 1 || step.at < steps[at + 1]!.at);
+  const news = lasting.filter((step, at) => at === 0 || step.owner !== lasting[at - 1]!.owner);
+  return news.map((step, at) => ({ key: step.key ?? `${vip.name} ${step.at} ${step.owner}`, from: step.at, to: news[at + 1]?.at ?? now, owner: step.owner }));
 }
 
 /** Every change of owner, the latest first, with its phases and what else was seen about then. */
@@ -74,7 +78,7 @@ export function changes(status: Status, events: Event[], now: number): Change[] 
       const own = (about.get(vip) ?? []).filter(near);
       const served = own.find((event) => event.phases && event.at >= band.from - 50);
       const evidence = [...own, ...hosts.filter(near)].sort((a, b) => a.at - b.at);
-      all.push({ at: band.from, vip, before: was, after: band.owner, gap, phases: served?.phases ?? null, evidence });
+      all.push({ key: band.key, at: band.from, vip, before: was, after: band.owner, gap, phases: served?.phases ?? null, evidence });
     });
   }
   return all.sort((a, b) => b.at - a.at);

@@ -18,6 +18,8 @@ class Live {
   /** Said to screen readers: changes of owner. */
   said = $state('');
   how = $state<'stream' | 'poll'>('poll');
+  /** Why this user may order nothing, once the agent has said so. */
+  forbidden = $state<string | null>(null);
   /** When the last data came, and now, by this browser's clock. */
   at = $state(0);
   now = $state(Date.now());

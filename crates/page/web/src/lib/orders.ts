@@ -5,7 +5,7 @@ import { millis, span } from './format';
 import { live } from './live.svelte';
 import type { Backend, Node, Service, Vip } from './types';
 
-const reason: Field = { name: 'reason', label: 'Reason', kind: 'text', value: '', hint: 'for the record and for `buoy why`', placeholder: 'patching' };
+const reason: Field = { name: 'reason', label: 'Reason', kind: 'text', value: '', hint: 'for the record, and for who asks why', placeholder: 'patching' };
 
 function lasting(what: string): Field {
   return { name: 'for', label: 'For', kind: 'text', value: '', placeholder: '30m', hint: `${what}; empty: until somebody ends it` };
@@ -25,6 +25,7 @@ function body(values: Values): Record<string, string | number> {
 
 /** Why an order about a VIP cannot be given here; null: it can. */
 export function notOwner(vip: Vip, command: string): string | null {
+  if (live.forbidden) return live.forbidden;
   if (vip.mine) return null;
   if (!vip.owner) return `nobody owns ${vip.name}`;
   return `${vip.owner} owns ${vip.name}: open the page of ${vip.owner}, or run there: buoy ${command}`;
@@ -105,7 +106,10 @@ export function releaseVip(vip: Vip): Promise<void> {
   });
 }
 
+export const whyNotBackend = (): string | null => live.forbidden;
+
 export function whyNotDrain(node: Node): string | null {
+  if (live.forbidden) return live.forbidden;
   if (!node.me) return `open the page of ${node.name}, or run there: buoy ${node.draining ? 'undrain' : 'drain --wait'}`;
   return null;
 }
