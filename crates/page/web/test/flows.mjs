@@ -16,6 +16,8 @@ async function have(order) {
 const { browser, page, faults } = await open(url);
 page.setDefaultTimeout(8000);
 const cell = (vip, node) => page.locator(`table.map tbody tr`, { has: page.locator(`th a:text-is("${vip}")`) }).locator('td').nth(Number(node.slice(1)) - 1);
+/** To look at, in the folder of BUOY_PICTURES. */
+const picture = (name) => process.env.BUOY_PICTURES && page.screenshot({ path: join(process.env.BUOY_PICTURES, `${name}.png`) });
 const says = (locator, text) => locator.filter({ hasText: text }).first().waitFor();
 
 try {
@@ -32,6 +34,7 @@ try {
   // Move it, and see it there.
   await page.getByRole('link', { name: 'web', exact: true }).click();
   await says(page.locator('.answer'), 'n1 has owned web');
+  await picture('vip');
   await page.getByRole('button', { name: 'Move…', exact: true }).click();
   await page.getByLabel('To', { exact: true }).selectOption('n2');
   await page.getByLabel('Reason').fill('a test');
@@ -48,6 +51,7 @@ try {
   await says(page.locator('dialog .says'), 'gets no new connections');
   await page.getByRole('button', { name: 'Drain it' }).click();
   await says(page.locator('.backends tr', { hasText: 'web1' }), 'drain');
+  await picture('services');
   await page.getByRole('button', { name: 'Enable web1' }).click();
   await page.getByRole('button', { name: 'Enable it' }).click();
   await page.getByRole('button', { name: 'Drain web1' }).waitFor();
@@ -75,12 +79,14 @@ try {
   await page.goto(`${new URL(url).origin}/#/timeline`);
   await page.getByRole('button', { name: /^Details/ }).first().click();
   await says(page.locator('.drawer h2'), 'web went to');
+  await picture('timeline');
 
   // This node is drained and put back.
   await page.goto(`${new URL(url).origin}/#/nodes`);
   await page.getByRole('button', { name: 'Drain n1' }).click();
   await page.getByRole('button', { name: 'Drain it' }).click();
   await says(page.locator('.banner'), 'n1 is drained');
+  await picture('nodes');
   await page.getByRole('button', { name: 'Undrain n1' }).click();
   await page.getByRole('button', { name: 'Put it back' }).click();
   await page.locator('.banner').waitFor({ state: 'detached' });
@@ -92,9 +98,9 @@ try {
   await have('KILL n1');
   await says(page.locator('header .live'), 'stale since');
 } catch (error) {
-  const picture = join(tmpdir(), 'buoy-page-failed.png');
-  await page.screenshot({ path: picture }).catch(() => undefined);
-  fail(`${error.message}; what it saw last is in ${picture}`);
+  const failed = join(tmpdir(), 'buoy-page-failed.png');
+  await page.screenshot({ path: failed }).catch(() => undefined);
+  fail(`${error.message}; what it saw last is in ${failed}`);
 }
 console.log(process.exitCode ? 'ENDED BADLY' : 'ENDED WELL');
 await browser.close();

@@ -55,6 +55,13 @@ export class History {
     return { connections: last.connections, bytes: last.bytes, opened };
   }
 
+  /** What was asked of one backend alone, where the status does not count. */
+  feed(service: string, backend: string, connections: number, bytes: number): void {
+    const known = this.of(service, backend);
+    if (known) this.count(known, connections, bytes, Date.now());
+    this.version += 1;
+  }
+
   private note(key: string, backend: Backend, at: number): void {
     let known = this.known.get(key);
     if (!known) {
@@ -68,8 +75,10 @@ export class History {
     } else {
       spell.reason = backend.reason;
     }
-    if (!backend.traffic) return;
-    const { connections, bytes } = backend.traffic;
+    if (backend.traffic) this.count(known, backend.traffic.connections, backend.traffic.bytes, at);
+  }
+
+  private count(known: Known, connections: number, bytes: number, at: number): void {
     const last = known.last;
     if (last && at - last.at < EVERY) return;
     // A counter that went back began anew: there is no rate across that.

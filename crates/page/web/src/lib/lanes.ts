@@ -46,11 +46,17 @@ export function bands(status: Status, events: Event[], now: number): Map<string,
 
 function lane(vip: Vip, events: Event[], now: number): Band[] {
   const steps: { at: number; owner: string | null; key?: string }[] = [];
-  for (const event of events) {
+  events.forEach((event, at) => {
+    // How long the last owner had been silent, and how long the takeover took: nobody served it then.
+    if (event.kind === 'acquired') {
+      const phases = events.slice(at + 1, at + 4).find((later) => later.phases)?.phases;
+      const gap = phases && phases.detect_ms > 0 ? phases.detect_ms + phases.address_ms : 0;
+      if (gap && steps.at(-1)?.owner) steps.push({ at: Math.max(event.at - gap, steps.at(-1)!.at), owner: null });
+    }
     if (event.kind === 'acquired' || event.kind === 'owner_heard') steps.push({ at: event.at, owner: event.node ?? null });
     // What is given up in a planned move is taken by another at once, and that is heard a moment later.
     else if (event.kind === 'released') steps.push({ at: event.at, owner: null });
-  }
+  });
   const known = vip.since_ms === null ? null : now - vip.since_ms;
   const last = steps.at(-1);
   if ((!last || last.owner !== vip.owner) && (known !== null || vip.owner === null)) {
