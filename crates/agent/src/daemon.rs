@@ -9,11 +9,11 @@ use crate::forward::{Forward, Traced};
 use crate::hooks::{self, Hooks};
 use crate::metrics::Totals;
 use crate::realtime::{self, Command, Gone, Handle};
-use crate::server::{Agent, Changes, LoopGone, Problem, ReloadRefusal, haproxy, metrics};
+use crate::server::{Agent, Changes, LoopGone, Problem, ReloadRefusal, haproxy, metrics, tcp};
 use buoy_api::view::{CheckReport, DatedRecord, HostReport, ServiceReport};
 use buoy_api::words::{self, Gravity, Words};
 use buoy_api::{ClusterStatus, FlowsView, ReloadReply};
-use buoy_config::{Checked, Report};
+use buoy_config::{Api, Checked, Report};
 use buoy_core::backend_orders::{Change, Full};
 use buoy_core::{OrderError, Status};
 use buoy_kernel::clock;
@@ -43,6 +43,7 @@ pub(crate) struct Daemon {
     /// Why the socket for HAProxy's commands is not there.
     haproxy: Problem,
     metrics: Problem,
+    tcp: Problem,
     totals: Totals,
     hooks: Hooks,
     changes: Changes,
@@ -61,6 +62,8 @@ pub(crate) struct Published {
     /// Seed of flows: the cluster's key makes it.
     pub(crate) seed: watch::Sender<u64>,
     pub(crate) keys: watch::Sender<Keyring>,
+    /// Where the API is served over TCP.
+    pub(crate) api: watch::Sender<Arc<Option<Api>>>,
 }
 
 /// What is remembered for people.
@@ -135,6 +138,7 @@ impl Daemon {
             backend_orders,
             haproxy: Problem::default(),
             metrics: Problem::default(),
+            tcp: Problem::default(),
             totals,
             changes: Changes::new(),
             checks: OnceLock::new(),
@@ -177,18 +181,16 @@ impl Daemon {
         }
     }
 
-    /// Answers HAProxy's commands where the configuration says so, for ever.
-    pub(crate) async fn speak_haproxy(self: Arc<Self>) {
-        let desired = self.published.desired.subscribe();
-        let problem = Arc::clone(&self.haproxy);
-        haproxy::keep(self, desired, problem).await;
-    }
-
-    /// Shows the metrics where the configuration says so, for ever.
-    pub(crate) async fn show_metrics(self: Arc<Self>) {
-        let desired = self.published.desired.subscribe();
-        let problem = Arc::clone(&self.metrics);
-        metrics::keep(self, desired, problem).await;
+    /// Answers HAProxy's commands, shows the metrics and serves the API over TCP where the configuration says
+    /// so, for ever.
+    pub(crate) async fn keep_doors(self: Arc<Self>) {
+        let desired = || self.published.desired.subscribe();
+        let this = || Arc::clone(&self);
+        tokio::join!(
+            haproxy::keep(this(), desired(), Arc::clone(&self.haproxy)),
+            metrics::keep(this(), desired(), Arc::clone(&self.metrics)),
+            tcp::keep(this(), self.published.api.subscribe(), Arc::clone(&self.tcp)),
+        );
     }
 
     /// Keeps what becomes of the orders of backends, as long as somebody tells.
@@ -287,12 +289,14 @@ impl Daemon {
         let mut desired = checked.desired;
         desired.generation = before.generation + 1;
         let desired = Arc::new(desired);
-        let reply = reply(&before, &desired, &checked.warnings);
+        let mut reply = reply(&before, &desired, &checked.warnings);
+        reply.changes.extend(api_change(&self.published.api.borrow(), checked.api.as_ref()));
         let seed = checked.keyring.flow_seed(desired.cluster);
         let new = Box::new((Arc::clone(&desired), checked.keyring.clone()));
         self.command(Command::Reload(new))?;
         self.published.seed.send_if_modified(|known| std::mem::replace(known, seed) != seed);
         self.published.keys.send_replace(checked.keyring);
+        self.published.api.send_replace(Arc::new(checked.api));
         self.published.desired.send_replace(desired);
         self.changes.note();
         Ok(reply)
@@ -312,6 +316,17 @@ fn reports(states: &fitness::States) -> Vec<CheckReport> {
         reason: known.reason.clone(),
     };
     states.iter().map(report).collect()
+}
+
+/// What is different of the API over TCP, its users and certificates included.
+fn api_change(before: &Option<Api>, after: Option<&Api>) -> Option<String> {
+    match after {
+        after if before.as_ref() == after => None,
+        Some(api) => {
+            Some(format!("the API over TCP is at {}, with its files read again", api.listen))
+        }
+        None => Some("the API is not served over TCP any more".into()),
+    }
 }
 
 /// What is different, and what somebody should know.
@@ -363,7 +378,7 @@ impl Agent for Daemon {
         problems.extend(memory.duplicate.clone());
         problems.extend(self.backend_orders.problem());
         problems.extend(memory.undiscovered.iter().cloned());
-        for problem in [&self.haproxy, &self.metrics] {
+        for problem in [&self.haproxy, &self.metrics, &self.tcp] {
             problems.extend(problem.lock().unwrap_or_else(PoisonError::into_inner).clone());
         }
         problems.extend(self.hooks.problems());
@@ -426,7 +441,9 @@ impl Agent for Daemon {
         let before = self.desired();
         let checked = accepted.rehearse(self.read_file(&before)?);
         let after = Desired { generation: before.generation + 1, ..checked.desired };
-        Ok(reply(&before, &after, &checked.warnings))
+        let mut reply = reply(&before, &after, &checked.warnings);
+        reply.changes.extend(api_change(&self.published.api.borrow(), checked.api.as_ref()));
+        Ok(reply)
     }
 
     async fn reload(&self) -> Result<ReloadReply, ReloadRefusal> {

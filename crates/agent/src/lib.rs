@@ -124,17 +124,20 @@ pub fn run(options: &Options) -> Result<(), RunError> {
         .build()
         .map_err(RunError::Runtime)?;
     // The socket first: a second agent on this host must not get as far as the addresses.
-    let socket = runtime
-        .block_on(async { server::Socket::open(&options.socket) })
+    let sockets = runtime
+        .block_on(async {
+            let socket = server::Socket::open(&options.socket)?;
+            Ok((socket, server::Socket::open_questions(&options.socket)?))
+        })
         .map_err(RunError::Socket)?;
     let mut accepted = Accepted::new(&options.config, &options.socket.with_extension("backends"));
     let checked = runtime.block_on(discovery::begin(&mut accepted, checked));
     let desired = Arc::new(checked.desired);
-    let keyring = checked.keyring.clone();
+    let (keyring, api) = (checked.keyring.clone(), checked.api);
     let running = realtime::start(Arc::clone(&desired), checked.keyring, &systemd, options.log)
         .map_err(RunError::Start)?;
-    let wish = Wish { desired, keyring, accepted };
-    runtime.block_on(live(options, wish, running, socket, systemd))
+    let wish = Wish { desired, keyring, api, accepted };
+    runtime.block_on(live(options, wish, running, sockets, systemd))
 }
 
 /// A panic in any thread ends the process, in every build: half an agent is worse than none, and the
@@ -159,15 +162,16 @@ fn die_at_once() {
 struct Wish {
     desired: Arc<buoy_model::Desired>,
     keyring: buoy_wire::Keyring,
+    api: Option<buoy_config::Api>,
     accepted: Accepted,
 }
 
 /// Everything that may be slow, until the end.
 async fn live(
     options: &Options,
-    Wish { desired, keyring, accepted }: Wish,
+    Wish { desired, keyring, api, accepted }: Wish,
     running: Running,
-    socket: server::Socket,
+    (socket, questions): (server::Socket, server::Socket),
     systemd: Systemd,
 ) -> Result<(), RunError> {
     let Running { handle, reports, thread, answerer } = running;
@@ -194,7 +198,8 @@ async fn live(
     let fit =
         fitness::report(handle.clone(), watch, known, (states.clone(), health.opinions()), ability);
     let fit = tokio::spawn(fit);
-    let published = Published { desired: wanted, seed, keys };
+    let published =
+        Published { desired: wanted, seed, keys, api: watch::Sender::new(Arc::new(api)) };
     let engines = (forward, exchange);
     let config = (options.config.clone(), accepted);
     let totals = Totals::new().map_err(|error| RunError::Runtime(std::io::Error::other(error)))?;
@@ -202,7 +207,7 @@ async fn live(
     let daemon = Arc::new(daemon);
     daemon.show_checks(checks.states(), health.doubt());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let serving = tokio::spawn(server::serve(socket, Arc::clone(&daemon), async {
+    let serving = tokio::spawn(server::serve(socket, questions, Arc::clone(&daemon), async {
         let _ = stopped.await;
     }));
     let listening = {
@@ -218,16 +223,14 @@ async fn live(
         async move { daemon.discover(looked).await }
     });
     let watching = tokio::spawn(daemon.hooks().watch_health(states));
-    let speaking = tokio::spawn(Arc::clone(&daemon).speak_haproxy());
-    let measuring = tokio::spawn(Arc::clone(&daemon).show_metrics());
+    let doors = tokio::spawn(Arc::clone(&daemon).keep_doors());
     systemd.ready();
     let told = orders(&daemon, listening, &systemd).await;
     fit.abort();
     telling.abort();
     discovering.abort();
     watching.abort();
-    speaking.abort();
-    measuring.abort();
+    doors.abort();
     drop(stop);
     let _ = tokio::time::timeout(STOP_TIMEOUT, serving).await;
     let ended = tokio::task::spawn_blocking(move || thread.join());

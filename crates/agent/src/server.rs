@@ -5,6 +5,7 @@
 //! the packets of `/v1/path` are counted. A new endpoint is a type in `api/src/status.rs`, a route
 //! and a handler here, and a method of `api::Client`.
 
+mod access;
 pub(crate) mod account;
 mod changes;
 mod failure;
@@ -22,6 +23,7 @@ mod path;
 mod services;
 mod socket;
 mod stream;
+pub(crate) mod tcp;
 mod write;
 
 pub use changes::Changes;
@@ -29,6 +31,7 @@ pub(crate) use follow::Problem;
 pub use socket::{Socket, SocketError};
 
 use crate::forward::Traced;
+use access::Asker;
 use axum::Json;
 use axum::Router;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, State};
@@ -36,7 +39,7 @@ use axum::middleware;
 use axum::routing::{get, post};
 use buoy_api::view::{DatedRecord, HostReport, ServiceReport, View};
 use buoy_api::{BODY_MAX, ClusterStatus, FlowsView, OwnerReply, ReloadReply, WhyReply};
-use buoy_config::Report;
+use buoy_config::{Report, Role};
 use buoy_core::backend_orders::{Change, Full};
 use buoy_core::{OrderError, Status};
 use buoy_kernel::fast::Packet;
@@ -54,6 +57,8 @@ use write::{Write, config_tag};
 
 /// Connections at the same time: room for all who may wait for news, and then some.
 const CONNECTIONS_MAX: u32 = 256;
+/// The same on the socket for questions.
+const QUESTIONS_MAX: u32 = 64;
 const _: () = assert!(changes::WATCHERS_MAX < CONNECTIONS_MAX as usize);
 /// How long the real-time loop may take to answer: it does so between two packets.
 const LOOP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -142,29 +147,36 @@ impl From<LoopGone> for ReloadRefusal {
     }
 }
 
-/// Answers on the socket until `stop` is ready; requests under way are finished first.
+/// Answers on the socket, and questions on the other one, until `stop` is ready; requests under way are
+/// finished first.
 pub async fn serve<A: Agent>(
     socket: Socket,
+    questions: Socket,
     agent: Arc<A>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let Socket { listener, file } = socket;
     let (end, ended) = watch::channel(false);
     let looking = tokio::spawn(changes::look(Arc::clone(&agent)));
-    let hall = Hall::new(CONNECTIONS_MAX, ended);
-    let greet = |stream: UnixStream| async {
-        let uid = stream.peer_cred().ok().map(|credentials| credentials.uid());
-        Some((stream, Asker::local(uid)))
+    // Whoever may only ask has places of his own, and takes none from those who order.
+    let hall = |places| Hall::new(places, ended.clone());
+    let known = |role| {
+        move |stream: UnixStream| async move {
+            let uid = stream.peer_cred().ok().map(|credentials| credentials.uid());
+            Some((stream, Asker::local(uid, role)))
+        }
     };
-    let answering = hall.answer(listener, greet, router(Arc::clone(&agent)));
+    let router = router(Arc::clone(&agent));
+    let answering =
+        hall(CONNECTIONS_MAX).answer(socket.listener, known(Role::Admin), router.clone());
+    let asked = hall(QUESTIONS_MAX).answer(questions.listener, known(Role::Read), router);
     let ending = async {
         stop.await;
         agent.changes().end();
         end.send_replace(true);
     };
-    tokio::join!(answering, ending);
+    tokio::join!(answering, asked, ending);
     looking.abort();
-    drop(file);
+    drop((socket.file, questions.file));
     Ok(())
 }
 
@@ -194,6 +206,7 @@ fn router<A: Agent>(agent: Arc<A>) -> Router {
         .method_not_allowed_fallback(|| async { Failure::method() })
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(middleware::from_fn(guard::guard))
+        .layer(middleware::from_fn(access::check))
         .with_state(agent)
 }
 
@@ -212,24 +225,6 @@ fn operations() -> Vec<Operation> {
         .changes()
         .answers::<ReloadReply>(),
     ]
-}
-
-/// Who is at the other end of a connection.
-#[derive(Clone, Debug)]
-struct Asker {
-    uid: Option<u32>,
-}
-
-impl Asker {
-    /// Somebody on this host, by the kernel's word (SO_PEERCRED).
-    const fn local(uid: Option<u32>) -> Self {
-        Self { uid }
-    }
-
-    /// As it stands in the records.
-    fn name(&self) -> String {
-        self.uid.map_or_else(|| "an unknown user".into(), account::user_name)
-    }
 }
 
 /// All that an answer is made of, at one moment.

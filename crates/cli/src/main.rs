@@ -27,6 +27,7 @@ mod supervise;
 mod support;
 mod table;
 mod time;
+mod token;
 mod top;
 mod version;
 mod why;
@@ -96,6 +97,9 @@ enum Command {
     /// Make cluster keys
     #[command(subcommand)]
     Key(key::Command),
+    /// Let users in to the API over TCP
+    #[command(subcommand)]
+    Token(token::Command),
     /// Take away what XDP forwarding has left in the kernel
     #[command(subcommand)]
     Xdp(xdp::Command),
@@ -160,6 +164,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Drill(arguments) => drill::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),
         Command::Key(command) => key::run(command),
+        Command::Token(command) => token::run(&command),
         Command::Xdp(command) => xdp::run(&command),
         Command::Lab(command) => lab::run(command),
         Command::Supervise(arguments) => supervise::run(arguments),

@@ -157,6 +157,11 @@ codes! {
     LegAbsent = "V0509", Warning, "This host does not have one of its addresses.";
     SameLink = "V0510", Warning, "Two addresses of this host are on one interface: no second path.";
     NotHere = "V0511", Warning, "A check asks for an interface or a subnet that this host does not have.";
+    BadApiAddress = "V0512", Error, "`listen` of `[api]` is not an address and a port.";
+    ApiInTheClear = "V0513", Error, "The API would be served beyond this host without TLS.";
+    ApiForAnyone = "V0514", Error, "`[api]` asks nobody who he is: it has neither `tokens` nor `client_ca`.";
+    BadApiFile = "V0515", Error, "A file of `[api]` cannot be read, is not what it should be, or can be changed by others.";
+    BadToken = "V0516", Error, "A line of the file of tokens is not one, or is there twice.";
 
     BadSecret = "V0601", Error, "The secret is not given as `file:PATH`.";
     KeyUnreadable = "V0602", Error, "A key file cannot be read.";

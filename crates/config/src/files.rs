@@ -139,6 +139,31 @@ pub(crate) fn read_key(
     }
 }
 
+/// The private key of a certificate, as PEM.
+pub(crate) fn read_pem_key(
+    path: &str,
+    span: &Span,
+    files: &ReadFile<'_>,
+    problems: &mut Problems<'_>,
+) -> Option<Vec<u8>> {
+    let shown_path = shown(path);
+    let reason = match files(path) {
+        Ok(facts) => {
+            refuse_open(&shown_path, facts.mode, span, problems);
+            let end = b"PRIVATE KEY-----";
+            if facts.content.windows(end.len()).any(|w| w == end) {
+                return Some(facts.content);
+            }
+            "it holds no PEM private key".to_owned()
+        }
+        Err(error) => error_words(&error),
+    };
+    let message = format!("cannot use {shown_path} as the key of a certificate");
+    let fix = "write the path of a PEM file that only root can read";
+    problems.add(Code::BadApiFile, span, message, reason, fix);
+    None
+}
+
 /// Whoever reads the key can take every address of the cluster. For everybody that is an error.
 /// A group may be a deliberate choice, such as that of the administrators: a warning.
 fn refuse_open(path: &str, mode: u32, span: &Span, problems: &mut Problems<'_>) {

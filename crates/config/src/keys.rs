@@ -117,6 +117,7 @@ schema! {
         HAPROXY_SOCKET: "haproxy_socket", "an absolute path", r#""/run/buoy/haproxy.sock""#, "none", Live;
         METRICS: "metrics", "an address and a port", r#""10.0.0.11:9120""#, "none", Live;
         HOOK: "hook", "a list of tables `[[hook]]`", r#"[[hook]]"#, "none", Live;
+        API: "api", "a table `[api]`", r#"{ listen = "127.0.0.1:4749", tokens = "file:tokens" }"#, "none", Live;
         VIP: "vip", "a list of tables `[[vip]]`", r#"[[vip]]"#, "none", Live;
         POOL: "pool", "a list of tables `[[pool]]`", r#"[[pool]]"#, "none", Live;
     }
@@ -127,7 +128,6 @@ schema! {
         "vrrp": "remove it; hosts that run Buoy need no VRRP between them";
         "kubernetes": "remove it; write the addresses as [[vip]]";
         "etcd": "remove it; the peers agree among themselves";
-        "api": "remove it; the API is a UNIX socket: `buoy agent --help`";
         "dns": "remove it; write \"dns:NAME:PORT\" into `backends`, and name servers as `resolvers`";
     }
     foreign {
@@ -144,6 +144,41 @@ schema! {
         "log": "remove it; set BUOY_LOG=debug in the environment of `buoy agent`";
         "virtual_router_id": "remove it; VIPs and hosts go by name";
         "global_defs": "remove it; start from a file in examples/";
+    }
+}
+
+schema! {
+    api, "[api]", "in [api]", "Keys of `[api]`.";
+    keys {
+        LISTEN: "listen", "an address and a port", r#""10.0.0.11:4749""#, "required", Live;
+        TLS: "tls", "a table `{ cert, key, client_ca }`", r#"{ cert = "api.pem", key = "api.key" }"#, "none", Live;
+        TOKENS: "tokens", "\"file:PATH\"", r#""file:tokens""#, "none", Live;
+    }
+    later {
+    }
+    foreign {
+        "address": "listen"; "bind": "listen"; "port": "listen"; "host": "listen";
+        "ssl": "tls"; "certificate": "tls"; "cert": "tls"; "key": "tls"; "client_ca": "tls";
+        "token": "tokens"; "users": "tokens"; "password": "tokens"; "auth": "tokens";
+    }
+    unneeded {
+    }
+}
+
+schema! {
+    api_tls, "tls of [api]", "in `tls` of [api]", "Keys of `tls = { ... }` of `[api]`.";
+    keys {
+        CERT: "cert", "the path of a PEM file", r#""api.pem""#, "required", Live;
+        KEY: "key", "the path of a PEM file", r#""api.key""#, "required", Live;
+        CLIENT_CA: "client_ca", "the path of a PEM file", r#""clients.pem""#, "none", Live;
+    }
+    later {
+    }
+    foreign {
+        "certificate": "cert"; "chain": "cert"; "cert_file": "cert"; "private_key": "key"; "key_file": "key";
+        "ca": "client_ca"; "ca_file": "client_ca"; "clients": "client_ca";
+    }
+    unneeded {
     }
 }
 
@@ -488,6 +523,8 @@ schema! {
 /// Every table of the file, outermost first.
 pub static SCHEMAS: &[&Schema] = &[
     &top::SCHEMA,
+    &api::SCHEMA,
+    &api_tls::SCHEMA,
     &vip::SCHEMA,
     &pool::SCHEMA,
     &service::SCHEMA,

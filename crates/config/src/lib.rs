@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod across;
+mod api;
 mod backend;
 mod balance;
 mod bundle;
@@ -54,6 +55,7 @@ mod tree;
 mod value;
 mod vip;
 
+pub use api::{Api, Pem, Role, TOKEN_LEN, Tls, Token};
 pub use check::http::expression;
 pub use code::{Code, Severity};
 pub use discovery::Found;
@@ -89,6 +91,8 @@ pub struct Checked {
     pub desired: Desired,
     /// The keys of the cluster.
     pub keyring: Keyring,
+    /// Where the API is served over TCP, if it is.
+    pub api: Option<Api>,
     /// What it was read from, to be checked again when backends are found.
     pub text: String,
     /// What is taken, but somebody should know.
@@ -157,6 +161,7 @@ pub fn check_found(
     for program in files::programs(tree.get_ref()) {
         files::check_program(program.value, &program.span, files, &mut problems);
     }
+    let api = draft.api.as_ref().and_then(|api| api::load(api, name, files, &mut problems));
     let me = host::find_me(&draft.cluster, host, &mut problems);
     let place = |bundle: &Bundle, problems: &mut Problems<'_>| {
         if !me.is_some_and(|me| bundle.nodes.contains(&me)) {
@@ -194,7 +199,7 @@ pub fn check_found(
         hooks,
         groups,
     };
-    Ok(Checked { desired, keyring, text: text.to_owned(), warnings: problems.into_report() })
+    Ok(Checked { desired, keyring, api, text: text.to_owned(), warnings: problems.into_report() })
 }
 
 /// Checks a text as far as that is possible without the host: no interfaces, no key files.
@@ -233,6 +238,7 @@ fn parse<'t>(text: &'t str, problems: &mut Problems<'_>) -> (toml::Spanned<DeTab
 struct Draft<'t> {
     cluster: Cluster,
     secret: Vec<At<&'t str>>,
+    api: Option<api::Draft<'t>>,
     bundles: Vec<Bundle>,
     hooks: Vec<hook::Named>,
 }
@@ -258,11 +264,12 @@ impl<'t> Draft<'t> {
         let top = Section::new(&keys::top::SCHEMA, tree.get_ref(), 0..0, problems);
         let cluster = cluster::read(&top, problems);
         let secret = files::read_secret(&top, problems);
+        let api = api::read(&top, problems);
         let vips = read_vips(&top, &cluster, problems);
         across::check(&vips, &cluster.peers, problems);
         let bundles = bundle::unite(vips, &cluster, problems);
         let hooks = hook::read(&top, &bundles, problems);
-        Self { cluster, secret, bundles, hooks }
+        Self { cluster, secret, api, bundles, hooks }
     }
 
     /// The groups, sorted by id, with the addresses and checks where `place` puts them.

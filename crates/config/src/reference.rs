@@ -11,6 +11,8 @@ const REFERENCE: &str = include_str!("../../../docs/configuration.md");
 /// The headings of the tables of keys in the reference, in the order of [`SCHEMAS`].
 pub const HEADINGS: [&str; SCHEMAS.len()] = [
     "## The top of the file",
+    "## `[api]`",
+    "### `tls` of `[api]`",
     "## `[[vip]]`",
     "## `[[pool]]`",
     "## `[[vip.service]]`",
@@ -22,6 +24,8 @@ pub const HEADINGS: [&str; SCHEMAS.len()] = [
 
 /// The keys that are tables with keys of their own: table, key, and what the keys of that are.
 const BELOW: &[(&Schema, &str, &Schema)] = &[
+    (&keys::top::SCHEMA, "api", &keys::api::SCHEMA),
+    (&keys::api::SCHEMA, "tls", &keys::api_tls::SCHEMA),
     (&keys::top::SCHEMA, "vip", &keys::vip::SCHEMA),
     (&keys::top::SCHEMA, "pool", &keys::pool::SCHEMA),
     (&keys::top::SCHEMA, "hook", &keys::hook::SCHEMA),

@@ -197,6 +197,22 @@ impl<'t> Section<'t> {
     }
 
     /// A list of tables; `[vip]` instead of `[[vip]]` is a table, and said so.
+    /// The one table of that key.
+    pub(crate) fn section(
+        &self,
+        key: &Key,
+        schema: &'static Schema,
+        problems: &mut Problems<'_>,
+    ) -> Option<Section<'t>> {
+        let value = self.raw(key)?;
+        let DeValue::Table(table) = value.get_ref() else {
+            wrong_type(key, value, problems);
+            return None;
+        };
+        let span = header(value.span(), problems);
+        Some(Section::new(schema, table, span, problems))
+    }
+
     pub(crate) fn sections(
         &self,
         key: &Key,

@@ -1,6 +1,5 @@
 //! Keeps a socket that the configuration names, for as long as it names it.
 
-use buoy_model::Desired;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,11 +13,13 @@ pub(crate) type Problem = Arc<Mutex<Option<String>>>;
 
 /// A socket of the configuration.
 pub(super) trait Named: Sync {
+    /// What of the configuration names it.
+    type Wish: Send + Sync;
     /// Where it is to be.
     type Place: PartialEq + Send + Sync;
     type Socket: Send;
     /// What the configuration names, if anything.
-    fn named(&self, desired: &Desired) -> Option<Self::Place>;
+    fn named(&self, wish: &Self::Wish) -> Option<Self::Place>;
     /// An error is a sentence.
     fn open(
         &self,
@@ -30,11 +31,11 @@ pub(super) trait Named: Sync {
 /// Opens what is named and serves it until something else is named, or nothing.
 pub(super) async fn follow<N: Named>(
     this: &N,
-    mut desired: watch::Receiver<Arc<Desired>>,
+    mut wish: watch::Receiver<Arc<N::Wish>>,
     problem: Problem,
 ) {
     loop {
-        let place = this.named(&desired.borrow_and_update());
+        let place = this.named(&wish.borrow_and_update());
         let serving = async {
             let Some(place) = &place else { return std::future::pending().await };
             match this.open(place).await {
@@ -50,7 +51,7 @@ pub(super) async fn follow<N: Named>(
         };
         tokio::select! {
             () = serving => {}
-            changed = desired.wait_for(|desired| this.named(desired) != place) => {
+            changed = wish.wait_for(|wish| this.named(wish) != place) => {
                 if changed.is_err() {
                     return;
                 }

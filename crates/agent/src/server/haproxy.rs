@@ -40,6 +40,7 @@ struct Spoken<A> {
 }
 
 impl<A: Agent> Named for Spoken<A> {
+    type Wish = Desired;
     type Place = PathBuf;
     type Socket = Socket;
 

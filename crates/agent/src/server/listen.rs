@@ -231,7 +231,9 @@ mod tests {
         let hall = Hall { patience, ..Hall::new(1, stopped) };
         let long = || async { "x".repeat(64 << 20) };
         let router = Router::new().route("/", get(|| async { "here\n" })).route("/long", get(long));
-        let greet = |stream: TcpStream| async { Some((stream, Asker::local(None))) };
+        let greet = |stream: TcpStream| async {
+            Some((stream, Asker::local(None, buoy_config::Role::Read)))
+        };
         drop(tokio::spawn(hall.answer(listener, greet, router)));
         (address, stop)
     }

@@ -13,6 +13,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::middleware;
 use axum::response::IntoResponse;
 use axum::routing::get;
+use buoy_config::Role;
 use buoy_model::Desired;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,6 +37,7 @@ pub(super) async fn page<A: Agent>(
 struct Shown<A>(Arc<A>);
 
 impl<A: Agent> Named for Shown<A> {
+    type Wish = Desired;
     type Place = SocketAddr;
     type Socket = TcpListener;
 
@@ -57,7 +59,7 @@ impl<A: Agent> Named for Shown<A> {
             .with_state(Arc::clone(&self.0));
         // Ends with this future: nobody is answered at an address that is not in the file any more.
         let (_end, ended) = watch::channel(false);
-        let greet = |stream: TcpStream| async { Some((stream, Asker::local(None))) };
+        let greet = |stream: TcpStream| async { Some((stream, Asker::local(None, Role::Read))) };
         Hall::new(CONNECTIONS_MAX, ended).answer(listener, greet, router).await;
     }
 }

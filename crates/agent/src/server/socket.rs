@@ -9,6 +9,8 @@ use tokio::net::UnixListener;
 
 /// Owner and group may ask; nobody else.
 const MODE: u32 = 0o660;
+/// Everybody may ask, where the directory lets him in.
+const QUESTIONS_MODE: u32 = 0o666;
 /// Members of this group may use the socket without being root, where the group exists.
 const GROUP: &str = "buoy";
 
@@ -46,6 +48,16 @@ pub enum SocketError {
 impl Socket {
     /// Makes the socket, with its directory. To be called inside a tokio runtime.
     pub fn open(path: &Path) -> Result<Self, SocketError> {
+        Self::with_mode(path, MODE)
+    }
+
+    /// The socket beside it for those who may only ask: `ro.sock` beside `api.sock`, else the same name with
+    /// `.ro`.
+    pub fn open_questions(beside: &Path) -> Result<Self, SocketError> {
+        Self::with_mode(&questions_path(beside), QUESTIONS_MODE)
+    }
+
+    fn with_mode(path: &Path, mode: u32) -> Result<Self, SocketError> {
         let refused = |step: &'static str| {
             move |cause| SocketError::Refused { path: path.to_path_buf(), step, cause }
         };
@@ -59,13 +71,22 @@ impl Socket {
         new.push(format!(".{}", std::process::id()));
         let mut file = SocketFile { path: PathBuf::from(new) };
         let listener = UnixListener::bind(&file.path).map_err(refused("bind"))?;
-        fs::set_permissions(&file.path, fs::Permissions::from_mode(MODE))
+        fs::set_permissions(&file.path, fs::Permissions::from_mode(mode))
             .map_err(refused("set the permissions of"))?;
         give_to_group(&file.path);
         fs::rename(&file.path, path).map_err(refused("put in place"))?;
         file.path = path.to_path_buf();
         Ok(Self { listener, file })
     }
+}
+
+fn questions_path(beside: &Path) -> PathBuf {
+    if beside.file_name().is_some_and(|name| name == "api.sock") {
+        return beside.with_file_name("ro.sock");
+    }
+    let mut path = beside.as_os_str().to_owned();
+    path.push(".ro");
+    path.into()
 }
 
 /// A socket's file, removed when it is dropped.
@@ -157,6 +178,18 @@ mod tests {
         assert_eq!(left.len(), 1, "the temporary name is gone");
         drop(socket);
         assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn the_socket_for_questions_is_beside_it_and_open_to_all() {
+        let folder = folder();
+        let path = folder.path().join("api.sock");
+        let socket = Socket::open_questions(&path).unwrap();
+        let beside = folder.path().join("ro.sock");
+        assert_eq!(fs::metadata(&beside).unwrap().permissions().mode() & 0o777, 0o666);
+        drop(socket);
+        assert!(!beside.exists());
+        assert_eq!(questions_path(Path::new("/x/lb1")), Path::new("/x/lb1.ro"));
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@ mod haproxy;
 mod orders;
 mod services;
 mod streams;
+mod tcp;
 mod writes;
 
 use super::*;
@@ -361,7 +362,8 @@ impl Running {
             runtime.block_on(async {
                 let socket = Socket::open(&at).expect("the folder is the test's own");
                 ready.send(()).expect("the test waits");
-                serve(socket, agent, async { drop(stopped.await) }).await
+                let questions = Socket::open_questions(&at).expect("the folder is the test's own");
+                serve(socket, questions, agent, async { drop(stopped.await) }).await
             })
         });
         is_ready.recv().expect("the server starts");

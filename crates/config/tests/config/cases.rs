@@ -75,6 +75,84 @@ const TOP: &[Case] = &[
     (Code::Syntax, "cluster »production", "`=`"),
 ];
 
+/// `[api]`, before `[[vip]]`.
+const API: &[Case] = &[
+    (
+        Code::BadApiAddress,
+        "api = { listen = »\"4749\", tokens = \"file:tokens\" }",
+        "10.0.0.11:4749",
+    ),
+    (
+        Code::BadApiAddress,
+        "api = { listen = »\"127.0.0.1:0\", tokens = \"file:tokens\" }",
+        "a port",
+    ),
+    (
+        Code::ApiInTheClear,
+        "api = { listen = »\"10.0.0.11:4749\", tokens = \"file:tokens\" }",
+        "tls = ",
+    ),
+    (
+        Code::ApiInTheClear,
+        "api = { listen = »\"[::]:4749\", tokens = \"file:tokens\" }",
+        "127.0.0.1",
+    ),
+    (Code::ApiForAnyone, "api = »{ listen = \"127.0.0.1:4749\" }", "buoy token new"),
+    (Code::MissingKey, "api = »{ tokens = \"file:tokens\" }", "listen = "),
+    (Code::WrongType, "api = »\"127.0.0.1:4749\"", "listen = "),
+    (
+        Code::UnknownKey,
+        "api = { listen = \"127.0.0.1:4749\", tokens = \"file:tokens\", »bind = 1 }",
+        "`listen`",
+    ),
+    (Code::BadToken, "api = { listen = \"127.0.0.1:4749\", tokens = »\"buoy_00\" }", "file:tokens"),
+    (
+        Code::BadToken,
+        "api = { listen = \"127.0.0.1:4749\", tokens = »\"file:tokens.bad\" }",
+        "NAME ROLE SHA256",
+    ),
+    (
+        Code::BadToken,
+        "api = { listen = \"127.0.0.1:4749\", tokens = »\"file:tokens.twice\" }",
+        "buoy token new",
+    ),
+    (
+        Code::BadToken,
+        "api = { listen = \"127.0.0.1:4749\", tokens = »\"file:tokens.none\" }",
+        "buoy token new",
+    ),
+    (
+        Code::BadApiFile,
+        "api = { listen = \"127.0.0.1:4749\", tokens = »\"file:absent\" }",
+        "buoy token new",
+    ),
+    (
+        Code::BadApiFile,
+        "api = { listen = \"127.0.0.1:4749\", tokens = »\"file:tokens.open\" }",
+        "chmod 600",
+    ),
+    (
+        Code::BadApiFile,
+        "api = { listen = \"10.0.0.11:4749\", tokens = \"file:tokens\", tls = { cert = »\"empty.pem\", key = \"api.key\" } }",
+        "PEM",
+    ),
+    (
+        Code::BadApiFile,
+        "api = { listen = \"10.0.0.11:4749\", tokens = \"file:tokens\", tls = { cert = \"ca.pem\", key = »\"absent.key\" } }",
+        "PEM",
+    ),
+    (
+        Code::KeyOpen,
+        "api = { listen = \"10.0.0.11:4749\", tls = { cert = \"ca.pem\", key = »\"world.key\", client_ca = \"ca.pem\" } }",
+        "chmod 600",
+    ),
+    (
+        Code::MissingKey,
+        "api = { listen = \"10.0.0.11:4749\", tokens = \"file:tokens\", tls = »{ cert = \"ca.pem\" } }",
+        "key = ",
+    ),
+];
+
 /// Lines that follow `address` in the VIP of `SMALL`.
 const VIP: &[Case] = &[
     (Code::UnknownKey, "»fallback = \"30s\"", "did you mean `failback`?"),
@@ -455,6 +533,7 @@ fn all() -> Vec<(Code, String, &'static str)> {
     let small = |case: &Case, text: String| (case.0, text, case.2);
     let (cluster, vip) = SMALL.split_once("\n\n").unwrap();
     let mut all = Vec::new();
+    all.extend(API.iter().map(|c| small(c, format!("{cluster}\n{}\n{vip}", c.1))));
     all.extend(TOP.iter().map(|c| small(c, format!("{cluster}\n{}\n{vip}", c.1))));
     all.extend(VIP.iter().chain(GROUP).chain(HOOK).map(|c| small(c, format!("{SMALL}{}\n", c.1))));
     all.extend(CLUSTER.iter().map(|c| small(c, format!("{}\n{vip}", c.1))));

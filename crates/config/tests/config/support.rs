@@ -37,6 +37,9 @@ pub(crate) fn host() -> Host {
     }
 }
 
+/// Of a token in tests.
+const HASH: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+
 /// The files that exist in tests.
 pub(crate) fn files(path: &str) -> io::Result<FileFacts> {
     let (content, mode) = match path {
@@ -51,6 +54,12 @@ pub(crate) fn files(path: &str) -> io::Result<FileFacts> {
         "/etc/buoy/short.key" => (KEY[..40].to_owned(), 0o600),
         "/etc/buoy/ca.pem" => ("-----BEGIN CERTIFICATE-----\n".to_owned(), 0o644),
         "/etc/buoy/empty.pem" => (String::new(), 0o644),
+        "/etc/buoy/api.key" => ("-----BEGIN PRIVATE KEY-----\n".to_owned(), 0o600),
+        "/etc/buoy/tokens" => (format!("# users\nann operate {HASH}\n"), 0o640),
+        "/etc/buoy/tokens.open" => (format!("ann operate {HASH}\n"), 0o622),
+        "/etc/buoy/tokens.bad" => ("ann root 00\n".to_owned(), 0o600),
+        "/etc/buoy/tokens.twice" => (format!("ann read {HASH}\nben read {HASH}\n"), 0o600),
+        "/etc/buoy/tokens.none" => ("# nobody\n".to_owned(), 0o600),
         "/usr/local/lib/fit" => ("#!/bin/sh\n".to_owned(), 0o755),
         "/usr/local/lib/open" => ("#!/bin/sh\n".to_owned(), 0o757),
         "/usr/local/lib/plain" => ("#!/bin/sh\n".to_owned(), 0o644),
