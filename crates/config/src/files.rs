@@ -148,8 +148,17 @@ pub(crate) fn read_pem_key(
 ) -> Option<Vec<u8>> {
     let shown_path = shown(path);
     let reason = match files(path) {
+        Ok(facts) if facts.mode & 0o027 != 0 => {
+            let message = format!("others than root can use the key {shown_path}");
+            let reason = format!(
+                "its mode is {:04o}; whoever has it can pretend to be this host",
+                facts.mode & 0o7777
+            );
+            let fix = format!("run `chmod 600 {shown_path}`");
+            problems.add(Code::BadApiFile, span, message, reason, fix);
+            return None;
+        }
         Ok(facts) => {
-            refuse_open(&shown_path, facts.mode, span, problems);
             let end = b"PRIVATE KEY-----";
             if facts.content.windows(end.len()).any(|w| w == end) {
                 return Some(facts.content);

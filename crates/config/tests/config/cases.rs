@@ -2,6 +2,7 @@
 //!
 //! `»` marks the place where the caret must stand and is not part of the file.
 
+use crate::api::API;
 use crate::asked::BACKEND_CHECK;
 use crate::support::{self, SMALL};
 use crate::wrong::{CHECK, GROUP, HOOK, LOCAL, POOL, SERVICES, TUNNEL};
@@ -73,84 +74,6 @@ const TOP: &[Case] = &[
     (Code::ExclusivePair, "safety = »\"exclusive\"", "witness = "),
     (Code::Syntax, "cluster = »production", "write cluster = \"production\""),
     (Code::Syntax, "cluster »production", "`=`"),
-];
-
-/// `[api]`, before `[[vip]]`.
-const API: &[Case] = &[
-    (
-        Code::BadApiAddress,
-        "api = { listen = »\"4749\", tokens = \"file:tokens\" }",
-        "10.0.0.11:4749",
-    ),
-    (
-        Code::BadApiAddress,
-        "api = { listen = »\"127.0.0.1:0\", tokens = \"file:tokens\" }",
-        "a port",
-    ),
-    (
-        Code::ApiInTheClear,
-        "api = { listen = »\"10.0.0.11:4749\", tokens = \"file:tokens\" }",
-        "tls = ",
-    ),
-    (
-        Code::ApiInTheClear,
-        "api = { listen = »\"[::]:4749\", tokens = \"file:tokens\" }",
-        "127.0.0.1",
-    ),
-    (Code::ApiForAnyone, "api = »{ listen = \"127.0.0.1:4749\" }", "buoy token new"),
-    (Code::MissingKey, "api = »{ tokens = \"file:tokens\" }", "listen = "),
-    (Code::WrongType, "api = »\"127.0.0.1:4749\"", "listen = "),
-    (
-        Code::UnknownKey,
-        "api = { listen = \"127.0.0.1:4749\", tokens = \"file:tokens\", »bind = 1 }",
-        "`listen`",
-    ),
-    (Code::BadToken, "api = { listen = \"127.0.0.1:4749\", tokens = »\"buoy_00\" }", "file:tokens"),
-    (
-        Code::BadToken,
-        "api = { listen = \"127.0.0.1:4749\", tokens = »\"file:tokens.bad\" }",
-        "NAME ROLE SHA256",
-    ),
-    (
-        Code::BadToken,
-        "api = { listen = \"127.0.0.1:4749\", tokens = »\"file:tokens.twice\" }",
-        "buoy token new",
-    ),
-    (
-        Code::BadToken,
-        "api = { listen = \"127.0.0.1:4749\", tokens = »\"file:tokens.none\" }",
-        "buoy token new",
-    ),
-    (
-        Code::BadApiFile,
-        "api = { listen = \"127.0.0.1:4749\", tokens = »\"file:absent\" }",
-        "buoy token new",
-    ),
-    (
-        Code::BadApiFile,
-        "api = { listen = \"127.0.0.1:4749\", tokens = »\"file:tokens.open\" }",
-        "chmod 600",
-    ),
-    (
-        Code::BadApiFile,
-        "api = { listen = \"10.0.0.11:4749\", tokens = \"file:tokens\", tls = { cert = »\"empty.pem\", key = \"api.key\" } }",
-        "PEM",
-    ),
-    (
-        Code::BadApiFile,
-        "api = { listen = \"10.0.0.11:4749\", tokens = \"file:tokens\", tls = { cert = \"ca.pem\", key = »\"absent.key\" } }",
-        "PEM",
-    ),
-    (
-        Code::KeyOpen,
-        "api = { listen = \"10.0.0.11:4749\", tls = { cert = \"ca.pem\", key = »\"world.key\", client_ca = \"ca.pem\" } }",
-        "chmod 600",
-    ),
-    (
-        Code::MissingKey,
-        "api = { listen = \"10.0.0.11:4749\", tokens = \"file:tokens\", tls = »{ cert = \"ca.pem\" } }",
-        "key = ",
-    ),
 ];
 
 /// Lines that follow `address` in the VIP of `SMALL`.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)] // All of it is test.
 
 mod accepted;
+mod api;
 mod asked;
 mod cases;
 mod examples;
