@@ -75,6 +75,12 @@ impl Failure {
         Self::new(StatusCode::BAD_REQUEST, "depth", "the JSON is nested too deep", detail)
     }
 
+    pub(super) fn head(most: usize) -> Self {
+        let title = "the head of the request is too large";
+        let detail = format!("at most {most} bytes");
+        Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head", title, detail)
+    }
+
     pub(super) fn slow_body(limit: Duration) -> Self {
         let title = "the request did not arrive in time";
         let detail = format!("all of it within {} s", limit.as_secs());

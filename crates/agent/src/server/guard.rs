@@ -5,6 +5,7 @@
 //! half-sent megabyte, and need not think of it.
 
 use super::failure::Failure;
+use super::listen::HEAD_MAX;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{CONTENT_LENGTH, EXPECT};
@@ -36,6 +37,11 @@ pub(super) async fn guard(request: Request, next: Next) -> Response {
 /// The request with all of its body, if it is one.
 async fn admitted(request: Request) -> Result<Request, Failure> {
     check_path(request.uri().path())?;
+    // A head that comes in one piece is not cut off by the connection.
+    let lines = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
+    if HEAD_MAX < lines.sum::<usize>() + request.uri().to_string().len() {
+        return Err(Failure::head(HEAD_MAX));
+    }
     let (parts, body) = request.into_parts();
     // Said before anything of it is read.
     let length = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());

@@ -27,7 +27,7 @@ use tokio::time::Sleep;
 /// How long the head of a request may take, and a connection may be idle before it.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// Bytes of a request's head.
-const HEAD_MAX: usize = 32 << 10;
+pub(super) const HEAD_MAX: usize = 32 << 10;
 /// Lines of a request's head.
 const HEADERS_MAX: usize = 64;
 /// How long a client may take nothing of what it asked for.
