@@ -64,7 +64,7 @@ async fn a_program_has_no_rights_and_no_way_to_get_any() {
     assert_eq!(reason(kind.clone()).await, "this host has no user no-such-user");
     let CheckKind::Exec { user, .. } = &mut kind else { unreachable!() };
     *user = "00".to_owned();
-    assert_eq!(reason(kind).await, "00 is root, as whom no program asks a backend");
+    assert_eq!(reason(kind).await, "00 is root, as whom no such program is run");
 }
 
 #[tokio::test]
