@@ -190,6 +190,7 @@ mod tests {
             haproxy_socket: None,
             metrics: None,
             hooks: Vec::new(),
+            metric_aliases: Vec::new(),
             me: NodeId::of("a"),
             nodes,
             timing: Timing {

@@ -411,7 +411,7 @@ impl Agent for Daemon {
 
     fn metrics(&self, status: &ClusterStatus) -> Result<String, prometheus::Error> {
         let file_refused = self.memory().refused_file.is_some();
-        self.totals.page(status, file_refused)
+        self.totals.page(status, file_refused, &self.desired().metric_aliases)
     }
 
     async fn order(&self, order: Order) -> Result<Result<usize, OrderError>, LoopGone> {

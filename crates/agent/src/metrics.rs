@@ -5,8 +5,10 @@
 //! in the file, so there are as many series as the file has names, whatever clients do. A test
 //! asks `promtool` for its opinion.
 
+mod alias;
+
 use buoy_api::{BackendView, ClusterStatus, NodeView, ServiceView, VipView};
-use buoy_model::Fact;
+use buoy_model::{Fact, MetricAlias};
 use prometheus::{
     CounterVec, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder,
 };
@@ -65,12 +67,18 @@ impl Totals {
     }
 
     /// The page, with what holds at this moment. `file_refused`: the file on disk is not the one that runs.
-    pub(crate) fn page(&self, status: &ClusterStatus, file_refused: bool) -> Result<String> {
+    pub(crate) fn page(
+        &self,
+        status: &ClusterStatus,
+        file_refused: bool,
+        aliases: &[MetricAlias],
+    ) -> Result<String> {
         let page = Page(Registry::new());
         page.agent(status, file_refused)?;
         page.peers(&status.nodes, &status.digest)?;
         page.vips(status)?;
         page.services(&status.vips)?;
+        alias::show(&page, self, status, aliases)?;
         let mut families = self.registry.gather();
         families.extend(page.0.gather());
         families.sort_by(|a, b| a.name().cmp(b.name()));

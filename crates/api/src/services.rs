@@ -257,6 +257,7 @@ mod tests {
             haproxy_socket: None,
             metrics: None,
             hooks: Vec::new(),
+            metric_aliases: Vec::new(),
             me: NodeId::of("lb2"),
             nodes: vec![Node::new("lb1", ([10, 0, 0, 11], 4747).into())],
             timing: Timing { heartbeat: beat, lease: 3 * beat, lease_max: 3 * beat },

@@ -615,6 +615,7 @@ mod tests {
             haproxy_socket: None,
             metrics: None,
             hooks: Vec::new(),
+            metric_aliases: Vec::new(),
             me: lb(1),
             nodes: vec![node(1), node(2), node(3)],
             timing: Timing {

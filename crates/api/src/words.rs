@@ -501,6 +501,7 @@ mod tests {
             haproxy_socket: None,
             metrics: None,
             hooks: Vec::new(),
+            metric_aliases: Vec::new(),
             me: NodeId::of("lb2"),
             nodes,
             timing: Timing {

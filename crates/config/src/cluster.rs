@@ -10,7 +10,7 @@ use buoy_model::limits::{
     HEARTBEAT_DEFAULT, HEARTBEAT_MAX, HEARTBEAT_MIN, LEASE_CEILING_DEFAULT, LEASE_DEFAULT,
     LEASE_HEARTBEATS_MIN, LEASE_MAX, PORT_DEFAULT,
 };
-use buoy_model::{NodeId, Safety, Timing};
+use buoy_model::{MetricAlias, NodeId, Safety, Timing};
 use core::net::SocketAddr;
 use core::time::Duration;
 
@@ -32,6 +32,8 @@ pub(crate) struct Cluster {
     pub(crate) haproxy_socket: Option<String>,
     /// Where monitoring reads metrics over TCP.
     pub(crate) metrics: Option<SocketAddr>,
+    /// Under whose names metrics are told as well.
+    pub(crate) metric_aliases: Vec<MetricAlias>,
 }
 
 pub(crate) fn read(top: &Section<'_>, problems: &mut Problems<'_>) -> Cluster {
@@ -52,6 +54,7 @@ pub(crate) fn read(top: &Section<'_>, problems: &mut Problems<'_>) -> Cluster {
         resolvers: discovery::read_resolvers(top, problems),
         haproxy_socket: read_socket(top, problems),
         metrics: read_metrics(top, problems),
+        metric_aliases: read_aliases(top, problems),
         peers,
     }
 }
@@ -93,6 +96,25 @@ fn read_metrics(top: &Section<'_>, problems: &mut Problems<'_>) -> Option<Socket
             None
         }
     }
+}
+
+fn read_aliases(top: &Section<'_>, problems: &mut Problems<'_>) -> Vec<MetricAlias> {
+    let known = [("keepalived", MetricAlias::Keepalived), ("metallb", MetricAlias::Metallb)];
+    let texts = top.texts(&top::METRICS_ALIASES, problems);
+    let mut aliases = Vec::new();
+    for text in texts.map(|texts| texts.value).unwrap_or_default() {
+        match known.iter().find(|(name, _)| *name == text.value) {
+            Some((_, alias)) if aliases.contains(alias) => {}
+            Some((_, alias)) => aliases.push(*alias),
+            None => {
+                let message = format!("nobody's metrics are called \"{}\"", shown(text.value));
+                let reason = "there are the names of keepalived's exporters and of MetalLB";
+                let fix = "write \"keepalived\" or \"metallb\", or remove the line";
+                problems.add(Code::UnknownWord, &text.span, message, reason, fix);
+            }
+        }
+    }
+    aliases
 }
 
 /// `safety` at the top or of one VIP.

@@ -116,6 +116,7 @@ schema! {
         RESOLVERS: "resolvers", "an address or a list of them", r#"["10.0.0.53"]"#, "those of the host", Live;
         HAPROXY_SOCKET: "haproxy_socket", "an absolute path", r#""/run/buoy/haproxy.sock""#, "none", Live;
         METRICS: "metrics", "an address and a port", r#""10.0.0.11:9120""#, "none", Live;
+        METRICS_ALIASES: "metrics_aliases", "a list of \"keepalived\" and \"metallb\"", r#"["keepalived"]"#, "none", Live;
         HOOK: "hook", "a list of tables `[[hook]]`", r#"[[hook]]"#, "none", Live;
         API: "api", "a table `[api]`", r#"{ listen = "127.0.0.1:4749", tokens = "file:tokens" }"#, "none", Live;
         VIP: "vip", "a list of tables `[[vip]]`", r#"[[vip]]"#, "none", Live;
@@ -132,7 +133,7 @@ schema! {
     }
     foreign {
         "hooks": "hook"; "notify": "hook"; "notify_master": "hook"; "notify_backup": "hook"; "notify_fault": "hook"; "webhook": "hook"; "webhooks": "hook"; "alerts": "hook"; "smtp_alert": "hook"; "notification_email": "hook";
-        "prometheus": "metrics"; "metrics_listen": "metrics"; "stats_socket": "haproxy_socket"; "stats": "haproxy_socket";
+        "prometheus": "metrics"; "metrics_listen": "metrics"; "metrics_compat": "metrics_aliases"; "stats_socket": "haproxy_socket"; "stats": "haproxy_socket";
         "vips": "vip"; "pools": "pool"; "virtual": "vip"; "vrrp_instance": "vip"; "virtual_server": "vip";
         "unicast_peer": "peers"; "nodes": "peers"; "hosts": "peers"; "members": "peers";
         "auth_pass": "secret"; "password": "secret"; "key": "secret"; "router_id": "node";

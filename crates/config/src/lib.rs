@@ -178,7 +178,8 @@ pub fn check_found(
     let (Some(me), Some(keyring), false) = (me, keyring, problems.has_errors()) else {
         return Err(problems.into_report());
     };
-    let Cluster { name: cluster_name, timing, haproxy_socket, metrics, .. } = draft.cluster.clone();
+    let Cluster { name: cluster_name, timing, haproxy_socket, metrics, metric_aliases, .. } =
+        draft.cluster.clone();
     let nodes = draft.cluster.peers.nodes();
     let leg_links = legs::links(&draft.cluster.peers, me, host, &mut problems);
     let desired = Desired {
@@ -196,6 +197,7 @@ pub fn check_found(
         timing,
         haproxy_socket,
         metrics,
+        metric_aliases,
         hooks,
         groups,
     };

@@ -57,6 +57,7 @@ fn desired(backends: &[&str]) -> Desired {
         haproxy_socket: None,
         metrics: None,
         hooks: Vec::new(),
+        metric_aliases: Vec::new(),
         me: A,
         nodes: vec![],
         timing: Timing { heartbeat: beat, lease: 3 * beat, lease_max: 3 * beat },

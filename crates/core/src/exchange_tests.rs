@@ -20,6 +20,7 @@ fn desired(me: &str, names: &[&str]) -> Desired {
         haproxy_socket: None,
         metrics: None,
         hooks: Vec::new(),
+        metric_aliases: Vec::new(),
         me: NodeId::of(me),
         nodes,
         leg_links: vec![],

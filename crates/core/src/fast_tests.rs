@@ -88,6 +88,7 @@ fn desired(groups: Vec<Group>) -> Desired {
         haproxy_socket: None,
         metrics: None,
         hooks: Vec::new(),
+        metric_aliases: Vec::new(),
         me: NodeId(1),
         nodes: vec![],
         timing: Timing { heartbeat: beat, lease: 3 * beat, lease_max: 3 * beat },

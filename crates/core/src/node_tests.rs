@@ -53,6 +53,7 @@ fn desired(nodes: usize, groups: usize, safety: Safety, me: usize) -> Desired {
         haproxy_socket: None,
         metrics: None,
         hooks: Vec::new(),
+        metric_aliases: Vec::new(),
         me: NodeId::of(&name(me)),
         nodes: members,
         leg_links: vec![Some(LINK)],

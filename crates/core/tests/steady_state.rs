@@ -140,6 +140,7 @@ fn desired(me: NodeId) -> Desired {
         haproxy_socket: None,
         metrics: None,
         hooks: Vec::new(),
+        metric_aliases: Vec::new(),
         me,
         leg_links: vec![Some(LinkId(2))],
         nodes,

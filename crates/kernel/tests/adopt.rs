@@ -57,6 +57,7 @@ fn desired(link: LinkId, addresses: &[&str]) -> Desired {
         haproxy_socket: None,
         metrics: None,
         hooks: Vec::new(),
+        metric_aliases: Vec::new(),
         me: me.id,
         nodes: vec![me],
         leg_links: Vec::new(),

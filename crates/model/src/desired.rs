@@ -35,10 +35,21 @@ pub struct Desired {
     pub haproxy_socket: Option<String>,
     /// Where monitoring reads metrics over TCP; `None`: nowhere.
     pub metrics: Option<SocketAddr>,
+    /// Under whose names metrics are told as well.
+    pub metric_aliases: Vec<MetricAlias>,
     /// Who is told when something happens.
     pub hooks: Vec<Hook>,
     /// All groups, sorted by id.
     pub groups: Vec<Group>,
+}
+
+/// Whose names of metrics are used as well.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum MetricAlias {
+    /// Those of keepalived's exporters.
+    Keepalived,
+    /// MetalLB's.
+    Metallb,
 }
 
 /// A member of the cluster.

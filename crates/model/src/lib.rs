@@ -41,7 +41,8 @@ pub use check::{
     Sought, Statuses, Subject, TlsCheck, Told, Via, dns_type,
 };
 pub use desired::{
-    Desired, Failback, Group, Node, NodeCheck, NodeCheckKind, Presence, Safety, Timing, VipAddress,
+    Desired, Failback, Group, MetricAlias, Node, NodeCheck, NodeCheckKind, Presence, Safety,
+    Timing, VipAddress,
 };
 pub use discovery::{Discovery, DiscoveryPlace};
 pub use event::{Event, Fitness, Order};

@@ -276,6 +276,7 @@ impl Scenario {
             haproxy_socket: None,
             metrics: None,
             hooks: Vec::new(),
+            metric_aliases: Vec::new(),
             me: id,
             nodes: self.hosts.iter().enumerate().map(node).collect(),
             timing,

@@ -78,7 +78,8 @@ fn page() -> String {
     totals.note(Some("web"), "served", &served(2));
     totals.note(Some("web"), "served", &served(300));
     totals.note(None, "undrained", &Fact::Undrained);
-    totals.page(&status(), true).unwrap()
+    let aliases = [MetricAlias::Keepalived, MetricAlias::Metallb];
+    totals.page(&status(), true, &aliases).unwrap()
 }
 
 #[test]
@@ -166,4 +167,31 @@ fn promtool_finds_nothing_wrong() {
         assert!(output.status.success(), "{words:?}: {output:?}");
         assert!(output.stderr.is_empty(), "{words:?}: {output:?}");
     }
+}
+
+#[test]
+fn others_names_tell_the_same_and_only_where_they_are_asked_for() {
+    let mut status = status();
+    let address = |address: &str| buoy_api::VipAddressView {
+        address: address.into(),
+        interface: Some("eth0".into()),
+        ..buoy_api::VipAddressView::default()
+    };
+    status.vips[0].addresses = vec![address("10.0.0.100/24"), address("2001:db8::100/64")];
+    status.vips[1].addresses = vec![address("10.0.0.101/24")];
+    let totals = Totals::new().unwrap();
+    totals.note(Some("web"), "acquired", &Fact::Undrained);
+    let page =
+        totals.page(&status, false, &[MetricAlias::Keepalived, MetricAlias::Metallb]).unwrap();
+    for line in [
+        r#"keepalived_vrrp_state{iname="web",intf="eth0",ip_address="2001:db8::100",vrid="0"} 2"#,
+        r#"keepalived_vrrp_state{iname="db",intf="eth0",ip_address="10.0.0.101",vrid="0"} 1"#,
+        r#"keepalived_become_master_total{iname="web",intf="eth0",vrid="0"} 1"#,
+        r#"metallb_speaker_announced{ip="10.0.0.100",node="lb1",protocol="layer2",service="web"} 1"#,
+    ] {
+        assert!(page.lines().any(|l| l == line), "{line} in\n{page}");
+    }
+    assert!(!page.contains(r#"service="db""#), "only who announces says so");
+    let plain = totals.page(&status, false, &[]).unwrap();
+    assert!(!plain.contains("keepalived_") && !plain.contains("metallb_"));
 }

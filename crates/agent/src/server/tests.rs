@@ -153,7 +153,7 @@ impl Agent for Fake {
     }
 
     fn metrics(&self, status: &ClusterStatus) -> Result<String, prometheus::Error> {
-        crate::metrics::Totals::new()?.page(status, false)
+        crate::metrics::Totals::new()?.page(status, false, &[])
     }
 
     async fn order(&self, order: Order) -> Result<Result<usize, OrderError>, LoopGone> {
@@ -222,6 +222,7 @@ fn desired() -> Desired {
         haproxy_socket: None,
         metrics: None,
         hooks: Vec::new(),
+        metric_aliases: Vec::new(),
         me: NodeId::of("lb1"),
         nodes,
         timing: Timing {

@@ -385,6 +385,7 @@ mod tests {
             haproxy_socket: None,
             metrics: None,
             hooks: Vec::new(),
+            metric_aliases: Vec::new(),
             me: NodeId::of("lb1"),
             nodes: vec![Node::new("lb1", ([10, 0, 0, 11], 4747).into())],
             leg_links: vec![None],

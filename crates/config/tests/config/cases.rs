@@ -58,6 +58,7 @@ const TOP: &[Case] = &[
     (Code::OutOfRange, "port = »-1", "1 to 65535"),
     (Code::BadName, "cluster = »\"two words\"", "a short name"),
     (Code::BadSocketPath, "haproxy_socket = »\"haproxy.sock\"", "/run/buoy/haproxy.sock"),
+    (Code::UnknownWord, "metrics_aliases = [»\"nagios\"]", "\"keepalived\" or \"metallb\""),
     (Code::BadMetricsAddress, "metrics = »\"10.0.0.11\"", "\"10.0.0.11:9120\""),
     (Code::BadMetricsAddress, "metrics = »\"10.0.0.11:0\"", "\"10.0.0.11:9120\""),
     (Code::BadMetricsAddress, "metrics = »\"lb1:9120\"", "\"10.0.0.11:9120\""),
