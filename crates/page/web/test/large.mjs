@@ -86,8 +86,27 @@ async function edit(page, fake, theme, rules) {
   if (method !== 'POST' || path !== '/v1/vips' || body !== expected) fail(`sent ${method} ${path} ${body}`);
 }
 
+/** Who may only look sees every button, and why it does nothing. */
+async function readOnly() {
+  const { server, url } = await serve({ vips: 3, nodes: 3, backends: 2 }, { readOnly: true });
+  const { browser, page } = await open(url);
+  page.setDefaultTimeout(8000);
+  await page.goto(`${url}/#/map/vip001`);
+  for (const name of ['Move…', 'Hold…', 'Remove…']) {
+    const button = page.locator('.drawer button[aria-disabled=true]', { hasText: new RegExp(`^${name}$`) });
+    await button.waitFor();
+    const why = await button.getAttribute('title');
+    if (!why?.includes('answers questions only')) fail(`${name} is disabled because ${why}`);
+  }
+  await page.getByRole('button', { name: 'Move…', exact: true }).click({ force: true });
+  await page.locator('.toast.bad', { hasText: 'Not possible' }).waitFor();
+  await browser.close();
+  server.close();
+}
+
 try {
   await large();
+  await readOnly();
   await small();
 } catch (error) {
   fail(error.message);

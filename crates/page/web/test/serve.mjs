@@ -27,7 +27,8 @@ function write(fake, method, path, body) {
   return { revision: fake.state.config, refused_here: null, order: { sentence: 'takes no new connections by order' } };
 }
 
-export function serve(size) {
+/** `readOnly`: every order and edit is refused, as on a socket for questions. */
+export function serve(size, { readOnly = false } = {}) {
   const fake = cluster(size);
   const server = createServer((request, response) => {
     const url = new URL(request.url, 'http://localhost');
@@ -38,6 +39,10 @@ export function serve(size) {
       const file = files[url.pathname];
       if (file) return response.writeHead(200, { 'content-type': file[0], 'content-security-policy': policy }).end(dist(file[1]));
       const why = url.pathname.match(/^\/v1\/vips\/(.+)\/why$/);
+      if (request.method !== 'GET' && readOnly) {
+        const refusal = { code: 'read_only', title: 'this socket answers questions only', detail: '', fix: 'orders go to api.sock beside it' };
+        return response.writeHead(403, { 'content-type': 'application/problem+json' }).end(JSON.stringify(refusal));
+      }
       if (request.method !== 'GET') return json(write(fake, request.method, url.pathname + url.search, Buffer.concat(chunks).toString()));
       if (url.pathname === '/v1/status') return json(fake.status());
       if (url.pathname === '/v1/events') return json(fake.events());

@@ -13,8 +13,13 @@ export function setToken(token: string): void {
   sessionStorage.setItem(TOKEN, token);
 }
 
+/** Stays the same as long as the same token is used. */
+export function asker(): string {
+  return sessionStorage.getItem(TOKEN) ?? '';
+}
+
 function headers(more: Record<string, string>): Record<string, string> {
-  const token = sessionStorage.getItem(TOKEN);
+  const token = asker();
   return token ? { ...more, authorization: `Bearer ${token}` } : more;
 }
 

@@ -1,5 +1,5 @@
 // Edits of the configuration: shown as a difference before they are applied, and refused when somebody was faster.
-import { Refused, get, part, send } from './ask';
+import { Refused, asker, get, part, send } from './ask';
 import { dialog, words, type Field, type Preview, type Values } from './dialog.svelte';
 import { live } from './live.svelte';
 import type { Backend, Service, Vip } from './types';
@@ -31,6 +31,9 @@ export interface Revision {
 
 class Edits {
   configuration = $state.raw<Configuration | null>(null);
+  /** Why this user may edit nothing; null: he may, or the agent has not been asked yet. */
+  forbidden = $state<string | null>(null);
+  private rightsOf: string | null = null;
   /** The latest first. */
   history = $state.raw<Revision[]>([]);
 
@@ -38,10 +41,20 @@ class Edits {
     try {
       this.configuration = await get<Configuration>('/v1/config');
       this.history = (await get<{ revisions: Revision[] }>('/v1/config/history')).revisions.reverse();
+      if (this.rightsOf !== asker() && this.configuration.store.kind !== 'none') await this.askRights(this.configuration.text);
     } catch (error) {
       // An agent without edits: the file is edited on every host.
       if (error instanceof Refused && error.problem.status === 404) this.configuration = null;
     }
+  }
+
+  /** Tries, without doing it, to leave all as it is: who may not do that may edit nothing. */
+  private async askRights(text: string): Promise<void> {
+    this.rightsOf = asker();
+    this.forbidden = await send('POST', '/v1/config/apply?dry_run=1', { text }).then(
+      () => null,
+      (error: unknown) => (error instanceof Refused && error.problem.status === 403 ? error.message : null),
+    );
   }
 
   /** Whether there is anything to edit with. */
@@ -61,7 +74,7 @@ export function whyNotEdit(): string | null {
   const store = edits.configuration?.store;
   if (!store) return 'this agent takes no edits: edit the file on every host, then run buoy reload';
   if (store.kind === 'none') return 'the file says store = "none": edit it on every host, then run buoy reload';
-  return live.forbidden;
+  return edits.forbidden ?? live.forbidden;
 }
 
 /** A field's text as a list: names or addresses, parted by commas or spaces. */

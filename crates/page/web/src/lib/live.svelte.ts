@@ -1,5 +1,5 @@
 // The state of the cluster as this node sees it, kept up to date: pushed where the agent pushes, asked for elsewhere.
-import { Refused, get, request, stream } from './ask';
+import { Refused, asker, get, part, request, send, stream } from './ask';
 import { History } from './history.svelte';
 import type { Event, Problem, Status } from './types';
 
@@ -18,8 +18,9 @@ class Live {
   /** Said to screen readers: changes of owner. */
   said = $state('');
   how = $state<'stream' | 'poll'>('poll');
-  /** Why this user may order nothing, once the agent has said so. */
+  /** Why this user may order nothing; null: he may, or the agent has not been asked yet. */
   forbidden = $state<string | null>(null);
+  private rightsOf = '';
   /** When the last data came, and now, by this browser's clock. */
   at = $state(0);
   now = $state(Date.now());
@@ -87,8 +88,21 @@ class Live {
     const last = status.events.at(-1);
     const known = before?.events.at(-1);
     this.status = status;
+    void this.askRights(status);
     if (before && before.node === status.node) this.say(before, status);
     if (!before || last?.at !== known?.at || last?.sentence !== known?.sentence) void this.readEvents();
+  }
+
+  /** Tries, without doing it, to leave this node as it is: who may not do that may order nothing. */
+  private async askRights({ node, draining }: Status): Promise<void> {
+    const who = `${node} ${asker()}`;
+    if (this.rightsOf === who) return;
+    this.rightsOf = who;
+    const refused = await send('PATCH', `/v1/nodes/${part(node)}?dry_run=1`, { drain: draining !== null }).then(
+      () => null,
+      (error: unknown) => (error instanceof Refused && error.problem.status === 403 ? error.message : null),
+    );
+    this.forbidden = refused;
   }
 
   private say(before: Status, now: Status): void {
