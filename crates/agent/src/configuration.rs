@@ -1,6 +1,7 @@
 //! Reads the configuration for this host, and says which changes of it need more than a reload.
 
 use buoy_api::words;
+use buoy_config::layer::Unlayable;
 use buoy_config::{Checked, Host, Report};
 use buoy_kernel::host;
 use buoy_kernel::netlink::NetlinkError;
@@ -16,6 +17,8 @@ pub enum ConfigurationError {
     Host(NetlinkError),
     /// The file has problems.
     Invalid(Report),
+    /// What was edited cannot be laid over the file.
+    Unlayable(Unlayable),
 }
 
 impl ConfigurationError {
@@ -24,6 +27,7 @@ impl ConfigurationError {
         match self {
             Self::Host(cause) => format!("this host's interfaces cannot be read: {cause}"),
             Self::Invalid(report) => report.render(width, colour),
+            Self::Unlayable(why) => why.to_string(),
         }
     }
 }

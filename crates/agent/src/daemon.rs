@@ -3,6 +3,7 @@
 use crate::backend_orders::{BackendOrders, Told};
 use crate::configuration::{self, ConfigurationError};
 use crate::discovery::{self, Accepted, Looked};
+use crate::edits::{Edits, Whole};
 use crate::exchange::Exchange;
 use crate::fitness;
 use crate::forward::{Forward, Traced};
@@ -13,7 +14,7 @@ use crate::server::{Agent, Changes, LoopGone, Problem, ReloadRefusal, haproxy, m
 use buoy_api::view::{CheckReport, DatedRecord, HostReport, ServiceReport};
 use buoy_api::words::{self, Gravity, Words};
 use buoy_api::{ClusterStatus, FlowsView, ReloadReply};
-use buoy_config::{Api, Checked, Report};
+use buoy_config::{Api, Report};
 use buoy_core::backend_orders::{Change, Full};
 use buoy_core::{OrderError, Status};
 use buoy_kernel::clock;
@@ -24,7 +25,6 @@ use buoy_model::{
 };
 use buoy_wire::{Keyring, Reject};
 use std::collections::{BTreeMap, VecDeque};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
@@ -35,7 +35,7 @@ const PROBLEMS_MAX: usize = 16;
 /// The agent as the API sees it.
 pub(crate) struct Daemon {
     pub(crate) handle: Handle,
-    config: PathBuf,
+    edits: Edits,
     published: Published,
     forward: Forward,
     exchange: Exchange,
@@ -66,6 +66,13 @@ pub(crate) struct Published {
     pub(crate) api: watch::Sender<Arc<Option<Api>>>,
 }
 
+/// What a reload reads again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Source {
+    File,
+    Edits,
+}
+
 /// What is remembered for people.
 #[derive(Default)]
 struct Memory {
@@ -79,6 +86,8 @@ struct Memory {
     refusals: VecDeque<String>,
     /// Why the file on disk is not the one that runs.
     refused_file: Option<String>,
+    /// Why what was edited since is not in force here.
+    refused_edits: Option<String>,
     duplicate: Option<String>,
     /// What is wrong with looking for backends.
     undiscovered: Vec<String>,
@@ -122,7 +131,7 @@ impl Memory {
 impl Daemon {
     pub(crate) fn new(
         handle: Handle,
-        (config, accepted): (PathBuf, Accepted),
+        (edits, accepted): (Edits, Accepted),
         published: Published,
         (forward, exchange): (Forward, Exchange),
         (backend_orders, totals): (BackendOrders, Totals),
@@ -130,7 +139,7 @@ impl Daemon {
         let hooks = Hooks::new(published.desired.subscribe());
         Self {
             handle,
-            config,
+            edits,
             published,
             hooks,
             forward,
@@ -270,19 +279,62 @@ impl Daemon {
         }
     }
 
-    /// The file on disk, if it can be followed.
-    fn read_file(&self, before: &Desired) -> Result<Checked, ReloadRefusal> {
-        let checked = configuration::load(&self.config).map_err(refusal)?;
-        match configuration::needs_more_than_a_reload(before, &checked.desired) {
-            Some(reason) => Err(ReloadRefusal::Invalid(reason)),
-            None => Ok(checked),
+    /// Follows what is edited on any node, for ever.
+    pub(crate) async fn hear_edits(self: Arc<Self>) {
+        let mut state = self.edits.state();
+        while state.changed().await.is_ok() {
+            state.mark_unchanged();
+            // What came of it is in the log and in the status.
+            drop(self.follow_edits().await);
         }
     }
 
-    async fn apply_file(&self) -> Result<ReloadReply, ReloadRefusal> {
+    /// Says what came of a reload, in the log and to hooks; the first line of why not.
+    fn say(&self, result: &Result<Option<ReloadReply>, ReloadRefusal>) -> Option<String> {
+        let (kind, sentence, refused) = match result {
+            Ok(reply) => {
+                let now = self.desired().generation;
+                let generation = reply.as_ref().map_or(now, |reply| reply.generation);
+                tracing::info!(generation, "configuration reloaded");
+                ("config_applied", format!("generation {generation} is in force"), None)
+            }
+            Err(refusal) => {
+                let report = refusal.report();
+                let generation = self.desired().generation;
+                tracing::error!(
+                    "configuration refused; generation {generation} goes on:\n{report}"
+                );
+                let first = report.lines().next().unwrap_or_default().to_owned();
+                ("config_refused", format!("the configuration was refused: {first}"), Some(first))
+            }
+        };
+        self.hooks.tell(None, hooks::Message::new(HookTopic::Config, kind, None, sentence));
+        refused
+    }
+
+    /// The file and what was edited over it, if it can be followed.
+    fn read_whole(&self, source: Source, before: &Desired) -> Result<Whole, ReloadRefusal> {
+        let whole = match source {
+            Source::Edits => self.edits.whole_again(),
+            Source::File => self.edits.read().and_then(|file| self.edits.whole(file)),
+        };
+        let whole = whole.map_err(refusal)?;
+        let reason = configuration::needs_more_than_a_reload(before, &whole.checked.desired);
+        match reason.or_else(|| self.edits.refuse_other_store(&whole)) {
+            Some(reason) => Err(ReloadRefusal::Invalid(reason)),
+            None => Ok(whole),
+        }
+    }
+
+    /// Puts the file and what was edited into force; nothing where they are already.
+    async fn apply(&self, source: Source) -> Result<Option<ReloadReply>, ReloadRefusal> {
         let mut accepted = self.accepted.lock().await;
+        if source == Source::Edits && self.edits.is_in_force() {
+            return Ok(None);
+        }
         let before = self.desired();
-        let checked = self.read_file(&before)?;
+        let whole = self.read_whole(source, &before)?;
+        let checked = whole.checked.clone();
         let looked = discovery::look_for(&checked.desired, &accepted.known()).await;
         let checked = accepted.follow(checked, &looked);
         self.memory().undiscovered = accepted.problems();
@@ -294,12 +346,13 @@ impl Daemon {
         let seed = checked.keyring.flow_seed(desired.cluster);
         let new = Box::new((Arc::clone(&desired), checked.keyring.clone()));
         self.command(Command::Reload(new))?;
+        self.edits.hold(&whole);
         self.published.seed.send_if_modified(|known| std::mem::replace(known, seed) != seed);
         self.published.keys.send_replace(checked.keyring);
         self.published.api.send_replace(Arc::new(checked.api));
         self.published.desired.send_replace(desired);
         self.changes.note();
-        Ok(reply)
+        Ok(Some(reply))
     }
 }
 
@@ -342,7 +395,9 @@ fn reply(before: &Desired, after: &Desired, warnings: &Report) -> ReloadReply {
 fn refusal(error: ConfigurationError) -> ReloadRefusal {
     match error {
         ConfigurationError::Invalid(report) => ReloadRefusal::File(Box::new(report)),
-        ConfigurationError::Host(_) => ReloadRefusal::Invalid(error.to_string()),
+        ConfigurationError::Host(_) | ConfigurationError::Unlayable(_) => {
+            ReloadRefusal::Invalid(error.to_string())
+        }
     }
 }
 
@@ -375,6 +430,8 @@ impl Agent for Daemon {
         let memory = self.memory();
         let mut problems: Vec<String> = memory.refusals.iter().cloned().collect();
         problems.extend(memory.refused_file.clone());
+        problems.extend(memory.refused_edits.clone());
+        problems.extend(self.edits.problems());
         problems.extend(memory.duplicate.clone());
         problems.extend(self.backend_orders.problem());
         problems.extend(memory.undiscovered.iter().cloned());
@@ -410,7 +467,9 @@ impl Agent for Daemon {
     }
 
     fn metrics(&self, status: &ClusterStatus) -> Result<String, prometheus::Error> {
-        let file_refused = self.memory().refused_file.is_some();
+        let memory = self.memory();
+        let file_refused = memory.refused_file.is_some() || memory.refused_edits.is_some();
+        drop(memory);
         self.totals.page(status, file_refused, &self.desired().metric_aliases)
     }
 
@@ -439,7 +498,7 @@ impl Agent for Daemon {
     async fn rehearse_reload(&self) -> Result<ReloadReply, ReloadRefusal> {
         let accepted = self.accepted.lock().await;
         let before = self.desired();
-        let checked = accepted.rehearse(self.read_file(&before)?);
+        let checked = accepted.rehearse(self.read_whole(Source::File, &before)?.checked);
         let after = Desired { generation: before.generation + 1, ..checked.desired };
         let mut reply = reply(&before, &after, &checked.warnings);
         reply.changes.extend(api_change(&self.published.api.borrow(), checked.api.as_ref()));
@@ -447,35 +506,36 @@ impl Agent for Daemon {
     }
 
     async fn reload(&self) -> Result<ReloadReply, ReloadRefusal> {
-        let result = self.apply_file().await;
-        let refused = match &result {
-            Ok(reply) => {
-                tracing::info!(generation = reply.generation, "configuration reloaded");
-                None
-            }
-            Err(refusal @ (ReloadRefusal::Invalid(_) | ReloadRefusal::File(_))) => {
-                let report = refusal.report();
-                let generation = self.desired().generation;
-                tracing::error!(
-                    "configuration refused; generation {generation} goes on:\n{report}"
-                );
-                let first = report.lines().next().unwrap_or_default();
-                Some(format!("the file {} was refused: {first}", self.config.display()))
-            }
-            Err(ReloadRefusal::LoopGone) => None,
-        };
-        let said = match (&result, &refused) {
-            (Ok(reply), _) => {
-                Some(("config_applied", format!("generation {} is in force", reply.generation)))
-            }
-            (Err(_), Some(why)) => Some(("config_refused", why.clone())),
-            (Err(_), None) => None,
-        };
-        if let Some((kind, sentence)) = said {
-            self.hooks.tell(None, hooks::Message::new(HookTopic::Config, kind, None, sentence));
+        let result = self.apply(Source::File).await;
+        if let Err(ReloadRefusal::LoopGone) = result {
+            return Err(ReloadRefusal::LoopGone);
         }
-        self.memory().refused_file = refused;
-        result
+        let refused = self.say(&result);
+        let path = self.edits.path().display().to_string();
+        let mut memory = self.memory();
+        if refused.is_none() {
+            memory.refused_edits = None;
+        }
+        memory.refused_file = refused.map(|first| format!("the file {path} was refused: {first}"));
+        drop(memory);
+        result.map(Option::unwrap_or_default)
+    }
+
+    fn edits(&self) -> &Edits {
+        &self.edits
+    }
+
+    async fn follow_edits(&self) -> Result<(), ReloadRefusal> {
+        let result = self.apply(Source::Edits).await;
+        match &result {
+            Err(ReloadRefusal::LoopGone) => return Err(ReloadRefusal::LoopGone),
+            Ok(None) => return Ok(()),
+            Ok(Some(_)) | Err(_) => {}
+        }
+        let refused = self.say(&result);
+        self.memory().refused_edits =
+            refused.map(|first| format!("what was edited is refused on this node: {first}"));
+        result.map(drop)
     }
 }
 

@@ -9,6 +9,7 @@ mod configuration;
 pub mod counters;
 mod daemon;
 mod discovery;
+pub mod edits;
 pub mod exchange;
 pub mod fitness;
 pub mod forward;
@@ -36,6 +37,7 @@ pub use log::Format as LogFormat;
 use backend_orders::BackendOrders;
 use daemon::{Daemon, Published};
 use discovery::Accepted;
+use edits::Edits;
 use exchange::Exchange;
 use forward::Forward;
 use metrics::Totals;
@@ -62,18 +64,25 @@ pub struct Options {
     pub socket: PathBuf,
     /// Where orders of backends are kept; `None`: beside the socket.
     pub orders: Option<PathBuf>,
+    /// The directory where edits are kept; `None`: beside the socket.
+    pub store: Option<PathBuf>,
     /// How log lines look.
     pub log: LogFormat,
 }
 
 impl Options {
     fn orders_file(&self) -> PathBuf {
-        let beside = || {
-            let mut name = self.socket.as_os_str().to_owned();
-            name.push(".orders");
-            name.into()
-        };
-        self.orders.clone().unwrap_or_else(beside)
+        self.orders.clone().unwrap_or_else(|| self.beside(".orders"))
+    }
+
+    fn store_directory(&self) -> PathBuf {
+        self.store.clone().unwrap_or_else(|| self.beside(".store"))
+    }
+
+    fn beside(&self, end: &str) -> PathBuf {
+        let mut name = self.socket.as_os_str().to_owned();
+        name.push(end);
+        name.into()
     }
 }
 
@@ -130,13 +139,16 @@ pub fn run(options: &Options) -> Result<(), RunError> {
             Ok((socket, server::Socket::open_questions(&options.socket)?))
         })
         .map_err(RunError::Socket)?;
+    let directory = options.store_directory();
+    let edits = runtime.block_on(Edits::start(&options.config, &directory, &checked));
+    let checked = edits.begin(checked);
     let mut accepted = Accepted::new(&options.config, &options.socket.with_extension("backends"));
     let checked = runtime.block_on(discovery::begin(&mut accepted, checked));
     let desired = Arc::new(checked.desired);
     let (keyring, api) = (checked.keyring.clone(), checked.api);
     let running = realtime::start(Arc::clone(&desired), checked.keyring, &systemd, options.log)
         .map_err(RunError::Start)?;
-    let wish = Wish { desired, keyring, api, accepted };
+    let wish = Wish { desired, keyring, api, accepted, edits };
     runtime.block_on(live(options, wish, running, sockets, systemd))
 }
 
@@ -164,12 +176,13 @@ struct Wish {
     keyring: buoy_wire::Keyring,
     api: Option<buoy_config::Api>,
     accepted: Accepted,
+    edits: Edits,
 }
 
 /// Everything that may be slow, until the end.
 async fn live(
     options: &Options,
-    Wish { desired, keyring, api, accepted }: Wish,
+    Wish { desired, keyring, api, accepted, edits }: Wish,
     running: Running,
     (socket, questions): (server::Socket, server::Socket),
     systemd: Systemd,
@@ -201,7 +214,7 @@ async fn live(
     let published =
         Published { desired: wanted, seed, keys, api: watch::Sender::new(Arc::new(api)) };
     let engines = (forward, exchange);
-    let config = (options.config.clone(), accepted);
+    let config = (edits, accepted);
     let totals = Totals::new().map_err(|error| RunError::Runtime(std::io::Error::other(error)))?;
     let daemon = Daemon::new(handle, config, published, engines, (backend_orders, totals));
     let daemon = Arc::new(daemon);
@@ -224,6 +237,7 @@ async fn live(
     });
     let watching = tokio::spawn(daemon.hooks().watch_health(states));
     let doors = tokio::spawn(Arc::clone(&daemon).keep_doors());
+    let editing = tokio::spawn(Arc::clone(&daemon).hear_edits());
     systemd.ready();
     let told = orders(&daemon, listening, &systemd).await;
     fit.abort();
@@ -231,6 +245,7 @@ async fn live(
     discovering.abort();
     watching.abort();
     doors.abort();
+    editing.abort();
     drop(stop);
     let _ = tokio::time::timeout(STOP_TIMEOUT, serving).await;
     let ended = tokio::task::spawn_blocking(move || thread.join());

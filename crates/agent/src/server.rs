@@ -8,6 +8,7 @@
 mod access;
 pub(crate) mod account;
 mod changes;
+mod config;
 mod failure;
 mod follow;
 mod guard;
@@ -27,9 +28,11 @@ pub(crate) mod tcp;
 mod write;
 
 pub use changes::Changes;
+pub(crate) use failure::config_problem;
 pub(crate) use follow::Problem;
 pub use socket::{Socket, SocketError};
 
+use crate::edits::Edits;
 use crate::forward::Traced;
 use access::Asker;
 use axum::Json;
@@ -105,6 +108,10 @@ pub trait Agent: Send + Sync + 'static {
     fn rehearse_reload(&self) -> impl Future<Output = Result<ReloadReply, ReloadRefusal>> + Send;
     /// Reads the file again and applies the difference; an invalid file changes nothing.
     fn reload(&self) -> impl Future<Output = Result<ReloadReply, ReloadRefusal>> + Send;
+    /// What the configuration is made of.
+    fn edits(&self) -> &Edits;
+    /// Applies what was edited since, over the file as it was read last; what is invalid changes nothing.
+    fn follow_edits(&self) -> impl Future<Output = Result<(), ReloadRefusal>> + Send;
 }
 
 /// The real-time loop has ended or does not take orders.
@@ -202,6 +209,7 @@ fn router<A: Agent>(agent: Arc<A>) -> Router {
         .route("/v1/openapi.json", get(openapi::openapi))
         .merge(lists::routes())
         .merge(page::routes::<A>())
+        .merge(config::routes())
         .fallback(|| async { Failure::unknown_path() })
         .method_not_allowed_fallback(|| async { Failure::method() })
         .layer(DefaultBodyLimit::max(BODY_MAX))

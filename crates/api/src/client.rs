@@ -1,5 +1,6 @@
 //! Asks the agent over its UNIX socket; errors are in the operator's words.
 
+use crate::config::{ConfigReply, ConfigRequest, EditReply, HistoryReply, RollbackRequest};
 use crate::order::{
     DrainReply, DrainRequest, HoldRequest, MoveRequest, OrderReply, ReleaseRequest,
 };
@@ -207,6 +208,58 @@ impl Client {
         self.ask(Method::POST, "/v1/reload", Vec::new(), RELOAD_TIMEOUT)
     }
 
+    /// The configuration, and where each part of it comes from.
+    pub fn config(&self) -> Result<ConfigReply, ClientError> {
+        self.get("/v1/config")
+    }
+
+    /// What a text would change.
+    pub fn config_diff(&self, request: &ConfigRequest) -> Result<EditReply, ClientError> {
+        self.write("/v1/config/diff", request, None)
+    }
+
+    /// Makes a text hold on all nodes, if nobody has changed the same since that revision.
+    pub fn config_apply(
+        &self,
+        request: &ConfigRequest,
+        seen: u64,
+    ) -> Result<EditReply, ClientError> {
+        self.write("/v1/config/apply", request, Some(seen))
+    }
+
+    /// What was edited.
+    pub fn config_history(&self) -> Result<HistoryReply, ClientError> {
+        self.get("/v1/config/history")
+    }
+
+    /// Makes it as it was after a revision; without one that was seen it is only tried.
+    pub fn config_rollback(
+        &self,
+        request: &RollbackRequest,
+        seen: Option<u64>,
+    ) -> Result<EditReply, ClientError> {
+        let dry_run = if seen.is_none() { "?dry_run=1" } else { "" };
+        self.write(&format!("/v1/config/rollback{dry_run}"), request, seen)
+    }
+
+    /// A write by whoever has seen that revision.
+    fn write<T: DeserializeOwned>(
+        &self,
+        target: &str,
+        body: &impl Serialize,
+        seen: Option<u64>,
+    ) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body).unwrap_or_default();
+        let mut request = Request::builder().method(Method::POST).uri(target);
+        if let Some(seen) = seen {
+            request = request.header("if-match", format!("\"{seen}\""));
+        }
+        let asked = format!("POST {target}");
+        let body = self.bytes_of(request, asked.clone(), body, RELOAD_TIMEOUT)?;
+        serde_json::from_slice(&body)
+            .map_err(|error| ClientError::NotUnderstood { asked, reason: error.to_string() })
+    }
+
     fn post<T: DeserializeOwned>(
         &self,
         target: &str,
@@ -241,8 +294,17 @@ impl Client {
         limit: Duration,
     ) -> Result<Bytes, ClientError> {
         let asked = format!("{method} {target}");
+        self.bytes_of(Request::builder().method(method).uri(target), asked, body, limit)
+    }
+
+    fn bytes_of(
+        &self,
+        request: Builder,
+        asked: String,
+        body: Vec<u8>,
+        limit: Duration,
+    ) -> Result<Bytes, ClientError> {
         let answer = async {
-            let request = Request::builder().method(method).uri(target);
             let response = self.send(request, body).await?;
             let success = response.status().is_success();
             let body = Limited::new(response.into_body(), REPLY_MAX).collect().await;

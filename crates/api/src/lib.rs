@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+mod config;
 mod lists;
 mod order;
 mod path;
@@ -20,6 +21,10 @@ pub mod view;
 pub mod words;
 
 pub use client::{Client, ClientError};
+pub use config::{
+    BaseView, ConfigReply, ConfigRequest, EditReply, HistoryReply, Origin, OriginView,
+    RevisionView, RollbackRequest, StoreView,
+};
 pub use lists::{
     ClusterReply, FailoverView, FailoversReply, NodeReply, NodesReply, VipReply, VipsReply,
 };

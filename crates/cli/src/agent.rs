@@ -16,6 +16,9 @@ pub(crate) struct Arguments {
     /// Where orders of backends are kept over a restart; else in a file beside the socket
     #[arg(long, value_name = "FILE")]
     orders: Option<PathBuf>,
+    /// The directory where edits are kept over a restart; else one beside the socket
+    #[arg(long, value_name = "DIRECTORY")]
+    store: Option<PathBuf>,
     /// How log lines look (the environment variable BUOY_LOG sets the level)
     #[arg(long, value_enum, default_value_t)]
     log: Log,
@@ -41,8 +44,8 @@ impl Log {
 
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let log = arguments.log.format();
-    let Arguments { config, socket, orders, .. } = arguments;
-    let options = Options { config, socket, orders, log };
+    let Arguments { config, socket, orders, store, .. } = arguments;
+    let options = Options { config, socket, orders, store, log };
     buoy_agent::run(&options).map_err(|error| failure(&error))
 }
 

@@ -1,6 +1,7 @@
-//! `buoy config`: what a file says, before anything changes.
+//! `buoy config`: what a file says, before anything changes, and what is edited over it.
 
 mod check;
+mod edit;
 mod explain;
 mod format;
 mod schema;
@@ -20,6 +21,16 @@ pub(crate) enum Command {
     Fmt(format::Arguments),
     /// Print a JSON Schema of the file, for editors
     Schema,
+    /// Print the configuration in force: the file, with what was edited over it
+    Show(edit::ShowArguments),
+    /// Say what a text would change on all nodes; changes nothing
+    Diff(edit::DiffArguments),
+    /// Make a text hold on all nodes: what it has of VIPs, over their files
+    Apply(edit::ApplyArguments),
+    /// Show what was edited, by whom and why
+    History(edit::HistoryArguments),
+    /// Make it as it was after a revision, on all nodes
+    Rollback(edit::RollbackArguments),
 }
 
 pub(crate) fn run(command: Command) -> Result<(), Failure> {
@@ -28,5 +39,10 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Fmt(arguments) => format::run(&arguments),
         Command::Schema => schema::run(),
+        Command::Show(arguments) => edit::show(&arguments),
+        Command::Diff(arguments) => edit::diff(&arguments),
+        Command::Apply(arguments) => edit::apply(arguments),
+        Command::History(arguments) => edit::history(&arguments),
+        Command::Rollback(arguments) => edit::rollback(arguments),
     }
 }

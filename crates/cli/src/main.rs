@@ -55,7 +55,7 @@ enum Command {
     Agent(agent::Arguments),
     /// Run this node as a witness, which votes and never owns
     Witness(agent::Arguments),
-    /// Check a configuration file; changes nothing
+    /// Check, explain and edit the configuration
     #[command(subcommand)]
     Config(config::Command),
     /// One screen: nodes, VIPs, owners, since when, why not

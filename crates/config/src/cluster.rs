@@ -5,7 +5,7 @@ use crate::peers::{self, Peers};
 use crate::report::{At, Problems, shown};
 use crate::tree::{Section, Word};
 use crate::value::{self, written};
-use crate::{Code, discovery};
+use crate::{Code, Store, discovery, store};
 use buoy_model::limits::{
     HEARTBEAT_DEFAULT, HEARTBEAT_MAX, HEARTBEAT_MIN, LEASE_CEILING_DEFAULT, LEASE_DEFAULT,
     LEASE_HEARTBEATS_MIN, LEASE_MAX, PORT_DEFAULT,
@@ -34,6 +34,8 @@ pub(crate) struct Cluster {
     pub(crate) metrics: Option<SocketAddr>,
     /// Under whose names metrics are told as well.
     pub(crate) metric_aliases: Vec<MetricAlias>,
+    /// Where edits beside the file are kept.
+    pub(crate) store: Store,
 }
 
 pub(crate) fn read(top: &Section<'_>, problems: &mut Problems<'_>) -> Cluster {
@@ -55,6 +57,7 @@ pub(crate) fn read(top: &Section<'_>, problems: &mut Problems<'_>) -> Cluster {
         haproxy_socket: read_socket(top, problems),
         metrics: read_metrics(top, problems),
         metric_aliases: read_aliases(top, problems),
+        store: store::read(top, problems),
         peers,
     }
 }

@@ -162,6 +162,7 @@ codes! {
     ApiForAnyone = "V0514", Error, "`[api]` asks nobody who he is: it has neither `tokens` nor `client_ca`.";
     BadApiFile = "V0515", Error, "A file of `[api]` cannot be read, is not what it should be, or can be changed by others.";
     BadToken = "V0516", Error, "A line of the file of tokens is not one, or is there twice.";
+    BadStore = "V0520", Error, "`store` is neither a word nor addresses of etcd.";
 
     BadSecret = "V0601", Error, "The secret is not given as `file:PATH`.";
     KeyUnreadable = "V0602", Error, "A key file cannot be read.";

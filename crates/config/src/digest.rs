@@ -3,6 +3,7 @@
 //! Every struct is taken apart by name: a new field does not compile until it is decided here
 //! whether hosts must agree on it.
 
+use crate::Store;
 use crate::cluster::Cluster;
 use buoy_model::{
     Backend, BackendLife, Balance, Check, CheckKind, Discovery, Eject, Failback, FlowFields,
@@ -23,6 +24,11 @@ pub(crate) fn of(cluster: &Cluster, nodes: &[Node], groups: &[Group]) -> u32 {
         if let Some(zone) = zone {
             line(&mut out, format_args!("in {zone}"));
         }
+    }
+    match &cluster.store {
+        Store::Embedded => {}
+        Store::None => line(&mut out, format_args!("no store")),
+        Store::Etcd(servers) => line(&mut out, format_args!("store {servers:?}")),
     }
     for group in groups {
         add_group(&mut out, group);

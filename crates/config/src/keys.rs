@@ -119,6 +119,7 @@ schema! {
         METRICS_ALIASES: "metrics_aliases", "a list of \"keepalived\" and \"metallb\"", r#"["keepalived"]"#, "none", Live;
         HOOK: "hook", "a list of tables `[[hook]]`", r#"[[hook]]"#, "none", Live;
         API: "api", "a table `[api]`", r#"{ listen = "127.0.0.1:4749", tokens = "file:tokens" }"#, "none", Live;
+        STORE: "store", "\"embedded\", \"none\" or \"etcd://HOST:PORT\"", r#""embedded""#, "\"embedded\"", Restart;
         VIP: "vip", "a list of tables `[[vip]]`", r#"[[vip]]"#, "none", Live;
         POOL: "pool", "a list of tables `[[pool]]`", r#"[[pool]]"#, "none", Live;
     }
@@ -128,12 +129,11 @@ schema! {
         "xdp": "remove it; the interfaces are those of the VIPs, and a service asks for it by `forward`";
         "vrrp": "remove it; hosts that run Buoy need no VRRP between them";
         "kubernetes": "remove it; write the addresses as [[vip]]";
-        "etcd": "remove it; the peers agree among themselves";
         "dns": "remove it; write \"dns:NAME:PORT\" into `backends`, and name servers as `resolvers`";
     }
     foreign {
         "hooks": "hook"; "notify": "hook"; "notify_master": "hook"; "notify_backup": "hook"; "notify_fault": "hook"; "webhook": "hook"; "webhooks": "hook"; "alerts": "hook"; "smtp_alert": "hook"; "notification_email": "hook";
-        "prometheus": "metrics"; "metrics_listen": "metrics"; "metrics_compat": "metrics_aliases"; "stats_socket": "haproxy_socket"; "stats": "haproxy_socket";
+        "etcd": "store"; "consensus": "store"; "raft": "store"; "overlay": "store"; "prometheus": "metrics"; "metrics_listen": "metrics"; "metrics_compat": "metrics_aliases"; "stats_socket": "haproxy_socket"; "stats": "haproxy_socket";
         "vips": "vip"; "pools": "pool"; "virtual": "vip"; "vrrp_instance": "vip"; "virtual_server": "vip";
         "unicast_peer": "peers"; "nodes": "peers"; "hosts": "peers"; "members": "peers";
         "auth_pass": "secret"; "password": "secret"; "key": "secret"; "router_id": "node";

@@ -32,6 +32,7 @@ mod hook;
 mod host;
 pub mod key;
 pub mod keys;
+pub mod layer;
 mod legs;
 mod life;
 mod locality;
@@ -50,6 +51,7 @@ mod service;
 mod settings;
 mod source;
 mod sources;
+mod store;
 mod syntax;
 mod tree;
 mod value;
@@ -63,6 +65,7 @@ pub use files::{FileFacts, ReadFile};
 pub use host::{Host, HostAddress, HostLink};
 pub use mask::mask;
 pub use report::{Problem, Report};
+pub use store::Store;
 pub use value::nearest;
 
 use bundle::Bundle;
@@ -95,6 +98,8 @@ pub struct Checked {
     pub api: Option<Api>,
     /// What it was read from, to be checked again when backends are found.
     pub text: String,
+    /// Where edits beside the file are kept.
+    pub store: Store,
     /// What is taken, but somebody should know.
     pub warnings: Report,
 }
@@ -201,7 +206,8 @@ pub fn check_found(
         hooks,
         groups,
     };
-    Ok(Checked { desired, keyring, api, text: text.to_owned(), warnings: problems.into_report() })
+    let (text, store) = (text.to_owned(), draft.cluster.store.clone());
+    Ok(Checked { desired, keyring, api, text, store, warnings: problems.into_report() })
 }
 
 /// Checks a text as far as that is possible without the host: no interfaces, no key files.
@@ -361,7 +367,7 @@ fn read_vips(top: &Section<'_>, cluster: &Cluster, problems: &mut Problems<'_>) 
 }
 
 /// The text of a configuration file, or why there is none.
-fn read_text(path: &Path) -> Result<String, Report> {
+pub fn read_text(path: &Path) -> Result<String, Report> {
     let name = path.to_string_lossy();
     let bytes = read_bytes(path, CONFIG_BYTES_MAX as u64 + 1).map_err(|error| {
         let fix = if error.kind() == io::ErrorKind::NotFound {

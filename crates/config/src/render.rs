@@ -48,15 +48,18 @@ fn group<'r>(report: &'r Report, problem: &'r Problem) -> Group<'r> {
         }
         return group.element(fix);
     };
-    let window = window(&report.text, span, problem.related.as_ref().map(|(first, _)| first));
-    let line_start = report.text[..window.start].bytes().filter(|&b| b == b'\n').count() + 1;
+    let window = window(&report.text, span, related(report, problem));
+    let newlines = |part: &str| part.bytes().filter(|&b| b == b'\n').count();
+    // Counted from the problem, which knows its line also in what lies over the file.
+    let line_start = problem.line.saturating_sub(newlines(&report.text[window.start..span.start]));
+    let path = problem.layer.as_ref().unwrap_or(&report.name);
     let inside = |span: &Span| {
         let end = span.end.clamp(window.start, window.end);
         span.start.clamp(window.start, end) - window.start..end - window.start
     };
     let mut snippet = Snippet::source(&report.text[window.clone()])
         .line_start(line_start)
-        .path(&*report.name)
+        .path(&**path)
         .fold(true)
         .annotation(mark(
             AnnotationKind::Primary,
@@ -71,6 +74,17 @@ fn group<'r>(report: &'r Report, problem: &'r Problem) -> Group<'r> {
         }
     }
     Group::with_title(title).element(snippet).element(Padding).element(fix)
+}
+
+/// The first place, where it is in the same text: lines of two are not counted together.
+fn related<'p>(report: &Report, problem: &'p Problem) -> Option<&'p Span> {
+    let (first, _) = problem.related.as_ref()?;
+    let before = &report.text[..problem.span.as_ref()?.start];
+    let begins = match problem.layer {
+        Some(_) => before.rmatch_indices('\n').nth(problem.line - 1).map_or(0, |(at, _)| at + 1),
+        None => 0,
+    };
+    (begins <= first.start).then_some(first)
 }
 
 fn mark(kind: AnnotationKind, span: Span, label: &str) -> annotate_snippets::Annotation<'_> {

@@ -1,5 +1,6 @@
 //! Collects every problem of one file, and gives them back in the file's order.
 
+use crate::layer::Layer;
 use crate::render;
 use crate::{Code, Severity};
 use core::fmt;
@@ -43,6 +44,8 @@ pub struct Problem {
     pub reason: String,
     /// What to do.
     pub fix: String,
+    /// What lies over the file and has the line; `None`: the file.
+    pub layer: Option<String>,
     pub(crate) span: Option<Span>,
     pub(crate) related: Option<(Span, String)>,
 }
@@ -92,9 +95,10 @@ impl Report {
         let Some(first) = self.problems.iter().min_by_key(|p| p.severity) else {
             return format!("{}: no problems", self.name);
         };
+        let name = first.layer.as_ref().unwrap_or(&self.name);
         let place = match first.line {
-            0 => self.name.clone(),
-            line => format!("{}:{line}:{}", self.name, first.column),
+            0 => name.clone(),
+            line => format!("{name}:{line}:{}", first.column),
         };
         let more = match self.problems.len() + self.uncounted - 1 {
             0 => String::new(),
@@ -102,6 +106,19 @@ impl Report {
             n => format!(" (and {n} more problems)"),
         };
         format!("{place}: {}: {}{more}", first.code.id(), first.message)
+    }
+
+    /// The same, with places in what lies over the file told by its name and its own lines.
+    #[must_use]
+    pub fn over(mut self, layers: &[Layer]) -> Self {
+        for problem in &mut self.problems {
+            let layer = layers.iter().rev().find(|layer| layer.line <= problem.line);
+            if let (Some(layer), Some(_)) = (layer, &problem.span) {
+                problem.layer = Some(layer.name.clone());
+                problem.line -= layer.line - 1;
+            }
+        }
+        self
     }
 
     /// A report about the file as a whole.
@@ -172,6 +189,7 @@ impl<'t> Problems<'t> {
             message: message.into(),
             reason: reason.into(),
             fix: fix.into(),
+            layer: None,
             span: Some(span),
             related: None,
         });
@@ -219,6 +237,7 @@ impl<'t> Problems<'t> {
             message,
             reason: reason.to_owned(),
             fix: fix.to_owned(),
+            layer: None,
             span: None,
             related: None,
         });

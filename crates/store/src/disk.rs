@@ -4,18 +4,24 @@
 //! A directory has a number of its own, made when it is new: one that lost it is somebody else to the others, so
 //! that it cannot vote twice.
 
-use redb::{Database, Durability, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use redb::{
+    Database, DatabaseError, Durability, ReadableDatabase as _, ReadableTable as _, TableDefinition,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs;
 use std::ops::RangeBounds;
 use std::path::Path;
+use std::time::Duration;
 
 const FILE: &str = "store.redb";
 const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 /// Bytes of pages that are kept in memory: all there is of it mostly fits.
 const CACHE: usize = 1 << 20;
+/// How often and how soon a file is tried again that another process has.
+const TRIES: u32 = 20;
+const AGAIN: Duration = Duration::from_millis(25);
 /// Names in the table of single values.
 const INCARNATION: &str = "incarnation";
 
@@ -35,7 +41,17 @@ impl Disk {
     pub(crate) fn open(directory: &Path) -> Result<Self, Failed> {
         fs::create_dir_all(directory)?;
         let path = directory.join(FILE);
-        let db = Database::builder().set_cache_size(CACHE).create(&path)?;
+        let mut tries = 0;
+        let db = loop {
+            match Database::builder().set_cache_size(CACHE).create(&path) {
+                // An agent that ends may still have it for a moment.
+                Err(DatabaseError::DatabaseAlreadyOpen) if tries < TRIES => {
+                    tries += 1;
+                    std::thread::sleep(AGAIN);
+                }
+                opened => break opened?,
+            }
+        };
         let write = db.begin_write()?;
         write.open_table(LOG)?;
         write.open_table(META)?;

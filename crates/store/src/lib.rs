@@ -5,13 +5,15 @@
 //! ```
 //!
 //! `state` decides what an edit becomes; `embedded` has the nodes of the file agree on the order of edits (openraft,
-//! with `raft`, `disk`, `net` and `serve` below it). Nothing that
+//! with `raft`, `disk`, `net` and `serve` below it), `etcd` has a cluster of that do the same. Nothing that
 //! moves an address waits for any of this: what was agreed stays on disk, and is used without asking.
 
 #![forbid(unsafe_code)]
 
+mod choice;
 mod disk;
 mod embedded;
+mod etcd;
 mod frame;
 mod net;
 mod raft;
@@ -19,7 +21,9 @@ mod serve;
 pub mod state;
 mod tls;
 
+pub use choice::{Store, Summary};
 pub use embedded::{Embedded, Options, Pace};
+pub use etcd::Etcd;
 pub use state::{Change, Changed, Content, Edit, Entry, NoSuchRevision, Revision, State};
 
 use serde::{Deserialize, Serialize};
@@ -84,6 +88,8 @@ pub enum Refused {
     NotLeader,
     /// No answer came: it may have been taken, or be taken yet.
     Unsure,
+    /// No server of etcd answers, in words.
+    NoEtcd(String),
     /// The disk, or what is on it, fails.
     Broken(String),
 }
@@ -109,6 +115,9 @@ impl fmt::Display for Refused {
             Self::Unsure => f.write_str(
                 "no answer came, so the edit may have been taken: look at the history before trying again",
             ),
+            Self::NoEtcd(why) => {
+                write!(f, "etcd does not answer ({why}): look after it; VIPs go on as they are")
+            }
             Self::Broken(why) => write!(f, "the store of this node does not work: {why}"),
         }
     }

@@ -222,6 +222,23 @@ impl State {
         Ok(then.into_iter().filter(differs).map(change).collect())
     }
 
+    /// Up to which revision something may be forgotten.
+    pub(crate) const fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
+    /// Takes up what was kept elsewhere, beside the entries.
+    pub(crate) fn remember(
+        &mut self,
+        revision: u64,
+        forgotten: u64,
+        history: impl Iterator<Item = Revision>,
+    ) {
+        (self.revision, self.forgotten) = (revision, forgotten);
+        self.history = history.collect();
+        self.history_bytes = self.history.iter().map(bytes).sum();
+    }
+
     /// The revision that an edit has become, if it was taken.
     pub fn find(&self, id: u64) -> Option<u64> {
         self.history.iter().rev().find(|r| r.id == id).map(|r| r.revision)

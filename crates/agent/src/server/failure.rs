@@ -102,6 +102,12 @@ impl Failure {
     }
 
     /// Somebody was faster, or the client looked at something else.
+    /// The same with the tag of what holds instead.
+    pub(super) fn tag(mut self, tag: &str) -> Self {
+        self.tag = HeaderValue::from_str(tag).ok();
+        self
+    }
+
     pub(super) fn precondition(tag: &str) -> Self {
         let title = "it is not what `If-Match` says any more";
         let detail = format!("its tag is {tag} now");
@@ -317,7 +323,7 @@ impl Failure {
 }
 
 /// A problem of a configuration as the API tells it.
-pub(super) fn config_problem(problem: &buoy_config::Problem) -> ConfigProblem {
+pub(crate) fn config_problem(problem: &buoy_config::Problem) -> ConfigProblem {
     ConfigProblem {
         code: problem.code.id().into(),
         severity: problem.severity.name().into(),

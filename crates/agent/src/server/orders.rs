@@ -407,7 +407,7 @@ pub(super) fn length(for_ms: Option<u64>) -> Result<Option<Duration>, Failure> {
 
 /// An operator's words, on one line.
 pub(super) struct Reason {
-    said: String,
+    pub(super) said: String,
     /// With who said them.
     pub(super) recorded: String,
 }

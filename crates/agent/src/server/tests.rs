@@ -1,5 +1,6 @@
 //! The API over a real socket, with a fake daemon behind it.
 
+mod config;
 mod haproxy;
 mod orders;
 mod services;
@@ -27,6 +28,7 @@ use tokio::sync::oneshot;
 /// A daemon that answers from values and remembers its orders.
 struct Fake {
     changes: Changes,
+    edits: Edits,
     gone: AtomicBool,
     drained: AtomicBool,
     stopping: AtomicBool,
@@ -44,6 +46,7 @@ impl Default for Fake {
     fn default() -> Self {
         Self {
             changes: Changes::new(),
+            edits: crate::edits::tests::tried(config::FILE),
             gone: AtomicBool::new(false),
             drained: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -73,6 +76,14 @@ impl Fake {
 }
 
 impl Agent for Fake {
+    fn edits(&self) -> &Edits {
+        &self.edits
+    }
+
+    async fn follow_edits(&self) -> Result<(), ReloadRefusal> {
+        Ok(())
+    }
+
     fn desired(&self) -> Arc<Desired> {
         Arc::new(desired())
     }

@@ -75,6 +75,11 @@ impl Write {
         }
     }
 
+    /// What the client believes to be so, if it says so; `*` is believed by everybody.
+    pub(super) fn tags(&self) -> Option<&[String]> {
+        self.if_match.as_deref().filter(|tags| !tags.iter().any(|tag| tag == "*"))
+    }
+
     /// Refuses when the client believes something else than this.
     pub(super) fn check(&self, tag: &str) -> Result<(), Failure> {
         match &self.if_match {

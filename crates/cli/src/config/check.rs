@@ -54,7 +54,9 @@ fn check_here(file: &Path) -> Result<Result<Good, Report>, Failure> {
     let checked = match buoy_agent::load(file) {
         Ok(checked) => checked,
         Err(ConfigurationError::Invalid(report)) => return Ok(Err(report)),
-        Err(error @ ConfigurationError::Host(_)) => return Err(Failure::failed(error)),
+        Err(error @ (ConfigurationError::Host(_) | ConfigurationError::Unlayable(_))) => {
+            return Err(Failure::failed(error));
+        }
     };
     let desired = &checked.desired;
     let (nodes, vips) = (desired.nodes.len(), desired.groups.len());

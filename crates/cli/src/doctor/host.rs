@@ -105,6 +105,11 @@ fn refused(error: &ConfigurationError, file: &Path) -> Vec<Finding> {
             format!("this host's interfaces cannot be read: {cause}"),
             "run it on the host itself, outside of a sandbox",
         )],
+        ConfigurationError::Unlayable(why) => vec![Finding::fail(
+            "configuration",
+            format!("{shown}: {why}"),
+            "write each VIP as [[vip]]",
+        )],
         ConfigurationError::Invalid(report) => {
             let errors = report.problems().iter().filter(|p| p.severity == Severity::Error);
             let finding = |problem: &Problem| {

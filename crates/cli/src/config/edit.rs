@@ -1,0 +1,344 @@
+//! `buoy config show`, `diff`, `apply`, `history` and `rollback`: edits over the file, on any node for all of them.
+//!
+//! What is applied is what was shown: the edit says on which revision it was looked at, and is refused when
+//! somebody else has changed the same meanwhile.
+
+use crate::AgentSocket;
+use crate::events::moment;
+use crate::failure::{Exit, Failure};
+use crate::output::{self, Form};
+use buoy_api::{
+    ConfigReply, ConfigRequest, EditReply, HistoryReply, Origin, OriginView, RollbackRequest,
+};
+use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
+use std::path::{Path, PathBuf};
+
+/// Bytes of a text that the agent takes.
+const TEXT_MAX: u64 = buoy_api::BODY_MAX as u64;
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct ShowArguments {
+    #[command(flatten)]
+    agent: AgentSocket,
+    /// Say of each part where it comes from: a line of the file, or who edited it and when
+    #[arg(long)]
+    origin: bool,
+    /// Form of the answer
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Form,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct DiffArguments {
+    #[command(flatten)]
+    agent: AgentSocket,
+    /// A whole configuration, as `buoy config show` prints it; - is standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Form of the answer
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Form,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct ApplyArguments {
+    #[command(flatten)]
+    agent: AgentSocket,
+    /// A whole configuration, as `buoy config show` prints it; - is standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// The revision that the text was made from: what others have changed since is not undone
+    #[arg(long, value_name = "REVISION")]
+    on: Option<u64>,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct HistoryArguments {
+    #[command(flatten)]
+    agent: AgentSocket,
+    /// With what each edit changed
+    #[arg(long)]
+    diff: bool,
+    /// The latest so many
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 20)]
+    count: usize,
+    /// Form of the answer
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Form,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct RollbackArguments {
+    #[command(flatten)]
+    agent: AgentSocket,
+    /// As `buoy config history` numbers them; 0 is before the first edit
+    #[arg(value_name = "REVISION")]
+    revision: u64,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(clap::Args, Debug)]
+struct Common {
+    /// Do it without asking
+    #[arg(long)]
+    yes: bool,
+    /// For the history
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Form of the answer
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Form,
+}
+
+pub(crate) fn show(arguments: &ShowArguments) -> Result<(), Failure> {
+    let reply = arguments.agent.client()?.config()?;
+    match arguments.output {
+        Form::Table if arguments.origin => output::text(&origins(&reply)),
+        Form::Table => output::text(&reply.text),
+        form @ (Form::Json | Form::Yaml) => output::value(form, &reply),
+    }
+}
+
+fn origins(reply: &ConfigReply) -> String {
+    let width = reply.entries.iter().map(|entry| entry.path.chars().count()).max().unwrap_or(0);
+    let line = |entry: &OriginView| {
+        let origin = match &entry.origin {
+            Origin::File { line } => format!("{}:{line}", reply.base.path),
+            Origin::Api { user, at_ms, revision, hidden } => {
+                let hides = if *hidden { "hidden by " } else { "" };
+                format!("{hides}revision {revision}, {user}, {} UTC", moment(*at_ms))
+            }
+        };
+        format!("{:width$}  {origin}\n", entry.path)
+    };
+    reply.entries.iter().map(line).collect()
+}
+
+pub(crate) fn diff(arguments: &DiffArguments) -> Result<(), Failure> {
+    let text = read(&arguments.file)?;
+    let reply = arguments.agent.client()?.config_diff(&ConfigRequest { text, reason: None })?;
+    match arguments.output {
+        Form::Table => output::text(&shown(&reply))?,
+        form @ (Form::Json | Form::Yaml) => output::value(form, &reply)?,
+    }
+    if reply.valid { Ok(()) } else { Err(Failure::said(Exit::Config)) }
+}
+
+pub(crate) fn apply(arguments: ApplyArguments) -> Result<(), Failure> {
+    let ApplyArguments { agent, file, on, common } = arguments;
+    let client = agent.client()?;
+    let request = ConfigRequest { text: read(&file)?, reason: common.reason.clone() };
+    let tried = client.config_diff(&request)?;
+    if common.is_to_be_done(&tried, file == Path::new("-"))? {
+        let reply = client.config_apply(&request, on.unwrap_or(tried.revision))?;
+        common.say(&reply)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn rollback(arguments: RollbackArguments) -> Result<(), Failure> {
+    let RollbackArguments { agent, revision, common } = arguments;
+    let client = agent.client()?;
+    let request = RollbackRequest { revision, reason: common.reason.clone() };
+    let tried = client.config_rollback(&request, None)?;
+    if common.is_to_be_done(&tried, false)? {
+        let reply = client.config_rollback(&request, Some(tried.revision))?;
+        common.say(&reply)?;
+    }
+    Ok(())
+}
+
+impl Common {
+    /// Shows what would be, and asks whether it is meant.
+    fn is_to_be_done(&self, tried: &EditReply, is_read: bool) -> Result<bool, Failure> {
+        let is_table = self.output == Form::Table;
+        if is_table {
+            output::text(&shown(tried))?;
+        }
+        if !tried.valid {
+            if !is_table {
+                output::value(self.output, tried)?;
+            }
+            return Err(Failure::said(Exit::Config));
+        }
+        if tried.diff.is_empty() {
+            if !is_table {
+                output::value(self.output, tried)?;
+            }
+            return Ok(false);
+        }
+        if self.yes {
+            return Ok(true);
+        }
+        if is_read || !is_table || !io::stdin().is_terminal() || !output::terminal() {
+            let why = "this changes what all nodes serve, and nobody can be asked here: say --yes";
+            return Err(Failure::failed(why));
+        }
+        output::text("Apply this on all nodes? [y/N] ")?;
+        let mut answer = String::new();
+        io::stdin().lock().read_line(&mut answer).map_err(Failure::failed)?;
+        let is_meant = matches!(answer.trim(), "y" | "Y" | "yes");
+        if !is_meant {
+            output::text("nothing was changed\n")?;
+        }
+        Ok(is_meant)
+    }
+
+    fn say(&self, reply: &EditReply) -> Result<(), Failure> {
+        match self.output {
+            Form::Table => {
+                output::text(&format!("revision {} is taken\n", reply.revision))?;
+            }
+            form @ (Form::Json | Form::Yaml) => output::value(form, reply)?,
+        }
+        match &reply.refused_here {
+            None => Ok(()),
+            Some(why) => Err(Failure {
+                exit: Exit::Config,
+                message: format!("it is not in force on {}:\n{why}", reply.node),
+            }),
+        }
+    }
+}
+
+/// What would be different, and what is wrong with it.
+fn shown(reply: &EditReply) -> String {
+    let mut text = String::new();
+    for line in &reply.diff {
+        text.push_str(&format!("{line}\n"));
+    }
+    for change in &reply.changes {
+        text.push_str(&format!("=> {change}\n"));
+    }
+    for problem in &reply.problems {
+        let place = match problem.span.line {
+            0 => String::new(),
+            line => format!("{line}:{}: ", problem.span.column),
+        };
+        text.push_str(&format!(
+            "{}[{}]: {place}{}; {}\n",
+            problem.severity, problem.code, problem.message, problem.fix
+        ));
+    }
+    if reply.diff.is_empty() && reply.problems.is_empty() {
+        text.push_str(&format!("nothing is different from revision {}\n", reply.revision));
+    }
+    text
+}
+
+pub(crate) fn history(arguments: &HistoryArguments) -> Result<(), Failure> {
+    let mut reply = arguments.agent.client()?.config_history()?;
+    let surplus = reply.revisions.len().saturating_sub(arguments.count);
+    reply.revisions.drain(..surplus);
+    match arguments.output {
+        Form::Table => output::text(&told(&reply, arguments.diff)),
+        form @ (Form::Json | Form::Yaml) => output::value(form, &reply),
+    }
+}
+
+fn told(reply: &HistoryReply, with_diff: bool) -> String {
+    if reply.revisions.is_empty() {
+        return "nothing was edited: there is only the file\n".into();
+    }
+    let mut text = String::new();
+    for revision in &reply.revisions {
+        let why = match revision.reason.as_str() {
+            "" => String::new(),
+            reason => format!(": {reason}"),
+        };
+        text.push_str(&format!(
+            "{}  {} UTC  {} on {}  {}{why}\n",
+            revision.revision,
+            moment(revision.at_ms),
+            revision.user,
+            revision.node,
+            revision.entries.join(", "),
+        ));
+        for line in revision.diff.iter().filter(|_| with_diff) {
+            text.push_str(&format!("    {line}\n"));
+        }
+    }
+    text
+}
+
+/// A text of at most what the agent takes.
+fn read(file: &Path) -> Result<String, Failure> {
+    let mut text = String::new();
+    let read = if file == Path::new("-") {
+        io::stdin().take(TEXT_MAX + 1).read_to_string(&mut text)
+    } else {
+        std::fs::File::open(file).and_then(|f| f.take(TEXT_MAX + 1).read_to_string(&mut text))
+    };
+    read.map_err(|error| Failure::failed(format!("cannot read {}: {error}", file.display())))?;
+    if text.len() as u64 > TEXT_MAX {
+        let most = TEXT_MAX >> 20;
+        return Err(Failure::failed(format!("{} is larger than {most} MiB", file.display())));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use buoy_api::{BaseView, ConfigProblem, RevisionView};
+
+    #[test]
+    fn every_part_says_where_it_comes_from() {
+        let entry = |path: &str, origin| OriginView { path: path.into(), origin };
+        let api = |hidden| Origin::Api { user: "ann".into(), at_ms: 0, revision: 3, hidden };
+        let reply = ConfigReply {
+            base: BaseView { path: "/etc/buoy/buoy.toml".into(), ..BaseView::default() },
+            entries: vec![
+                entry("peers", Origin::File { line: 1 }),
+                entry("vip/web", api(false)),
+                entry("vip/db", api(true)),
+            ],
+            ..ConfigReply::default()
+        };
+        let expected = "peers    /etc/buoy/buoy.toml:1\n\
+                        vip/web  revision 3, ann, 1970-01-01 00:00:00.000 UTC\n\
+                        vip/db   hidden by revision 3, ann, 1970-01-01 00:00:00.000 UTC\n";
+        assert_eq!(origins(&reply), expected);
+    }
+
+    #[test]
+    fn what_would_be_is_shown_with_what_is_wrong() {
+        let problem = ConfigProblem {
+            code: "V0402".into(),
+            severity: "error".into(),
+            message: "no".into(),
+            fix: "do".into(),
+            ..ConfigProblem::default()
+        };
+        let reply = EditReply {
+            diff: vec!["vip/web".into(), "- a".into()],
+            changes: vec!["vip web is gone".into()],
+            problems: vec![problem],
+            ..EditReply::default()
+        };
+        assert_eq!(shown(&reply), "vip/web\n- a\n=> vip web is gone\nerror[V0402]: no; do\n");
+        let same = EditReply { revision: 4, ..EditReply::default() };
+        assert_eq!(shown(&same), "nothing is different from revision 4\n");
+    }
+
+    #[test]
+    fn a_history_says_who_and_why() {
+        let revision = RevisionView {
+            revision: 2,
+            user: "ann".into(),
+            node: "n1".into(),
+            reason: "more".into(),
+            entries: vec!["vip/web".into()],
+            diff: vec!["+ a".into()],
+            ..RevisionView::default()
+        };
+        let reply = HistoryReply { revisions: vec![revision], ..HistoryReply::default() };
+        let line = "2  1970-01-01 00:00:00.000 UTC  ann on n1  vip/web: more\n";
+        assert_eq!(told(&reply, false), line);
+        assert_eq!(told(&reply, true), format!("{line}    + a\n"));
+        assert!(told(&HistoryReply::default(), false).contains("only the file"));
+    }
+}

@@ -1,0 +1,94 @@
+//! What is edited on one node, and served by all, with real agents.
+
+#![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
+
+mod support;
+
+use buoy_api::{ClientError, ConfigRequest, EditReply};
+use buoy_lab::peer::Peer;
+use buoy_lab::process::wait_until;
+use nix::sys::signal::Signal;
+use std::net::Ipv4Addr;
+use support::{Cluster, LOCAL, SOON, cluster};
+
+/// The VIP that is in no file.
+const EDITED: Ipv4Addr = buoy_lab::topology::ipv4(101);
+
+/// Makes a text of what the node has, and applies it there.
+fn edit(
+    cluster: &Cluster,
+    node: &str,
+    change: impl Fn(&str) -> String,
+) -> Result<EditReply, ClientError> {
+    let client = cluster.buoy.client(node).unwrap();
+    let config = client.config()?;
+    let reason = Some("a test".to_owned());
+    client.config_apply(&ConfigRequest { text: change(&config.text), reason }, config.revision)
+}
+
+/// Waits until the node has that revision in force.
+fn wait_in_force(cluster: &Cluster, node: &str, revision: u64) {
+    let client = cluster.buoy.client(node).unwrap();
+    let is_so = || Ok(client.config().is_ok_and(|config| config.in_force == revision));
+    wait_until(SOON, &format!("revision {revision} in force on {node}"), is_so).unwrap();
+}
+
+#[test]
+fn an_edit_on_one_node_is_served_by_all_and_outlives_who_was_away_or_lost_it() {
+    let test = "an_edit_on_one_node_is_served_by_all_and_outlives_who_was_away_or_lost_it";
+    let Some(mut cluster) = cluster(test, 3, LOCAL) else { return };
+    let nodes = cluster.buoy.nodes();
+    let added =
+        |text: &str| format!("{text}\n[[vip]]\nname = \"new\"\naddress = \"{EDITED}/24\"\n");
+    let reply = edit(&cluster, nodes[1], added).unwrap();
+    assert_eq!((reply.revision, reply.refused_here), (1, None));
+    assert_eq!(reply.changes, ["vip new is new"]);
+    nodes.iter().for_each(|node| wait_in_force(&cluster, node, 1));
+    let observer = cluster.observer(&[EDITED]);
+    cluster.wait_answerer(&observer, EDITED);
+
+    // Two at once, on two nodes, of the same VIP: one of them is told of the other.
+    let set = |name: &'static str| {
+        move |text: &str| {
+            text.replace("name = \"new\"", &format!("name = \"new\"\nprefer = [\"{name}\"]"))
+        }
+    };
+    let (one, other) = std::thread::scope(|scope| {
+        let one = scope.spawn(|| edit(&cluster, nodes[0], set("n1")));
+        let other = scope.spawn(|| edit(&cluster, nodes[2], set("n2")));
+        (one.join().unwrap(), other.join().unwrap())
+    });
+    match (&one, &other) {
+        (Ok(taken), Err(ClientError::Refused(problem)))
+        | (Err(ClientError::Refused(problem)), Ok(taken)) => {
+            assert_eq!((taken.revision, problem.code.as_str()), (2, "conflict"));
+        }
+        both => panic!("exactly one is taken: {both:?}"),
+    }
+
+    // One is away during an edit, and has it when it is back; then it loses what it kept.
+    let away = nodes[2];
+    cluster.buoy.process(away).unwrap().signal(Signal::SIGKILL).unwrap();
+    let hidden = |text: &str| text.replace("name = \"web\"", "name = \"web\"\nfailback = \"1m\"");
+    wait_until(SOON, "an edit by the other two", || {
+        Ok(edit(&cluster, nodes[0], hidden).is_ok_and(|reply| reply.revision == 3))
+    })
+    .unwrap();
+    let Cluster { buoy, segment } = &mut cluster;
+    buoy.start(segment, away).unwrap();
+    wait_in_force(&cluster, away, 3);
+    cluster.buoy.process(away).unwrap().signal(Signal::SIGKILL).unwrap();
+    let store = format!("{}.store", cluster.buoy.socket(away).display());
+    std::fs::remove_dir_all(store).unwrap();
+    let Cluster { buoy, segment } = &mut cluster;
+    buoy.start(segment, away).unwrap();
+    let config = cluster.buoy.client(away).unwrap().config().unwrap();
+    assert_eq!(config.in_force, 3, "its peers told it before it began");
+    cluster.wait_answerer(&observer, EDITED);
+    let rolled = cluster.buoy.client(nodes[1]).unwrap();
+    let request = buoy_api::RollbackRequest { revision: 0, reason: None };
+    assert_eq!(rolled.config_rollback(&request, Some(3)).unwrap().revision, 4);
+    nodes.iter().for_each(|node| wait_in_force(&cluster, node, 4));
+    let status = cluster.buoy.status(away).unwrap();
+    assert_eq!(status.vips.len(), 1, "the file alone");
+}
