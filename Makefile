@@ -1,7 +1,7 @@
 # The commands of this repository. `make` alone lists them; each installs what it is missing.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check fmt fuzz bench-failover bench-idle bench-checks bench-connections bench-xdp bench-balance sim clean
+.PHONY: help demo build test check fmt fuzz fuzz-api bench-failover bench-idle bench-checks bench-connections bench-xdp bench-balance sim clean
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -37,6 +37,10 @@ fmt: ## format all Rust code
 fuzz: ## more random input for the parsers and machines (CASES=100000 for longer)
 	@scripts/install-deps test
 	FUZZ_CASES=$(or $(CASES),20000) $(CARGO) nextest run -p buoy-wire -p buoy-config -E 'test(/any_|no_text/)'
+
+fuzz-api: ## ask an agent whatever its OpenAPI description allows and forbids: a minute, with schemathesis from PyPI, as root
+	$(CARGO) build --locked -p buoy-cli
+	@scripts/fuzz-api $(TARGET)/debug/buoy
 
 bench-failover: ## the same faults for Buoy and keepalived, in turns: 50 minutes (BENCH="--repeat 2 --minutes 1" for less)
 	@scripts/install-deps demo

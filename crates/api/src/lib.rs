@@ -45,6 +45,7 @@ pub use status::{
 pub use stream::StreamEvent;
 pub use words::Words;
 
+use serde::Deserialize as _;
 use std::time::Duration;
 
 /// Where the agent listens, unless told otherwise.
@@ -63,3 +64,32 @@ pub const REPLY_MAX: usize = 64 << 20;
 pub const REASON_MAX: usize = 200;
 /// Longest hold or drain that ends by itself: what is longer is for good.
 pub const ORDER_FOR_MAX: Duration = Duration::from_secs(365 * 86_400);
+
+/// A whole number, or nothing. For JSON schema 5.0 is one, and some languages know no other numbers.
+fn whole<'de, D: serde::Deserializer<'de>>(reader: D) -> Result<Option<u64>, D::Error> {
+    let Some(number) = Option::<serde_json::Number>::deserialize(reader)? else { return Ok(None) };
+    // So far every whole number is one of its own.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let is_whole = |n: &f64| n.fract() == 0.0 && (0.0..=EXACT).contains(n);
+    let read = number.as_u64().or_else(|| number.as_f64().filter(is_whole).map(|n| n as u64));
+    read.map(Some).ok_or_else(|| serde::de::Error::custom("a whole number is asked for"))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::DrainRequest;
+
+    #[test]
+    fn a_time_is_a_whole_number_however_it_is_written() {
+        let read = |text: &str| serde_json::from_str::<DrainRequest>(text).map(|r| r.for_ms).ok();
+        assert_eq!(read(r#"{"for_ms":5}"#), Some(Some(5)));
+        assert_eq!(read(r#"{"for_ms":5.0}"#), Some(Some(5)));
+        assert_eq!(read(r#"{"for_ms":null}"#), Some(None));
+        assert_eq!(read("{}"), Some(None));
+        for wrong in
+            [r#"{"for_ms":5.5}"#, r#"{"for_ms":-1}"#, r#"{"for_ms":1e300}"#, r#"{"for_ms":"5"}"#]
+        {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
+}

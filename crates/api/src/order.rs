@@ -12,7 +12,7 @@ pub struct DrainRequest {
     #[schema(max_length = 200)]
     pub reason: Option<String>,
     /// After so long the node takes part again by itself; absent: not by itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "crate::whole", skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 31_536_000_000_u64)]
     pub for_ms: Option<u64>,
 }
@@ -58,7 +58,7 @@ pub struct HoldRequest {
     #[schema(max_length = 200)]
     pub reason: Option<String>,
     /// After so long it is free to move again by itself; absent: not by itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "crate::whole", skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 31_536_000_000_u64)]
     pub for_ms: Option<u64>,
 }
@@ -112,7 +112,7 @@ pub struct NodePatch {
     #[schema(max_length = 200)]
     pub reason: Option<String>,
     /// Of a drain: after so long the node takes part again by itself; absent: not by itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "crate::whole", skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 31_536_000_000_u64)]
     pub for_ms: Option<u64>,
 }

@@ -66,7 +66,7 @@ pub struct BackendOrderRequest {
     #[schema(max_length = 200)]
     pub reason: Option<String>,
     /// Of a drain: after so long what is left is cut; absent: never.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "crate::whole", skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 31_536_000_000_u64)]
     pub for_ms: Option<u64>,
     /// Of a weight: `10`, `50%` or `configured`.

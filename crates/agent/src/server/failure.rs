@@ -240,6 +240,11 @@ impl Failure {
         Self::new(StatusCode::BAD_REQUEST, "json", title, error.to_string())
     }
 
+    pub(super) fn no_object() -> Self {
+        let title = "the request is not the JSON that this path takes";
+        Self::new(StatusCode::BAD_REQUEST, "json", title, "an object in braces, or nothing")
+    }
+
     pub(super) fn reason_too_long() -> Self {
         let detail = format!("at most {REASON_MAX} characters");
         Self::new(StatusCode::BAD_REQUEST, "reason", "the reason is too long", detail)

@@ -10,6 +10,9 @@ use buoy_api::{PROBLEM_TYPE, Problem, STREAM_TYPE};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
+/// What a segment of a path may be: what the guard lets pass, but that a name may begin with a dot or have a slash.
+const NAME: &str = "^[^./\\u0000-\\u001f\\u007f-\\u009f][^/\\u0000-\\u001f\\u007f-\\u009f]*$";
+
 /// One thing that can be asked.
 #[derive(Debug)]
 pub(super) struct Operation {
@@ -25,7 +28,7 @@ impl Operation {
         let names = path.split('/').filter_map(|s| s.strip_prefix('{')?.strip_suffix('}'));
         let parameters: Vec<Value> = names
             .map(|name| {
-                let text = json!({ "type": "string", "minLength": 1 });
+                let text = json!({ "type": "string", "pattern": NAME });
                 json!({ "name": name, "in": "path", "required": true, "schema": text,
                         "description": described(name) })
             })

@@ -20,6 +20,7 @@ use buoy_api::{
 use buoy_core::{GroupStatus, Standing, Status};
 use buoy_model::{Desired, Group, Instant, NodeId, Order};
 use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,10 +47,22 @@ pub(super) fn operations() -> Vec<Operation> {
         order("post", "/v1/undrain", "undrain", "Put this node back into service.")
             .answers::<DrainReply>(),
         order("patch", "/v1/nodes/{node}", "patch_node", "The same, for the node that is asked.")
-            .takes::<NodePatch>(true)
+            .takes_json(patch_schema(), true)
             .answers::<DrainReply>()
             .tagged(),
     ]
+}
+
+/// Narrower than its type: it asks for something, and only a drain has an end.
+fn patch_schema() -> Value {
+    let reason = json!({ "type": ["string", "null"], "maxLength": REASON_MAX });
+    let for_ms = json!({ "type": ["integer", "null"], "minimum": 1, "maximum": ORDER_FOR_MAX.as_millis() as u64 });
+    let one = |drain: bool, properties: Value| {
+        let mut schema = json!({ "type": "object", "properties": properties, "required": ["drain"], "additionalProperties": false });
+        schema["properties"]["drain"] = json!({ "type": "boolean", "const": drain });
+        schema
+    };
+    json!({ "oneOf": [one(true, json!({ "reason": reason, "for_ms": for_ms })), one(false, json!({ "reason": reason }))] })
 }
 
 pub(super) type Body = Result<Bytes, BytesRejection>;
@@ -391,6 +404,10 @@ pub(super) fn parsed<T: Default + DeserializeOwned>(body: Body) -> Result<T, Fai
     let body = body.map_err(|error| Failure::body(&error))?;
     if body.is_empty() {
         return Ok(T::default());
+    }
+    // A struct would also be read from a list of its fields, which nobody means.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(Failure::no_object());
     }
     serde_json::from_slice(&body).map_err(|error| Failure::json(&error))
 }

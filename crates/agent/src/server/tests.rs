@@ -539,6 +539,7 @@ fn every_refusal_is_json_with_a_code() {
         ("POST /v1/status HTTP/1.0\r\n\r\n".to_owned(), " 405 ", "method"),
         ("GET /v1/events?n=many HTTP/1.0\r\n\r\n".to_owned(), " 400 ", "query"),
         (post("{"), " 400 ", "json"),
+        (post("[null, null]"), " 400 ", "json"),
         (post("{\"because\":\"x\"}"), " 400 ", "json"),
         (post(&big), " 413 ", "too_large"),
         (post(&format!("{{\"reason\":{}1{}}}", "[".repeat(40), "]".repeat(40))), " 400 ", "depth"),
