@@ -104,7 +104,24 @@ async function readOnly() {
   server.close();
 }
 
+/** Over TCP the page asks for a token, once. */
+async function withToken() {
+  const { server, url } = await serve({ vips: 3, nodes: 3, backends: 2 }, { token: 's3cr3t' });
+  const { browser, page } = await open(url);
+  page.setDefaultTimeout(8000);
+  await page.goto(url);
+  await page.getByLabel('Token').fill('s3cr3t');
+  await page.getByRole('button', { name: 'Go on' }).click();
+  await page.locator('table.map').waitFor();
+  await page.getByRole('link', { name: 'Configuration' }).waitFor();
+  await page.reload();
+  await page.locator('table.map').waitFor();
+  await browser.close();
+  server.close();
+}
+
 try {
+  await withToken();
   await large();
   await readOnly();
   await small();

@@ -27,8 +27,8 @@ function write(fake, method, path, body) {
   return { revision: fake.state.config, refused_here: null, order: { sentence: 'takes no new connections by order' } };
 }
 
-/** `readOnly`: every order and edit is refused, as on a socket for questions. */
-export function serve(size, { readOnly = false } = {}) {
+/** `readOnly`: every order and edit is refused, as on a socket for questions; `token`: asked for, as over TCP. */
+export function serve(size, { readOnly = false, token = null } = {}) {
   const fake = cluster(size);
   const server = createServer((request, response) => {
     const url = new URL(request.url, 'http://localhost');
@@ -38,6 +38,10 @@ export function serve(size, { readOnly = false } = {}) {
     request.on('end', () => {
       const file = files[url.pathname];
       if (file) return response.writeHead(200, { 'content-type': file[0], 'content-security-policy': policy }).end(dist(file[1]));
+      if (token && request.headers.authorization !== `Bearer ${token}`) {
+        const refusal = { code: 'unauthenticated', title: 'this agent does not know who asks', detail: '', fix: 'send `Authorization: Bearer TOKEN`' };
+        return response.writeHead(401, { 'content-type': 'application/problem+json' }).end(JSON.stringify(refusal));
+      }
       const why = url.pathname.match(/^\/v1\/vips\/(.+)\/why$/);
       if (request.method !== 'GET' && readOnly) {
         const refusal = { code: 'read_only', title: 'this socket answers questions only', detail: '', fix: 'orders go to api.sock beside it' };
