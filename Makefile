@@ -1,7 +1,7 @@
 # The commands of this repository. `make` alone lists them; each installs what it is missing.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check fmt fuzz fuzz-api bench-failover bench-idle bench-checks bench-connections bench-xdp bench-balance sim clean
+.PHONY: help demo build test check fmt fuzz fuzz-api bench-failover bench-idle bench-checks bench-connections bench-faces bench-xdp bench-balance sim clean
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -61,6 +61,11 @@ bench-connections: ## which of 2000 connections outlive their balancer, beside H
 	@scripts/install-deps demo
 	$(CARGO) build --release --locked -p buoy-cli
 	@$(TARGET)/release/buoy lab bench connections $(BENCH)
+
+bench-faces: ## what API and page cost, and whether 200 who ask delay a heartbeat: 3 minutes
+	@scripts/install-deps demo
+	$(CARGO) build --release --locked -p buoy-cli
+	@$(TARGET)/release/buoy lab bench faces $(BENCH)
 
 bench-xdp: ## what a packet costs on the fast path, beside simple programs and nftables: 6 minutes, as root
 	@scripts/install-deps demo

@@ -29,6 +29,8 @@ pub(crate) enum Bench {
     Checks(ChecksArguments),
     /// Which of many connections outlive owners that die, beside HAProxy, nftables and conntrackd
     Connections(ConnectionsArguments),
+    /// What API and page cost: memory, processor, answers with many VIPs, heartbeats while 200 ask
+    Faces(FacesArguments),
     /// What a packet costs on the fast path, beside simple programs and nftables, and what its tables cost
     Xdp(XdpArguments),
     /// Mode "proxy" beside HAProxy and nginx, mode "kernel" beside nftables by hand
@@ -94,6 +96,16 @@ pub(crate) struct ConnectionsArguments {
     connections: u16,
     /// Where the report goes
     #[arg(long, value_name = "FILE", default_value = "bench/results/connections.md")]
+    report: PathBuf,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct FacesArguments {
+    /// How long each is measured
+    #[arg(long, value_name = "S", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=600))]
+    seconds: u16,
+    /// Where the report goes
+    #[arg(long, value_name = "FILE", default_value = "bench/results/faces.md")]
     report: PathBuf,
 }
 
@@ -177,6 +189,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Bench(Bench::Idle(arguments)) => idle(arguments),
         Command::Bench(Bench::Checks(arguments)) => checks(arguments),
         Command::Bench(Bench::Connections(arguments)) => connections(arguments),
+        Command::Bench(Bench::Faces(arguments)) => faces(arguments),
         Command::Bench(Bench::Xdp(arguments)) => xdp(arguments),
         Command::Bench(Bench::Balance(arguments)) => balance(arguments),
     }
@@ -211,6 +224,14 @@ fn connections(arguments: ConnectionsArguments) -> Result<(), Failure> {
         report: arguments.report,
     };
     bench::connections(&options).map_err(Failure::failed)
+}
+
+fn faces(arguments: FacesArguments) -> Result<(), Failure> {
+    let options = bench::FacesOptions {
+        time: Duration::from_secs(arguments.seconds.into()),
+        report: arguments.report,
+    };
+    bench::faces(&options).map_err(Failure::failed)
 }
 
 fn xdp(arguments: XdpArguments) -> Result<(), Failure> {

@@ -5,7 +5,7 @@
 //! next one has its turn. `stand` is a system with its segment, `trial` one fault, `calm` the minutes
 //! in which nothing should happen, `many` the cost and the takeover of many VIPs, `report` the file.
 //! `idle` is a measurement of its own: many VIPs, and nothing else on the machine; so is `checks`: many backends. `connections`
-//! asks which connections outlive the balancer.
+//! asks which connections outlive the balancer, and `faces` what API and page cost.
 
 #![allow(clippy::print_stdout, reason = "says how far it is")]
 
@@ -13,6 +13,7 @@ mod balance;
 mod calm;
 mod checks;
 mod connections;
+mod faces;
 mod idle;
 mod many;
 mod report;
@@ -31,6 +32,7 @@ pub use balance::{BalanceOptions, balance};
 pub use calm::Calm;
 pub use checks::{ChecksOptions, checks};
 pub use connections::{ConnectionsOptions, connections};
+pub use faces::{FacesOptions, faces};
 pub use idle::{IdleOptions, idle};
 pub use many::{Idle, Mass};
 pub use trial::Sample;

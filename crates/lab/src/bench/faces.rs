@@ -1,0 +1,349 @@
+//! What the faces of an agent cost: memory and time when nobody looks, how fast the API answers with many VIPs, and
+//! whether two hundred who ask, and a page that is open, delay its heartbeats.
+
+use super::many::MASS;
+use super::report;
+use crate::agent::{Buoy, config_head};
+use crate::capture::Capture;
+use crate::peer::Peer;
+use crate::probe::{median, percentile};
+use crate::segment::Segment;
+use crate::topology::{Topology, wide_ipv4};
+use crate::{Error, Result, agent, namespace, privilege};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long agents may take until every VIP has an owner.
+const OWNED_MAX: Duration = Duration::from_secs(60);
+/// What a daemon does in its first seconds is not its everyday work.
+const SETTLE: Duration = Duration::from_secs(5);
+/// Who asks at a time.
+const CLIENTS: usize = 200;
+/// How long each of them waits between two questions.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Questions of each kind, one after the other.
+const QUESTIONS: usize = 300;
+/// Backends of each of the many VIPs.
+const BACKENDS: usize = 10;
+/// Port of the heartbeats.
+const HEARTBEATS: u16 = 4747;
+
+/// What the caller may choose.
+#[derive(Clone, Debug)]
+pub struct FacesOptions {
+    /// How long each is measured.
+    pub time: Duration,
+    /// Where the report goes.
+    pub report: PathBuf,
+}
+
+/// An agent at rest.
+#[derive(Clone, Copy, Debug)]
+struct Rest {
+    /// Bytes of memory, agent and supervisor.
+    memory: u64,
+    /// Hundredths of one processor.
+    share: f64,
+}
+
+/// How long a question takes.
+#[derive(Clone, Debug)]
+struct Asked {
+    what: &'static str,
+    median: Duration,
+    p99: Duration,
+}
+
+/// Times between two heartbeats of one node to another.
+#[derive(Clone, Copy, Debug)]
+struct Beats {
+    count: usize,
+    median: Duration,
+    p99: Duration,
+    worst: Duration,
+    /// Answers that were given meanwhile.
+    answers: u64,
+}
+
+/// Measures and writes the report. May restart this program in a user namespace, so call it first.
+pub fn faces(options: &FacesOptions) -> Result<()> {
+    let mode = privilege::acquire()?;
+    namespace::remove_all_on_signal();
+    agent::program()?;
+    println!("An agent with one VIP, {}.", mode.describe());
+    let (one, quiet, crowded) = {
+        let (segment, mut buoy) = stand(1, 0)?;
+        let one = rest(&mut buoy, options.time)?;
+        println!("Its heartbeats, with nobody and with {CLIENTS} who ask.");
+        let quiet = beats(&segment, &buoy, "quiet", options.time, 0)?;
+        let crowded = beats(&segment, &buoy, "crowded", options.time, CLIENTS)?;
+        (one, quiet, crowded)
+    };
+    println!("{MASS} VIPs with {BACKENDS} backends each.");
+    let (_segment, mut buoy) = stand(MASS, BACKENDS)?;
+    let many = rest(&mut buoy, options.time)?;
+    let asked = ask(&buoy)?;
+    let text = render(options, (one, many), &asked, (quiet, crowded));
+    report::save(&options.report, &text)
+}
+
+fn stand(vips: usize, backends: usize) -> Result<(Segment, Buoy)> {
+    let segment = Segment::build(Topology::with_nodes(3).with_wide_subnet(), &mut |_| {})?;
+    let mut text = config_head(&segment.topology);
+    for n in 0..vips {
+        // Infallible: a `String` takes whatever is written to it.
+        let _ = writeln!(text, "[[vip]]\nname = \"vip{n}\"\naddress = \"{}/16\"", wide_ipv4(n));
+        text.push_str("prefer = [\"n1\"]\n");
+        if backends > 0 {
+            let all = (0..backends).map(|b| format!("\"10.99.{}.{}:80\"", n % 250, b + 1));
+            let all: Vec<String> = all.collect();
+            let _ = writeln!(
+                text,
+                "[[vip.service]]\nport = \"80/tcp\"\nbackends = [{}]\ncheck = false",
+                all.join(", ")
+            );
+        }
+    }
+    let mut buoy = Buoy::new(&segment, &text)?;
+    buoy.start_all(&segment)?;
+    let owned = |status: &buoy_api::ClusterStatus| status.vips.iter().all(|vip| vip.mine);
+    buoy.wait_status("n1", OWNED_MAX, "n1 to own every VIP", owned)?;
+    std::thread::sleep(SETTLE);
+    Ok((segment, buoy))
+}
+
+fn rest(buoy: &mut Buoy, time: Duration) -> Result<Rest> {
+    let process = buoy.process("n1")?;
+    let pids: Vec<u32> = std::iter::once(process.pid()).chain(process.children()).collect();
+    let (used, from) = (process.cpu_time(), Instant::now());
+    std::thread::sleep(time);
+    let used = process.cpu_time().saturating_sub(used);
+    let memory = pids.iter().map(|pid| resident(*pid)).sum();
+    Ok(Rest { memory, share: 100.0 * used.as_secs_f64() / from.elapsed().as_secs_f64() })
+}
+
+/// Bytes of a process that are in memory.
+fn resident(pid: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kib.unwrap_or_default() << 10
+}
+
+fn ask(buoy: &Buoy) -> Result<Vec<Asked>> {
+    let client = buoy.client("n1")?;
+    let failed = |error: buoy_api::ClientError| Error::Agent {
+        node: "n1".to_owned(),
+        said: error.to_string(),
+    };
+    let mut asked = Vec::new();
+    let mut time = |what, ask: &dyn Fn() -> std::result::Result<(), buoy_api::ClientError>| {
+        let mut took = Vec::with_capacity(QUESTIONS);
+        for _ in 0..QUESTIONS {
+            let from = Instant::now();
+            ask().map_err(failed)?;
+            took.push(from.elapsed());
+        }
+        asked.push(Asked { what, median: median(&took), p99: percentile(&took, 99) });
+        Ok(())
+    };
+    time("who owns one VIP (`/v1/vips/{vip}/owner`)", &|| client.owner("vip7").map(drop))?;
+    time("why one VIP is where it is (`/v1/vips/{vip}/why`)", &|| client.why("vip7").map(drop))?;
+    time("one service (`/v1/services/{service}`)", &|| client.service("vip7:80/tcp").map(drop))?;
+    time("20 events (`/v1/events`)", &|| client.events(20).map(drop))?;
+    time("all that there is (`/v1/status`, read whole and understood)", &|| {
+        client.status().map(drop)
+    })?;
+    Ok(asked)
+}
+
+/// Records the heartbeats of n1 while so many ask it, and one follows it as the page does.
+fn beats(
+    segment: &Segment,
+    buoy: &Buoy,
+    name: &str,
+    time: Duration,
+    clients: usize,
+) -> Result<Beats> {
+    let file = segment.file(&format!("{name}.pcap"));
+    let answers = AtomicU64::new(0);
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| -> Result<()> {
+        for _ in 0..clients {
+            let client = buoy.client("n1")?;
+            let (answers, is_over) = (&answers, &is_over);
+            scope.spawn(move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    answers.fetch_add(u64::from(client.status().is_ok()), Ordering::Relaxed);
+                    std::thread::sleep(PAUSE);
+                }
+            });
+        }
+        if clients > 0 {
+            let client = buoy.client("n1")?;
+            let is_over = &is_over;
+            scope.spawn(move || {
+                // How it ends is of no interest: it is there to be told.
+                drop(client.follow_status(PAUSE, |_| !is_over.load(Ordering::Relaxed)));
+            });
+        }
+        let recorded = segment
+            .inside("n1")
+            .and_then(|inside| Capture::start(inside, "eth0", &file))
+            .map(|capture| {
+                std::thread::sleep(time);
+                drop(capture);
+            });
+        is_over.store(true, Ordering::Relaxed);
+        recorded
+    })?;
+    let gaps = gaps(&file)?;
+    Ok(Beats {
+        count: gaps.len(),
+        median: median(&gaps),
+        p99: percentile(&gaps, 99),
+        worst: gaps.iter().max().copied().unwrap_or_default(),
+        answers: answers.load(Ordering::Relaxed),
+    })
+}
+
+/// Times between heartbeats to one peer in a capture (pcap, in the order of this machine's bytes).
+fn gaps(file: &Path) -> Result<Vec<Duration>> {
+    let bytes = std::fs::read(file).map_err(Error::system("read the capture"))?;
+    let mut rest = bytes.get(24..).unwrap_or_default();
+    let mut last: Option<Duration> = None;
+    let (mut gaps, mut peer) = (Vec::new(), None);
+    while let Some((head, after)) = rest.split_at_checked(16) {
+        let word = |at: usize| -> u32 {
+            let bytes = head.get(at..at + 4).and_then(|b| b.try_into().ok());
+            bytes.map_or(0, u32::from_ne_bytes)
+        };
+        let length = usize::try_from(word(8)).unwrap_or(usize::MAX);
+        let Some((frame, after)) = after.split_at_checked(length) else { break };
+        rest = after;
+        let at = Duration::new(word(0).into(), word(4).saturating_mul(1000));
+        let Some(to) = heartbeat(frame) else { continue };
+        if *peer.get_or_insert(to) == to {
+            gaps.extend(last.map(|last| at.saturating_sub(last)));
+            last = Some(at);
+        }
+    }
+    Ok(gaps)
+}
+
+/// To whom a frame is a heartbeat of this node: IPv4, UDP, to the port of heartbeats, from the node itself.
+fn heartbeat(frame: &[u8]) -> Option<[u8; 4]> {
+    let packet = frame.get(14..)?;
+    let is_udp = frame.get(12..14) == Some(&[8, 0]) && packet.get(9) == Some(&17);
+    let start = usize::from(packet.first()? & 15) * 4;
+    let port = packet.get(start + 2..start + 4)?;
+    let from = packet.get(12..16)?;
+    let is_mine = from.last() == Some(&11);
+    (is_udp && is_mine && port == HEARTBEATS.to_be_bytes())
+        .then(|| packet.get(16..20)?.try_into().ok())?
+}
+
+fn render(
+    options: &FacesOptions,
+    (one, many): (Rest, Rest),
+    asked: &[Asked],
+    (quiet, crowded): (Beats, Beats),
+) -> String {
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    let kept = |is_kept: bool| if is_kept { "kept" } else { "missed" };
+    let mut text = format!(
+        "# What the faces of an agent cost\n\nWritten by `make bench-faces` (`buoy lab bench faces --seconds {}`).\n\n\
+         | | |\n|---|---|\n{}\n## When nobody looks\n\nThe owner of all VIPs, of three nodes with the defaults: memory of agent and supervisor (resident), and hundredths of one \
+         processor of both. Backends are not checked here (`bench-checks` has that).\n\n\
+         | | memory, MiB | goal | processor, % | goal |\n|---|--:|---|--:|---|\n",
+        options.time.as_secs(),
+        report::machine(),
+    );
+    let (memory, share) = (mib(one.memory), one.share);
+    // Infallible: a `String` takes whatever is written to it.
+    let _ = writeln!(
+        text,
+        "| 1 VIP | {memory:.1} | 15: {} | {share:.2} | 0.3: {} |",
+        kept(memory <= 15.0),
+        kept(share <= 0.3)
+    );
+    let memory = mib(many.memory);
+    let _ = writeln!(
+        text,
+        "| {MASS} VIPs with {BACKENDS} backends each | {memory:.1} | 80: {} | {:.2} | |",
+        kept(memory <= 80.0),
+        many.share
+    );
+    let _ = write!(
+        text,
+        "\n## The API with {MASS} VIPs\n\nA client on the UNIX socket, {QUESTIONS} questions of each kind, one connection each. Goal: 5 ms.\n\n\
+         | | median, ms | 99 %, ms | |\n|---|--:|--:|---|\n"
+    );
+    for Asked { what, median, p99 } in asked {
+        let verdict = kept(ms(*p99) <= 5.0);
+        let _ = writeln!(text, "| {what} | {:.2} | {:.2} | {verdict} |", ms(*median), ms(*p99));
+    }
+    let _ = write!(
+        text,
+        "\n## Heartbeats\n\nTimes between two heartbeats of one node to another, on the wire; due every 10 ms. {CLIENTS} clients ask for the whole status, each again {} ms after \
+         its answer, and one follows it as the page does; they run on the same machine.\n\n\
+         | | heartbeats | median, ms | 99 %, ms | worst, ms | answers meanwhile |\n|---|--:|--:|--:|--:|--:|\n",
+        PAUSE.as_millis()
+    );
+    for (name, beats) in [("nobody asks".to_owned(), quiet), (format!("{CLIENTS} ask"), crowded)] {
+        let Beats { count, median, p99, worst, answers } = beats;
+        let _ = writeln!(
+            text,
+            "| {name} | {count} | {:.2} | {:.2} | {:.2} | {answers} |",
+            ms(median),
+            ms(p99),
+            ms(worst)
+        );
+    }
+    let ratio = ms(crowded.p99) / ms(quiet.p99);
+    let _ =
+        writeln!(text, "\nThe 99 % with {CLIENTS} who ask is {ratio:.2} times that with nobody.");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(from: u8, to: u8, port: u16) -> Vec<u8> {
+        let mut frame = vec![0; 12];
+        frame.extend([8, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0]);
+        frame.extend([10, 77, 0, from, 10, 77, 0, to, 0x12, 0x34]);
+        frame.extend(port.to_be_bytes());
+        frame.extend([0, 8, 0, 0]);
+        frame
+    }
+
+    #[test]
+    fn gaps_are_those_of_heartbeats_to_one_peer() {
+        let mut pcap = vec![0; 24];
+        let mut add = |micros: u32, frame: &[u8]| {
+            let length = u32::try_from(frame.len()).unwrap();
+            for word in [7, micros, length, length] {
+                pcap.extend(word.to_ne_bytes());
+            }
+            pcap.extend(frame);
+        };
+        add(0, &frame(11, 12, 4747));
+        add(5, &frame(11, 13, 4747));
+        add(9, &frame(12, 11, 4747));
+        add(20, &frame(11, 12, 4748));
+        add(10_000, &frame(11, 12, 4747));
+        add(21_500, &frame(11, 12, 4747));
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("x.pcap");
+        std::fs::write(&file, &pcap).unwrap();
+        let micros: Vec<u128> = gaps(&file).unwrap().iter().map(Duration::as_micros).collect();
+        assert_eq!(micros, [10_000, 11_500]);
+        std::fs::write(&file, &pcap[..pcap.len() - 3]).unwrap();
+        assert_eq!(gaps(&file).unwrap().len(), 1, "the end of a capture may be cut");
+    }
+}
