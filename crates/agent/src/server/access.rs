@@ -213,11 +213,12 @@ fn needed(method: &Method, path: &str) -> Option<Role> {
         return match parts.as_slice() {
             // The page is the same for everybody; what it shows it asks for.
             [""] | ["page", ..] | ["healthz" | "readyz"] | ["v1", "readyz"] => None,
+            // As it is written: with headers of checks, and where keys are.
+            ["v1", "config", ..] => Some(Role::Operate),
             _ => Some(Role::Read),
         };
     }
     Some(match (method.as_str(), parts.as_slice()) {
-        ("POST", ["v1", "config", "validate" | "diff"]) => Role::Read,
         ("POST", ["v1", "vips", _, "move" | "hold" | "release"]) => Role::Operate,
         ("POST", ["v1", "services", _, "backends", _, _]) => Role::Operate,
         ("POST", ["v1", "drain" | "undrain"]) => Role::Operate,
@@ -238,8 +239,11 @@ mod tests {
             ("GET", "/healthz", None),
             ("GET", "/metrics", Some(Role::Read)),
             ("GET", "/v1/status", Some(Role::Read)),
-            ("HEAD", "/v1/config", Some(Role::Read)),
-            ("POST", "/v1/config/diff", Some(Role::Read)),
+            ("HEAD", "/v1/config", Some(Role::Operate)),
+            ("GET", "/v1/config/vips/web", Some(Role::Operate)),
+            // A text may name any file of this host, and what is said tells whether it is there.
+            ("POST", "/v1/config/validate", Some(Role::Admin)),
+            ("POST", "/v1/config/diff", Some(Role::Admin)),
             ("POST", "/v1/config/apply", Some(Role::Admin)),
             ("POST", "/v1/drain", Some(Role::Operate)),
             ("PATCH", "/v1/nodes/lb1", Some(Role::Operate)),
