@@ -288,9 +288,9 @@ fn render(
     }
     let _ = write!(
         text,
-        "\n## Heartbeats\n\nTimes between two heartbeats of one node to another, on the wire; due every 10 ms. {CLIENTS} clients ask for the whole status, each again {} ms after \
+        "\n## Heartbeats\n\nTimes between two messages of one node to another, on the wire: a heartbeat every 10 ms, and answers to those of the other between them. {CLIENTS} clients ask for the whole status, each again {} ms after \
          its answer, and one follows it as the page does; they run on the same machine.\n\n\
-         | | heartbeats | median, ms | 99 %, ms | worst, ms | answers meanwhile |\n|---|--:|--:|--:|--:|--:|\n",
+         | | messages | median, ms | 99 %, ms | worst, ms | answers meanwhile |\n|---|--:|--:|--:|--:|--:|\n",
         PAUSE.as_millis()
     );
     for (name, beats) in [("nobody asks".to_owned(), quiet), (format!("{CLIENTS} ask"), crowded)] {
