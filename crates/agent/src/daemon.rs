@@ -21,7 +21,7 @@ use buoy_kernel::clock;
 use buoy_kernel::fast::Packet;
 use buoy_model::limits::{CHANGES_MAX, RECORDS_MAX};
 use buoy_model::{
-    BackendId, BackendOrder, BackendState, Desired, Fact, Group, HookTopic, Order, Record,
+    BackendId, BackendOrder, BackendState, Desired, Fact, Group, GroupId, HookTopic, Order, Record,
 };
 use buoy_wire::{Keyring, Reject};
 use std::collections::{BTreeMap, VecDeque};
@@ -118,9 +118,10 @@ impl Memory {
         (all, seq < self.forgotten)
     }
 
-    /// The latest of all, oldest first.
-    fn latest(&self, count: usize) -> Vec<DatedRecord> {
-        let mut all: Vec<&DatedRecord> = self.changes.iter().chain(&self.records).collect();
+    /// The latest of those that are meant, oldest first.
+    fn latest(&self, count: usize, is_meant: impl Fn(&Record) -> bool) -> Vec<DatedRecord> {
+        let all = self.changes.iter().chain(&self.records);
+        let mut all: Vec<&DatedRecord> = all.filter(|dated| is_meant(&dated.record)).collect();
         // By this node's own clock, which nobody can set; what is of one moment stays in its order.
         all.sort_by_key(|dated| dated.record.at);
         let skip = all.len().saturating_sub(count);
@@ -419,11 +420,19 @@ impl Agent for Daemon {
     }
 
     fn events(&self, count: usize) -> Vec<DatedRecord> {
-        self.memory().latest(count)
+        self.memory().latest(count, |_| true)
     }
 
-    fn services(&self) -> Vec<ServiceReport> {
-        self.forward.services()
+    fn events_of(&self, group: GroupId) -> Vec<DatedRecord> {
+        self.memory().latest(usize::MAX, |record| record.group == Some(group))
+    }
+
+    async fn is_alive(&self) -> Result<(), LoopGone> {
+        self.handle.is_alive().await.map_err(|Gone| LoopGone)
+    }
+
+    fn services(&self, of: Option<GroupId>) -> Vec<ServiceReport> {
+        self.forward.services(of)
     }
 
     fn host(&self) -> HostReport {
@@ -564,13 +573,13 @@ mod tests {
         for n in 1..=2 * RECORDS_MAX as u64 {
             memory.keep(record(n, Fact::Undrained));
         }
-        let all = memory.latest(usize::MAX);
+        let all = memory.latest(usize::MAX, |_| true);
         assert_eq!(all.len(), RECORDS_MAX + 1);
         assert_eq!(all[0].record.fact, change);
         assert!(all.is_sorted_by_key(|dated| dated.record.at));
-        assert_eq!(memory.latest(3).len(), 3);
+        assert_eq!(memory.latest(3, |_| true).len(), 3);
         let last = 2 * RECORDS_MAX as u64;
-        assert_eq!(memory.latest(3)[2].at, last, "the latest comes last");
+        assert_eq!(memory.latest(3, |_| true)[2].at, last, "the latest comes last");
         let seqs = |seq| memory.after(seq).0.iter().map(|d| d.seq).collect::<Vec<_>>();
         assert_eq!((seqs(last - 2), seqs(last)), (vec![last - 1, last], vec![]));
         let known = last - RECORDS_MAX as u64;

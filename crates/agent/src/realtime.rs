@@ -40,6 +40,8 @@ pub enum Command {
     Fitness(Vec<(GroupId, Fitness)>),
     /// What the node knows.
     Status(oneshot::Sender<Status>),
+    /// Whether it takes orders.
+    Alive(oneshot::Sender<()>),
     /// Give everything away and end.
     Stop,
 }
@@ -109,6 +111,13 @@ impl Handle {
     pub async fn follow(&self, order: Order) -> Result<Result<usize, OrderError>, Gone> {
         let (answer, asked) = oneshot::channel();
         self.order(Command::Order(order, answer))?;
+        asked.await.map_err(|_| Gone)
+    }
+
+    /// Asks whether the loop takes orders: what the node knows of a thousand groups takes it a while.
+    pub async fn is_alive(&self) -> Result<(), Gone> {
+        let (answer, asked) = oneshot::channel();
+        self.order(Command::Alive(answer))?;
         asked.await.map_err(|_| Gone)
     }
 
@@ -369,6 +378,9 @@ impl Loop {
                 }
                 Command::Status(answer) => {
                     let _ = answer.send(self.node.status(now));
+                }
+                Command::Alive(answer) => {
+                    let _ = answer.send(());
                 }
                 Command::Stop => self.node.handle(now, Event::Stop, &mut self.out),
             }

@@ -46,7 +46,7 @@ use buoy_config::{Report, Role};
 use buoy_core::backend_orders::{Change, Full};
 use buoy_core::{OrderError, Status};
 use buoy_kernel::fast::Packet;
-use buoy_model::{BackendId, BackendOrder, Desired, Group, Order};
+use buoy_model::{BackendId, BackendOrder, Desired, Group, GroupId, Order};
 use failure::Failure;
 use listen::Hall;
 use openapi::Operation;
@@ -77,12 +77,17 @@ pub trait Agent: Send + Sync + 'static {
     /// The latest records, at most so many, oldest first; the latest changes of owner are kept longer
     /// than the rest.
     fn events(&self, count: usize) -> Vec<DatedRecord>;
+    /// Those of one group that are kept, oldest first.
+    fn events_of(&self, group: GroupId) -> Vec<DatedRecord>;
     /// All records after that one, oldest first, and whether some of them are forgotten.
     fn events_after(&self, seq: u64) -> (Vec<DatedRecord>, bool);
     /// What counts changes.
     fn changes(&self) -> &Changes;
-    /// What the checks and the engines know of the services, in any order.
-    fn services(&self) -> Vec<ServiceReport>;
+    /// Whether the real-time loop answers.
+    fn is_alive(&self) -> impl Future<Output = Result<(), LoopGone>> + Send;
+    /// What the checks and the engines know of the services of one group, or of all: those of a
+    /// group together, in the order of the groups' ids.
+    fn services(&self, of: Option<GroupId>) -> Vec<ServiceReport>;
     /// Lines of defence, problems, scheduling and counters.
     fn host(&self) -> HostReport;
     /// The page that monitoring reads, of this status.
@@ -248,18 +253,24 @@ struct Snapshot {
 }
 
 impl Snapshot {
+    /// Of everything.
     async fn of<A: Agent>(agent: &A, events: usize) -> Result<Self, LoopGone> {
+        let bare = Self::bare(agent).await?;
+        Ok(Self { services: agent.services(None), events: agent.events(events), ..bare })
+    }
+
+    /// Of one group: a thousand others cost it nothing but their status.
+    async fn about<A: Agent>(agent: &A, group: GroupId) -> Result<Self, LoopGone> {
+        let bare = Self::bare(agent).await?;
+        Ok(Self { services: agent.services(Some(group)), ..bare })
+    }
+
+    /// Without services and records.
+    async fn bare<A: Agent>(agent: &A) -> Result<Self, LoopGone> {
         let revision = agent.changes().now();
         let status = ask_loop(agent).await?;
-        Ok(Self {
-            revision,
-            desired: agent.desired(),
-            status,
-            now: wall_clock(),
-            services: agent.services(),
-            host: agent.host(),
-            events: agent.events(events),
-        })
+        let (desired, now, host) = (agent.desired(), wall_clock(), agent.host());
+        Ok(Self { revision, desired, status, now, host, services: vec![], events: vec![] })
     }
 
     fn view(&self) -> View<'_> {
@@ -284,7 +295,7 @@ impl Snapshot {
 }
 
 async fn healthz<A: Agent>(State(agent): State<Arc<A>>) -> Result<&'static str, Failure> {
-    ask_loop(&*agent).await?;
+    alive(&*agent).await?;
     Ok("ok\n")
 }
 
@@ -292,7 +303,9 @@ async fn why<A: Agent>(
     State(agent): State<Arc<A>>,
     Path(vip): Path<String>,
 ) -> Result<Json<WhyReply>, Failure> {
-    let snapshot = Snapshot::of(&*agent, usize::MAX).await?;
+    let group = group(&*agent, &vip)?;
+    let snapshot =
+        Snapshot { events: agent.events_of(group), ..Snapshot::about(&*agent, group).await? };
     let mut reply = snapshot.view().why(snapshot.group(&vip)?);
     let surplus = reply.history.len().saturating_sub(WHY_EVENTS);
     reply.history.drain(..surplus);
@@ -304,7 +317,7 @@ async fn owner<A: Agent>(
     State(agent): State<Arc<A>>,
     Path(vip): Path<String>,
 ) -> Result<Json<OwnerReply>, Failure> {
-    let snapshot = Snapshot::of(&*agent, 0).await?;
+    let snapshot = Snapshot::bare(&*agent).await?;
     let group = snapshot.group(&vip)?;
     let known = snapshot.status.groups.iter().find(|status| status.id == group.id);
     let me = snapshot.desired.node_name(snapshot.desired.me);
@@ -332,6 +345,16 @@ async fn reload<A: Agent>(
     }
     tracing::info!(by = asker.name(), "reload");
     Ok(Json(agent.reload().await?))
+}
+
+/// The group of that name or address, as things are.
+fn group<A: Agent>(agent: &A, vip: &str) -> Result<GroupId, Failure> {
+    let desired = agent.desired();
+    desired.find_group(vip).map(|g| g.id).ok_or_else(|| Failure::unknown_vip(vip, &desired))
+}
+
+async fn alive<A: Agent>(agent: &A) -> Result<(), LoopGone> {
+    tokio::time::timeout(LOOP_TIMEOUT, agent.is_alive()).await.unwrap_or(Err(LoopGone))
 }
 
 async fn ask_loop<A: Agent>(agent: &A) -> Result<Status, LoopGone> {

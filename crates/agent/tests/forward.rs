@@ -102,7 +102,7 @@ fn the_kernel_follows_the_configuration_and_the_checks() {
 
         health.send(States::from([down("web1")])).unwrap();
         until("web1 to leave", || ruleset().contains("map { 0 : 127.0.0.22 . 8080 }")).await;
-        let report = forward.services();
+        let report = forward.services(None);
         assert_eq!(report[0].backends[0].state, BackendState::Down);
         assert_eq!(report[0].backends[0].reason, "HTTP 503");
         assert_eq!(report[0].problem, None);
@@ -129,7 +129,7 @@ fn the_kernel_follows_the_configuration_and_the_checks() {
                 && rule("daddr 127.0.0.100 ", "map { 0 : 127.0.0.22 . 8080 }")
         })
         .await;
-        assert_eq!(forward.services().len(), 2);
+        assert_eq!(forward.services(None).len(), 2);
 
         wish.send(desired(vec![])).unwrap();
         until("the table to go", || !ruleset().contains("table inet buoy")).await;
@@ -165,10 +165,10 @@ fn without_nft_the_status_says_what_to_do_and_proxies_work() {
         let (_wish, desired_now) = watch::channel(desired(services));
         let (_health, states) = watch::channel(States::new());
         let forward = start(desired_now, states);
-        until("the problem to be said", || forward.services()[0].problem.is_some()).await;
-        let said = forward.services()[0].problem.clone().unwrap();
+        until("the problem to be said", || forward.services(None)[0].problem.is_some()).await;
+        let said = forward.services(None)[0].problem.clone().unwrap();
         assert!(said.contains("apt install nftables"), "{said}");
-        assert_eq!(forward.services()[1].problem, None);
+        assert_eq!(forward.services(None)[1].problem, None);
         // Its backends refuse, so the reset may be there before we know that the connection stood.
         let reset = std::io::ErrorKind::ConnectionReset;
         let connected = TcpStream::connect((VIP, 81)).await;
@@ -184,8 +184,8 @@ fn what_xdp_forwards_goes_on_when_the_kernel_does_not_answer() {
         let (wish, desired_now) = watch::channel(desired(vec![service]));
         let (_health, states) = watch::channel(States::new());
         let forward = start(desired_now, states);
-        let engine = || forward.services()[0].engine.clone();
-        let problem = || forward.services()[0].problem.clone();
+        let engine = || forward.services(None)[0].engine.clone();
+        let problem = || forward.services(None)[0].problem.clone();
         until("XDP", || engine() == "XDP (lo: generic)" || problem().is_some()).await;
         if problem().is_some_and(|said| said.contains("may not load BPF")) {
             eprintln!("SKIPPED: what_xdp_forwards_goes_on: BPF programs are not permitted here");

@@ -116,7 +116,7 @@ pub struct View<'a> {
     pub status: &'a buoy_core::Status,
     /// The moment of `status` by the wall clock, in milliseconds since 1970.
     pub now: u64,
-    /// What the slow side knows of the services.
+    /// What the slow side knows of the services, those of a group together, in the order of the groups' ids.
     pub services: &'a [ServiceReport],
     /// What is to be said of the host.
     pub host: &'a HostReport,
@@ -365,9 +365,11 @@ impl View<'_> {
 
     /// One service with its backends.
     pub fn service(&self, group: &Group, service: &Service) -> ServiceView {
-        let report = self.services.iter().find(|report| {
-            (report.group, report.protocol, report.ports, Some(&report.address))
-                == (group.id, service.protocol, service.ports, service.addresses.first())
+        let from = self.services.partition_point(|report| report.group < group.id);
+        let mut reports = self.services[from..].iter().take_while(|r| r.group == group.id);
+        let report = reports.find(|report| {
+            (report.protocol, report.ports, Some(&report.address))
+                == (service.protocol, service.ports, service.addresses.first())
         });
         let reports = report.map_or(&[][..], |report| &report.backends);
         let backends: Vec<_> =

@@ -4,17 +4,21 @@ use crate::sys;
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::prctl;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
-use std::fmt;
-use std::fs;
+use std::path::Path;
+use std::{fmt, fs, io};
 
 /// Above ordinary threads, and below the kernel's own at 99 and its interrupt threads at 50.
 const PRIORITY: i32 = 49;
+/// Deeper than the loop's calls go.
+const STACK: usize = 256 << 10;
+/// The smallest page of any machine.
+const PAGE: usize = 4096;
 const CAP_IPC_LOCK: u64 = 1 << 14;
 
 /// What the thread got of what it asked for.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Realtime {
-    /// All memory of the process stays in RAM.
+    /// The program, and all memory that the process has touched, stay in RAM.
     pub locked: Result<(), Missing>,
     /// The thread runs under `SCHED_FIFO`.
     pub priority: Result<(), Missing>,
@@ -46,10 +50,42 @@ fn lock() -> Result<(), Missing> {
                 .to_owned(),
         ));
     }
-    let all = MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE;
-    mlockall(all).map_err(|errno| {
-        Missing(format!("memory is not locked: {} (a container's memory limit?)", errno.desc()))
-    })
+    // What has been touched stays. All that is mapped would be each thread's whole stack, and every arena of the heap.
+    let on_fault = MlockAllFlags::from_bits_retain(nix::libc::MCL_ONFAULT);
+    let all = MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault;
+    let missing = |why: &dyn fmt::Display| {
+        Missing(format!("memory is not locked: {why} (a container's memory limit?)"))
+    };
+    mlockall(all).map_err(|errno| missing(&errno.desc()))?;
+    touch_stack();
+    lock_program().map_err(|error| missing(&error))
+}
+
+/// The deepest call of the loop finds its stack in memory.
+#[inline(never)]
+fn touch_stack() {
+    let mut stack = [0_u8; STACK];
+    stack.iter_mut().step_by(PAGE).for_each(|byte| *byte = 1);
+    std::hint::black_box(&mut stack);
+}
+
+/// All of the program is in memory, for what a takeover runs may not have run yet when its host is short of memory.
+fn lock_program() -> io::Result<()> {
+    let program = fs::read_link("/proc/self/exe")?;
+    let maps = fs::read_to_string("/proc/self/maps")?;
+    for (from, to) in maps.lines().filter_map(|line| mapping(line, &program)) {
+        sys::lock_memory(from, to - from)?;
+    }
+    Ok(())
+}
+
+/// Where a line of `/proc/self/maps` says that this file is (proc_pid_maps(5)).
+fn mapping(line: &str, file: &Path) -> Option<(usize, usize)> {
+    let mut words = line.split_ascii_whitespace();
+    let (from, to) = words.next()?.split_once('-')?;
+    let is_it = words.nth(4).is_some_and(|path| Path::new(path) == file);
+    let address = |hex| usize::from_str_radix(hex, 16).ok();
+    is_it.then_some((address(from)?, address(to)?))
 }
 
 /// Puts the calling thread before ordinary ones.
@@ -85,6 +121,34 @@ fn in_first_user_namespace() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mapping_is_found_by_its_file() {
+        let line = "55d0c0a00000-55d0c0a21000 r-xp 00001000 fe:00 1234    /usr/bin/buoy";
+        let found = Some((0x55d0_c0a0_0000, 0x55d0_c0a2_1000));
+        assert_eq!(mapping(line, Path::new("/usr/bin/buoy")), found);
+        assert_eq!(mapping(line, Path::new("/usr/bin/true")), None);
+        for other in ["7f00-7f01 rw-p 0 00:00 0", "", "zz-7f01 r-xp 0 00:00 1 /usr/bin/buoy"] {
+            assert_eq!(mapping(other, Path::new("/usr/bin/buoy")), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn what_is_locked_is_the_program_and_not_what_was_never_touched() {
+        if enter().locked.is_err() {
+            return;
+        }
+        let never_touched = Vec::<u8>::with_capacity(64 << 20);
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let kib = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim().trim_end_matches(" kB").parse::<usize>().unwrap()
+        };
+        let program = fs::metadata("/proc/self/exe").unwrap().len() as usize >> 10;
+        assert!(program / 4 < kib("VmRSS:"), "{status}");
+        assert!(kib("VmRSS:") < program + (48 << 10), "{status}");
+        drop(never_touched);
+    }
 
     #[test]
     fn what_is_not_granted_says_what_to_give() {

@@ -200,6 +200,13 @@ pub(crate) fn schedule_fifo(priority: i32) -> io::Result<()> {
     Ok(())
 }
 
+/// Brings a mapping of this process into memory and keeps it there.
+pub(crate) fn lock_memory(from: usize, length: usize) -> io::Result<()> {
+    // SAFETY: the kernel looks the range up among this process's mappings, and reads or writes none of it for us.
+    checked(unsafe { libc::mlock(std::ptr::without_provenance(from), length) })?;
+    Ok(())
+}
+
 /// Marks every descriptor from that one on to be closed by the next `exec`.
 pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
     let flags = libc::CLOSE_RANGE_CLOEXEC;

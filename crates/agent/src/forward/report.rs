@@ -6,14 +6,14 @@ use crate::health::{Key, States, WHOLE_SHARE, usual};
 use buoy_api::Traffic;
 use buoy_api::view::{BackendReport, ServiceReport};
 use buoy_core::fast::{Substitute, substitute};
-use buoy_model::{Backend, BackendState, Load, Mode, Service};
+use buoy_model::{Backend, BackendState, GroupId, Load, Mode, Service};
 use std::sync::Arc;
 use std::time::Duration;
 
 impl Forward {
-    /// Each service in the order of `Desired` (two of a group may share a port), what keeps this host
+    /// Each service, of one group or of all, in the order of `Desired` (two of a group may share a port), what keeps this host
     /// from forwarding it, and its backends.
-    pub fn services(&self) -> Vec<ServiceReport> {
+    pub fn services(&self, of: Option<GroupId>) -> Vec<ServiceReport> {
         let desired = Arc::clone(&self.desired.borrow());
         let states = self.states.borrow();
         let counted = self.counted();
@@ -26,6 +26,9 @@ impl Forward {
         };
         let mut all = Vec::new();
         for (group, weighed_group) in desired.groups.iter().zip(&weighed.groups) {
+            if of.is_some_and(|of| of != group.id) {
+                continue;
+            }
             let owner = owners.get(&group.id).copied();
             for (service, weighed_service) in group.services.iter().zip(&weighed_group.services) {
                 let place = Place::of(group, service);

@@ -107,7 +107,7 @@ pub(super) async fn look<A: Agent>(agent: Arc<A>) {
             changes.watched.notified().await;
         }
         let mark = match ask_loop(&*agent).await {
-            Ok(status) => mark(&status, &agent.services(), &agent.host().problems),
+            Ok(status) => mark(&status, &agent.services(None), &agent.host().problems),
             Err(_) => 1,
         };
         if changes.mark.swap(mark, Ordering::Relaxed) != mark {

@@ -4,7 +4,7 @@ use super::failure::Failure;
 use super::openapi::{Operation, count, text};
 use super::stream::{Asked, News, message, place, streamed};
 use super::write::{node_tag, tagged, vip_tag};
-use super::{Agent, Snapshot, ask_loop, orders};
+use super::{Agent, Snapshot, alive, ask_loop, orders};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
@@ -133,7 +133,7 @@ async fn cluster<A: Agent>(State(agent): State<Arc<A>>, asked: Asked) -> Result<
 
 async fn nodes<A: Agent>(State(agent): State<Arc<A>>, asked: Asked) -> Result<Response, Failure> {
     let make = |agent: Arc<A>| async move {
-        let snapshot = Snapshot::of(&*agent, 0).await?;
+        let snapshot = Snapshot::bare(&*agent).await?;
         let nodes = snapshot.view().nodes();
         Ok(NodesReply { node: snapshot.me(), revision: snapshot.revision, nodes })
     };
@@ -202,7 +202,7 @@ async fn vip<A: Agent>(
     let make = move |agent: Arc<A>| {
         let name = name.clone();
         async move {
-            let snapshot = Snapshot::of(&*agent, 0).await?;
+            let snapshot = Snapshot::about(&*agent, super::group(&*agent, &name)?).await?;
             let group = snapshot.group(&name)?;
             let (vip, etag) = (snapshot.view().vip(group), vip_tag(&snapshot.status, group.id));
             Ok(VipReply { node: snapshot.me(), revision: snapshot.revision, etag, vip })
@@ -238,14 +238,7 @@ impl Meant {
     ) -> Result<Self, Failure> {
         let Query(EventsQuery { n, vip, since_ms }) =
             query.map_err(|error| Failure::query(&error))?;
-        let desired = agent.desired();
-        let found = |vip: String| {
-            desired
-                .find_group(&vip)
-                .map(|g| g.id)
-                .ok_or_else(|| Failure::unknown_vip(&vip, &desired))
-        };
-        let group = vip.map(found).transpose()?;
+        let group = vip.map(|vip| super::group(agent, &vip)).transpose()?;
         Ok(Self { n: n.unwrap_or(EVENTS_DEFAULT), group, since_ms: since_ms.unwrap_or_default() })
     }
 
@@ -270,14 +263,14 @@ async fn events<A: Agent>(
             let mut seen = 0;
             while let News::Revision(now) = told.news(agent.changes(), seen, None).await {
                 seen = now;
-                let (new, lost) = new_events(&*agent, &meant, known).await;
                 // One that knows nothing has lost nothing, and gets the latest.
-                let skip = if first { new.len().saturating_sub(meant.n) } else { 0 };
+                let most = if first { meant.n } else { usize::MAX };
+                let (new, lost) = new_events(&*agent, &meant, known, most);
                 if lost && !first && !told.take(gap(known)).await {
                     return;
                 }
                 first = false;
-                for event in &new[skip..] {
+                for event in &new {
                     let seq = event.seq.unwrap_or_default();
                     if !told.take(message("event", seq, event)).await {
                         return;
@@ -308,19 +301,24 @@ async fn events<A: Agent>(
 async fn listed<A: Agent>(agent: &A, meant: &Meant, since: u64) -> Result<Response, Failure> {
     let revision = agent.changes().now();
     // The loop knows nothing of records, but an agent without it is no agent.
-    ask_loop(agent).await?;
-    let (mut events, _) = new_events(agent, meant, since).await;
-    let surplus = events.len().saturating_sub(meant.n);
-    events.drain(..surplus);
+    alive(agent).await?;
+    let (events, _) = new_events(agent, meant, since, meant.n);
     Ok(Json(EventsReply { revision, events }).into_response())
 }
 
-async fn new_events<A: Agent>(agent: &A, meant: &Meant, since: u64) -> (Vec<EventView>, bool) {
-    let (new, lost) = agent.events_after(since);
+/// The latest of those after `since`, at most so many, and whether some before them are forgotten.
+fn new_events<A: Agent>(
+    agent: &A,
+    meant: &Meant,
+    since: u64,
+    most: usize,
+) -> (Vec<EventView>, bool) {
+    let (mut new, lost) = agent.events_after(since);
+    new.retain(|dated| meant.has(dated));
+    let surplus = new.len().saturating_sub(most);
     let desired = agent.desired();
     let words = buoy_api::Words::new(&desired);
-    let told = |dated: &DatedRecord| buoy_api::view::event(&words, dated);
-    (new.iter().filter(|dated| meant.has(dated)).map(told).collect(), lost)
+    (new[surplus..].iter().map(|dated| buoy_api::view::event(&words, dated)).collect(), lost)
 }
 
 /// Told to a reader who was away for so long that records are forgotten.

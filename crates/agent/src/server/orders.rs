@@ -149,7 +149,7 @@ async fn drained<A: Agent>(
 ) -> Result<DrainReply, Failure> {
     let (reason, time) = (Reason::of(reason.as_deref(), asker)?.recorded, length(for_ms)?);
     let _turn = write.turn(agent).await;
-    let snapshot = Snapshot::of(agent, 0).await?;
+    let snapshot = Snapshot::bare(agent).await?;
     write.check(&node_tag(&snapshot, &snapshot.me()))?;
     let would =
         || DrainReply { draining: Some(reason.clone()), for_ms, ..drain_reply(&snapshot, 0) };
@@ -178,7 +178,7 @@ async fn undrained<A: Agent>(
     write: &Write,
 ) -> Result<DrainReply, Failure> {
     let _turn = write.turn(agent).await;
-    let snapshot = Snapshot::of(agent, 0).await?;
+    let snapshot = Snapshot::bare(agent).await?;
     write.check(&node_tag(&snapshot, &snapshot.me()))?;
     if write.dry_run {
         let would = match snapshot.status.draining {
@@ -215,7 +215,7 @@ pub(super) async fn patch_node<A: Agent>(
         Some(false) => undrained(&*agent, &asker, &write).await?,
         None => return Err(Failure::nothing_asked("`drain` is true or false")),
     };
-    let tag = node_tag(&Snapshot::of(&*agent, 0).await?, &node);
+    let tag = node_tag(&Snapshot::bare(&*agent).await?, &node);
     Ok(tagged(Json(reply).into_response(), &tag))
 }
 

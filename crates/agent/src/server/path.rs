@@ -64,7 +64,7 @@ pub(super) async fn path<A: Agent>(
     let group = desired.groups.iter().find(|g| has(g, to));
     let report = found.and_then(|(group, service)| {
         agent
-            .services()
+            .services(None)
             .into_iter()
             .find(|r| (r.group, r.protocol, r.ports) == (group.id, service.protocol, service.ports))
     });

@@ -116,7 +116,8 @@ pub(super) async fn one<A: Agent>(
     State(agent): State<Arc<A>>,
     Path(service): Path<String>,
 ) -> Result<Json<ServiceReply>, Failure> {
-    let snapshot = Snapshot::of(&*agent, 0).await?;
+    let group = names::service(&agent.desired(), &service)?.0.id;
+    let snapshot = Snapshot::about(&*agent, group).await?;
     let (group, service) = names::service(&snapshot.desired, &service)?;
     Ok(Json(shown(&snapshot, group, service)))
 }
@@ -138,10 +139,10 @@ pub(super) async fn flows<A: Agent>(
     let desired = agent.desired();
     let (group, service) = names::service(&desired, &service)?;
     let name = names::backend((group, service), &backend)?.name.clone();
-    let reports = agent.services();
+    let reports = agent.services(Some(group.id));
     let report = reports.into_iter().find(|r| {
-        (r.group, r.protocol, r.ports, Some(&r.address))
-            == (group.id, service.protocol, service.ports, service.addresses.first())
+        (r.protocol, r.ports, Some(&r.address))
+            == (service.protocol, service.ports, service.addresses.first())
     });
     let flows = agent.flows(&BackendId::of(service, &name)).await.unwrap_or_default();
     Ok(Json(FlowsReply {
@@ -168,7 +169,7 @@ pub(super) async fn order<A: Agent>(
     let name = names::backend((group, service), &backend)?.name.clone();
     let id = BackendId::of(service, &name);
     let _turn = write.turn(&*agent).await;
-    let known = ordered_in(&agent.services(), &id);
+    let known = ordered_in(&agent.services(Some(group.id)), &id);
     write.check(&backend_tag(known.as_ref()))?;
     let given = if write.dry_run {
         rehearsed(&desired, known, id, change, reason)?
@@ -209,7 +210,7 @@ pub(super) async fn backends<A: Agent>(
 ) -> Result<Response, Failure> {
     let make = |agent: Arc<A>| async move {
         let all = listed(Arc::clone(&agent)).await?;
-        let reports = agent.services();
+        let reports = agent.services(None);
         let desired = agent.desired();
         let mut backends = Vec::new();
         for (group, service) in names::services(&desired) {
@@ -235,7 +236,8 @@ pub(super) async fn backend<A: Agent>(
     State(agent): State<Arc<A>>,
     Path((service, backend)): Path<(String, String)>,
 ) -> Result<Response, Failure> {
-    let snapshot = Snapshot::of(&*agent, 0).await?;
+    let group = names::service(&agent.desired(), &service)?.0.id;
+    let snapshot = Snapshot::about(&*agent, group).await?;
     let (group, service) = names::service(&snapshot.desired, &service)?;
     let name = &names::backend((group, service), &backend)?.name;
     let shown = shown(&snapshot, group, service);

@@ -127,7 +127,20 @@ impl Agent for Fake {
         &self.changes
     }
 
-    fn services(&self) -> Vec<ServiceReport> {
+    async fn is_alive(&self) -> Result<(), LoopGone> {
+        if self.gone.load(Ordering::SeqCst) { Err(LoopGone) } else { Ok(()) }
+    }
+
+    fn events_of(&self, group: GroupId) -> Vec<DatedRecord> {
+        let mut all = self.events(usize::MAX);
+        all.retain(|dated| dated.record.group == Some(group));
+        all
+    }
+
+    fn services(&self, of: Option<GroupId>) -> Vec<ServiceReport> {
+        if of.is_some_and(|of| of != web_id()) {
+            return vec![];
+        }
         let backend = |name: &str, state, reason: &str| BackendReport {
             name: name.into(),
             state,

@@ -120,16 +120,21 @@ fn rest(buoy: &mut Buoy, time: Duration) -> Result<Rest> {
     let (used, from) = (process.cpu_time(), Instant::now());
     std::thread::sleep(time);
     let used = process.cpu_time().saturating_sub(used);
-    let memory = pids.iter().map(|pid| resident(*pid)).sum();
+    let memory = resident(&pids);
     Ok(Rest { memory, share: 100.0 * used.as_secs_f64() / from.elapsed().as_secs_f64() })
 }
 
-/// Bytes of a process that are in memory.
-fn resident(pid: u32) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    kib.unwrap_or_default() << 10
+/// Bytes that processes of one program have in memory: the program itself is there once.
+fn resident(pids: &[u32]) -> u64 {
+    let kib = |pid: u32, name: &str| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        kib.unwrap_or_default()
+    };
+    let own = pids.iter().map(|pid| kib(*pid, "RssAnon:") + kib(*pid, "RssShmem:"));
+    let program = pids.iter().map(|pid| kib(*pid, "RssFile:")).max();
+    (own.sum::<u64>() + program.unwrap_or_default()) << 10
 }
 
 fn ask(buoy: &Buoy) -> Result<Vec<Asked>> {
@@ -256,7 +261,7 @@ fn render(
     let kept = |is_kept: bool| if is_kept { "kept" } else { "missed" };
     let mut text = format!(
         "# What the faces of an agent cost\n\nWritten by `make bench-faces` (`buoy lab bench faces --seconds {}`).\n\n\
-         | | |\n|---|---|\n{}\n## When nobody looks\n\nThe owner of all VIPs, of three nodes with the defaults: memory of agent and supervisor (resident), and hundredths of one \
+         | | |\n|---|---|\n{}\n## When nobody looks\n\nThe owner of all VIPs, of three nodes with the defaults: memory of agent and supervisor (resident; what both have of the program counts once), and hundredths of one \
          processor of both. Backends are not checked here (`bench-checks` has that).\n\n\
          | | memory, MiB | goal | processor, % | goal |\n|---|--:|---|--:|---|\n",
         options.time.as_secs(),

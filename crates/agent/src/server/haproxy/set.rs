@@ -112,7 +112,7 @@ pub(super) fn weight_of<A: Agent>(agent: &A, words: &[&str]) -> String {
         Err(said) => return said,
     };
     let id = BackendId::of(service, &backend.name);
-    let reports = agent.services();
+    let reports = agent.services(None);
     let backends = reports.iter().flat_map(|report| &report.backends);
     let mut orders = backends.filter_map(|report| report.order.as_ref());
     let ordered = orders.find(|order| order.backend == id).map(|order| order.weight);

@@ -118,7 +118,7 @@ impl Proxy<'_> {
 
 /// All services, in the order of their names, by which they are numbered.
 fn proxies<'d, A: Agent>(agent: &A, desired: &'d Desired) -> Vec<Proxy<'d>> {
-    let mut reports = agent.services();
+    let mut reports = agent.services(None);
     let mut report = |group: &Group, service: &Service| {
         let is_it = |r: &ServiceReport| {
             (r.group, r.protocol, r.ports, Some(&r.address))
