@@ -1,7 +1,8 @@
 //! What the API says of the configuration: its text, where each part of it comes from, and what was edited.
 
 use crate::ConfigProblem;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 /// The answer to `GET /v1/config`.
@@ -100,11 +101,23 @@ pub struct ConfigRequest {
 #[serde(deny_unknown_fields)]
 pub struct RollbackRequest {
     /// How it was after this one.
+    #[serde(deserialize_with = "whole")]
     pub revision: u64,
     /// Why, for the history.
     #[serde(default)]
     pub reason: Option<String>,
 }
+
+/// A whole number: for JSON, and for who writes it in JavaScript, `1.0` is one.
+fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let number = serde_json::Number::deserialize(deserializer)?;
+    let float = || number.as_f64().filter(|f| f.fract() == 0.0 && (0.0..=EXACT_MAX).contains(f));
+    let whole = number.as_u64().or_else(|| float().map(|float| float as u64));
+    whole.ok_or_else(|| D::Error::custom(format!("{number} is no whole number from 0 on")))
+}
+
+/// Up to this one a float is the number that was written (IEEE 754: 53 bits).
+const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// What came of an edit, or would come of it.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
@@ -158,4 +171,21 @@ pub struct RevisionView {
     pub entries: Vec<String>,
     /// How.
     pub diff: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_revision_is_a_whole_number_in_every_spelling() {
+        let read = |text: &str| serde_json::from_str::<RollbackRequest>(text).map(|r| r.revision);
+        for (text, revision) in [("3", 3), ("3.0", 3), ("3e2", 300), ("0.0", 0)] {
+            assert_eq!(read(&format!("{{\"revision\": {text}}}")).unwrap(), revision);
+        }
+        for text in ["3.5", "-1", "-1.0", "1e300", "\"3\"", "null"] {
+            assert!(read(&format!("{{\"revision\": {text}}}")).is_err(), "{text}");
+        }
+        assert!(read("{}").is_err());
+    }
 }

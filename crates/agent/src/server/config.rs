@@ -5,7 +5,7 @@
 
 use super::failure::Failure;
 use super::openapi::Operation;
-use super::orders::{Body, Reason, parsed};
+use super::orders::{Body, Reason, needed};
 use super::write::{self, Write};
 use super::{Agent, Asker, names};
 use crate::edits::{BackendWish, By, EditRefusal, Place, Unplanned, Wish};
@@ -42,16 +42,17 @@ pub(super) fn routes<A: Agent>() -> Router<Arc<A>> {
         )
 }
 
+const VIP_KEYS: &str = "The keys of [[vip]] in the file.";
+
 /// What can be asked here.
 pub(super) fn operations() -> Vec<Operation> {
-    let write = |method, path, id: &str, says: &str| {
-        Operation::new(method, path, id, says).changes().answers::<EditReply>().tagged()
-    };
-    let vip = || json!({ "type": "object", "description": "The keys of [[vip]] in the file." });
-    let backend = || {
-        let says = "address, and what else a text of `backends` may have: weight, max, id, zone, node, backup.";
-        json!({ "type": "object", "description": says })
-    };
+    let mut all = questions();
+    all.extend(edits());
+    all
+}
+
+fn questions() -> Vec<Operation> {
+    let vip = json!({ "type": "object", "description": VIP_KEYS });
     vec![
         Operation::new(
             "get",
@@ -77,7 +78,7 @@ pub(super) fn operations() -> Vec<Operation> {
             "written_vip",
             "A VIP as it is written: what PUT takes.",
         )
-        .answers_with("application/json", vip())
+        .answers_with("application/json", vip)
         .tagged(),
         Operation::new(
             "post",
@@ -86,7 +87,26 @@ pub(super) fn operations() -> Vec<Operation> {
             "Whether a text could be a file of this node.",
         )
         .takes::<ConfigRequest>(true)
+        .refuses(422, "It could not: the answer says where and why.")
         .answers::<EditReply>(),
+    ]
+}
+
+fn edits() -> Vec<Operation> {
+    let write = |method, path, id: &str, says: &str| {
+        let agreed =
+            "The nodes of the cluster could not agree on it now: the answer says what they lack.";
+        let refused = "It is well-formed, and what would hold with it is refused: the answer says where and why.";
+        let edit =
+            Operation::new(method, path, id, says).refuses(422, refused).refuses(503, agreed);
+        edit.changes().answers::<EditReply>().tagged()
+    };
+    let vip = || json!({ "type": "object", "description": VIP_KEYS });
+    let backend = || {
+        let says = "address, and what else a text of `backends` may have: weight, max, id, zone, node, backup.";
+        json!({ "type": "object", "description": says })
+    };
+    vec![
         write(
             "post",
             "/v1/config/diff",
@@ -186,7 +206,7 @@ fn text(headers: &HeaderMap, body: Body) -> Result<ConfigRequest, Failure> {
         })?;
         return Ok(ConfigRequest { text, reason: None });
     }
-    parsed(body)
+    needed(body)
 }
 
 async fn validate<A: Agent>(
@@ -229,10 +249,7 @@ async fn rollback<A: Agent>(
     write: Write,
     body: Body,
 ) -> Result<Response, Failure> {
-    // An empty body says no revision, and none is not the first one.
-    let body = body.map_err(|error| Failure::body(&error))?;
-    let RollbackRequest { revision, reason } =
-        serde_json::from_slice(&body).map_err(|error| Failure::json(&error))?;
+    let RollbackRequest { revision, reason } = needed(body)?;
     let by = by(&*agent, &asker, &write, reason.as_deref())?;
     edit(&*agent, Wish::Rollback(revision), by).await
 }
@@ -243,7 +260,7 @@ async fn add<A: Agent>(
     write: Write,
     body: Body,
 ) -> Result<Response, Failure> {
-    let vip: Value = parsed(body)?;
+    let vip: Value = needed(body)?;
     let by = by(&*agent, &asker, &write, None)?;
     edit(&*agent, Wish::Add(vip), by).await
 }
@@ -255,7 +272,7 @@ async fn put_vip<A: Agent>(
     write: Write,
     body: Body,
 ) -> Result<Response, Failure> {
-    let vip: Value = parsed(body)?;
+    let vip: Value = needed(body)?;
     let by = by(&*agent, &asker, &write, None)?;
     edit(&*agent, Wish::Put(name, vip), by).await
 }
@@ -267,7 +284,7 @@ async fn patch_vip<A: Agent>(
     write: Write,
     body: Body,
 ) -> Result<Response, Failure> {
-    let patch: Value = parsed(body)?;
+    let patch: Value = needed(body)?;
     let by = by(&*agent, &asker, &write, None)?;
     edit(&*agent, Wish::Patch(name, patch), by).await
 }
@@ -289,7 +306,7 @@ async fn put_backend<A: Agent>(
     write: Write,
     body: Body,
 ) -> Result<Response, Failure> {
-    let wish = BackendWish::Put(parsed(body)?);
+    let wish = BackendWish::Put(needed(body)?);
     let by = by(&*agent, &asker, &write, None)?;
     edit(&*agent, backend(&*agent, path, wish)?, by).await
 }
@@ -301,7 +318,7 @@ async fn patch_backend<A: Agent>(
     write: Write,
     body: Body,
 ) -> Result<Response, Failure> {
-    let wish = BackendWish::Patch(parsed(body)?);
+    let wish = BackendWish::Patch(needed(body)?);
     let by = by(&*agent, &asker, &write, None)?;
     edit(&*agent, backend(&*agent, path, wish)?, by).await
 }

@@ -114,12 +114,15 @@ impl Operation {
             "description": "Only if it has this entity tag; 412 otherwise.",
         });
         this.add(if_match);
-        let refused = json!({
-            "description": "It has another tag by now: `ETag` has which.",
-            "content": { PROBLEM_TYPE: { "schema": reference::<Problem>() } },
-        });
-        this.value["responses"]["412"] = refused;
-        this
+        this.refuses(412, "It has another tag by now: `ETag` has which.")
+    }
+
+    /// A refusal that callers should be ready for, of what is right in itself.
+    pub(super) fn refuses(mut self, status: u16, description: &str) -> Self {
+        let content = json!({ PROBLEM_TYPE: { "schema": reference::<Problem>() } });
+        self.value["responses"][status.to_string()] =
+            json!({ "description": description, "content": content });
+        self
     }
 
     /// A parameter as OpenAPI has it.

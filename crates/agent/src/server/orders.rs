@@ -402,14 +402,20 @@ impl Case {
 /// The body as what it should be; an empty one says nothing.
 pub(super) fn parsed<T: Default + DeserializeOwned>(body: Body) -> Result<T, Failure> {
     let body = body.map_err(|error| Failure::body(&error))?;
-    if body.is_empty() {
-        return Ok(T::default());
-    }
+    if body.is_empty() { Ok(T::default()) } else { object(&body) }
+}
+
+/// A body that is needed: an empty one says nothing.
+pub(super) fn needed<T: DeserializeOwned>(body: Body) -> Result<T, Failure> {
+    object(&body.map_err(|error| Failure::body(&error))?)
+}
+
+fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
     // A struct would also be read from a list of its fields, which nobody means.
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(Failure::no_object());
     }
-    serde_json::from_slice(&body).map_err(|error| Failure::json(&error))
+    serde_json::from_slice(body).map_err(|error| Failure::json(&error))
 }
 
 /// How long something is to last.
