@@ -240,9 +240,9 @@ impl Failure {
         Self::new(StatusCode::BAD_REQUEST, "json", title, error.to_string())
     }
 
-    pub(super) fn no_object() -> Self {
+    pub(super) fn no_object(wanted: &str) -> Self {
         let title = "the request is not the JSON that this path takes";
-        Self::new(StatusCode::BAD_REQUEST, "json", title, "an object in braces, or nothing")
+        Self::new(StatusCode::BAD_REQUEST, "json", title, wanted)
     }
 
     pub(super) fn reason_too_long() -> Self {

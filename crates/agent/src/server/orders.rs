@@ -402,18 +402,19 @@ impl Case {
 /// The body as what it should be; an empty one says nothing.
 pub(super) fn parsed<T: Default + DeserializeOwned>(body: Body) -> Result<T, Failure> {
     let body = body.map_err(|error| Failure::body(&error))?;
-    if body.is_empty() { Ok(T::default()) } else { object(&body) }
+    let wanted = "an object in braces, or nothing";
+    if body.is_empty() { Ok(T::default()) } else { object(&body, wanted) }
 }
 
 /// A body that is needed: an empty one says nothing.
 pub(super) fn needed<T: DeserializeOwned>(body: Body) -> Result<T, Failure> {
-    object(&body.map_err(|error| Failure::body(&error))?)
+    object(&body.map_err(|error| Failure::body(&error))?, "an object in braces is needed")
 }
 
-fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+fn object<T: DeserializeOwned>(body: &[u8], wanted: &str) -> Result<T, Failure> {
     // A struct would also be read from a list of its fields, which nobody means.
     if !body.trim_ascii_start().starts_with(b"{") {
-        return Err(Failure::no_object());
+        return Err(Failure::no_object(wanted));
     }
     serde_json::from_slice(body).map_err(|error| Failure::json(&error))
 }

@@ -63,7 +63,8 @@ fn a_write_is_tried_and_its_tag_and_body_are_held_against_the_rules() {
             " 200 ",
             "vip new is new",
         ),
-        (write("PUT", "/v1/vips/new", "", ""), " 422 ", "an object"),
+        (write("PUT", "/v1/vips/new", "", ""), " 400 ", "an object in braces is needed"),
+        (write("POST", "/v1/config/validate", "", ""), " 400 ", "an object in braces is needed"),
         (
             write("PUT", "/v1/vips/new?dry_run=1", "", "{\"address\":\"10.0.0.300/24\"}"),
             " 200 ",
