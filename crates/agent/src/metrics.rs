@@ -107,6 +107,19 @@ impl Page {
         Ok(())
     }
 
+    /// What operators want of this node.
+    fn ordered(&self, status: &ClusterStatus) -> Result<()> {
+        let ordered = [
+            ("buoy_draining", "1: this node gives its VIPs away.", status.draining.is_some()),
+            (
+                "buoy_cordoned",
+                "1: this node keeps its VIPs and takes no new ones.",
+                status.cordoned.is_some(),
+            ),
+        ];
+        ordered.into_iter().try_for_each(|(name, help, is_so)| self.one(name, help, truth(is_so)))
+    }
+
     fn agent(&self, status: &ClusterStatus, file_refused: bool) -> Result<()> {
         self.gauge("buoy_build_info", "Always 1; what runs.", &["version"])?
             .with_label_values(&[&status.version])
@@ -128,11 +141,7 @@ impl Page {
             "0: the file on disk was refused, and the one before it runs.",
             truth(!file_refused),
         )?;
-        self.one(
-            "buoy_draining",
-            "1: this node gives its VIPs away.",
-            truth(status.draining.is_some()),
-        )?;
+        self.ordered(status)?;
         self.one(
             "buoy_problems",
             "How many things are wrong with this host or this cluster: `buoy status` says which.",

@@ -1,8 +1,9 @@
 //! Asks the agent over its UNIX socket; errors are in the operator's words.
 
 use crate::config::{ConfigReply, ConfigRequest, EditReply, HistoryReply, RollbackRequest};
+use crate::lists::NodesReply;
 use crate::order::{
-    DrainReply, DrainRequest, HoldRequest, MoveRequest, OrderReply, ReleaseRequest,
+    DrainReply, DrainRequest, HoldRequest, MoveRequest, NodePatch, OrderReply, ReleaseRequest,
 };
 use crate::path::PathReply;
 use crate::problem::Problem;
@@ -201,6 +202,18 @@ impl Client {
     /// Puts the agent's node back into service.
     pub fn undrain(&self) -> Result<DrainReply, ClientError> {
         self.ask(Method::POST, "/v1/undrain", Vec::new(), ANSWER_TIMEOUT)
+    }
+
+    /// Drains or cordons a node, or takes that back.
+    pub fn patch_node(&self, node: &str, request: &NodePatch) -> Result<DrainReply, ClientError> {
+        let body = serde_json::to_vec(request).unwrap_or_default();
+        let target = format!("/v1/nodes/{}", segment(node));
+        self.ask(Method::PATCH, &target, body, ANSWER_TIMEOUT)
+    }
+
+    /// All members, as the agent's node sees them.
+    pub fn nodes(&self) -> Result<NodesReply, ClientError> {
+        self.get("/v1/nodes")
     }
 
     /// Makes the agent read its file again; `Refused` with code `config` when the file is invalid.

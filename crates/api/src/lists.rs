@@ -68,6 +68,8 @@ pub struct NodeReply {
     pub draining: Option<String>,
     /// When it takes part again by itself, if it does.
     pub drain_left_ms: Option<f64>,
+    /// The operator's reason while the answering node is cordoned; null of any other node.
+    pub cordoned: Option<String>,
     /// The member that was asked for.
     pub member: NodeView,
     /// Of what is ordered of it, for `If-Match`.

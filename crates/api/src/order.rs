@@ -17,7 +17,7 @@ pub struct DrainRequest {
     pub for_ms: Option<u64>,
 }
 
-/// The answer to `POST /v1/drain` and `POST /v1/undrain`.
+/// The answer to `POST /v1/drain`, `POST /v1/undrain` and `PATCH /v1/nodes/{node}`.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 pub struct DrainReply {
     /// The node that answers.
@@ -27,6 +27,9 @@ pub struct DrainReply {
     /// When the node takes part again by itself, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub for_ms: Option<u64>,
+    /// While the node is cordoned: the reason as recorded, with who asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cordoned: Option<String>,
     /// How many VIPs it owned when it was asked.
     pub owned: usize,
     /// Nothing was done: it was only asked what would be.
@@ -107,6 +110,9 @@ pub struct NodePatch {
     /// Whether the node is to be out of service; absent: as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<bool>,
+    /// Whether the node is to take nothing new and keep what it has; absent: as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cordon: Option<bool>,
     /// For the record and for `buoy why`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 200)]

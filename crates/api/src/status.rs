@@ -33,6 +33,8 @@ pub struct ClusterStatus {
     pub draining: Option<String>,
     /// When the node takes part again by itself, if it does.
     pub drain_left_ms: Option<f64>,
+    /// The operator's reason, while the node keeps what it has and takes nothing new.
+    pub cordoned: Option<String>,
     /// Beats and terms.
     pub timing: TimingView,
     /// This node's interfaces that carry VIPs or legs, where there is something to say of them.
@@ -118,6 +120,8 @@ pub struct NodeView {
     pub hears_us: bool,
     /// Whether it is drained.
     pub draining: bool,
+    /// Whether it is cordoned; known of the answering node only.
+    pub cordoned: bool,
     /// Digest of its configuration in hex, once heard.
     pub digest: Option<String>,
     /// It has started lately and grants nothing for so much longer: do not take the next node down

@@ -137,6 +137,7 @@ impl View<'_> {
             pid: self.host.pid,
             witness: desired.node(desired.me).is_some_and(|me| me.witness),
             draining: self.status.draining.clone(),
+            cordoned: self.status.cordoned.clone(),
             drain_left_ms: self.status.draining_for.map(millis),
             timing: self.timing(),
             links: self.links(),
@@ -528,7 +529,9 @@ const fn about(fact: &Fact, me: NodeId) -> Option<NodeId> {
         | Fact::Link { .. }
         | Fact::Stalled { .. }
         | Fact::Drained { .. }
-        | Fact::Undrained => None,
+        | Fact::Undrained
+        | Fact::Cordoned { .. }
+        | Fact::Uncordoned => None,
     }
 }
 
@@ -650,6 +653,7 @@ mod tests {
             digest: 0,
             draining: None,
             draining_for: None,
+            cordoned: None,
             term: Duration::from_millis(50),
             quorum: Quorum::default(),
             overlaps: 0,

@@ -109,6 +109,8 @@ impl<'a> Words<'a> {
             Fact::Freed { reason } => format!("it may leave {me} again: {reason}"),
             Fact::Drained { reason } => format!("{me} is drained: {reason}"),
             Fact::Undrained => format!("{me} takes part again"),
+            Fact::Cordoned { reason } => format!("{me} is cordoned: {reason}"),
+            Fact::Uncordoned => format!("{me} takes VIPs like any other node again"),
             Fact::BackendOrdered { order } => self.ordered(order),
             Fact::BackendOrderDropped { backend } => {
                 format!("no service has {} any more: its order is dropped", self.backend(backend))
@@ -197,6 +199,7 @@ impl<'a> Words<'a> {
             Exclusion::Damped(left) => {
                 format!("came and went too often: {last} for another {}", span(*left))
             }
+            Exclusion::Cordoned => format!("cordoned by the operator: {last}"),
             Exclusion::NoMajority => {
                 "hears too few nodes for a majority, so it asks for no votes".into()
             }
@@ -290,6 +293,8 @@ pub const fn kind(fact: &Fact) -> &'static str {
         Fact::Stalled { .. } => "stalled",
         Fact::Drained { .. } => "drained",
         Fact::Undrained => "undrained",
+        Fact::Cordoned { .. } => "cordoned",
+        Fact::Uncordoned => "uncordoned",
         Fact::BackendOrdered { .. } => "backend_ordered",
         Fact::BackendOrderDropped { .. } => "backend_order_dropped",
     }
@@ -311,6 +316,8 @@ pub const fn gravity(fact: &Fact) -> Gravity {
         | Fact::Drained { .. }
         | Fact::BackendOrdered { .. }
         | Fact::BackendOrderDropped { .. }
+        | Fact::Cordoned { .. }
+        | Fact::Uncordoned
         | Fact::Undrained => Gravity::Info,
         Fact::PeerDown { .. }
         | Fact::PeerGoodbye { .. }
@@ -607,6 +614,12 @@ mod tests {
                 "lb2 is drained: kernel upgrade (by root)",
             ),
             (Fact::Undrained, "undrained", "lb2 takes part again"),
+            (
+                Fact::Cordoned { reason: "disk (by ann)".into() },
+                "cordoned",
+                "lb2 is cordoned: disk (by ann)",
+            ),
+            (Fact::Uncordoned, "uncordoned", "lb2 takes VIPs like any other node again"),
         ];
         for (fact, name, sentence) in table {
             assert_said(&fact, name, Gravity::Info, sentence);
@@ -862,6 +875,10 @@ mod tests {
             (
                 out(Exclusion::Unheard(LinkId(3))),
                 "hears nobody on eth0, while another leg does: takes it only if nobody else can",
+            ),
+            (
+                out(Exclusion::Cordoned),
+                "cordoned by the operator: takes it only if nobody else can",
             ),
             (
                 out(Exclusion::Damped(Duration::from_secs(30))),

@@ -16,6 +16,7 @@ mod failure;
 mod key;
 mod lab;
 mod manual;
+mod node;
 mod orders;
 mod output;
 mod page;
@@ -74,6 +75,9 @@ enum Command {
     Events(events::Arguments),
     /// Say whether this host is fit for its duty, and how to mend what is not
     Doctor(doctor::Arguments),
+    /// Show the nodes; let one take nothing new, and keep what it has
+    #[command(subcommand)]
+    Node(node::Command),
     /// Show the services behind the VIPs
     #[command(subcommand)]
     Service(service::Command),
@@ -154,6 +158,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Page(arguments) => page::run(&arguments),
         Command::Events(arguments) => events::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Node(command) => node::run(command),
         Command::Service(command) => service::run(&command),
         Command::Backend(command) => backend::run(command),
         Command::Move(arguments) => orders::move_vip(arguments),

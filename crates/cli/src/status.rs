@@ -76,6 +76,10 @@ fn screen(status: &ClusterStatus, colour: bool, width: usize) -> String {
         let left = left.map_or_else(String::new, |ms| format!(", for another {}", span(ms)));
         text.push_str(&format!("DRAINED {} takes no VIP: {}{left}\n", status.node, plain(reason)));
     }
+    if let Some(reason) = &status.cordoned {
+        let what = "takes a VIP only if no other node can";
+        text.push_str(&format!("CORDONED {} {what}: {}\n", status.node, plain(reason)));
+    }
     if status.witness {
         text.push_str(&format!("WITNESS {} votes and never owns\n", status.node));
     }
@@ -142,7 +146,7 @@ fn heading(status: &ClusterStatus) -> String {
     )
 }
 
-fn nodes(nodes: &[NodeView]) -> Table<5> {
+pub(crate) fn nodes(nodes: &[NodeView]) -> Table<5> {
     let mut table = Table::new([
         ("NODE", Align::Left),
         ("STATE", Align::Left),
@@ -312,6 +316,7 @@ db   10.0.0.200/24     -          7      -  -               -
         status.nodes[1].digest = Some("dead".into());
         status.draining = Some("kernel upgrade (by root)".into());
         status.drain_left_ms = Some(240_000.0);
+        status.cordoned = Some("disk (by ann)".into());
         status.witness = true;
         status.overlaps = 2;
         status.timing.term_ms = Some(120.0);
@@ -354,6 +359,8 @@ LATEST (`buoy events` has more)
         assert!(screen.contains("NOT the same on all"), "{screen}");
         let drained = "\nDRAINED lb1 takes no VIP: kernel upgrade (by root), for another 4m0s\n";
         assert!(screen.contains(drained), "{screen}");
+        let cordoned = "\nCORDONED lb1 takes a VIP only if no other node can: disk (by ann)\n";
+        assert!(screen.contains(cordoned), "{screen}");
         assert!(screen.contains("\nWITNESS lb1 votes and never owns\n"), "{screen}");
         assert!(screen.contains("  lease 120 ms (36 ms when calm)  "), "{screen}");
         assert!(screen.contains("  lb1 (held)  "), "{screen}");

@@ -84,7 +84,7 @@ fn help_lists_every_command() {
     assert_eq!(exit(&output), 0);
     let commands = [
         "agent", "witness", "config", "status", "why", "events", "doctor", "move", "hold",
-        "release", "drain", "undrain", "reload", "backend", "key", "lab", "version",
+        "release", "drain", "undrain", "node", "reload", "backend", "key", "lab", "version",
     ];
     for name in commands {
         assert!(out(&output).contains(&format!("\n  {name} ")), "{name}:\n{}", out(&output));
@@ -215,7 +215,7 @@ fn the_doctor_has_less_to_say_without_an_agent_and_fails() {
 fn without_an_agent_every_question_says_so_in_one_line() {
     let folder = Folder::new("absent");
     let socket = folder.0.join("api.sock");
-    let questions: [&[&str]; 9] = [
+    let questions: [&[&str]; 12] = [
         &["status"],
         &["why", "web"],
         &["events"],
@@ -224,6 +224,9 @@ fn without_an_agent_every_question_says_so_in_one_line() {
         &["release", "web"],
         &["drain"],
         &["undrain"],
+        &["node", "ls"],
+        &["node", "cordon"],
+        &["node", "uncordon", "lb2"],
         &["reload"],
     ];
     for question in questions {

@@ -422,9 +422,10 @@ fn decide_held(node: &Node, view: &mut View, now: Instant, i: usize) -> Judgemen
     }
 }
 
-/// Whether it may go to a better place: nobody holds it here, and nobody else is letting it go.
+/// Whether it may go to a better place: nobody holds it here, or all that is here, and nobody else is
+/// letting it go.
 fn may_leave(node: &Node, group: &Group, i: usize) -> bool {
-    node.owned[i].orders.held.is_none() && node.rival(group).is_none()
+    !node.is_held(i) && node.rival(group).is_none()
 }
 
 /// Since when nobody is heard where the group is announced.

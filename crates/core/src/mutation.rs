@@ -37,6 +37,8 @@ pub enum Mutation {
     NoDamping,
     /// An owner gives everything up when a peer comes.
     ShuffleOnArrival,
+    /// A cordoned node takes like any other.
+    IgnoreCordon,
     /// The node asks to be woken at a moment that is over.
     Overdue,
     /// The explanation names the last in line first.
@@ -46,7 +48,7 @@ pub enum Mutation {
 #[cfg(feature = "mutants")]
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::CountFromReceipt,
         Self::NoRestartSilence,
         Self::AcceptStale,
@@ -60,6 +62,7 @@ impl Mutation {
         Self::ShareWithoutMajority,
         Self::NoDamping,
         Self::ShuffleOnArrival,
+        Self::IgnoreCordon,
         Self::Overdue,
         Self::LyingWhy,
     ];
@@ -114,6 +117,10 @@ impl Node {
 
     pub(crate) fn trusts_every_link(&self) -> bool {
         self.is(Mutation::NoDamping)
+    }
+
+    pub(crate) fn ignores_cordons(&self) -> bool {
+        self.is(Mutation::IgnoreCordon)
     }
 
     pub(crate) fn lies(&self) -> bool {
@@ -202,6 +209,10 @@ impl Node {
     }
 
     pub(crate) const fn trusts_every_link(&self) -> bool {
+        false
+    }
+
+    pub(crate) const fn ignores_cordons(&self) -> bool {
         false
     }
 

@@ -95,6 +95,8 @@ pub struct Node {
     pub(crate) draining: Option<String>,
     /// When the drain ends by itself.
     pub(crate) drain_until: Option<Instant>,
+    /// Why this node takes only what nobody else can, by order.
+    pub(crate) cordoned: Option<String>,
     /// What came and went lately.
     pub(crate) damping: Damping,
     /// When each peer was heard, leg by leg.
@@ -160,6 +162,7 @@ impl Node {
             heard_before_carrier_loss: false,
             draining: None,
             drain_until: None,
+            cordoned: None,
             damping: Damping::default(),
             legs: Legs::default(),
             stop_at: None,

@@ -1,6 +1,6 @@
-//! Takes what an operator wants: a node out of service, a group to another node or kept where it is.
+//! Takes what an operator wants: a node out of service or as it is, a group to another node or kept where it is.
 //!
-//! An order is given to the node that it is about: the owner of a group, or the node to be drained.
+//! An order is given to the node that it is about: the owner of a group, or the node to be drained or cordoned.
 //! A hold or a pin ends with the ownership that it is about: a failure moves the group all the same.
 
 use crate::Exclusion;
@@ -145,6 +145,7 @@ fn exclusion_clause(why: &Exclusion) -> String {
         Exclusion::CheckFails(check) => format!("fails the check {check}"),
         Exclusion::Unheard(_) => "is deaf where the VIP is announced".into(),
         Exclusion::Damped(_) => "has come and gone too often lately".into(),
+        Exclusion::Cordoned => "is cordoned".into(),
         Exclusion::Reluctant => "takes it only if nobody else can".into(),
         Exclusion::NoMajority => "hears too few nodes for a majority".into(),
         Exclusion::Listening(_) => "has started lately".into(),
@@ -168,7 +169,7 @@ impl Node {
         };
         match order {
             Order::Drain { reason: _, until } => in_time(until),
-            Order::Undrain => Ok(()),
+            Order::Undrain | Order::Cordon { reason: _ } | Order::Uncordon => Ok(()),
             Order::Move { group, to, reason: _ } => self.can_move(now, *group, *to),
             Order::Hold { group, reason: _, until } => {
                 self.owned_group(*group)?;
@@ -221,6 +222,11 @@ impl Node {
                 Some((None, Fact::Drained { reason }))
             }
             Order::Undrain => self.undrain().map(|fact| (None, fact)),
+            Order::Cordon { reason } => {
+                self.cordoned = Some(reason.clone());
+                Some((None, Fact::Cordoned { reason }))
+            }
+            Order::Uncordon => self.cordoned.take().map(|_| (None, Fact::Uncordoned)),
             Order::Move { group, to, reason } => {
                 if let Some(i) = self.desired.group_index(group) {
                     self.owned[i].orders.moving = Some(Moving { to, reason, since: now });
@@ -245,6 +251,11 @@ impl Node {
         }
         self.note_ends();
         self.beat_now();
+    }
+
+    /// Whether an operator keeps the group here: by a hold, or with all that is here.
+    pub(crate) fn is_held(&self, i: usize) -> bool {
+        self.cordoned.is_some() || self.owned[i].orders.held.is_some()
     }
 
     fn undrain(&mut self) -> Option<Fact> {
@@ -346,7 +357,8 @@ impl Node {
             // Whoever takes it is to keep it.
             Some(Cause::Moved { .. }) => true,
             Some(_) => false,
-            None => owned.holding().is_some() && owned.orders.held.is_some(),
+            // Or others would wait for a fuller node to give that never does.
+            None => owned.holding().is_some() && self.is_held(i),
         };
         Some(Claim { group: group.id, kind, epoch: owned.epoch, held, to: owned.yields_to() })
     }

@@ -26,17 +26,19 @@ pub(crate) enum Reluctance {
     Unheard(LinkId),
     /// The carrier, the peers on it, or the checks came and went too often.
     Damped(Duration),
+    /// An operator wants nothing new here.
+    Cordoned,
 }
 
 impl Reluctance {
     /// Why a group that is served here has to go to a node that is fit, if it has to: what came and
-    /// went is back, so it may stay.
+    /// went is back, so it may stay, and who is to take nothing new keeps what he has.
     pub(crate) fn cause(self) -> Option<Cause> {
         match self {
             Self::NoBackend => Some(Cause::NoBackend),
             Self::CheckFails(check) => Some(Cause::CheckFailed { check }),
             Self::Unheard(link) => Some(Cause::Unheard { link }),
-            Self::Damped(_) => None,
+            Self::Damped(_) | Self::Cordoned => None,
         }
     }
 }
@@ -56,12 +58,15 @@ impl Node {
         }
         let held = |subject| self.damping.remaining(now, subject);
         let damped = |subject| held(subject).filter(|_| !self.trusts_every_link());
+        let cordoned = self.cordoned.is_some() && !self.ignores_cordons();
         links()
             .flat_map(|l| [Subject::Carrier(l), Subject::Voices(l)])
             .chain([Subject::Checks(group.id)])
             .filter_map(damped)
             .max()
             .map(Reluctance::Damped)
+            // Last: whatever else is wrong here moves a group away, and this does not.
+            .or_else(|| cordoned.then_some(Reluctance::Cordoned))
     }
 
     /// A carrier came or went.

@@ -22,6 +22,8 @@ pub struct Status {
     pub draining: Option<String>,
     /// For how much longer it is drained, if the operator gave an end.
     pub draining_for: Option<Duration>,
+    /// The operator's reason, while it is cordoned.
+    pub cordoned: Option<String>,
     /// The term that this node asks for now.
     pub term: Duration,
     /// Who has to agree before it serves an exclusive group.
@@ -178,6 +180,8 @@ pub enum Exclusion {
     /// It came and went too often lately: only if nobody else can, for so much longer (known of this
     /// node only).
     Damped(Duration),
+    /// The operator wants nothing new there: only if nobody else can (known of this node only).
+    Cordoned,
     /// It hears too few members for a majority, so it asks for nothing (known of this node only).
     NoMajority,
     /// This agent has started lately and is still listening for owners.

@@ -111,7 +111,7 @@ impl View {
                 }
             }
         }
-        for (i, owned) in node.owned.iter().enumerate().filter(|(_, o)| o.holding().is_some()) {
+        for i in (0..node.owned.len()).filter(|i| node.owned[*i].holding().is_some()) {
             match self.handovers[i] {
                 Some(handover) => {
                     self.moving |= handover.errand == Errand::Better;
@@ -119,7 +119,7 @@ impl View {
                 }
                 None => self.count(i, node.me),
             }
-            if owned.orders.held.is_none() {
+            if !node.is_held(i) {
                 self.may_give(i, node.me);
             }
         }

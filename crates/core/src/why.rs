@@ -39,6 +39,7 @@ pub(crate) fn status(node: &Node, now: Instant) -> Status {
         digest: node.desired.digest,
         draining: node.draining.clone(),
         draining_for: node.drain_until.map(|at| at.since(now)),
+        cordoned: node.cordoned.clone(),
         term: node.term(),
         quorum: Quorum {
             members: node.desired.nodes.len(),
@@ -142,9 +143,12 @@ fn group_status(node: &Node, now: Instant, i: usize, candidates: Vec<Candidate>)
 
 fn hold(node: &Node, now: Instant, i: usize) -> Option<Hold> {
     if node.owned[i].holding().is_some() {
-        let held = node.owned[i].orders.held.as_ref()?;
-        let remaining = held.until.map(|at| at.since(now));
-        return Some(Hold { reason: Some(held.reason.clone()), remaining });
+        if let Some(held) = &node.owned[i].orders.held {
+            let remaining = held.until.map(|at| at.since(now));
+            return Some(Hold { reason: Some(held.reason.clone()), remaining });
+        }
+        let cordoned = node.cordoned.as_ref()?;
+        return Some(Hold { reason: Some(format!("cordoned: {cordoned}")), remaining: None });
     }
     let (_, offer) = node.rival(&node.desired.groups[i])?;
     offer.claim.held.then_some(Hold { reason: None, remaining: None })
@@ -235,7 +239,8 @@ const fn is_last_resort(why: &Exclusion) -> bool {
         | Exclusion::NoBackend
         | Exclusion::CheckFails(_)
         | Exclusion::Unheard(_)
-        | Exclusion::Damped(_) => true,
+        | Exclusion::Damped(_)
+        | Exclusion::Cordoned => true,
         Exclusion::NotAllowed
         | Exclusion::Witness
         | Exclusion::NeverHeard
@@ -297,6 +302,7 @@ fn own_exclusion(node: &Node, now: Instant, group: &Group, i: usize) -> Option<E
         Reluctance::CheckFails(check) => Exclusion::CheckFails(check),
         Reluctance::Unheard(link) => Exclusion::Unheard(link),
         Reluctance::Damped(remaining) => Exclusion::Damped(remaining),
+        Reluctance::Cordoned => Exclusion::Cordoned,
     })
 }
 

@@ -4,6 +4,7 @@
 
 mod support;
 
+use buoy_api::NodePatch;
 use buoy_lab::fault::Fault;
 use buoy_lab::peer::Peer;
 use buoy_lab::process::wait_until;
@@ -173,6 +174,45 @@ fn a_drained_node_owns_nothing_until_it_is_undrained() {
     cluster.buoy.drain(&first, false).unwrap();
     cluster.buoy.drain(&third, true).unwrap();
     assert_eq!(cluster.wait_other(&observer, VIP, &third), first, "only the undrained one is left");
+}
+
+#[test]
+fn a_cordoned_node_takes_nothing_until_it_is_uncordoned_and_gives_nothing_away() {
+    let test = "a_cordoned_node_takes_nothing_until_it_is_uncordoned_and_gives_nothing_away";
+    let Some(mut cluster) = cluster(test, 3, &balanced()) else { return };
+    let observer = cluster.observer(&[VIP]);
+    let first = cluster.wait_answerer(&observer, VIP);
+    let mut others = ["n1", "n2", "n3"].into_iter().filter(|node| *node != first);
+    let (cordoned, last) = (others.next().expect("of three"), others.next().expect("of three"));
+    let cordon = |cluster: &Cluster, node: &str, on: bool| {
+        let patch =
+            NodePatch { cordon: Some(on), reason: Some("disk".into()), ..NodePatch::default() };
+        cluster.buoy.client(node).unwrap().patch_node(node, &patch).unwrap()
+    };
+    let said = cordon(&cluster, cordoned, true).cordoned.expect("it is");
+    assert!(said.starts_with("disk (by "), "{said}");
+    let status = cluster.buoy.status(cordoned).unwrap();
+    assert_eq!(status.cordoned.as_ref(), Some(&said));
+    assert!(status.nodes.iter().any(|node| node.me && node.state == "cordoned"));
+    let why = cluster.buoy.client(cordoned).unwrap().why("web").unwrap();
+    let own = why.vip.candidates.iter().find(|known| known.node == cordoned).expect("a member");
+    assert_eq!(own.reason, "cordoned by the operator: takes it only if nobody else can");
+    let last_in_line = |status: &buoy_api::ClusterStatus| {
+        let mut line = status.vips.iter().flat_map(|vip| &vip.candidates);
+        line.any(|known| known.node == cordoned && known.reason.starts_with("takes it only if"))
+    };
+    cluster.buoy.wait_status(&first, SOON, "word of the cordon", last_in_line).unwrap();
+    // The owner is cordoned too, and keeps it; then it goes where it may.
+    cordon(&cluster, &first, true);
+    assert_eq!(cluster.wait_answerer(&observer, VIP), first);
+    cluster.buoy.drain(&first, true).unwrap();
+    assert_eq!(cluster.wait_other(&observer, VIP, &first), last);
+    cluster.buoy.drain(last, true).unwrap();
+    assert_eq!(cluster.wait_other(&observer, VIP, last), cordoned, "rather there than nowhere");
+    cluster.buoy.drain(&first, false).unwrap();
+    cordon(&cluster, &first, false);
+    cluster.buoy.drain(cordoned, true).unwrap();
+    assert_eq!(cluster.wait_other(&observer, VIP, cordoned), first);
 }
 
 #[test]

@@ -82,6 +82,13 @@ pub enum Order {
     },
     /// Take part again.
     Undrain,
+    /// Keep what is here and take nothing that another node can take.
+    Cordon {
+        /// In the operator's words.
+        reason: String,
+    },
+    /// Take like any other node again.
+    Uncordon,
     /// Give this group to that node; it stays there until somebody moves or releases it.
     Move {
         /// Which, owned by this node.

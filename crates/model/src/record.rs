@@ -162,6 +162,13 @@ pub enum Fact {
     },
     /// The node takes part again.
     Undrained,
+    /// The node keeps what it has and takes nothing that another can take.
+    Cordoned {
+        /// In the operator's words.
+        reason: String,
+    },
+    /// The node takes like any other again.
+    Uncordoned,
 }
 
 impl Fact {
@@ -189,7 +196,9 @@ impl Fact {
             | Self::Drained { .. }
             | Self::BackendOrdered { .. }
             | Self::BackendOrderDropped { .. }
-            | Self::Undrained => false,
+            | Self::Undrained
+            | Self::Cordoned { .. }
+            | Self::Uncordoned => false,
         }
     }
 }

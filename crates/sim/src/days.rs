@@ -73,6 +73,7 @@ pub(crate) fn toggling(seed: u64) -> Scenario {
         from: None,
         to: None,
         about: None,
+        aloof: None,
         spread: vec![],
     });
     scenario
@@ -113,6 +114,7 @@ pub(crate) fn tide(seed: u64) -> Scenario {
         from: None,
         to: None,
         about: None,
+        aloof: None,
         spread: vec![],
     };
     // Until it comes back only what it had moves; then it gets its share back, or nothing.
@@ -132,6 +134,58 @@ pub(crate) fn tide(seed: u64) -> Scenario {
             ..any
         },
     ];
+    scenario
+}
+
+/// A node of a pool is cordoned; another leaves, planned or not, and comes back. In the end the cordoned one may be
+/// the only one that is not drained.
+pub(crate) fn cordon(seed: u64) -> Scenario {
+    let mut random = Random::new(seed);
+    let hosts = random.pick(&[3, 4, 4, 5]);
+    let groups = random.within(4..30) as usize;
+    let mut scenario = Scenario::quiet(seed, hosts, groups);
+    scenario.timing.lease_max = Duration::from_millis(300);
+    let back = random.permille(600);
+    for group in &mut scenario.groups {
+        group.failback = if back { Failback::After(Duration::ZERO) } else { Failback::Never };
+    }
+    let cordoned = random.index(hosts);
+    let host = (cordoned + 1 + random.index(hosts - 1)) % hosts;
+    let (gone, comes) = match random.index(3) {
+        0 => (Fault::CrashHost { host }, Fault::Start { host }),
+        1 => (Fault::Stop { host }, Fault::Start { host }),
+        _ => (Fault::Drain { host, on: true }, Fault::Drain { host, on: false }),
+    };
+    let (from, gone_at, comes_at) = (SETTLED, SETTLED + 2 * SECOND, SETTLED + 8 * SECOND);
+    let end = comes_at + 10 * SECOND;
+    scenario.calm_at = end;
+    scenario.faults = vec![
+        (from, Fault::Cordon { host: cordoned, on: true }),
+        (gone_at, gone),
+        (comes_at, comes),
+    ];
+    let others: Vec<_> = (0..hosts).filter(|other| *other != cordoned).collect();
+    let left = others.iter().copied().filter(|other| *other != host).collect();
+    let any = Watch {
+        span: from..end,
+        each: u32::MAX,
+        all: u32::MAX,
+        from: None,
+        to: None,
+        about: None,
+        aloof: Some(cordoned),
+        spread: vec![],
+    };
+    scenario.watches = vec![
+        Watch { span: from..gone_at, each: 0, ..any.clone() },
+        Watch { span: gone_at..comes_at, from: Some(host), spread: left, ..any.clone() },
+        Watch { spread: if back { others.clone() } else { vec![] }, ..any },
+    ];
+    scenario.cordoned = vec![cordoned];
+    if random.permille(300) {
+        // Nobody else is left: what is served moves to the cordoned one rather than nowhere.
+        scenario.drained = others;
+    }
     scenario
 }
 

@@ -47,6 +47,8 @@ pub enum Fault {
     Drain { host: usize, on: bool },
     /// An operator drains the node for so long.
     DrainFor { host: usize, time: Duration },
+    /// An operator lets the node take nothing new, or anything again.
+    Cordon { host: usize, on: bool },
     /// An operator moves a group, wherever it is.
     Move { group: usize, to: usize },
     /// An operator keeps a group where it is, until it is released or for so long.
@@ -75,7 +77,7 @@ pub(crate) type Schedule = Vec<(u64, Fault)>;
 
 impl Fault {
     /// What it is called in reports, in their order.
-    pub const NAMES: [&'static str; 20] = [
+    pub const NAMES: [&'static str; 21] = [
         "crash of an agent",
         "power loss",
         "stop",
@@ -96,6 +98,7 @@ impl Fault {
         "clock drift",
         "replay",
         "upgrade",
+        "cordon",
     ];
 
     /// Its place in `NAMES`; repairs of the network are not counted.
@@ -121,6 +124,7 @@ impl Fault {
             Self::Drift { .. } => 17,
             Self::Replay { .. } => 18,
             Self::Upgrade { .. } => 19,
+            Self::Cordon { .. } => 20,
             Self::Mend { .. } | Self::MendLeg { .. } => return None,
         })
     }
@@ -147,6 +151,7 @@ impl World {
                 let until = Some(self.hosts[host].clock.local(self.now) + time);
                 self.tell(host, News::Order(Order::Drain { reason: reason(), until }));
             }
+            Fault::Cordon { host, on } => self.cordon(host, on),
             Fault::Move { group, to } => self.order(group, |id, world| {
                 let to = world.scenario.hosts[to].id;
                 Order::Move { group: id, to, reason: reason() }
@@ -214,6 +219,11 @@ impl World {
         self.agents[host].draining = on;
         let order =
             if on { Order::Drain { reason: reason(), until: None } } else { Order::Undrain };
+        self.tell(host, News::Order(order));
+    }
+
+    pub(crate) fn cordon(&mut self, host: usize, on: bool) {
+        let order = if on { Order::Cordon { reason: reason() } } else { Order::Uncordon };
         self.tell(host, News::Order(order));
     }
 

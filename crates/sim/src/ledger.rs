@@ -25,6 +25,8 @@ pub struct Watch {
     pub to: Option<usize>,
     /// The host that every change must be from or to.
     pub about: Option<usize>,
+    /// The host that may neither lose a group nor get one.
+    pub aloof: Option<usize>,
     /// Hosts over which the groups are spread with a difference of one at most in the end.
     pub spread: Vec<usize>,
 }
@@ -99,7 +101,8 @@ impl Ledger {
             if too_often || too_many {
                 return Some(Violation::Flaps { at: now, group, changes: counts[group] });
             }
-            if wrong_from || wrong_to || unrelated {
+            let touched = watch.aloof.is_some_and(|aloof| before == Some(aloof) || host == aloof);
+            if wrong_from || wrong_to || unrelated || touched {
                 return Some(Violation::NeedlessMove { at: now, group, from: before, to: host });
             }
         }
@@ -144,6 +147,7 @@ mod tests {
             from: None,
             to: None,
             about: None,
+            aloof: None,
             spread: vec![0, 1],
         }
     }
@@ -181,6 +185,12 @@ mod tests {
         ledger.acquired(1, 0, 0);
         assert_eq!(ledger.acquired(15, 0, 1), None);
         assert!(matches!(ledger.acquired(15, 1, 0), Some(Violation::NeedlessMove { .. })));
+        let aloof = vec![Watch { aloof: Some(1), each: 9, ..watch() }];
+        let mut ledger = Ledger::new(2, aloof);
+        assert_eq!(ledger.acquired(5, 0, 1), None);
+        assert_eq!(ledger.acquired(10, 1, 2), None);
+        assert!(ledger.acquired(11, 1, 1).is_some(), "it may get none");
+        assert!(ledger.acquired(12, 0, 2).is_some(), "it may lose none");
         let mut ledger = Ledger::new(2, vec![Watch { about: Some(1), each: 9, ..watch() }]);
         ledger.acquired(1, 0, 0);
         assert_eq!(ledger.acquired(15, 0, 1), None, "to it");

@@ -53,6 +53,8 @@ pub struct Scenario {
     pub down: Vec<usize>,
     /// Hosts whose nodes stay drained when all is calm.
     pub drained: Vec<usize>,
+    /// Hosts whose nodes stay cordoned when all is calm.
+    pub cordoned: Vec<usize>,
     /// A host that stays unheard where the VIPs are when all is calm, while another leg hears it.
     pub unheard: Option<usize>,
     /// Whether to watch the whole bound, or to end once the cluster is settled.
@@ -91,6 +93,7 @@ impl Scenario {
     pub fn of_seed(seed: u64) -> Self {
         match seed % 32 {
             9 => days::toggling(seed),
+            13 => days::cordon(seed),
             21 => days::tide(seed),
             _ => Self::day(seed),
         }
@@ -234,6 +237,7 @@ impl Scenario {
             calm_at: SECOND,
             down: Vec::new(),
             drained: Vec::new(),
+            cordoned: Vec::new(),
             unheard: None,
             patient: false,
             sealed: true,

@@ -135,13 +135,19 @@ impl Day<'_> {
         if self.random.permille(500) { (from, to) } else { (to, from) }
     }
 
+    /// Out of service, or as it is and no more.
     fn drain(&mut self, host: usize, at: u64, repair: u64) {
-        if self.random.permille(300) {
-            let time = Duration::from_nanos(repair - at);
-            self.faults.push((at, Fault::DrainFor { host, time }));
-        } else {
-            let back = Fault::Drain { host, on: false };
-            self.then(at, Fault::Drain { host, on: true }, repair, back);
+        let (on, off) = (true, false);
+        match self.random.within(0..10) {
+            0..3 => {
+                let time = Duration::from_nanos(repair - at);
+                self.faults.push((at, Fault::DrainFor { host, time }));
+            }
+            3..6 => {
+                let back = Fault::Cordon { host, on: off };
+                self.then(at, Fault::Cordon { host, on }, repair, back);
+            }
+            _ => self.then(at, Fault::Drain { host, on }, repair, Fault::Drain { host, on: off }),
         }
     }
 

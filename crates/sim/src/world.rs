@@ -334,6 +334,7 @@ impl World {
             self.reload(host, u64::MAX, None);
             self.carrier(host, true);
             self.drain(host, drained);
+            self.cordon(host, self.scenario.cordoned.contains(&host));
             for group in 0..self.scenario.groups.len() {
                 let (id, fitness) = (self.scenario.groups[group].id, buoy_model::Fitness::Fit);
                 self.tell(host, News::Fitness { group: id, fitness });

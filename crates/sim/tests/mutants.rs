@@ -227,6 +227,12 @@ fn a_node_that_comes_must_move_no_more_than_its_share() {
 }
 
 #[test]
+fn a_cordoned_node_must_take_nothing_that_another_can_take() {
+    let violation = caught(Mutation::IgnoreCordon, |seed| Scenario::of_seed(13 + 32 * (seed % 8)));
+    assert!(matches!(violation, Some(Violation::NeedlessMove { .. })), "{violation:?}");
+}
+
+#[test]
 fn time_must_go_on() {
     let violation = caught(Mutation::Overdue, Scenario::of_seed);
     assert!(matches!(violation, Some(Violation::Spins { .. })), "{violation:?}");

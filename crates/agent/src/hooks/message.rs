@@ -87,7 +87,9 @@ const fn topic(fact: &Fact) -> HookTopic {
         | Fact::Link { .. }
         | Fact::Stalled { .. }
         | Fact::Drained { .. }
-        | Fact::Undrained => HookTopic::Nodes,
+        | Fact::Undrained
+        | Fact::Cordoned { .. }
+        | Fact::Uncordoned => HookTopic::Nodes,
     }
 }
 

@@ -51,6 +51,7 @@ fn status() -> ClusterStatus {
         version: "1.0".into(),
         digest: "0a".into(),
         draining: Some("patches".into()),
+        cordoned: Some("disk (by ann)".into()),
         nodes: vec![node("lb1", true), node("lb2", false)],
         vips: vec![vip("web", true), VipView { services: vec![], ..vip("db", false) }],
         ..ClusterStatus::default()
@@ -90,6 +91,7 @@ fn the_page_says_what_the_status_says() {
         "buoy_config_info{cluster=\"prod\",digest=\"0a\"} 1",
         "buoy_config_last_reload_successful 0",
         "buoy_draining 1",
+        "buoy_cordoned 1",
         "buoy_lease_term_seconds 0.032",
         "buoy_datagrams_rejected_total{reason=\"forged\"} 2",
         "buoy_counted_total{name=\"late_wakeups\"} 5",

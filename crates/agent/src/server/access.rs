@@ -246,6 +246,7 @@ mod tests {
             ("POST", "/v1/config/diff", Some(Role::Admin)),
             ("POST", "/v1/config/apply", Some(Role::Admin)),
             ("POST", "/v1/drain", Some(Role::Operate)),
+            // Drains, and cordons.
             ("PATCH", "/v1/nodes/lb1", Some(Role::Operate)),
             ("POST", "/v1/vips/web/move", Some(Role::Operate)),
             ("POST", "/v1/services/web:443/backends/web1/drain", Some(Role::Operate)),

@@ -122,7 +122,8 @@ pub(super) async fn look<A: Agent>(agent: Arc<A>) {
 /// A hash of all that is news when it changes: not of ages, round trips and counters, which always do.
 fn mark(status: &Status, services: &[ServiceReport], problems: &[String]) -> u64 {
     let mut hash = DefaultHasher::new();
-    (status.generation, &status.draining, status.term, status.overlaps).hash(&mut hash);
+    (status.generation, status.term, status.overlaps).hash(&mut hash);
+    (&status.draining, &status.cordoned).hash(&mut hash);
     for node in &status.nodes {
         (node.id, node.alive, node.hears_us, node.draining).hash(&mut hash);
         (node.digest, node.votes_in.is_some(), node.owns).hash(&mut hash);

@@ -202,6 +202,12 @@ impl Failure {
         Self::new(StatusCode::BAD_REQUEST, "nothing", title, "").fix(fix)
     }
 
+    pub(super) fn two_orders() -> Self {
+        let title = "the request asks for two things at once";
+        Self::new(StatusCode::BAD_REQUEST, "two_orders", title, "")
+            .fix("send `drain` and `cordon` one after the other")
+    }
+
     pub(super) fn not_of_it(what: &str, verb: &str) -> Self {
         let title = format!("{verb} takes no {what}");
         let detail = "`for_ms` is of drain, `weight` of weight";

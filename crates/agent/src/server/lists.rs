@@ -174,6 +174,7 @@ pub(super) fn one_node(snapshot: &Snapshot, name: &str) -> Result<NodeReply, Fai
         revision: snapshot.revision,
         draining: snapshot.status.draining.clone().filter(|_| member.me),
         drain_left_ms: view.drain_left_ms().filter(|_| member.me),
+        cordoned: snapshot.status.cordoned.clone().filter(|_| member.me),
         owns: vips
             .iter()
             .filter(|vip| vip.owner.as_ref() == Some(&member.name))

@@ -46,10 +46,15 @@ pub(super) fn operations() -> Vec<Operation> {
             .answers::<DrainReply>(),
         order("post", "/v1/undrain", "undrain", "Put this node back into service.")
             .answers::<DrainReply>(),
-        order("patch", "/v1/nodes/{node}", "patch_node", "The same, for the node that is asked.")
-            .takes_json(patch_schema(), true)
-            .answers::<DrainReply>()
-            .tagged(),
+        order(
+            "patch",
+            "/v1/nodes/{node}",
+            "patch_node",
+            "Drain or cordon the node that is asked, or take that back.",
+        )
+        .takes_json(patch_schema(), true)
+        .answers::<DrainReply>()
+        .tagged(),
     ]
 }
 
@@ -57,12 +62,17 @@ pub(super) fn operations() -> Vec<Operation> {
 fn patch_schema() -> Value {
     let reason = json!({ "type": ["string", "null"], "maxLength": REASON_MAX });
     let for_ms = json!({ "type": ["integer", "null"], "minimum": 1, "maximum": ORDER_FOR_MAX.as_millis() as u64 });
-    let one = |drain: bool, properties: Value| {
-        let mut schema = json!({ "type": "object", "properties": properties, "required": ["drain"], "additionalProperties": false });
-        schema["properties"]["drain"] = json!({ "type": "boolean", "const": drain });
-        schema
+    let one = |what: &str, wanted: bool, mut properties: Value| {
+        properties[what] = json!({ "type": "boolean", "const": wanted });
+        json!({ "type": "object", "properties": properties, "required": [what], "additionalProperties": false })
     };
-    json!({ "oneOf": [one(true, json!({ "reason": reason, "for_ms": for_ms })), one(false, json!({ "reason": reason }))] })
+    let said = || json!({ "reason": reason });
+    json!({ "oneOf": [
+        one("drain", true, json!({ "reason": reason, "for_ms": for_ms })),
+        one("drain", false, said()),
+        one("cordon", true, said()),
+        one("cordon", false, said()),
+    ] })
 }
 
 pub(super) type Body = Result<Bytes, BytesRejection>;
@@ -193,7 +203,7 @@ async fn undrained<A: Agent>(
     Ok(drain_reply(&snapshot, owned))
 }
 
-/// Takes a node out of service or back: the one that is asked, since only it can give away what it owns.
+/// What a node is to do with what it owns and could own: the one that is asked, since only it can give away.
 pub(super) async fn patch_node<A: Agent>(
     State(agent): State<Arc<A>>,
     Path(node): Path<String>,
@@ -201,22 +211,76 @@ pub(super) async fn patch_node<A: Agent>(
     write: Write,
     body: Body,
 ) -> Result<Response, Failure> {
-    let NodePatch { drain, reason, for_ms } = parsed(body)?;
+    let NodePatch { drain, cordon, reason, for_ms } = parsed(body)?;
     let desired = agent.desired();
     let known = desired.nodes.iter().find(|known| known.name == node);
     let known = known.ok_or_else(|| Failure::unknown_node(&node, &desired))?;
-    let command = if drain == Some(false) { "buoy undrain" } else { "buoy drain" };
+    let command = match (drain, cordon) {
+        (Some(false), _) => "buoy undrain",
+        (Some(true), _) | (None, None) => "buoy drain",
+        (None, Some(true)) => "buoy node cordon",
+        (None, Some(false)) => "buoy node uncordon",
+    };
     if known.id != desired.me {
         return Err(Failure::another_node(&node, desired.node_name(desired.me), command));
     }
-    let reply = match drain {
-        Some(true) => drained(&*agent, &asker, &write, DrainRequest { reason, for_ms }).await?,
-        Some(false) if for_ms.is_some() => return Err(Failure::not_of_it("time", "drain = false")),
-        Some(false) => undrained(&*agent, &asker, &write).await?,
-        None => return Err(Failure::nothing_asked("`drain` is true or false")),
+    let takes_no_time = |what| for_ms.map_or(Ok(()), |_| Err(Failure::not_of_it("time", what)));
+    let reply = match (drain, cordon) {
+        (Some(_), Some(_)) => return Err(Failure::two_orders()),
+        (Some(true), None) => {
+            drained(&*agent, &asker, &write, DrainRequest { reason, for_ms }).await?
+        }
+        (Some(false), None) => {
+            takes_no_time("drain = false")?;
+            undrained(&*agent, &asker, &write).await?
+        }
+        (None, Some(cordon)) => {
+            takes_no_time("cordon")?;
+            cordoned(&*agent, &asker, &write, cordon, reason.as_deref()).await?
+        }
+        (None, None) => {
+            return Err(Failure::nothing_asked("`drain` or `cordon` is true or false"));
+        }
     };
     let tag = node_tag(&Snapshot::bare(&*agent).await?, &node);
     Ok(tagged(Json(reply).into_response(), &tag))
+}
+
+/// Lets the node keep what it has and take nothing that another can take, or take like any other again.
+async fn cordoned<A: Agent>(
+    agent: &A,
+    asker: &Asker,
+    write: &Write,
+    cordon: bool,
+    reason: Option<&str>,
+) -> Result<DrainReply, Failure> {
+    let reason = Reason::of(reason, asker)?.recorded;
+    let _turn = write.turn(agent).await;
+    let snapshot = Snapshot::bare(agent).await?;
+    write.check(&node_tag(&snapshot, &snapshot.me()))?;
+    let (me, owns) = (snapshot.me(), owned(&snapshot.status).count());
+    let reply = DrainReply {
+        cordoned: cordon.then(|| reason.clone()),
+        draining: snapshot.status.draining.clone(),
+        ..drain_reply(&snapshot, owns)
+    };
+    if write.dry_run {
+        let would = match (cordon, &snapshot.status.cordoned) {
+            (true, _) => {
+                let vips = if owns == 1 { "1 VIP".to_owned() } else { format!("{owns} VIPs") };
+                format!(
+                    "{me} keeps what it owns ({vips}), and takes another only if no other node can"
+                )
+            }
+            (false, Some(_)) => format!("{me} takes VIPs like any other node again"),
+            (false, None) => format!("nothing: {me} is not cordoned"),
+        };
+        return Ok(DrainReply { dry_run: true, would: vec![would], ..reply });
+    }
+    tracing::info!(reason, cordon, "cordon");
+    let order = if cordon { Order::Cordon { reason } } else { Order::Uncordon };
+    let owned = follow(agent, order).await?;
+    Ok(DrainReply { owned, ..reply })
 }
 
 /// The groups that this node serves.
@@ -254,7 +318,8 @@ async fn follow<A: Agent>(agent: &A, order: Order) -> Result<usize, Failure> {
 }
 
 fn drain_reply(snapshot: &Snapshot, owned: usize) -> DrainReply {
-    DrainReply { node: snapshot.me(), owned, ..DrainReply::default() }
+    let cordoned = snapshot.status.cordoned.clone();
+    DrainReply { node: snapshot.me(), owned, cordoned, ..DrainReply::default() }
 }
 
 /// An order about one group, and all that is known of it at that moment.
@@ -394,7 +459,9 @@ impl Case {
                     format!("{vip} may leave {}, and nobody is better for it now", node(me))
                 }
             },
-            Order::Drain { .. } | Order::Undrain => String::new(),
+            Order::Drain { .. } | Order::Undrain | Order::Cordon { .. } | Order::Uncordon => {
+                String::new()
+            }
         })
     }
 }

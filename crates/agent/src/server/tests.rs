@@ -31,6 +31,7 @@ struct Fake {
     edits: Edits,
     gone: AtomicBool,
     drained: AtomicBool,
+    cordoned: AtomicBool,
     stopping: AtomicBool,
     /// lb3 owns web instead of the node that is asked.
     elsewhere: AtomicBool,
@@ -49,6 +50,7 @@ impl Default for Fake {
             edits: crate::edits::tests::tried(config::FILE),
             gone: AtomicBool::new(false),
             drained: AtomicBool::new(false),
+            cordoned: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             elsewhere: AtomicBool::new(false),
             invalid: AtomicBool::new(false),
@@ -90,7 +92,8 @@ impl Agent for Fake {
 
     async fn status(&self) -> Result<Status, LoopGone> {
         let draining = self.drained.load(Ordering::SeqCst).then(|| "patching (by ann)".to_owned());
-        let mut known = Status { draining, ..known() };
+        let cordoned = self.cordoned.load(Ordering::SeqCst).then(|| "disk (by ann)".to_owned());
+        let mut known = Status { draining, cordoned, ..known() };
         if self.elsewhere.load(Ordering::SeqCst) {
             known.groups[0].owner = Some(NodeId::of("lb3"));
         }
@@ -348,6 +351,7 @@ fn known() -> Status {
         digest: 0x7f3c,
         draining: None,
         draining_for: None,
+        cordoned: None,
         term: Duration::from_millis(50),
         quorum: Quorum::default(),
         overlaps: 2,
@@ -386,8 +390,8 @@ impl Running {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
                 let socket = Socket::open(&at).expect("the folder is the test's own");
-                ready.send(()).expect("the test waits");
                 let questions = Socket::open_questions(&at).expect("the folder is the test's own");
+                ready.send(()).expect("the test waits");
                 serve(socket, questions, agent, async { drop(stopped.await) }).await
             })
         });

@@ -103,14 +103,15 @@ pub(super) fn vip_tag(status: &Status, group: GroupId) -> String {
     tag(known.map_or(0, |known| known.epoch.0), &hash)
 }
 
-/// Of a member: whether it lives and is drained, and in whose words, as far as the answering node knows.
+/// Of a member: whether it lives, is drained or cordoned, and in whose words, as far as the answering node knows.
 pub(super) fn node_tag(snapshot: &Snapshot, name: &str) -> String {
     let status = &snapshot.status;
     let mut hash = DefaultHasher::new();
     let node = status.nodes.iter().find(|node| snapshot.desired.node_name(node.id) == name);
     if let Some(node) = node {
         (node.alive, node.draining).hash(&mut hash);
-        (node.id == status.me).then_some(&status.draining).hash(&mut hash);
+        let ordered = (&status.draining, &status.cordoned);
+        (node.id == status.me).then_some(ordered).hash(&mut hash);
     }
     tag(0, &hash)
 }

@@ -56,6 +56,7 @@ impl View<'_> {
                     | Exclusion::Reluctant
                     | Exclusion::NoBackend
                     | Exclusion::CheckFails(_)
+                    | Exclusion::Cordoned
                     | Exclusion::NoMajority
                     | Exclusion::Listening(_),
                 ) => {}
@@ -172,6 +173,7 @@ impl View<'_> {
             round_trip_ms: node.round_trip.map(millis),
             hears_us: node.hears_us,
             draining: node.draining,
+            cordoned: self.is_cordoned(node),
             digest: node.digest.map(digest),
             votes_in_ms: node.votes_in.map(millis),
             owns: node.owns,
@@ -196,10 +198,16 @@ impl View<'_> {
         node.legs.iter().enumerate().map(leg).collect()
     }
 
+    /// Whether an operator wants nothing new there: of itself only, for nobody tells the others.
+    fn is_cordoned(&self, node: &NodeStatus) -> bool {
+        node.id == self.desired.me && self.status.cordoned.is_some()
+    }
+
     fn node_state(&self, node: &NodeStatus) -> String {
         let me = node.id == self.desired.me;
         match (node.alive, node.heard) {
             (true, _) if node.draining => "drained".into(),
+            (true, _) if self.is_cordoned(node) => "cordoned".into(),
             (true, _) if !me && !node.hears_us => "does not answer".into(),
             (true, _) => match node.votes_in {
                 // Taking down the next node now could leave nobody with a majority.

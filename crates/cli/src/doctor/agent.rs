@@ -14,6 +14,7 @@ const SERVICES_SHOWN: usize = 5;
 pub(super) fn examine(status: &ClusterStatus) -> Vec<Finding> {
     let mut findings = vec![runs(status)];
     findings.extend(drained(status));
+    findings.extend(cordoned(status));
     findings.extend(status.defences.iter().map(|defence| line_of_defence(defence)));
     findings.extend(scheduling(&status.loop_.realtime));
     findings.extend(tempo(status));
@@ -52,6 +53,12 @@ fn drained(status: &ClusterStatus) -> Option<Finding> {
         .map_or_else(String::new, |left| format!(", for another {}", span(left)));
     let found = format!("{} is drained: {reason}{left}", status.node);
     Some(Finding::warn("drain", found, "`buoy undrain` when the work is done"))
+}
+
+fn cordoned(status: &ClusterStatus) -> Option<Finding> {
+    let reason = status.cordoned.as_ref()?;
+    let found = format!("{} is cordoned: {reason}", status.node);
+    Some(Finding::warn("cordon", found, "`buoy node uncordon` when the work is done"))
 }
 
 fn line_of_defence(defence: &str) -> Finding {
@@ -415,9 +422,10 @@ mod tests {
 
     #[test]
     fn every_illness_has_its_line_and_its_remedy() {
-        let table: [Ill; 15] = [
+        let table: [Ill; 16] = [
             (|s| s.version = "0.0.1".into(), "Warn agent: the agent of lb1 0.0.1 runs"),
             (|s| s.draining = Some("work (by ann)".into()), "Warn drain: lb1 is drained: work"),
+            (|s| s.cordoned = Some("disk (by ann)".into()), "Warn cordon: lb1 is cordoned: disk"),
             (|s| s.defences = vec!["NO gate (no BPF)".into()], "Warn defence: NO gate (no BPF)"),
             (|s| s.defences = vec!["NO supervisor".into()], "Warn defence: NO supervisor"),
             (

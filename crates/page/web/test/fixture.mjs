@@ -88,7 +88,7 @@ export function cluster({ vips = 200, nodes = 8, backends = 5 } = {}) {
       const list = Array.from({ length: vips }, (_, v) => vip(v));
       return {
         cluster: 'edge', node: 'lb1', version: '0.1.0', generation: 7, digest: '0b00c0de', pid: 7, witness: false,
-        draining: state.draining, drain_left_ms: null,
+        draining: state.draining, drain_left_ms: null, cordoned: null,
         timing: { heartbeat_ms: 10, lease_ms: 32, lease_max_ms: 300, term_ms: 32, term_reason: null },
         links: [], safety: ['exclusive: at most one node serves such a VIP'], overlaps: 0,
         defences: ['the kernel gate stands: an answer leaves this host only while its lease lasts', 'a supervisor stands beside the agent'],
@@ -97,7 +97,7 @@ export function cluster({ vips = 200, nodes = 8, backends = 5 } = {}) {
         nodes: names.map((name, n) => ({
           name, address: `10.9.0.${n + 1}:4747`, witness: false, me: n === 0, alive: name !== failed, heard_ms: n === 0 ? null : name === failed ? 134_000 : 4.2,
           legs: [1, 2].map((leg) => ({ leg, address: `10.9.${leg - 1}.${n + 1}:4747`, heard_ms: n === 0 ? null : 4.1, alive: name !== failed && !(n === 3 && leg === 2) })),
-          round_trip_ms: n === 0 || name === failed ? null : 0.18 + n / 50, hears_us: name !== failed && n !== 4, draining: n === 2, digest: n === 5 ? 'deadbeef' : '0b00c0de', votes_in_ms: null,
+          round_trip_ms: n === 0 || name === failed ? null : 0.18 + n / 50, hears_us: name !== failed && n !== 4, draining: n === 2, cordoned: false, digest: n === 5 ? 'deadbeef' : '0b00c0de', votes_in_ms: null,
           owns: list.filter((v) => v.owner === name).length,
           state: n === 0 ? 'this node' : name === failed ? 'not heard for 2m14s' : n === 4 ? 'it is heard and does not hear this node: the path works one way only' : 'well',
         })),

@@ -124,6 +124,15 @@ try {
   await page.getByRole('button', { name: 'Put it back' }).click();
   await page.locator('.banner').waitFor({ state: 'detached' });
 
+  // It is cordoned, and takes again.
+  await page.getByRole('button', { name: 'Cordon n1' }).click();
+  await says(page.locator('dialog .says'), 'only if no other node can');
+  await page.getByRole('button', { name: 'Cordon it' }).click();
+  await says(page.locator('.banner'), 'n1 is cordoned');
+  await page.getByRole('button', { name: 'Uncordon n1' }).click();
+  await page.getByRole('button', { name: 'Uncordon it' }).click();
+  await page.locator('.banner').waitFor({ state: 'detached' });
+
   // When the agent is gone, the browser itself complains of what it asked in vain. So it does of the edit that came too
   // late, and where the page asked why of a VIP that was removed at that moment.
   for (const fault of faults.filter((fault) => !fault.includes('412') && !fault.endsWith('/v1/vips/db/why'))) fail(fault);

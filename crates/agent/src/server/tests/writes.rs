@@ -129,6 +129,9 @@ fn a_tag_changes_with_the_owner_and_with_orders_and_with_nothing_else() {
     let before = node();
     server.fake.drained.store(true, Ordering::SeqCst);
     assert_ne!(node(), before);
+    let before = node();
+    server.fake.cordoned.store(true, Ordering::SeqCst);
+    assert_ne!(node(), before);
 }
 
 #[test]
@@ -141,7 +144,9 @@ fn a_node_is_drained_by_itself_only() {
     assert_eq!(refused.body["fix"], "ask the agent of lb3, or run there: buoy drain");
     assert_eq!(patch("lb9", r#"{"drain":true}"#).status, 404);
     assert_eq!(patch("lb1", "{}").body["code"], "nothing");
-    assert_eq!(patch("lb1", r#"{"cordon":true}"#).body["code"], "json");
+    assert_eq!(patch("lb1", r#"{"cordon":1}"#).body["code"], "json");
+    assert_eq!(patch("lb1", r#"{"drain":true,"cordon":true}"#).body["code"], "two_orders");
+    assert_eq!(patch("lb1", r#"{"cordon":true,"for_ms":5}"#).body["code"], "not_of_it");
     assert_eq!(patch("lb1", r#"{"drain":false,"for_ms":5}"#).body["code"], "not_of_it");
     nothing_done(&server);
     let reply = patch("lb1", r#"{"drain":true,"reason":"disk"}"#);
@@ -149,6 +154,41 @@ fn a_node_is_drained_by_itself_only() {
     assert!(reply.body["draining"].as_str().unwrap().starts_with("disk (by "));
     assert_eq!(patch("lb1", r#"{"drain":false}"#).status, 200);
     assert_eq!(server.fake.orders.lock().unwrap().len(), 2);
+}
+
+#[test]
+fn a_node_is_cordoned_with_who_asked_and_shown_so_everywhere() {
+    let server = Running::start();
+    let patch = |query: &str, body: &str| {
+        ask(&server, "PATCH", &format!("/v1/nodes/lb1{query}"), None, body).body
+    };
+    let would = patch("?dry_run=1", r#"{"cordon":true}"#)["would"][0].clone();
+    let keeps = "lb1 keeps what it owns (1 VIP), and takes another only if no other node can";
+    assert_eq!(would, keeps);
+    let would = patch("?dry_run=1", r#"{"cordon":false}"#)["would"][0].clone();
+    assert_eq!(would, "nothing: lb1 is not cordoned");
+    nothing_done(&server);
+    let reply = patch("", r#"{"cordon":true,"reason":"disk"}"#);
+    let reason = reply["cordoned"].as_str().unwrap().to_owned();
+    assert!(reason.starts_with("disk (by "), "{reason}");
+    assert_eq!((&reply["owned"], &reply["draining"]), (&1.into(), &serde_json::Value::Null));
+    assert_eq!(*server.fake.orders.lock().unwrap(), [Order::Cordon { reason }]);
+    assert_eq!(patch("", r#"{"cordon":false}"#)["cordoned"], serde_json::Value::Null);
+    assert_eq!(server.fake.orders.lock().unwrap().last(), Some(&Order::Uncordon));
+    server.fake.cordoned.store(true, Ordering::SeqCst);
+    let get = |path: &str| ask(&server, "GET", path, None, "").body;
+    assert_eq!(get("/v1/status")["cordoned"], "disk (by ann)");
+    let member = get("/v1/nodes/lb1");
+    assert_eq!(member["cordoned"], "disk (by ann)");
+    assert_eq!(
+        (&member["member"]["cordoned"], &member["member"]["state"]),
+        (&true.into(), &"cordoned".into())
+    );
+    let other = get("/v1/nodes/lb3");
+    assert_eq!(
+        (&other["cordoned"], &other["member"]["cordoned"]),
+        (&serde_json::Value::Null, &false.into())
+    );
 }
 
 #[test]

@@ -47,6 +47,7 @@ export function nodeGrade(node: Node): [Grade, string] {
   if (!node.alive && !node.me) return ['bad', 'not heard'];
   if (!node.me && !node.hears_us) return ['bad', 'one way'];
   if (node.draining) return ['warn', 'drained'];
+  if (node.cordoned) return ['warn', 'cordoned'];
   if (node.votes_in_ms) return ['warn', 'starting'];
   return ['good', node.witness ? 'witness' : 'in service'];
 }

@@ -148,6 +148,38 @@ export function undrainNode(node: Node): Promise<void> {
   });
 }
 
+export function whyNotCordon(node: Node): string | null {
+  if (live.forbidden) return live.forbidden;
+  if (!node.me) return `open the page of ${node.name}, or run there: buoy node ${node.cordoned ? 'uncordon' : 'cordon'}`;
+  return null;
+}
+
+export function cordonNode(node: Node): Promise<void> {
+  return order({
+    title: `Cordon ${node.name}`,
+    says: () => [`${node.name} keeps what it owns (${node.owns} VIP${node.owns === 1 ? '' : 's'}) and takes another only if no other node can.`],
+    fields: [reason],
+    verb: 'Cordon it',
+    run: async (values) => {
+      await send('PATCH', `/v1/nodes/${part(node.name)}`, { cordon: true, ...body(values) });
+      return `${node.name} is cordoned`;
+    },
+  });
+}
+
+export function uncordonNode(node: Node): Promise<void> {
+  return order({
+    title: `Uncordon ${node.name}`,
+    says: () => [`${node.name} takes VIPs like any other node again, and gives what it has to better ones as their failback says.`],
+    fields: [],
+    verb: 'Uncordon it',
+    run: async () => {
+      await send('PATCH', `/v1/nodes/${part(node.name)}`, { cordon: false });
+      return `${node.name} takes VIPs again`;
+    },
+  });
+}
+
 export type Verb = 'drain' | 'disable' | 'enable' | 'weight';
 
 export function orderBackend(service: Service, backend: Backend, verb: Verb): Promise<void> {

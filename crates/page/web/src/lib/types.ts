@@ -9,6 +9,7 @@ export interface Status {
   witness: boolean;
   draining: string | null;
   drain_left_ms: number | null;
+  cordoned: string | null;
   timing: { heartbeat_ms: number; lease_ms: number; lease_max_ms: number; term_ms: number | null; term_reason: string | null };
   links: { name: string; unheard: boolean; damped_left_ms: number | null }[];
   safety: string[];
@@ -39,6 +40,7 @@ export interface Node {
   round_trip_ms: number | null;
   hears_us: boolean;
   draining: boolean;
+  cordoned: boolean;
   digest: string | null;
   votes_in_ms: number | null;
   owns: number;
