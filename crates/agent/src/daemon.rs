@@ -25,6 +25,7 @@ use buoy_model::{
 };
 use buoy_wire::{Keyring, Reject};
 use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
@@ -35,6 +36,8 @@ const PROBLEMS_MAX: usize = 16;
 /// The agent as the API sees it.
 pub(crate) struct Daemon {
     pub(crate) handle: Handle,
+    /// Where the API is.
+    socket: PathBuf,
     edits: Edits,
     published: Published,
     forward: Forward,
@@ -132,7 +135,7 @@ impl Memory {
 impl Daemon {
     pub(crate) fn new(
         handle: Handle,
-        (edits, accepted): (Edits, Accepted),
+        (edits, accepted, socket): (Edits, Accepted, PathBuf),
         published: Published,
         (forward, exchange): (Forward, Exchange),
         (backend_orders, totals): (BackendOrders, Totals),
@@ -140,6 +143,7 @@ impl Daemon {
         let hooks = Hooks::new(published.desired.subscribe());
         Self {
             handle,
+            socket,
             edits,
             published,
             hooks,
@@ -528,6 +532,14 @@ impl Agent for Daemon {
         memory.refused_file = refused.map(|first| format!("the file {path} was refused: {first}"));
         drop(memory);
         result.map(Option::unwrap_or_default)
+    }
+
+    fn support_dump(&self) -> tokio::process::Command {
+        // This very program, also after the file was replaced by a newer one.
+        let mut command = tokio::process::Command::new("/proc/self/exe");
+        command.arg0("buoy").args(["support", "dump", "--into", "-"]);
+        command.arg("--config").arg(self.edits.path()).arg("--socket").arg(&self.socket);
+        command
     }
 
     fn edits(&self) -> &Edits {

@@ -214,7 +214,7 @@ async fn live(
     let published =
         Published { desired: wanted, seed, keys, api: watch::Sender::new(Arc::new(api)) };
     let engines = (forward, exchange);
-    let config = (edits, accepted);
+    let config = (edits, accepted, options.socket.clone());
     let totals = Totals::new().map_err(|error| RunError::Runtime(std::io::Error::other(error)))?;
     let daemon = Daemon::new(handle, config, published, engines, (backend_orders, totals));
     let daemon = Arc::new(daemon);

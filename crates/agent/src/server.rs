@@ -24,6 +24,7 @@ mod path;
 mod services;
 mod socket;
 mod stream;
+mod support;
 pub(crate) mod tcp;
 mod write;
 
@@ -113,6 +114,8 @@ pub trait Agent: Send + Sync + 'static {
     fn rehearse_reload(&self) -> impl Future<Output = Result<ReloadReply, ReloadRefusal>> + Send;
     /// Reads the file again and applies the difference; an invalid file changes nothing.
     fn reload(&self) -> impl Future<Output = Result<ReloadReply, ReloadRefusal>> + Send;
+    /// What writes the support archive of this node to its standard output.
+    fn support_dump(&self) -> tokio::process::Command;
     /// What the configuration is made of.
     fn edits(&self) -> &Edits;
     /// Applies what was edited since, over the file as it was read last; what is invalid changes nothing.
@@ -213,6 +216,7 @@ fn router<A: Agent>(agent: Arc<A>) -> Router {
         .route("/v1/reload", post(reload::<A>))
         .route("/v1/openapi.json", get(openapi::openapi))
         .merge(lists::routes())
+        .merge(support::routes())
         .merge(page::routes::<A>())
         .merge(config::routes())
         .fallback(|| async { Failure::unknown_path() })

@@ -2,6 +2,7 @@
 
 use crate::config::{ConfigReply, ConfigRequest, EditReply, HistoryReply, RollbackRequest};
 use crate::lists::NodesReply;
+use crate::me::MeReply;
 use crate::order::{
     DrainReply, DrainRequest, HoldRequest, MoveRequest, NodePatch, OrderReply, ReleaseRequest,
 };
@@ -27,6 +28,8 @@ use std::{fmt, io};
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 
+/// How long a support archive may take: each of its programs has some seconds.
+const SUPPORT_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long an answer may take: the agent itself gives up on its loop much earlier.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A reload may wait for `nft` and for all services of a large file.
@@ -209,6 +212,16 @@ impl Client {
         let body = serde_json::to_vec(request).unwrap_or_default();
         let target = format!("/v1/nodes/{}", segment(node));
         self.ask(Method::PATCH, &target, body, ANSWER_TIMEOUT)
+    }
+
+    /// Who asks, and what he may do.
+    pub fn me(&self) -> Result<MeReply, ClientError> {
+        self.get("/v1/me")
+    }
+
+    /// The support archive of the agent's node: a tar file, compressed by gzip.
+    pub fn support(&self) -> Result<Vec<u8>, ClientError> {
+        Ok(self.bytes(Method::GET, "/v1/support", Vec::new(), SUPPORT_TIMEOUT)?.into())
     }
 
     /// All members, as the agent's node sees them.

@@ -11,6 +11,7 @@
 pub mod client;
 mod config;
 mod lists;
+mod me;
 mod order;
 mod path;
 mod problem;
@@ -28,6 +29,7 @@ pub use config::{
 pub use lists::{
     ClusterReply, FailoverView, FailoversReply, NodeReply, NodesReply, VipReply, VipsReply,
 };
+pub use me::MeReply;
 pub use order::{
     DrainReply, DrainRequest, HoldRequest, MoveRequest, NodePatch, OrderReply, ReleaseRequest,
 };

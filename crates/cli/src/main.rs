@@ -31,6 +31,7 @@ mod time;
 mod token;
 mod top;
 mod version;
+mod whoami;
 mod why;
 mod witness;
 mod xdp;
@@ -116,6 +117,8 @@ enum Command {
     /// Collect what somebody needs who is to find a fault
     #[command(subcommand)]
     Support(support::Command),
+    /// Say who the agent takes you for, and what you may do
+    Whoami(whoami::Arguments),
     /// Print what a shell needs to complete commands
     Completions(manual::CompletionsArguments),
     /// Print or write manual pages
@@ -174,6 +177,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Lab(command) => lab::run(command),
         Command::Supervise(arguments) => supervise::run(arguments),
         Command::Support(command) => support::run(command),
+        Command::Whoami(arguments) => whoami::run(&arguments),
         Command::Completions(arguments) => manual::completions(&arguments),
         Command::Man(arguments) => manual::man(&arguments),
         Command::Version(arguments) => version::run(&arguments),

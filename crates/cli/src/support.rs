@@ -12,7 +12,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde::Serialize;
 use std::fs::{self, OpenOptions};
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Stdio};
@@ -74,7 +74,7 @@ pub(crate) struct DumpArguments {
     /// The configuration file
     #[arg(long, value_name = "FILE", default_value = FILE_DEFAULT)]
     config: PathBuf,
-    /// Where to write it; without it, buoy-support-HOST-TIME.tar.gz in this folder
+    /// Where to write it, - for standard output; without it, buoy-support-HOST-TIME.tar.gz in this folder
     #[arg(long, value_name = "FILE")]
     into: Option<PathBuf>,
 }
@@ -87,6 +87,14 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
 
 fn dump(arguments: &DumpArguments) -> Result<(), Failure> {
     let name = name();
+    if arguments.into.as_ref().is_some_and(|into| into.as_os_str() == "-") {
+        let cannot = |error: io::Error| Failure::failed(format!("cannot write it: {error}"));
+        let mut archive = Archive::new(io::stdout(), name);
+        collect(arguments, &mut archive).map_err(cannot)?;
+        archive.finish().and_then(|(mut out, _)| out.flush()).map_err(cannot)?;
+        output::progress("");
+        return Ok(());
+    }
     let file = arguments.into.clone().unwrap_or_else(|| PathBuf::from(format!("{name}.tar.gz")));
     let cannot =
         |error: io::Error| Failure::failed(format!("cannot write {}: {error}", file.display()));
@@ -94,7 +102,8 @@ fn dump(arguments: &DumpArguments) -> Result<(), Failure> {
     let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file);
     let mut archive = Archive::new(opened.map_err(cannot)?, name);
     collect(arguments, &mut archive).map_err(cannot)?;
-    let parts = archive.finish().map_err(cannot)?;
+    let (written, parts) = archive.finish().map_err(cannot)?;
+    written.sync_all().map_err(cannot)?;
     output::progress("");
     output::text(&format!(
         "{}: {parts} parts; keys, passwords and headers of checks are left out. Look into it before you give it away: \
@@ -114,7 +123,7 @@ fn name() -> String {
     format!("buoy-support-{host}-{day}-{time}")
 }
 
-fn collect(arguments: &DumpArguments, archive: &mut Archive) -> io::Result<()> {
+fn collect<W: Write>(arguments: &DumpArguments, archive: &mut Archive<W>) -> io::Result<()> {
     archive.add("version", format!("buoy {}\n", env!("CARGO_PKG_VERSION")).as_bytes())?;
     archive.add("configuration.toml", configuration(&arguments.config).as_bytes())?;
     match arguments.agent.client() {
@@ -156,7 +165,7 @@ fn configuration(file: &Path) -> String {
 }
 
 /// What the agent knows, each question for itself.
-fn agent(client: &Client, archive: &mut Archive) -> io::Result<()> {
+fn agent<W: Write>(client: &Client, archive: &mut Archive<W>) -> io::Result<()> {
     archive.told("agent");
     archive.json("status.json", client.status())?;
     archive.json("events.json", client.events(EVENTS))?;
@@ -217,14 +226,14 @@ fn output_of(line: &[&str]) -> Result<Vec<u8>, String> {
 }
 
 /// The file under way.
-struct Archive {
-    tar: tar::Builder<GzEncoder<fs::File>>,
+struct Archive<W: Write> {
+    tar: tar::Builder<GzEncoder<W>>,
     folder: String,
     parts: usize,
 }
 
-impl Archive {
-    fn new(file: fs::File, folder: String) -> Self {
+impl<W: Write> Archive<W> {
+    fn new(file: W, folder: String) -> Self {
         let tar = tar::Builder::new(GzEncoder::new(file, Compression::default()));
         Self { tar, folder, parts: 0 }
     }
@@ -253,9 +262,9 @@ impl Archive {
         }
     }
 
-    fn finish(self) -> io::Result<usize> {
-        self.tar.into_inner()?.finish()?.sync_all()?;
-        Ok(self.parts)
+    /// What was written to, with all parts, and their number.
+    fn finish(self) -> io::Result<(W, usize)> {
+        Ok((self.tar.into_inner()?.finish()?, self.parts))
     }
 }
 

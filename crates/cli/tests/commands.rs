@@ -215,7 +215,7 @@ fn the_doctor_has_less_to_say_without_an_agent_and_fails() {
 fn without_an_agent_every_question_says_so_in_one_line() {
     let folder = Folder::new("absent");
     let socket = folder.0.join("api.sock");
-    let questions: [&[&str]; 12] = [
+    let questions: [&[&str]; 13] = [
         &["status"],
         &["why", "web"],
         &["events"],
@@ -225,6 +225,7 @@ fn without_an_agent_every_question_says_so_in_one_line() {
         &["drain"],
         &["undrain"],
         &["node", "ls"],
+        &["whoami"],
         &["node", "cordon"],
         &["node", "uncordon", "lb2"],
         &["reload"],

@@ -10,6 +10,7 @@ use axum::http::header::{AUTHORIZATION, HOST, ORIGIN, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use buoy_api::MeReply;
 use buoy_config::{Role, Token};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -31,8 +32,10 @@ pub(super) struct Asker {
 enum Who {
     /// A user of this host.
     Local(Option<u32>),
-    /// Known by a token or a certificate.
-    Named(String),
+    /// Known by his token.
+    Token(String),
+    /// Known by his certificate.
+    Certificate(String),
     /// Not known yet.
     Stranger(IpAddr),
 }
@@ -66,7 +69,7 @@ impl Asker {
             Some((Role::parse(role).filter(|_| is_name)?, name.to_owned()))
         });
         let (role, who) = match known {
-            Some((role, name)) => (Some(role), Who::Named(name)),
+            Some((role, name)) => (Some(role), Who::Certificate(name)),
             None => (None, Who::Stranger(from.ip())),
         };
         Self { who, role, door: Some(door) }
@@ -76,8 +79,26 @@ impl Asker {
     pub(super) fn name(&self) -> String {
         match &self.who {
             Who::Local(uid) => uid.map_or_else(|| "an unknown user".into(), account::user_name),
-            Who::Named(name) => name.clone(),
+            Who::Token(name) | Who::Certificate(name) => name.clone(),
             Who::Stranger(from) => format!("somebody at {from}"),
+        }
+    }
+
+    /// What is known of him, on that node.
+    pub(super) fn introduce(&self, node: &str) -> MeReply {
+        let (by, uid) = match &self.who {
+            Who::Local(uid) => ("kernel", *uid),
+            Who::Token(_) => ("token", None),
+            Who::Certificate(_) => ("certificate", None),
+            Who::Stranger(_) => ("nothing", None),
+        };
+        MeReply {
+            node: node.into(),
+            name: self.name(),
+            by: by.into(),
+            uid,
+            role: self.role.map_or("none", Role::name).into(),
+            may: Role::ALL.iter().filter(|role| Some(**role) <= self.role).map(may).collect(),
         }
     }
 
@@ -94,7 +115,7 @@ impl Asker {
         let user = door.tokens.iter().find(|user| user.hash == hash);
         let user = user.ok_or_else(Failure::unknown_token)?;
         self.role = Some(user.role);
-        self.who = Who::Named(user.name.clone());
+        self.who = Who::Token(user.name.clone());
         Ok(self)
     }
 }
@@ -206,6 +227,18 @@ fn check_host(door: &Door, request: &Request) -> Result<(), Failure> {
     }
 }
 
+/// What a role adds to those before it, in words: `needed` holds it.
+fn may(role: &Role) -> String {
+    match role {
+        Role::Read => "ask for everything but the configuration",
+        Role::Operate => {
+            "read the configuration; move, hold and release VIPs; drain and cordon nodes; order backends"
+        }
+        Role::Admin => "change the configuration, reload the file, collect a support archive",
+    }
+    .into()
+}
+
 /// What it takes; `None`: nothing. What is not known here takes most.
 fn needed(method: &Method, path: &str) -> Option<Role> {
     let parts: Vec<&str> = path.split('/').skip(1).collect();
@@ -215,6 +248,8 @@ fn needed(method: &Method, path: &str) -> Option<Role> {
             [""] | ["page", ..] | ["healthz" | "readyz"] | ["v1", "readyz"] => None,
             // As it is written: with headers of checks, and where keys are.
             ["v1", "config", ..] => Some(Role::Operate),
+            // Logs, addresses and settings of the host; and making it costs.
+            ["v1", "support"] => Some(Role::Admin),
             _ => Some(Role::Read),
         };
     }
@@ -239,6 +274,8 @@ mod tests {
             ("GET", "/healthz", None),
             ("GET", "/metrics", Some(Role::Read)),
             ("GET", "/v1/status", Some(Role::Read)),
+            ("GET", "/v1/me", Some(Role::Read)),
+            ("GET", "/v1/support", Some(Role::Admin)),
             ("HEAD", "/v1/config", Some(Role::Operate)),
             ("GET", "/v1/config/vips/web", Some(Role::Operate)),
             // A text may name any file of this host, and what is said tells whether it is there.

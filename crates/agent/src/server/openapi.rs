@@ -4,7 +4,7 @@
 //! route is described and that every description has its route. The types describe themselves (`ToSchema`); the
 //! operations are told here and not by attributes of their functions, which are generic over the agent.
 
-use super::{config, lists, orders, path, services};
+use super::{config, lists, orders, path, services, support};
 use axum::Json;
 use buoy_api::{PROBLEM_TYPE, Problem, STREAM_TYPE};
 use serde_json::{Map, Value, json};
@@ -197,6 +197,7 @@ pub(super) fn operations() -> Vec<Operation> {
             .answers_with("application/json", json!({ "type": "object" })),
     ];
     all.extend(lists::operations());
+    all.extend(support::operations());
     all.extend(config::operations());
     all.extend(orders::operations());
     all.extend(services::operations());

@@ -5,6 +5,7 @@ mod haproxy;
 mod orders;
 mod services;
 mod streams;
+mod support;
 mod tcp;
 mod writes;
 
@@ -32,6 +33,8 @@ struct Fake {
     gone: AtomicBool,
     drained: AtomicBool,
     cordoned: AtomicBool,
+    /// What makes the support archive, in the language of a shell.
+    dump: Mutex<String>,
     stopping: AtomicBool,
     /// lb3 owns web instead of the node that is asked.
     elsewhere: AtomicBool,
@@ -51,6 +54,7 @@ impl Default for Fake {
             gone: AtomicBool::new(false),
             drained: AtomicBool::new(false),
             cordoned: AtomicBool::new(false),
+            dump: Mutex::default(),
             stopping: AtomicBool::new(false),
             elsewhere: AtomicBool::new(false),
             invalid: AtomicBool::new(false),
@@ -217,6 +221,12 @@ impl Agent for Fake {
     async fn rehearse_reload(&self) -> Result<ReloadReply, ReloadRefusal> {
         let changes = vec!["vip web changed".into()];
         Ok(ReloadReply { generation: 2, changes, ..ReloadReply::default() })
+    }
+
+    fn support_dump(&self) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new("sh");
+        command.arg("-c").arg(self.dump.lock().unwrap().as_str());
+        command
     }
 
     async fn reload(&self) -> Result<ReloadReply, ReloadRefusal> {

@@ -94,6 +94,8 @@ fn over_tcp_a_token_says_who_asks_and_what_he_may_do() {
         ("POST /v1/drain", Some("buoy_read"), 403),
         ("POST /v1/drain?dry_run=1", Some("buoy_read"), 403),
         ("POST /v1/reload", Some("buoy_operate"), 403),
+        ("GET /v1/support", Some("buoy_operate"), 403),
+        ("GET /v1/me", None, 401),
         ("POST /v1/drain", Some("buoy_operate"), 200),
         ("POST /v1/reload", Some("buoy_admin"), 200),
     ];
@@ -107,6 +109,9 @@ fn over_tcp_a_token_says_who_asks_and_what_he_may_do() {
     }
     let (status, answer) = tcp.ask("GET /v1/status", "authorization: Basic YW5uOmFubg==\r\n");
     assert_eq!((status, answer.contains("unauthenticated")), (401, true), "{answer}");
+    let me = tcp.ask("GET /v1/me", &bearer("buoy_operate")).1;
+    let known = r#""name":"ben","by":"token","uid":null,"role":"operate""#;
+    assert!(me.contains(known), "{me}");
     let orders = tcp.fake.orders.lock().unwrap();
     assert_eq!(*orders, [Order::Drain { reason: "by ben".into(), until: None }]);
 }
@@ -225,6 +230,7 @@ fn over_tls_a_certificate_says_who_asks() {
     };
     assert!(ask("GET /v1/status", Some(&ann), "").unwrap().contains(" 200 "));
     assert!(ask("POST /v1/drain", Some(&ann), "").unwrap().contains("by ann"));
+    assert!(ask("GET /v1/me", Some(&ann), "").unwrap().contains(r#""by":"certificate""#));
     assert!(ask("POST /v1/reload", Some(&ann), "").unwrap().contains(" 403 "));
     assert!(ask("GET /v1/status", Some(&nobody), "").unwrap().contains(" 401 "));
     assert!(ask("GET /v1/status", None, "").unwrap().contains(" 401 "));

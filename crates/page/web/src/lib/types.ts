@@ -148,6 +148,14 @@ export interface Path {
   ways: { of: string; verdict: string; backend: string | null; reason: string }[];
 }
 
+export interface Me {
+  node: string;
+  name: string;
+  by: string;
+  role: string;
+  may: string[];
+}
+
 export interface Problem {
   status: number;
   code: string;
