@@ -195,6 +195,7 @@ mod tests {
             metrics: None,
             hooks: Vec::new(),
             metric_aliases: Vec::new(),
+            pools: Vec::new(),
             me: NodeId::of("a"),
             nodes,
             timing: Timing {

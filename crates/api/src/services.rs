@@ -258,6 +258,7 @@ mod tests {
             metrics: None,
             hooks: Vec::new(),
             metric_aliases: Vec::new(),
+            pools: Vec::new(),
             me: NodeId::of("lb2"),
             nodes: vec![Node::new("lb1", ([10, 0, 0, 11], 4747).into())],
             timing: Timing { heartbeat: beat, lease: 3 * beat, lease_max: 3 * beat },

@@ -509,6 +509,7 @@ mod tests {
             metrics: None,
             hooks: Vec::new(),
             metric_aliases: Vec::new(),
+            pools: Vec::new(),
             me: NodeId::of("lb2"),
             nodes,
             timing: Timing {

@@ -164,6 +164,15 @@ codes! {
     BadToken = "V0516", Error, "A line of the file of tokens is not one, or is there twice.";
     BadStore = "V0520", Error, "`store` is neither a word nor addresses of etcd.";
 
+    UnknownPool = "V0560", Error, "A VIP asks for an address of a pool that is not there.";
+    PoolExhausted = "V0561", Error, "A pool has no address left to give.";
+    PoolsOverlap = "V0562", Error, "An address is in two pools, or twice in one, and VIPs may ask for it.";
+    OutsidePool = "V0563", Error, "An address is not in the pool that it should be of.";
+    NotToAsk = "V0564", Error, "A VIP asks a pool whose addresses are VIPs of their own.";
+    AddressReserved = "V0565", Error, "An address is reserved for somebody else.";
+    OfEachVip = "V0566", Error, "A setting of VIPs, in a pool that VIPs ask.";
+    BadReservation = "V0567", Error, "A reservation is of no pool that VIPs ask, or is there twice.";
+
     BadSecret = "V0601", Error, "The secret is not given as `file:PATH`.";
     KeyUnreadable = "V0602", Error, "A key file cannot be read.";
     KeyOpen = "V0603", Error, "A key file can be read or written by users it should not be.";
@@ -189,6 +198,9 @@ impl Code {
                 | Self::NotAMember
                 | Self::NoVip
                 | Self::LonelyLabel
+                | Self::UnknownPool
+                | Self::PoolExhausted
+                | Self::BadReservation
                 | Self::WitnessVotes
         )
     }

@@ -7,15 +7,15 @@ use crate::Store;
 use crate::cluster::Cluster;
 use buoy_model::{
     Backend, BackendLife, Balance, Check, CheckKind, Discovery, Eject, Failback, FlowFields,
-    Forward, Front, Group, HttpCheck, Load, Locality, Location, Mode, Node, NodeCheck,
-    NodeCheckKind, Pace, Presence, Quic, Rate, Route, Safety, SendProxy, Service, SourceAddress,
-    SourceRule, Sources, Stick, Timing, TlsCheck, name_key,
+    Forward, Front, Giving, Group, HttpCheck, Load, Locality, Location, Mode, Node, NodeCheck,
+    NodeCheckKind, Pace, Pool, Presence, Quic, Rate, Reserved, Route, Safety, SendProxy, Service,
+    SourceAddress, SourceRule, Sources, Stick, Timing, TlsCheck, name_key,
 };
 use std::fmt::Write as _;
 
 /// FNV-1a over a canonical text. Nodes and groups are sorted by id, so their order in the file does
 /// not count; the order of backends does, because tables are built from it.
-pub(crate) fn of(cluster: &Cluster, nodes: &[Node], groups: &[Group]) -> u32 {
+pub(crate) fn of(cluster: &Cluster, nodes: &[Node], groups: &[Group], pools: &[Pool]) -> u32 {
     let mut out = String::new();
     let Timing { heartbeat, lease, lease_max } = cluster.timing;
     line(&mut out, format_args!("cluster {} {heartbeat:?} {lease:?} {lease_max:?}", cluster.name));
@@ -33,7 +33,28 @@ pub(crate) fn of(cluster: &Cluster, nodes: &[Node], groups: &[Group]) -> u32 {
     for group in groups {
         add_group(&mut out, group);
     }
+    for pool in pools.iter().filter(|pool| pool.can_be_asked()) {
+        add_pool(&mut out, pool);
+    }
     name_key(&out)
+}
+
+/// Who adds a VIP next must get the same address on every host.
+fn add_pool(out: &mut String, pool: &Pool) {
+    let Pool { name, giving, priority, blocks, skips_ends, reserved, hosts: _, given: _ } = pool;
+    let giving = match giving {
+        Giving::Each => "each",
+        Giving::Named => "named",
+        Giving::Auto => "auto",
+    };
+    line(out, format_args!("pool {name} {giving} {priority:?} {skips_ends}"));
+    for block in blocks {
+        let (first, last, prefix) = (block.first(), block.last(), block.prefix());
+        line(out, format_args!("from {first} to {last} of {prefix}"));
+    }
+    for Reserved { address, holder, given } in reserved {
+        line(out, format_args!("reserved {address} {holder} {given}"));
+    }
 }
 
 fn add_group(out: &mut String, group: &Group) {

@@ -122,6 +122,7 @@ schema! {
         STORE: "store", "\"embedded\", \"none\" or \"etcd://HOST:PORT\"", r#""embedded""#, "\"embedded\"", Restart;
         VIP: "vip", "a list of tables `[[vip]]`", r#"[[vip]]"#, "none", Live;
         POOL: "pool", "a list of tables `[[pool]]`", r#"[[pool]]"#, "none", Live;
+        RESERVATION: "reservation", "a list of tables `[[reservation]]`", r#"[[reservation]]"#, "none", Live;
     }
     later {
         "bgp": "remove it; this version announces by ARP and NDP";
@@ -134,7 +135,7 @@ schema! {
     foreign {
         "hooks": "hook"; "notify": "hook"; "notify_master": "hook"; "notify_backup": "hook"; "notify_fault": "hook"; "webhook": "hook"; "webhooks": "hook"; "alerts": "hook"; "smtp_alert": "hook"; "notification_email": "hook";
         "etcd": "store"; "consensus": "store"; "raft": "store"; "overlay": "store"; "prometheus": "metrics"; "metrics_listen": "metrics"; "metrics_compat": "metrics_aliases"; "stats_socket": "haproxy_socket"; "stats": "haproxy_socket";
-        "vips": "vip"; "pools": "pool"; "virtual": "vip"; "vrrp_instance": "vip"; "virtual_server": "vip";
+        "vips": "vip"; "pools": "pool"; "reservations": "reservation"; "reserved": "reservation"; "virtual": "vip"; "vrrp_instance": "vip"; "virtual_server": "vip";
         "unicast_peer": "peers"; "nodes": "peers"; "hosts": "peers"; "members": "peers";
         "auth_pass": "secret"; "password": "secret"; "key": "secret"; "router_id": "node";
         "advert_int": "heartbeat"; "interval": "heartbeat"; "ttl": "lease"; "name": "cluster";
@@ -188,6 +189,8 @@ schema! {
     keys {
         NAME: "name", "a name", r#""web""#, "first address", Vip;
         ADDRESS: "address", "\"ADDRESS/PREFIX\", or a list of them", r#""10.0.0.100/24""#, "required", Vip;
+        POOL: "pool", "the name of a pool, or \"*\"", r#""web""#, "none", Vip;
+        FAMILY: "family", "\"ipv4\", \"ipv6\" or \"dual\"", r#""dual""#, "all that the pool has", Vip;
         INTERFACE: "interface", "the name of an interface", r#""eth0""#, "by subnet", Vip;
         ASSIGN: "assign", "true or false", "false", "true", Vip;
         NODES: "nodes", "a list of peers", r#"["lb1", "lb2"]"#, "all peers", Vip;
@@ -214,7 +217,7 @@ schema! {
         "priority": "prefer"; "state": "prefer"; "primary": "prefer"; "owner": "prefer"; "master": "prefer";
         "preempt": "failback"; "nopreempt": "failback"; "preempt_delay": "failback";
         "services": "service"; "real_server": "service"; "listen": "service"; "frontend": "service";
-        "hosts": "nodes"; "peers": "nodes"; "id": "name";
+        "hosts": "nodes"; "peers": "nodes"; "id": "name"; "address_pool": "pool"; "ip_family": "family"; "ipFamilyPolicy": "family"; "loadBalancerIP": "address";
         "sync_group": "group"; "vrrp_sync_group": "group"; "anti_affinity": "apart"; "antiaffinity": "apart"; "spread": "apart";
         "checks": "check"; "health": "check"; "track": "check";
     }
@@ -239,75 +242,23 @@ schema! {
     }
 }
 
-/// Keys of `[[pool]]`: mostly those of `[[vip]]`.
-pub mod pool {
-    use super::{Key, Reload, Schema, service, vip};
+pub mod pool;
 
-    /// The key `name`.
-    pub static NAME: Key = Key {
-        name: "name",
-        form: "a name",
-        example: r#""web""#,
-        default: "required",
-        reload: Reload::Vip,
-    };
-    /// The key `addresses`.
-    pub static ADDRESSES: Key = Key {
-        name: "addresses",
-        form: "\"FROM-TO/PREFIX\", or a list of such",
-        example: r#"["10.0.0.100-10.0.0.150/24"]"#,
-        default: "required",
-        reload: Reload::Vip,
-    };
-    /// The whole table.
-    pub static SCHEMA: Schema = Schema {
-        title: "[[pool]]",
-        place: "in [[pool]]",
-        keys: &[
-            &NAME,
-            &ADDRESSES,
-            &vip::INTERFACE,
-            &vip::ASSIGN,
-            &vip::NODES,
-            &vip::PREFER,
-            &vip::FAILBACK,
-            &vip::SAFETY,
-            &vip::APART,
-            &vip::CHECK,
-            &SERVICE,
-        ],
-        later: &[],
-        foreign: &[
-            ("address", "addresses"),
-            ("range", "addresses"),
-            ("ranges", "addresses"),
-            ("subnet", "addresses"),
-            ("cidr", "addresses"),
-            ("block", "addresses"),
-            ("blocks", "addresses"),
-            ("dev", "interface"),
-            ("priority", "prefer"),
-            ("services", "service"),
-        ],
-        unneeded: &[("group", "remove it; the addresses of a pool move each for itself")],
-    };
-    /// The key `service`.
-    pub static SERVICE: Key = Key {
-        name: "service",
-        form: "a list of tables `[[pool.service]]`",
-        example: "[[pool.service]]",
-        default: "none",
-        reload: Reload::Live,
-    };
-    /// `[[pool.service]]`: the same keys as `[[vip.service]]`.
-    pub static SERVICE_SCHEMA: Schema = Schema {
-        title: "[[pool.service]]",
-        place: "in [[pool.service]]",
-        keys: service::SCHEMA.keys,
-        later: service::SCHEMA.later,
-        foreign: service::SCHEMA.foreign,
-        unneeded: service::SCHEMA.unneeded,
-    };
+schema! {
+    reservation, "[[reservation]]", "in [[reservation]]", "Keys of `[[reservation]]`.";
+    keys {
+        ADDRESS: "address", "an address", r#""10.0.0.150""#, "required", Live;
+        FOR: "for", "a name", r#""web""#, "required", Live;
+        GIVEN: "given", "true or false", "true", "false", Live;
+    }
+    later {
+    }
+    foreign {
+        "ip": "address"; "addresses": "address"; "vip": "for"; "name": "for"; "holder": "for";
+    }
+    unneeded {
+        "pool": "remove it; the address says which pool it is of";
+    }
 }
 
 schema! {
@@ -528,6 +479,7 @@ pub static SCHEMAS: &[&Schema] = &[
     &api_tls::SCHEMA,
     &vip::SCHEMA,
     &pool::SCHEMA,
+    &reservation::SCHEMA,
     &service::SCHEMA,
     &check::SCHEMA,
     &udp::SCHEMA,

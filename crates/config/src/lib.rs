@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod across;
+mod allocate;
 mod api;
 mod backend;
 mod balance;
@@ -43,6 +44,7 @@ mod persist;
 mod pool;
 mod ports;
 mod quic;
+mod range;
 mod rate;
 pub mod reference;
 mod render;
@@ -68,11 +70,12 @@ pub use report::{Problem, Report};
 pub use store::Store;
 pub use value::nearest;
 
+use allocate::Pools;
 use bundle::Bundle;
 use buoy_model::limits::{CONFIG_BYTES_MAX, GROUPS_MAX};
 use buoy_model::{
-    CheckKind, ClusterId, Desired, DiscoveryPlace, Group, Node, NodeCheck, NodeCheckKind, Timing,
-    VipAddress,
+    CheckKind, ClusterId, Desired, DiscoveryPlace, Group, Node, NodeCheck, NodeCheckKind, Pool,
+    Timing, VipAddress,
 };
 use buoy_wire::Keyring;
 use cluster::Cluster;
@@ -190,7 +193,7 @@ pub fn check_found(
     let desired = Desired {
         generation: 1,
         digest: match found.is_empty() {
-            true => digest::of(&draft.cluster, &nodes, &groups),
+            true => digest::of(&draft.cluster, &nodes, &groups, &draft.pools),
             // What was found differs from host to host for a while.
             false => check_offline(text, name)?.digest,
         },
@@ -204,6 +207,7 @@ pub fn check_found(
         metrics,
         metric_aliases,
         hooks,
+        pools: draft.pools.clone(),
         groups,
     };
     let (text, store) = (text.to_owned(), draft.cluster.store.clone());
@@ -224,7 +228,7 @@ pub fn check_offline(text: &str, name: &str) -> Result<CheckedOffline, Report> {
     }
     let nodes = draft.cluster.peers.nodes();
     Ok(CheckedOffline {
-        digest: digest::of(&draft.cluster, &nodes, &groups),
+        digest: digest::of(&draft.cluster, &nodes, &groups, &draft.pools),
         cluster_name: draft.cluster.name,
         timing: draft.cluster.timing,
         nodes,
@@ -248,6 +252,7 @@ struct Draft<'t> {
     secret: Vec<At<&'t str>>,
     api: Option<api::Draft<'t>>,
     bundles: Vec<Bundle>,
+    pools: Vec<Pool>,
     hooks: Vec<hook::Named>,
 }
 
@@ -273,11 +278,11 @@ impl<'t> Draft<'t> {
         let cluster = cluster::read(&top, problems);
         let secret = files::read_secret(&top, problems);
         let api = api::read(&top, problems);
-        let vips = read_vips(&top, &cluster, problems);
+        let (vips, pools) = read_vips(&top, &cluster, problems);
         across::check(&vips, &cluster.peers, problems);
         let bundles = bundle::unite(vips, &cluster, problems);
         let hooks = hook::read(&top, &bundles, problems);
-        Self { cluster, secret, api, bundles, hooks }
+        Self { cluster, secret, api, bundles, pools, hooks }
     }
 
     /// The groups, sorted by id, with the addresses and checks where `place` puts them.
@@ -334,8 +339,12 @@ fn questions(group: &mut Group) -> impl Iterator<Item = &mut CheckKind> {
     services.chain(node)
 }
 
-/// Every `[[vip]]` and every address of every `[[pool]]`.
-fn read_vips(top: &Section<'_>, cluster: &Cluster, problems: &mut Problems<'_>) -> Vec<Vip> {
+/// Every `[[vip]]` and every address of every `[[pool]]` whose addresses are VIPs, and the pools.
+fn read_vips(
+    top: &Section<'_>,
+    cluster: &Cluster,
+    problems: &mut Problems<'_>,
+) -> (Vec<Vip>, Vec<Pool>) {
     let (vip, pool) = (&keys::top::VIP, &keys::top::POOL);
     let sections = top.sections(vip, &keys::vip::SCHEMA, problems);
     let pools = top.sections(pool, &keys::pool::SCHEMA, problems);
@@ -349,21 +358,28 @@ fn read_vips(top: &Section<'_>, cluster: &Cluster, problems: &mut Problems<'_>) 
         problems.add_to_file(Code::NoVip, "there is no VIP in this file".to_owned(), "", &fix);
     }
     let mut spans: Vec<At<()>> = sections.iter().map(|s| At::new((), s.span().clone())).collect();
-    let sections = sections.iter().take(GROUPS_MAX);
-    let mut vips: Vec<Vip> = sections.filter_map(|s| vip::read(s, cluster, problems)).collect();
     pool::refuse_same_name(&pools, problems);
+    let mut drafted = Vec::new();
     for pool in &pools {
         if spans.len() > GROUPS_MAX {
             break; // Said below, and the rest is not read.
         }
-        let addresses = pool::read(pool, cluster, problems);
-        spans.extend(addresses.iter().map(|v| At::new((), v.name.span.clone())));
-        vips.extend(addresses);
+        let pool = pool::read(pool, cluster, problems);
+        spans.extend(pool.vips.iter().map(|v| At::new((), v.name.span.clone())));
+        drafted.push(pool);
     }
+    let mut pools = Pools::read(top, drafted, problems);
+    let sections = &sections[..sections.len().min(GROUPS_MAX)];
+    let got = pools.give(sections, problems);
+    let vips = sections.iter().zip(&got);
+    let mut vips: Vec<Vip> =
+        vips.filter_map(|(s, got)| vip::read(s, got, cluster, problems)).collect();
+    allocate::refuse_reserved(&vips, &pools, problems);
+    vips.extend(pools.take_each());
     let fix = "make a second cluster for the others";
     vip::refuse_too_many("VIPs", &spans, GROUPS_MAX, fix, problems);
     vips.truncate(GROUPS_MAX);
-    vips
+    (vips, pools.into_model())
 }
 
 /// The text of a configuration file, or why there is none.

@@ -1,50 +1,136 @@
-//! Reads one `[[pool]]`: many addresses with the same wishes, each a VIP of its own.
-//!
-//! The last `/N` of a text is always the prefix of the subnet, as in `[[vip]]`:
-//! ```text
-//! 10.0.0.100-10.0.0.150/24   from one address to another
-//! 10.0.0.100-150/24          the same, shorter
-//! 10.0.0.64/28/24            a block of 16 addresses of a larger subnet
-//! 10.0.1.0/28                a whole subnet, without its two ends
-//! 10.0.0.100/24              one address
-//! ```
+//! Reads one `[[pool]]`: many addresses with the same wishes, each a VIP of its own, or, with `auto_assign`,
+//! addresses that `[[vip]]` ask for.
 
 use crate::Code;
 use crate::cluster::{self, Cluster};
-use crate::keys::pool;
+use crate::keys::{Key, pool, vip as keys};
+use crate::range::{self, Range};
 use crate::report::{At, Problems, Span, shown};
 use crate::tree::Section;
 use crate::value;
 use crate::vip::{self, Vip};
 use crate::{forward, settings};
 use buoy_model::limits::{GROUPS_MAX, POOL_PORTS_MAX};
-use buoy_model::{Cidr, Mode, Service};
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use buoy_model::{Cidr, Giving, Mode, Pool, Service};
+use core::net::IpAddr;
 use std::collections::{HashMap, HashSet};
 
-const FORM: &str = "write \"10.0.0.100-10.0.0.150/24\", \"10.0.0.64/28/24\" or \"10.0.0.100/24\": the last number is the prefix of the subnet";
+/// The largest number that says which pool is asked first.
+const PRIORITY_MAX: u32 = 1000;
 
-/// Every address as a VIP of its own, in the file's order.
+/// A pool as it is written.
+pub(crate) struct Drafted {
+    pub(crate) pool: Pool,
+    pub(crate) name: At<()>,
+    /// Where each of its blocks stands.
+    pub(crate) spans: Vec<Span>,
+    /// Of VIPs that have their address from here and say no other.
+    pub(crate) interface: Option<At<String>>,
+    /// Its addresses, where each is a VIP of its own.
+    pub(crate) vips: Vec<Vip>,
+}
+
 pub(crate) fn read(
     section: &Section<'_>,
     cluster: &Cluster,
     problems: &mut Problems<'_>,
-) -> Vec<Vip> {
+) -> Drafted {
     let interface = vip::read_interface(section, problems);
     if !section.has(&pool::NAME) {
         section.miss(&pool::NAME, problems);
     }
     let name = section.text(&pool::NAME, problems);
     let name = name.filter(|n| cluster::check_name("name", n, problems));
-    let addresses = read_addresses(section, interface.is_some(), problems);
+    let giving = read_giving(section, problems);
+    let skips_ends = section.flag(&pool::SKIP_ENDS, problems).is_some_and(|flag| flag.value);
+    let priority = section.number(&pool::PRIORITY, 1..=PRIORITY_MAX, problems).map(|n| n.value);
+    let ranges = read_ranges(section, problems);
+    let mut pool = Pool {
+        name: name.as_ref().map_or("pool", |n| n.value).to_owned(),
+        giving,
+        priority,
+        blocks: ranges.iter().filter_map(|range| range.value.block()).collect(),
+        skips_ends,
+        hosts: Vec::new(),
+        reserved: Vec::new(),
+        given: Vec::new(),
+    };
+    let legs = cluster.peers.list.iter().flat_map(|peer| &peer.legs).map(|leg| leg.value.ip());
+    pool.hosts = legs.filter(|leg| pool.can_be_asked() && pool.contains(*leg)).collect();
+    let spans = ranges.iter().filter(|range| range.value.block().is_some());
+    let spans = spans.map(|range| range.span.clone()).collect();
+    let vips = match giving {
+        Giving::Each => {
+            let name = name.as_ref();
+            read_each(section, cluster, (name, &ranges, skips_ends), interface.clone(), problems)
+        }
+        Giving::Named | Giving::Auto => {
+            refuse_wishes(section, problems);
+            for range in &ranges {
+                refuse_unusable(range, interface.is_some(), problems);
+            }
+            Vec::new()
+        }
+    };
+    let name = At::new((), name.map_or_else(|| section.span().clone(), |n| n.span));
+    Drafted { pool, name, spans, interface, vips }
+}
+
+fn read_giving(section: &Section<'_>, problems: &mut Problems<'_>) -> Giving {
+    let auto = section.flag(&pool::AUTO_ASSIGN, problems);
+    let giving = match (auto, section.has(&pool::AUTO_ASSIGN)) {
+        (Some(At { value: true, .. }), _) => Giving::Auto,
+        (Some(At { value: false, .. }), _) | (None, true) => Giving::Named,
+        (None, false) => Giving::Each,
+    };
+    if let (Giving::Each | Giving::Named, Some(span)) = (giving, section.key_span(&pool::PRIORITY))
+    {
+        let message = "`priority` does nothing here";
+        let reason = "it says which pool gives to a VIP that asks any, and this one does not";
+        let fix = "remove it, or write auto_assign = true";
+        problems.add(Code::NeedsOther, &span, message, reason, fix);
+    }
+    giving
+}
+
+/// What VIPs say themselves.
+const WISHES: [&Key; 8] = [
+    &keys::ASSIGN,
+    &keys::NODES,
+    &keys::PREFER,
+    &keys::FAILBACK,
+    &keys::SAFETY,
+    &keys::APART,
+    &keys::CHECK,
+    &pool::SERVICE,
+];
+
+fn refuse_wishes(section: &Section<'_>, problems: &mut Problems<'_>) {
+    for key in WISHES {
+        let Some(span) = section.key_span(key) else { continue };
+        let message = format!("`{}` does nothing in a pool with `auto_assign`", key.name);
+        let reason = "its addresses are those of [[vip]] that ask for one, and these say it";
+        let fix = "write it in each [[vip]], or remove `auto_assign`: then each address is a VIP";
+        problems.add(Code::OfEachVip, &span, message, reason, fix);
+    }
+}
+
+/// Every address as a VIP of its own, in the file's order.
+fn read_each(
+    section: &Section<'_>,
+    cluster: &Cluster,
+    (name, ranges, skips_ends): (Option<&At<&str>>, &[At<Range>], bool),
+    interface: Option<At<String>>,
+    problems: &mut Problems<'_>,
+) -> Vec<Vip> {
+    let addresses = expand(ranges, skips_ends, interface.is_some(), problems);
     let settings = settings::read(section, &addresses, cluster, problems);
     let mut pool = Vec::new();
     let services =
         vip::read_services(section, &pool::SERVICE_SCHEMA, &addresses, &mut pool, problems);
     let presence = vip::read_presence(section, &pool::SERVICE_SCHEMA, &services, problems);
     refuse_too_many_ports(section, addresses.len(), services.len(), problems);
-    let mut names =
-        Names { pool: name.as_ref().map_or("pool", |n| n.value), taken: HashSet::new() };
+    let mut names = Names { pool: name.map_or("pool", |n| n.value), taken: HashSet::new() };
     let vip = |address: At<Cidr>| Vip {
         name: At::new(names.take(address.value), address.span.clone()),
         interface: interface.clone(),
@@ -57,7 +143,7 @@ pub(crate) fn read(
     };
     let vips: Vec<Vip> = addresses.into_iter().map(vip).collect();
     if let (Some(name), Some(_)) =
-        (&name, vips.iter().find(|v| value::name_fault(&v.name.value).is_some()))
+        (name, vips.iter().find(|v| value::name_fault(&v.name.value).is_some()))
     {
         let message = format!("`name`: \"{}\" is too long for a pool", shown(name.value));
         let reason = "each VIP is called by it and the end of its address, in 63 bytes";
@@ -135,185 +221,96 @@ impl Names<'_> {
     }
 }
 
-fn read_addresses(
-    section: &Section<'_>,
-    has_interface: bool,
-    problems: &mut Problems<'_>,
-) -> Vec<At<Cidr>> {
+fn read_ranges(section: &Section<'_>, problems: &mut Problems<'_>) -> Vec<At<Range>> {
     let Some(texts) = section.texts(&pool::ADDRESSES, problems) else {
         if !section.has(&pool::ADDRESSES) {
             section.miss(&pool::ADDRESSES, problems);
         }
         return Vec::new();
     };
-    let mut addresses = Vec::new();
+    let mut ranges = Vec::new();
     for text in texts.value.iter().take(GROUPS_MAX) {
-        if addresses.len() > GROUPS_MAX {
-            break; // Whoever counts the VIPs of all pools will say so.
-        }
-        match parse(text.value) {
-            Ok(range) => add_range(text, &range, has_interface, &mut addresses, problems),
+        match range::parse(text.value) {
+            Ok(range) => ranges.push(At::new(range, text.span.clone())),
             Err((code, reason, fix)) => {
                 let message = format!("\"{}\" is no range of addresses", shown(text.value));
                 problems.add(code, &text.span, message, reason, fix);
             }
         }
     }
+    ranges
+}
+
+/// Each address of the ranges, as long as there are no more than a cluster can hold.
+fn expand(
+    ranges: &[At<Range>],
+    skips_ends: bool,
+    has_interface: bool,
+    problems: &mut Problems<'_>,
+) -> Vec<At<Cidr>> {
+    let mut addresses = Vec::new();
+    for range in ranges {
+        if addresses.len() > GROUPS_MAX {
+            break; // Whoever counts the VIPs of all pools will say so.
+        }
+        add_range(range, skips_ends, has_interface, &mut addresses, problems);
+    }
     addresses
 }
 
 fn add_range(
-    text: &At<&str>,
-    range: &Range,
+    range: &At<Range>,
+    skips_ends: bool,
     has_interface: bool,
     addresses: &mut Vec<At<Cidr>>,
     problems: &mut Problems<'_>,
 ) {
-    let count = range.last - range.first;
-    if count >= GROUPS_MAX as u128 {
-        let size = count.checked_add(1).map_or_else(|| "too many".to_owned(), |n| n.to_string());
+    let count = range.value.count();
+    if count.is_none_or(|count| count > GROUPS_MAX as u128) {
+        let size = count.map_or_else(|| "too many".to_owned(), |n| n.to_string());
+        let text = &problems.text()[range.span.clone()];
         let message = format!(
             "\"{}\" are {size} addresses: at most {GROUPS_MAX} are possible",
-            shown(text.value)
+            shown(text.trim_matches('"'))
         );
         let reason = "each of them is a VIP of its own";
-        problems.add(Code::TooMany, &text.span, message, reason, "write a smaller range");
+        let fix = "write a smaller range, or auto_assign = true: then VIPs ask for addresses";
+        problems.add(Code::TooMany, &range.span, message, reason, fix);
         return;
     }
     let before = problems.count();
-    for bits in range.first..=range.last {
-        let Some(cidr) = Cidr::new(address_of(bits, range.v4), range.prefix) else { continue };
-        if range.without_ends && vip::end_of_subnet(cidr).is_some() {
+    for cidr in range.value.addresses() {
+        if skips_ends && is_end(cidr.address()) {
             continue;
         }
-        vip::refuse_unusable(cidr, &text.span, has_interface, problems);
+        vip::refuse_unusable(cidr, &range.span, has_interface, problems);
         if problems.count() > before {
             return; // Of a range that is wrong one address is enough to say so.
         }
-        addresses.push(At::new(cidr, text.span.clone()));
+        addresses.push(At::new(cidr, range.span.clone()));
     }
 }
 
-/// Addresses of one subnet, as numbers.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Range {
-    v4: bool,
-    first: u128,
-    last: u128,
-    prefix: u8,
-    /// Blocks and subnets are meant without the addresses that are no hosts.
-    without_ends: bool,
-}
-
-/// Whether a text stands for addresses of a pool.
-pub(crate) fn is_range(text: &str) -> bool {
-    parse(text).is_ok()
-}
-
-type Fault = (Code, &'static str, String);
-
-fn parse(text: &str) -> Result<Range, Fault> {
-    let bad = |reason: &'static str| (Code::BadVip, reason, FORM.to_owned());
-    let Some((addresses, prefix)) = text.rsplit_once('/') else {
-        return Err((Code::BadPrefix, "the prefix of the subnet is missing", FORM.to_owned()));
+/// Of a range that VIPs ask for, the ends say whether it can be used: it is of one subnet.
+fn refuse_unusable(range: &At<Range>, has_interface: bool, problems: &mut Problems<'_>) {
+    let Some(block) = range.value.block() else {
+        let message = "there is no address in this range that a host can have";
+        let reason = "the ends of a subnet are no hosts";
+        problems.add(Code::UnusableVip, &range.span, message, reason, "write a larger range");
+        return;
     };
-    let (first, rest) = match addresses.find(['-', '/']) {
-        Some(at) => (&addresses[..at], Some(&addresses[at..])),
-        None => (addresses, None),
-    };
-    let first: IpAddr = first.parse().map_err(|_| bad(value::address_fault(first)))?;
-    let (v4, bits) = (first.is_ipv4(), bits_of(first));
-    let longest: u8 = if v4 { 32 } else { 128 };
-    let length = |text: &str| {
-        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        text.parse().ok().filter(|n| digits && (1..=longest).contains(n))
-    };
-    let impossible = || {
-        let reason = if v4 {
-            "a prefix is a number from 1 to 32"
-        } else {
-            "a prefix is a number from 1 to 128"
-        };
-        (Code::BadPrefix, reason, FORM.to_owned())
-    };
-    let prefix: u8 = length(prefix).ok_or_else(impossible)?;
-    let hosts = |prefix: u8| {
-        u128::MAX.checked_shl(u32::from(longest - prefix)).map_or(u128::MAX, |mask| !mask)
-    };
-    let whole = |first: u128, last: u128, without_ends: bool| Range {
-        v4,
-        first,
-        last,
-        prefix,
-        without_ends,
-    };
-    let Some(rest) = rest else {
-        // A point-to-point subnet (RFC 3021, RFC 6164) has no address that is not a host.
-        let subnet = bits & hosts(prefix) == 0 && prefix < longest - 1;
-        let last = if subnet { bits | hosts(prefix) } else { bits };
-        return Ok(whole(bits, last, subnet));
-    };
-    if let Some(block) = rest.strip_prefix('/') {
-        let block: u8 = length(block).ok_or_else(impossible)?;
-        if block < prefix {
-            return Err(bad("the block is larger than the subnet"));
-        }
-        if bits & hosts(block) != 0 {
-            let begin = address_of(bits & !hosts(block), v4);
-            let fix = format!("write \"{begin}/{block}/{prefix}\", or a range: \"{first}-...\"");
-            return Err((Code::BadVip, "the block does not begin with this address", fix));
-        }
-        return Ok(whole(bits, bits | hosts(block), true));
-    }
-    let last = last_of(first, &rest[1..])
-        .ok_or_else(|| bad("what comes after `-` is neither an address nor the end of one"))?;
-    if last.is_ipv4() != v4 {
-        return Err(bad("one end is IPv4, the other IPv6"));
-    }
-    let last = bits_of(last);
-    if last < bits {
-        return Err(bad("it ends before it begins"));
-    }
-    if (bits ^ last) & !hosts(prefix) != 0 {
-        return Err(bad("its two ends are not in one subnet of this prefix"));
-    }
-    Ok(whole(bits, last, false))
-}
-
-/// The end of a range: an address, or only its last part.
-fn last_of(first: IpAddr, text: &str) -> Option<IpAddr> {
-    if let Ok(address) = text.parse() {
-        return Some(address);
-    }
-    match first {
-        IpAddr::V4(first) => {
-            let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-            let last: u8 = text.parse().ok().filter(|_| digits)?;
-            let [a, b, c, _] = first.octets();
-            Some(Ipv4Addr::new(a, b, c, last).into())
-        }
-        IpAddr::V6(first) => {
-            let digits =
-                (1..=4).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
-            let last = u16::from_str_radix(text, 16).ok().filter(|_| digits)?;
-            let [a, b, c, d, e, f, g, _] = first.segments();
-            Some(Ipv6Addr::new(a, b, c, d, e, f, g, last).into())
+    let before = problems.count();
+    for address in [block.first(), block.last()] {
+        if let (Some(cidr), true) = (Cidr::new(address, block.prefix()), problems.count() == before)
+        {
+            vip::refuse_unusable(cidr, &range.span, has_interface, problems);
         }
     }
 }
 
-fn bits_of(address: IpAddr) -> u128 {
+const fn is_end(address: IpAddr) -> bool {
     match address {
-        IpAddr::V4(v4) => v4.to_bits().into(),
-        IpAddr::V6(v6) => v6.to_bits(),
-    }
-}
-
-fn address_of(bits: u128, v4: bool) -> IpAddr {
-    if v4 {
-        // An IPv4 address is never more than 32 bits here.
-        Ipv4Addr::from_bits(u32::try_from(bits).unwrap_or(u32::MAX)).into()
-    } else {
-        Ipv6Addr::from_bits(bits).into()
+        IpAddr::V4(v4) => matches!(v4.octets()[3], 0 | 255),
+        IpAddr::V6(_) => false,
     }
 }

@@ -1,6 +1,7 @@
 //! Reads one `[[vip]]`: its addresses, its interface, and the services behind.
 
 use crate::Code;
+use crate::allocate::Got;
 use crate::cluster::{self, Cluster};
 use crate::keys::{Schema, service, vip};
 use crate::report::{At, Problems, Span, shown};
@@ -8,7 +9,7 @@ use crate::service as services;
 use crate::settings::{self, Settings};
 use crate::tree::{self, Section};
 use crate::value::{self, Unfit};
-use crate::{pool, ports};
+use crate::{ports, range};
 use buoy_model::limits::{GROUP_ADDRESSES_MAX, GROUP_SERVICES_MAX};
 use buoy_model::{Cidr, Forward, Mode, Presence, Service};
 use core::net::IpAddr;
@@ -38,11 +39,15 @@ impl Vip {
 /// `None` when it has not one address that could be read: there is nothing to compare then.
 pub(crate) fn read(
     section: &Section<'_>,
+    got: &Got,
     cluster: &Cluster,
     problems: &mut Problems<'_>,
 ) -> Option<Vip> {
-    let interface = read_interface(section, problems);
-    let addresses = read_addresses(section, interface.is_some(), problems);
+    let interface = read_interface(section, problems).or_else(|| got.interface.clone());
+    let addresses = match &got.addresses {
+        Some(addresses) => addresses.clone(),
+        None => read_addresses(section, interface.is_some(), problems),
+    };
     let name =
         section.text(&vip::NAME, problems).filter(|n| cluster::check_name("name", n, problems));
     let group = settings::read_label(section, &vip::GROUP, problems);
@@ -104,7 +109,7 @@ fn read_address(
             Err(_) => value::address_fault(address_text),
         };
         let message = format!("\"{}\" is not an address", shown(text.value));
-        let fix = if pool::is_range(text.value) {
+        let fix = if range::is_range(text.value) {
             format!("make it a [[pool]] with addresses = [\"{}\"]", shown(text.value))
         } else {
             "write address and prefix, as in \"10.0.0.100/24\"".to_owned()

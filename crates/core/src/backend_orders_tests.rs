@@ -58,6 +58,7 @@ fn desired(backends: &[&str]) -> Desired {
         metrics: None,
         hooks: Vec::new(),
         metric_aliases: Vec::new(),
+        pools: Vec::new(),
         me: A,
         nodes: vec![],
         timing: Timing { heartbeat: beat, lease: 3 * beat, lease_max: 3 * beat },

@@ -89,6 +89,7 @@ fn desired(groups: Vec<Group>) -> Desired {
         metrics: None,
         hooks: Vec::new(),
         metric_aliases: Vec::new(),
+        pools: Vec::new(),
         me: NodeId(1),
         nodes: vec![],
         timing: Timing { heartbeat: beat, lease: 3 * beat, lease_max: 3 * beat },

@@ -91,6 +91,7 @@ fn desired(mode: Mode, life: BackendLife, backends: &[&str]) -> Desired {
         metrics: None,
         hooks: Vec::new(),
         metric_aliases: Vec::new(),
+        pools: Vec::new(),
         me: NodeId::of("lb1"),
         nodes: nodes(),
         timing: Timing { heartbeat: beat, lease: 3 * beat, lease_max: 3 * beat },

@@ -20,16 +20,16 @@ fn vip(n: u8) -> core::net::IpAddr {
 }
 
 fn desired(nodes: usize, groups: usize, safety: Safety, me: usize) -> Desired {
-    let mut members: Vec<Member> =
-        (0..nodes).map(|i| Member::new(&name(i), "10.0.0.1:4747".parse().unwrap())).collect();
+    let member = |i| Member::new(&name(i), ([10, 0, 0, 1], 4747).into());
+    let mut members: Vec<Member> = (0..nodes).map(member).collect();
     members.sort_by_key(|m| m.id);
-    let all: Vec<NodeId> = members.iter().map(|m| m.id).collect();
-    let mut groups: Vec<Group> = (0..groups)
+    let all: Vec<_> = members.iter().map(|m| m.id).collect();
+    let mut groups: Vec<Group> = (0..u8::try_from(groups).unwrap())
         .map(|g| Group {
-            id: GroupId::of(vip(u8::try_from(g).unwrap())),
+            id: GroupId::of(vip(g)),
             name: format!("vip{g}"),
             addresses: vec![VipAddress {
-                cidr: Cidr::new(vip(u8::try_from(g).unwrap()), 24).unwrap(),
+                cidr: Cidr::new(vip(g), 24).unwrap(),
                 link: Some(LINK),
                 link_name: "eth0".into(),
                 vip_name: "web".into(),
@@ -54,6 +54,7 @@ fn desired(nodes: usize, groups: usize, safety: Safety, me: usize) -> Desired {
         metrics: None,
         hooks: Vec::new(),
         metric_aliases: Vec::new(),
+        pools: Vec::new(),
         me: NodeId::of(&name(me)),
         nodes: members,
         leg_links: vec![Some(LINK)],
@@ -409,11 +410,9 @@ fn a_foreign_deletion_is_repaired_and_a_foreign_claim_answered_once_in_ten_secon
     let effects = cluster.effects(0);
     assert!(matches!(effects[0], Action::AddAddress { .. }));
     assert!(matches!(effects[1], Action::Announce { .. }));
-    assert!(
-        effects
-            .iter()
-            .any(|a| matches!(a, Action::Record(Record { fact: Fact::Restored { .. }, .. })))
-    );
+    let is_restored =
+        |a: &Action| matches!(a, Action::Record(Record { fact: Fact::Restored { .. }, .. }));
+    assert!(effects.iter().any(is_restored));
     let claim = || Event::ForeignClaim { link: LINK, address: vip(0), mac: Mac([2; 6]) };
     let mut defences = 0;
     for _ in 0..5 {

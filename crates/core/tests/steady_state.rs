@@ -141,6 +141,7 @@ fn desired(me: NodeId) -> Desired {
         metrics: None,
         hooks: Vec::new(),
         metric_aliases: Vec::new(),
+        pools: Vec::new(),
         me,
         leg_links: vec![Some(LinkId(2))],
         nodes,

@@ -58,6 +58,7 @@ fn desired(link: LinkId, addresses: &[&str]) -> Desired {
         metrics: None,
         hooks: Vec::new(),
         metric_aliases: Vec::new(),
+        pools: Vec::new(),
         me: me.id,
         nodes: vec![me],
         leg_links: Vec::new(),

@@ -5,6 +5,7 @@
 
 use crate::check::{CheckKind, Pace};
 use crate::hook::Hook;
+use crate::pool::Pool;
 use crate::service::Service;
 use crate::{Cidr, ClusterId, GroupId, LinkId, NodeId};
 use alloc::string::String;
@@ -39,6 +40,8 @@ pub struct Desired {
     pub metric_aliases: Vec<MetricAlias>,
     /// Who is told when something happens.
     pub hooks: Vec<Hook>,
+    /// Where VIPs have their addresses from.
+    pub pools: Vec<Pool>,
     /// All groups, sorted by id.
     pub groups: Vec<Group>,
 }

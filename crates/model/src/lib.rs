@@ -26,6 +26,7 @@ pub mod limits;
 mod link;
 mod locality;
 mod message;
+mod pool;
 mod ports;
 mod quic;
 mod rate;
@@ -60,6 +61,7 @@ pub use locality::{Locality, Location};
 pub use message::{
     Claim, ClaimKind, Grant, Header, Message, MessageKind, Rest, Verdict, WireVersion,
 };
+pub use pool::{Block, Given, Giving, Pool, Reserved};
 pub use ports::Ports;
 pub use quic::{CONFIG_UNROUTABLE, Named, Quic, SERVER_ID_MAX, ServerId};
 pub use rate::{Per, Rate, client};

@@ -41,8 +41,8 @@ pub(crate) enum BackendWish {
 /// A service as the file knows it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Place {
-    /// An address of its VIP.
-    address: Option<IpAddr>,
+    /// The name of its VIP.
+    vip: Option<String>,
     /// Its port, as in `443/tcp`.
     port: String,
     /// As people call it.
@@ -53,7 +53,9 @@ impl Place {
     pub(crate) fn of(group: &Group, service: &Service) -> Self {
         let port = format!("{}/{}", service.ports, service.protocol.name());
         let name = buoy_api::service_name(group, service);
-        Self { address: service.addresses.first().copied(), port, name }
+        let address = service.addresses.first().copied();
+        let vip = group.addresses.iter().find(|a| Some(a.cidr.address()) == address);
+        Self { vip: vip.map(|vip| vip.vip_name.clone()), port, name }
     }
 }
 
@@ -196,15 +198,12 @@ impl<'a> Plan<'a> {
         backend: &str,
         wish: &BackendWish,
     ) -> Result<(String, Option<Table>), Unplanned> {
-        let serves = |name: &String| {
-            let vip = self.vip(name)?;
-            place.address.is_some_and(|address| has(&vip, address)).then_some((name.clone(), vip))
-        };
+        let vip = place.vip.as_ref().and_then(|name| Some((name.clone(), self.vip(name)?)));
         let none = || {
             let why = "it is that of a pool: change it in the file".to_owned();
             Unplanned::Unknown(format!("no VIP has the service {}", place.name), why)
         };
-        let (name, mut vip) = self.names().iter().find_map(serves).ok_or_else(none)?;
+        let (name, mut vip) = vip.ok_or_else(none)?;
         let services = vip.get_mut("service").and_then(toml::Value::as_array_mut);
         let mut services = services.into_iter().flatten();
         let service = services.find(|s| s.get("port").is_some_and(|port| names(port, &place.port)));
@@ -421,8 +420,7 @@ address = "10.0.0.101/24"
 "#;
 
     fn place() -> Place {
-        let address = "10.0.0.100".parse().ok();
-        Place { address, port: "80/tcp".into(), name: "web:80/tcp".into() }
+        Place { vip: Some("web".into()), port: "80/tcp".into(), name: "web:80/tcp".into() }
     }
 
     fn after(state: &State, wish: &Wish) -> State {

@@ -260,6 +260,7 @@ fn desired() -> Desired {
         metrics: None,
         hooks: Vec::new(),
         metric_aliases: Vec::new(),
+        pools: Vec::new(),
         me: NodeId::of("lb1"),
         nodes,
         timing: Timing {

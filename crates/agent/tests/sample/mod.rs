@@ -83,6 +83,7 @@ pub fn desired(vips: &[&str], link_name: &str, services: Vec<Service>) -> Desire
         metrics: None,
         hooks: Vec::new(),
         metric_aliases: Vec::new(),
+        pools: Vec::new(),
         me: NodeId(1),
         nodes: vec![],
         timing: Timing {

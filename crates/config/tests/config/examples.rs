@@ -3,6 +3,7 @@
 use crate::support::{KEY, KEY_2, host};
 use buoy_config::FileFacts;
 use buoy_model::{Forward, Mode, NodeId, Safety, Service};
+use core::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 pub(crate) fn root() -> PathBuf {
@@ -91,6 +92,15 @@ fn the_examples_of_pairs_pools_and_groups_are_what_their_comments_say() {
         pool.groups.iter().all(|g| g.name.starts_with("web-") && g.safety == Safety::Exclusive)
     );
     assert_eq!(pool.node(NodeId::of("lb3")).unwrap().weight, 2);
+    let asked = checked("addresses.toml").desired;
+    let has = |name: &str| {
+        let group = asked.find_group(name).unwrap();
+        let pool = |a: IpAddr| asked.pools.iter().find(|p| p.contains(a)).unwrap().name.as_str();
+        let addresses = group.addresses.iter().map(|a| a.cidr.address());
+        addresses.map(|a| (pool(a), a.is_ipv4())).collect::<Vec<_>>()
+    };
+    assert_eq!(has("shop"), [("lan", true), ("lan", false)]);
+    assert_eq!((has("api"), has("files")), (vec![("lan", true)], vec![("office", true)]));
     let together = checked("together.toml").desired;
     assert_eq!((together.groups.len(), together.groups[0].addresses.len()), (1, 3));
     assert_eq!(together.find_group("inside"), together.find_group("router"));

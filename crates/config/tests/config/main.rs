@@ -13,6 +13,7 @@ mod limits;
 mod messages;
 mod near;
 mod persist;
+mod pools;
 mod proxy;
 mod reference;
 mod replay;

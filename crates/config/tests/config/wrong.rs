@@ -74,6 +74,19 @@ pub(crate) const BALANCE: &[Case] = &[
 /// Lines of a `[[pool]]` besides a name and addresses, if they have none.
 pub(crate) const POOL: &[Case] = &[
     (Code::NothingForwarded, "assign = »false", "a [[pool.service]] with `forward`"),
+    (Code::NeedsOther, "»priority = 1", "auto_assign = true"),
+    (Code::NeedsOther, "auto_assign = false\n»priority = 1", "auto_assign = true"),
+    (Code::OutOfRange, "auto_assign = true\npriority = »0", "1"),
+    (Code::OfEachVip, "auto_assign = true\n»nodes = [\"10.0.0.11\"]", "each [[vip]]"),
+    (Code::OfEachVip, "auto_assign = false\n»check = { process = \"haproxy\" }", "each [[vip]]"),
+    (Code::UnknownKey, "»avoidBuggyIPs = true", "skip_0_255"),
+    (Code::UnusableVip, "auto_assign = true\naddresses = [»\"10.0.0.200-255/24\"]", "free host"),
+    (Code::UnusableVip, "auto_assign = true\naddresses = [»\"127.0.0.1-9/8\"]", "free host"),
+    (
+        Code::PoolsOverlap,
+        "auto_assign = true\naddresses = [\"10.0.0.150-160/24\", »\"10.0.0.155-170/24\"]",
+        "in one pool, once",
+    ),
     (Code::UnknownKey, "»range = \"10.0.0.1-2\"", "as in `addresses = ["),
     (Code::UnknownKey, "»group = \"edge\"", "each for itself"),
     (
