@@ -233,6 +233,7 @@ impl Daemon {
         }
         self.totals.note(vip, kind, &record.fact);
         self.hooks.tell(record.group, hooks::Message::of(kind, vip, &sentence, &record.fact));
+        self.hooks.hear(&record);
         // Whoever is woken by the change waits until the record is there.
         let mut memory = self.memory();
         if matches!(record.fact, Fact::DuplicateNode { .. }) {

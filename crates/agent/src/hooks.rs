@@ -1,24 +1,29 @@
 //! Tells programs and servers what happens, as `[[hook]]` says: of each VIP one event after the other.
 //!
-//! `message` is what is said, `deliver` how. Each hook has a lane for each VIP, and one for what is about none: a queue, and a task
+//! `message` is what is said, `standing` what keepalived would say, `deliver` how. Each hook has a lane for each VIP, and one for what is about none: a queue, and a task
 //! that tells what is in it in order. Nothing here waits for a hook: who has news leaves them and goes on.
 
 mod deliver;
 mod message;
+mod standing;
 
 pub(crate) use message::Message;
 
+use crate::fitness;
 use crate::health::{Key, States};
-use buoy_model::limits::HOOK_QUEUE_MAX;
-use buoy_model::{BackendState, Desired, GroupId, Hook, HookTopic};
+use buoy_model::limits::{HOOK_LAST_WORDS, HOOK_QUEUE_MAX};
+use buoy_model::{BackendState, Desired, GroupId, Hook, HookTopic, Record};
 use deliver::Runner;
-use message::Told;
+use message::Telling;
+use standing::{News, Standings};
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::AbortHandle;
 
+/// How often it is looked whether all is told.
+const LOOK: std::time::Duration = std::time::Duration::from_millis(5);
 /// Tellings that run at a time.
 const AT_ONCE: usize = 8;
 
@@ -37,6 +42,7 @@ struct Shared {
     failures: Mutex<BTreeMap<String, String>>,
     turns: Semaphore,
     ids: message::Ids,
+    standings: Mutex<Standings>,
     told: AtomicU64,
     failed: AtomicU64,
     dropped: AtomicU64,
@@ -57,8 +63,10 @@ impl Drop for Lane {
 
 #[derive(Debug, Default)]
 struct Queue {
-    waiting: Mutex<VecDeque<Arc<Told>>>,
+    waiting: Mutex<VecDeque<Arc<Telling>>>,
     come: Notify,
+    /// What waits, and what is being told.
+    open: AtomicUsize,
 }
 
 impl Hooks {
@@ -70,6 +78,7 @@ impl Hooks {
             failures: Mutex::default(),
             turns: Semaphore::new(AT_ONCE),
             ids: message::Ids::new(),
+            standings: Mutex::default(),
             told: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
@@ -81,25 +90,60 @@ impl Hooks {
         let desired = Arc::clone(&self.0.desired.borrow());
         let hears = |hook: &&Hook| {
             let about = hook.groups.is_empty() || group.is_some_and(|g| hook.groups.contains(&g));
-            about && hook.topics.contains(&message.topic)
+            about && hook.act.hears_events() && hook.topics.contains(&message.topic)
         };
         let hooks: Vec<&Hook> = desired.hooks.iter().filter(hears).collect();
         if hooks.is_empty() {
             return;
         }
-        let told = Arc::new(self.0.ids.number(message, &desired));
-        let mut lanes = lock(&self.0.lanes);
-        // Those of hooks and VIPs that are gone.
-        lanes.retain(|(name, group), _| {
-            let has_hook = desired.hooks.iter().any(|hook| hook.name == *name);
-            has_hook && group.is_none_or(|id| desired.groups.iter().any(|group| group.id == id))
-        });
-        for hook in hooks {
-            let key = (hook.name.clone(), group);
-            let lane = lanes.entry(key).or_insert_with(|| Lane::start(&hook.name, &self.0));
-            if lane.queue.push(Arc::clone(&told)) {
-                self.0.dropped.fetch_add(1, Ordering::Relaxed);
+        let told = Arc::new(Telling::Event(Box::new(self.0.ids.number(message, &desired))));
+        self.0.queue(&desired, &hooks, group, &told);
+    }
+
+    /// What a record means to those who were written for keepalived.
+    pub(crate) fn hear(&self, record: &Record) {
+        let desired = Arc::clone(&self.0.desired.borrow());
+        let mut standings = lock(&self.0.standings);
+        let news = standings.hear(&desired, record);
+        self.0.tell_states(&desired, news);
+    }
+
+    /// Says in which state each VIP is here from the start on, and follows the checks of this host, for ever.
+    pub(crate) async fn watch_checks(self, mut checks: watch::Receiver<fitness::States>) {
+        let mut configured = self.0.desired.clone();
+        loop {
+            let desired = Arc::clone(&configured.borrow_and_update());
+            {
+                let mut standings = lock(&self.0.standings);
+                let news = standings.follow(&desired, &checks.borrow_and_update());
+                self.0.tell_states(&desired, news);
             }
+            let changed = tokio::select! {
+                changed = checks.changed() => changed,
+                changed = configured.changed() => changed,
+            };
+            if changed.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Says that the agent ends, and waits a moment until everybody has been told everything.
+    pub(crate) async fn stop(&self) {
+        {
+            let desired = Arc::clone(&self.0.desired.borrow());
+            let mut standings = lock(&self.0.standings);
+            let news = standings.stop(&desired);
+            self.0.tell_states(&desired, news);
+        }
+        let is_open = || lock(&self.0.lanes).values().any(|lane| lane.queue.is_open());
+        let silence = async {
+            while is_open() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        if tokio::time::timeout(HOOK_LAST_WORDS, silence).await.is_err() {
+            tracing::warn!("some hooks were not told everything before the end");
         }
     }
 
@@ -152,18 +196,29 @@ impl Lane {
 
 impl Queue {
     /// Whether another one had to give way.
-    fn push(&self, told: Arc<Told>) -> bool {
+    fn push(&self, told: Arc<Telling>) -> bool {
         let mut waiting = lock(&self.waiting);
         let is_full = waiting.len() >= HOOK_QUEUE_MAX;
         if is_full {
             waiting.pop_front();
+        } else {
+            self.open.fetch_add(1, Ordering::Relaxed);
         }
         waiting.push_back(told);
         self.come.notify_one();
         is_full
     }
 
-    async fn next(&self) -> Arc<Told> {
+    fn is_open(&self) -> bool {
+        self.open.load(Ordering::Relaxed) > 0
+    }
+
+    /// One has been told, or need not be.
+    fn close(&self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    async fn next(&self) -> Arc<Telling> {
         loop {
             if let Some(told) = lock(&self.waiting).pop_front() {
                 return told;
@@ -181,13 +236,55 @@ async fn drive(name: String, queue: Arc<Queue>, shared: std::sync::Weak<Shared>)
         let Some(shared) = shared.upgrade() else { return };
         let hook = shared.desired.borrow().hooks.iter().find(|hook| hook.name == name).cloned();
         // Gone meanwhile: nobody wants to be told.
-        let Some(hook) = hook else { continue };
-        let outcome = runner.deliver(&hook, &told, &shared.turns).await;
-        shared.note(&name, outcome);
+        if let Some(hook) = hook {
+            let outcome = runner.deliver(&hook, &told, &shared.turns).await;
+            shared.note(&name, outcome);
+        }
+        queue.close();
     }
 }
 
 impl Shared {
+    /// Leaves it to the lanes of these hooks.
+    fn queue(
+        self: &Arc<Self>,
+        desired: &Desired,
+        hooks: &[&Hook],
+        group: Option<GroupId>,
+        told: &Arc<Telling>,
+    ) {
+        let mut lanes = lock(&self.lanes);
+        // Those of hooks and VIPs that are gone, when all is told.
+        lanes.retain(|(name, group), lane| {
+            let has_hook = desired.hooks.iter().any(|hook| hook.name == *name);
+            let is_there = |id| desired.groups.iter().any(|group| group.id == id);
+            has_hook && (lane.queue.is_open() || group.is_none_or(is_there))
+        });
+        for hook in hooks {
+            let key = (hook.name.clone(), group);
+            let lane = lanes.entry(key).or_insert_with(|| Lane::start(&hook.name, self));
+            if lane.queue.push(Arc::clone(told)) {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// The caller holds the standings, so that states are told in their order.
+    fn tell_states(self: &Arc<Self>, desired: &Desired, news: Vec<News>) {
+        for (group, calls) in news {
+            for call in calls {
+                let hears = |hook: &&Hook| {
+                    let about = hook.groups.is_empty() || hook.groups.contains(&group);
+                    about && hook.act.hears(call.state)
+                };
+                let hooks: Vec<&Hook> = desired.hooks.iter().filter(hears).collect();
+                if !hooks.is_empty() {
+                    self.queue(desired, &hooks, Some(group), &Arc::new(Telling::State(call)));
+                }
+            }
+        }
+    }
+
     fn note(&self, name: &str, outcome: Result<(), String>) {
         let mut failures = lock(&self.failures);
         match outcome {

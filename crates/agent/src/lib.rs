@@ -236,6 +236,7 @@ async fn live(
         async move { daemon.discover(looked).await }
     });
     let watching = tokio::spawn(daemon.hooks().watch_health(states));
+    let standing = tokio::spawn(daemon.hooks().watch_checks(checks.states()));
     let doors = tokio::spawn(Arc::clone(&daemon).keep_doors());
     let editing = tokio::spawn(Arc::clone(&daemon).hear_edits());
     systemd.ready();
@@ -244,6 +245,7 @@ async fn live(
     telling.abort();
     discovering.abort();
     watching.abort();
+    standing.abort();
     doors.abort();
     editing.abort();
     drop(stop);
@@ -294,6 +296,7 @@ async fn orders(
     if daemon.handle.order(Command::Stop).is_ok() {
         let _ = tokio::time::timeout(STOP_TIMEOUT, listening).await;
     }
+    daemon.hooks().stop().await;
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use crate::vip;
 use buoy_model::limits::{
     HOOK_RETRY_DEFAULT, HOOK_RETRY_MAX, HOOK_TIMEOUT_DEFAULT, HOOK_TIMEOUT_MAX, HOOKS_MAX,
 };
-use buoy_model::{GroupId, Hook, HookAct, HookTopic};
+use buoy_model::{GroupId, Hook, HookAct, HookStyle, HookTopic, VrrpState};
 use core::time::Duration;
 
 /// A hook, and where the files stand that it names.
@@ -82,56 +82,163 @@ fn read_one(
 /// The act, and the files that it needs.
 type Act = (HookAct, Files);
 
+/// The key that says who is told; one of them must be there.
+const ACTS: [&Key; 3] = [&keys::EXEC, &keys::FIFO, &keys::URL];
+
+/// Settings that belong to some kinds of hooks only.
+const OWNERS: [(&Key, &[&Key]); 6] = [
+    (&keys::USER, &[&keys::EXEC]),
+    (&keys::STYLE, &[&keys::EXEC, &keys::FIFO]),
+    (&keys::STATES, &[&keys::EXEC]),
+    (&keys::SECRET, &[&keys::URL]),
+    (&keys::CA, &[&keys::URL]),
+    (&keys::RETRY, &[&keys::URL, &keys::FIFO]),
+];
+
 fn read_act(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<Act> {
-    let (run, post) = (section.has(&keys::EXEC), section.has(&keys::URL));
-    let (only_run, only_post): (&[&Key], &[&Key]) =
-        (&[&keys::USER], &[&keys::SECRET, &keys::CA, &keys::RETRY]);
-    match (run, post) {
-        (true, false) => {
-            refuse_misplaced(section, only_post, &keys::URL, problems);
-            let user = local::read_user_of(section, &keys::USER, "a hook", problems);
-            let (program, arguments) = local::read_program(section, &keys::EXEC, problems)?;
-            let span = section.raw(&keys::EXEC).map(toml::Spanned::span).unwrap_or_default();
-            let files = Files { program: Some(At::new(program.clone(), span)), ..Files::default() };
-            Some((HookAct::Run { program, arguments, user: user? }, files))
-        }
-        (false, true) => {
-            refuse_misplaced(section, only_run, &keys::EXEC, problems);
-            read_post(section, problems)
-        }
-        (true, true) => {
-            let span = section.key_span(&keys::URL).unwrap_or_default();
-            let message = "a hook does one thing, and this does two";
-            let fix = "make two of it: one with `exec`, one with `url`";
-            problems.add(Code::BadHook, &span, message, "it has `exec` already", fix);
-            None
-        }
-        (false, false) => {
-            if !section.has_unknown(&[&keys::EXEC, &keys::URL]) {
+    let acts: Vec<&Key> = ACTS.into_iter().filter(|key| section.has(key)).collect();
+    let act = match acts.as_slice() {
+        [one] => *one,
+        [] => {
+            if !section.has_unknown(&ACTS) {
                 let message = "this hook tells nobody";
-                let reason = "it has neither `exec` nor `url`";
+                let reason = format!("it has none of {}", listed(ACTS.map(|key| key.name)));
                 let fix = format!("add one of them, as in exec = {}", keys::EXEC.example);
                 problems.add(Code::BadHook, section.span(), message, reason, fix);
             }
-            None
+            return None;
         }
+        [first, second, ..] => {
+            let span = section.key_span(second).unwrap_or_default();
+            let message = "a hook does one thing, and this does two";
+            let reason = format!("it has `{}` already", first.name);
+            let fix =
+                format!("make two of it: one with `{}`, one with `{}`", first.name, second.name);
+            problems.add(Code::BadHook, &span, message, reason, fix);
+            return None;
+        }
+    };
+    for (key, of) in OWNERS {
+        if !of.iter().any(|of| of.name == act.name) {
+            refuse_misplaced(section, key, of[0], problems);
+        }
+    }
+    match act.name {
+        "exec" => read_run(section, problems),
+        "fifo" => read_fifo(section, problems),
+        _ => read_post(section, problems),
     }
 }
 
-/// Settings that belong to the other kind of hook.
-fn refuse_misplaced(section: &Section<'_>, of: &[&Key], with: &Key, problems: &mut Problems<'_>) {
-    for key in of {
-        if let Some(span) = section.key_span(key) {
-            let message = format!("`{}` belongs to a hook with `{}`", key.name, with.name);
-            let fix = format!("remove `{}`", key.name);
-            problems.add(Code::BadHook, &span, message, "this one has none", fix);
+/// A setting that belongs to another kind of hook.
+fn refuse_misplaced(section: &Section<'_>, key: &Key, with: &Key, problems: &mut Problems<'_>) {
+    if let Some(span) = section.key_span(key) {
+        let message = format!("`{}` belongs to a hook with `{}`", key.name, with.name);
+        let fix = format!("remove `{}`", key.name);
+        problems.add(Code::BadHook, &span, message, "this one has none", fix);
+    }
+}
+
+fn read_run(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<Act> {
+    let user = local::read_user_of(section, &keys::USER, "a hook", problems);
+    let is_keepalived = read_style(section, problems)?;
+    let style = match is_keepalived {
+        true => {
+            refuse_events(section, "style = \"keepalived\"", problems);
+            HookStyle::Keepalived { states: read_states(section, problems)? }
         }
+        false => {
+            if let Some(span) = section.key_span(&keys::STATES) {
+                let message = "`states` belongs to style = \"keepalived\"";
+                let reason = "a message in JSON is about an event";
+                let fix = "add style = \"keepalived\", or write events = [\"ownership\"] instead";
+                problems.add(Code::BadHook, &span, message, reason, fix);
+            }
+            HookStyle::Json
+        }
+    };
+    let (program, arguments) = local::read_program(section, &keys::EXEC, problems)?;
+    let span = section.raw(&keys::EXEC).map(toml::Spanned::span).unwrap_or_default();
+    let files = Files { program: Some(At::new(program.clone(), span)), ..Files::default() };
+    Some((HookAct::Run { program, arguments, user: user?, style }, files))
+}
+
+fn read_fifo(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<Act> {
+    let path = section.text(&keys::FIFO, problems)?;
+    let path = local::read_path(&path, problems);
+    refuse_events(section, "`fifo`", problems);
+    if section.has(&keys::STYLE) && !read_style(section, problems)? {
+        let span = section.key_span(&keys::STYLE).unwrap_or_default();
+        let message = "`fifo` has lines of keepalived's form, and no JSON";
+        let reason = "who reads a pipe takes a line at a time";
+        problems.add(Code::BadHook, &span, message, reason, "write style = \"keepalived\"");
+        return None;
+    }
+    let retry = read_retry(section, problems);
+    Some((HookAct::Fifo { path: path?, retry }, Files::default()))
+}
+
+fn read_retry(section: &Section<'_>, problems: &mut Problems<'_>) -> Duration {
+    let retry = section.duration(&keys::RETRY, Duration::from_secs(1)..=HOOK_RETRY_MAX, problems);
+    retry.map_or(HOOK_RETRY_DEFAULT, |retry| retry.value)
+}
+
+/// Whether it is keepalived's.
+fn read_style(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<bool> {
+    const STYLES: [&str; 2] = ["json", "keepalived"];
+    if !section.has(&keys::STYLE) {
+        return Some(false);
+    }
+    let text = section.text(&keys::STYLE, problems)?;
+    let place = STYLES.iter().position(|style| *style == text.value);
+    if place.is_none() {
+        let message = format!("\"{}\" is no form in which a hook is told", shown(text.value));
+        let reason = format!("there are {}", listed(STYLES));
+        let fix = match nearest(text.value, STYLES) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => "write one of them, or remove `style`".to_owned(),
+        };
+        problems.add(Code::UnknownWord, &text.span, message, reason, fix);
+    }
+    place.map(|place| place == 1)
+}
+
+fn read_states(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<Vec<VrrpState>> {
+    let Some(texts) = section.texts(&keys::STATES, problems) else {
+        return (!section.has(&keys::STATES)).then(Vec::new);
+    };
+    let names = VrrpState::ALL.map(VrrpState::name);
+    let mut states = Vec::new();
+    for text in &texts.value {
+        match VrrpState::ALL.into_iter().find(|state| state.name() == text.value) {
+            Some(state) if states.contains(&state) => {}
+            Some(state) => states.push(state),
+            None => {
+                let message = format!("\"{}\" is no state of a VIP", shown(text.value));
+                let reason = format!("there are {}", listed(names));
+                let fix = match nearest(&text.value.to_uppercase(), names) {
+                    Some(near) => format!("did you mean \"{near}\"?"),
+                    None => "write one of them, or remove `states` for all".to_owned(),
+                };
+                problems.add(Code::UnknownWord, &text.span, message, reason, fix);
+            }
+        }
+    }
+    (!states.is_empty()).then_some(states)
+}
+
+/// Who is told states is not told events.
+fn refuse_events(section: &Section<'_>, with: &str, problems: &mut Problems<'_>) {
+    if let Some(span) = section.key_span(&keys::EVENTS) {
+        let message = format!("`events` beside {with}");
+        let reason = "keepalived's form says in which state a VIP is here, and nothing else";
+        problems.add(Code::BadHook, &span, message, reason, "remove `events`");
     }
 }
 
 fn read_post(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<Act> {
     let url = section.text(&keys::URL, problems)?;
-    let retry = section.duration(&keys::RETRY, Duration::from_secs(1)..=HOOK_RETRY_MAX, problems);
+    let retry = read_retry(section, problems);
     let key = section.text(&keys::SECRET, problems).and_then(|text| {
         let path = text.value.strip_prefix("file:").filter(|path| !path.is_empty());
         if path.is_none() {
@@ -169,14 +276,7 @@ fn read_post(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<Act> 
         (true, Some(_)) | (false, None) => {}
     }
     let file = |at: &Option<At<String>>| at.as_ref().map(|at| at.value.clone());
-    let act = HookAct::Post {
-        host,
-        port,
-        path,
-        ca: file(&ca),
-        key: file(&key),
-        retry: retry.map_or(HOOK_RETRY_DEFAULT, |retry| retry.value),
-    };
+    let act = HookAct::Post { host, port, path, ca: file(&ca), key: file(&key), retry };
     Some((act, Files { program: None, key, ca }))
 }
 

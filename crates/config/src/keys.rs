@@ -222,8 +222,8 @@ schema! {
         "checks": "check"; "health": "check"; "track": "check";
     }
     unneeded {
-        "notify": "write a [[hook]] at the top: exec = [\"/usr/local/lib/told\"], vips = [\"web\"]";
-        "notify_master": "write a [[hook]] at the top: events = [\"ownership\"], exec = [\"/usr/local/lib/told\"], vips = [\"web\"]";
+        "notify": "write a [[hook]] at the top: exec = [\"/usr/local/lib/told\"], style = \"keepalived\", vips = [\"web\"]";
+        "notify_master": "write a [[hook]] at the top: exec = [\"/usr/local/lib/told\"], style = \"keepalived\", states = [\"MASTER\"], vips = [\"web\"]";
         "virtual_router_id": "remove it; VIPs and hosts go by name";
         "vrid": "remove it; VIPs and hosts go by name";
         "advert_int": "remove it; the beat is `heartbeat` at the top of the file, 10ms by default";
@@ -448,8 +448,11 @@ schema! {
     keys {
         NAME: "name", "a name", r#""pager""#, "by place", Live;
         EXEC: "exec", "a program, or a list of it and its arguments", r#"["/usr/local/lib/told", "--quick"]"#, "none", Live;
+        FIFO: "fifo", "an absolute path", r#""/run/buoy/notify""#, "none", Live;
         URL: "url", "\"http://HOST[:PORT]/PATH\" or \"https://...\"", r#""https://alerts.example.org/buoy""#, "none", Live;
         EVENTS: "events", "a list of \"ownership\", \"nodes\", \"health\" and \"config\"", r#"["ownership"]"#, "all of them", Live;
+        STYLE: "style", "\"json\" or \"keepalived\"", r#""keepalived""#, "\"json\", with `fifo` \"keepalived\"", Live;
+        STATES: "states", "a list of \"MASTER\", \"BACKUP\", \"FAULT\" and \"STOP\"", r#"["MASTER"]"#, "all of them", Live;
         VIPS: "vips", "a list of names of VIPs", r#"["web"]"#, "all", Live;
         TIMEOUT: "timeout", "a duration", r#""5s""#, "\"5s\"", Live;
         USER: "user", "a text", r#""buoy-hook""#, "\"nobody\"", Live;
@@ -465,8 +468,13 @@ schema! {
         "on": "events"; "event": "events"; "topics": "events"; "when": "events";
         "vip": "vips"; "groups": "vips"; "group": "vips"; "address": "vips";
         "key": "secret"; "signing_key": "secret"; "token": "secret"; "cafile": "ca"; "ca_file": "ca"; "retries": "retry";
+        "notify_fifo": "fifo"; "vrrp_notify_fifo": "fifo"; "pipe": "fifo"; "notify_style": "style"; "format": "style"; "state": "states";
     }
     unneeded {
+        "notify_master": "write exec, style = \"keepalived\" and states = [\"MASTER\"]";
+        "notify_backup": "write exec, style = \"keepalived\" and states = [\"BACKUP\"]";
+        "notify_fault": "write exec, style = \"keepalived\" and states = [\"FAULT\"]";
+        "notify_stop": "write exec, style = \"keepalived\" and states = [\"STOP\"]";
         "shell": "remove it; a program is run without a shell, with its arguments";
         "tls": "remove it; write https:// into `url`";
     }

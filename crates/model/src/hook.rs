@@ -31,6 +31,15 @@ pub enum HookAct {
         arguments: Vec<String>,
         /// Whose rights it has.
         user: String,
+        /// In which form it is told.
+        style: HookStyle,
+    },
+    /// Lines are written into a named pipe, in keepalived's form.
+    Fifo {
+        /// Its absolute path; it is made where there is none.
+        path: String,
+        /// How long a line waits for somebody who reads.
+        retry: Duration,
     },
     /// A server is told by HTTP POST.
     Post {
@@ -47,6 +56,67 @@ pub enum HookAct {
         /// How long it is tried again when the server does not take it.
         retry: Duration,
     },
+}
+
+/// In which form a program is told.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum HookStyle {
+    /// The message on its input.
+    Json,
+    /// Four more arguments, as keepalived gives them to its `notify` scripts.
+    Keepalived {
+        /// The states that it hears of; none: all.
+        states: Vec<VrrpState>,
+    },
+}
+
+/// What keepalived's scripts call the state of a VIP on one host.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum VrrpState {
+    /// This node serves it.
+    Master,
+    /// It does not, and could.
+    Backup,
+    /// It cannot.
+    Fault,
+    /// The agent ends.
+    Stop,
+}
+
+impl VrrpState {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Master, Self::Backup, Self::Fault, Self::Stop];
+
+    /// As keepalived writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Master => "MASTER",
+            Self::Backup => "BACKUP",
+            Self::Fault => "FAULT",
+            Self::Stop => "STOP",
+        }
+    }
+}
+
+impl HookAct {
+    /// Whether it hears of this state of a VIP.
+    pub fn hears(&self, state: VrrpState) -> bool {
+        match self {
+            Self::Run { style: HookStyle::Keepalived { states }, .. } => {
+                states.is_empty() || states.contains(&state)
+            }
+            Self::Fifo { .. } => true,
+            Self::Run { style: HookStyle::Json, .. } | Self::Post { .. } => false,
+        }
+    }
+
+    /// Whether it hears of events.
+    pub const fn hears_events(&self) -> bool {
+        match self {
+            Self::Run { style: HookStyle::Json, .. } | Self::Post { .. } => true,
+            Self::Run { style: HookStyle::Keepalived { .. }, .. } | Self::Fifo { .. } => false,
+        }
+    }
 }
 
 /// A kind of things that happen.

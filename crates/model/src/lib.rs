@@ -52,7 +52,7 @@ pub use fast::{FastBackend, FastPath, FastService, Forward, GUE_PORT, Slot, Stan
 pub use flow::{FlowNews, FlowSigns, History, HistoryPiece, HistorySlot, Remembered, Translation};
 pub use flow_fields::{FlowFields, Prefixes};
 pub use front::{Front, Route, ServerName};
-pub use hook::{Hook, HookAct, HookTopic};
+pub use hook::{Hook, HookAct, HookStyle, HookTopic, VrrpState};
 pub use id::{
     ClusterId, Epoch, GroupId, Incarnation, Leg, ListVersion, NodeId, Sequence, name_key,
 };

@@ -243,12 +243,14 @@ pub const HOOKS_MAX: usize = 16;
 pub const HOOK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 /// Longest time of a hook.
 pub const HOOK_TIMEOUT_MAX: Duration = Duration::from_secs(300);
-/// How long a server that does not take an event is asked again.
+/// How long a server that does not take an event is asked again, and a line waits for a reader.
 pub const HOOK_RETRY_DEFAULT: Duration = Duration::from_secs(600);
 /// Longest time of that.
 pub const HOOK_RETRY_MAX: Duration = Duration::from_secs(86_400);
 /// Events that wait for one hook of one VIP; the oldest give way.
 pub const HOOK_QUEUE_MAX: usize = 256;
+/// How long the end of the agent waits for hooks that are being told.
+pub const HOOK_LAST_WORDS: Duration = Duration::from_secs(2);
 
 const _: () = assert!(
     HEARTBEAT_DEFAULT.as_millis() * (LEASE_HEARTBEATS_MIN as u128) <= LEASE_DEFAULT.as_millis()

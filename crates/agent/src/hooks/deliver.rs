@@ -1,6 +1,6 @@
-//! Tells one event: runs a program, or posts it, signed, and again while the server does not take it.
+//! Tells one thing: runs a program, writes a line into a named pipe, or posts it, signed; the latter two again while nobody takes it.
 
-use super::message::Told;
+use super::message::{StateTold, Telling, Told};
 use crate::health::ask::apart::Apart;
 use crate::health::ask::exec::{self, Program};
 use crate::health::ask::tls::Handshake;
@@ -12,10 +12,14 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use nix::errno::Errno;
+use nix::sys::stat::Mode;
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::net::unix::pipe;
 use tokio::sync::Semaphore;
 use tokio::time::{self, Instant};
 
@@ -23,6 +27,8 @@ use tokio::time::{self, Instant};
 const PAUSE_FIRST: Duration = Duration::from_millis(500);
 /// Longest pause.
 const PAUSE_LAST: Duration = Duration::from_secs(60);
+/// Longest pause of a line for a pipe: whoever begins to read wants to know what is.
+const PAUSE_LAST_FIFO: Duration = Duration::from_secs(1);
 /// Bytes of a head of an answer.
 const HEAD_MAX: usize = 16 << 10;
 
@@ -47,13 +53,13 @@ impl Runner {
     pub(super) async fn deliver(
         &self,
         hook: &Hook,
-        told: &Told,
+        telling: &Telling,
         turns: &Semaphore,
     ) -> Result<(), String> {
-        let line = told.line()?;
-        let retry = match &hook.act {
-            HookAct::Run { .. } => Duration::ZERO,
-            HookAct::Post { retry, .. } => *retry,
+        let (retry, pause_last) = match &hook.act {
+            HookAct::Run { .. } => (Duration::ZERO, PAUSE_LAST),
+            HookAct::Fifo { retry, .. } => (*retry, PAUSE_LAST_FIFO),
+            HookAct::Post { retry, .. } => (*retry, PAUSE_LAST),
         };
         let end = Instant::now() + retry;
         let mut pause = PAUSE_FIRST;
@@ -62,7 +68,7 @@ impl Runner {
                 // Nobody closes it.
                 let _turn = turns.acquire().await.map_err(|error| error.to_string())?;
                 let late = Failed::Now(format!("it took longer than {:?}", hook.timeout));
-                let once = self.once(&hook.act, told, &line);
+                let once = self.once(&hook.act, telling);
                 time::timeout(hook.timeout, once).await.unwrap_or(Err(late))
             };
             match outcome {
@@ -71,34 +77,72 @@ impl Runner {
                 Err(Failed::Now(why)) if end < Instant::now() + pause => return Err(why),
                 Err(Failed::Now(_)) => time::sleep(pause).await,
             }
-            pause = (pause * 2).min(PAUSE_LAST);
+            pause = (pause * 2).min(pause_last);
         }
     }
 
-    async fn once(&self, act: &HookAct, told: &Told, line: &[u8]) -> Result<(), Failed> {
-        match act {
-            HookAct::Run { program, arguments, user } => {
-                let program = Program {
-                    path: program.clone(),
-                    arguments: arguments.clone(),
-                    environment: vec![
-                        ("BUOY_TOPIC", told.message.topic.name().to_owned()),
-                        ("BUOY_KIND", told.message.kind.to_owned()),
-                        ("BUOY_VIP", told.message.vip.clone().unwrap_or_default()),
-                    ],
-                    input: Some(line.to_vec()),
-                    user: Some(user.clone()),
-                    heard: false,
-                };
-                let ran = exec::run(&self.apart, &program).await;
-                ran.map(drop).map_err(|why| Failed::ForGood(format!("{}: {why}", program.path)))
+    async fn once(&self, act: &HookAct, telling: &Telling) -> Result<(), Failed> {
+        match (act, telling) {
+            (HookAct::Run { program, arguments, user, style: _ }, Telling::Event(told)) => {
+                let environment = vec![
+                    ("BUOY_TOPIC", told.message.topic.name().to_owned()),
+                    ("BUOY_KIND", told.message.kind.to_owned()),
+                    ("BUOY_VIP", told.message.vip.clone().unwrap_or_default()),
+                ];
+                let input = Some(line(told)?);
+                self.run((program, user), arguments.clone(), environment, input).await
             }
-            HookAct::Post { host, port, path, ca, key, retry: _ } => {
+            (HookAct::Run { program, arguments, user, style: _ }, Telling::State(state)) => {
+                let arguments = arguments.iter().cloned().chain(state.arguments()).collect();
+                self.run((program, user), arguments, Vec::new(), None).await
+            }
+            (HookAct::Fifo { path, retry: _ }, Telling::State(state)) => write(path, state).await,
+            (HookAct::Post { host, port, path, ca, key, retry: _ }, Telling::Event(told)) => {
                 let to = (host.as_str(), *port, path.as_str());
-                post(to, ca.as_deref(), key.as_deref(), &told.id, line).await
+                post(to, ca.as_deref(), key.as_deref(), &told.id, &line(told)?).await
             }
+            // The hook has become another one while this waited: it is not for it.
+            (HookAct::Fifo { .. }, Telling::Event(_))
+            | (HookAct::Post { .. }, Telling::State(_)) => Ok(()),
         }
     }
+
+    async fn run(
+        &self,
+        (path, user): (&str, &str),
+        arguments: Vec<String>,
+        environment: Vec<(&'static str, String)>,
+        input: Option<Vec<u8>>,
+    ) -> Result<(), Failed> {
+        let (path, user) = (path.to_owned(), Some(user.to_owned()));
+        let program = Program { path, arguments, environment, input, user, heard: false };
+        let ran = exec::run(&self.apart, &program).await;
+        ran.map(drop).map_err(|why| Failed::ForGood(format!("{}: {why}", program.path)))
+    }
+}
+
+fn line(told: &Told) -> Result<Vec<u8>, Failed> {
+    told.line().map_err(Failed::ForGood)
+}
+
+/// Writes a line in one piece. Nothing waits in a pipe that nobody reads: it would be lost with this end of it.
+async fn write(path: &str, state: &StateTold) -> Result<(), Failed> {
+    let why = |error: std::io::Error| match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ENXIO) => Failed::Now(format!("{path}: nobody reads it")),
+        Some(_) | None if error.kind() == ErrorKind::InvalidInput => {
+            Failed::ForGood(format!("{path} is no named pipe: remove it, or write another path"))
+        }
+        Some(_) | None => Failed::Now(format!("{path}: {error}")),
+    };
+    // As keepalived does: who comes later finds it, for root alone unless somebody says otherwise.
+    match nix::unistd::mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR) {
+        Ok(()) | Err(Errno::EEXIST) => {}
+        Err(error) => {
+            return Err(Failed::Now(format!("cannot make the named pipe {path}: {error}")));
+        }
+    }
+    let mut pipe = pipe::OpenOptions::new().open_sender(path).map_err(why)?;
+    pipe.write_all(state.line().as_bytes()).await.map_err(why)
 }
 
 async fn post(

@@ -1,7 +1,7 @@
-//! What hooks are told: one JSON object, whose fields stay.
+//! What hooks are told: one JSON object, whose fields stay, or what keepalived tells its scripts.
 
 use buoy_api::PhasesView;
-use buoy_model::{Desired, Fact, HookTopic};
+use buoy_model::{Desired, Fact, HookTopic, VrrpState};
 use serde::{Serialize, Serializer};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -90,6 +90,53 @@ const fn topic(fact: &Fact) -> HookTopic {
         | Fact::Undrained
         | Fact::Cordoned { .. }
         | Fact::Uncordoned => HookTopic::Nodes,
+    }
+}
+
+/// What is told to one hook at one time.
+#[derive(Clone, Debug)]
+pub(crate) enum Telling {
+    Event(Box<Told>),
+    State(StateTold),
+}
+
+/// In which state a VIP is on this node, as keepalived would say it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct StateTold {
+    pub(crate) kind: CallKind,
+    pub(crate) name: String,
+    pub(crate) state: VrrpState,
+    pub(crate) priority: u32,
+}
+
+/// What the name is of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum CallKind {
+    /// A VIP.
+    Instance,
+    /// VIPs that move together.
+    Group,
+}
+
+impl StateTold {
+    /// The last four arguments of a `notify` script (keepalived.conf(5)).
+    pub(crate) fn arguments(&self) -> [String; 4] {
+        let kind = self.kind.name().to_owned();
+        [kind, self.name.clone(), self.state.name().to_owned(), self.priority.to_string()]
+    }
+
+    /// A line of `vrrp_notify_fifo` (keepalived.conf(5)).
+    pub(crate) fn line(&self) -> String {
+        format!("{} \"{}\" {} {}\n", self.kind.name(), self.name, self.state.name(), self.priority)
+    }
+}
+
+impl CallKind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Instance => "INSTANCE",
+            Self::Group => "GROUP",
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::health::BackendHealth;
 use crate::sample;
 use buoy_kernel::clock;
-use buoy_model::HookAct;
+use buoy_model::{Cause, Epoch, Fact, HookAct, HookStyle, VrrpState};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
@@ -56,7 +56,19 @@ fn script(folder: &Path, text: &str) -> String {
 
 fn run(program: String, arguments: &[&str]) -> HookAct {
     let arguments = arguments.iter().map(|text| (*text).to_owned()).collect();
-    HookAct::Run { program, arguments, user: "nobody".into() }
+    HookAct::Run { program, arguments, user: "nobody".into(), style: HookStyle::Json }
+}
+
+/// As `run`, told as keepalived tells.
+fn notify(program: String, arguments: &[&str], states: &[VrrpState]) -> HookAct {
+    let arguments = arguments.iter().map(|text| (*text).to_owned()).collect();
+    let style = HookStyle::Keepalived { states: states.to_vec() };
+    HookAct::Run { program, arguments, user: "nobody".into(), style }
+}
+
+fn acquired(group: GroupId) -> Record {
+    let fact = Fact::Acquired { epoch: Epoch(1), cause: Cause::NoOwner, took: Duration::ZERO };
+    Record { at: clock::now(), group: Some(group), fact }
 }
 
 #[tokio::test]
@@ -113,6 +125,68 @@ async fn a_program_that_fails_or_hangs_is_a_problem_until_it_works_again() {
     hooks.tell(None, message("good"));
     until("it works again", || told(&hooks) == [1, 2, 0]).await;
     assert_eq!(hooks.problems(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_script_of_keepalived_gets_its_four_arguments_after_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let program = script(folder.path(), "out=$1; shift; echo \"$# $*\" >> \"$out\"");
+    let out = |name: &str| folder.path().join(name).display().to_string();
+    let all = notify(program.clone(), &[&out("all"), "own"], &[]);
+    let master = notify(program.clone(), &[&out("master")], &[VrrpState::Master]);
+    let (hooks, _desired) = hooks(vec![hook("all", all), hook("master", master)]);
+    let (_checks, checks) = watch::channel(fitness::States::new());
+    let watching = tokio::spawn(hooks.clone().watch_checks(checks));
+    until("the beginning is told", || told(&hooks)[0] == 1).await;
+    let group = &sample().groups[0];
+    hooks.hear(&acquired(group.id));
+    // Events are not for them.
+    hooks.tell(Some(group.id), message("acquired"));
+    hooks.stop().await;
+    watching.abort();
+    let name = &group.name;
+    assert_eq!(told(&hooks), [4, 0, 0], "{:?}", hooks.problems());
+    assert_eq!(
+        std::fs::read_to_string(out("all")).unwrap(),
+        format!(
+            "5 own INSTANCE {name} BACKUP 100\n5 own INSTANCE {name} MASTER 100\n5 own INSTANCE {name} STOP 100\n"
+        )
+    );
+    let of_master = std::fs::read_to_string(out("master")).unwrap();
+    assert_eq!(of_master, format!("4 INSTANCE {name} MASTER 100\n"));
+}
+
+#[tokio::test]
+async fn a_named_pipe_is_made_and_what_nobody_reads_yet_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let act = HookAct::Fifo { path: path.display().to_string(), retry: LIMIT };
+    let (hooks, _desired) = hooks(vec![hook("pipe", act)]);
+    let group = sample().groups[0].clone();
+    hooks.hear(&acquired(group.id));
+    until("it is made", || path.exists()).await;
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let reading = std::thread::spawn(move || {
+        let mut line = String::new();
+        BufReader::new(std::fs::File::open(path).unwrap()).read_line(&mut line).unwrap();
+        line
+    });
+    until("it is told", || told(&hooks) == [1, 0, 0]).await;
+    assert_eq!(reading.join().unwrap(), format!("INSTANCE \"{}\" MASTER 100\n", group.name));
+}
+
+#[tokio::test]
+async fn what_is_no_pipe_is_not_written_into() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    std::fs::write(&path, "mine").unwrap();
+    let act = HookAct::Fifo { path: path.display().to_string(), retry: LIMIT };
+    let (hooks, _desired) = hooks(vec![hook("pipe", act)]);
+    hooks.hear(&acquired(sample().groups[0].id));
+    until("it fails", || told(&hooks) == [0, 1, 0]).await;
+    assert!(hooks.problems()[0].contains("is no named pipe"), "{:?}", hooks.problems());
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
 }
 
 /// Answers one request after the other with these statuses, and tells what came: headers, body.

@@ -476,6 +476,35 @@ pub(crate) const HOOK: &[Case] = &[
         "[[hook]]\nexec = \"/usr/local/lib/fit\"\nvips = [»\"wbe\"]",
         "the `name` of a [[vip]]",
     ),
+    (
+        Code::BadHook,
+        "[[hook]]\nexec = \"/usr/local/lib/fit\"\n»fifo = \"/run/n\"",
+        "make two of it: one with `exec`, one with `fifo`",
+    ),
+    (Code::BadHook, "[[hook]]\nfifo = \"/run/n\"\n»user = \"me\"", "remove `user`"),
+    (Code::BadHook, "[[hook]]\nfifo = \"/run/n\"\n»style = \"json\"", "style = \"keepalived\""),
+    (Code::BadHook, "[[hook]]\nfifo = \"/run/n\"\n»events = [\"ownership\"]", "remove `events`"),
+    (Code::BadCheck, "[[hook]]\nfifo = »\"run/n\"", "begin it with `/`"),
+    (
+        Code::UnknownWord,
+        "[[hook]]\nexec = \"/usr/local/lib/fit\"\nstyle = »\"keepalive\"",
+        "did you mean \"keepalived\"?",
+    ),
+    (
+        Code::UnknownWord,
+        "[[hook]]\nexec = \"/usr/local/lib/fit\"\nstyle = \"keepalived\"\nstates = [»\"master\"]",
+        "did you mean \"MASTER\"?",
+    ),
+    (
+        Code::BadHook,
+        "[[hook]]\nexec = \"/usr/local/lib/fit\"\n»states = [\"MASTER\"]",
+        "add style = \"keepalived\"",
+    ),
+    (
+        Code::UnknownKey,
+        "[[hook]]\nexec = \"/usr/local/lib/fit\"\n»notify_stop = \"/usr/local/lib/fit\"",
+        "states = [\"STOP\"]",
+    ),
     (Code::UnknownKey, "[[hook]]\n»webhook = \"http://a/\"", "as in `url = "),
     (Code::OutOfRange, "[[hook]]\nexec = \"/usr/local/lib/fit\"\ntimeout = »\"1h\"", "5m"),
     (
