@@ -242,6 +242,7 @@ mod tests {
                 apart: None,
                 checks: vec![],
                 services: vec![],
+                vrrp: Vec::new(),
             })
             .collect();
         desired

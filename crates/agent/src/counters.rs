@@ -13,6 +13,10 @@ pub struct Counters {
     pub sent: AtomicU64,
     /// Datagrams that the kernel refused to send.
     pub unsent: AtomicU64,
+    /// Advertisements of VRRP that left.
+    pub adverts: AtomicU64,
+    /// Advertisements of VRRP that the kernel refused to send.
+    pub unadvertised: AtomicU64,
     /// Datagrams that were not believed, by reason.
     pub rejected: [AtomicU64; Reject::ALL.len()],
     /// Wake-ups that came more than a heartbeat after their time.
@@ -31,6 +35,11 @@ impl Counters {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// So many more.
+    pub fn add(counter: &AtomicU64, more: u64) {
+        counter.fetch_add(more, Ordering::Relaxed);
+    }
+
     /// One more datagram that was not believed.
     pub fn reject(&self, reason: Reject) {
         Self::count(&self.rejected[reason.index()]);
@@ -47,6 +56,8 @@ impl Counters {
             ("datagrams_received", &self.received),
             ("datagrams_sent", &self.sent),
             ("datagrams_unsent", &self.unsent),
+            ("adverts_sent", &self.adverts),
+            ("adverts_unsent", &self.unadvertised),
             ("late_wakeups", &self.late),
             ("stalled_announcements", &self.stalled),
             ("failed_actions", &self.failed),

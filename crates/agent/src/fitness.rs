@@ -63,19 +63,39 @@ pub fn start(desired: watch::Receiver<Arc<Desired>>) -> Kept<States> {
     Kept::start(|states| follow(desired, states))
 }
 
+/// What the checks of this host mean for one group.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Judged {
+    /// Which.
+    pub group: GroupId,
+    /// How well this host could serve it.
+    pub fitness: Fitness,
+    /// What is added to its priority of VRRP.
+    pub weight: i16,
+}
+
 /// How well this host could serve each group; `lacks` says of which it cannot forward a service.
 pub fn judge(
     desired: &Desired,
     checks: &States,
     backends: &health::States,
     lacks: impl Fn(&Desired, &Group) -> bool,
-) -> Vec<(GroupId, Fitness)> {
+) -> Vec<Judged> {
     let judge = |group: &Group| {
         let failing = failing(group, checks).map(|check| check.name.as_str());
         let failing = failing.or_else(|| lacks(desired, group).then_some(FORWARDING));
-        check::fitness(failing, forward::has_backends(group, backends))
+        let fitness = check::fitness(failing, forward::has_backends(group, backends));
+        Judged { group: group.id, fitness, weight: weight(group, checks) }
     };
-    desired.groups.iter().map(|group| (group.id, judge(group))).collect()
+    desired.groups.iter().map(judge).collect()
+}
+
+/// What the checks that weigh something add: those that pass what is positive, those that fail what is negative. One
+/// that was not answered yet passes, as all others do.
+fn weight(group: &Group, checks: &States) -> i16 {
+    let weighs = group.checks.iter().filter_map(|check| Some((check, check.weight?)));
+    let counts = weighs.filter(|(check, weight)| fails(group, check, checks) == (*weight < 0));
+    counts.fold(0, |sum, (_, weight)| sum.saturating_add(weight))
 }
 
 /// What people read where a host cannot forward a service of the group.
@@ -83,10 +103,13 @@ const FORWARDING: &str = "forwarding by XDP";
 
 /// The first check of the group, in the file's order, that fails.
 fn failing<'a>(group: &'a Group, checks: &States) -> Option<&'a NodeCheck> {
-    group.checks.iter().find(|check| {
-        let key = Key { group: group.id, check: check.name.clone() };
-        checks.get(&key).is_some_and(|known| known.state == BackendState::Down)
-    })
+    let decides = |check: &&NodeCheck| check.weight.is_none();
+    group.checks.iter().filter(decides).find(|check| fails(group, check, checks))
+}
+
+fn fails(group: &Group, check: &NodeCheck, checks: &States) -> bool {
+    let key = Key { group: group.id, check: check.name.clone() };
+    checks.get(&key).is_some_and(|known| known.state == BackendState::Down)
 }
 
 /// Tells the loop what the checks mean for ownership: now, and what is new after every change.
@@ -136,18 +159,17 @@ pub async fn report(
 #[derive(Debug, Default)]
 struct Told {
     generation: u64,
-    groups: Vec<(GroupId, Fitness)>,
+    groups: Vec<Judged>,
 }
 
 impl Told {
     /// What the loop must hear: the loop decides about each group that it hears of, so no more.
-    fn news(&self, generation: u64, now: &[(GroupId, Fitness)]) -> Vec<(GroupId, Fitness)> {
+    fn news(&self, generation: u64, now: &[Judged]) -> Vec<Judged> {
         // A reload may have made a group anew. Both lists are in the order of `Desired`: by id.
         let same = self.generation == generation;
-        let place = |id| self.groups.binary_search_by_key(&id, |(id, _)| *id);
-        let known = |of: &&(GroupId, Fitness)| {
-            same && place(of.0).is_ok_and(|place| self.groups[place] == **of)
-        };
+        let place = |id| self.groups.binary_search_by_key(&id, |judged| judged.group);
+        let known =
+            |of: &&Judged| same && place(of.group).is_ok_and(|place| self.groups[place] == **of);
         now.iter().filter(|of| !known(of)).cloned().collect()
     }
 }

@@ -11,6 +11,7 @@ use buoy_kernel::packet::{Announcer, Heard, Listener, PacketError};
 use buoy_kernel::poll::{FDS_MAX, Poller, Ready};
 use buoy_kernel::sysctl;
 use buoy_kernel::udp::{BindError, Transport};
+use buoy_kernel::vrrp::{Packet, Routers};
 use buoy_kernel::wake::Wakeups;
 use buoy_model::limits::LEGS_MAX;
 use buoy_model::{Desired, Event, Instant, LinkId, Presence};
@@ -23,7 +24,9 @@ use std::sync::Arc;
 const TRANSPORT: usize = 0;
 const MONITOR: usize = TRANSPORT + LEGS_MAX;
 const WAKEUPS: usize = MONITOR + 1;
-const LISTENERS: usize = WAKEUPS + 1;
+/// One for each family.
+const ROUTERS: usize = WAKEUPS + 1;
+const LISTENERS: usize = ROUTERS + 2;
 
 /// Why the agent cannot start.
 #[derive(Debug)]
@@ -71,6 +74,8 @@ pub(crate) struct Hardware {
     answerer: Result<Answerer, String>,
     monitor: Monitor,
     listeners: Vec<Listener>,
+    /// What speaks VRRP.
+    pub(crate) routers: Routers,
     /// Interfaces where the gate should stand and does not: as good as down.
     unfenced: Vec<LinkId>,
     poller: Poller,
@@ -119,6 +124,7 @@ impl Hardware {
             answerer,
             monitor,
             listeners: Vec::new(),
+            routers: Routers::default(),
             unfenced: Vec::new(),
             poller: Poller::new(),
             ready: Ready::default(),
@@ -170,7 +176,11 @@ impl Hardware {
         let wanted = links(desired);
         let facts = host::facts().unwrap_or_default();
         let mut problems = Vec::new();
-        (LISTENERS..FDS_MAX).for_each(|token| self.poller.forget(token));
+        (ROUTERS..FDS_MAX).for_each(|token| self.poller.forget(token));
+        problems.extend(self.routers.listen(routers(desired)));
+        for (place, fd) in self.routers.fds() {
+            self.poller.watch(ROUTERS + place, &fd);
+        }
         self.listeners.retain(|l| wanted.contains(&l.link()));
         for link in wanted {
             let known = self.listeners.iter().any(|l| l.link() == link);
@@ -264,6 +274,13 @@ impl Hardware {
         }
     }
 
+    pub(crate) fn read_routers(&mut self, tell: &mut dyn FnMut(&Desired, Packet<'_>)) {
+        if self.ready.contains(ROUTERS) || self.ready.contains(ROUTERS + 1) {
+            let Self { routers, desired, .. } = self;
+            routers.receive(&mut |packet| tell(desired, packet));
+        }
+    }
+
     /// Takes the gate away: to be called when nothing is served any more.
     pub(crate) fn close(self) -> Result<(), GateError> {
         self.apply.close()
@@ -278,6 +295,8 @@ fn as_fenced(unfenced: &[LinkId], event: Event<'static>) -> Event<'static> {
         | Event::Heard { .. }
         | Event::AddressLost { .. }
         | Event::ForeignClaim { .. }
+        | Event::Advert(_)
+        | Event::Weight { .. }
         | Event::Fitness { .. }
         | Event::Reload(_)
         | Event::Order(_)
@@ -308,6 +327,12 @@ fn links(desired: &Desired) -> Vec<LinkId> {
     links.sort_unstable();
     links.dedup();
     links
+}
+
+/// Where this host has virtual routers, and over IPv6 or not.
+fn routers(desired: &Desired) -> Vec<(LinkId, bool)> {
+    let routers = desired.groups.iter().flat_map(|group| &group.vrrp);
+    routers.filter_map(|router| Some((router.link?, router.v6))).collect()
 }
 
 /// The addresses that are on no interface, with what there is to answer for them.

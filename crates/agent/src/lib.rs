@@ -4,6 +4,7 @@
 //! anything changes), starts the loop on a thread of its own, and keeps everything that may be slow on
 //! a runtime beside it. The two meet in bounded channels only.
 
+mod advert;
 pub mod backend_orders;
 mod configuration;
 pub mod counters;

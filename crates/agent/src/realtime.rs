@@ -2,7 +2,9 @@
 //! decide and applies what it decided. It never waits for anything but news, and in steady state it
 //! allocates nothing. The slow side reaches it through bounded channels only.
 
+use crate::advert::{self, Stamps};
 use crate::counters::Counters;
+use crate::fitness::Judged;
 use crate::hardware::{Hardware, StartError};
 use crate::log::Format;
 use crate::phases::Phases;
@@ -16,8 +18,8 @@ use buoy_kernel::wake::{self, Waker, Wakeups};
 use buoy_kernel::{clock, packet, realtime};
 use buoy_model::limits::{DATAGRAM_MAX, LOOP_COMMANDS_MAX, LOOP_REPORTS_MAX};
 use buoy_model::{
-    Action, Desired, Event, Fitness, GroupId, Incarnation, Instant, Leg, Message, MessageKind,
-    Order, Record,
+    Action, Desired, Event, HeardAdvert, Incarnation, Instant, Leg, Message, MessageKind, Order,
+    Record,
 };
 use buoy_wire::Keyring;
 use std::sync::Arc;
@@ -37,7 +39,7 @@ pub enum Command {
     /// What an operator wants; answered by how many groups the node served before, or why it cannot be.
     Order(Order, oneshot::Sender<Result<usize, OrderError>>),
     /// Whether this host could serve each group well.
-    Fitness(Vec<(GroupId, Fitness)>),
+    Fitness(Vec<Judged>),
     /// What the node knows.
     Status(oneshot::Sender<Status>),
     /// Whether it takes orders.
@@ -184,6 +186,8 @@ pub(crate) fn start(
             datagram: Vec::with_capacity(DATAGRAM_MAX),
             out: Vec::with_capacity(64),
             news: Vec::with_capacity(64),
+            adverts: Vec::new(),
+            stamps: Stamps::default(),
             stopped: false,
         };
         turn.run();
@@ -258,6 +262,8 @@ struct Loop {
     datagram: Vec<u8>,
     out: Vec<Action>,
     news: Vec<Event<'static>>,
+    adverts: Vec<HeardAdvert>,
+    stamps: Stamps,
     heartbeat: Duration,
     /// The term that was asked for last.
     term: Duration,
@@ -340,6 +346,20 @@ impl Loop {
             news.push(Event::ForeignClaim { link, address, mac });
         });
         self.take_news();
+        self.read_adverts();
+    }
+
+    /// One by one, as with the news.
+    fn read_adverts(&mut self) {
+        let mut adverts = std::mem::take(&mut self.adverts);
+        self.hardware.read_routers(&mut |desired, packet| {
+            adverts.extend(advert::read(desired, &packet));
+        });
+        for heard in adverts.drain(..) {
+            self.node.handle(clock::now(), Event::Advert(&heard), &mut self.out);
+            self.act();
+        }
+        self.adverts = adverts;
     }
 
     /// One by one: what an event leads to is done, and said, before the next is looked at. Else a
@@ -370,9 +390,11 @@ impl Loop {
                     let _ = answer.send(can);
                 }
                 Command::Fitness(groups) => {
-                    for (group, fitness) in groups {
-                        let event = Event::Fitness { group, fitness };
-                        self.node.handle(now, event, &mut self.out);
+                    for Judged { group, fitness, weight } in groups {
+                        let weighed = Event::Weight { group, weight };
+                        self.node.handle(now, weighed, &mut self.out);
+                        let judged = Event::Fitness { group, fitness };
+                        self.node.handle(now, judged, &mut self.out);
                         self.act();
                     }
                 }
@@ -434,6 +456,12 @@ impl Loop {
                     self.tell(Report::Record(record));
                 }
                 Action::Stopped => self.stopped = true,
+                Action::Advertise { .. } => {
+                    let Self { hardware, stamps, counters, .. } = self;
+                    let (sent, unsent) = advert::send(&action, &mut hardware.routers, stamps);
+                    Counters::add(&counters.adverts, sent);
+                    Counters::add(&counters.unadvertised, unsent);
+                }
                 Action::Announce { .. } if stalled => Counters::count(&self.counters.stalled),
                 Action::Announce { address, .. } => {
                     if self.apply(&action) {

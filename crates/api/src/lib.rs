@@ -19,6 +19,7 @@ mod services;
 pub mod status;
 mod stream;
 pub mod view;
+mod vrrp;
 pub mod words;
 
 pub use client::{Client, ClientError};
@@ -45,6 +46,7 @@ pub use status::{
     TimingView, Traffic, VipAddressView, VipView, WhyReply,
 };
 pub use stream::StreamEvent;
+pub use vrrp::{RouterHeardView, RouterView};
 pub use words::Words;
 
 use serde::Deserialize as _;

@@ -5,6 +5,7 @@
 //! client and agent may be of different versions while a host is upgraded.
 
 use crate::services::OrderedView;
+use crate::vrrp::RouterView;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
@@ -187,6 +188,10 @@ pub struct VipView {
     pub candidates: Vec<CandidateView>,
     /// The last change of owner that the answering node saw.
     pub last_change: Option<EventView>,
+    /// The virtual routers that decide who owns it; empty: the lease does.
+    pub vrrp: Vec<RouterView>,
+    /// How many packets about them were refused here for which reason since the start.
+    pub refused: BTreeMap<String, u64>,
     /// What is wrong with it, if anything, as one sentence.
     pub problem: Option<String>,
 }

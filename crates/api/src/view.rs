@@ -9,6 +9,7 @@ use crate::status::{
     BackendView, CandidateView, CheckView, ClusterStatus, EventView, HeldView, LoopView, NodeView,
     PhasesView, ServiceView, TimingView, VipAddressView, VipView, WhyReply,
 };
+use crate::vrrp;
 use crate::words::{self, Words};
 use buoy_core::{Candidate, Hold, Ignored, Standing};
 use buoy_model::{
@@ -286,12 +287,13 @@ impl View<'_> {
     /// What the loop counted, with what the core ignored of it.
     fn counters(&self) -> BTreeMap<String, u64> {
         let mut counters = self.host.counters.clone();
-        let Ignored { stale, unproven, duplicate, stranger } = self.status.ignored;
+        let Ignored { stale, unproven, duplicate, stranger, foreign_router } = self.status.ignored;
         let ignored = [
             ("ignored_stale", stale),
             ("ignored_unproven", unproven),
             ("ignored_duplicate", duplicate),
             ("ignored_stranger", stranger),
+            ("ignored_foreign_router", foreign_router),
         ];
         counters.extend(ignored.map(|(name, count)| (name.into(), count)));
         counters
@@ -327,6 +329,8 @@ impl View<'_> {
             vip.yields_to = status.yields_to.map(|node| words.node(node));
             vip.held = status.held.as_ref().map(held);
             vip.votes = status.votes.iter().map(|voter| words.node(*voter)).collect();
+            vip.vrrp = vrrp::routers(status);
+            vip.refused = vrrp::refused(status);
             vip.candidates = status.candidates.iter().map(|c| self.candidate(c)).collect();
             vip.last_change = status.last_change.as_ref().map(|record| {
                 let age = self.status.at.since(record.at).as_millis();
@@ -528,6 +532,8 @@ const fn about(fact: &Fact, me: NodeId) -> Option<NodeId> {
         | Fact::Restored { .. }
         | Fact::Link { .. }
         | Fact::Stalled { .. }
+        | Fact::AdvertRefused { .. }
+        | Fact::AdvertDiffers { .. }
         | Fact::Drained { .. }
         | Fact::Undrained
         | Fact::Cordoned { .. }
@@ -610,6 +616,7 @@ mod tests {
             apart: None,
             checks: vec![],
             services: vec![],
+            vrrp: Vec::new(),
         };
         Desired {
             leg_links: vec![None],
@@ -645,6 +652,8 @@ mod tests {
             held: None,
             candidates,
             last_change: None,
+            vrrp: vec![],
+            refused: vec![],
         };
         Status {
             at: Instant::from_nanos(5_000_000_000),
@@ -864,6 +873,7 @@ mod tests {
                 rise: 1,
                 fall: 1,
             },
+            weight: None,
         };
         desired.groups[0].checks = vec![check("postgres"), check("nginx"), check("new")];
         let mut status = status(Some(lb(1)), vec![]);

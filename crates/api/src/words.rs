@@ -3,6 +3,7 @@
 //! One sentence per fact, with names instead of ids. The VIP itself is always "it": every reader
 //! prints its name beside the sentence.
 
+use crate::vrrp;
 use buoy_core::{Exclusion, Standing};
 use buoy_model::{
     BackendState, Balance, Cause, CheckKind, Desired, Fact, Failback, FlowFields, Group, HttpCheck,
@@ -75,9 +76,9 @@ impl<'a> Words<'a> {
             Fact::Restored { address } => {
                 format!("somebody removed {address} from {me}; it was put back")
             }
-            Fact::Link { link, up: true } => format!("{} of {me} has carrier", self.link(*link)),
-            Fact::Link { link, up: false } => {
-                format!("{} of {me} lost its carrier", self.link(*link))
+            Fact::Link { link, up } => {
+                let carrier = if *up { "has carrier" } else { "lost its carrier" };
+                format!("{} of {me} {carrier}", self.link(*link))
             }
             Fact::Stalled { late } => {
                 format!("the agent of {me} was not run by the kernel for {}", span(*late))
@@ -96,13 +97,7 @@ impl<'a> Words<'a> {
                 self.node(*node),
                 span(*at_most)
             ),
-            Fact::Unheard { link, now: true } => format!(
-                "no live node is heard on {} of {me}, while another leg hears them",
-                self.link(*link)
-            ),
-            Fact::Unheard { link, now: false } => {
-                format!("nodes are heard again on {} of {me}", self.link(*link))
-            }
+            Fact::Unheard { link, now } => self.unheard(*link, *now),
             Fact::Damped { link, remaining } => self.damped(*link, *remaining),
             Fact::Tempo { term } => format!("{me} asks for leases of {} now", span(*term)),
             Fact::Held { reason } => format!("{me} keeps it: {reason}"),
@@ -112,10 +107,21 @@ impl<'a> Words<'a> {
             Fact::Cordoned { reason } => format!("{me} is cordoned: {reason}"),
             Fact::Uncordoned => format!("{me} takes VIPs like any other node again"),
             Fact::BackendOrdered { order } => self.ordered(order),
+            Fact::AdvertRefused { .. } | Fact::AdvertDiffers { .. } => vrrp::fact(fact),
             Fact::BackendOrderDropped { backend } => {
                 format!("no service has {} any more: its order is dropped", self.backend(backend))
             }
         }
+    }
+
+    fn unheard(&self, link: LinkId, now: bool) -> String {
+        let (link, me) = (self.link(link), self.node(self.desired.me));
+        if now {
+            return format!(
+                "no live node is heard on {link} of {me}, while another leg hears them"
+            );
+        }
+        format!("nodes are heard again on {link} of {me}")
     }
 
     fn damped(&self, link: LinkId, remaining: Duration) -> String {
@@ -158,6 +164,10 @@ impl<'a> Words<'a> {
             Cause::BetterOwner { node } => {
                 format!("{} owns it too and comes first", self.node(*node))
             }
+            Cause::RouterSilent { .. }
+            | Cause::RouterReleased
+            | Cause::RouterWorse { .. }
+            | Cause::RouterBetter { .. } => vrrp::cause(cause).unwrap_or_default(),
             Cause::Reload => format!("the configuration of {me} changed"),
             Cause::NoBackend => {
                 format!("{me} saw no backend up (or fewer than `quorum`), and another node did")
@@ -292,6 +302,8 @@ pub const fn kind(fact: &Fact) -> &'static str {
         Fact::Link { up: false, .. } => "link_down",
         Fact::Stalled { .. } => "stalled",
         Fact::Drained { .. } => "drained",
+        Fact::AdvertRefused { .. } => "advert_refused",
+        Fact::AdvertDiffers { .. } => "advert_differs",
         Fact::Undrained => "undrained",
         Fact::Cordoned { .. } => "cordoned",
         Fact::Uncordoned => "uncordoned",
@@ -326,6 +338,8 @@ pub const fn gravity(fact: &Fact) -> Gravity {
         | Fact::Damped { .. }
         | Fact::Conflict { .. }
         | Fact::Restored { .. }
+        | Fact::AdvertRefused { .. }
+        | Fact::AdvertDiffers { .. }
         | Fact::Link { up: false, .. }
         | Fact::Stalled { .. } => Gravity::Warn,
         Fact::DuplicateNode { .. } => Gravity::Error,
@@ -346,6 +360,10 @@ pub fn safety_means(desired: &Desired, group: &Group) -> String {
     let needed = desired.majority();
     let able = names(able(desired, group));
     let witnesses = names(desired.nodes.iter().filter(|n| n.witness));
+    if !group.vrrp.is_empty() {
+        return "whoever has the best VRRP priority on the segment serves it, Buoy or not: if the                 network is cut, each side does; and without `auth` anybody on the segment can take it"
+            .into();
+    }
     match (group.safety, able.as_slice()) {
         (Safety::Exclusive, _) if all == 1 => "never two owners, as there is one node".into(),
         (Safety::Exclusive, _) if all == 2 => {
@@ -534,6 +552,7 @@ mod tests {
                 apart: None,
                 checks: vec![],
                 services: vec![],
+                vrrp: Vec::new(),
             }],
         }
     }

@@ -8,6 +8,7 @@ use crate::node_check::Asked;
 use crate::report::{At, Problems, listed};
 use crate::settings::Settings;
 use crate::vip::{self, Vip};
+use crate::vrrp;
 use buoy_model::limits::{GROUP_ADDRESSES_MAX, GROUP_CHECKS_MAX, GROUP_SERVICES_MAX};
 use buoy_model::{Failback, GroupId, NodeId, Safety};
 use std::collections::HashMap;
@@ -50,6 +51,7 @@ pub(crate) fn unite(vips: Vec<Vip>, cluster: &Cluster, problems: &mut Problems<'
     let bundles = bundles.into_iter().filter_map(|vips| bundle(vips, cluster, problems));
     let bundles: Vec<Bundle> = bundles.collect();
     across::check_bundles(&bundles, problems);
+    vrrp::check_bundles(&bundles, cluster, problems);
     warn_of_idle_witness(&bundles, cluster, problems);
     bundles
 }
@@ -93,11 +95,15 @@ fn bundle(vips: Vec<Vip>, cluster: &Cluster, problems: &mut Problems<'_>) -> Opt
         refuse_strangers(nodes, prefer, cluster, problems);
     }
     refuse_too_many(&vips, label, problems);
+    // VRRP has no votes: whoever hears nobody better owns it.
+    let by_vrrp = vips.iter().any(|vip| vip.vrrp.is_some());
+    let safety =
+        if by_vrrp { Safety::Available } else { safety.map_or(cluster.safety, |s| s.value) };
     Some(Bundle {
         nodes: nodes.map_or_else(|| cluster.peers.owners(), |n| sorted(&n.value)),
         prefer: prefer.map(|p| ids(&p.value)).unwrap_or_default(),
         failback: failback.map_or(Failback::Never, |f| f.value),
-        safety: safety.map_or(cluster.safety, |s| s.value),
+        safety,
         apart,
         checks: unite_checks(settings(), problems),
         name,

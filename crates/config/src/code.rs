@@ -184,6 +184,14 @@ codes! {
 
     BadHook = "V0640", Error, "A hook tells nobody, or says twice or wrongly whom.";
     HookVip = "V0641", Error, "A hook asks for a VIP that is not there.";
+
+    DuplicateRouter = "V0700", Error, "Two VIPs have the same virtual router.";
+    NotWithVrrp = "V0701", Error, "The setting belongs to the lease, and VRRP decides about this VIP.";
+    VrrpVersion = "V0702", Error, "The version of VRRP does not have what is asked of it.";
+    VrrpPeer = "V0703", Error, "A peer of VRRP cannot be one.";
+    BadVrrpAuth = "V0704", Error, "What peers of VRRP prove themselves with cannot be used.";
+    VrrpSource = "V0705", Error, "This host has no address that it could speak VRRP from.";
+    VrrpAmongBuoys = "V0710", Warning, "Hosts that run Buoy share a VIP by VRRP, where the lease is safer and faster.";
 }
 
 impl Code {

@@ -9,7 +9,7 @@ use buoy_model::{
     Backend, BackendLife, Balance, Check, CheckKind, Discovery, Eject, Failback, FlowFields,
     Forward, Front, Giving, Group, HttpCheck, Load, Locality, Location, Mode, Node, NodeCheck,
     NodeCheckKind, Pace, Pool, Presence, Quic, Rate, Reserved, Route, Safety, SendProxy, Service,
-    SourceAddress, SourceRule, Sources, Stick, Timing, TlsCheck, name_key,
+    SourceAddress, SourceRule, Sources, Stick, Timing, TlsCheck, VirtualRouter, VrrpAuth, name_key,
 };
 use std::fmt::Write as _;
 
@@ -58,8 +58,19 @@ fn add_pool(out: &mut String, pool: &Pool) {
 }
 
 fn add_group(out: &mut String, group: &Group) {
-    let Group { id: _, name, addresses, safety, nodes, prefer, failback, services, apart, checks } =
-        group;
+    let Group {
+        id: _,
+        name,
+        addresses,
+        safety,
+        nodes,
+        prefer,
+        failback,
+        services,
+        apart,
+        checks,
+        vrrp,
+    } = group;
     let safety = match safety {
         Safety::Exclusive => "exclusive",
         Safety::Available => "available",
@@ -89,12 +100,44 @@ fn add_group(out: &mut String, group: &Group) {
     for service in services {
         add_service(out, service);
     }
+    for router in vrrp {
+        add_router(out, router);
+    }
+}
+
+/// What must be the same on every host; a key is in the files of each, and its priority is the host's own.
+fn add_router(out: &mut String, router: &VirtualRouter) {
+    let VirtualRouter {
+        id,
+        v6,
+        link: _,
+        source: _,
+        addresses: _,
+        version,
+        priority: _,
+        interval,
+        peers: _,
+        min_ttl,
+        checksum,
+        auth,
+    } = router;
+    line(out, format_args!("router {id} {v6} {version:?} {interval:?} {min_ttl} {checksum:?}"));
+    match auth {
+        VrrpAuth::None => {}
+        VrrpAuth::Password(_) => line(out, format_args!("with a password")),
+        VrrpAuth::Hmac(hmac) => {
+            line(out, format_args!("signed {:?} {:?}", hmac.mode, hmac.window));
+        }
+    }
 }
 
 fn add_node_check(out: &mut String, check: &NodeCheck) {
-    let NodeCheck { name, kind, pace } = check;
+    let NodeCheck { name, kind, pace, weight } = check;
     let Pace { every, every_down, timeout, rise, fall } = pace;
     line(out, format_args!("needs {name:?} {every:?} {every_down:?} {timeout:?} {rise} {fall}"));
+    if let Some(weight) = weight {
+        line(out, format_args!("weighs {weight}"));
+    }
     match kind {
         NodeCheckKind::Process { name } => line(out, format_args!("process {name:?}")),
         NodeCheckKind::Server { address, kind } => {

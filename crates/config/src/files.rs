@@ -5,7 +5,7 @@ use crate::keys::{check as check_key, service as service_key, top, vip as vip_ke
 use crate::report::{At, Problems, Span, shown};
 use crate::tree::Section;
 use crate::{key, vip};
-use buoy_model::limits::KEYS_MAX;
+use buoy_model::limits::{KEY_LEN, KEYS_MAX};
 use buoy_wire::{Key, Keyring};
 use std::io;
 use std::path::Path;
@@ -106,6 +106,16 @@ pub(crate) fn read_key(
     files: &ReadFile<'_>,
     problems: &mut Problems<'_>,
 ) -> Option<Key> {
+    read_key_bytes(path, span, files, problems).map(Key::new)
+}
+
+/// The bytes of a key file, for those who sign in another way than the peers do.
+pub(crate) fn read_key_bytes(
+    path: &str,
+    span: &Span,
+    files: &ReadFile<'_>,
+    problems: &mut Problems<'_>,
+) -> Option<[u8; KEY_LEN]> {
     let shown_path = shown(path);
     let facts = match files(path) {
         Ok(facts) => facts,
@@ -126,7 +136,7 @@ pub(crate) fn read_key(
     };
     refuse_open(&shown_path, facts.mode, span, problems);
     let text = String::from_utf8(facts.content).unwrap_or_else(|_| "\u{fffd}".to_owned());
-    match key::parse(&text) {
+    match key::bytes(&text) {
         Ok(key) => Some(key),
         Err(error) => {
             let message = format!("{shown_path} is not a key file");

@@ -66,7 +66,7 @@ pub fn format(key: &[u8; KEY_LEN]) -> String {
 }
 
 /// The bytes behind the digits.
-fn bytes(text: &str) -> Result<[u8; KEY_LEN], KeyError> {
+pub(crate) fn bytes(text: &str) -> Result<[u8; KEY_LEN], KeyError> {
     let mut key = None;
     for (i, line) in text.lines().enumerate() {
         let content = line.split('#').next().unwrap_or_default();

@@ -128,7 +128,6 @@ schema! {
         "bgp": "remove it; this version announces by ARP and NDP";
         "bfd": "remove it; `heartbeat` and `lease` say how fast a failure is noticed";
         "xdp": "remove it; the interfaces are those of the VIPs, and a service asks for it by `forward`";
-        "vrrp": "remove it; hosts that run Buoy need no VRRP between them";
         "kubernetes": "remove it; write the addresses as [[vip]]";
         "dns": "remove it; write \"dns:NAME:PORT\" into `backends`, and name servers as `resolvers`";
     }
@@ -201,9 +200,9 @@ schema! {
         APART: "apart", "a label", r#""dns""#, "none", Vip;
         CHECK: "check", "a table, or a list of them", r#"{ process = "haproxy" }"#, "none", Live;
         SERVICE: "service", "a list of tables `[[vip.service]]`", r#"[[vip.service]]"#, "none", Live;
+        VRRP: "vrrp", "a table `{ id, priority, ... }`", r#"{ id = 51, priority = 100 }"#, "none: by lease", Vip;
     }
     later {
-        "vrrp": "remove it; hosts that run Buoy need no VRRP between them";
         "follow": "remove it; this version chooses the owner by `nodes`, `prefer` and who is alive";
         "on_unknown": "remove it; it belongs to `follow`, which is not in this version either";
         "on_release": "remove it; connections are left as they are when a VIP moves";
@@ -224,12 +223,12 @@ schema! {
     unneeded {
         "notify": "write a [[hook]] at the top: exec = [\"/usr/local/lib/told\"], style = \"keepalived\", vips = [\"web\"]";
         "notify_master": "write a [[hook]] at the top: exec = [\"/usr/local/lib/told\"], style = \"keepalived\", states = [\"MASTER\"], vips = [\"web\"]";
-        "virtual_router_id": "remove it; VIPs and hosts go by name";
-        "vrid": "remove it; VIPs and hosts go by name";
-        "advert_int": "remove it; the beat is `heartbeat` at the top of the file, 10ms by default";
-        "authentication": "remove it; the peers sign with `secret` at the top of the file";
-        "auth_pass": "remove it; the peers sign with `secret` at the top of the file";
-        "unicast_peer": "remove it; the hosts are `peers` at the top of the file";
+        "virtual_router_id": "remove it; VIPs go by name. To share one with other routers: vrrp = { id = 51 }";
+        "vrid": "remove it; VIPs go by name. To share one with other routers: vrrp = { id = 51 }";
+        "advert_int": "remove it; the beat is `heartbeat` at the top of the file. For VRRP: vrrp = { id = 51, interval = \"1s\" }";
+        "authentication": "remove it; the peers sign with `secret` at the top of the file. For VRRP: `password` or `auth` in `vrrp`";
+        "auth_pass": "remove it; the peers sign with `secret` at the top of the file. For VRRP: `password` in `vrrp`";
+        "unicast_peer": "remove it; the hosts are `peers` at the top of the file. For VRRP: `peers` in `vrrp`";
         "unicast_src_ip": "remove it; the hosts are `peers` at the top of the file";
         "weight": "remove it; `prefer` says who should own the VIP, `weights` at the top how much a peer takes";
         "script": "write check = { exec = [\"/usr/local/lib/fit\"] }";
@@ -258,6 +257,60 @@ schema! {
     }
     unneeded {
         "pool": "remove it; the address says which pool it is of";
+    }
+}
+
+schema! {
+    vrrp, "vrrp of [[vip]]", "in `vrrp` of [[vip]]", "Keys of `vrrp = { ... }` of `[[vip]]`.";
+    keys {
+        ID: "id", "a number from 1 to 255", "51", "required", Vip;
+        PRIORITY: "priority", "a number from 1 to 255, or a table node = number", "{ lb1 = 200, lb2 = 100 }", "100", Live;
+        VERSION: "version", "2 or 3", "3", "3", Vip;
+        INTERVAL: "interval", "a duration", r#""1s""#, "\"1s\"", Live;
+        PEERS: "peers", "an address or a list of them", r#"["10.0.0.12", "10.0.0.13"]"#, "everybody, by multicast", Live;
+        MIN_TTL: "min_ttl", "a number from 1 to 255", "254", "255", Live;
+        CHECKSUM: "checksum", "\"auto\", \"pseudo-header\" or \"message\"", r#""auto""#, "\"auto\"", Live;
+        PASSWORD: "password", "a text of at most 8 bytes", r#""lab""#, "none", Live;
+        AUTH: "auth", "a table `{ keys, mode, window }`", r#"{ keys = ["1 file:vrrp.key"] }"#, "none", Live;
+    }
+    later {
+        "accept": "remove it; the owner takes packets for the VIP, as keepalived's does";
+        "virtual_mac": "remove it; the VIP is announced with the hardware address of its owner";
+        "source": "remove it; a host speaks from its first address on the interface, or the one that `peers` names";
+    }
+    foreign {
+        "virtual_router_id": "id"; "vrid": "id"; "router_id": "id"; "advert_int": "interval"; "advertisement_interval": "interval";
+        "unicast_peer": "peers"; "unicast_peers": "peers"; "peer": "peers"; "vrrp_version": "version";
+        "auth_pass": "password"; "authentication": "auth"; "auth_hmac": "auth"; "ttl": "min_ttl";
+    }
+    unneeded {
+        "state": "remove it; the priorities decide";
+        "nopreempt": "write failback = \"never\" in [[vip]], which is the default";
+        "preempt": "write failback = \"now\" in [[vip]]";
+        "preempt_delay": "write failback = \"30s\" in [[vip]]";
+        "use_vmac": "remove it; the VIP is announced with the hardware address of its owner";
+        "unicast_src_ip": "remove it; a host speaks from its first address on the interface, or the one that `peers` names";
+        "mcast_src_ip": "remove it; a host speaks from its first address on the interface";
+        "interface": "write it in [[vip]]";
+        "addresses": "write `address` in [[vip]]";
+    }
+}
+
+schema! {
+    vrrp_auth, "auth of vrrp", "in `auth` of `vrrp`", "Keys of `auth = { ... }` of `vrrp`.";
+    keys {
+        KEYS: "keys", "\"NUMBER file:PATH\", or a list of them", r#"["1 file:vrrp.key"]"#, "required", Live;
+        MODE: "mode", "\"enforce\", \"permissive\" or \"receive-only\"", r#""enforce""#, "\"enforce\"", Live;
+        WINDOW: "window", "a duration", r#""5s""#, "\"5s\", or three intervals if longer", Live;
+    }
+    later {
+    }
+    foreign {
+        "key": "keys"; "time_window": "window";
+    }
+    unneeded {
+        "active_key": "remove it; the first of `keys` signs";
+        "anti_replay": "remove it; clocks are compared, and what was heard once is not believed again";
     }
 }
 
@@ -418,6 +471,7 @@ schema! {
         TIMEOUT: "timeout", "a duration", r#""1s""#, "\"1s\", or `every` if shorter", Live;
         FALL: "fall", "a number", "3", "3", Live;
         RISE: "rise", "a number", "2", "2", Live;
+        WEIGHT: "weight", "a number from -253 to 253", "-20", "none", Live;
     }
     later {
         "dns": "ask the port: check = { tcp = \"127.0.0.1:53\" }";
@@ -488,6 +542,8 @@ pub static SCHEMAS: &[&Schema] = &[
     &vip::SCHEMA,
     &pool::SCHEMA,
     &reservation::SCHEMA,
+    &vrrp::SCHEMA,
+    &vrrp_auth::SCHEMA,
     &service::SCHEMA,
     &check::SCHEMA,
     &udp::SCHEMA,

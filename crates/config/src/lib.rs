@@ -58,6 +58,7 @@ mod syntax;
 mod tree;
 mod value;
 mod vip;
+mod vrrp;
 
 pub use api::{Api, Pem, Role, TOKEN_LEN, Tls, Token};
 pub use check::http::expression;
@@ -75,7 +76,7 @@ use bundle::Bundle;
 use buoy_model::limits::{CONFIG_BYTES_MAX, GROUPS_MAX};
 use buoy_model::{
     CheckKind, ClusterId, Desired, DiscoveryPlace, Group, Node, NodeCheck, NodeCheckKind, Pool,
-    Timing, VipAddress,
+    Timing, VipAddress, VirtualRouter,
 };
 use buoy_wire::Keyring;
 use cluster::Cluster;
@@ -83,6 +84,7 @@ use report::{At, Problems};
 use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
 use toml::de::DeTable;
 use tree::Section;
 use vip::Vip;
@@ -173,13 +175,15 @@ pub fn check_found(
     let me = host::find_me(&draft.cluster, host, &mut problems);
     let place = |bundle: &Bundle, problems: &mut Problems<'_>| {
         if !me.is_some_and(|me| bundle.nodes.contains(&me)) {
-            return Placed::elsewhere(bundle);
+            return Placed::elsewhere(bundle, problems);
         }
         let place = |vip: &Vip| host::place(vip, host, problems);
         let addresses: Vec<VipAddress> = bundle.vips.iter().flat_map(place).collect();
         let link = addresses.iter().find_map(|a| a.link);
         let checks = node_check::place(&bundle.checks, link, name, host, files, problems);
-        Placed { addresses, checks }
+        let here = (name, Some(host), me);
+        let vrrp = vrrp::place(bundle, &addresses, here, files, problems);
+        Placed { addresses, checks, vrrp }
     };
     let groups = draft.groups(name, place, &mut problems);
     let hooks = hook::place(&draft.hooks, name, files, &mut problems);
@@ -222,7 +226,7 @@ pub fn check_offline(text: &str, name: &str) -> Result<CheckedOffline, Report> {
     if errors > 0 {
         problems.keep_what_a_syntax_error_leaves_certain();
     }
-    let groups = draft.groups(name, |bundle, _| Placed::elsewhere(bundle), &mut problems);
+    let groups = draft.groups(name, Placed::elsewhere, &mut problems);
     if problems.has_errors() {
         return Err(problems.into_report());
     }
@@ -260,13 +264,17 @@ struct Draft<'t> {
 struct Placed {
     addresses: Vec<VipAddress>,
     checks: Vec<NodeCheck>,
+    vrrp: Vec<Arc<VirtualRouter>>,
 }
 
 impl Placed {
     /// On a host that cannot own it, or on none.
-    fn elsewhere(bundle: &Bundle) -> Self {
+    fn elsewhere(bundle: &Bundle, problems: &mut Problems<'_>) -> Self {
+        let addresses: Vec<VipAddress> = bundle.vips.iter().flat_map(host::elsewhere).collect();
+        let nowhere = ("", None, None);
         Self {
-            addresses: bundle.vips.iter().flat_map(host::elsewhere).collect(),
+            vrrp: vrrp::place(bundle, &addresses, nowhere, &read_file, problems),
+            addresses,
             checks: bundle.checks.iter().map(|c| c.check.clone()).collect(),
         }
     }
@@ -293,7 +301,7 @@ impl<'t> Draft<'t> {
         problems: &mut Problems<'_>,
     ) -> Vec<Group> {
         let group = |bundle: &Bundle| {
-            let Placed { addresses, checks } = place(bundle, problems);
+            let Placed { addresses, checks, vrrp } = place(bundle, problems);
             Group {
                 id: bundle.id(),
                 name: bundle.name.value.clone(),
@@ -305,6 +313,7 @@ impl<'t> Draft<'t> {
                 apart: bundle.apart.as_ref().map(|label| label.value.clone()),
                 checks,
                 services: bundle.vips.iter().flat_map(Vip::services).collect(),
+                vrrp,
             }
         };
         let mut groups: Vec<Group> = self.bundles.iter().map(group).collect();

@@ -22,6 +22,9 @@ pub(crate) struct Asked {
     authority: Option<At<String>>,
 }
 
+/// From the lowest priority of VRRP to the highest.
+const WEIGHT_MAX: i16 = 253;
+
 /// The key that says what is asked; one of them must be there.
 const QUESTIONS: [&Key; 8] = [
     &keys::PROCESS,
@@ -82,6 +85,7 @@ fn read_one(
     problems: &mut Problems<'_>,
 ) -> Option<Asked> {
     let pace = check::read_pace(section, problems);
+    let weight = read_weight(section, problems);
     let name = section.text(&keys::NAME, problems);
     let name = name.filter(|n| cluster::check_name("name", n, problems));
     if !section.has(&keys::HTTP) {
@@ -114,8 +118,27 @@ fn read_one(
     let mut authority = None;
     let kind = read_question(section, key, vips, &mut authority, problems)?;
     let name = name.map_or_else(|| derived_name(&kind), |n| n.value.to_owned());
-    let check = NodeCheck { name, kind, pace };
+    let check = NodeCheck { name, kind, pace, weight };
     Some(Asked { check, span, authority })
+}
+
+/// What it adds to the priority of VRRP, or takes away.
+fn read_weight(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<i16> {
+    let value = section.raw(&keys::WEIGHT)?;
+    let DeValue::Integer(integer) = value.get_ref() else {
+        tree::wrong_type(&keys::WEIGHT, value, problems);
+        return None;
+    };
+    let number = i128::from_str_radix(integer.as_str(), integer.radix()).ok();
+    let weight = number.and_then(|n| i16::try_from(n).ok());
+    let weight = weight.filter(|n| (-WEIGHT_MAX..=WEIGHT_MAX).contains(n) && *n != 0);
+    if weight.is_none() {
+        let message = "`weight` is out of range";
+        let reason = "priorities are 1 to 254, so it may be -253 to 253, and 0 weighs nothing";
+        let fix = "write a number such as -20, or remove the line: then the check decides alone";
+        problems.add(Code::OutOfRange, &value.span(), message, reason, fix);
+    }
+    weight
 }
 
 /// What people call a check that has no name: what it asks.

@@ -139,6 +139,7 @@ fn read_each(
         settings: settings.clone(),
         services: services.iter().filter_map(|s| of_one(s, address.value.address())).collect(),
         pool: pool.clone(),
+        vrrp: None,
         addresses: vec![address],
     };
     let vips: Vec<Vip> = addresses.into_iter().map(vip).collect();

@@ -9,7 +9,7 @@ use crate::service as services;
 use crate::settings::{self, Settings};
 use crate::tree::{self, Section};
 use crate::value::{self, Unfit};
-use crate::{ports, range};
+use crate::{ports, range, vrrp};
 use buoy_model::limits::{GROUP_ADDRESSES_MAX, GROUP_SERVICES_MAX};
 use buoy_model::{Cidr, Forward, Mode, Presence, Service};
 use core::net::IpAddr;
@@ -27,6 +27,8 @@ pub(crate) struct Vip {
     pub(crate) services: Vec<At<Service>>,
     /// Addresses that its services name as `source`.
     pub(crate) pool: Vec<At<IpAddr>>,
+    /// What decides who owns it, where that is VRRP.
+    pub(crate) vrrp: Option<vrrp::Draft>,
 }
 
 impl Vip {
@@ -52,6 +54,7 @@ pub(crate) fn read(
         section.text(&vip::NAME, problems).filter(|n| cluster::check_name("name", n, problems));
     let group = settings::read_label(section, &vip::GROUP, problems);
     let settings = settings::read(section, &addresses, cluster, problems);
+    let vrrp = vrrp::read(section, cluster, problems);
     let mut pool = Vec::new();
     let services = read_services(section, &service::SCHEMA, &addresses, &mut pool, problems);
     let presence = read_presence(section, &service::SCHEMA, &services, problems);
@@ -60,7 +63,7 @@ pub(crate) fn read(
         Some(name) => At::new(name.value.to_owned(), name.span),
         None => At::new(first.value.address().to_string(), first.span.clone()),
     };
-    Some(Vip { name, interface, presence, group, settings, services, pool, addresses })
+    Some(Vip { name, interface, presence, group, settings, services, pool, vrrp, addresses })
 }
 
 /// The interface that is named, if one is.

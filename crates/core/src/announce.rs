@@ -102,6 +102,26 @@ impl Announcements {
 }
 
 impl Node {
+    /// Somebody took an address of ours off the interface: put it back and say so.
+    pub(crate) fn restore(
+        &mut self,
+        now: Instant,
+        link: LinkId,
+        address: IpAddr,
+        out: &mut Vec<Action>,
+    ) {
+        let desired = Arc::clone(&self.desired);
+        let Some(i) = held(&desired, &self.owned, link, address) else { return };
+        let context = self.context(now, &desired, i);
+        let State::Holding(holding) = &mut self.owned[i].state else { return };
+        crate::ownership::add_addresses(context, holding.until(context.shared_until), out);
+        holding.announcements.again(now);
+        self.owned[i].serve(context, out);
+        self.look_again();
+        let group = Some(desired.groups[i].id);
+        out.push(Action::Record(Record { at: now, group, fact: Fact::Restored { address } }));
+    }
+
     /// Somebody says that an address of ours is theirs.
     pub(crate) fn defend(
         &mut self,

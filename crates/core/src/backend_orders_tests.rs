@@ -47,6 +47,7 @@ fn desired(backends: &[&str]) -> Desired {
         apart: None,
         checks: vec![],
         services: vec![service],
+        vrrp: Vec::new(),
     };
     Desired {
         leg_links: vec![None],

@@ -74,6 +74,7 @@ fn group(id: u32, vips: &[&str], services: Vec<Service>) -> Group {
         apart: None,
         checks: vec![],
         services,
+        vrrp: Vec::new(),
     }
 }
 

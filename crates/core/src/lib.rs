@@ -45,6 +45,8 @@ pub mod transition;
 mod view;
 mod voter;
 mod votes;
+mod vrrp;
+mod vrrp_group;
 pub mod weigh;
 mod why;
 
@@ -53,5 +55,6 @@ pub use mutation::Mutation;
 pub use node::{Fence, Node, Settings};
 pub use orders::OrderError;
 pub use status::{
-    Candidate, Exclusion, GroupStatus, Hold, Ignored, NodeStatus, Quorum, Standing, Status,
+    Candidate, Exclusion, GroupStatus, Hold, Ignored, NodeStatus, Quorum, RouterHeard, RouterState,
+    RouterStatus, Standing, Status,
 };

@@ -80,6 +80,7 @@ fn desired(mode: Mode, life: BackendLife, backends: &[&str]) -> Desired {
         apart: None,
         checks: vec![],
         services: vec![service],
+        vrrp: Vec::new(),
     };
     Desired {
         leg_links: vec![None],

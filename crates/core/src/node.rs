@@ -6,7 +6,7 @@
 use crate::damping::Damping;
 use crate::judge::Verdicts;
 use crate::legs::Legs;
-use crate::ownership::{self, Context, Judgement, Ownership, State};
+use crate::ownership::{self, Context, Judgement, Ownership};
 use crate::patience::WithPeers;
 use crate::peer::Peer;
 use crate::random::Random;
@@ -24,7 +24,6 @@ use buoy_model::{
     Action, Cause, Claim, Desired, Event, Fact, Fitness, GroupId, Incarnation, Instant, LinkId,
     ListVersion, Record, Safety, Sequence, Timing,
 };
-use core::net::IpAddr;
 use core::time::Duration;
 
 /// What a node is told once, at its start.
@@ -138,7 +137,7 @@ impl Node {
             .filter(|i| *i != me)
             .map(|i| Peer::new(desired.nodes[i].id, i, &mut random))
             .collect();
-        let owned = desired.groups.iter().map(|_| Ownership::new()).collect();
+        let owned = desired.groups.iter().map(Ownership::new).collect();
         let listen =
             desired.timing.lease.max(desired.timing.heartbeat * (LEASE_HEARTBEATS_MIN + 1));
         let mut node = Self {
@@ -205,6 +204,8 @@ impl Node {
                 self.defend(now, (link, address), mac, out);
             }
             Event::Fitness { group, fitness } => self.fitness(now, group, fitness),
+            Event::Advert(heard) => self.hear_advert(now, heard, out),
+            Event::Weight { group, weight } => self.weigh(group, weight),
             Event::Reload(desired) => self.reload(now, desired, out),
             Event::Order(order) => self.order(now, order, out),
             Event::Stop => {
@@ -347,6 +348,7 @@ impl Node {
                 Safety::Available => Cause::Stalled,
             };
             self.owned[i].release(now, group, cause, out);
+            self.listen_again(now, &desired, i);
             self.voter.give_back(self.me(), group.id);
             // After a stall the peers' news waits in the sockets: read it before judging.
             self.listening_until = now + heartbeat;
@@ -410,6 +412,7 @@ impl Node {
             if due {
                 let context = self.context(now, &desired, i);
                 self.owned[i].serve(context, out);
+                self.elect(now, &desired, i, out);
                 let is_judged = self.owned[i].deadline().is_none_or(|at| at <= now);
                 self.unsettled |= is_judged;
             }
@@ -470,20 +473,6 @@ impl Node {
         self.news = true;
     }
 
-    /// Somebody took an address of ours off the interface: put it back and say so.
-    fn restore(&mut self, now: Instant, link: LinkId, address: IpAddr, out: &mut Vec<Action>) {
-        let desired = Arc::clone(&self.desired);
-        let Some(i) = crate::announce::held(&desired, &self.owned, link, address) else { return };
-        let context = self.context(now, &desired, i);
-        let State::Holding(holding) = &mut self.owned[i].state else { return };
-        ownership::add_addresses(context, holding.until(context.shared_until), out);
-        holding.announcements.again(now);
-        self.owned[i].serve(context, out);
-        self.look_again();
-        let group = Some(desired.groups[i].id);
-        out.push(Action::Record(Record { at: now, group, fact: Fact::Restored { address } }));
-    }
-
     fn fitness(&mut self, now: Instant, group: GroupId, fitness: Fitness) {
         let Some(i) = self.desired.group_index(group) else { return };
         if self.owned[i].fitness != fitness {
@@ -521,6 +510,10 @@ impl Node {
         for held in [false, true] {
             for i in 0..desired.groups.len() {
                 if self.owned[i].holding().is_some() != held {
+                    continue;
+                }
+                if self.owned[i].routers.is_some() {
+                    self.elect(now, &desired, i, out);
                     continue;
                 }
                 let judgement = crate::judge::judge(self, now, i);

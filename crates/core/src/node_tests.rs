@@ -14,7 +14,6 @@ const LEASE: Duration = Duration::from_millis(50);
 fn name(i: usize) -> String {
     format!("lb{}", i + 1)
 }
-
 fn vip(n: u8) -> core::net::IpAddr {
     [10, 0, 0, 100 + n].into()
 }
@@ -42,6 +41,7 @@ fn desired(nodes: usize, groups: usize, safety: Safety, me: usize) -> Desired {
             apart: None,
             checks: vec![],
             services: vec![],
+            vrrp: Vec::new(),
         })
         .collect();
     groups.sort_by_key(|g| g.id);
@@ -116,7 +116,6 @@ impl Cluster {
             }
         }
     }
-
     fn owners(&self, group: usize) -> Vec<usize> {
         (0..self.nodes.len()).filter(|i| self.nodes[*i].owned[group].holding().is_some()).collect()
     }
@@ -505,7 +504,8 @@ fn steady_state_changes_nothing_but_deadlines() {
             | Action::AddAddress { .. } => true,
             Action::Announce { .. } => true,
             Action::Fence { until, .. } => *until > Instant::ZERO,
-            Action::RemoveAddress { .. } | Action::Record(_) | Action::Stopped => false,
+            Action::RemoveAddress { .. } | Action::Advertise { .. } => false,
+            Action::Record(_) | Action::Stopped => false,
         };
         assert!(steady, "node {i}: {action:?}");
     }

@@ -88,6 +88,11 @@ pub enum OrderError {
     },
     /// The end of a drain or a hold is over already.
     EndsInThePast,
+    /// VRRP decides who owns it, and knows no such order.
+    ByVrrp {
+        /// The group's name.
+        vip: String,
+    },
     /// The agent ends: it gives everything away as it is.
     Stopping,
 }
@@ -122,6 +127,10 @@ impl fmt::Display for OrderError {
             Self::EndsInThePast => {
                 f.write_str("the order would be over before it begins: give an end in the future")
             }
+            Self::ByVrrp { vip } => write!(
+                f,
+                "{vip} belongs to whoever has the best VRRP priority: drain this node, or change `priority`"
+            ),
             Self::Stopping => {
                 f.write_str("the agent ends and gives everything away: wait for the new owner")
             }
@@ -183,6 +192,9 @@ impl Node {
         let Some(i) = self.desired.group_index(id) else {
             return Err(OrderError::UnknownGroup { group: id });
         };
+        if self.owned[i].routers.is_some() {
+            return Err(OrderError::ByVrrp { vip: self.desired.groups[i].name.clone() });
+        }
         if self.owned[i].holding().is_some() {
             return Ok(i);
         }

@@ -7,6 +7,8 @@ use crate::announce::Announcements;
 use crate::orders::GroupOrders;
 use crate::rhythm::{self, Lifetime};
 use crate::votes::{Renewals, Votes};
+use crate::vrrp_group::Routers;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use buoy_model::limits::KERNEL_FENCE_LAG;
 use buoy_model::{
@@ -25,6 +27,8 @@ pub(crate) struct Ownership {
     pub(crate) fitness: Fitness,
     /// What operators want of it.
     pub(crate) orders: GroupOrders,
+    /// The elections that decide about it, where VRRP does.
+    pub(crate) routers: Option<Box<Routers>>,
 }
 
 /// Each timer lives in the one state that uses it.
@@ -95,13 +99,14 @@ pub(crate) struct Context<'a> {
 }
 
 impl Ownership {
-    pub(crate) const fn new() -> Self {
+    pub(crate) fn new(group: &Group) -> Self {
         Self {
             state: State::Idle { quiet_until: Instant::ZERO },
             epoch: Epoch(0),
             last_change: None,
             fitness: Fitness::Fit,
             orders: GroupOrders { held: None, moving: None },
+            routers: Routers::new(group),
         }
     }
 
@@ -273,6 +278,22 @@ impl Ownership {
         }
     }
 
+    /// Serves a group that VRRP decides about: no votes are asked for.
+    pub(crate) fn take_for_vrrp(&mut self, c: Context<'_>, cause: Cause, out: &mut Vec<Action>) {
+        let votes = Votes::new(c.next);
+        self.state = State::Wanting { since: c.now, cause, votes, ready: false };
+        self.acquire(c, c.own_lease_end, out);
+    }
+
+    /// Serves it until then, which VRRP promises.
+    pub(crate) fn extend(&mut self, c: Context<'_>, until: Instant, out: &mut Vec<Action>) {
+        let State::Holding(holding) = &mut self.state else { return };
+        if holding.until < until {
+            holding.until = until;
+            fence(c.group, until, None, out);
+        }
+    }
+
     fn acquire(&mut self, c: Context<'_>, until: Instant, out: &mut Vec<Action>) {
         let idle = State::Idle { quiet_until: Instant::ZERO };
         let State::Wanting { since, cause, votes, ready: _ } =
@@ -282,9 +303,9 @@ impl Ownership {
             return;
         };
         self.epoch.0 += 1;
-        let (shares, lease) = match c.group.safety {
-            Safety::Exclusive => (false, None),
-            Safety::Available => (true, Some(SharedLease::Loop)),
+        let (shares, lease) = match (c.group.safety, c.group.vrrp.is_empty()) {
+            (Safety::Exclusive, true | false) | (Safety::Available, false) => (false, None),
+            (Safety::Available, true) => (true, Some(SharedLease::Loop)),
         };
         let refresh = c.lifetime.refresh;
         let holding = Holding {
@@ -341,16 +362,18 @@ impl Ownership {
 
     /// When something here is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
+        let elects_at = self.routers.as_ref().and_then(|routers| routers.deadline());
+        let earlier = |due: Instant, at: Option<Instant>| at.map_or(due, |at| due.min(at));
         match &self.state {
-            State::Idle { quiet_until } if *quiet_until == Instant::ZERO => None,
-            State::Idle { quiet_until } => Some(*quiet_until),
-            State::Wanting { .. } => None,
+            State::Idle { quiet_until } if *quiet_until == Instant::ZERO => elects_at,
+            State::Idle { quiet_until } => Some(earlier(*quiet_until, elects_at)),
+            State::Wanting { .. } => elects_at,
             State::Holding(h) => {
                 let due = h.refresh_at.min(h.announcements.deadline());
                 // The end of a shared lease is one deadline for all, and the node's to know.
                 let due = if h.shares { due } else { due.min(h.until) };
                 let gone_at = h.yielding.as_ref().and_then(|y| y.at);
-                Some(gone_at.map_or(due, |at| due.min(at)))
+                Some(earlier(earlier(due, gone_at), elects_at))
             }
         }
     }
@@ -429,6 +452,10 @@ const fn must_go(cause: &Cause) -> bool {
         | Cause::Stop
         | Cause::CarrierLost { .. }
         | Cause::BetterOwner { .. }
+        | Cause::RouterSilent { .. }
+        | Cause::RouterReleased
+        | Cause::RouterWorse { .. }
+        | Cause::RouterBetter { .. }
         | Cause::NoBackend
         | Cause::Reload
         | Cause::Stalled => true,

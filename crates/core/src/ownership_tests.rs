@@ -26,6 +26,7 @@ fn group(safety: Safety) -> Group {
         apart: None,
         checks: vec![],
         services: vec![],
+        vrrp: Vec::new(),
     }
 }
 
@@ -49,8 +50,8 @@ fn context(group: &Group, now: Instant) -> Context<'_> {
 
 /// The three states, made the way they come about.
 fn states(group: &Group) -> [Ownership; 3] {
-    let idle = Ownership::new();
-    let mut wanting = Ownership::new();
+    let idle = Ownership::new(group);
+    let mut wanting = Ownership::new(group);
     let votes = Votes::new(Sequence(7));
     wanting.state = State::Wanting { since: at(0), cause: Cause::NoOwner, votes, ready: false };
     let mut holding = wanting.clone();

@@ -16,6 +16,7 @@ fn group(name: &str, prefer: Vec<NodeId>) -> Group {
         apart: None,
         checks: vec![],
         services: vec![],
+        vrrp: Vec::new(),
     }
 }
 

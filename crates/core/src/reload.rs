@@ -59,19 +59,21 @@ impl Node {
         let mut last_owner = core::mem::take(&mut self.verdicts.last_owner);
         last_owner.resize(before.groups.len(), LastOwner::Nobody);
         for (group, ownership) in before.groups.iter().zip(&mut owned) {
-            let stays = desired.group(group.id).is_some_and(|g| g.safety == group.safety);
-            if stays {
+            if desired.group(group.id).is_some_and(|g| decides_alike(g, group)) {
                 continue;
             }
             match ownership.holding() {
                 Some(_) => ownership.release(now, group, Cause::Reload, out),
                 None => ownership.stop_wanting(group, Instant::ZERO, out),
             }
+            if let Some(routers) = &mut ownership.routers {
+                routers.stop(group, out);
+            }
             self.voter.give_back(self.me(), group.id);
         }
         for (i, group) in desired.groups.iter().enumerate() {
             let known = before.group_index(group.id);
-            let known = known.filter(|k| before.groups[*k].safety == group.safety);
+            let known = known.filter(|k| decides_alike(&before.groups[*k], group));
             match known {
                 Some(k) => {
                     self.owned.push(owned[k].clone());
@@ -79,7 +81,7 @@ impl Node {
                     self.reload_addresses(now, &before.groups[k], desired, i, out);
                 }
                 None => {
-                    self.owned.push(Ownership::new());
+                    self.owned.push(Ownership::new(group));
                     self.verdicts.last_owner.push(LastOwner::Nobody);
                     ownership::fence(group, Instant::ZERO, None, out);
                 }
@@ -123,6 +125,7 @@ impl Node {
         }
         holding.announcements.again(now);
         let until = holding.until(context.shared_until);
+        // A lease that VRRP promises is the group's own.
         let lease = holding.shares.then_some(match group.safety {
             Safety::Exclusive => SharedLease::Majority,
             Safety::Available => SharedLease::Loop,
@@ -130,6 +133,14 @@ impl Node {
         ownership::fence(group, until, lease, out);
         ownership::add_addresses(context, until, out);
     }
+}
+
+/// Who owns it is decided in the same way: by the same kind of lease, or between the same virtual routers.
+fn decides_alike(before: &Group, group: &Group) -> bool {
+    let routers = |group: &'_ Group| -> Vec<_> {
+        group.vrrp.iter().map(|r| (r.id, r.v6, r.link, r.version)).collect()
+    };
+    before.safety == group.safety && routers(before) == routers(group)
 }
 
 impl Ownership {

@@ -67,6 +67,7 @@ impl Node {
             | Action::AddAddress { .. }
             | Action::RemoveAddress { .. }
             | Action::Announce { .. }
+            | Action::Advertise { .. }
             | Action::Record(_)
             | Action::Stopped => return None,
         };

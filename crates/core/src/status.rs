@@ -2,7 +2,8 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
-use buoy_model::{Epoch, GroupId, Incarnation, Instant, LinkId, NodeId, Record};
+use buoy_model::{AdvertReject, Epoch, GroupId, Incarnation, Instant, LinkId, NodeId, Record};
+use core::net::IpAddr;
 use core::time::Duration;
 
 /// The whole node at one moment.
@@ -63,6 +64,8 @@ pub struct Ignored {
     pub duplicate: u64,
     /// Of a node that is not in the configuration.
     pub stranger: u64,
+    /// Advertisements of VRRP about virtual routers that this node has no part in.
+    pub foreign_router: u64,
 }
 
 /// One member, as this node sees it.
@@ -116,6 +119,53 @@ pub struct GroupStatus {
     pub candidates: Vec<Candidate>,
     /// The last change of owner that this node saw.
     pub last_change: Option<Record>,
+    /// Its virtual routers, where VRRP decides about it.
+    pub vrrp: Vec<RouterStatus>,
+    /// How many packets about them were refused for which reason since the start; only what came.
+    pub refused: Vec<(AdvertReject, u64)>,
+}
+
+/// A virtual router, as this node sees it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RouterStatus {
+    /// Its identifier (VRID).
+    pub id: u8,
+    /// Over IPv6.
+    pub v6: bool,
+    /// What this node is to it.
+    pub state: RouterState,
+    /// What this node says of itself now, with what its checks add.
+    pub priority: u8,
+    /// Time between two advertisements of whoever is active.
+    pub interval: Duration,
+    /// Who was heard last as the active one.
+    pub heard: Option<RouterHeard>,
+    /// A backup: how long until it takes over if nobody better is heard.
+    pub takes_over_in: Option<Duration>,
+}
+
+/// What a node is to a virtual router (RFC 9568 §6.4).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RouterState {
+    /// Takes no part.
+    Stopped,
+    /// Listens.
+    Backup,
+    /// Could be active, and waits until the whole group can.
+    Due,
+    /// Serves.
+    Active,
+}
+
+/// Another router, as it was heard last.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RouterHeard {
+    /// Its address.
+    pub source: IpAddr,
+    /// What it says of itself.
+    pub priority: u8,
+    /// How long ago.
+    pub ago: Duration,
 }
 
 /// A group that an operator keeps where it is.

@@ -4,7 +4,7 @@
 //! holds the two against each other.
 
 use crate::judge::{self, LastOwner};
-use crate::ownership::{Judgement, State};
+use crate::ownership::{Judgement, Ownership, State};
 use crate::placement::Place;
 use crate::reluctance::Reluctance;
 use crate::status::{
@@ -16,7 +16,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use buoy_model::limits::PASSED_OVER_AFTER;
-use buoy_model::{ClaimKind, Group, Instant, NodeId};
+use buoy_model::{AdvertReject, ClaimKind, Group, Instant, NodeId};
 use core::time::Duration;
 
 /// How long an answer counts as "it hears us", in silences.
@@ -138,7 +138,14 @@ fn group_status(node: &Node, now: Instant, i: usize, candidates: Vec<Candidate>)
         held: hold(node, now, i),
         candidates,
         last_change: ownership.last_change.clone(),
+        vrrp: crate::vrrp_group::status(node, now, i),
+        refused: refused(ownership),
     }
+}
+
+fn refused(ownership: &Ownership) -> Vec<(AdvertReject, u64)> {
+    let routers = ownership.routers.iter();
+    routers.flat_map(|routers| routers.refused()).filter(|(_, count)| *count > 0).collect()
 }
 
 fn hold(node: &Node, now: Instant, i: usize) -> Option<Hold> {

@@ -129,6 +129,7 @@ fn desired(me: NodeId) -> Desired {
             apart: None,
             checks: vec![],
             services: vec![],
+            vrrp: Vec::new(),
         })
         .collect();
     groups.sort_by_key(|g| g.id);

@@ -142,8 +142,8 @@ impl Apply {
         Self { requests, announcer, gate, orders, placed, spoken_for, late: None, failures }
     }
 
-    /// Does what the action says, if it says something to the kernel. Heartbeats, answers, records
-    /// and the end are the loop's own. The error may be that of an earlier action: it says which.
+    /// Does what the action says, if it says something to the kernel. Heartbeats, answers,
+    /// advertisements, records and the end are the loop's own. The error may be that of an earlier action: it says which.
     pub fn apply(&mut self, action: &Action) -> Result<(), ApplyError> {
         let result = match *action {
             Action::Fence { address, link, until, lease, guard } => {
@@ -168,6 +168,7 @@ impl Apply {
             Action::Heartbeat { .. }
             | Action::Answer { .. }
             | Action::PrepareGoodbye { .. }
+            | Action::Advertise { .. }
             | Action::Record(_)
             | Action::Stopped => Ok(()),
         };

@@ -38,4 +38,5 @@ mod sys;
 pub mod sysctl;
 pub mod udp;
 pub mod via;
+pub mod vrrp;
 pub mod wake;

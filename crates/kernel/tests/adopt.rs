@@ -48,6 +48,7 @@ fn desired(link: LinkId, addresses: &[&str]) -> Desired {
         apart: None,
         checks: Vec::new(),
         services: Vec::new(),
+        vrrp: Vec::new(),
     };
     Desired {
         generation: 1,

@@ -25,6 +25,7 @@ pub mod probe;
 pub mod process;
 pub mod segment;
 pub mod servers;
+pub mod speaker;
 pub mod standing;
 pub mod switch;
 pub mod table;

@@ -2,7 +2,8 @@
 //!
 //! Actions are applied in order, and each so that doing it twice is doing it once.
 
-use crate::{Cidr, GroupId, Instant, LinkId, NodeId, Presence, Record};
+use crate::{Cidr, GroupId, Instant, LinkId, NodeId, Presence, Record, VirtualRouter};
+use alloc::sync::Arc;
 use core::net::IpAddr;
 
 /// One thing to do.
@@ -74,6 +75,15 @@ pub enum Action {
         /// In which words.
         kind: FrameKind,
     },
+    /// Say by VRRP who is active: to everybody on the segment, or to each of the router's peers.
+    Advertise {
+        /// For which virtual router.
+        router: Arc<VirtualRouter>,
+        /// This host's priority as of now; 0: it stops.
+        priority: u8,
+        /// All that are heard use the checksum of the message alone.
+        peers_are_plain: bool,
+    },
     /// Something worth keeping: goes to the log, the status and the event list.
     Record(Record),
     /// All is given away: the agent may end (answer to `Event::Stop`).
@@ -120,6 +130,7 @@ impl Action {
             | Self::AddAddress { .. }
             | Self::RemoveAddress { .. }
             | Self::Announce { .. }
+            | Self::Advertise { .. }
             | Self::Stopped => None,
         }
     }

@@ -7,8 +7,9 @@ use crate::check::{CheckKind, Pace};
 use crate::hook::Hook;
 use crate::pool::Pool;
 use crate::service::Service;
-use crate::{Cidr, ClusterId, GroupId, LinkId, NodeId};
+use crate::{Cidr, ClusterId, GroupId, LinkId, NodeId, VirtualRouter};
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
@@ -131,6 +132,8 @@ pub struct Group {
     pub checks: Vec<NodeCheck>,
     /// What is balanced behind it; empty: delivered to this host.
     pub services: Vec<Service>,
+    /// The virtual routers that decide who owns it, all at once; empty: the lease does.
+    pub vrrp: Vec<Arc<VirtualRouter>>,
 }
 
 /// A question to this host itself: ownership follows the answer.
@@ -142,6 +145,9 @@ pub struct NodeCheck {
     pub kind: NodeCheckKind,
     /// How often, and how many answers decide.
     pub pace: Pace,
+    /// It decides nothing, and is added to the priority of VRRP: while it passes if positive, while it fails
+    /// if negative.
+    pub weight: Option<i16>,
 }
 
 /// What a `NodeCheck` asks.

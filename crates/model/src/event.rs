@@ -1,6 +1,6 @@
 //! What can happen to a node. The driver turns packets, kernel news and orders into these.
 
-use crate::{Desired, GroupId, Instant, Leg, LinkId, Mac, Message, NodeId};
+use crate::{Desired, GroupId, HeardAdvert, Instant, Leg, LinkId, Mac, Message, NodeId};
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::net::IpAddr;
@@ -39,6 +39,15 @@ pub enum Event<'a> {
         address: IpAddr,
         /// Who says so.
         mac: Mac,
+    },
+    /// A packet of VRRP.
+    Advert(&'a HeardAdvert),
+    /// What the checks of this node that weigh something add to its VRRP priorities, all together.
+    Weight {
+        /// Of which group.
+        group: GroupId,
+        /// Added to the priority.
+        weight: i16,
     },
     /// Whether this node could serve the group well, by its own checks.
     Fitness {

@@ -285,3 +285,12 @@ const _: () = assert!(
 );
 const _: () =
     assert!(FAST_PLACES_MAX < u16::MAX as usize - 1, "what stands for nobody is no place");
+
+/// The shortest interval of VRRP: the step in which version 3 counts.
+pub const VRRP_INTERVAL_MIN: Duration = Duration::from_millis(10);
+/// The longest interval of VRRP: twelve bits of hundredths of a second.
+pub const VRRP_INTERVAL_MAX: Duration = Duration::from_millis(40_950);
+/// Most peers that a virtual router speaks to one by one.
+pub const VRRP_PEERS_MAX: usize = 64;
+/// By how much the clock of a peer of VRRP may be wrong at most.
+pub const VRRP_WINDOW_MAX: Duration = Duration::from_secs(300);

@@ -1,7 +1,11 @@
 //! What is kept of every decision, so that every decision can be asked about.
 
-use crate::{BackendId, BackendOrder, Epoch, GroupId, Incarnation, Instant, LinkId, Mac, NodeId};
+use crate::{
+    AdvertReject, BackendId, BackendOrder, Epoch, GroupId, Incarnation, Instant, LinkId, Mac,
+    NodeId,
+};
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
 
@@ -155,6 +159,30 @@ pub enum Fact {
         /// How late.
         late: Duration,
     },
+    /// Packets of VRRP were refused for one reason; the last one came from there.
+    AdvertRefused {
+        /// The virtual router.
+        id: u8,
+        /// Over IPv6.
+        v6: bool,
+        /// Why.
+        reason: AdvertReject,
+        /// From where, as the packet says.
+        source: IpAddr,
+        /// How many there were since the last record of it.
+        count: u64,
+    },
+    /// Another router says other addresses of the same virtual router (RFC 9568 §7.1: no reason to refuse it).
+    AdvertDiffers {
+        /// The virtual router.
+        id: u8,
+        /// Over IPv6.
+        v6: bool,
+        /// Who says so.
+        source: IpAddr,
+        /// Which it says.
+        addresses: Vec<IpAddr>,
+    },
     /// The node was taken out of service.
     Drained {
         /// In the operator's words.
@@ -193,6 +221,8 @@ impl Fact {
             | Self::Restored { .. }
             | Self::Link { .. }
             | Self::Stalled { .. }
+            | Self::AdvertRefused { .. }
+            | Self::AdvertDiffers { .. }
             | Self::Drained { .. }
             | Self::BackendOrdered { .. }
             | Self::BackendOrderDropped { .. }
@@ -262,6 +292,29 @@ pub enum Cause {
     BetterOwner {
         /// Which.
         node: NodeId,
+    },
+    /// By VRRP: the active router has been silent.
+    RouterSilent {
+        /// Who.
+        source: IpAddr,
+        /// For how long when this node decided.
+        silent: Duration,
+    },
+    /// By VRRP: the active router said that it stops.
+    RouterReleased,
+    /// By VRRP: the active router is worse than this node.
+    RouterWorse {
+        /// Who.
+        source: IpAddr,
+        /// What it says of itself.
+        priority: u8,
+    },
+    /// By VRRP: a better router is active.
+    RouterBetter {
+        /// Who.
+        source: IpAddr,
+        /// What it says of itself.
+        priority: u8,
     },
     /// This node sees no backend of a service up, and another does.
     NoBackend,

@@ -239,6 +239,8 @@ impl World {
             Action::Announce { address, kind, .. } => {
                 self.note(host, What::Announced { address, kind });
             }
+            // No group of a scenario has virtual routers; those have a segment of their own.
+            Action::Advertise { .. } => {}
             Action::Record(record) => self.record(host, record),
             Action::Stopped => self.stopped(host),
         }

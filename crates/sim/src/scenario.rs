@@ -353,6 +353,7 @@ fn group(i: usize, nodes: &[NodeId], safety: Safety) -> Group {
         apart: None,
         checks: vec![],
         services: Vec::new(),
+        vrrp: Vec::new(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Neighbour discovery for IPv6 over Ethernet (RFC 4861), as far as announcing and defending an address needs it.
 
 use crate::bytes::Reader;
+use crate::checksum::{add, fold, pseudo_header};
 use crate::ethernet::{HEADER_LEN, Header, TYPE_IPV6};
 use buoy_model::Mac;
 use core::net::Ipv6Addr;
@@ -198,17 +199,8 @@ fn multicast_mac(group: Ipv6Addr) -> Mac {
 
 /// The checksum over pseudo-header and message (RFC 4443 §2.3, RFC 8200 §8.1).
 fn checksum(source: Ipv6Addr, destination: Ipv6Addr, message: &[u8]) -> u16 {
-    let mut sum = message.len() as u64 + u64::from(NEXT_HEADER_ICMP);
-    for bytes in [&source.octets()[..], &destination.octets()[..], message] {
-        for pair in bytes.chunks(2) {
-            let low = pair.get(1).copied().unwrap_or(0);
-            sum += u64::from(u16::from_be_bytes([pair[0], low]));
-        }
-    }
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
+    let header = pseudo_header(source.into(), destination.into(), NEXT_HEADER_ICMP, message.len());
+    fold(add(header, message))
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ fn check(name: &str, kind: NodeCheckKind) -> NodeCheck {
     // Far more time than an answer takes; what takes longer says so itself.
     let (every, every_down) = (QUICK, QUICK);
     let pace = Pace { every, every_down, timeout: PATIENCE, rise: 1, fall: 1 };
-    NodeCheck { name: name.into(), kind, pace }
+    NodeCheck { name: name.into(), kind, pace, weight: None }
 }
 
 fn shell(script: &str) -> NodeCheckKind {
@@ -134,18 +134,42 @@ fn a_check_that_fails_weighs_more_than_lost_backends_and_no_answer_passes() {
         };
         let backends = health::States::from([(of_backend.clone(), health)]);
         let judged = judge(&wish, &states.collect(), &backends, |_, _| false);
-        assert_eq!(judged, [(GROUP, expected)], "{first:?} {second:?} {backend_down}");
+        let expected = Judged { group: GROUP, fitness: expected, weight: 0 };
+        assert_eq!(judged, [expected], "{first:?} {second:?} {backend_down}");
+    }
+}
+
+#[test]
+fn checks_that_weigh_something_decide_nothing_and_add_up() {
+    use BackendState::{Down, Up};
+    let mut wish = sample::desired(&["10.0.0.100"], "eth0", vec![]);
+    let link = || NodeCheckKind::Link { name: "eth1".into() };
+    let weighs = |name, weight| NodeCheck { weight: Some(weight), ..check(name, link()) };
+    wish.groups[0].checks = vec![weighs("bonus", 10), weighs("malus", -30)];
+    let cases = [
+        (None, None, 10),
+        (Some(Up), Some(Up), 10),
+        (Some(Down), Some(Up), 0),
+        (Some(Up), Some(Down), -20),
+        (Some(Down), Some(Down), -30),
+    ];
+    for (bonus, malus, weight) in cases {
+        let states = [("bonus", bonus), ("malus", malus)];
+        let states = states.into_iter().filter_map(|(name, s)| Some((key(name), known(s?))));
+        let judged = judge(&wish, &states.collect(), &health::States::new(), |_, _| false);
+        assert_eq!(judged, [Judged { group: GROUP, fitness: Fitness::Fit, weight }]);
     }
 }
 
 #[test]
 fn the_loop_hears_what_is_new_and_all_of_it_after_a_reload() {
-    let all = |second| vec![(GroupId(1), Fitness::Fit), (GroupId(2), second)];
+    let judged = |id, fitness| Judged { group: GroupId(id), fitness, weight: 0 };
+    let all = |second| vec![judged(1, Fitness::Fit), judged(2, second)];
     let nothing = Told::default();
     assert_eq!(nothing.news(1, &all(Fitness::Fit)), all(Fitness::Fit));
     let told = Told { generation: 1, groups: all(Fitness::Fit) };
     assert_eq!(told.news(1, &all(Fitness::Fit)), []);
-    let second = (GroupId(2), Fitness::NoBackend);
+    let second = judged(2, Fitness::NoBackend);
     assert_eq!(told.news(1, &all(Fitness::NoBackend)), [second]);
     assert_eq!(told.news(2, &all(Fitness::Fit)), all(Fitness::Fit));
 }

@@ -75,7 +75,9 @@ const fn topic(fact: &Fact) -> HookTopic {
         | Fact::Held { .. }
         | Fact::Freed { .. }
         | Fact::Conflict { .. }
-        | Fact::Restored { .. } => HookTopic::Ownership,
+        | Fact::Restored { .. }
+        | Fact::AdvertRefused { .. }
+        | Fact::AdvertDiffers { .. } => HookTopic::Ownership,
         Fact::BackendOrdered { .. } | Fact::BackendOrderDropped { .. } => HookTopic::Health,
         Fact::PeerUp { .. }
         | Fact::PeerDown { .. }

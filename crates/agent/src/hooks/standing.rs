@@ -68,6 +68,10 @@ impl Standings {
             | Cause::Drain
             | Cause::Failback { .. }
             | Cause::BetterOwner { .. }
+            | Cause::RouterSilent { .. }
+            | Cause::RouterReleased
+            | Cause::RouterWorse { .. }
+            | Cause::RouterBetter { .. }
             | Cause::NoBackend
             | Cause::Reload
             | Cause::Stalled => {}
@@ -78,7 +82,13 @@ impl Standings {
     pub(super) fn follow(&mut self, desired: &Desired, checks: &fitness::States) -> Vec<News> {
         let fails =
             |(_, known): &(&fitness::Key, &fitness::CheckState)| known.state == BackendState::Down;
-        self.failing = checks.iter().filter(fails).map(|(key, _)| key.group).collect();
+        // One that weighs something decides nothing.
+        let decides = |key: &&fitness::Key| {
+            let checks = desired.group(key.group).into_iter().flat_map(|group| &group.checks);
+            !checks.into_iter().any(|check| check.name == key.check && check.weight.is_some())
+        };
+        let failing = checks.iter().filter(fails).map(|(key, _)| key).filter(decides);
+        self.failing = failing.map(|key| key.group).collect();
         let mut news = self.news(desired);
         // keepalived says FAULT of an instance that has left its file.
         let is_there = |id: &GroupId| desired.groups.iter().any(|group| group.id == *id);
@@ -152,6 +162,9 @@ fn calls(desired: &Desired, group: &Group, state: VrrpState) -> Vec<StateTold> {
 
 /// Higher for those that `prefer` names, the first one highest.
 fn priority(desired: &Desired, group: &Group) -> u32 {
+    if let Some(router) = group.vrrp.first() {
+        return router.priority.into();
+    }
     let place = group.prefer.iter().rev().position(|node| *node == desired.me);
     let above = place.map_or(0, |place| u32::try_from(place + 1).unwrap_or(u32::MAX));
     PRIORITY_USUAL.saturating_add(above)

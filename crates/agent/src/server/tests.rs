@@ -251,24 +251,13 @@ fn desired() -> Desired {
         vec![group("web", "10.0.0.100", vec![service()]), group("db", "2001:db8::100", vec![])];
     groups.sort_by_key(|g| g.id);
     Desired {
-        leg_links: vec![None],
-        generation: 1,
         digest: 0x7f3c,
         cluster: ClusterId::of("prod"),
         cluster_name: "prod".into(),
-        haproxy_socket: None,
-        metrics: None,
-        hooks: Vec::new(),
-        metric_aliases: Vec::new(),
-        pools: Vec::new(),
         me: NodeId::of("lb1"),
         nodes,
-        timing: Timing {
-            heartbeat: Duration::from_millis(10),
-            lease: Duration::from_millis(50),
-            lease_max: Duration::from_millis(50),
-        },
         groups,
+        ..crate::sample::desired(&[], "eth0", vec![])
     }
 }
 
@@ -290,6 +279,7 @@ fn group(name: &str, address: &str, services: Vec<Service>) -> Group {
         apart: None,
         checks: vec![],
         services,
+        vrrp: Vec::new(),
     }
 }
 
@@ -352,6 +342,8 @@ fn known() -> Status {
         held: None,
         candidates,
         last_change: None,
+        vrrp: vec![],
+        refused: vec![],
     };
     let excluded = Standing::Excluded(Exclusion::Draining);
     Status {

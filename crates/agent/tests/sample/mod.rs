@@ -72,6 +72,7 @@ pub fn desired(vips: &[&str], link_name: &str, services: Vec<Service>) -> Desire
         apart: None,
         checks: vec![],
         services,
+        vrrp: Vec::new(),
     };
     Desired {
         leg_links: vec![None],

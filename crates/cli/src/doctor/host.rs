@@ -381,6 +381,7 @@ mod tests {
             apart: None,
             checks: vec![],
             services: vec![],
+            vrrp: Vec::new(),
         };
         Desired {
             generation: 1,

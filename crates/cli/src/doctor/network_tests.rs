@@ -59,6 +59,7 @@ fn desired(services: Vec<Service>) -> Desired {
         apart: None,
         checks: vec![],
         services,
+        vrrp: Vec::new(),
     };
     Desired {
         generation: 1,

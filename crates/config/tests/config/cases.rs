@@ -6,6 +6,7 @@ use crate::api::API;
 use crate::asked::BACKEND_CHECK;
 use crate::pools::ASKING;
 use crate::support::{self, SMALL};
+use crate::vrrp::VRRP;
 use crate::wrong::{CHECK, GROUP, HOOK, LOCAL, POOL, SERVICES, TUNNEL};
 use buoy_config::Code;
 use buoy_model::{GroupId, NodeId};
@@ -20,7 +21,7 @@ const TOP: &[Case] = &[
     (Code::UnknownKey, "»prefer = [\"10.0.0.11\"]", "belongs in [[vip]]"),
     (Code::UnknownKey, "»zebra = 1", "the keys here are peers, witness"),
     (Code::NotInThisVersion, "»bgp = { asn = 64512 }", "ARP and NDP"),
-    (Code::NotInThisVersion, "»vrrp = { vrid = 51 }", "no VRRP"),
+    (Code::UnknownKey, "»vrrp = { id = 51 }", "belongs in [[vip]]"),
     (Code::UnknownKey, "»quorum = \"10.0.0.13\"", "as in `witness = \"10.0.0.13\"`"),
     (Code::BadResolver, "resolvers = [»\"ns1\"]", "10.0.0.53"),
     (Code::OutOfRange, "weights = { \"10.0.0.12\" = »101 }", "0 to 100"),
@@ -465,7 +466,13 @@ fn all() -> Vec<(Code, String, &'static str)> {
     let mut all = Vec::new();
     all.extend(API.iter().map(|c| small(c, format!("{cluster}\n{}\n{vip}", c.1))));
     all.extend(TOP.iter().map(|c| small(c, format!("{cluster}\n{}\n{vip}", c.1))));
-    all.extend(VIP.iter().chain(GROUP).chain(HOOK).map(|c| small(c, format!("{SMALL}{}\n", c.1))));
+    all.extend(
+        VIP.iter()
+            .chain(GROUP)
+            .chain(HOOK)
+            .chain(VRRP)
+            .map(|c| small(c, format!("{SMALL}{}\n", c.1))),
+    );
     all.extend(CLUSTER.iter().map(|c| small(c, format!("{}\n{vip}", c.1))));
     all.extend(WHOLE.iter().map(|c| small(c, c.1.to_owned())));
     all.extend(

@@ -20,4 +20,5 @@ mod replay;
 mod services;
 mod support;
 mod together;
+mod vrrp;
 mod wrong;

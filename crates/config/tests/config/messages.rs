@@ -10,7 +10,7 @@ hartbeat = "10ms"
 [[vip]]
 address  = "10.0.1.100/24"
 fallback = "30s"
-vrrp     = { vrid = 51 }
+follow   = "db"
 
   [[vip.service]]
   port     = "443"
@@ -50,13 +50,13 @@ error[V0101]: unknown key `fallback` in [[vip]]
   |
   = fix: did you mean `failback`?
 
-error[V0102]: `vrrp` is not in this version of Buoy
+error[V0102]: `follow` is not in this version of Buoy
  --> /etc/buoy/buoy.toml:8:1
   |
-8 | vrrp     = { vrid = 51 }
-  | ^^^^ a later version has it
+8 | follow   = "db"
+  | ^^^^^^ a later version has it
   |
-  = fix: remove it; hosts that run Buoy need no VRRP between them
+  = fix: remove it; this version chooses the owner by `nodes`, `prefer` and who is alive
 "#;
 
 #[test]
