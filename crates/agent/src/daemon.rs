@@ -446,6 +446,7 @@ impl Agent for Daemon {
         problems.extend(memory.refused_file.clone());
         problems.extend(memory.refused_edits.clone());
         problems.extend(self.edits.problems());
+        problems.extend(buoy_api::pools::problems(&self.desired()));
         problems.extend(memory.duplicate.clone());
         problems.extend(self.backend_orders.problem());
         problems.extend(memory.undiscovered.iter().cloned());
@@ -484,7 +485,9 @@ impl Agent for Daemon {
         let memory = self.memory();
         let file_refused = memory.refused_file.is_some() || memory.refused_edits.is_some();
         drop(memory);
-        self.totals.page(status, file_refused, &self.desired().metric_aliases)
+        let desired = self.desired();
+        let pools = buoy_api::pools::pools(&desired);
+        self.totals.page(status, &pools, file_refused, &desired.metric_aliases)
     }
 
     async fn order(&self, order: Order) -> Result<Result<usize, OrderError>, LoopGone> {

@@ -8,17 +8,21 @@
 //! where they changed the same entry. A node that cannot put a revision into force goes on with what it had.
 
 mod answers;
+mod keep;
 mod plan;
+#[cfg(test)]
+mod pool_tests;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub(crate) use keep::keep;
 pub(crate) use plan::{BackendWish, Place, Unplanned, Wish};
 
 use crate::configuration::{self, ConfigurationError};
 use buoy_api::EditReply;
 use buoy_config::layer::{self, Layered, Over, Unlayable};
 use buoy_config::{Checked, Found, Report};
-use buoy_model::Desired;
+use buoy_model::{Desired, Given};
 use buoy_store::{
     Content, Edit, Embedded, Etcd, Options, Pace, Peer, Peers, Refused, State, Store, Summary,
 };
@@ -104,6 +108,8 @@ pub(crate) enum EditRefusal {
     Invalid(Box<Report>),
     /// It cannot be put into force by a reload: why.
     Needs(String),
+    /// A VIP that it is not about would lose the address that a pool gave it.
+    Taken(Given),
     /// This host cannot be looked at.
     Host(String),
     Store(Refused),
@@ -389,7 +395,7 @@ impl Edits {
                 return Err(EditRefusal::Conflict { key, user, at_ms, revision, now });
             }
         }
-        let edit = Edit {
+        let mut edit = Edit {
             id,
             on: state.revision,
             user: by.user.clone(),
@@ -398,17 +404,35 @@ impl Edits {
             at_ms: answers::wall_clock(),
             changes,
         };
-        let mut next = state.clone();
-        next.apply(&edit);
         let mut reply = EditReply {
             node: edit.node.clone(),
             revision: state.revision,
             dry_run: by.dry_run,
-            diff: answers::difference(&base, state, &edit.changes),
             valid: true,
             ..EditReply::default()
         };
-        match self.valid(base, &next, before) {
+        let after = |edit: &Edit| {
+            let mut next = state.clone();
+            next.apply(edit);
+            next
+        };
+        let mut whole = self.valid(base.clone(), &after(&edit), before);
+        if let Ok(fair) = &whole
+            && !edit.changes.is_empty()
+        {
+            let desired = &fair.checked.desired;
+            if let Some(given) = plan::lost(before, desired, &edit.changes) {
+                return Err(EditRefusal::Taken(given));
+            }
+            // What a VIP gets of a pool with this edit, it keeps.
+            let kept = plan::upkeep(desired, &after(&edit));
+            if !kept.is_empty() {
+                edit.changes.extend(kept);
+                whole = self.valid(base.clone(), &after(&edit), before);
+            }
+        }
+        reply.diff = answers::difference(&base, state, &edit.changes);
+        match whole {
             Ok(whole) => {
                 reply.changes = configuration::changes(before, &whole.checked.desired);
                 reply.problems = answers::problems(&whole.checked.warnings);
@@ -450,7 +474,6 @@ impl Edits {
 /// What lies over the file.
 fn overs(state: &State) -> Vec<Over> {
     let over = |(key, entry): (&String, &buoy_store::Entry)| {
-        let name = key.strip_prefix("vip/")?.to_owned();
         let table = match &entry.content {
             Content::AsFile => return None,
             Content::Hidden => None,
@@ -458,8 +481,8 @@ fn overs(state: &State) -> Vec<Over> {
             Content::Set(value) => Some(plan::table(value).ok()?),
         };
         let hidden = if table.is_none() { "hidden by " } else { "" };
-        let remark = format!("vip/{name}: {hidden}revision {} of {}", entry.revision, entry.user);
-        Some(Over { name, remark, table })
+        let remark = format!("{key}: {hidden}revision {} of {}", entry.revision, entry.user);
+        Some(Over { key: key.clone(), remark, table })
     };
     state.entries.iter().filter_map(over).collect()
 }

@@ -240,6 +240,7 @@ async fn live(
     let standing = tokio::spawn(daemon.hooks().watch_checks(checks.states()));
     let doors = tokio::spawn(Arc::clone(&daemon).keep_doors());
     let editing = tokio::spawn(Arc::clone(&daemon).hear_edits());
+    let keeping = tokio::spawn(edits::keep(Arc::clone(&daemon)));
     systemd.ready();
     let told = orders(&daemon, listening, &systemd).await;
     fit.abort();
@@ -249,6 +250,7 @@ async fn live(
     standing.abort();
     doors.abort();
     editing.abort();
+    keeping.abort();
     drop(stop);
     let _ = tokio::time::timeout(STOP_TIMEOUT, serving).await;
     let ended = tokio::task::spawn_blocking(move || thread.join());

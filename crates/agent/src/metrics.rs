@@ -7,7 +7,7 @@
 
 mod alias;
 
-use buoy_api::{BackendView, ClusterStatus, NodeView, ServiceView, VipView};
+use buoy_api::{BackendView, ClusterStatus, NodeView, PoolView, ServiceView, VipView};
 use buoy_model::{Fact, MetricAlias};
 use prometheus::{
     CounterVec, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder,
@@ -70,6 +70,7 @@ impl Totals {
     pub(crate) fn page(
         &self,
         status: &ClusterStatus,
+        pools: &[PoolView],
         file_refused: bool,
         aliases: &[MetricAlias],
     ) -> Result<String> {
@@ -77,6 +78,7 @@ impl Totals {
         page.agent(status, file_refused)?;
         page.peers(&status.nodes, &status.digest)?;
         page.vips(status)?;
+        page.pools(pools)?;
         page.services(&status.vips)?;
         alias::show(&page, self, status, aliases)?;
         let mut families = self.registry.gather();
@@ -118,6 +120,23 @@ impl Page {
             ),
         ];
         ordered.into_iter().try_for_each(|(name, help, is_so)| self.one(name, help, truth(is_so)))
+    }
+
+    /// Of pools that VIPs ask: of the others nothing is ever free.
+    fn pools(&self, pools: &[PoolView]) -> Result<()> {
+        let addresses = self.gauge(
+            "buoy_pool_addresses",
+            "Addresses of a pool that VIPs ask, by what they are: used, reserved (and no VIP) or free.",
+            &["pool", "state"],
+        )?;
+        for pool in pools.iter().filter(|pool| pool.gives != "each") {
+            for (state, count) in
+                [("used", pool.used), ("reserved", pool.reserved), ("free", pool.free)]
+            {
+                addresses.with_label_values(&[pool.name.as_str(), state]).set(count as f64);
+            }
+        }
+        Ok(())
     }
 
     fn agent(&self, status: &ClusterStatus, file_refused: bool) -> Result<()> {

@@ -21,6 +21,7 @@ mod openapi;
 mod orders;
 mod page;
 mod path;
+mod pools;
 mod services;
 mod socket;
 mod stream;
@@ -219,6 +220,7 @@ fn router<A: Agent>(agent: Arc<A>) -> Router {
         .merge(support::routes())
         .merge(page::routes::<A>())
         .merge(config::routes())
+        .merge(pools::routes())
         .fallback(|| async { Failure::unknown_path() })
         .method_not_allowed_fallback(|| async { Failure::method() })
         .layer(DefaultBodyLimit::max(BODY_MAX))

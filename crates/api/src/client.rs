@@ -269,18 +269,29 @@ impl Client {
     }
 
     /// A write by whoever has seen that revision.
-    fn write<T: DeserializeOwned>(
+    pub(crate) fn write<T: DeserializeOwned>(
         &self,
         target: &str,
         body: &impl Serialize,
         seen: Option<u64>,
     ) -> Result<T, ClientError> {
+        self.change(Method::POST, target, body, seen)
+    }
+
+    /// The same by another method.
+    pub(crate) fn change<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        target: &str,
+        body: &impl Serialize,
+        seen: Option<u64>,
+    ) -> Result<T, ClientError> {
         let body = serde_json::to_vec(body).unwrap_or_default();
-        let mut request = Request::builder().method(Method::POST).uri(target);
+        let asked = format!("{method} {target}");
+        let mut request = Request::builder().method(method).uri(target);
         if let Some(seen) = seen {
             request = request.header("if-match", format!("\"{seen}\""));
         }
-        let asked = format!("POST {target}");
         let body = self.bytes_of(request, asked.clone(), body, RELOAD_TIMEOUT)?;
         serde_json::from_slice(&body)
             .map_err(|error| ClientError::NotUnderstood { asked, reason: error.to_string() })
@@ -295,7 +306,7 @@ impl Client {
         self.ask(Method::POST, target, body, ANSWER_TIMEOUT)
     }
 
-    fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T, ClientError> {
+    pub(crate) fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T, ClientError> {
         self.ask(Method::GET, target, Vec::new(), ANSWER_TIMEOUT)
     }
 

@@ -1,6 +1,6 @@
 //! The HTTP API as values: what the agent answers, in which words, and a client that asks.
 //!
-//! `status` has the types of the largest answer, `lists` those of its parts, `problem` that of a refusal, `order` those of what operators order, `path` those of made-up packets,
+//! `status` has the types of the largest answer, `lists` those of its parts, `problem` that of a refusal, `order` those of what operators order, `path` those of made-up packets, `pools` those of pools of addresses,
 //! `services` those of services and orders of their backends, `view` makes them from what the core knows, `words`
 //! turns decisions into sentences for the log, the status and the event list alike, and `client`
 //! asks over the agent's UNIX socket. A new endpoint is a type here, a route in the agent's
@@ -14,6 +14,7 @@ mod lists;
 mod me;
 mod order;
 mod path;
+pub mod pools;
 mod problem;
 mod services;
 pub mod status;
@@ -35,6 +36,10 @@ pub use order::{
     DrainReply, DrainRequest, HoldRequest, MoveRequest, NodePatch, OrderReply, ReleaseRequest,
 };
 pub use path::{PathReply, WayView};
+pub use pools::{
+    PoolAddressView, PoolView, PoolsReply, ReservationRequest, ReservationView, ReservationsReply,
+    ReservedReply,
+};
 pub use problem::{ConfigProblem, PROBLEM_TYPE, Problem, Span};
 pub use services::{
     BackendOrderReply, BackendOrderRequest, BackendReply, BackendsReply, FlowsReply, FlowsView,

@@ -21,6 +21,7 @@ mod orders;
 mod output;
 mod page;
 mod path;
+mod pool;
 mod reload;
 mod service;
 mod status;
@@ -79,6 +80,9 @@ enum Command {
     /// Show the nodes; let one take nothing new, and keep what it has
     #[command(subcommand)]
     Node(node::Command),
+    /// Show pools of addresses; keep an address for somebody
+    #[command(subcommand)]
+    Pool(pool::Command),
     /// Show the services behind the VIPs
     #[command(subcommand)]
     Service(service::Command),
@@ -162,6 +166,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Events(arguments) => events::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Node(command) => node::run(command),
+        Command::Pool(command) => pool::run(command),
         Command::Service(command) => service::run(&command),
         Command::Backend(command) => backend::run(command),
         Command::Move(arguments) => orders::move_vip(arguments),

@@ -177,7 +177,8 @@ impl Pools {
             let of = found.iter().map(|at| &self.all[*at]);
             let Some(drafted) = of.into_iter().find(|d| d.pool.contains(address)) else {
                 let pools = found.iter().map(|at| &self.all[*at].pool);
-                let blocks: Vec<String> = pools.flat_map(|p| &p.blocks).map(row).collect();
+                let blocks: Vec<String> =
+                    pools.flat_map(|p| &p.blocks).map(Block::to_string).collect();
                 let message = format!("{address} is not in the pool \"{}\"", shown(asked.value));
                 let reason = format!("it has {}", choice(blocks));
                 let fix = "write one of these, or remove `address` to get one that is free";
@@ -338,13 +339,6 @@ fn address_of(text: &str) -> Option<IpAddr> {
     text.split('/').next()?.parse().ok()
 }
 
-fn row(block: &Block) -> String {
-    match block.first() == block.last() {
-        true => block.first().to_string(),
-        false => format!("{}-{}", block.first(), block.last()),
-    }
-}
-
 /// Where the search for an address begins: FNV-1a of 64 bits over both names.
 fn seed(pool: &str, vip: &str) -> u64 {
     let bytes = pool.bytes().chain([0]).chain(vip.bytes());
@@ -374,7 +368,7 @@ fn refuse_overlaps(all: &[Drafted], problems: &mut Problems<'_>) {
                 true => (&widest, &next),
                 false => (&next, &widest),
             };
-            let message = format!("{} and {} overlap", row(&again.1), row(&first.1));
+            let message = format!("{} and {} overlap", again.1, first.1);
             let (again, first) = ((&again.2, "again here"), (&first.2, "first here"));
             let fix = "let each address be in one pool, once";
             problems.add_pair(Code::PoolsOverlap, again, first, message, fix);

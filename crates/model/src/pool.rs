@@ -3,6 +3,7 @@
 use crate::Cidr;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// One `[[pool]]` of the file.
@@ -132,6 +133,15 @@ impl Block {
             IpAddr::V4(_) => Ipv4Addr::from_bits(u32::try_from(at).ok()?).into(),
             IpAddr::V6(_) => Ipv6Addr::from_bits(at).into(),
         })
+    }
+}
+
+impl fmt::Display for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.first == self.last {
+            true => write!(f, "{}", self.first),
+            false => write!(f, "{}-{}", self.first, self.last),
+        }
     }
 }
 

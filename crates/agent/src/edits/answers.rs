@@ -24,20 +24,20 @@ pub(super) fn problems(report: &Report) -> Vec<ConfigProblem> {
 
 /// What an edit makes different in the text, entry by entry.
 pub(super) fn difference(file: &str, state: &State, changes: &[Change]) -> Vec<String> {
-    let vips = layer::take_apart(file).map(|(_, vips)| vips).unwrap_or_default();
+    let entries = layer::take_apart(file).map(|(_, entries)| entries).unwrap_or_default();
     let none = Content::AsFile;
     let before = |key: &str| state.entries.get(key).map_or(&none, |entry| &entry.content);
-    let of = |change: &Change| lines(&vips, &change.key, before(&change.key), &change.content);
+    let of = |change: &Change| lines(&entries, &change.key, before(&change.key), &change.content);
     changes.iter().flat_map(of).collect()
 }
 
 fn lines(
-    vips: &BTreeMap<String, Table>,
+    entries: &BTreeMap<String, Table>,
     key: &str,
     before: &Content,
     after: &Content,
 ) -> Vec<String> {
-    let (before, after) = (text(vips, key, before), text(vips, key, after));
+    let (before, after) = (text(entries, key, before), text(entries, key, after));
     let diff = TextDiff::from_lines(&before, &after);
     let mut all = vec![key.to_owned()];
     for change in diff.iter_all_changes() {
@@ -52,14 +52,13 @@ fn lines(
 }
 
 /// The table as it would be written; nothing where there is none.
-fn text(vips: &BTreeMap<String, Table>, key: &str, content: &Content) -> String {
-    let name = key.strip_prefix("vip/").unwrap_or(key);
+fn text(entries: &BTreeMap<String, Table>, key: &str, content: &Content) -> String {
     let table = match content {
-        Content::AsFile => vips.get(name).cloned(),
+        Content::AsFile => entries.get(key).cloned(),
         Content::Hidden => None,
         Content::Set(value) => super::plan::table(value).ok(),
     };
-    table.and_then(|table| layer::written(&table).ok()).unwrap_or_default()
+    table.and_then(|table| layer::written(key, &table).ok()).unwrap_or_default()
 }
 
 impl Edits {
@@ -96,7 +95,7 @@ impl Edits {
     pub(crate) fn history(&self, desired: &Desired) -> HistoryReply {
         let state = self.now();
         let base = self.held().base.clone();
-        let vips = layer::take_apart(&base).map(|(_, vips)| vips).unwrap_or_default();
+        let entries = layer::take_apart(&base).map(|(_, entries)| entries).unwrap_or_default();
         let view = |revision: &buoy_store::Revision| RevisionView {
             revision: revision.revision,
             at_ms: revision.at_ms,
@@ -107,7 +106,7 @@ impl Edits {
             diff: revision
                 .changes
                 .iter()
-                .flat_map(|change| lines(&vips, &change.key, &change.before, &change.after))
+                .flat_map(|change| lines(&entries, &change.key, &change.before, &change.after))
                 .collect(),
         };
         HistoryReply {

@@ -2,9 +2,9 @@
 //!
 //! An entry that says what the file has anyway is taken back: what was edited by hand into the file later holds.
 
-use buoy_config::layer::{self, vip_name};
+use buoy_config::layer::{self, reservation_key, vip_key as key, vip_name};
 use buoy_config::nearest;
-use buoy_model::{Group, Service};
+use buoy_model::{Desired, Given, Group, Service};
 use buoy_store::{Change, Content, State};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +26,10 @@ pub(crate) enum Wish {
     Remove(String),
     /// Something of a backend of the service of one VIP.
     Backend(Place, String, BackendWish),
+    /// An address of a pool to be kept for somebody.
+    Reserve(IpAddr, String),
+    /// An address of a pool to be kept for nobody.
+    Free(IpAddr),
     /// All to be as it was after a revision.
     Rollback(u64),
 }
@@ -87,20 +91,30 @@ impl<'a> Plan<'a> {
         Ok(Self { rest, file, state })
     }
 
-    /// The VIP as it is with what was edited.
-    pub(crate) fn vip(&self, name: &str) -> Option<Table> {
-        match self.state.entries.get(&key(name)).map(|entry| &entry.content) {
+    /// The entry as it is with what was edited.
+    fn entry(&self, key: &str) -> Option<Table> {
+        match self.state.entries.get(key).map(|entry| &entry.content) {
             Some(Content::Set(value)) => table(value).ok(),
             Some(Content::Hidden) => None,
-            Some(Content::AsFile) | None => self.file.get(name).cloned(),
+            Some(Content::AsFile) | None => self.file.get(key).cloned(),
         }
+    }
+
+    /// The VIP as it is with what was edited.
+    pub(crate) fn vip(&self, name: &str) -> Option<Table> {
+        self.entry(&key(name))
+    }
+
+    /// The entries that are there with what was edited.
+    fn keys(&self) -> BTreeSet<&str> {
+        let all = self.file.keys().chain(self.state.entries.keys());
+        all.map(String::as_str).filter(|key| self.entry(key).is_some()).collect()
     }
 
     /// The names of all VIPs with what was edited.
     pub(crate) fn names(&self) -> BTreeSet<String> {
-        let edited = self.state.entries.keys().filter_map(|key| key.strip_prefix("vip/"));
-        let all = self.file.keys().map(String::as_str).chain(edited);
-        all.filter(|name| self.vip(name).is_some()).map(str::to_owned).collect()
+        let names = self.keys().into_iter().filter_map(|key| key.strip_prefix("vip/"));
+        names.map(str::to_owned).collect()
     }
 
     /// The name of the VIP that is called so, or has that address.
@@ -130,28 +144,32 @@ impl<'a> Plan<'a> {
                 if self.vip(&name).is_some() {
                     return Err(Unplanned::Exists(name));
                 }
-                vec![(name, Some(vip))]
+                vec![(key(&name), Some(vip))]
             }
             Wish::Put(asked, value) => {
                 let name = self.find(asked).unwrap_or_else(|| asked.clone());
-                vec![(name.clone(), Some(named(&name, table(value)?)?))]
+                vec![(key(&name), Some(named(&name, table(value)?)?))]
             }
             Wish::Patch(asked, patch) => {
                 let name = self.known(asked)?;
                 let mut vip = json(&self.vip(&name).unwrap_or_default());
                 merge(&mut vip, patch);
-                vec![(name.clone(), Some(named(&name, table(&vip)?)?))]
+                vec![(key(&name), Some(named(&name, table(&vip)?)?))]
             }
-            Wish::Remove(asked) => vec![(self.known(asked)?, None)],
+            Wish::Remove(asked) => vec![(key(&self.known(asked)?), None)],
             Wish::Backend(place, backend, wish) => vec![self.backend(place, backend, wish)?],
+            Wish::Reserve(address, holder) => {
+                vec![(reservation_key(*address), Some(reservation(*address, holder)))]
+            }
+            Wish::Free(address) => vec![(reservation_key(*address), None)],
         };
-        let change = |(name, vip): (String, Option<Table>)| {
-            let content = match (vip, self.file.get(&name)) {
-                (vip, file) if vip.as_ref() == file => Content::AsFile,
-                (Some(vip), _) => Content::Set(json(&vip)),
+        let change = |(key, table): (String, Option<Table>)| {
+            let content = match (table, self.file.get(&key)) {
+                (table, file) if table.as_ref() == file => Content::AsFile,
+                (Some(table), _) => Content::Set(json(&table)),
                 (None, _) => Content::Hidden,
             };
-            Change { key: key(&name), content }
+            Change { key, content }
         };
         let all = wanted.into_iter().map(change);
         Ok(all.filter(|change| self.content(&change.key) != change.content).collect())
@@ -174,9 +192,9 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// All VIPs of a whole text, and those that it does not have any more.
+    /// All entries of a whole text, and those that it does not have any more.
     fn whole(&self, text: &str) -> Result<Vec<(String, Option<Table>)>, Unplanned> {
-        let (rest, mut vips) = layer::take_apart(text).map_err(Unplanned::Malformed)?;
+        let (rest, entries) = layer::take_apart(text).map_err(Unplanned::Malformed)?;
         let keys: BTreeSet<&String> = rest.keys().chain(self.rest.keys()).collect();
         let differing: Vec<&str> = keys
             .into_iter()
@@ -186,9 +204,12 @@ impl<'a> Plan<'a> {
         if !differing.is_empty() {
             return Err(Unplanned::OnlyInFile(differing.join(", ")));
         }
-        let gone = self.names().into_iter().filter(|name| !vips.contains_key(name));
-        let mut all: Vec<_> = gone.map(|name| (name, None)).collect();
-        all.extend(std::mem::take(&mut vips).into_iter().map(|(name, vip)| (name, Some(vip))));
+        // What the agents keep goes with what it is kept for: a text need not have it.
+        let is_kept = |key: &str| self.entry(key).is_some_and(|table| is_given(key, &table));
+        let gone = self.keys().into_iter().filter(|key| !entries.contains_key(*key));
+        let gone = gone.filter(|key| !is_kept(key)).map(|key| (key.to_owned(), None));
+        let mut all: Vec<_> = gone.collect();
+        all.extend(entries.into_iter().map(|(key, table)| (key, Some(table))));
         Ok(all)
     }
 
@@ -230,16 +251,72 @@ impl<'a> Plan<'a> {
         }
         let list = all.into_iter().map(toml::Value::String).collect();
         service.insert("backends".into(), toml::Value::Array(list));
-        Ok((name, Some(vip)))
+        Ok((key(&name), Some(vip)))
     }
 }
 
-fn key(name: &str) -> String {
-    format!("vip/{name}")
+fn reservation(address: IpAddr, holder: &str) -> Table {
+    let text = |text: String| toml::Value::String(text);
+    let (address, holder) = (text(address.to_string()), text(holder.to_owned()));
+    Table::from_iter([("address".to_owned(), address), ("for".to_owned(), holder)])
+}
+
+fn is_given(key: &str, table: &Table) -> bool {
+    key.starts_with("reservation/")
+        && table.get("given").and_then(toml::Value::as_bool) == Some(true)
+}
+
+/// What a VIP would lose that a pool gave it, though the edit is not about that VIP.
+pub(crate) fn lost(before: &Desired, after: &Desired, changes: &[Change]) -> Option<Given> {
+    let about = |vip: &str| {
+        let of = |change: &Change| {
+            let Content::Set(value) = &change.content else { return change.key == key(vip) };
+            change.key == key(vip) || value.get("for").and_then(Value::as_str) == Some(vip)
+        };
+        changes.iter().any(of)
+    };
+    let given = |desired: &'_ Desired| {
+        desired.pools.iter().flat_map(|pool| pool.given.clone()).collect::<Vec<_>>()
+    };
+    let still = given(after);
+    let is_lost = |was: &Given| {
+        let asks = still.iter().any(|is| is.vip == was.vip);
+        asks && !still.contains(was) && !about(&was.vip)
+    };
+    given(before).into_iter().find(is_lost)
+}
+
+/// What has to be kept so that VIPs keep what pools gave them, and what need not be kept any more.
+pub(crate) fn upkeep(desired: &Desired, state: &State) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for pool in desired.pools.iter().filter(|pool| pool.can_be_asked()) {
+        let kept = |address| pool.reserved.iter().any(|r| r.address == address);
+        for Given { vip, address } in pool.given.iter().filter(|given| !kept(given.address)) {
+            let mut table = reservation(*address, vip);
+            table.insert("given".into(), toml::Value::Boolean(true));
+            let content = Content::Set(json(&table));
+            changes.push(Change { key: reservation_key(*address), content });
+        }
+    }
+    for (key, entry) in &state.entries {
+        let Content::Set(value) = &entry.content else { continue };
+        let Some(table) = table(value).ok().filter(|table| is_given(key, table)) else { continue };
+        let holder = table.get("for").and_then(toml::Value::as_str);
+        let has = |given: &Given| {
+            Some(given.vip.as_str()) == holder && reservation_key(given.address) == *key
+        };
+        let is_new = changes.iter().any(|change| change.key == *key);
+        if !is_new && !desired.pools.iter().any(|pool| pool.given.iter().any(has)) {
+            changes.push(Change { key: key.clone(), content: Content::AsFile });
+        }
+    }
+    changes
 }
 
 fn nameless() -> Unplanned {
-    Unplanned::Malformed("a VIP needs `address`, as in \"10.0.0.100/24\"".into())
+    Unplanned::Malformed(
+        "a VIP needs `address`, as in \"10.0.0.100/24\", or `name` and `pool`".into(),
+    )
 }
 
 /// JSON as the file would have it.

@@ -26,7 +26,7 @@ fn check(layered: &Layered) -> Result<Checked, ConfigurationError> {
     checked.map_err(|report| ConfigurationError::Invalid(report.over(&layered.layers)))
 }
 
-fn plain(text: &str) -> Checked {
+pub(crate) fn plain(text: &str) -> Checked {
     check(&Layered { text: text.into(), layers: vec![] }).unwrap()
 }
 
@@ -37,7 +37,7 @@ pub(crate) fn tried(file: &str) -> Edits {
     Edits::with(Path::new("buoy.toml"), base, store, Box::new(check), PathBuf::new())
 }
 
-async fn edits(folder: &TempDir, file: &str) -> Edits {
+pub(crate) async fn edits(folder: &TempDir, file: &str) -> Edits {
     let checked = plain(file);
     let (_, watched) = watch::channel(Arc::new(peers(&checked.desired)));
     let (_, keys) = watch::channel(checked.keyring.clone());
@@ -49,7 +49,7 @@ async fn edits(folder: &TempDir, file: &str) -> Edits {
     Edits::with(Path::new("buoy.toml"), base, store, Box::new(check), last)
 }
 
-fn by(seen: Option<u64>) -> By {
+pub(crate) fn by(seen: Option<u64>) -> By {
     By { user: "ann".into(), reason: "a test".into(), seen, dry_run: false }
 }
 

@@ -74,13 +74,27 @@ fn served(decide: u64) -> Fact {
     }
 }
 
+/// One that VIPs ask, and one whose addresses are VIPs.
+fn pools() -> Vec<PoolView> {
+    let pool = |name: &str, gives: &str| PoolView {
+        name: name.into(),
+        gives: gives.into(),
+        size: 10,
+        used: 7,
+        reserved: 1,
+        free: 2,
+        ..PoolView::default()
+    };
+    vec![pool("office", "named"), pool("web", "each")]
+}
+
 fn page() -> String {
     let totals = Totals::new().unwrap();
     totals.note(Some("web"), "served", &served(2));
     totals.note(Some("web"), "served", &served(300));
     totals.note(None, "undrained", &Fact::Undrained);
     let aliases = [MetricAlias::Keepalived, MetricAlias::Metallb];
-    totals.page(&status(), true, &aliases).unwrap()
+    totals.page(&status(), &pools(), true, &aliases).unwrap()
 }
 
 #[test]
@@ -92,6 +106,9 @@ fn the_page_says_what_the_status_says() {
         "buoy_config_last_reload_successful 0",
         "buoy_draining 1",
         "buoy_cordoned 1",
+        "buoy_pool_addresses{pool=\"office\",state=\"free\"} 2",
+        "buoy_pool_addresses{pool=\"office\",state=\"reserved\"} 1",
+        "buoy_pool_addresses{pool=\"office\",state=\"used\"} 7",
         "buoy_lease_term_seconds 0.032",
         "buoy_datagrams_rejected_total{reason=\"forged\"} 2",
         "buoy_counted_total{name=\"late_wakeups\"} 5",
@@ -184,7 +201,7 @@ fn others_names_tell_the_same_and_only_where_they_are_asked_for() {
     let totals = Totals::new().unwrap();
     totals.note(Some("web"), "acquired", &Fact::Undrained);
     let page =
-        totals.page(&status, false, &[MetricAlias::Keepalived, MetricAlias::Metallb]).unwrap();
+        totals.page(&status, &[], false, &[MetricAlias::Keepalived, MetricAlias::Metallb]).unwrap();
     for line in [
         r#"keepalived_vrrp_state{iname="web",intf="eth0",ip_address="2001:db8::100",vrid="0"} 2"#,
         r#"keepalived_vrrp_state{iname="db",intf="eth0",ip_address="10.0.0.101",vrid="0"} 1"#,
@@ -194,6 +211,6 @@ fn others_names_tell_the_same_and_only_where_they_are_asked_for() {
         assert!(page.lines().any(|l| l == line), "{line} in\n{page}");
     }
     assert!(!page.contains(r#"service="db""#), "only who announces says so");
-    let plain = totals.page(&status, false, &[]).unwrap();
+    let plain = totals.page(&status, &[], false, &[]).unwrap();
     assert!(!plain.contains("keepalived_") && !plain.contains("metallb_"));
 }

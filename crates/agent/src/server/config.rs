@@ -132,7 +132,7 @@ fn edits() -> Vec<Operation> {
 }
 
 /// An answer with the revision as its tag.
-fn tagged(revision: u64, answer: &impl Serialize) -> Response {
+pub(super) fn tagged(revision: u64, answer: &impl Serialize) -> Response {
     write::tagged(Json(answer).into_response(), &format!("\"{revision}\""))
 }
 
@@ -162,7 +162,7 @@ async fn vip<A: Agent>(
 }
 
 /// Who edits, and how.
-fn by(
+pub(super) fn by(
     agent: &impl Agent,
     asker: &Asker,
     write: &Write,
@@ -186,13 +186,18 @@ fn seen(agent: &impl Agent, write: &Write) -> Result<Option<u64>, Failure> {
 
 /// Has an edit taken and puts it into force here; the other nodes do the same by themselves.
 async fn edit<A: Agent>(agent: &A, wish: Wish, by: By) -> Result<Response, Failure> {
+    let reply = edited(agent, wish, by).await?;
+    Ok(tagged(reply.revision, &reply))
+}
+
+pub(super) async fn edited<A: Agent>(agent: &A, wish: Wish, by: By) -> Result<EditReply, Failure> {
     let mut reply: EditReply = agent.edits().edit(&wish, &by, &agent.desired()).await?;
     if !by.dry_run {
         tracing::info!(by = by.user, revision = reply.revision, reason = by.reason, "edit");
         // It is agreed: what this node makes of it is another matter.
         reply.refused_here = agent.follow_edits().await.err().map(|refusal| refusal.report());
     }
-    Ok(tagged(reply.revision, &reply))
+    Ok(reply)
 }
 
 /// A whole configuration: as TOML, or in JSON with a reason.
@@ -364,6 +369,12 @@ impl From<EditRefusal> for Failure {
             EditRefusal::Needs(why) => {
                 let title = "the edit is refused; the running configuration stays in force";
                 Self::new(invalid, "config", title, why)
+            }
+            EditRefusal::Taken(given) => {
+                let title = format!("{} would lose {}", given.vip, given.address);
+                let detail = "a pool gave it this address, and the edit is about others";
+                Self::new(StatusCode::CONFLICT, "in_use", &title, detail)
+                    .fix("take another address, or give that VIP another one first")
             }
             EditRefusal::Host(why) => {
                 let title = "this host cannot be looked at";

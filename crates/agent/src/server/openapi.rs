@@ -4,7 +4,7 @@
 //! route is described and that every description has its route. The types describe themselves (`ToSchema`); the
 //! operations are told here and not by attributes of their functions, which are generic over the agent.
 
-use super::{config, lists, orders, path, services, support};
+use super::{config, lists, orders, path, pools, services, support};
 use axum::Json;
 use buoy_api::{PROBLEM_TYPE, Problem, STREAM_TYPE};
 use serde_json::{Map, Value, json};
@@ -169,6 +169,7 @@ fn described(name: &str) -> &'static str {
             "As in `web:443/tcp`, with what has a meaning in a URL as %XX, or what is left of it where that is enough."
         }
         "backend" => "Its name.",
+        "address" => "As in `10.0.0.150`.",
         _ => "Its name.",
     }
 }
@@ -202,6 +203,7 @@ pub(super) fn operations() -> Vec<Operation> {
     all.extend(orders::operations());
     all.extend(services::operations());
     all.extend(path::operations());
+    all.extend(pools::operations());
     all.extend(super::operations());
     all
 }

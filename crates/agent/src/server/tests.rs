@@ -184,7 +184,7 @@ impl Agent for Fake {
     }
 
     fn metrics(&self, status: &ClusterStatus) -> Result<String, prometheus::Error> {
-        crate::metrics::Totals::new()?.page(status, false, &[])
+        crate::metrics::Totals::new()?.page(status, &[], false, &[])
     }
 
     async fn order(&self, order: Order) -> Result<Result<usize, OrderError>, LoopGone> {

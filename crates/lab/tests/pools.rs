@@ -1,0 +1,117 @@
+//! VIPs that ask a pool for addresses, with real agents: what they get is served, kept, and nobody's else.
+
+#![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
+
+mod support;
+
+use buoy_api::{ClientError, ConfigRequest, PoolView, ReservationRequest};
+use buoy_lab::peer::Peer;
+use buoy_lab::process::wait_until;
+use nix::sys::signal::Signal;
+use std::net::Ipv4Addr;
+use support::{Cluster, SOON, cluster};
+
+/// Ten addresses, and one VIP that asks for one of them.
+const POOL: &str = "
+[[pool]]
+name = \"web\"
+addresses = \"10.77.0.110-119/24\"
+auto_assign = true
+
+[[vip]]
+name = \"shop\"
+pool = \"web\"
+";
+
+fn pool(cluster: &Cluster, node: &str) -> PoolView {
+    cluster.buoy.client(node).unwrap().pools().unwrap().pools.remove(0)
+}
+
+/// The address that the pool gave to a VIP, as a node has it in force.
+fn address(cluster: &Cluster, node: &str, vip: &str) -> Option<Ipv4Addr> {
+    let addresses = pool(cluster, node).addresses.into_iter();
+    let mut its = addresses.filter(|a| a.vip.as_deref() == Some(vip));
+    its.next().map(|a| a.address.parse().unwrap())
+}
+
+fn wait_kept(cluster: &Cluster, node: &str, vip: &str) {
+    let is_kept = || {
+        let all = cluster.buoy.client(node).unwrap().reservations();
+        let is_it = |all: buoy_api::ReservationsReply| {
+            all.reservations.iter().any(|r| r.given && r.vip.as_deref() == Some(vip))
+        };
+        Ok(all.is_ok_and(is_it))
+    };
+    wait_until(SOON, &format!("what {vip} has is kept on {node}"), is_kept).unwrap();
+}
+
+fn refusal<T: std::fmt::Debug>(result: Result<T, ClientError>) -> (String, String) {
+    let ClientError::Refused(problem) = result.expect_err("it is refused") else {
+        return (String::new(), "there is no agent".into());
+    };
+    (problem.code.clone(), problem.detail.clone())
+}
+
+#[test]
+fn a_vip_gets_an_address_of_its_pool_serves_and_keeps_it_and_nobody_else_gets_it() {
+    let test = "a_vip_gets_an_address_of_its_pool_serves_and_keeps_it_and_nobody_else_gets_it";
+    let Some(mut cluster) = cluster(test, 3, POOL) else { return };
+    let nodes = cluster.buoy.nodes();
+    let shop = address(&cluster, nodes[0], "shop").unwrap();
+    for node in &nodes {
+        assert_eq!(address(&cluster, node, "shop"), Some(shop), "all find the same");
+    }
+    let observer = cluster.observer(&[shop]);
+    cluster.wait_answerer(&observer, shop);
+    nodes.iter().for_each(|node| wait_kept(&cluster, node, "shop"));
+
+    // Another one asks, by an edit; both stay what they are.
+    let client = cluster.buoy.client(nodes[1]).unwrap();
+    let config = client.config().unwrap();
+    let text = format!("{}\n[[vip]]\nname = \"mail\"\npool = \"*\"\n", config.text);
+    client.config_apply(&ConfigRequest { text, reason: None }, config.revision).unwrap();
+    let mail = address(&cluster, nodes[1], "mail").unwrap();
+    assert_ne!(mail, shop);
+    let observer = cluster.observer(&[shop, mail]);
+    cluster.wait_answerer(&observer, mail);
+
+    // What is in use is neither reserved for others nor released, and the refusal says whose it is.
+    let wish = |address: Option<Ipv4Addr>, holder: &str| ReservationRequest {
+        pool: "web".into(),
+        address: address.map(|address| address.to_string()),
+        holder: holder.into(),
+        reason: None,
+    };
+    let (code, detail) = refusal(client.reserve(&wish(Some(shop), "printer"), false));
+    assert_eq!((code.as_str(), detail.as_str()), ("in_use", "the VIP shop has it"));
+    let (code, detail) = refusal(client.free(mail.into(), false));
+    assert_eq!((code.as_str(), detail.as_str()), ("in_use", "the VIP mail has it"));
+    let would = client.reserve(&wish(None, "printer"), true).unwrap();
+    let reserved = client.reserve(&wish(None, "printer"), false).unwrap();
+    assert_eq!(would.address, reserved.address);
+    let printer: Ipv4Addr = reserved.address.parse().unwrap();
+    assert!(printer != shop && printer != mail);
+    let (code, _) = refusal(client.reserve(&wish(Some(printer), "other"), false));
+    assert_eq!(code, "reserved");
+    let counts = pool(&cluster, nodes[1]);
+    assert_eq!((counts.size, counts.used, counts.reserved, counts.free), (10, 2, 1, 7));
+    let page = client.metrics().unwrap();
+    assert!(page.contains("buoy_pool_addresses{pool=\"web\",state=\"free\"} 7"), "{page}");
+    let freed = client.free(printer.into(), false).unwrap();
+    assert_eq!(freed.refused_here, None);
+    assert_eq!(pool(&cluster, nodes[1]).reserved, 0);
+
+    // All agents start again: each VIP has what it had.
+    for node in &nodes {
+        cluster.buoy.process(node).unwrap().signal(Signal::SIGKILL).unwrap();
+    }
+    let Cluster { buoy, segment } = &mut cluster;
+    buoy.start_all(segment).unwrap();
+    for node in &nodes {
+        cluster.wait_owned(node);
+        let both = ["shop", "mail"].map(|vip| address(&cluster, node, vip));
+        assert_eq!(both, [Some(shop), Some(mail)]);
+    }
+    cluster.wait_answerer(&observer, shop);
+    cluster.wait_answerer(&observer, mail);
+}
