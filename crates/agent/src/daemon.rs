@@ -10,7 +10,9 @@ use crate::forward::{Forward, Traced};
 use crate::hooks::{self, Hooks};
 use crate::metrics::Totals;
 use crate::realtime::{self, Command, Gone, Handle};
-use crate::server::{Agent, Changes, LoopGone, Problem, ReloadRefusal, haproxy, metrics, tcp};
+use crate::server::{
+    Agent, Changes, LoopGone, Problem, ReloadRefusal, errands, haproxy, metrics, tcp,
+};
 use buoy_api::view::{CheckReport, DatedRecord, HostReport, ServiceReport};
 use buoy_api::words::{self, Gravity, Words};
 use buoy_api::{ClusterStatus, FlowsView, ReloadReply};
@@ -23,6 +25,7 @@ use buoy_model::limits::{CHANGES_MAX, RECORDS_MAX};
 use buoy_model::{
     BackendId, BackendOrder, BackendState, Desired, Fact, Group, GroupId, HookTopic, Order, Record,
 };
+use buoy_store::{Done, Errand, Lost};
 use buoy_wire::{Keyring, Reject};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -196,7 +199,7 @@ impl Daemon {
     }
 
     /// Answers HAProxy's commands, shows the metrics and serves the API over TCP where the configuration says
-    /// so, for ever.
+    /// so, and does what other nodes pass on, for ever.
     pub(crate) async fn keep_doors(self: Arc<Self>) {
         let desired = || self.published.desired.subscribe();
         let this = || Arc::clone(&self);
@@ -204,6 +207,7 @@ impl Daemon {
             haproxy::keep(this(), desired(), Arc::clone(&self.haproxy)),
             metrics::keep(this(), desired(), Arc::clone(&self.metrics)),
             tcp::keep(this(), self.published.api.subscribe(), Arc::clone(&self.tcp)),
+            errands::keep(this(), self.edits.store().errands()),
         );
     }
 
@@ -536,6 +540,10 @@ impl Agent for Daemon {
         memory.refused_file = refused.map(|first| format!("the file {path} was refused: {first}"));
         drop(memory);
         result.map(Option::unwrap_or_default)
+    }
+
+    async fn send(&self, node: &str, errand: Errand) -> Result<Done, Lost> {
+        self.edits.store().send(node, errand).await
     }
 
     fn support_dump(&self) -> tokio::process::Command {

@@ -229,6 +229,11 @@ impl Edits {
         self.state.clone()
     }
 
+    /// Where edits are kept, and by which the nodes speak to each other.
+    pub(crate) const fn store(&self) -> &Store {
+        &self.store
+    }
+
     fn now(&self) -> Arc<State> {
         Arc::clone(&self.state.borrow())
     }

@@ -9,6 +9,7 @@ mod access;
 pub(crate) mod account;
 mod changes;
 mod config;
+pub(crate) mod errands;
 mod failure;
 mod follow;
 mod guard;
@@ -49,6 +50,7 @@ use buoy_core::backend_orders::{Change, Full};
 use buoy_core::{OrderError, Status};
 use buoy_kernel::fast::Packet;
 use buoy_model::{BackendId, BackendOrder, Desired, Group, GroupId, Order};
+use buoy_store::{Done, Errand, Lost};
 use failure::Failure;
 use listen::Hall;
 use openapi::Operation;
@@ -115,6 +117,8 @@ pub trait Agent: Send + Sync + 'static {
     fn rehearse_reload(&self) -> impl Future<Output = Result<ReloadReply, ReloadRefusal>> + Send;
     /// Reads the file again and applies the difference; an invalid file changes nothing.
     fn reload(&self) -> impl Future<Output = Result<ReloadReply, ReloadRefusal>> + Send;
+    /// Has another node do what an operator wants of it, once.
+    fn send(&self, node: &str, errand: Errand) -> impl Future<Output = Result<Done, Lost>> + Send;
     /// What writes the support archive of this node to its standard output.
     fn support_dump(&self) -> tokio::process::Command;
     /// What the configuration is made of.

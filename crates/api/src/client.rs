@@ -401,7 +401,7 @@ fn refused(path: &Path, error: &io::Error) -> ClientError {
 }
 
 /// One segment of a path: whatever has a meaning of its own in a URL is escaped (RFC 3986 §2.1).
-pub(crate) fn segment(text: &str) -> String {
+pub fn segment(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

@@ -1,9 +1,11 @@
-//! `buoy drain` and `buoy undrain`: takes this node out of service, and puts it back.
+//! `buoy drain` and `buoy undrain`: takes a node out of service, and puts it back.
 
 use crate::failure::{Exit, Failure};
 use crate::output::{self, Form};
 use crate::{AgentSocket, time};
-use buoy_api::{Client, ClientError, ClusterStatus, DrainReply, DrainRequest, words};
+use buoy_api::{
+    Client, ClientError, ClusterStatus, DrainReply, DrainRequest, NodePatch, VipView, words,
+};
 use serde::Serialize;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,13 +19,15 @@ const WATCH: Duration = Duration::from_secs(3);
 pub(crate) struct DrainArguments {
     #[command(flatten)]
     agent: AgentSocket,
+    /// Its name; without it: this node
+    node: Option<String>,
     /// Back in service by itself after so long, as in 30m
     #[arg(long = "for", value_name = "TIME", value_parser = time::duration)]
     time: Option<Duration>,
     /// For the record and for `buoy why`
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// Succeed only when this node owns nothing any more
+    /// Succeed only when it owns nothing any more
     #[arg(long)]
     wait: bool,
     /// How long to wait, in seconds
@@ -38,6 +42,8 @@ pub(crate) struct DrainArguments {
 pub(crate) struct UndrainArguments {
     #[command(flatten)]
     agent: AgentSocket,
+    /// Its name; without it: this node
+    node: Option<String>,
     /// Form of the answer
     #[arg(short, long, value_enum, default_value_t)]
     output: Form,
@@ -57,20 +63,25 @@ struct Outcome {
 
 pub(crate) fn drain(arguments: DrainArguments) -> Result<(), Failure> {
     let client = arguments.agent.client()?;
-    let request =
-        DrainRequest { reason: arguments.reason, for_ms: arguments.time.map(time::millis) };
-    let reply = client.drain_for(&request)?;
+    let (reason, for_ms) = (arguments.reason, arguments.time.map(time::millis));
+    let reply = match &arguments.node {
+        Some(node) => {
+            let patch = NodePatch { drain: Some(true), reason, for_ms, ..NodePatch::default() };
+            client.patch_node(node, &patch)?
+        }
+        None => client.drain_for(&DrainRequest { reason, for_ms })?,
+    };
     let limit = if arguments.wait { Duration::from_secs(arguments.timeout) } else { WATCH };
     let started = Instant::now();
-    let status = watch(&client, limit)?;
+    let status = watch(&client, &reply.node, limit)?;
     let took = started.elapsed();
-    let unfinished = !is_done(&status);
+    let unfinished = !is_done(&status, &reply.node);
     if arguments.output != Form::Table {
         let outcome = Outcome {
-            node: reply.node,
-            draining: status.draining.clone(),
+            kept: kept(&status, &reply.node).into_iter().map(str::to_owned).collect(),
+            draining: reply.draining.filter(|_| is_drained(&status, &reply.node)),
             owned: reply.owned,
-            kept: kept(&status).into_iter().map(str::to_owned).collect(),
+            node: reply.node,
             took_ms: time::millis(took),
         };
         output::value(arguments.output, &outcome)?;
@@ -86,12 +97,12 @@ pub(crate) fn drain(arguments: DrainArguments) -> Result<(), Failure> {
 
 /// What came of it, for people.
 fn drained(reply: &DrainReply, status: &ClusterStatus, took: Duration) -> String {
-    let DrainReply { node, owned, .. } = reply;
-    let Some(reason) = &status.draining else {
+    let DrainReply { node, owned, draining, .. } = reply;
+    let Some(reason) = draining.as_ref().filter(|_| is_drained(status, node)) else {
         return format!("{node} is not drained any more: somebody put it back");
     };
     let took = words::span(took);
-    let moved = match (kept(status).as_slice(), owned) {
+    let moved = match (kept(status, node).as_slice(), owned) {
         ([], 0) => "it owned no VIP".to_owned(),
         ([], 1) => format!("its VIP is on another node after {took}"),
         ([], n) => format!("its {n} VIPs are on other nodes after {took}"),
@@ -112,7 +123,13 @@ fn end(for_ms: Option<u64>) -> String {
 }
 
 pub(crate) fn undrain(arguments: &UndrainArguments) -> Result<(), Failure> {
-    let reply = arguments.agent.client()?.undrain()?;
+    let client = arguments.agent.client()?;
+    let reply = match &arguments.node {
+        Some(node) => {
+            client.patch_node(node, &NodePatch { drain: Some(false), ..NodePatch::default() })?
+        }
+        None => client.undrain()?,
+    };
     match arguments.output {
         form @ (Form::Json | Form::Yaml) => output::value(form, &reply),
         Form::Table => output::text(&format!("{} takes part again\n", reply.node)),
@@ -120,37 +137,53 @@ pub(crate) fn undrain(arguments: &UndrainArguments) -> Result<(), Failure> {
 }
 
 /// Looks until the node has given everything away, or the time is over.
-fn watch(client: &Client, limit: Duration) -> Result<ClusterStatus, ClientError> {
+fn watch(client: &Client, node: &str, limit: Duration) -> Result<ClusterStatus, ClientError> {
     let deadline = Instant::now() + limit;
     loop {
         let status = client.status()?;
-        if is_done(&status) || deadline < Instant::now() {
+        if is_done(&status, node) || deadline < Instant::now() {
             return Ok(status);
         }
         thread::sleep(LOOK_EVERY);
     }
 }
 
-fn is_done(status: &ClusterStatus) -> bool {
-    status.draining.is_some() && kept(status).is_empty()
+fn is_done(status: &ClusterStatus, node: &str) -> bool {
+    is_drained(status, node) && kept(status, node).is_empty()
+}
+
+/// Whether it takes nothing, as the node that answers knows.
+fn is_drained(status: &ClusterStatus, node: &str) -> bool {
+    status.nodes.iter().any(|known| known.name == node && known.draining)
 }
 
 /// The VIPs that the node has not given away.
-fn kept(status: &ClusterStatus) -> Vec<&str> {
-    let mine = status.vips.iter().filter(|vip| vip.mine || vip.lease_left_ms.is_some());
-    mine.map(|vip| vip.name.as_str()).collect()
+fn kept<'s>(status: &'s ClusterStatus, node: &str) -> Vec<&'s str> {
+    let is_me = status.node == node;
+    let has = |vip: &&VipView| match is_me {
+        true => vip.mine || vip.lease_left_ms.is_some(),
+        false => vip.owner.as_deref() == Some(node),
+    };
+    status.vips.iter().filter(has).map(|vip| vip.name.as_str()).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use buoy_api::VipView;
+    use buoy_api::NodeView;
 
     #[test]
     fn a_drain_says_what_came_of_it_and_what_ends_it() {
-        let reply = |owned| DrainReply { node: "lb1".into(), owned, ..DrainReply::default() };
-        let status = |kept: &[&str]| ClusterStatus {
+        let reply = |owned| DrainReply {
+            node: "lb1".into(),
             draining: Some("patching (by ann)".into()),
+            owned,
+            ..DrainReply::default()
+        };
+        let drained_node = NodeView { name: "lb1".into(), draining: true, ..NodeView::default() };
+        let status = |kept: &[&str]| ClusterStatus {
+            node: "lb1".into(),
+            nodes: vec![drained_node.clone()],
             vips: kept.iter().map(|name| vip(name, true, None)).collect(),
             ..ClusterStatus::default()
         };
@@ -183,6 +216,29 @@ mod tests {
     #[test]
     fn a_vip_is_given_away_only_when_its_lease_is_over_too() {
         let vips = vec![vip("a", true, None), vip("b", false, Some(3.0)), vip("c", false, None)];
-        assert_eq!(kept(&ClusterStatus { vips, ..ClusterStatus::default() }), ["a", "b"]);
+        let status = ClusterStatus { node: "lb1".into(), vips, ..ClusterStatus::default() };
+        assert_eq!(kept(&status, "lb1"), ["a", "b"]);
+    }
+
+    #[test]
+    fn another_node_is_done_when_it_says_so_and_others_own_what_it_had() {
+        let owned = |owner: &str| VipView {
+            name: "web".into(),
+            owner: Some(owner.into()),
+            mine: owner == "lb1",
+            lease_left_ms: Some(3.0).filter(|_| owner == "lb1"),
+            ..VipView::default()
+        };
+        let status = |draining, owner| ClusterStatus {
+            node: "lb1".into(),
+            nodes: vec![NodeView { name: "lb2".into(), draining, ..NodeView::default() }],
+            vips: vec![owned(owner)],
+            ..ClusterStatus::default()
+        };
+        let table =
+            [(false, "lb1", false), (true, "lb2", false), (true, "lb1", true), (true, "lb3", true)];
+        for (draining, owner, done) in table {
+            assert_eq!(is_done(&status(draining, owner), "lb2"), done, "{draining} {owner}");
+        }
     }
 }

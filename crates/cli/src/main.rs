@@ -89,15 +89,15 @@ enum Command {
     /// Drain, disable or weigh a backend of a service; or make this host a real server (dsr, tunnel)
     #[command(subcommand)]
     Backend(backend::Command),
-    /// Give a VIP that this node owns to another node
+    /// Give a VIP to another node
     Move(orders::MoveArguments),
-    /// Keep a VIP on this node, which owns it
+    /// Keep a VIP on the node that owns it
     Hold(orders::HoldArguments),
     /// End a hold, or the pin of a move: the VIP goes where it belongs
     Release(orders::ReleaseArguments),
-    /// Take this node out of service: its VIPs move to the others
+    /// Take a node out of service: its VIPs move to the others
     Drain(drain::DrainArguments),
-    /// Put this node back into service
+    /// Put a node back into service
     Undrain(drain::UndrainArguments),
     /// Break the owner of a VIP on purpose, and say how long each step of the takeover takes
     Drill(drill::Arguments),

@@ -1,7 +1,7 @@
 //! `buoy move`, `buoy hold` and `buoy release`: puts a VIP where an operator wants it.
 //!
-//! The order goes to the agent of the owner; what comes of it is watched in the status, so that the
-//! command ends with what is, and not with what was asked for.
+//! The order is given to any agent, which passes it on to that of the owner; what comes of it is watched in the status,
+//! so that the command ends with what is, and not with what was asked for.
 
 use crate::AgentSocket;
 use crate::failure::{Exit, Failure};
@@ -197,7 +197,7 @@ fn moved(reply: &OrderReply, to: &str, seen: &Seen) -> Outcome {
         let epoch = seen.vip.epoch;
         format!(
             "{to} owns {vip} now (epoch {epoch}), {took} after the order; it stays there until \
-             `buoy move` or `buoy release` on {to}"
+             `buoy move` or `buoy release`"
         )
     };
     outcome(reply, seen, sentence)
@@ -285,7 +285,7 @@ mod tests {
             (
                 moved(&reply("move"), "lb2", &seen(true, "lb2")),
                 "lb2 owns web now (epoch 8), 31 ms after the order; it stays there until \
-                 `buoy move` or `buoy release` on lb2",
+                 `buoy move` or `buoy release`",
             ),
             (
                 moved(&reply("move"), "lb2", &seen(false, "lb1")),

@@ -1,12 +1,69 @@
-//! What the API of real agents says of itself and of its host.
+//! The API of real agents: orders by way of any node, and what an agent says of itself and of its host.
 
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 
 mod support;
 
+use buoy_api::{ClientError, HoldRequest, MoveRequest, NodePatch, ReleaseRequest};
+use buoy_lab::peer::Peer;
+use buoy_lab::process::wait_until;
+use nix::sys::signal::Signal;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
-use support::{LOCAL, cluster};
+use support::{LOCAL, SOON, VIP, cluster};
+
+#[test]
+fn an_order_is_followed_by_the_node_that_it_is_about_wherever_it_is_given() {
+    let test = "an_order_is_followed_by_the_node_that_it_is_about_wherever_it_is_given";
+    let Some(mut cluster) = cluster(test, 3, LOCAL) else { return };
+    let observer = cluster.observer(&[VIP]);
+    let owner = cluster.wait_answerer(&observer, VIP);
+    let mut others = ["n1", "n2", "n3"].into_iter().filter(|node| *node != owner);
+    let (asked, next) = (others.next().expect("of three"), others.next().expect("of three"));
+    let client = cluster.buoy.client(asked).unwrap();
+    let knows = |wanted: &str| {
+        let wanted = wanted.to_owned();
+        move |status: &buoy_api::ClusterStatus| status.vips[0].owner.as_ref() == Some(&wanted)
+    };
+    cluster.buoy.wait_status(asked, SOON, "the owner", knows(&owner)).unwrap();
+    // It goes from one to the other by the word of the third, who asked stands where it was done.
+    let reason = Some("rack work".to_owned());
+    let moved = client.move_vip("web", &MoveRequest { to: next.into(), reason }).unwrap();
+    assert_eq!((&moved.node, moved.to.as_deref()), (&owner, Some(next)));
+    let expected = format!("rack work (by root on {asked})");
+    assert_eq!(moved.reason, expected);
+    assert_eq!(cluster.wait_other(&observer, VIP, &owner), next);
+    let told = |node: &str, what: &str| {
+        let events = cluster.buoy.client(node).unwrap().events(100).unwrap().events;
+        events.iter().any(|event| event.sentence.contains(what))
+    };
+    assert!(told(&owner, &expected), "the old owner knows who wanted it");
+    cluster.buoy.wait_status(asked, SOON, "the next owner", knows(next)).unwrap();
+    client.release("web", &ReleaseRequest::default()).unwrap();
+    let hold = HoldRequest { reason: Some("audit".into()), for_ms: None };
+    assert_eq!(client.hold("web", &hold).unwrap().node, next);
+    assert!(told(next, &format!("audit (by root on {asked})")));
+    // The same for nodes.
+    let drain = |on: bool| NodePatch { drain: Some(on), ..NodePatch::default() };
+    let drained = client.patch_node(next, &drain(true)).unwrap();
+    assert_eq!((drained.node.as_str(), drained.owned), (next, 1));
+    let last = cluster.wait_other(&observer, VIP, next);
+    client.patch_node(next, &drain(false)).unwrap();
+    let cordon = NodePatch { cordon: Some(true), ..NodePatch::default() };
+    client.patch_node(next, &cordon).unwrap();
+    assert!(cluster.buoy.status(next).unwrap().cordoned.is_some());
+    // Whose agent is dead does nothing, and that is said.
+    cluster.buoy.process(next).unwrap().signal(Signal::SIGKILL).unwrap();
+    let mut said = None;
+    wait_until(SOON, "the agent to be gone", || {
+        said = client.patch_node(next, &drain(true)).err();
+        Ok(said.is_some())
+    })
+    .unwrap();
+    let is_told = |problem: &buoy_api::Problem| ["unreachable", "unsure"].contains(&&*problem.code);
+    assert!(matches!(&said, Some(ClientError::Refused(it)) if is_told(it)), "{said:?}");
+    assert_eq!(cluster.wait_answerer(&observer, VIP), last);
+}
 
 #[test]
 fn an_agent_gives_out_the_support_archive_of_its_host() {

@@ -1,8 +1,8 @@
 //! One of the places where edits can be kept, behind one face.
 
-use crate::{Edit, Embedded, Etcd, Refused, State};
+use crate::{Arrived, Done, Edit, Embedded, Errand, Etcd, Lost, Refused, State};
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// Where edits are kept.
 pub enum Store {
@@ -35,6 +35,23 @@ impl Store {
             Self::Embedded(embedded) => embedded.edit(edit).await,
             Self::Etcd(etcd) => etcd.edit(edit).await,
             Self::Nowhere(_, why) => Err(Refused::Broken(why.clone())),
+        }
+    }
+
+    /// Sends an errand to another node: only where the nodes themselves keep edits do they speak to each other.
+    pub async fn send(&self, node: &str, errand: Errand) -> Result<Done, Lost> {
+        match self {
+            Self::Embedded(embedded) => embedded.send(node, errand).await,
+            Self::Etcd(_) => Err(Lost::NoWay("edits are kept in etcd".into())),
+            Self::Nowhere(_, why) => Err(Lost::NoWay(why.clone())),
+        }
+    }
+
+    /// The errands that other nodes send here from now on.
+    pub fn errands(&self) -> Option<mpsc::Receiver<Arrived>> {
+        match self {
+            Self::Embedded(embedded) => Some(embedded.errands()),
+            Self::Etcd(_) | Self::Nowhere(..) => None,
         }
     }
 

@@ -7,6 +7,7 @@
 //! none.
 
 use crate::disk::{Disk, Failed};
+use crate::errand::{Arrived, Done, Errand, Lost, WAITING_MAX};
 use crate::net::{Answer, Ask, Greeting, Lane, Members, Net};
 use crate::raft::{Log, Machine, Raft};
 use crate::serve;
@@ -20,7 +21,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -31,6 +32,8 @@ const FOUNDING: &str = "founding";
 const EDIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a node may take to say who it is.
 const GREET_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long an errand may take to be sent, and then to be done.
+const ERRAND_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long an edit waits before it looks again for who leads.
 const AGAIN: Duration = Duration::from_millis(150);
 /// How long a majority may be silent before that is a problem.
@@ -85,6 +88,8 @@ pub(crate) struct Shared {
     shown: watch::Sender<Arc<State>>,
     founding: tokio::sync::Mutex<()>,
     problems: Mutex<BTreeMap<String, String>>,
+    /// Who does what others send.
+    runner: Mutex<Option<mpsc::Sender<Arrived>>>,
 }
 
 impl Embedded {
@@ -114,9 +119,17 @@ impl Embedded {
         if is_begun && !raft.is_initialized().await? {
             net.history.store(0, Ordering::SeqCst);
         }
-        let (founding, problems) = (tokio::sync::Mutex::default(), Mutex::default());
-        let shared =
-            Arc::new(Shared { net, raft, incarnation, keys, disk, shown, founding, problems });
+        let shared = Arc::new(Shared {
+            net,
+            raft,
+            incarnation,
+            keys,
+            disk,
+            shown,
+            founding: tokio::sync::Mutex::default(),
+            problems: Mutex::default(),
+            runner: Mutex::default(),
+        });
         let tasks = [
             tokio::spawn(serve::listen(Arc::clone(&shared))).abort_handle(),
             tokio::spawn(follow_keys(Arc::clone(&shared))).abort_handle(),
@@ -138,6 +151,18 @@ impl Embedded {
         // It is agreed in any case, and comes later.
         let _ = timeout(GREET_TIMEOUT, known).await;
         Ok(revision)
+    }
+
+    /// Sends an errand to a node, once, and waits for what came of it.
+    pub async fn send(&self, node: &str, errand: Errand) -> Result<Done, Lost> {
+        self.shared.net.send(node, errand, ERRAND_TIMEOUT).await
+    }
+
+    /// The errands that other nodes send here from now on. The latest who asks gets them.
+    pub fn errands(&self) -> mpsc::Receiver<Arrived> {
+        let (sender, arrived) = mpsc::channel(WAITING_MAX);
+        *self.shared.runner.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        arrived
     }
 
     /// The name of the node that orders edits, where one does.
@@ -234,6 +259,20 @@ impl Shared {
     }
 
     /// Says or takes back a problem.
+    /// Has an errand of that node done here.
+    pub(crate) async fn run(
+        &self,
+        from: String,
+        errand: Errand,
+    ) -> Result<Option<Done>, &'static str> {
+        let runner = self.runner.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (answer, report) = oneshot::channel();
+        let gone = "its agent takes no orders of other nodes at the moment";
+        let sent = runner.ok_or(gone)?.try_send(Arrived { from, errand, answer });
+        sent.map_err(|_| gone)?;
+        Ok(report.await.ok())
+    }
+
     pub(crate) fn say(&self, about: String, problem: Option<String>) {
         let mut problems = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
         match problem {

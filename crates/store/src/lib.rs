@@ -13,6 +13,7 @@
 mod choice;
 mod disk;
 mod embedded;
+mod errand;
 mod etcd;
 mod frame;
 mod net;
@@ -23,6 +24,7 @@ mod tls;
 
 pub use choice::{Store, Summary};
 pub use embedded::{Embedded, Options, Pace};
+pub use errand::{Arrived, Done, Errand, Lost};
 pub use etcd::Etcd;
 pub use state::{Change, Changed, Content, Edit, Entry, NoSuchRevision, Revision, State};
 

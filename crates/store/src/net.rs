@@ -1,5 +1,6 @@
 //! Asks other nodes over TCP: a connection for each peer and kind of question, kept as long as it works.
 
+use crate::errand::{Done, Errand, Lost};
 use crate::frame;
 use crate::raft::Types;
 use crate::state::{Edit, State};
@@ -56,6 +57,8 @@ pub(crate) enum Ask {
     Snapshot(Vote<u64>, SnapshotMeta<u64, BasicNode>, Box<State>),
     /// Take this, if you lead.
     Edit(Edit),
+    /// Do this, for it is about you.
+    Errand(Errand),
 }
 
 /// An answer.
@@ -66,6 +69,8 @@ pub(crate) enum Answer {
     Vote(VoteResponse<u64>),
     Snapshot(SnapshotResponse<u64>),
     Edit(Result<u64, Refused>),
+    /// `None`: it was taken, and who does it has ended meanwhile.
+    Errand(Option<Done>),
     /// It was meant for another directory or another history.
     Stranger,
     Failed(String),
@@ -154,6 +159,32 @@ impl Net {
         timeout(limit, asked).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
+    /// Sends an errand, once.
+    pub(crate) async fn send(
+        &self,
+        name: &str,
+        errand: Errand,
+        limit: Duration,
+    ) -> Result<Done, Lost> {
+        let peers = self.peers.borrow().clone();
+        let peer = peers.nodes.iter().find(|peer| peer.name == name);
+        let peer = peer.ok_or_else(|| Lost::Unsent(format!("{name} is not in the file")))?;
+        let history = self.history.load(Ordering::SeqCst);
+        let ask = Ask::Errand(errand);
+        let envelope = Envelope { from: peers.me.clone(), to: 0, history, ask };
+        let connected = timeout(limit, self.connect(peer)).await;
+        let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let mut stream = connected.map_err(|cause| Lost::Unsent(cause.to_string()))?;
+        let answer = timeout(limit, exchange(&mut stream, &envelope)).await;
+        match answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(Answer::Errand(Some(report))) => Ok(report),
+            Ok(Answer::Errand(None)) => Err(Lost::Unsure("its agent ends".into())),
+            Ok(Answer::Failed(why)) => Err(Lost::Unsent(why)),
+            Ok(answer) => Err(Lost::Unsent(odd(answer).to_string())),
+            Err(cause) => Err(Lost::Unsure(cause.to_string())),
+        }
+    }
+
     async fn connect(&self, peer: &Peer) -> io::Result<TlsStream<TcpStream>> {
         let mut last = io::Error::other("it has no address");
         for address in &peer.addresses {
@@ -235,7 +266,8 @@ fn odd(answer: Answer) -> NetworkError {
         | Answer::Append(_)
         | Answer::Vote(_)
         | Answer::Snapshot(_)
-        | Answer::Edit(_) => "an answer to another question".into(),
+        | Answer::Edit(_)
+        | Answer::Errand(_) => "an answer to another question".into(),
     };
     NetworkError::new(&io::Error::other(why))
 }

@@ -121,6 +121,10 @@ async fn answer(shared: &Arc<Shared>, envelope: Envelope) -> Answer {
             state: with_state.then(|| shared.state().as_ref().clone()),
         })),
         Ask::Edit(edit) => Answer::Edit(shared.edit_here(&edit).await),
+        Ask::Errand(errand) => match shared.run(from, errand).await {
+            Ok(report) => Answer::Errand(report),
+            Err(why) => Answer::Failed(why.into()),
+        },
         Ask::Append(_) | Ask::Vote(_) | Ask::Snapshot(..)
             if shared.join_history(history).await.is_err() =>
         {

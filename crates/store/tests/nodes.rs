@@ -1,7 +1,9 @@
 //! Nodes on the loopback agree on edits, whichever of them come and go.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use buoy_store::{Change, Content, Edit, Embedded, Options, Pace, Peer, Peers, Refused, State};
+use buoy_store::{
+    Change, Content, Done, Edit, Embedded, Errand, Lost, Options, Pace, Peer, Peers, Refused, State,
+};
 use buoy_wire::{Key, Keyring};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -218,4 +220,36 @@ async fn alone_a_node_needs_nobody() {
     cluster.start(0).await;
     assert_eq!(cluster.edit(0, "vip/a", 2).await, Ok(2));
     assert_eq!(cluster.state(0).history.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_errand_is_done_by_the_node_that_it_is_for_or_it_is_said_what_became_of_it() {
+    let mut cluster = Cluster::of(2).await;
+    let errand = Errand {
+        method: "POST".into(),
+        target: "/v1/vips/web/release".into(),
+        body: "{}".into(),
+        user: "ann".into(),
+        role: "operate".into(),
+    };
+    let nobody = cluster.node(0).send("n2", errand.clone()).await;
+    assert!(matches!(&nobody, Err(Lost::Unsent(why)) if why.contains("no orders")), "{nobody:?}");
+    let stranger = cluster.node(0).send("n9", errand.clone()).await;
+    assert!(matches!(stranger, Err(Lost::Unsent(_))), "{stranger:?}");
+    let mut arrived = cluster.node(1).errands();
+    let report = Done { status: 200, tag: Some("\"7\"".into()), body: "done".into() };
+    let (sent, came) = tokio::join!(cluster.node(0).send("n2", errand.clone()), async {
+        let one = arrived.recv().await.unwrap();
+        one.answer.send(report.clone()).unwrap();
+        (one.from, one.errand)
+    });
+    assert_eq!((sent, came), (Ok(report), ("n1".into(), errand.clone())));
+    // Taken, and who does it ends before it has said anything.
+    let (sent, ()) = tokio::join!(cluster.node(0).send("n2", errand.clone()), async {
+        drop(arrived.recv().await);
+    });
+    assert!(matches!(sent, Err(Lost::Unsure(_))), "{sent:?}");
+    cluster.stop(1).await;
+    let silent = cluster.node(0).send("n2", errand).await;
+    assert!(matches!(silent, Err(Lost::Unsent(_))), "nothing was sent: {silent:?}");
 }

@@ -36,6 +36,8 @@ enum Who {
     Token(String),
     /// Known by his certificate.
     Certificate(String),
+    /// Known to another node, which passes his order on.
+    Elsewhere { user: String, node: String },
     /// Not known yet.
     Stranger(IpAddr),
 }
@@ -61,6 +63,19 @@ impl Asker {
         Self { who: Who::Local(uid), role: Some(role), door: None }
     }
 
+    /// Somebody who has asked another node, and may do so much there.
+    pub(super) const fn passed_on(user: String, role: Role, node: String) -> Self {
+        Self { who: Who::Elsewhere { user, node }, role: Some(role), door: None }
+    }
+
+    /// What he may do where his order is passed on; `None`: it was passed on once already.
+    pub(super) const fn passes_on(&self) -> Option<Role> {
+        match &self.who {
+            Who::Local(_) | Who::Token(_) | Who::Certificate(_) => self.role,
+            Who::Elsewhere { .. } | Who::Stranger(_) => None,
+        }
+    }
+
     /// Somebody over TCP, known by the URIs of his certificate, if he has one.
     pub(super) fn remote(from: SocketAddr, uris: &[String], door: Arc<Door>) -> Self {
         let known = uris.iter().find_map(|uri| {
@@ -80,6 +95,7 @@ impl Asker {
         match &self.who {
             Who::Local(uid) => uid.map_or_else(|| "an unknown user".into(), account::user_name),
             Who::Token(name) | Who::Certificate(name) => name.clone(),
+            Who::Elsewhere { user, node } => format!("{user} on {node}"),
             Who::Stranger(from) => format!("somebody at {from}"),
         }
     }
@@ -90,6 +106,7 @@ impl Asker {
             Who::Local(uid) => ("kernel", *uid),
             Who::Token(_) => ("token", None),
             Who::Certificate(_) => ("certificate", None),
+            Who::Elsewhere { .. } => ("node", None),
             Who::Stranger(_) => ("nothing", None),
         };
         MeReply {

@@ -1,8 +1,10 @@
 //! Takes operators' orders: refuses what cannot be done with who can do it, hands on what can.
 //!
-//! An order about a VIP goes to the agent of its owner, which alone can give it away before it is
-//! taken. So a refusal names the owner and the command to run there.
+//! An order about a VIP is for the agent of its owner, which alone can give it away before it is taken, and a drain for
+//! the node itself. Elsewhere it is passed on; where there is no way, the refusal names the node and the command to run
+//! there.
 
+use super::errands::{Passed, pass_on};
 use super::failure::Failure;
 use super::openapi::Operation;
 use super::write::{Write, node_tag, tagged, vip_tag};
@@ -15,10 +17,11 @@ use axum::response::{IntoResponse as _, Response};
 use buoy_api::words::{self, Words};
 use buoy_api::{
     DrainReply, DrainRequest, HoldRequest, MoveRequest, NodePatch, ORDER_FOR_MAX, OrderReply,
-    REASON_MAX, ReleaseRequest,
+    REASON_MAX, ReleaseRequest, segment,
 };
 use buoy_core::{GroupStatus, Standing, Status};
 use buoy_model::{Desired, Group, Instant, NodeId, Order};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -27,15 +30,10 @@ use std::time::Duration;
 pub(super) fn operations() -> Vec<Operation> {
     let order = |method, path, id, summary| Operation::new(method, path, id, summary).changes();
     vec![
-        order(
-            "post",
-            "/v1/vips/{vip}/move",
-            "move",
-            "Give a VIP that this node owns to another; it stays there.",
-        )
-        .takes::<MoveRequest>(true)
-        .answers::<OrderReply>(),
-        order("post", "/v1/vips/{vip}/hold", "hold", "Keep a VIP on this node, which owns it.")
+        order("post", "/v1/vips/{vip}/move", "move", "Give a VIP to another node; it stays there.")
+            .takes::<MoveRequest>(true)
+            .answers::<OrderReply>(),
+        order("post", "/v1/vips/{vip}/hold", "hold", "Keep a VIP on the node that owns it.")
             .takes::<HoldRequest>(false)
             .answers::<OrderReply>(),
         order("post", "/v1/vips/{vip}/release", "release", "End a hold, or the pin of a move.")
@@ -50,7 +48,7 @@ pub(super) fn operations() -> Vec<Operation> {
             "patch",
             "/v1/nodes/{node}",
             "patch_node",
-            "Drain or cordon the node that is asked, or take that back.",
+            "Drain or cordon a node, or take that back.",
         )
         .takes_json(patch_schema(), true)
         .answers::<DrainReply>()
@@ -83,14 +81,16 @@ pub(super) async fn move_vip<A: Agent>(
     ConnectInfo(asker): ConnectInfo<Asker>,
     write: Write,
     body: Body,
-) -> Result<Json<OrderReply>, Failure> {
-    let MoveRequest { to, reason } = parsed(body)?;
-    let reason = Reason::of(reason.as_deref(), &asker)?;
+) -> Result<Response, Failure> {
+    let request: MoveRequest = parsed(body)?;
+    let reason = Reason::of(request.reason.as_deref(), &asker)?;
     let _turn = write.turn(&*agent).await;
     let case = Case::of(&*agent, &vip, write).await?;
-    let to = case.node(&to)?;
-    let command = format!("buoy move {} --to {}{}", case.group().name, to.1, reason.option());
-    case.owned_here(&command)?;
+    let to = case.node(&request.to)?;
+    if let Some(owner) = case.elsewhere()? {
+        let command = format!("buoy move {} --to {}{}", case.group().name, to.1, reason.option());
+        return case.pass_on(&*agent, &asker, owner, ("move", &request), &command).await;
+    }
     let (group, reason) = (case.group().id, reason.recorded);
     // Where it is already: it stays there until somebody moves or releases it, which is a hold.
     if to.0 == case.desired.me {
@@ -109,14 +109,18 @@ pub(super) async fn hold<A: Agent>(
     ConnectInfo(asker): ConnectInfo<Asker>,
     write: Write,
     body: Body,
-) -> Result<Json<OrderReply>, Failure> {
-    let HoldRequest { reason, for_ms } = parsed(body)?;
-    let (reason, time) = (Reason::of(reason.as_deref(), &asker)?, length(for_ms)?);
+) -> Result<Response, Failure> {
+    let request: HoldRequest = parsed(body)?;
+    let for_ms = request.for_ms;
+    let (reason, time) = (Reason::of(request.reason.as_deref(), &asker)?, length(for_ms)?);
     let _turn = write.turn(&*agent).await;
     let case = Case::of(&*agent, &vip, write).await?;
-    let option = time.map_or_else(String::new, |time| format!(" --for {}", words::written(time)));
-    let command = format!("buoy hold {}{option}{}", case.group().name, reason.option());
-    case.owned_here(&command)?;
+    if let Some(owner) = case.elsewhere()? {
+        let option =
+            time.map_or_else(String::new, |time| format!(" --for {}", words::written(time)));
+        let command = format!("buoy hold {}{option}{}", case.group().name, reason.option());
+        return case.pass_on(&*agent, &asker, owner, ("hold", &request), &command).await;
+    }
     case.not_drained()?;
     let (group, reason) = (case.group().id, reason.recorded);
     let order = Order::Hold { group, reason: reason.clone(), until: case.end(time) };
@@ -129,13 +133,15 @@ pub(super) async fn release<A: Agent>(
     ConnectInfo(asker): ConnectInfo<Asker>,
     write: Write,
     body: Body,
-) -> Result<Json<OrderReply>, Failure> {
-    let ReleaseRequest { reason } = parsed(body)?;
-    let reason = Reason::of(reason.as_deref(), &asker)?;
+) -> Result<Response, Failure> {
+    let request: ReleaseRequest = parsed(body)?;
+    let reason = Reason::of(request.reason.as_deref(), &asker)?;
     let _turn = write.turn(&*agent).await;
     let case = Case::of(&*agent, &vip, write).await?;
-    let command = format!("buoy release {}{}", case.group().name, reason.option());
-    case.owned_here(&command)?;
+    if let Some(owner) = case.elsewhere()? {
+        let command = format!("buoy release {}{}", case.group().name, reason.option());
+        return case.pass_on(&*agent, &asker, owner, ("release", &request), &command).await;
+    }
     let (group, reason) = (case.group().id, reason.recorded);
     let order = Order::Release { group, reason: reason.clone() };
     case.give(&*agent, order, "release", None, None, reason).await
@@ -203,7 +209,7 @@ async fn undrained<A: Agent>(
     Ok(drain_reply(&snapshot, owned))
 }
 
-/// What a node is to do with what it owns and could own: the one that is asked, since only it can give away.
+/// What a node is to do with what it owns and could own: it does so itself, since only it can give away.
 pub(super) async fn patch_node<A: Agent>(
     State(agent): State<Arc<A>>,
     Path(node): Path<String>,
@@ -211,19 +217,25 @@ pub(super) async fn patch_node<A: Agent>(
     write: Write,
     body: Body,
 ) -> Result<Response, Failure> {
-    let NodePatch { drain, cordon, reason, for_ms } = parsed(body)?;
+    let patch: NodePatch = parsed(body)?;
     let desired = agent.desired();
     let known = desired.nodes.iter().find(|known| known.name == node);
     let known = known.ok_or_else(|| Failure::unknown_node(&node, &desired))?;
-    let command = match (drain, cordon) {
-        (Some(false), _) => "buoy undrain",
-        (Some(true), _) | (None, None) => "buoy drain",
-        (None, Some(true)) => "buoy node cordon",
-        (None, Some(false)) => "buoy node uncordon",
-    };
     if known.id != desired.me {
-        return Err(Failure::another_node(&node, desired.node_name(desired.me), command));
+        let command = match (patch.drain, patch.cordon) {
+            (Some(false), _) => "buoy undrain",
+            (Some(true), _) | (None, None) => "buoy drain",
+            (None, Some(true)) => "buoy node cordon",
+            (None, Some(false)) => "buoy node uncordon",
+        };
+        let _turn = write.turn(&*agent).await;
+        write.check(&node_tag(&Snapshot::bare(&*agent).await?, &node))?;
+        let refusal = Failure::another_node(&node, desired.node_name(desired.me), command);
+        let path = format!("/v1/nodes/{}", segment(&node));
+        let passed = Passed { to: &node, method: "PATCH", path, body: &patch };
+        return pass_on(&*agent, &asker, &write, passed, refusal).await;
     }
+    let NodePatch { drain, cordon, reason, for_ms } = patch;
     let takes_no_time = |what| for_ms.map_or(Ok(()), |_| Err(Failure::not_of_it("time", what)));
     let reply = match (drain, cordon) {
         (Some(_), Some(_)) => return Err(Failure::two_orders()),
@@ -362,18 +374,29 @@ impl Case {
         Ok((node.id, &node.name))
     }
 
-    /// Refuses unless this node owns the group.
-    fn owned_here(&self, command: &str) -> Result<(), Failure> {
-        let me = self.desired.node_name(self.desired.me);
-        let name = &self.group().name;
+    /// The name of the node that owns the group, where that is another one; refuses where nobody does.
+    fn elsewhere(&self) -> Result<Option<&str>, Failure> {
         match self.known()?.owner {
-            Some(owner) if owner == self.desired.me => Ok(()),
-            Some(owner) => {
-                let owner = self.desired.node_name(owner);
-                Err(Failure::order_for_another(name, me, owner, command))
-            }
-            None => Err(Failure::no_owner(name)),
+            Some(owner) if owner == self.desired.me => Ok(None),
+            Some(owner) => Ok(Some(self.desired.node_name(owner))),
+            None => Err(Failure::no_owner(&self.group().name)),
         }
+    }
+
+    /// Has the owner follow the order.
+    async fn pass_on<A: Agent, T: Serialize + Sync>(
+        &self,
+        agent: &A,
+        asker: &Asker,
+        owner: &str,
+        (verb, body): (&str, &T),
+        command: &str,
+    ) -> Result<Response, Failure> {
+        let (name, me) = (&self.group().name, self.desired.node_name(self.desired.me));
+        let refusal = Failure::order_for_another(name, me, owner, command);
+        let path = format!("/v1/vips/{}/{verb}", segment(name));
+        let passed = Passed { to: owner, method: "POST", path, body };
+        pass_on(agent, asker, &self.write, passed, refusal).await
     }
 
     /// Refuses while this node gives everything away.
@@ -409,7 +432,7 @@ impl Case {
         to: Option<&str>,
         for_ms: Option<u64>,
         reason: String,
-    ) -> Result<Json<OrderReply>, Failure> {
+    ) -> Result<Response, Failure> {
         let vip = self.group().name.clone();
         let epoch = self.known()?.epoch.0;
         let mut would = Vec::new();
@@ -419,7 +442,7 @@ impl Case {
             tracing::info!(vip, to, for_ms, reason, "{verb}");
             follow(agent, order).await?;
         }
-        Ok(Json(OrderReply {
+        let reply = OrderReply {
             vip,
             node: self.desired.node_name(self.desired.me).into(),
             epoch,
@@ -429,7 +452,8 @@ impl Case {
             reason,
             dry_run: self.write.dry_run,
             would,
-        }))
+        };
+        Ok(Json(reply).into_response())
     }
 
     /// What would come of the order, as things are.

@@ -17,7 +17,7 @@ use buoy_core::{Candidate, Exclusion, GroupStatus, Ignored, NodeStatus, Quorum, 
 use buoy_model::{
     Backend, BackendState, Balance, Cause, Cidr, ClusterId, Epoch, Fact, Failback, FlowFields,
     GroupId, Incarnation, Instant, LinkId, Mode, Node, NodeId, Ports, Protocol, Record, Safety,
-    SendProxy, Service, SourceAddress, Timing, VipAddress,
+    SendProxy, Service, SourceAddress, VipAddress,
 };
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -33,7 +33,8 @@ struct Fake {
     gone: AtomicBool,
     drained: AtomicBool,
     cordoned: AtomicBool,
-    /// What makes the support archive, in the language of a shell.
+    way: Mutex<Result<Done, Lost>>,
+    sent: Mutex<Vec<(String, Errand)>>,
     dump: Mutex<String>,
     stopping: AtomicBool,
     /// lb3 owns web instead of the node that is asked.
@@ -54,6 +55,8 @@ impl Default for Fake {
             gone: AtomicBool::new(false),
             drained: AtomicBool::new(false),
             cordoned: AtomicBool::new(false),
+            way: Mutex::new(Err(Lost::NoWay("no store".into()))),
+            sent: Mutex::default(),
             dump: Mutex::default(),
             stopping: AtomicBool::new(false),
             elsewhere: AtomicBool::new(false),
@@ -221,6 +224,11 @@ impl Agent for Fake {
     async fn rehearse_reload(&self) -> Result<ReloadReply, ReloadRefusal> {
         let changes = vec!["vip web changed".into()];
         Ok(ReloadReply { generation: 2, changes, ..ReloadReply::default() })
+    }
+
+    async fn send(&self, node: &str, errand: Errand) -> Result<Done, Lost> {
+        self.sent.lock().unwrap().push((node.to_owned(), errand));
+        self.way.lock().unwrap().clone()
     }
 
     fn support_dump(&self) -> tokio::process::Command {

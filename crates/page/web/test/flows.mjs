@@ -41,8 +41,10 @@ try {
   await page.getByRole('button', { name: 'Move it' }).click();
   await says(cell('web', 'n2'), 'owner');
   await says(page.locator('.toast'), 'on its way to n2');
-  // From here it cannot be moved again, and the button says who can.
-  await says(page.locator('.drawer'), 'n2 owns web: open the page of n2');
+  // An order is for its owner, and is given here all the same.
+  await page.getByRole('button', { name: 'Hold…', exact: true }).click();
+  await page.getByRole('button', { name: 'Hold it' }).click();
+  await says(page.locator('.toast'), 'web is held on n2');
   await page.getByRole('link', { name: 'Close' }).click();
 
   // A VIP is added: what is wrong is said, the difference is shown, and somebody who was faster is noticed.

@@ -1,7 +1,11 @@
 //! What operators order: who may, where, and what is refused in which words.
 
 use super::*;
-use buoy_api::{DrainRequest, HoldRequest, MoveRequest, ORDER_FOR_MAX, REASON_MAX, ReleaseRequest};
+use buoy_api::{
+    DrainRequest, HoldRequest, MoveRequest, NodePatch, ORDER_FOR_MAX, OrderReply, REASON_MAX,
+    ReleaseRequest,
+};
+use buoy_store::Arrived;
 
 fn me() -> String {
     account::user_name(nix::unistd::getuid().as_raw())
@@ -192,4 +196,94 @@ fn an_order_in_another_form_is_refused_before_anything_is_looked_at() {
         assert_eq!(problem.code, code, "{request}");
     }
     assert!(server.fake.orders.lock().unwrap().is_empty(), "nothing refused was done");
+}
+
+#[test]
+fn an_order_for_another_node_is_passed_on_with_who_asked() {
+    let server = Running::start();
+    server.fake.elsewhere.store(true, Ordering::SeqCst);
+    let reply = OrderReply { vip: "web".into(), node: "lb3".into(), ..OrderReply::default() };
+    let body = serde_json::to_string(&reply).unwrap();
+    let done = |status, body: &str| Done { status, tag: Some("\"7\"".into()), body: body.into() };
+    *server.fake.way.lock().unwrap() = Ok(done(200, &body));
+    let client = server.client();
+    let reason = Some("patching".to_owned());
+    let request = MoveRequest { reason, ..to("lb1") };
+    assert_eq!(client.move_vip("10.0.0.100", &request).unwrap(), reply);
+    let dry = server.raw("POST /v1/vips/web/release?dry_run=1 HTTP/1.0\r\n\r\n");
+    assert!(dry.contains("etag: \"7\"") && dry.ends_with(&body), "{dry}");
+    let drained = r#"{"node":"lb3","draining":"by x","owned":1}"#;
+    *server.fake.way.lock().unwrap() = Ok(done(200, drained));
+    let drain = NodePatch { drain: Some(true), ..NodePatch::default() };
+    assert_eq!(client.patch_node("lb3", &drain).unwrap().node, "lb3");
+    let refused = r#"{"title":"no","code":"cannot_take","status":409,"detail":"","type":""}"#;
+    *server.fake.way.lock().unwrap() = Ok(done(409, refused));
+    assert_eq!(problem(client.hold("web", &HoldRequest::default())).code, "cannot_take");
+    let errand = |method: &str, target: &str, body: &str| {
+        let (method, target, body) = (method.into(), target.into(), body.into());
+        ("lb3".to_owned(), Errand { method, target, body, user: me(), role: "admin".into() })
+    };
+    assert_eq!(
+        *server.fake.sent.lock().unwrap(),
+        [
+            errand("POST", "/v1/vips/web/move", r#"{"to":"lb1","reason":"patching"}"#),
+            errand("POST", "/v1/vips/web/release?dry_run=1", "{}"),
+            errand("PATCH", "/v1/nodes/lb3", r#"{"drain":true}"#),
+            errand("POST", "/v1/vips/web/hold", "{}"),
+        ]
+    );
+    // What the client believes to be so is looked at here, before anything is sent.
+    let stale = server.raw("POST /v1/vips/web/hold HTTP/1.0\r\nif-match: \"6-00000000\"\r\n\r\n");
+    assert!(stale.contains(" 412 "), "{stale}");
+    assert_eq!(server.fake.sent.lock().unwrap().len(), 4);
+    assert!(server.fake.orders.lock().unwrap().is_empty(), "nothing is done here");
+}
+
+#[test]
+fn an_order_whose_node_does_not_answer_says_whether_it_may_have_been_done() {
+    let server = Running::start();
+    server.fake.elsewhere.store(true, Ordering::SeqCst);
+    let lost = |lost| *server.fake.way.lock().unwrap() = Err(lost);
+    lost(Lost::Unsent("timed out".into()));
+    let refused = problem(server.client().move_vip("web", &to("lb1")));
+    assert_eq!((refused.code.as_str(), refused.status), ("unreachable", 502));
+    assert_eq!(refused.title, "lb3 cannot be reached, so nothing was done");
+    assert_eq!(refused.fix.as_deref(), Some("run on lb3: buoy move web --to lb1"));
+    lost(Lost::Unsure("timed out".into()));
+    let refused = problem(server.client().release("web", &ReleaseRequest::default()));
+    assert_eq!((refused.code.as_str(), refused.status), ("unsure", 504));
+    assert!(refused.particulars().contains("it may have been done"), "{refused:?}");
+}
+
+#[test]
+fn an_order_that_another_node_passes_on_is_followed_or_refused_and_goes_no_further() {
+    let fake = Arc::new(Fake::default());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (sender, arrived) = tokio::sync::mpsc::channel(1);
+    let ask = |target: &str, role: &str| {
+        let (answer, done) = oneshot::channel();
+        let errand = Errand {
+            method: "POST".into(),
+            target: target.into(),
+            body: r#"{"reason":"patching"}"#.into(),
+            user: "ann".into(),
+            role: role.into(),
+        };
+        runtime.block_on(async {
+            sender.send(Arrived { from: "lb2".into(), errand, answer }).await.unwrap();
+            done.await.unwrap()
+        })
+    };
+    let keeping = runtime.spawn(crate::server::errands::keep(Arc::clone(&fake), Some(arrived)));
+    let done = ask("/v1/vips/web/hold", "operate");
+    assert_eq!(done.status, 200, "{done:?}");
+    let reason = "patching (by ann on lb2)".to_owned();
+    assert!(done.body.contains(&reason), "{done:?}");
+    assert_eq!(*fake.orders.lock().unwrap(), [Order::Hold { group: web(), reason, until: None }]);
+    assert_eq!(ask("/v1/vips/web/hold", "read").status, 403, "as everywhere");
+    fake.elsewhere.store(true, Ordering::SeqCst);
+    let refused = ask("/v1/vips/web/hold", "operate");
+    assert!(refused.status == 409 && refused.body.contains("not_owner"), "{refused:?}");
+    assert!(fake.sent.lock().unwrap().is_empty(), "it was passed on once");
+    keeping.abort();
 }

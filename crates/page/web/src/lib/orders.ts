@@ -23,22 +23,19 @@ function body(values: Values): Record<string, string | number> {
   return found;
 }
 
-/** Why an order about a VIP cannot be given here; null: it can. */
-export function notOwner(vip: Vip, command: string): string | null {
-  if (live.forbidden) return live.forbidden;
-  if (vip.mine) return null;
-  if (!vip.owner) return `nobody owns ${vip.name}`;
-  return `${vip.owner} owns ${vip.name}: open the page of ${vip.owner}, or run there: buoy ${command}`;
+/** Why an order about a VIP cannot be given; null: it can, and is passed on to the owner. */
+export function noOwner(vip: Vip): string | null {
+  return live.forbidden ?? (vip.owner ? null : `nobody owns ${vip.name}`);
 }
 
-export const whyNotMove = (vip: Vip): string | null => notOwner(vip, `move ${vip.name} --to NODE`);
+export const whyNotMove = noOwner;
 
 export function whyNotHold(vip: Vip): string | null {
-  return notOwner(vip, `hold ${vip.name}`) ?? (live.status?.draining ? `${live.me} is drained, so it keeps nothing` : null);
+  return noOwner(vip) ?? (vip.mine && live.status?.draining ? `${live.me} is drained, so it keeps nothing` : null);
 }
 
 export function whyNotRelease(vip: Vip): string | null {
-  return notOwner(vip, `release ${vip.name}`) ?? (vip.held ? null : `nobody holds ${vip.name}`);
+  return noOwner(vip) ?? (vip.held ? null : `nobody holds ${vip.name}`);
 }
 
 async function order(ask: Ask): Promise<void> {
@@ -108,10 +105,9 @@ export function releaseVip(vip: Vip): Promise<void> {
 
 export const whyNotBackend = (): string | null => live.forbidden;
 
-export function whyNotDrain(node: Node): string | null {
-  if (live.forbidden) return live.forbidden;
-  if (!node.me) return `open the page of ${node.name}, or run there: buoy ${node.draining ? 'undrain' : 'drain --wait'}`;
-  return null;
+/** Why a node cannot be told what to do; null: it can, by way of this one. */
+export function whyNotNode(node: Node): string | null {
+  return live.forbidden ?? (node.me || node.alive ? null : `${node.name} is not heard`);
 }
 
 export function drainNode(node: Node): Promise<void> {
@@ -129,7 +125,7 @@ export function drainNode(node: Node): Promise<void> {
     verb: 'Drain it',
     danger: true,
     run: async (values) => {
-      await send('POST', '/v1/drain', body(values));
+      await send('PATCH', `/v1/nodes/${part(node.name)}`, { drain: true, ...body(values) });
       return `${node.name} is drained`;
     },
   });
@@ -142,16 +138,10 @@ export function undrainNode(node: Node): Promise<void> {
     fields: [],
     verb: 'Put it back',
     run: async () => {
-      await send('POST', '/v1/undrain');
+      await send('PATCH', `/v1/nodes/${part(node.name)}`, { drain: false });
       return `${node.name} takes part again`;
     },
   });
-}
-
-export function whyNotCordon(node: Node): string | null {
-  if (live.forbidden) return live.forbidden;
-  if (!node.me) return `open the page of ${node.name}, or run there: buoy node ${node.cordoned ? 'uncordon' : 'cordon'}`;
-  return null;
 }
 
 export function cordonNode(node: Node): Promise<void> {
