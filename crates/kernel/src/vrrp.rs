@@ -3,7 +3,7 @@
 //!
 //! Nothing is looked at here but the IP header: what a packet says is `wire`'s to read and `core`'s to judge.
 
-use crate::sys;
+use crate::sys::{self, Queue};
 use buoy_model::LinkId;
 use buoy_wire::vrrp::{GROUP_V4, GROUP_V6, PROTOCOL};
 use nix::errno::Errno;
@@ -23,7 +23,9 @@ const IPV4_HEADER: usize = 20;
 /// An advertisement of 255 IPv6 addresses, with its trailer and an IP header with options.
 const PACKET_MAX: usize = 60 + 8 + 255 * 16 + 28;
 /// Packets read before anything else is looked at.
-const PACKETS_PER_TURN: usize = 128;
+const PACKETS_PER_TURN: usize = 512;
+/// Bytes of room for what 255 routers of each of a few speakers say at once while the loop is away.
+const QUEUE_LEN: i32 = 2 << 20;
 
 /// A packet that came in.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -219,6 +221,8 @@ fn open(v6: bool) -> io::Result<Socket> {
     let domain = if v6 { Domain::IPV6 } else { Domain::IPV4 };
     let socket = Socket::new(domain, Type::RAW, Some(Protocol::from(i32::from(PROTOCOL))))?;
     socket.set_nonblocking(true)?;
+    // Worth having and not worth failing for.
+    let _ = sys::set_queue(&socket, Queue::Received, QUEUE_LEN);
     let set = |level, name, value| sys::set_option(&socket, level, name, value);
     if v6 {
         set(libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;

@@ -64,6 +64,13 @@ impl Speaker {
         daemon.wait_end(END_MAX).map(drop)
     }
 
+    /// Kills it and what it has started, as a crash does: what it did stays.
+    pub fn kill(&mut self) -> Result<()> {
+        let Some(mut daemon) = self.daemon.take() else { return Ok(()) };
+        daemon.signal_family(Signal::SIGKILL)?;
+        daemon.wait_end(END_MAX).map(drop)
+    }
+
     /// What it has said.
     pub fn output(&self) -> String {
         self.daemon.as_ref().map(Process::output).unwrap_or_default()

@@ -5,12 +5,13 @@
 mod support;
 
 use buoy_lab::peer::Peer;
+use buoy_lab::probe::arp::ArpObserver;
 use buoy_lab::process::wait_until;
 use buoy_lab::skip;
 use buoy_lab::speaker::Speaker;
 use buoy_lab::topology::ipv4;
-use std::time::Duration;
-use support::{Cluster, SOON, prepared_on};
+use std::time::{Duration, Instant};
+use support::{Cluster, SOON, VIP, prepared_on, since};
 
 /// Where keepalived runs; Buoy runs on `n1`.
 const OTHER: &str = "n2";
@@ -156,4 +157,195 @@ fn the_better_priority_owns_it_in_every_way_of_speaking() {
         assert_eq!((vip.vrrp[0].state.as_str(), vip.vrrp[0].priority), ("active", 100), "{when}");
         assert!(vip.refused.is_empty(), "{when}: {:?}", vip.refused);
     }
+}
+
+/// Version 3 over IPv4, multicast, with this interval.
+fn every(interval: Duration) -> Way {
+    Way { interval, ..WAYS[0] }
+}
+
+/// How often the two nodes answered for the VIP at once, and how often it changed hands.
+fn judged(observer: &ArpObserver, from: Instant) -> (usize, usize) {
+    let window = since(from);
+    (observer.answered_by_two(VIP, window).len(), observer.takeovers(VIP, window))
+}
+
+#[test]
+fn a_silent_owner_is_succeeded_in_both_directions_and_one_is_left_when_it_is_heard_again() {
+    let test =
+        "a_silent_owner_is_succeeded_in_both_directions_and_one_is_left_when_it_is_heard_again";
+    // (priority of keepalived, of Buoy): who was better before and is after.
+    for (theirs, ours, owner, other) in [(150, 100, OTHER, "n1"), (100, 150, "n1", OTHER)] {
+        let Some(mut pair) = Pair::new(test) else { return };
+        let way = every(Duration::from_millis(100));
+        pair.start_buoy(&way.vip_table(ours, "failback = \"now\""));
+        pair.start_keepalived(way.instance(theirs, ""));
+        pair.wait_holders(way.vip(), &[owner], "at first");
+        pair.cluster.segment.switch.set_apart("n1", OTHER, true).unwrap();
+        pair.wait_holders(way.vip(), &["n1", OTHER], "cut in two, each serves its side");
+        pair.cluster.segment.switch.set_apart("n1", OTHER, false).unwrap();
+        pair.wait_holders(way.vip(), &[owner], "the better one stays");
+        assert_ne!(owner, other);
+    }
+}
+
+#[test]
+fn a_tie_between_two_owners_goes_to_the_greater_address() {
+    let test = "a_tie_between_two_owners_goes_to_the_greater_address";
+    let Some(mut pair) = Pair::new(test) else { return };
+    let way = every(Duration::from_millis(100));
+    pair.cluster.segment.switch.set_apart("n1", OTHER, true).unwrap();
+    pair.start_buoy(&way.vip_table(100, ""));
+    pair.start_keepalived(way.instance(100, ""));
+    pair.wait_holders(way.vip(), &["n1", OTHER], "they do not hear each other");
+    pair.cluster.segment.switch.set_apart("n1", OTHER, false).unwrap();
+    pair.wait_holders(way.vip(), &[OTHER], "10.77.0.12 is greater than 10.77.0.11");
+}
+
+#[test]
+fn preemption_is_what_failback_and_nopreempt_say() {
+    let test = "preemption_is_what_failback_and_nopreempt_say";
+    let Some(mut pair) = Pair::new(test) else { return };
+    let way = every(Duration::from_millis(100));
+    pair.start_keepalived(way.instance(50, ""));
+    pair.wait_holders(way.vip(), &[OTHER], "alone");
+    pair.start_buoy(&way.vip_table(200, "failback = \"never\""));
+    let heard = |status: &buoy_api::ClusterStatus| {
+        status.vips[0].vrrp[0].heard.as_ref().is_some_and(|heard| heard.priority == 50)
+    };
+    pair.cluster.buoy.wait_status("n1", SOON, "keepalived to be heard", heard).unwrap();
+    // Ten silences: it could have taken it long since.
+    std::thread::sleep(way.interval * 40);
+    assert_eq!(pair.holders(way.vip()), [OTHER], "a better one that does not preempt waits");
+    let text = format!(
+        "peers = {{ n1 = \"10.77.0.11\" }}\nsecret = \"file:cluster.key\"\n{}",
+        way.vip_table(200, "failback = \"now\"")
+    );
+    pair.cluster.buoy.write_config("n1", &text).unwrap();
+    pair.cluster.buoy.reload("n1").unwrap();
+    pair.wait_holders(way.vip(), &["n1"], "now it preempts");
+    // And keepalived that does not: it is better, and Buoy stays.
+    pair.start_keepalived(way.instance(250, "  nopreempt\n"));
+    std::thread::sleep(way.interval * 40);
+    assert_eq!(pair.holders(way.vip()), ["n1"]);
+    pair.cluster.buoy.drain("n1", true).unwrap();
+    pair.wait_holders(way.vip(), &[OTHER], "Buoy is drained");
+}
+
+#[test]
+fn a_backup_learns_the_interval_of_the_active_router() {
+    let test = "a_backup_learns_the_interval_of_the_active_router";
+    let Some(mut pair) = Pair::new(test) else { return };
+    // Three intervals of 50 ms would be over before keepalived speaks again.
+    let (quick, slow) = (every(Duration::from_millis(50)), every(Duration::from_millis(400)));
+    pair.start_keepalived(slow.instance(150, ""));
+    pair.wait_holders(slow.vip(), &[OTHER], "alone");
+    pair.start_buoy(&quick.vip_table(100, "failback = \"now\""));
+    let learned = |status: &buoy_api::ClusterStatus| status.vips[0].vrrp[0].interval_ms == 400;
+    pair.cluster.buoy.wait_status("n1", SOON, "the interval to be learned", learned).unwrap();
+    let epoch = pair.cluster.buoy.status("n1").unwrap().vips[0].epoch;
+    std::thread::sleep(slow.interval * 6);
+    let status = pair.cluster.buoy.status("n1").unwrap();
+    assert_eq!(status.vips[0].epoch, epoch, "it did not take it meanwhile");
+    assert_eq!(pair.holders(slow.vip()), [OTHER]);
+}
+
+#[test]
+fn centiseconds_are_kept_and_a_killed_keepalived_is_succeeded() {
+    let test = "centiseconds_are_kept_and_a_killed_keepalived_is_succeeded";
+    let Some(mut pair) = Pair::new(test) else { return };
+    let way = every(Duration::from_millis(20));
+    pair.start_keepalived(way.instance(150, ""));
+    pair.start_buoy(&way.vip_table(100, "failback = \"now\""));
+    pair.wait_holders(way.vip(), &[OTHER], "keepalived is better");
+    pair.keepalived.kill().unwrap();
+    // Its addresses stay where they are: nobody removes them.
+    pair.wait_holders(way.vip(), &["n1", OTHER], "killed");
+    let status = pair.cluster.buoy.status("n1").unwrap();
+    let change = status.vips[0].last_change.as_ref().unwrap();
+    assert!(change.sentence.contains("10.77.0.12 was silent for"), "{}", change.sentence);
+}
+
+#[test]
+fn two_hundred_virtual_routers_change_hands_together() {
+    let test = "two_hundred_virtual_routers_change_hands_together";
+    let Some(mut pair) = Pair::new(test) else { return };
+    let ids = 1..=200_u8;
+    let tables = ids.clone().map(|id| {
+        format!(
+            "[[vip]]\nname = \"v{id}\"\naddress = \"10.77.1.{id}/24\"\ninterface = \"eth0\"\nfailback = \"now\"\n\
+             vrrp = {{ id = {id}, priority = 100 }}\n"
+        )
+    });
+    let instances: Vec<String> = ids
+        .map(|id| {
+            format!(
+                "  version 3\n  state BACKUP\n  interface eth0\n  virtual_router_id {id}\n  priority 150\n  \
+                 advert_int 1\n  virtual_ipaddress {{\n    10.77.1.{id}/24\n  }}\n"
+            )
+        })
+        .collect();
+    pair.start_buoy(&tables.collect::<String>());
+    let all_are = |pair: &Pair, state: &'static str| {
+        let are = move |status: &buoy_api::ClusterStatus| {
+            status.vips.iter().all(|vip| vip.vrrp[0].state == state)
+        };
+        let waited = pair.cluster.buoy.wait_status("n1", 4 * SOON, state, are);
+        let status = pair.cluster.buoy.status("n1").unwrap();
+        let others = status.vips.iter().filter(|vip| vip.vrrp[0].state != state);
+        let others: Vec<&str> = others.map(|vip| vip.vrrp[0].says.as_str()).collect();
+        let said = pair.keepalived.output();
+        let said: Vec<&str> = said.lines().rev().take(20).collect();
+        assert!(waited.is_ok(), "not {state}: {} {others:?}\n{said:#?}", others.len());
+    };
+    all_are(&pair, "active");
+    pair.keepalived.start(&pair.cluster.segment, &instances).unwrap();
+    all_are(&pair, "backup");
+    pair.keepalived.stop().unwrap();
+    all_are(&pair, "active");
+    let inside = pair.cluster.segment.inside("n1").unwrap();
+    let addresses = inside.ip("-oneline addr show dev eth0").unwrap();
+    assert_eq!(addresses.matches("10.77.1.").count(), 200);
+}
+
+#[test]
+fn a_pair_of_keepalived_is_replaced_one_by_one_without_two_owners() {
+    let test = "a_pair_of_keepalived_is_replaced_one_by_one_without_two_owners";
+    let Some(mut pair) = Pair::new(test) else { return };
+    let way = every(Duration::from_millis(200));
+    let mut first = Speaker::keepalived("n1").unwrap();
+    first.start(&pair.cluster.segment, &[way.instance(150, "")]).unwrap();
+    pair.start_keepalived(way.instance(100, ""));
+    pair.wait_holders(way.vip(), &["n1"], "the pair of keepalived");
+    let observer = pair.cluster.observer(&[VIP]);
+    assert_eq!(pair.cluster.wait_answerer(&observer, VIP), "n1");
+    let from = Instant::now();
+    // The backup first: nobody notices.
+    pair.keepalived.stop().unwrap();
+    let text = |node: &str, host: u8, priority: u8| {
+        format!(
+            "peers = {{ {node} = \"10.77.0.{host}\" }}\nsecret = \"file:cluster.key\"\n{}",
+            way.vip_table(priority, "failback = \"never\"")
+        )
+    };
+    pair.cluster.buoy.write_config(OTHER, &text(OTHER, 12, 100)).unwrap();
+    pair.cluster.buoy.start(&pair.cluster.segment, OTHER).unwrap();
+    let heard = |status: &buoy_api::ClusterStatus| {
+        status.vips[0].vrrp[0].heard.as_ref().is_some_and(|heard| heard.priority == 150)
+    };
+    pair.cluster.buoy.wait_status(OTHER, SOON, "keepalived to be heard", heard).unwrap();
+    assert_eq!(judged(&observer, from), (0, 0), "(two owners, takeovers)");
+    // Then the owner: one ordinary takeover.
+    first.stop().unwrap();
+    pair.wait_holders(way.vip(), &[OTHER], "the owner stopped");
+    pair.cluster.buoy.write_config("n1", &text("n1", 11, 150)).unwrap();
+    pair.cluster.buoy.start(&pair.cluster.segment, "n1").unwrap();
+    let backup = |status: &buoy_api::ClusterStatus| {
+        status.vips[0].vrrp[0].heard.as_ref().is_some_and(|heard| heard.priority == 100)
+    };
+    pair.cluster.buoy.wait_status("n1", SOON, "the new owner to be heard", backup).unwrap();
+    pair.cluster.wait_at(&observer, OTHER);
+    let (two, takeovers) = judged(&observer, from);
+    assert_eq!(two, 0, "two owners");
+    assert_eq!(takeovers, 1);
 }
