@@ -1,7 +1,10 @@
 //! The slow side: keeps the records, reloads, answers the API; hands orders to the loop.
 
+mod occupied;
+
 use crate::backend_orders::{BackendOrders, Told};
 use crate::configuration::{self, ConfigurationError};
+use crate::conflicts::Occupied;
 use crate::discovery::{self, Accepted, Looked};
 use crate::edits::{Edits, Whole};
 use crate::exchange::Exchange;
@@ -291,11 +294,22 @@ impl Daemon {
 
     /// Follows what is edited on any node, for ever.
     pub(crate) async fn hear_edits(self: Arc<Self>) {
-        let mut state = self.edits.state();
-        while state.changed().await.is_ok() {
-            state.mark_unchanged();
-            // What came of it is in the log and in the status.
-            drop(self.follow_edits().await);
+        let (mut state, mut occupied) = (self.edits.state(), self.edits.occupied());
+        loop {
+            tokio::select! {
+                changed = state.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    state.mark_unchanged();
+                    // What came of it is in the log and in the status.
+                    drop(self.follow_edits().await);
+                }
+                Ok(()) = occupied.changed() => {
+                    let record = occupied.borrow_and_update().as_ref().map(Occupied::record);
+                    record.into_iter().for_each(|record| self.keep(record));
+                }
+            }
         }
     }
 
@@ -344,6 +358,9 @@ impl Daemon {
         }
         let before = self.desired();
         let whole = self.read_whole(source, &before)?;
+        if source == Source::File {
+            self.refuse_occupied(&before, &whole.checked.desired).await?;
+        }
         let checked = whole.checked.clone();
         let looked = discovery::look_for(&checked.desired, &accepted.known()).await;
         let checked = accepted.follow(checked, &looked);

@@ -19,6 +19,7 @@ pub(crate) use keep::keep;
 pub(crate) use plan::{BackendWish, Place, Unplanned, Wish};
 
 use crate::configuration::{self, ConfigurationError};
+use crate::conflicts::{self, Occupied, Probe};
 use buoy_api::EditReply;
 use buoy_config::layer::{self, Layered, Over, Unlayable};
 use buoy_config::{Checked, Found, Report};
@@ -56,6 +57,9 @@ pub struct Edits {
     /// Where the last text that was in force is kept, with what lies over the file.
     last: PathBuf,
     told: Option<Told>,
+    /// Who has an address that nobody of the cluster had before.
+    probe: Probe,
+    occupied: watch::Sender<Option<Occupied>>,
 }
 
 /// What the store is told of the file.
@@ -108,6 +112,8 @@ pub(crate) enum EditRefusal {
     Invalid(Box<Report>),
     /// It cannot be put into force by a reload: why.
     Needs(String),
+    /// Somebody on the segment has an address that is new.
+    Occupied(Occupied),
     /// A VIP that it is not about would lose the address that a pool gave it.
     Taken(Given),
     /// This host cannot be looked at.
@@ -131,6 +137,14 @@ impl From<ConfigurationError> for EditRefusal {
             ConfigurationError::Host(cause) => Self::Host(cause.to_string()),
         }
     }
+}
+
+/// An edit on a revision, and what it means there.
+struct Planned {
+    edit: Edit,
+    reply: EditReply,
+    /// What would hold, if it is valid.
+    whole: Option<Whole>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -197,6 +211,7 @@ impl Edits {
         let base = (base, file.store.clone());
         let edits = Self {
             told: Some(Told { peers, keys }),
+            probe: conflicts::of_this_host(),
             ..Self::with(path, base, store, Box::new(check), last)
         };
         edits.held().problem = problem;
@@ -212,7 +227,9 @@ impl Edits {
     ) -> Self {
         let state = store.state();
         let held = Mutex::new(Held { base, revision: 0, choice, problem: None });
-        Self { path: path.to_owned(), check, store, state, held, last, told: None }
+        let (path, probe) = (path.to_owned(), Arc::new(|_: &_| None));
+        let (occupied, _) = watch::channel(None);
+        Self { path, check, store, state, held, last, told: None, probe, occupied }
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -364,7 +381,10 @@ impl Edits {
         let id = getrandom::u64().map_err(|cause| EditRefusal::Host(cause.to_string()))?;
         for _ in 0..TRIES {
             let state = self.now();
-            let (edit, reply) = self.plan(wish, by, (seen, id), &state, before)?;
+            let Planned { edit, reply, whole } = self.plan(wish, by, (seen, id), &state, before)?;
+            if let Some(whole) = whole {
+                self.refuse_occupied(before, &whole.checked.desired).await?;
+            }
             if by.dry_run || edit.changes.is_empty() {
                 return Ok(reply);
             }
@@ -390,7 +410,7 @@ impl Edits {
         (seen, id): (u64, u64),
         state: &State,
         before: &Desired,
-    ) -> Result<(Edit, EditReply), EditRefusal> {
+    ) -> Result<Planned, EditRefusal> {
         let base = self.held().base.clone();
         let plan = Plan::new(&base, state)?;
         let changes = plan.changes(wish)?;
@@ -437,17 +457,40 @@ impl Edits {
             }
         }
         reply.diff = answers::difference(&base, state, &edit.changes);
-        match whole {
+        let whole = match whole {
             Ok(whole) => {
                 reply.changes = configuration::changes(before, &whole.checked.desired);
                 reply.problems = answers::problems(&whole.checked.warnings);
+                Some(whole)
             }
             Err(EditRefusal::Invalid(report)) if by.dry_run => {
                 (reply.valid, reply.problems) = (false, answers::problems(&report));
+                None
             }
             Err(refusal) => return Err(refusal),
+        };
+        Ok(Planned { edit, reply, whole })
+    }
+
+    /// Nobody on the segment may have an address that comes into the configuration.
+    async fn refuse_occupied(&self, before: &Desired, after: &Desired) -> Result<(), EditRefusal> {
+        match conflicts::look(&self.probe, before, after).await {
+            None => Ok(()),
+            Some(occupied) => {
+                self.occupied.send_replace(Some(occupied.clone()));
+                Err(EditRefusal::Occupied(occupied))
+            }
         }
-        Ok((edit, reply))
+    }
+
+    /// What asks who has an address.
+    pub(crate) const fn probe(&self) -> &Probe {
+        &self.probe
+    }
+
+    /// The latest address that somebody else had when an edit wanted it.
+    pub(crate) fn occupied(&self) -> watch::Receiver<Option<Occupied>> {
+        self.occupied.subscribe()
     }
 
     /// Whether a text could be a file of this host.

@@ -7,6 +7,7 @@
 mod advert;
 pub mod backend_orders;
 mod configuration;
+mod conflicts;
 pub mod counters;
 mod daemon;
 mod discovery;
@@ -239,8 +240,7 @@ async fn live(
     let watching = tokio::spawn(daemon.hooks().watch_health(states));
     let standing = tokio::spawn(daemon.hooks().watch_checks(checks.states()));
     let doors = tokio::spawn(Arc::clone(&daemon).keep_doors());
-    let editing = tokio::spawn(Arc::clone(&daemon).hear_edits());
-    let keeping = tokio::spawn(edits::keep(Arc::clone(&daemon)));
+    let editing = tokio::spawn(follow_edits(Arc::clone(&daemon)));
     systemd.ready();
     let told = orders(&daemon, listening, &systemd).await;
     fit.abort();
@@ -250,13 +250,17 @@ async fn live(
     standing.abort();
     doors.abort();
     editing.abort();
-    keeping.abort();
     drop(stop);
     let _ = tokio::time::timeout(STOP_TIMEOUT, serving).await;
     let ended = tokio::task::spawn_blocking(move || thread.join());
     let _ = tokio::time::timeout(STOP_TIMEOUT, ended).await;
     hand_over(daemon, &systemd).await;
     told
+}
+
+/// Puts into force what is edited, and keeps what pools gave.
+async fn follow_edits(daemon: Arc<Daemon>) {
+    tokio::join!(Arc::clone(&daemon).hear_edits(), edits::keep(daemon));
 }
 
 /// What is carried goes on in the agent that is started next, where there is somebody who keeps it so long.

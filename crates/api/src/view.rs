@@ -528,6 +528,7 @@ const fn about(fact: &Fact, me: NodeId) -> Option<NodeId> {
         | Fact::Freed { .. }
         | Fact::BackendOrdered { .. }
         | Fact::BackendOrderDropped { .. }
+        | Fact::Occupied { .. }
         | Fact::Conflict { .. }
         | Fact::Restored { .. }
         | Fact::Link { .. }

@@ -67,6 +67,10 @@ impl<'a> Words<'a> {
                 "two agents say that they are {}: stop one of them, or give it its own `node` name",
                 self.node(*node)
             ),
+            Fact::Occupied { address, mac } => format!(
+                "{mac} answers for {address}, which no node of the cluster has: the configuration with it is refused; \
+                 choose another address, or take it off that host"
+            ),
             Fact::Conflict { address, mac, defended, claims } => format!(
                 "{mac} claims {address}, which {me} serves ({}{}): \
                  unless it is a node of this cluster, find that host and take the address off it",
@@ -296,6 +300,7 @@ pub const fn kind(fact: &Fact) -> &'static str {
         Fact::Held { .. } => "held",
         Fact::Freed { .. } => "freed",
         Fact::DuplicateNode { .. } => "duplicate_node",
+        Fact::Occupied { .. } => "occupied",
         Fact::Conflict { .. } => "conflict",
         Fact::Restored { .. } => "restored",
         Fact::Link { up: true, .. } => "link_up",
@@ -340,6 +345,7 @@ pub const fn gravity(fact: &Fact) -> Gravity {
         | Fact::Restored { .. }
         | Fact::AdvertRefused { .. }
         | Fact::AdvertDiffers { .. }
+        | Fact::Occupied { .. }
         | Fact::Link { up: false, .. }
         | Fact::Stalled { .. } => Gravity::Warn,
         Fact::DuplicateNode { .. } => Gravity::Error,
@@ -820,6 +826,13 @@ mod tests {
             "conflict",
             Gravity::Warn,
             &format!("{claims} (answered less than 10 s ago, 7 times): {advice}"),
+        );
+        assert_said(
+            &Fact::Occupied { address: "10.0.0.100".parse().unwrap(), mac: Mac([2; 6]) },
+            "occupied",
+            Gravity::Warn,
+            "02:02:02:02:02:02 answers for 10.0.0.100, which no node of the cluster has: the configuration \
+             with it is refused; choose another address, or take it off that host",
         );
         assert_said(
             &Fact::DuplicateNode { node: NodeId::of("lb1") },

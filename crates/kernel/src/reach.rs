@@ -10,7 +10,7 @@ use crate::host::{self, Link};
 use crate::netlink::NetlinkError;
 use crate::packet::{Announcer, Heard, Listener, PacketError};
 use crate::poll::Poller;
-use buoy_model::{Instant, LinkId};
+use buoy_model::{Instant, LinkId, Mac};
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -111,6 +111,81 @@ pub fn ask(
     Err(ReachError::Silent { target, link: name() })
 }
 
+/// Somebody on the segment who has an address.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Holder {
+    /// Which address.
+    pub address: IpAddr,
+    /// Whose.
+    pub mac: Mac,
+    /// On which interface that was heard.
+    pub link: String,
+}
+
+/// Who has one of these addresses already, before they are used here: each is asked for several times within that
+/// time. Over IPv4 by probes, which claim nothing (RFC 5227 §2.1); over IPv6 by questions from an address of the
+/// interface. What cannot be asked for, since its interface is down or has no address to ask from, has no holder.
+pub fn holders(targets: &[(LinkId, IpAddr)], within: Duration) -> Result<Vec<Holder>, ReachError> {
+    let facts = host::facts().map_err(ReachError::Host)?;
+    let is_here = |target: IpAddr| {
+        facts.links.iter().flat_map(|l| &l.addresses).any(|a| a.cidr.address() == target)
+    };
+    let mut announcer = Announcer::open().map_err(ReachError::Packet)?;
+    let mut listeners: Vec<Listener> = Vec::new();
+    let mut questions = Vec::new();
+    for (id, target) in targets.iter().filter(|(_, target)| !is_here(*target)) {
+        let Some(link) = facts.link(*id).filter(|link| link.up) else { continue };
+        let (Some(mac), Some(from)) = (link.mac, source(link, *target)) else { continue };
+        if !listeners.iter().any(|listener| listener.link() == *id) {
+            listeners.push(Listener::open(*id, mac).map_err(ReachError::Packet)?);
+            announcer.set_link(*id, mac, false);
+        }
+        let from = if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { from };
+        questions.push((*id, from, *target));
+    }
+    let mut found: Vec<Holder> = Vec::new();
+    for _ in 0..QUESTIONS {
+        if questions.is_empty() {
+            break;
+        }
+        for (link, from, target) in &questions {
+            announcer.ask(*link, *from, *target).map_err(ReachError::Packet)?;
+        }
+        let until = clock::now() + within / QUESTIONS;
+        hear_all(&mut listeners, until, &mut |Heard::Claim { link, address, mac }| {
+            let is_asked =
+                questions.iter().any(|(id, _, target)| (*id, *target) == (link, address));
+            if is_asked && !found.iter().any(|holder| holder.address == address) {
+                let link = facts.link(link).map_or_else(String::new, |link| link.name.clone());
+                found.push(Holder { address, mac, link });
+            }
+        })?;
+        questions.retain(|(_, _, target)| !found.iter().any(|holder| holder.address == *target));
+    }
+    Ok(found)
+}
+
+/// All that is said before that moment.
+fn hear_all(
+    listeners: &mut [Listener],
+    until: Instant,
+    tell: &mut dyn FnMut(Heard),
+) -> Result<(), ReachError> {
+    loop {
+        for listener in listeners.iter_mut() {
+            listener.read(tell).map_err(ReachError::Packet)?;
+        }
+        if until <= clock::now() {
+            return Ok(());
+        }
+        let mut poller = Poller::new();
+        for (token, fd) in listeners.iter().flat_map(Listener::fds).enumerate() {
+            poller.watch(token, &fd);
+        }
+        poller.wait(Some(until)).map_err(ReachError::Wait)?;
+    }
+}
+
 /// An address of the interface that may ask: of the target's subnet; else none at all over IPv4, and
 /// over IPv6 any, where a link-local one answers for all subnets.
 fn source(link: &Link, target: IpAddr) -> Option<IpAddr> {
@@ -154,7 +229,7 @@ fn hears(listener: &mut Listener, target: IpAddr, until: Instant) -> Result<bool
 mod tests {
     use super::*;
     use crate::host::Address;
-    use buoy_model::{Cidr, Mac};
+    use buoy_model::Cidr;
 
     #[test]
     fn a_question_comes_from_an_own_address_and_never_from_a_vip() {

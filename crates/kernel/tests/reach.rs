@@ -6,7 +6,7 @@ mod segment;
 
 use buoy_kernel::netlink::Requests;
 use buoy_kernel::packet::{Heard, Listener};
-use buoy_kernel::reach::{ReachError, ask};
+use buoy_kernel::reach::{ReachError, ask, holders};
 use buoy_model::LinkId;
 use segment::{Segment, cidr, ip, wait_until};
 use std::cell::Cell;
@@ -48,6 +48,24 @@ fn a_router_is_reached_without_an_address_of_its_subnet() {
     for router in ROUTERS {
         asked(&segment, router, WITHIN).unwrap();
     }
+}
+
+#[test]
+fn who_has_an_address_is_found_before_it_is_used_and_who_has_none_is_not() {
+    let test = "who_has_an_address_is_found_before_it_is_used_and_who_has_none_is_not";
+    let Some(segment) = Segment::new(test) else { return };
+    for router in ROUTERS {
+        // An IPv6 address is tentative at first.
+        asked(&segment, router, WITHIN).unwrap();
+    }
+    let targets = ["10.0.0.2", "10.0.0.77", "fd00::2", "fd00::77", "10.0.0.1"];
+    let targets = targets.map(|target| (segment.near, target.parse::<IpAddr>().unwrap()));
+    let mut found = holders(&targets, Duration::from_secs(1)).unwrap();
+    found.sort_by_key(|holder| holder.address);
+    let addresses: Vec<String> = found.iter().map(|holder| holder.address.to_string()).collect();
+    assert_eq!(addresses, ROUTERS, "neither those that nobody has nor the own one");
+    assert!(found.iter().all(|holder| holder.link == "near" && holder.mac == found[0].mac));
+    assert_eq!(holders(&[], WITHIN).unwrap(), []);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use buoy_lab::peer::Peer;
 use buoy_lab::process::wait_until;
 use nix::sys::signal::Signal;
 use std::net::Ipv4Addr;
-use support::{Cluster, SOON, cluster};
+use support::{Cluster, SOON, cluster, wait_event};
 
 /// Ten addresses, and one VIP that asks for one of them.
 const POOL: &str = "
@@ -114,4 +114,43 @@ fn a_vip_gets_an_address_of_its_pool_serves_and_keeps_it_and_nobody_else_gets_it
     }
     cluster.wait_answerer(&observer, shop);
     cluster.wait_answerer(&observer, mail);
+}
+
+#[test]
+fn an_address_that_a_stranger_has_comes_into_no_configuration_and_is_an_event() {
+    let test = "an_address_that_a_stranger_has_comes_into_no_configuration_and_is_an_event";
+    let Some(cluster) = cluster(test, 2, POOL) else { return };
+    let foreign: Ipv4Addr = buoy_lab::topology::ipv4(119);
+    let stranger = cluster.segment.inside("client").unwrap();
+    stranger.ip(&format!("addr add {foreign}/24 dev eth0")).unwrap();
+    let nodes = cluster.buoy.nodes();
+
+    // By an edit.
+    let client = cluster.buoy.client(nodes[0]).unwrap();
+    let config = client.config().unwrap();
+    let new = format!("\n[[vip]]\nname = \"new\"\npool = \"web\"\naddress = \"{foreign}\"\n");
+    let request = ConfigRequest { text: format!("{}{new}", config.text), reason: None };
+    let (code, detail) = refusal(client.config_apply(&request, config.revision));
+    assert_eq!(code, "occupied", "{detail}");
+    assert!(detail.contains("answers for it on eth0"), "{detail}");
+    wait_event(&cluster, nodes[0], "occupied");
+
+    // By a file.
+    let file = std::fs::read_to_string(cluster.buoy.config(nodes[1])).unwrap();
+    std::fs::write(cluster.buoy.config(nodes[1]), format!("{file}{new}")).unwrap();
+    let said = cluster.buoy.client(nodes[1]).unwrap().reload().unwrap_err().to_string();
+    assert!(said.contains(&format!("{foreign} is in use")), "{said}");
+    wait_event(&cluster, nodes[1], "occupied");
+
+    // The stranger leaves it.
+    let stranger = cluster.segment.inside("client").unwrap();
+    stranger.ip(&format!("addr del {foreign}/24 dev eth0")).unwrap();
+    for node in &nodes {
+        std::fs::write(cluster.buoy.config(node), format!("{file}{new}")).unwrap();
+        // The second one asks when the first one may serve it: that is no stranger.
+        cluster.buoy.client(node).unwrap().reload().unwrap();
+        cluster.wait_owned(node);
+    }
+    let observer = cluster.observer(&[foreign]);
+    cluster.wait_answerer(&observer, foreign);
 }

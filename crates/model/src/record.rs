@@ -131,6 +131,13 @@ pub enum Fact {
         /// Which name.
         node: NodeId,
     },
+    /// Somebody on the segment has an address that a new configuration would use; it is not used.
+    Occupied {
+        /// Which address.
+        address: IpAddr,
+        /// Who.
+        mac: Mac,
+    },
     /// Somebody else claims an address that this node serves.
     Conflict {
         /// Which address.
@@ -217,6 +224,7 @@ impl Fact {
             | Self::Held { .. }
             | Self::Freed { .. }
             | Self::DuplicateNode { .. }
+            | Self::Occupied { .. }
             | Self::Conflict { .. }
             | Self::Restored { .. }
             | Self::Link { .. }

@@ -120,3 +120,25 @@ async fn nobody_takes_what_a_pool_gave_to_another() {
     let holders: Vec<String> = kept(&edits).into_iter().map(|(_, vip)| vip).collect();
     assert_eq!(holders, ["b"]);
 }
+
+#[tokio::test]
+async fn an_address_that_somebody_on_the_segment_has_is_not_taken_and_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut edits = edits(&folder, FILE).await;
+    edits.begin(plain(FILE));
+    let known = ["a", "b"].map(|vip| address(&edits, vip));
+    edits.probe = Arc::new(move |targets| {
+        let (_, address) = targets.iter().find(|(_, address)| !known.contains(address))?;
+        let (mac, link) = (buoy_model::Mac([2; 6]), "eth0".to_owned());
+        Some(buoy_kernel::reach::Holder { address: *address, mac, link })
+    });
+    let told = edits.occupied();
+    let refused = edit(&edits, ask("c")).await;
+    let Err(EditRefusal::Occupied(occupied)) = refused else { panic!("{refused:?}") };
+    assert!(!known.contains(&occupied.0.address));
+    assert!(occupied.to_string().contains("02:02:02:02:02:02 answers for it on eth0"));
+    assert_eq!(*told.borrow(), Some(occupied));
+    assert_eq!(edits.now().revision, 0);
+    // What the cluster has already is not asked for: its own nodes would answer.
+    edit(&edits, Wish::Patch("a".into(), json!({ "failback": "now" }))).await.unwrap();
+}

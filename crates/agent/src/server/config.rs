@@ -370,6 +370,11 @@ impl From<EditRefusal> for Failure {
                 let title = "the edit is refused; the running configuration stays in force";
                 Self::new(invalid, "config", title, why)
             }
+            EditRefusal::Occupied(occupied) => {
+                let title = format!("{} is in use", occupied.0.address);
+                Self::new(StatusCode::CONFLICT, "occupied", &title, occupied.to_string())
+                    .fix("choose another address; of a pool, reserve this one for who has it (`buoy pool reserve`)")
+            }
             EditRefusal::Taken(given) => {
                 let title = format!("{} would lose {}", given.vip, given.address);
                 let detail = "a pool gave it this address, and the edit is about others";
