@@ -215,11 +215,10 @@ async fn live(
     let fit = tokio::spawn(fit);
     let published =
         Published { desired: wanted, seed, keys, api: watch::Sender::new(Arc::new(api)) };
-    let engines = (forward, exchange);
-    let config = (edits, accepted, options.socket.clone());
+    let (engines, config) = ((forward, exchange), (edits, accepted, options.socket.clone()));
     let totals = Totals::new().map_err(|error| RunError::Runtime(std::io::Error::other(error)))?;
-    let daemon = Daemon::new(handle, config, published, engines, (backend_orders, totals));
-    let daemon = Arc::new(daemon);
+    let kept = (backend_orders, totals);
+    let daemon = Arc::new(Daemon::new(handle, config, published, engines, kept));
     daemon.show_checks(checks.states(), health.doubt());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let serving = tokio::spawn(server::serve(socket, questions, Arc::clone(&daemon), async {

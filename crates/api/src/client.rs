@@ -21,6 +21,7 @@ use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -78,6 +79,21 @@ pub enum ClientError {
         /// What is wrong with the answer.
         reason: String,
     },
+}
+
+/// An edit of one object, with its keys as in the file.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Edit {
+    /// A VIP that there is not.
+    AddVip(Value),
+    /// Other values of some keys of a VIP (RFC 7396).
+    PatchVip(String, Value),
+    /// No such VIP any more.
+    RemoveVip(String),
+    /// A backend of a service that is this.
+    PutBackend(String, String, Value),
+    /// No such backend of the service any more.
+    RemoveBackend(String, String),
 }
 
 impl Client {
@@ -266,6 +282,38 @@ impl Client {
     ) -> Result<EditReply, ClientError> {
         let dry_run = if seen.is_none() { "?dry_run=1" } else { "" };
         self.write(&format!("/v1/config/rollback{dry_run}"), request, seen)
+    }
+
+    /// A VIP as it is written: the keys of `[[vip]]`.
+    pub fn written_vip(&self, vip: &str) -> Result<Value, ClientError> {
+        self.get(&format!("/v1/config/vips/{}", segment(vip)))
+    }
+
+    /// Edits one VIP or backend, by whoever has seen that revision; or only says what would be.
+    pub fn edit(
+        &self,
+        edit: &Edit,
+        seen: Option<u64>,
+        dry_run: bool,
+    ) -> Result<EditReply, ClientError> {
+        let backend = |service: &str, backend: &str| {
+            format!("/v1/services/{}/backends/{}", segment(service), segment(backend))
+        };
+        let (method, target, body) = match edit {
+            Edit::AddVip(vip) => (Method::POST, "/v1/vips".to_owned(), vip),
+            Edit::PatchVip(name, patch) => {
+                (Method::PATCH, format!("/v1/vips/{}", segment(name)), patch)
+            }
+            Edit::RemoveVip(name) => {
+                (Method::DELETE, format!("/v1/vips/{}", segment(name)), &Value::Null)
+            }
+            Edit::PutBackend(service, name, value) => (Method::PUT, backend(service, name), value),
+            Edit::RemoveBackend(service, name) => {
+                (Method::DELETE, backend(service, name), &Value::Null)
+            }
+        };
+        let query = if dry_run { "?dry_run=1" } else { "" };
+        self.change(method, &format!("{target}{query}"), body, seen)
     }
 
     /// A write by whoever has seen that revision.

@@ -23,7 +23,7 @@ pub mod view;
 mod vrrp;
 pub mod words;
 
-pub use client::{Client, ClientError, segment};
+pub use client::{Client, ClientError, Edit, segment};
 pub use config::{
     BaseView, ConfigReply, ConfigRequest, EditReply, HistoryReply, Origin, OriginView,
     RevisionView, RollbackRequest, StoreView,

@@ -6,6 +6,8 @@ mod explain;
 mod format;
 mod schema;
 
+pub(crate) use edit::Consent;
+
 use crate::failure::Failure;
 
 /// Where the configuration is, unless told otherwise.

@@ -32,6 +32,7 @@ mod time;
 mod token;
 mod top;
 mod version;
+mod vip;
 mod whoami;
 mod why;
 mod witness;
@@ -83,7 +84,10 @@ enum Command {
     /// Show pools of addresses; keep an address for somebody
     #[command(subcommand)]
     Pool(pool::Command),
-    /// Show the services behind the VIPs
+    /// Add or remove VIPs, on all nodes
+    #[command(subcommand)]
+    Vip(vip::Command),
+    /// Show the services behind the VIPs, add or remove them
     #[command(subcommand)]
     Service(service::Command),
     /// Drain, disable or weigh a backend of a service; or make this host a real server (dsr, tunnel)
@@ -167,7 +171,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Node(command) => node::run(command),
         Command::Pool(command) => pool::run(command),
-        Command::Service(command) => service::run(&command),
+        Command::Vip(command) => vip::run(command),
+        Command::Service(command) => service::run(command),
         Command::Backend(command) => backend::run(command),
         Command::Move(arguments) => orders::move_vip(arguments),
         Command::Hold(arguments) => orders::hold(arguments),

@@ -9,6 +9,7 @@ use crate::failure::Failure;
 use crate::output::{self, Form};
 use crate::table::{Align, Table, Tone, plain};
 use crate::time;
+use crate::vip;
 use crate::why;
 use buoy_api::{BackendOrderRequest, FlowsReply, ServiceReply};
 use std::time::Duration;
@@ -19,6 +20,13 @@ pub(crate) enum Command {
     Ls(AllArguments),
     /// One service with its backends
     Show(ShowArguments),
+    /// Add a service to a VIP on all nodes
+    Add(vip::AddServiceArguments),
+    /// Take a service away on all nodes
+    Rm(vip::RemoveServiceArguments),
+    /// Add servers to a service, or take them away
+    #[command(subcommand)]
+    Backend(vip::BackendCommand),
 }
 
 #[derive(clap::Args, Debug)]
@@ -116,19 +124,22 @@ pub(crate) struct FlowsArguments {
     backend: Backend,
 }
 
-pub(crate) fn run(command: &Command) -> Result<(), Failure> {
+pub(crate) fn run(command: Command) -> Result<(), Failure> {
     match command {
+        Command::Add(arguments) => vip::add_service(arguments),
+        Command::Rm(arguments) => vip::remove_service(arguments),
+        Command::Backend(command) => vip::backend(command),
         Command::Ls(AllArguments { agent, output }) => {
             let reply = agent.client()?.services()?;
             match output {
-                form @ (Form::Json | Form::Yaml) => output::value(*form, &reply),
+                form @ (Form::Json | Form::Yaml) => output::value(form, &reply),
                 Form::Table => output::text(&services(&reply.services, output::colour())),
             }
         }
         Command::Show(ShowArguments { agent, service, output }) => {
-            let reply = agent.client()?.service(service)?;
+            let reply = agent.client()?.service(&service)?;
             match output {
-                form @ (Form::Json | Form::Yaml) => output::value(*form, &reply),
+                form @ (Form::Json | Form::Yaml) => output::value(form, &reply),
                 Form::Table => output::text(&service_screen(&reply, output::colour())),
             }
         }

@@ -84,7 +84,7 @@ fn help_lists_every_command() {
     assert_eq!(exit(&output), 0);
     let commands = [
         "agent", "witness", "config", "status", "why", "events", "doctor", "move", "hold",
-        "release", "drain", "undrain", "node", "reload", "backend", "key", "lab", "version",
+        "release", "drain", "undrain", "node", "vip", "reload", "backend", "key", "lab", "version",
     ];
     for name in commands {
         assert!(out(&output).contains(&format!("\n  {name} ")), "{name}:\n{}", out(&output));
@@ -215,7 +215,7 @@ fn the_doctor_has_less_to_say_without_an_agent_and_fails() {
 fn without_an_agent_every_question_says_so_in_one_line() {
     let folder = Folder::new("absent");
     let socket = folder.0.join("api.sock");
-    let questions: [&[&str]; 13] = [
+    let questions: [&[&str]; 15] = [
         &["status"],
         &["why", "web"],
         &["events"],
@@ -226,6 +226,8 @@ fn without_an_agent_every_question_says_so_in_one_line() {
         &["undrain"],
         &["node", "ls"],
         &["whoami"],
+        &["vip", "rm", "web"],
+        &["service", "rm", "web:443"],
         &["node", "cordon"],
         &["node", "uncordon", "lb2"],
         &["reload"],

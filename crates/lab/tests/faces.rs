@@ -10,7 +10,7 @@ use buoy_lab::process::wait_until;
 use nix::sys::signal::Signal;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
-use support::{LOCAL, SOON, VIP, cluster};
+use support::{Cluster, LOCAL, SOON, VIP, cluster};
 
 #[test]
 fn an_order_is_followed_by_the_node_that_it_is_about_wherever_it_is_given() {
@@ -93,4 +93,55 @@ fn an_agent_gives_out_the_support_archive_of_its_host() {
     assert!(status.contains("\"node\": \"n1\""), "{status}");
     let file = tar(&["-xzOf", "-", "--wildcards", "*/configuration.toml"]);
     assert!(file.contains("address = \"10.77.0.100/24\""), "{file}");
+}
+
+/// What a command says by way of a node, and whether it is well.
+fn command(cluster: &Cluster, node: &str, arguments: &[&str]) -> (bool, String) {
+    let mut command = Command::new(cluster.buoy.program());
+    command.args(arguments).arg("--socket").arg(cluster.buoy.socket(node)).stdin(Stdio::null());
+    let output = command.output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
+#[test]
+fn vips_services_and_backends_are_added_and_removed_by_commands() {
+    let test = "vips_services_and_backends_are_added_and_removed_by_commands";
+    let Some(cluster) = cluster(test, 3, LOCAL) else { return };
+    let done = |arguments: &[&str]| {
+        let (well, said) = command(&cluster, "n2", arguments);
+        assert!(well, "{arguments:?}: {said}");
+        said
+    };
+    let vip = ["vip", "add", "new", "10.77.0.101/24", "--set", "failback=now"];
+    let (well, said) = command(&cluster, "n2", &vip);
+    assert!(!well && said.contains("+ address = \"10.77.0.101/24\""), "{said}");
+    assert!(said.contains("say --yes"), "{said}");
+    let with_yes = |arguments: &[&'static str]| [arguments, &["--yes"]].concat();
+    let said = done(&with_yes(&vip));
+    assert!(said.contains("=> vip new is new") && said.contains("revision 1 is taken"), "{said}");
+    let service = ["service", "add", "new", "80/tcp", "--backend", "web1 10.77.0.21:80"];
+    done(&with_yes(&service));
+    let add = ["service", "backend", "add", "new:80/tcp", "web2", "10.77.0.22:80"];
+    done(&with_yes(&[&add[..], &["--set", "weight=3"]].concat()));
+    let backends = |node: &str| -> Vec<(String, u16)> {
+        let services = cluster.buoy.client(node).unwrap().services().unwrap().services;
+        let all = services.into_iter().flat_map(|known| known.service.backends);
+        all.map(|backend| (backend.name, backend.weight)).collect()
+    };
+    let both = [("web1".to_owned(), 1), ("web2".to_owned(), 3)];
+    assert_eq!(backends("n2"), both);
+    wait_until(SOON, "the edits on another node", || Ok(backends("n1") == both)).unwrap();
+    done(&with_yes(&["service", "backend", "rm", "new:80/tcp", "web1"]));
+    assert_eq!(backends("n2"), both[1..]);
+    done(&with_yes(&["service", "rm", "new:80"]));
+    assert_eq!(backends("n2"), []);
+    done(&with_yes(&["vip", "rm", "new"]));
+    let (well, said) = command(&cluster, "n2", &["vip", "rm", "new", "--yes"]);
+    assert!(!well && said.contains("new"), "there is none any more: {said}");
+    let names = |node: &str| -> Vec<String> {
+        let status = cluster.buoy.status(node).unwrap();
+        status.vips.into_iter().map(|vip| vip.name).collect()
+    };
+    wait_until(SOON, "the VIP to be gone everywhere", || Ok(names("n1") == ["web"])).unwrap();
 }

@@ -82,12 +82,19 @@ pub(crate) struct RollbackArguments {
 
 #[derive(clap::Args, Debug)]
 struct Common {
-    /// Do it without asking
-    #[arg(long)]
-    yes: bool,
+    #[command(flatten)]
+    consent: Consent,
     /// For the history
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+}
+
+/// Whether an edit is meant once it was seen, and how the answer looks.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Consent {
+    /// Do it without asking
+    #[arg(long)]
+    yes: bool,
     /// Form of the answer
     #[arg(short, long, value_enum, default_value_t)]
     output: Form,
@@ -132,9 +139,9 @@ pub(crate) fn apply(arguments: ApplyArguments) -> Result<(), Failure> {
     let client = agent.client()?;
     let request = ConfigRequest { text: read(&file)?, reason: common.reason.clone() };
     let tried = client.config_diff(&request)?;
-    if common.is_to_be_done(&tried, file == Path::new("-"))? {
+    if common.consent.is_to_be_done(&tried, file == Path::new("-"))? {
         let reply = client.config_apply(&request, on.unwrap_or(tried.revision))?;
-        common.say(&reply)?;
+        common.consent.say(&reply)?;
     }
     Ok(())
 }
@@ -144,16 +151,16 @@ pub(crate) fn rollback(arguments: RollbackArguments) -> Result<(), Failure> {
     let client = agent.client()?;
     let request = RollbackRequest { revision, reason: common.reason.clone() };
     let tried = client.config_rollback(&request, None)?;
-    if common.is_to_be_done(&tried, false)? {
+    if common.consent.is_to_be_done(&tried, false)? {
         let reply = client.config_rollback(&request, Some(tried.revision))?;
-        common.say(&reply)?;
+        common.consent.say(&reply)?;
     }
     Ok(())
 }
 
-impl Common {
+impl Consent {
     /// Shows what would be, and asks whether it is meant.
-    fn is_to_be_done(&self, tried: &EditReply, is_read: bool) -> Result<bool, Failure> {
+    pub(crate) fn is_to_be_done(&self, tried: &EditReply, is_read: bool) -> Result<bool, Failure> {
         let is_table = self.output == Form::Table;
         if is_table {
             output::text(&shown(tried))?;
@@ -187,7 +194,8 @@ impl Common {
         Ok(is_meant)
     }
 
-    fn say(&self, reply: &EditReply) -> Result<(), Failure> {
+    /// Says what was taken.
+    pub(crate) fn say(&self, reply: &EditReply) -> Result<(), Failure> {
         match self.output {
             Form::Table => {
                 output::text(&format!("revision {} is taken\n", reply.revision))?;

@@ -1,0 +1,279 @@
+//! `buoy vip add` and `rm`, and the same for services and their backends: edits of one object, on any node for all.
+//!
+//! What is applied is what was shown: the difference first, then the question, then the edit on the revision that was
+//! looked at.
+
+use crate::AgentSocket;
+use crate::config::Consent;
+use crate::failure::Failure;
+use buoy_api::{Client, Edit};
+use serde_json::{Map, Value, json};
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Add a VIP on all nodes
+    Add(AddArguments),
+    /// Take a VIP away on all nodes
+    Rm(RemoveArguments),
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct AddArguments {
+    #[command(flatten)]
+    agent: AgentSocket,
+    /// What to call it
+    name: String,
+    /// Its address with its prefix, as in 10.0.0.100/24; not for one that asks a pool
+    address: Option<String>,
+    #[command(flatten)]
+    keys: Keys,
+    #[command(flatten)]
+    consent: Consent,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct RemoveArguments {
+    #[command(flatten)]
+    agent: AgentSocket,
+    /// Its name
+    vip: String,
+    #[command(flatten)]
+    consent: Consent,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct AddServiceArguments {
+    #[command(flatten)]
+    agent: AgentSocket,
+    /// The VIP that it is of
+    vip: String,
+    /// As in 443/tcp
+    port: String,
+    /// A server behind it as the file writes it, as in "web1 10.0.0.21:8443"; once for each
+    #[arg(long, value_name = "BACKEND", required = true)]
+    backend: Vec<String>,
+    #[command(flatten)]
+    keys: Keys,
+    #[command(flatten)]
+    consent: Consent,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct RemoveServiceArguments {
+    #[command(flatten)]
+    agent: AgentSocket,
+    /// As in web:443/tcp; what tells it from the others is enough
+    service: String,
+    #[command(flatten)]
+    consent: Consent,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum BackendCommand {
+    /// Add a server to a service on all nodes, or make one of that name be this
+    Add(AddBackendArguments),
+    /// Take a server away from a service on all nodes
+    Rm(RemoveBackendArguments),
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct AddBackendArguments {
+    #[command(flatten)]
+    agent: AgentSocket,
+    /// As in web:443/tcp; what tells it from the others is enough
+    service: String,
+    /// What to call it
+    backend: String,
+    /// Where it listens, as in 10.0.0.21:8443
+    address: String,
+    #[command(flatten)]
+    keys: Keys,
+    #[command(flatten)]
+    consent: Consent,
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct RemoveBackendArguments {
+    #[command(flatten)]
+    agent: AgentSocket,
+    /// As in web:443/tcp; what tells it from the others is enough
+    service: String,
+    /// Its name
+    backend: String,
+    #[command(flatten)]
+    consent: Consent,
+}
+
+/// Further keys of the object.
+#[derive(clap::Args, Debug)]
+struct Keys {
+    /// A key as the file has it, as in failback=now or prefer='["lb1"]'; once for each (`buoy config explain` has them)
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key)]
+    set: Vec<(String, Value)>,
+}
+
+impl Keys {
+    /// The object with these keys and those that have an argument of their own.
+    fn with(self, own: Value) -> Value {
+        let mut all: Map<String, Value> = self.set.into_iter().collect();
+        if let Value::Object(own) = own {
+            all.extend(own.into_iter().filter(|(_, value)| !value.is_null()));
+        }
+        Value::Object(all)
+    }
+}
+
+/// A key with its value as TOML; what is none is a text.
+fn key(text: &str) -> Result<(String, Value), String> {
+    let (key, value) = text.split_once('=').ok_or("a key and its value, as in failback=now")?;
+    let is_key = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if key.is_empty() || !key.chars().all(is_key) {
+        return Err(format!("{key:?} is no key of the file"));
+    }
+    let read = toml::from_str::<Map<String, Value>>(&format!("{key} = {value}"));
+    let value = match read {
+        Ok(mut read) if read.len() == 1 => read.remove(key).unwrap_or_default(),
+        Ok(_) | Err(_) => Value::String(value.into()),
+    };
+    Ok((key.into(), value))
+}
+
+pub(crate) fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Add(AddArguments { agent, name, address, keys, consent }) => {
+            let vip = keys.with(json!({ "name": name, "address": address }));
+            apply(&agent.client()?, &Edit::AddVip(vip), None, &consent)
+        }
+        Command::Rm(RemoveArguments { agent, vip, consent }) => {
+            apply(&agent.client()?, &Edit::RemoveVip(vip), None, &consent)
+        }
+    }
+}
+
+pub(crate) fn add_service(arguments: AddServiceArguments) -> Result<(), Failure> {
+    let AddServiceArguments { agent, vip, port, backend, keys, consent } = arguments;
+    let client = agent.client()?;
+    let service = keys.with(json!({ "port": port, "backends": backend }));
+    change_services(&client, &vip, &consent, |services| {
+        services.push(service);
+        Ok(())
+    })
+}
+
+pub(crate) fn remove_service(arguments: RemoveServiceArguments) -> Result<(), Failure> {
+    let RemoveServiceArguments { agent, service, consent } = arguments;
+    let client = agent.client()?;
+    let known = client.service(&service)?;
+    let port = known.service.port;
+    change_services(&client, &known.vip, &consent, |services| {
+        let before = services.len();
+        services.retain(|written| port_of(written) != Some(port.clone()));
+        let missing = || {
+            Failure::failed(format!(
+                "{} has no service of its own for {port}: look at `buoy config show`, and edit that",
+                known.vip
+            ))
+        };
+        if services.len() < before { Ok(()) } else { Err(missing()) }
+    })
+}
+
+pub(crate) fn backend(command: BackendCommand) -> Result<(), Failure> {
+    match command {
+        BackendCommand::Add(arguments) => {
+            let AddBackendArguments { agent, service, backend, address, keys, consent } = arguments;
+            let value = keys.with(json!({ "address": address }));
+            apply(&agent.client()?, &Edit::PutBackend(service, backend, value), None, &consent)
+        }
+        BackendCommand::Rm(RemoveBackendArguments { agent, service, backend, consent }) => {
+            apply(&agent.client()?, &Edit::RemoveBackend(service, backend), None, &consent)
+        }
+    }
+}
+
+/// Changes the list of services that a VIP is written with.
+fn change_services(
+    client: &Client,
+    vip: &str,
+    consent: &Consent,
+    change: impl FnOnce(&mut Vec<Value>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    // Before the list is read: what others add meanwhile is not undone, but refuses the edit.
+    let seen = client.config()?.revision;
+    let mut written = client.written_vip(vip)?;
+    let mut services = match written["service"].take() {
+        Value::Array(services) => services,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
+            Vec::new()
+        }
+    };
+    change(&mut services)?;
+    let patch = json!({ "service": services });
+    apply(client, &Edit::PatchVip(vip.into(), patch), Some(seen), consent)
+}
+
+/// The port of a service as it is written, in the words of the status.
+fn port_of(service: &Value) -> Option<String> {
+    let port = match &service["port"] {
+        Value::String(port) => port.clone(),
+        Value::Number(port) => port.to_string(),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
+    };
+    Some(if port.contains('/') { port } else { format!("{port}/tcp") })
+}
+
+/// Shows what would be, and does it if it is meant.
+fn apply(
+    client: &Client,
+    edit: &Edit,
+    seen: Option<u64>,
+    consent: &Consent,
+) -> Result<(), Failure> {
+    let tried = client.edit(edit, seen, true)?;
+    if consent.is_to_be_done(&tried, false)? {
+        let reply = client.edit(edit, seen.or(Some(tried.revision)), false)?;
+        consent.say(&reply)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_written_as_in_the_file_and_a_word_is_a_text() {
+        let table = [
+            ("failback=now", json!("now")),
+            ("failback=\"now\"", json!("now")),
+            ("weight=3", json!(3)),
+            ("prefer=[\"lb1\", \"lb2\"]", json!(["lb1", "lb2"])),
+            ("check={ link = \"eth1\" }", json!({ "link": "eth1" })),
+            ("mode=", json!("")),
+            ("note=a = b", json!("a = b")),
+        ];
+        for (text, value) in table {
+            assert_eq!(key(text).unwrap().1, value, "{text}");
+        }
+        for wrong in ["failback", "=now", "a b=c", "a.b=c"] {
+            assert!(key(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_object_has_its_arguments_and_its_keys() {
+        let keys = Keys { set: vec![key("pool=outside").unwrap(), key("name=other").unwrap()] };
+        let vip = keys.with(json!({ "name": "web", "address": null }));
+        assert_eq!(vip, json!({ "name": "web", "pool": "outside" }));
+    }
+
+    #[test]
+    fn a_port_is_found_however_it_is_written() {
+        for written in [json!("443/tcp"), json!("443"), json!(443)] {
+            let service = json!({ "port": written });
+            assert_eq!(port_of(&service).as_deref(), Some("443/tcp"), "{written}");
+        }
+        assert_eq!(port_of(&json!({ "port": "53/udp" })).as_deref(), Some("53/udp"));
+        assert_eq!(port_of(&json!({})), None);
+    }
+}
