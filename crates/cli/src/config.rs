@@ -6,7 +6,7 @@ mod explain;
 mod format;
 mod schema;
 
-pub(crate) use edit::Consent;
+pub(crate) use edit::{AGREED, CHECKED, Consent, during};
 
 use crate::failure::Failure;
 

@@ -2,6 +2,7 @@
 
 use crate::failure::{Exit, Failure};
 use crate::output::{self, Form};
+use crate::progress::Progress;
 use crate::{AgentSocket, time};
 use buoy_api::{
     Client, ClientError, ClusterStatus, DrainReply, DrainRequest, NodePatch, VipView, words,
@@ -139,12 +140,25 @@ pub(crate) fn undrain(arguments: &UndrainArguments) -> Result<(), Failure> {
 /// Looks until the node has given everything away, or the time is over.
 fn watch(client: &Client, node: &str, limit: Duration) -> Result<ClusterStatus, ClientError> {
     let deadline = Instant::now() + limit;
+    let progress = Progress::start(&format!("{node} is being drained"));
     loop {
         let status = client.status()?;
+        progress.say(left(&kept(&status, node), node));
         if is_done(&status, node) || deadline < Instant::now() {
             return Ok(status);
         }
         thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// What a drain waits for.
+fn left(kept: &[&str], node: &str) -> String {
+    match kept {
+        [] => format!("{node} is being drained"),
+        [one] => format!("{node} still owns {one}"),
+        [first, .., last] => {
+            format!("{node} still owns {} VIPs, from {first} to {last}", kept.len())
+        }
     }
 }
 
@@ -218,6 +232,9 @@ mod tests {
         let vips = vec![vip("a", true, None), vip("b", false, Some(3.0)), vip("c", false, None)];
         let status = ClusterStatus { node: "lb1".into(), vips, ..ClusterStatus::default() };
         assert_eq!(kept(&status, "lb1"), ["a", "b"]);
+        assert_eq!(left(&kept(&status, "lb1"), "lb1"), "lb1 still owns 2 VIPs, from a to b");
+        assert_eq!(left(&["a"], "lb1"), "lb1 still owns a");
+        assert_eq!(left(&[], "lb1"), "lb1 is being drained");
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod output;
 mod page;
 mod path;
 mod pool;
+mod progress;
 mod reload;
 mod service;
 mod status;

@@ -6,6 +6,7 @@
 use crate::AgentSocket;
 use crate::failure::{Exit, Failure};
 use crate::output::{self, Form};
+use crate::progress::Progress;
 use crate::table::plain;
 use crate::time;
 use buoy_api::{
@@ -133,6 +134,7 @@ pub(crate) fn release(arguments: ReleaseArguments) -> Result<(), Failure> {
 struct Watch<'c> {
     client: &'c Client,
     vip: &'c str,
+    order: &'c str,
     started: Instant,
 }
 
@@ -146,7 +148,7 @@ struct Seen {
 
 impl<'c> Watch<'c> {
     fn start(client: &'c Client, reply: &'c OrderReply) -> Self {
-        Self { client, vip: &reply.vip, started: Instant::now() }
+        Self { client, vip: &reply.vip, order: &reply.order, started: Instant::now() }
     }
 
     fn until(
@@ -155,8 +157,11 @@ impl<'c> Watch<'c> {
         wanted: impl Fn(&VipView) -> bool,
     ) -> Result<Seen, ClientError> {
         let deadline = Instant::now() + limit;
+        let progress = Progress::start(&format!("{}: {}", self.order, self.vip));
         loop {
             let vip = self.client.why(self.vip)?.vip;
+            let owner = vip.owner.as_deref().unwrap_or("nobody");
+            progress.say(format!("{}: {owner} owns {} at the moment", self.order, self.vip));
             let took = self.started.elapsed();
             let done = wanted(&vip);
             if done || deadline < Instant::now() {

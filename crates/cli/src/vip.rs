@@ -4,7 +4,7 @@
 //! looked at.
 
 use crate::AgentSocket;
-use crate::config::Consent;
+use crate::config::{AGREED, CHECKED, Consent, during};
 use crate::failure::Failure;
 use buoy_api::{Client, Edit};
 use serde_json::{Map, Value, json};
@@ -229,9 +229,10 @@ fn apply(
     seen: Option<u64>,
     consent: &Consent,
 ) -> Result<(), Failure> {
-    let tried = client.edit(edit, seen, true)?;
+    let tried = during(CHECKED, || client.edit(edit, seen, true))?;
     if consent.is_to_be_done(&tried, false)? {
-        let reply = client.edit(edit, seen.or(Some(tried.revision)), false)?;
+        let seen = seen.or(Some(tried.revision));
+        let reply = during(AGREED, || client.edit(edit, seen, false))?;
         consent.say(&reply)?;
     }
     Ok(())

@@ -7,12 +7,16 @@ use crate::AgentSocket;
 use crate::events::moment;
 use crate::failure::{Exit, Failure};
 use crate::output::{self, Form};
+use crate::progress::Progress;
 use buoy_api::{
     ConfigReply, ConfigRequest, EditReply, HistoryReply, Origin, OriginView, RollbackRequest,
 };
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 
+/// What is waited for before an edit is shown, and after it is meant.
+pub(crate) const CHECKED: &str = "the agent checks what would hold";
+pub(crate) const AGREED: &str = "the nodes agree on the edit, and this one puts it into force";
 /// Bytes of a text that the agent takes.
 const TEXT_MAX: u64 = buoy_api::BODY_MAX as u64;
 
@@ -138,9 +142,10 @@ pub(crate) fn apply(arguments: ApplyArguments) -> Result<(), Failure> {
     let ApplyArguments { agent, file, on, common } = arguments;
     let client = agent.client()?;
     let request = ConfigRequest { text: read(&file)?, reason: common.reason.clone() };
-    let tried = client.config_diff(&request)?;
+    let tried = during(CHECKED, || client.config_diff(&request))?;
     if common.consent.is_to_be_done(&tried, file == Path::new("-"))? {
-        let reply = client.config_apply(&request, on.unwrap_or(tried.revision))?;
+        let seen = on.unwrap_or(tried.revision);
+        let reply = during(AGREED, || client.config_apply(&request, seen))?;
         common.consent.say(&reply)?;
     }
     Ok(())
@@ -150,12 +155,18 @@ pub(crate) fn rollback(arguments: RollbackArguments) -> Result<(), Failure> {
     let RollbackArguments { agent, revision, common } = arguments;
     let client = agent.client()?;
     let request = RollbackRequest { revision, reason: common.reason.clone() };
-    let tried = client.config_rollback(&request, None)?;
+    let tried = during(CHECKED, || client.config_rollback(&request, None))?;
     if common.consent.is_to_be_done(&tried, false)? {
-        let reply = client.config_rollback(&request, Some(tried.revision))?;
+        let reply = during(AGREED, || client.config_rollback(&request, Some(tried.revision)))?;
         common.consent.say(&reply)?;
     }
     Ok(())
+}
+
+/// Asks with a word about what is waited for.
+pub(crate) fn during<T>(what: &str, ask: impl FnOnce() -> T) -> T {
+    let _progress = Progress::start(what);
+    ask()
 }
 
 impl Consent {
