@@ -72,6 +72,12 @@ fn alternatives(form: &str, below: Option<&'static Schema>) -> Vec<Value> {
     } else if !quoted.is_empty() || has(STRINGS) {
         any.push(json!({ "type": "string" }));
     }
+    // As in "2 or 3".
+    let listed = words.iter().filter(|word| *word != "or").map(|word| word.parse::<u64>().ok());
+    let listed: Option<Vec<u64>> = listed.collect();
+    if let Some(numbers) = listed.filter(|numbers| quoted.is_empty() && !numbers.is_empty()) {
+        any.push(json!({ "enum": numbers }));
+    }
     if has(&["number", "status"]) {
         any.push(json!({ "type": "integer" }));
     }
