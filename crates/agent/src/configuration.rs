@@ -243,6 +243,7 @@ mod tests {
                 checks: vec![],
                 services: vec![],
                 vrrp: Vec::new(),
+                shares: Vec::new(),
             })
             .collect();
         desired

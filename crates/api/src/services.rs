@@ -164,10 +164,8 @@ pub fn haproxy_name(group: &Group, service: &Service) -> String {
     service_name(group, service).replace('/', "-")
 }
 
-fn vip_name<'g>(group: &'g Group, service: &Service) -> String {
-    let has = |address| service.addresses.first() == Some(&address);
-    let vip = group.addresses.iter().find(|a| has(a.cidr.address()));
-    let name: &'g str = match vip.map(|vip| vip.vip_name.as_str()) {
+fn vip_name(group: &Group, service: &Service) -> String {
+    let name = match group.vip_of(service) {
         Some(name) if !name.is_empty() => name,
         Some(_) | None => &group.name,
     };

@@ -618,6 +618,7 @@ mod tests {
             checks: vec![],
             services: vec![],
             vrrp: Vec::new(),
+            shares: Vec::new(),
         };
         Desired {
             leg_links: vec![None],

@@ -559,6 +559,7 @@ mod tests {
                 checks: vec![],
                 services: vec![],
                 vrrp: Vec::new(),
+                shares: Vec::new(),
             }],
         }
     }

@@ -9,7 +9,7 @@ use crate::report::{At, Problems, Span};
 use crate::source;
 use crate::value;
 use crate::vip::Vip;
-use buoy_model::{Forward, GroupId, Mode, Ports, Protocol, Service, SourceAddress};
+use buoy_model::{Cidr, Forward, GroupId, Mode, Ports, Protocol, Service, SourceAddress};
 use core::net::IpAddr;
 use std::collections::{BTreeSet, HashMap};
 
@@ -31,26 +31,66 @@ pub(crate) fn check_bundles(bundles: &[Bundle], problems: &mut Problems<'_>) {
 
 /// Two ranges may have hundreds of addresses in common: they are told once.
 fn refuse_same_address(vips: &[Vip], problems: &mut Problems<'_>) {
-    let mut seen: HashMap<IpAddr, &Span> = HashMap::new();
-    let mut twice: Vec<(IpAddr, &Span, &Span, usize)> = Vec::new();
-    for At { value: cidr, span } in vips.iter().flat_map(|vip| &vip.addresses) {
-        let Some(first) = seen.get(&cidr.address()).copied() else {
-            seen.insert(cidr.address(), span);
+    let mut seen: HashMap<IpAddr, Vec<(&Vip, &At<Cidr>)>> = HashMap::new();
+    let mut twice: Vec<(IpAddr, &Span, &Span, usize, &str)> = Vec::new();
+    for (vip, address) in vips.iter().flat_map(|vip| vip.addresses.iter().map(move |a| (vip, a))) {
+        let At { value: cidr, span } = address;
+        let holders = seen.entry(cidr.address()).or_default();
+        let stranger = holders.iter().find(|(other, at)| !may_share((other, at), (vip, address)));
+        let Some((other, At { span: first, .. })) = stranger else {
+            for (other, _) in holders.iter() {
+                refuse_same_port(cidr.address(), other, vip, problems);
+            }
+            holders.push((vip, address));
             continue;
         };
-        match twice.iter_mut().rev().find(|(_, again, other, _)| (*again, *other) == (span, first))
-        {
-            Some((_, _, _, more)) => *more += 1,
-            None => twice.push((cidr.address(), span, first, 0)),
+        let fix = match (&other.group, &vip.group) {
+            (Some(one), Some(other)) if one.value == other.value => {
+                "give each a name and services on other ports, to share it; or remove one of them"
+            }
+            _ => "remove one of them",
+        };
+        let same = |(_, again, other, ..): &&mut (_, &Span, &Span, _, _)| {
+            (*again, *other) == (span, first)
+        };
+        match twice.iter_mut().rev().find(same) {
+            Some((_, _, _, more, _)) => *more += 1,
+            None => twice.push((cidr.address(), span, first, 0, fix)),
         }
     }
-    for (address, span, first, more) in twice {
+    for (address, span, first, more, fix) in twice {
         let message = match more {
             0 => format!("{address} is a VIP twice"),
             more => format!("{address} and {more} more addresses are VIPs twice"),
         };
         let (again, first) = ((span, "again here"), (first, "first here"));
-        problems.add_pair(Code::DuplicateVip, again, first, message, "remove one of them");
+        problems.add_pair(Code::DuplicateVip, again, first, message, fix);
+    }
+}
+
+/// Two VIPs may have one address if they move as one, and each has its ports there.
+fn may_share((one, at): (&Vip, &At<Cidr>), (other, again): (&Vip, &At<Cidr>)) -> bool {
+    let label = |vip: &Vip| vip.group.as_ref().map(|group| group.value.clone());
+    let interface = |vip: &Vip| vip.interface.as_ref().map(|name| name.value.clone());
+    let moves_as_one = one.group.is_some() && label(one) == label(other);
+    let has_ports = !one.services.is_empty() && !other.services.is_empty();
+    let is_placed_alike = at.value == again.value
+        && one.presence == other.presence
+        && interface(one) == interface(other);
+    moves_as_one && has_ports && is_placed_alike && one.name.value != other.name.value
+}
+
+fn refuse_same_port(address: IpAddr, one: &Vip, other: &Vip, problems: &mut Problems<'_>) {
+    for At { value: service, span } in &other.services {
+        let overlaps = |first: &&At<Service>| {
+            first.value.protocol == service.protocol && first.value.ports.overlaps(service.ports)
+        };
+        let Some(first) = one.services.iter().find(overlaps) else { continue };
+        let (ports, protocol) = (service.ports, service.protocol.name());
+        let message = format!("{ports}/{protocol} of {address} is served by two VIPs");
+        let (again, first) = ((span, "again here"), (&first.span, "first here"));
+        let fix = "let each VIP serve other ports of the address that they share";
+        problems.add_pair(Code::SharedPort, again, first, message, fix);
     }
 }
 

@@ -288,7 +288,13 @@ pub(crate) fn refuse_reserved(vips: &[Vip], pools: &Pools, problems: &mut Proble
         for At { value: cidr, span } in &vip.addresses {
             let is_it = |r: &&At<Reserved>| r.value.address == cidr.address();
             let Some(kept) = pools.reserved.iter().find(is_it) else { continue };
-            if kept.value.holder == vip.name.value {
+            let shares = |other: &Vip| {
+                let group = |vip: &Vip| vip.group.as_ref().map(|label| label.value.clone());
+                other.name.value == kept.value.holder
+                    && group(other).is_some()
+                    && group(other) == group(vip)
+            };
+            if kept.value.holder == vip.name.value || vips.iter().any(shares) {
                 continue;
             }
             let message =

@@ -10,8 +10,8 @@ use crate::settings::Settings;
 use crate::vip::{self, Vip};
 use crate::vrrp;
 use buoy_model::limits::{GROUP_ADDRESSES_MAX, GROUP_CHECKS_MAX, GROUP_SERVICES_MAX};
-use buoy_model::{Failback, GroupId, NodeId, Safety};
-use std::collections::HashMap;
+use buoy_model::{Failback, GroupId, NodeId, Safety, Share};
+use std::collections::{BTreeSet, HashMap};
 
 /// VIPs that move together, mostly one.
 #[derive(Clone, Debug)]
@@ -32,6 +32,22 @@ impl Bundle {
     pub(crate) fn id(&self) -> GroupId {
         let addresses = self.vips.iter().flat_map(|vip| &vip.addresses);
         addresses.map(|a| a.value.address()).min().map_or(GroupId(0), GroupId::of)
+    }
+
+    /// The VIPs that have addresses of one before them.
+    pub(crate) fn shares(&self) -> Vec<Share> {
+        let mut seen = BTreeSet::new();
+        let mut shares = Vec::new();
+        for vip in &self.vips {
+            let all = vip.addresses.iter().map(|address| address.value.address());
+            let addresses: Vec<_> = all.filter(|address| !seen.insert(*address)).collect();
+            if !addresses.is_empty() {
+                let ports = vip.services.iter().map(|s| (s.value.protocol, s.value.ports));
+                let name = vip.name.value.clone();
+                shares.push(Share { vip: name, addresses, ports: ports.collect() });
+            }
+        }
+        shares
     }
 }
 

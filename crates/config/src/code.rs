@@ -172,6 +172,7 @@ codes! {
     AddressReserved = "V0565", Error, "An address is reserved for somebody else.";
     OfEachVip = "V0566", Error, "A setting of VIPs, in a pool that VIPs ask.";
     BadReservation = "V0567", Error, "A reservation is of no pool that VIPs ask, or is there twice.";
+    SharedPort = "V0568", Error, "Two VIPs share an address, and both serve one of its ports.";
 
     BadSecret = "V0601", Error, "The secret is not given as `file:PATH`.";
     KeyUnreadable = "V0602", Error, "A key file cannot be read.";

@@ -9,7 +9,8 @@ use buoy_model::{
     Backend, BackendLife, Balance, Check, CheckKind, Discovery, Eject, Failback, FlowFields,
     Forward, Front, Giving, Group, HttpCheck, Load, Locality, Location, Mode, Node, NodeCheck,
     NodeCheckKind, Pace, Pool, Presence, Quic, Rate, Reserved, Route, Safety, SendProxy, Service,
-    SourceAddress, SourceRule, Sources, Stick, Timing, TlsCheck, VirtualRouter, VrrpAuth, name_key,
+    Share, SourceAddress, SourceRule, Sources, Stick, Timing, TlsCheck, VirtualRouter, VrrpAuth,
+    name_key,
 };
 use std::fmt::Write as _;
 
@@ -70,6 +71,7 @@ fn add_group(out: &mut String, group: &Group) {
         apart,
         checks,
         vrrp,
+        shares,
     } = group;
     let safety = match safety {
         Safety::Exclusive => "exclusive",
@@ -99,6 +101,9 @@ fn add_group(out: &mut String, group: &Group) {
     }
     for service in services {
         add_service(out, service);
+    }
+    for Share { vip, addresses, ports } in shares {
+        line(out, format_args!("shares {vip} {addresses:?} {ports:?}"));
     }
     for router in vrrp {
         add_router(out, router);

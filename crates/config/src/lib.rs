@@ -81,6 +81,7 @@ use buoy_model::{
 use buoy_wire::Keyring;
 use cluster::Cluster;
 use report::{At, Problems};
+use std::collections::BTreeSet;
 use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -301,7 +302,9 @@ impl<'t> Draft<'t> {
         problems: &mut Problems<'_>,
     ) -> Vec<Group> {
         let group = |bundle: &Bundle| {
-            let Placed { addresses, checks, vrrp } = place(bundle, problems);
+            let Placed { mut addresses, checks, vrrp } = place(bundle, problems);
+            let mut seen = BTreeSet::new();
+            addresses.retain(|address| seen.insert(address.cidr.address()));
             Group {
                 id: bundle.id(),
                 name: bundle.name.value.clone(),
@@ -314,6 +317,7 @@ impl<'t> Draft<'t> {
                 checks,
                 services: bundle.vips.iter().flat_map(Vip::services).collect(),
                 vrrp,
+                shares: bundle.shares(),
             }
         };
         let mut groups: Vec<Group> = self.bundles.iter().map(group).collect();

@@ -48,6 +48,7 @@ fn desired(backends: &[&str]) -> Desired {
         checks: vec![],
         services: vec![service],
         vrrp: Vec::new(),
+        shares: Vec::new(),
     };
     Desired {
         leg_links: vec![None],

@@ -75,6 +75,7 @@ fn group(id: u32, vips: &[&str], services: Vec<Service>) -> Group {
         checks: vec![],
         services,
         vrrp: Vec::new(),
+        shares: Vec::new(),
     }
 }
 

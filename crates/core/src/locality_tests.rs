@@ -81,6 +81,7 @@ fn desired(mode: Mode, life: BackendLife, backends: &[&str]) -> Desired {
         checks: vec![],
         services: vec![service],
         vrrp: Vec::new(),
+        shares: Vec::new(),
     };
     Desired {
         leg_links: vec![None],

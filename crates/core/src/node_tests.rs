@@ -42,6 +42,7 @@ fn desired(nodes: usize, groups: usize, safety: Safety, me: usize) -> Desired {
             checks: vec![],
             services: vec![],
             vrrp: Vec::new(),
+            shares: Vec::new(),
         })
         .collect();
     groups.sort_by_key(|g| g.id);

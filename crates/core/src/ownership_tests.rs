@@ -27,6 +27,7 @@ fn group(safety: Safety) -> Group {
         checks: vec![],
         services: vec![],
         vrrp: Vec::new(),
+        shares: Vec::new(),
     }
 }
 

@@ -17,6 +17,7 @@ fn group(name: &str, prefer: Vec<NodeId>) -> Group {
         checks: vec![],
         services: vec![],
         vrrp: Vec::new(),
+        shares: Vec::new(),
     }
 }
 

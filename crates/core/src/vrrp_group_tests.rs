@@ -84,6 +84,7 @@ fn desired(host: u8, routers: Vec<VirtualRouter>) -> Desired {
             checks: vec![],
             services: vec![],
             vrrp: routers.into_iter().map(Arc::new).collect(),
+            shares: vec![],
         }],
     }
 }

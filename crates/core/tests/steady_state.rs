@@ -130,6 +130,7 @@ fn desired(me: NodeId) -> Desired {
             checks: vec![],
             services: vec![],
             vrrp: Vec::new(),
+            shares: Vec::new(),
         })
         .collect();
     groups.sort_by_key(|g| g.id);

@@ -49,6 +49,7 @@ fn desired(link: LinkId, addresses: &[&str]) -> Desired {
         checks: Vec::new(),
         services: Vec::new(),
         vrrp: Vec::new(),
+        shares: Vec::new(),
     };
     Desired {
         generation: 1,

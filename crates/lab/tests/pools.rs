@@ -6,10 +6,13 @@ mod support;
 
 use buoy_api::{ClientError, ConfigRequest, PoolView, ReservationRequest};
 use buoy_lab::peer::Peer;
+use buoy_lab::probe::http::HttpProbe;
+use buoy_lab::probe::udp::UdpProbe;
 use buoy_lab::process::wait_until;
+use buoy_lab::segment::{ECHO_PORT, HTTP_PORT};
 use nix::sys::signal::Signal;
 use std::net::Ipv4Addr;
-use support::{Cluster, SOON, cluster, wait_event};
+use support::{Cluster, MS, SOON, VIP, cluster, wait_event, wait_for};
 
 /// Ten addresses, and one VIP that asks for one of them.
 const POOL: &str = "
@@ -153,4 +156,36 @@ fn an_address_that_a_stranger_has_comes_into_no_configuration_and_is_an_event() 
     }
     let observer = cluster.observer(&[foreign]);
     cluster.wait_answerer(&observer, foreign);
+}
+
+#[test]
+fn two_vips_with_one_address_are_served_by_one_owner_each_on_its_ports() {
+    let test = "two_vips_with_one_address_are_served_by_one_owner_each_on_its_ports";
+    let vip = |name: &str, port: &str, backend: &str| {
+        format!(
+            "[[vip]]\nname = \"{name}\"\ngroup = \"front\"\naddress = \"{VIP}/24\"\n\
+             [[vip.service]]\nport = \"{port}\"\nbackends = [\"{backend}\"]\n"
+        )
+    };
+    let vips =
+        [vip("web", "80/tcp", "web1 10.77.0.21:80"), vip("echo", "7/udp", "web2 10.77.0.22:7")];
+    let Some(cluster) = cluster(test, 2, &vips.concat()) else { return };
+    let client = cluster.segment.inside("client").unwrap();
+    let web = HttpProbe::start(client, (VIP, HTTP_PORT).into(), 5 * MS).unwrap();
+    wait_for(&web, "HTTP of one VIP", |figures| figures.lost == 0 && figures.by.len() == 1);
+    let echo = UdpProbe::start(client, (VIP, ECHO_PORT).into()).unwrap();
+    wait_until(SOON, "UDP of the other", || Ok(100 * MS < echo.well_for())).unwrap();
+    let node = cluster.buoy.client(cluster.buoy.nodes()[0]).unwrap();
+    let mut names: Vec<String> =
+        node.services().unwrap().services.into_iter().map(|service| service.service.name).collect();
+    names.sort();
+    assert_eq!(names, ["echo:7/udp", "web:80/tcp"]);
+    let status = node.status().unwrap();
+    assert_eq!(
+        (status.vips.len(), status.vips[0].addresses.len()),
+        (1, 1),
+        "one lease, one address"
+    );
+    let (web, echo) = (node.why("web").unwrap().vip, node.why("echo").unwrap().vip);
+    assert_eq!(web.owner, echo.owner);
 }

@@ -6,7 +6,8 @@
 use crate::check::{CheckKind, Pace};
 use crate::hook::Hook;
 use crate::pool::Pool;
-use crate::service::Service;
+use crate::ports::Ports;
+use crate::service::{Protocol, Service};
 use crate::{Cidr, ClusterId, GroupId, LinkId, NodeId, VirtualRouter};
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -134,6 +135,35 @@ pub struct Group {
     pub services: Vec<Service>,
     /// The virtual routers that decide who owns it, all at once; empty: the lease does.
     pub vrrp: Vec<Arc<VirtualRouter>>,
+    /// VIPs that have addresses of another VIP of this group, and serve other ports there.
+    pub shares: Vec<Share>,
+}
+
+/// A VIP that has addresses of another one of its group.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Share {
+    /// The VIP's name.
+    pub vip: String,
+    /// The addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The ports that it serves there.
+    pub ports: Vec<(Protocol, Ports)>,
+}
+
+impl Group {
+    /// The name of the VIP that a service is of; `None`: none of this group's.
+    pub fn vip_of(&self, service: &Service) -> Option<&str> {
+        let address = *service.addresses.first()?;
+        let has = |share: &&Share| {
+            let ports = (service.protocol, service.ports);
+            share.addresses.contains(&address) && share.ports.contains(&ports)
+        };
+        if let Some(share) = self.shares.iter().find(has) {
+            return Some(&share.vip);
+        }
+        let vip = self.addresses.iter().find(|a| a.cidr.address() == address);
+        vip.map(|vip| vip.vip_name.as_str())
+    }
 }
 
 /// A question to this host itself: ownership follows the answer.
@@ -267,7 +297,8 @@ impl Desired {
         let address = name.split('/').next().unwrap_or(name).parse().ok();
         let has = |a: &VipAddress| a.vip_name == name || Some(a.cidr.address()) == address;
         let named = self.groups.iter().find(|g| g.name == name);
-        named.or_else(|| self.groups.iter().find(|g| g.addresses.iter().any(has)))
+        let shares = |g: &Group| g.shares.iter().any(|share| share.vip == name);
+        named.or_else(|| self.groups.iter().find(|g| g.addresses.iter().any(has) || shares(g)))
     }
 
     /// How many votes make a majority.

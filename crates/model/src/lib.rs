@@ -43,7 +43,7 @@ pub use check::{
     Sought, Statuses, Subject, TlsCheck, Told, Via, dns_type,
 };
 pub use desired::{
-    Desired, Failback, Group, MetricAlias, Node, NodeCheck, NodeCheckKind, Presence, Safety,
+    Desired, Failback, Group, MetricAlias, Node, NodeCheck, NodeCheckKind, Presence, Safety, Share,
     Timing, VipAddress,
 };
 pub use discovery::{Discovery, DiscoveryPlace};

@@ -354,6 +354,7 @@ fn group(i: usize, nodes: &[NodeId], safety: Safety) -> Group {
         checks: vec![],
         services: Vec::new(),
         vrrp: Vec::new(),
+        shares: Vec::new(),
     }
 }
 

@@ -57,9 +57,7 @@ impl Place {
     pub(crate) fn of(group: &Group, service: &Service) -> Self {
         let port = format!("{}/{}", service.ports, service.protocol.name());
         let name = buoy_api::service_name(group, service);
-        let address = service.addresses.first().copied();
-        let vip = group.addresses.iter().find(|a| Some(a.cidr.address()) == address);
-        Self { vip: vip.map(|vip| vip.vip_name.clone()), port, name }
+        Self { vip: group.vip_of(service).map(str::to_owned), port, name }
     }
 }
 

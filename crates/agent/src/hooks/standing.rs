@@ -146,9 +146,10 @@ fn calls(desired: &Desired, group: &Group, state: VrrpState) -> Vec<StateTold> {
     let priority = priority(desired, group);
     let call = |kind, name: &str| StateTold { kind, name: name.to_owned(), state, priority };
     let mut names: Vec<&str> = Vec::new();
-    for address in &group.addresses {
-        if !names.contains(&address.vip_name.as_str()) {
-            names.push(&address.vip_name);
+    let own = group.addresses.iter().map(|address| &address.vip_name);
+    for name in own.chain(group.shares.iter().map(|share| &share.vip)) {
+        if !names.contains(&name.as_str()) {
+            names.push(name);
         }
     }
     let mut calls: Vec<StateTold> =

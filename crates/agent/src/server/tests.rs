@@ -238,9 +238,8 @@ impl Agent for Fake {
     }
 
     async fn reload(&self) -> Result<ReloadReply, ReloadRefusal> {
-        if self.invalid.load(Ordering::SeqCst) {
-            return Err(ReloadRefusal::Invalid("buoy.toml:3:1: unknown key".into()));
-        }
+        let refusal = ReloadRefusal::Invalid("buoy.toml:3:1: unknown key".into());
+        (!self.invalid.load(Ordering::SeqCst)).then_some(()).ok_or(refusal)?;
         self.reloads.fetch_add(1, Ordering::SeqCst);
         self.rehearse_reload().await
     }
@@ -288,6 +287,7 @@ fn group(name: &str, address: &str, services: Vec<Service>) -> Group {
         checks: vec![],
         services,
         vrrp: Vec::new(),
+        shares: Vec::new(),
     }
 }
 

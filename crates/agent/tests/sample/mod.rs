@@ -73,6 +73,7 @@ pub fn desired(vips: &[&str], link_name: &str, services: Vec<Service>) -> Desire
         checks: vec![],
         services,
         vrrp: Vec::new(),
+        shares: Vec::new(),
     };
     Desired {
         leg_links: vec![None],

@@ -382,6 +382,7 @@ mod tests {
             checks: vec![],
             services: vec![],
             vrrp: Vec::new(),
+            shares: Vec::new(),
         };
         Desired {
             generation: 1,

@@ -60,6 +60,7 @@ fn desired(services: Vec<Service>) -> Desired {
         checks: vec![],
         services,
         vrrp: Vec::new(),
+        shares: Vec::new(),
     };
     Desired {
         generation: 1,

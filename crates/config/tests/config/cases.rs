@@ -4,7 +4,7 @@
 
 use crate::api::API;
 use crate::asked::BACKEND_CHECK;
-use crate::pools::ASKING;
+use crate::pools::{ASKING, SHARING};
 use crate::support::{self, SMALL};
 use crate::vrrp::VRRP;
 use crate::wrong::{CHECK, GROUP, HOOK, LOCAL, POOL, SERVICES, TUNNEL};
@@ -487,7 +487,7 @@ fn all() -> Vec<(Code, String, &'static str)> {
             lines.iter().filter(|(key, _)| !has(key)).map(|(_, line)| *line).collect();
         small(c, format!("{SMALL}[[pool]]\n{rest}{}\n", c.1))
     }));
-    all.extend(ASKING.iter().map(|c| small(c, format!("{SMALL}{}\n", c.1))));
+    all.extend(ASKING.iter().chain(SHARING).map(|c| small(c, format!("{SMALL}{}\n", c.1))));
     all.extend(LOCAL.iter().map(|c| {
         let head = "[[vip.service]]\nport = \"22/tcp\"\nforward = \"local\"";
         small(c, format!("{SMALL}{head}\n{}\n", c.1))

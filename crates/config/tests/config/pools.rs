@@ -102,6 +102,20 @@ pub(crate) const ASKING: &[Case] = &[
     ),
 ];
 
+/// VIPs that cannot share an address, behind the smallest file.
+pub(crate) const SHARING: &[Case] = &[
+    (
+        Code::SharedPort,
+        "[[vip]]\nname = \"a\"\ngroup = \"g\"\naddress = \"10.0.0.101/24\"\n[[vip.service]]\nport = [\"80/tcp\", \"53/udp\"]\nbackends = [\"10.0.0.21:80\"]\n[[vip]]\nname = \"b\"\ngroup = \"g\"\naddress = \"10.0.0.101/24\"\n[[vip.service]]\nport = [\"53/tcp\", »\"80/tcp\"]\nbackends = [\"10.0.0.22:80\"]",
+        "other ports",
+    ),
+    (
+        Code::DuplicateVip,
+        "[[vip]]\nname = \"a\"\ngroup = \"g\"\naddress = \"10.0.0.101/24\"\n[[vip.service]]\nport = \"80/tcp\"\nbackends = [\"10.0.0.21:80\"]\n[[vip]]\nname = \"b\"\ngroup = \"g\"\naddress = »\"10.0.0.101/24\"",
+        "services on other ports",
+    ),
+];
+
 /// A file with these tables behind its cluster.
 fn with(tables: &str) -> Desired {
     let (cluster, _) = SMALL.split_once("[[vip]]").unwrap();
@@ -279,4 +293,31 @@ fn a_vip_lives_where_its_pool_says() {
     let pool = "[[pool]]\nname = \"web\"\nauto_assign = true\ninterface = \"eth1\"\naddresses = \"10.9.0.5/24\"\n";
     let desired = with(&format!("{pool}{}", vip("a")));
     assert_eq!(desired.groups[0].addresses[0].link, Some(buoy_model::LinkId(3)));
+}
+
+#[test]
+fn vips_of_one_group_may_share_an_address_where_each_serves_other_ports() {
+    let vip = |name: &str, address: &str, port: &str| {
+        format!(
+            "[[vip]]\nname = \"{name}\"\ngroup = \"g\"\naddress = {address}\n[[vip.service]]\n\
+             port = \"{port}\"\nbackends = [\"10.0.0.21:80\"]\n"
+        )
+    };
+    let both = "[\"10.0.0.101/24\", \"10.0.0.102/24\"]";
+    let text = format!(
+        "{}{}{}",
+        vip("web", "\"10.0.0.101/24\"", "80/tcp"),
+        vip("mail", both, "25/tcp"),
+        vip("dns", "\"10.0.0.101/24\"", "80/udp"),
+    );
+    let desired = with(&text);
+    let [group] = &desired.groups[..] else { panic!("one lease: {:?}", desired.groups) };
+    let addresses: Vec<String> = group.addresses.iter().map(|a| a.cidr.to_string()).collect();
+    assert_eq!(addresses, ["10.0.0.101/24", "10.0.0.102/24"], "each is put there once");
+    for name in ["web", "mail", "dns", "10.0.0.101"] {
+        assert_eq!(desired.find_group(name), Some(group), "{name}");
+    }
+    let of: Vec<Option<&str>> = group.services.iter().map(|s| group.vip_of(s)).collect();
+    assert_eq!(of, [Some("web"), Some("mail"), Some("dns")]);
+    assert_ne!(with(&text.replace("\"dns\"", "\"names\"")).digest, desired.digest);
 }
