@@ -373,11 +373,12 @@ impl Daemon {
         let seed = checked.keyring.flow_seed(desired.cluster);
         let new = Box::new((Arc::clone(&desired), checked.keyring.clone()));
         self.command(Command::Reload(new))?;
-        self.edits.hold(&whole);
         self.published.seed.send_if_modified(|known| std::mem::replace(known, seed) != seed);
         self.published.keys.send_replace(checked.keyring);
         self.published.api.send_replace(Arc::new(checked.api));
         self.published.desired.send_replace(desired);
+        // Last: whoever is told that a revision is in force finds it so, and it is written to disk, which takes a while.
+        self.edits.hold(&whole);
         self.changes.note();
         Ok(Some(reply))
     }
