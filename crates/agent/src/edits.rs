@@ -413,7 +413,17 @@ impl Edits {
     ) -> Result<Planned, EditRefusal> {
         let base = self.held().base.clone();
         let plan = Plan::new(&base, state)?;
-        let changes = plan.changes(wish)?;
+        let changes = plan.changes(&match wish {
+            Wish::Put(asked, value) => Wish::Put(plan.meant(asked, before), value.clone()),
+            Wish::Patch(asked, value) => Wish::Patch(plan.meant(asked, before), value.clone()),
+            Wish::Remove(asked) => Wish::Remove(plan.meant(asked, before)),
+            Wish::Text(_)
+            | Wish::Add(_)
+            | Wish::Backend(..)
+            | Wish::Reserve(..)
+            | Wish::Free(_)
+            | Wish::Rollback(_) => wish.clone(),
+        })?;
         for change in &changes {
             if let Some((user, at_ms, revision)) = state.changed_since(&change.key, seen) {
                 let (key, now) = (change.key.clone(), state.revision);

@@ -129,11 +129,11 @@ impl Edits {
     }
 
     /// The revision that a write of this VIP has to have seen, and the VIP as JSON.
-    pub(crate) fn vip(&self, asked: &str) -> Option<(u64, serde_json::Value)> {
+    pub(crate) fn vip(&self, asked: &str, desired: &Desired) -> Option<(u64, serde_json::Value)> {
         let state = self.now();
         let base = self.held().base.clone();
         let plan = super::Plan::new(&base, &state).ok()?;
-        let name = plan.find(asked)?;
+        let name = plan.find(&plan.meant(asked, desired))?;
         let table = plan.vip(&name)?;
         Some((state.revision, super::plan::json(&table)))
     }

@@ -125,6 +125,17 @@ impl<'a> Plan<'a> {
         names.into_iter().find(|name| self.vip(name).is_some_and(|vip| has(&vip, address)))
     }
 
+    /// The name of the VIP that is asked for by an address which a pool gave it.
+    pub(crate) fn meant(&self, asked: &str, desired: &Desired) -> String {
+        let address: Option<IpAddr> = asked.split('/').next().and_then(|text| text.parse().ok());
+        let mut all = desired.groups.iter().flat_map(|group| &group.addresses);
+        let given = all.find(|a| Some(a.cidr.address()) == address).map(|a| &a.vip_name);
+        match given.filter(|name| self.find(asked).is_none() && self.vip(name).is_some()) {
+            Some(name) => name.clone(),
+            None => asked.to_owned(),
+        }
+    }
+
     /// What the wish changes; nothing where all is so already.
     pub(crate) fn changes(&self, wish: &Wish) -> Result<Vec<Change>, Unplanned> {
         let wanted = match wish {

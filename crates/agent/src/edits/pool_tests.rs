@@ -69,11 +69,14 @@ async fn what_an_edit_brings_is_kept_with_it_and_goes_with_it() {
     all.retain(|(_, vip)| vip != "a");
     assert_eq!(kept(&edits), all, "nobody needs it any more");
     assert_eq!([address(&edits, "b"), address(&edits, "c")], [b, c]);
+    // It is found by what it got.
+    edit(&edits, Wish::Patch(format!("{c}/24"), json!({ "failback": "now" }))).await.unwrap();
+    edit(&edits, Wish::Patch(c.to_string(), json!({ "failback": null }))).await.unwrap();
     // A text without the reservations is no wish to end them.
     let text = format!("{FILE}\n[[vip]]\nname = \"c\"\npool = \"web\"\n");
     edit(&edits, Wish::Text(text)).await.unwrap();
     assert_eq!([address(&edits, "b"), address(&edits, "c")], [b, c]);
-    assert_eq!(edits.now().revision, 3);
+    assert_eq!(edits.now().revision, 5);
 }
 
 #[tokio::test]

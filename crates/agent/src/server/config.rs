@@ -156,7 +156,7 @@ async fn vip<A: Agent>(
     State(agent): State<Arc<A>>,
     Path(vip): Path<String>,
 ) -> Result<Response, Failure> {
-    let found = agent.edits().vip(&vip);
+    let found = agent.edits().vip(&vip, &agent.desired());
     let (revision, vip) = found.ok_or_else(|| Failure::unknown_vip(&vip, &agent.desired()))?;
     Ok(tagged(revision, &vip))
 }
