@@ -12,21 +12,23 @@ impl Daemon {
         before: &Desired,
         after: &Desired,
     ) -> Result<(), ReloadRefusal> {
-        let others_follow = async || {
+        // The file is on its way through the cluster: who was faster may serve the address already.
+        let others_are_ahead = async || {
             let status = self.status().await.ok();
             let is_it = |node: &buoy_core::NodeStatus| {
-                node.id != after.me && node.alive && node.digest == Some(after.digest)
+                let differs = node.digest.is_some_and(|digest| digest != before.digest);
+                node.id != after.me && node.alive && differs
             };
             status.is_some_and(|status| status.nodes.iter().any(is_it))
         };
-        if others_follow().await {
+        if others_are_ahead().await {
             return Ok(());
         }
         let Some(occupied) = conflicts::look(self.edits.probe(), before, after).await else {
             return Ok(());
         };
         tokio::time::sleep(conflicts::SETTLED).await;
-        if others_follow().await {
+        if others_are_ahead().await {
             return Ok(());
         }
         self.keep(occupied.record());
