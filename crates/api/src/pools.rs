@@ -54,17 +54,18 @@ impl PoolView {
 /// What is wrong with pools, in sentences that say what to do.
 pub fn problems(desired: &Desired) -> Vec<String> {
     let full = pools(desired).into_iter().filter(PoolView::is_nearly_full);
-    let said = |PoolView { name, size, free, .. }: PoolView| {
-        let left = match free {
-            0 => "no address is".to_owned(),
-            1 => "one address is".to_owned(),
-            n => format!("{n} addresses are"),
-        };
-        format!(
-            "{left} left of {size} in the pool {name}: add addresses to it, or release some (`buoy pool show {name}`)"
-        )
+    full.map(|pool| said(&pool)).collect()
+}
+
+fn said(PoolView { name, size, free, .. }: &PoolView) -> String {
+    let left = match free {
+        0 => "no address is".to_owned(),
+        1 => "one address is".to_owned(),
+        n => format!("{n} addresses are"),
     };
-    full.map(said).collect()
+    format!(
+        "{left} left of {size} in the pool {name}: add addresses to it, or release some (`buoy pool show {name}`)"
+    )
 }
 
 /// An address of a pool that is not free.
@@ -272,6 +273,10 @@ mod tests {
         vips.extend((102..109).map(|n| (address(n), "other")));
         let seen = view(&pool, &vips);
         assert_eq!((seen.used, seen.free, seen.is_nearly_full()), (8, 0, true));
+        let advice = "add addresses to it, or release some (`buoy pool show web`)";
+        assert_eq!(said(&seen), format!("no address is left of 9 in the pool web: {advice}"));
+        let one = PoolView { free: 1, ..seen };
+        assert_eq!(said(&one), format!("one address is left of 9 in the pool web: {advice}"));
         // Of a pool whose addresses are VIPs nothing is ever free, and nobody need know.
         pool.giving = Giving::Each;
         assert!(!view(&pool, &vips).is_nearly_full());
