@@ -245,9 +245,7 @@ async fn live(
     fit.abort();
     telling.abort();
     discovering.abort();
-    watching.abort();
-    standing.abort();
-    doors.abort();
+    [watching, standing, doors].iter().for_each(tokio::task::JoinHandle::abort);
     editing.abort();
     drop(stop);
     let _ = tokio::time::timeout(STOP_TIMEOUT, serving).await;

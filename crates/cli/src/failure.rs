@@ -12,11 +12,13 @@ pub(crate) struct Failure {
     pub(crate) message: String,
 }
 
-/// The exit codes; 0 is success and 2, wrong usage, is clap's.
+/// The exit codes; 0 is success, and 2 also clap's, of wrong usage.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Exit {
     /// It did not work.
     Failed = 1,
+    /// There was nothing to do it with.
+    Nothing = 2,
     /// No agent answers.
     Unreachable = 3,
     /// The configuration is bad (`EX_CONFIG` of sysexits).

@@ -13,6 +13,7 @@ mod drain;
 mod drill;
 mod events;
 mod failure;
+mod import;
 mod key;
 mod lab;
 mod manual;
@@ -63,6 +64,9 @@ enum Command {
     /// Check, explain and edit the configuration
     #[command(subcommand)]
     Config(config::Command),
+    /// Turn a file of another program into Buoy's: the text on standard output, what is left out on standard error
+    #[command(subcommand)]
+    Import(import::Command),
     /// One screen: nodes, VIPs, owners, since when, why not
     Status(status::Arguments),
     /// The cluster live in this terminal: owners, rates, backends, events
@@ -162,6 +166,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Agent(arguments) => agent::run(arguments),
         Command::Witness(arguments) => witness::run(arguments),
         Command::Config(command) => config::run(command),
+        Command::Import(command) => import::run(&command),
         Command::Status(arguments) => status::run(&arguments),
         Command::Top(arguments) => top::run(&arguments),
         Command::Why(arguments) => why::run(&arguments),

@@ -84,7 +84,8 @@ fn help_lists_every_command() {
     assert_eq!(exit(&output), 0);
     let commands = [
         "agent", "witness", "config", "status", "why", "events", "doctor", "move", "hold",
-        "release", "drain", "undrain", "node", "vip", "reload", "backend", "key", "lab", "version",
+        "release", "drain", "undrain", "import", "node", "vip", "reload", "backend", "key", "lab",
+        "version",
     ];
     for name in commands {
         assert!(out(&output).contains(&format!("\n  {name} ")), "{name}:\n{}", out(&output));
@@ -261,4 +262,32 @@ fn a_full_disk_is_a_failure() {
         command(&["key", "new", "-"]).stdout(full).stderr(Stdio::piped()).output().unwrap();
     assert_eq!(exit(&output), 1);
     assert!(err(&output).contains("cannot write to standard output"), "{}", err(&output));
+}
+
+#[test]
+fn a_file_of_another_program_is_turned_into_one_that_the_check_accepts() {
+    let folder = Folder::new("import");
+    let vaddrs = folder.file("vaddrs", "10.0.0.100/24 eth0 eth0:1\n");
+    let haproxy = folder.file("h.cfg", "listen a\n bind *:80\n server a 10.0.0.21:80 check\n");
+    let peers = ["--peers", "lb1=10.0.0.11,lb2=10.0.0.12"];
+    let cases = [
+        vec!["import", "vaddrs", path(&vaddrs)],
+        vec!["import", "haproxy", path(&haproxy), "--vip", "10.0.0.100/24"],
+    ];
+    for case in cases {
+        let output = buoy(&[case.as_slice(), &peers].concat());
+        assert_eq!(exit(&output), 0, "{}", err(&output));
+        let toml = folder.file("buoy.toml", out(&output));
+        let checked = buoy(&["config", "check", "--offline", path(&toml)]);
+        assert_eq!(exit(&checked), 0, "{}", out(&checked));
+    }
+    let output = buoy(&["import", "vaddrs", path(&vaddrs)]);
+    let note = format!("{}:1: `eth0:1` is not carried", path(&vaddrs));
+    assert!(err(&output).contains(&note), "{}", err(&output));
+    let nothing = folder.file("nothing", "words\n");
+    for file in [path(&nothing), "/nonexistent"] {
+        let output = buoy(&["import", "vaddrs", file]);
+        assert_eq!((exit(&output), out(&output)), (2, ""), "{}", err(&output));
+    }
+    assert_eq!(exit(&buoy(&["import", "vaddrs", path(&vaddrs), "--peers", "x"])), 2);
 }

@@ -161,8 +161,11 @@ fn calls(desired: &Desired, group: &Group, state: VrrpState) -> Vec<StateTold> {
     calls
 }
 
-/// Higher for those that `prefer` names, the first one highest.
+/// That of VRRP; else higher for those that `prefer` names, the first one highest.
 fn priority(desired: &Desired, group: &Group) -> u32 {
+    if let Some(router) = group.vrrp.first() {
+        return u32::from(router.priority);
+    }
     if let Some(router) = group.vrrp.first() {
         return router.priority.into();
     }

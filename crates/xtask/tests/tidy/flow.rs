@@ -5,9 +5,9 @@ use crate::repository::{crates, read};
 use toml::Table;
 
 /// The flow. A crate may depend only on crates before it, also in its tests.
-const ORDER: [&str; 15] = [
-    "model", "wire", "config", "core", "xdp", "kernel", "proxy", "page", "api", "store", "agent",
-    "sim", "lab", "cli", "xtask",
+const ORDER: [&str; 16] = [
+    "model", "wire", "config", "import", "core", "xdp", "kernel", "proxy", "page", "api", "store",
+    "agent", "sim", "lab", "cli", "xtask",
 ];
 
 /// What must be refused everywhere, with the reason in CONTRIBUTING.md.
