@@ -262,6 +262,37 @@ impl Page {
             held.with_label_values(label).set(truth(vip.held.is_some()));
             problem.with_label_values(label).set(truth(vip.problem.is_some()));
         }
+        self.routers(&status.vips)
+    }
+
+    /// Of VIPs that VRRP decides about.
+    fn routers(&self, vips: &[VipView]) -> Result<()> {
+        let elsewhere = self.gauge(
+            "buoy_vip_router",
+            "1: a router that is no node of the cluster has the VIP by VRRP.",
+            &["vip"],
+        )?;
+        let labels = &["vip", "vrid", "family"];
+        let active =
+            self.gauge("buoy_vrrp_active", "1: this node is the active router (master).", labels)?;
+        let priority =
+            self.gauge("buoy_vrrp_priority", "What this node says of itself now.", labels)?;
+        let refused = self.counter(
+            "buoy_vrrp_refused_total",
+            "Advertisements of VRRP that were not believed.",
+            &["vip", "reason"],
+        )?;
+        for vip in vips.iter().filter(|vip| !vip.vrrp.is_empty()) {
+            elsewhere.with_label_values(&[&vip.name]).set(truth(vip.router.is_some()));
+            for router in &vip.vrrp {
+                let label = &[vip.name.as_str(), &router.id.to_string(), &router.family];
+                active.with_label_values(label).set(truth(router.state == "active"));
+                priority.with_label_values(label).set(router.priority.into());
+            }
+            for (reason, count) in &vip.refused {
+                refused.with_label_values(&[&vip.name, reason]).inc_by(*count as f64);
+            }
+        }
         Ok(())
     }
 

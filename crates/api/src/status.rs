@@ -190,6 +190,8 @@ pub struct VipView {
     pub last_change: Option<EventView>,
     /// The virtual routers that decide who owns it; empty: the lease does.
     pub vrrp: Vec<RouterView>,
+    /// The router that has it by VRRP, where that is no node of this cluster, as in `10.77.0.12 (priority 150)`.
+    pub router: Option<String>,
     /// How many packets about them were refused here for which reason since the start.
     pub refused: BTreeMap<String, u64>,
     /// What is wrong with it, if anything, as one sentence.

@@ -249,6 +249,9 @@ impl View<'_> {
     /// Why the VIP is where it is, in one sentence.
     fn answer(&self, group: &Group, vip: &VipView) -> String {
         let Some(owner) = &vip.owner else {
+            if let Some(router) = &vip.router {
+                return format!("The router {router} has {} by VRRP.", vip.name);
+            }
             return format!("Nobody owns {}: {}.", vip.name, line(vip));
         };
         let since = vip.since_ms.map_or_else(String::new, |ms| {
@@ -331,6 +334,7 @@ impl View<'_> {
             vip.votes = status.votes.iter().map(|voter| words.node(*voter)).collect();
             vip.vrrp = vrrp::routers(status);
             vip.refused = vrrp::refused(status);
+            vip.router = vrrp::elsewhere(status);
             vip.candidates = status.candidates.iter().map(|c| self.candidate(c)).collect();
             vip.last_change = status.last_change.as_ref().map(|record| {
                 let age = self.status.at.since(record.at).as_millis();
@@ -465,7 +469,7 @@ fn takes_connections(backend: &BackendView) -> bool {
 
 /// What an operator should look at first: nobody serves it, else what is behind it.
 fn vip_problem(vip: &VipView) -> Option<String> {
-    if vip.owner.is_none() {
+    if vip.owner.is_none() && vip.router.is_none() {
         return Some(format!("no owner: {}", line(vip)));
     }
     let failing = vip.checks.iter().filter(|check| check.state == "fail");

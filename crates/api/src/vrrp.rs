@@ -47,6 +47,15 @@ pub(crate) fn routers(status: &GroupStatus) -> Vec<RouterView> {
     status.vrrp.iter().map(router).collect()
 }
 
+/// Who has the group, if no node of the cluster does: each of its virtual routers hears somebody that is active.
+pub(crate) fn elsewhere(status: &GroupStatus) -> Option<String> {
+    if status.owner.is_some() || status.vrrp.iter().any(|router| router.heard.is_none()) {
+        return None;
+    }
+    let heard = status.vrrp.first()?.heard?;
+    Some(format!("{} (priority {})", heard.source, heard.priority))
+}
+
 /// How many packets were refused for which reason.
 pub(crate) fn refused(status: &GroupStatus) -> BTreeMap<String, u64> {
     let names = status.refused.iter().map(|(reason, count)| (reason.name().to_owned(), *count));

@@ -216,7 +216,9 @@ fn address(address: &VipAddressView) -> String {
 /// As in `lb1`, or `lb1 (held)`.
 fn owner(vip: &VipView) -> String {
     let held = if vip.held.is_some() { " (held)" } else { "" };
-    vip.owner.as_ref().map_or_else(String::new, |owner| format!("{owner}{held}"))
+    let router =
+        || vip.router.as_ref().map_or_else(String::new, |router| format!("router {router}"));
+    vip.owner.as_ref().map_or_else(router, |owner| format!("{owner}{held}"))
 }
 
 /// As in `443/tcp 2/3 up`, `443/tcp 2/3 up, 17 over limit`, or `22/tcp local` where the owner itself is behind it.

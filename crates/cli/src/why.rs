@@ -72,6 +72,13 @@ fn facts(vip: &VipView, me: &str, width: usize) -> String {
     }
     line("safety", &format!("{}: {}", vip.safety, vip.safety_means));
     line("failback", &vip.failback);
+    for router in &vip.vrrp {
+        line("vrrp", &plain(&router.says));
+    }
+    if !vip.refused.is_empty() {
+        let counts = vip.refused.iter().map(|(reason, count)| format!("{reason} {count}"));
+        line("refused", &format!("packets of VRRP: {}", counts.collect::<Vec<_>>().join(", ")));
+    }
     if let (Some(owner), Some(heir)) = (&vip.owner, &vip.yields_to) {
         line("handover", &format!("{owner} gives it to {heir} right now"));
     }

@@ -213,7 +213,13 @@ fn preemption_is_what_failback_and_nopreempt_say() {
     let heard = |status: &buoy_api::ClusterStatus| {
         status.vips[0].vrrp[0].heard.as_ref().is_some_and(|heard| heard.priority == 50)
     };
-    pair.cluster.buoy.wait_status("n1", SOON, "keepalived to be heard", heard).unwrap();
+    let status =
+        pair.cluster.buoy.wait_status("n1", SOON, "keepalived to be heard", heard).unwrap();
+    let vip = &status.vips[0];
+    assert_eq!((&vip.owner, &vip.problem), (&None, &None), "it has an owner, which is no node");
+    assert_eq!(vip.router.as_deref(), Some("10.77.0.12 (priority 50)"));
+    let why = pair.cluster.buoy.client("n1").unwrap().why("web").unwrap();
+    assert_eq!(why.answer, "The router 10.77.0.12 (priority 50) has web by VRRP.");
     // Ten silences: it could have taken it long since.
     std::thread::sleep(way.interval * 40);
     assert_eq!(pair.holders(way.vip()), [OTHER], "a better one that does not preempt waits");

@@ -34,6 +34,14 @@ fn status() -> ClusterStatus {
         lease_left_ms: mine.then_some(25.0),
         safety: "exclusive".into(),
         services: vec![service.clone()],
+        vrrp: vec![buoy_api::RouterView {
+            id: 51,
+            family: "ipv4".into(),
+            state: if mine { "active" } else { "backup" }.into(),
+            priority: 100,
+            ..buoy_api::RouterView::default()
+        }],
+        refused: std::iter::once(("ttl".to_owned(), 3)).collect(),
         ..VipView::default()
     };
     let node = |name: &str, me: bool| NodeView {
@@ -105,6 +113,10 @@ fn the_page_says_what_the_status_says() {
         "buoy_config_info{cluster=\"prod\",digest=\"0a\"} 1",
         "buoy_config_last_reload_successful 0",
         "buoy_draining 1",
+        "buoy_vip_router{vip=\"web\"} 0",
+        "buoy_vrrp_active{family=\"ipv4\",vip=\"web\",vrid=\"51\"} 1",
+        "buoy_vrrp_priority{family=\"ipv4\",vip=\"web\",vrid=\"51\"} 100",
+        "buoy_vrrp_refused_total{reason=\"ttl\",vip=\"web\"} 3",
         "buoy_cordoned 1",
         "buoy_pool_addresses{pool=\"office\",state=\"free\"} 2",
         "buoy_pool_addresses{pool=\"office\",state=\"reserved\"} 1",

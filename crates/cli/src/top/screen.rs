@@ -159,7 +159,7 @@ fn vip_row(top: &Top, vip: &VipView) -> Row<'static> {
         (_, Some(_)) => Style::new().yellow(),
         (Some(_), None) => Style::new(),
     };
-    let owner = vip.owner.clone().unwrap_or_else(|| "nobody".into());
+    let owner = vip.owner.clone().or_else(|| vip.router.clone()).unwrap_or_else(|| "nobody".into());
     Row::new([
         format!(" {}", plain(&vip.name)),
         address.unwrap_or_default(),
