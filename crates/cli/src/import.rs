@@ -12,6 +12,8 @@ pub(crate) enum Command {
     Vaddrs(File),
     /// From HAProxy's file: what is about TCP in frontends, listens and backends
     Haproxy(Haproxy),
+    /// From keepalived's file: virtual routers under VRRP, virtual servers, checks and scripts
+    Keepalived(Keepalived),
 }
 
 #[derive(clap::Args, Debug)]
@@ -36,6 +38,18 @@ pub(crate) struct Haproxy {
     vip: Option<String>,
 }
 
+#[derive(clap::Args, Debug)]
+pub(crate) struct Keepalived {
+    #[command(flatten)]
+    file: File,
+    /// The host that the file is for: its lines `@host`, and a name of --peers for its priority
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
+    /// All hosts will run Buoy: VIPs are owned by lease, which is safer and faster than VRRP
+    #[arg(long)]
+    native: bool,
+}
+
 fn peer(text: &str) -> Result<Peer, String> {
     let (name, address) = match text.split_once('=') {
         Some((name, address)) => (Some(name.to_owned()), address),
@@ -58,6 +72,11 @@ pub(crate) fn run(command: &Command) -> Result<(), Failure> {
             let options = Options { vip: vip.clone(), ..file.options() };
             hand_out(&name, buoy_import::haproxy(&text, &name, &options))
         }
+        Command::Keepalived(Keepalived { file, host, native }) => {
+            let (text, name) = read(&file.file)?;
+            let options = Options { host: host.clone(), native: *native, ..file.options() };
+            hand_out(&name, buoy_import::keepalived(&text, &name, &options, &include))
+        }
     }
 }
 
@@ -79,6 +98,51 @@ fn read(path: &Path) -> Result<(String, String), Failure> {
     }
 }
 
+/// The files that a file includes: a path beside it, whose last part may have `*` and `?`.
+fn include(pattern: &str, from: &str) -> Result<Vec<(String, String)>, String> {
+    let beside = Path::new(from).parent().unwrap_or(Path::new("."));
+    let path = beside.join(pattern);
+    let name = path.file_name().ok_or("it names no file")?.to_string_lossy().into_owned();
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let text = |path: &Path| {
+        let bytes = std::fs::read(path).map_err(|error| format!("cannot read it: {error}"))?;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        Ok::<_, String>((path.display().to_string(), text))
+    };
+    if !pattern.contains(['*', '?', '[', '{']) {
+        return Ok(vec![text(&path)?]);
+    }
+    let wild = folder.to_string_lossy().contains(['*', '?', '[', '{']) || name.contains(['[', '{']);
+    if wild {
+        return Err("of wildcards `*` and `?` in the last part of a path are understood".into());
+    }
+    let entries = std::fs::read_dir(folder);
+    let entries = entries.map_err(|error| format!("cannot read {}: {error}", folder.display()))?;
+    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.retain(|path| {
+        let is_it = path.file_name().is_some_and(|own| fits(&name, &own.to_string_lossy()));
+        is_it && path.is_file()
+    });
+    paths.sort();
+    paths.iter().map(|path| text(path)).collect()
+}
+
+/// Whether a name is as the pattern has it: `*` is anything, `?` one character.
+fn fits(pattern: &str, name: &str) -> bool {
+    let mut rest = pattern.chars();
+    match (rest.next(), name.chars().next()) {
+        (None, first) => first.is_none(),
+        (Some('*'), _) => {
+            let tails = name.char_indices().map(|(at, _)| &name[at..]).chain([""]);
+            tails.into_iter().any(|tail| fits(rest.as_str(), tail))
+        }
+        (Some(_), None) => false,
+        (Some(wanted), Some(c)) => {
+            (wanted == '?' || wanted == c) && fits(rest.as_str(), &name[c.len_utf8()..])
+        }
+    }
+}
+
 fn hand_out(name: &str, imported: Imported) -> Result<(), Failure> {
     let mut all = String::new();
     for note in &imported.notes {
@@ -91,6 +155,26 @@ fn hand_out(name: &str, imported: Imported) -> Result<(), Failure> {
         None => {
             let message = format!("{name}: nothing in it could be read");
             Err(Failure { exit: Exit::Nothing, message })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_fits_as_a_shell_has_it() {
+        let cases = [
+            ("*.conf", "a.conf", true),
+            ("*.conf", "a.conf.bak", false),
+            ("a?c*", "abc", true),
+            ("a?c*", "ac", false),
+            ("*", "", true),
+            ("x", "x", true),
+        ];
+        for (pattern, name, expected) in cases {
+            assert_eq!(fits(pattern, name), expected, "{pattern} {name}");
         }
     }
 }

@@ -269,8 +269,12 @@ fn a_file_of_another_program_is_turned_into_one_that_the_check_accepts() {
     let folder = Folder::new("import");
     let vaddrs = folder.file("vaddrs", "10.0.0.100/24 eth0 eth0:1\n");
     let haproxy = folder.file("h.cfg", "listen a\n bind *:80\n server a 10.0.0.21:80 check\n");
+    folder.file("part.conf", "vrrp_instance V {\n interface eth0\n virtual_router_id 5\n virtual_ipaddress {\n 10.0.0.100/24\n }\n}\n");
+    let keepalived = folder.file("k.conf.txt", "include *.conf\n");
     let peers = ["--peers", "lb1=10.0.0.11,lb2=10.0.0.12"];
     let cases = [
+        vec!["import", "keepalived", path(&keepalived), "--host", "lb1"],
+        vec!["import", "keepalived", path(&keepalived), "--native"],
         vec!["import", "vaddrs", path(&vaddrs)],
         vec!["import", "haproxy", path(&haproxy), "--vip", "10.0.0.100/24"],
     ];

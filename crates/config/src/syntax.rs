@@ -156,17 +156,20 @@ fn add_unquoted(line: &Span, span: &Span, problems: &mut Problems<'_>) {
 
 /// Files of other programs, by a line that TOML cannot have.
 fn foreign(line: &str) -> Option<(&'static str, &'static str)> {
-    const START: &str = "start from a file in examples/, and see docs/configuration.md";
     let first = line.split([' ', '\t', '{']).next().unwrap_or_default();
     let yaml =
         first.strip_suffix(':').is_some_and(|key| !key.is_empty()) || first == "-" || line == "---";
     match first {
         "vrrp_instance" | "global_defs" | "virtual_server" | "vrrp_script" | "vrrp_sync_group" => {
-            Some(("a file of keepalived", START))
+            Some((
+                "a file of keepalived",
+                "run `buoy import keepalived FILE`, which turns it into Buoy's",
+            ))
         }
-        "global" | "defaults" | "frontend" | "listen" | "backend" if !line.contains('=') => {
-            Some(("a file of HAProxy", START))
-        }
+        "global" | "defaults" | "frontend" | "listen" | "backend" if !line.contains('=') => Some((
+            "a file of HAProxy",
+            "run `buoy import haproxy FILE`, which turns it into Buoy's",
+        )),
         _ if yaml => Some((
             "YAML",
             "write `key = value`; lists are [\"a\", \"b\"], and each VIP begins with [[vip]]",

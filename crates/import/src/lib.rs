@@ -5,10 +5,12 @@
 
 mod draft;
 mod haproxy;
+mod keepalived;
 mod notes;
 mod vaddrs;
 
 pub use haproxy::haproxy;
+pub use keepalived::{Include, keepalived};
 pub use notes::Note;
 pub use vaddrs::vaddrs;
 
@@ -22,6 +24,10 @@ pub struct Options {
     pub peers: Vec<(Option<String>, String)>,
     /// The VIP of services that listen on every address, as `ADDRESS/PREFIX`.
     pub vip: Option<String>,
+    /// keepalived: the host that the file is read for.
+    pub host: Option<String>,
+    /// keepalived: all hosts will run Buoy, so VIPs are owned by lease and not by VRRP.
+    pub native: bool,
 }
 
 /// What became of a file.

@@ -1,9 +1,11 @@
 //! Collects what could not be carried, with the place in the file and the reason.
 
+use crate::keepalived::Place;
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// One thing that was left out or changed.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Note {
     /// The file.
     pub file: String,
@@ -27,17 +29,29 @@ impl fmt::Display for Note {
 pub(crate) struct Notes {
     file: String,
     list: Vec<Note>,
+    /// Nobody wants to read the same twice.
+    seen: BTreeSet<Note>,
 }
 
 impl Notes {
     pub(crate) fn new(file: &str) -> Self {
-        Self { file: file.to_owned(), list: Vec::new() }
+        Self { file: file.to_owned(), list: Vec::new(), seen: BTreeSet::new() }
     }
 
     /// `what` could not be carried because of `why`.
     pub(crate) fn left(&mut self, line: usize, what: &str, why: &str) {
         let file = self.file.clone();
         self.add_in(&file, line, format!("{} is not carried: {why}", shown(what)));
+    }
+
+    /// The same, of a file that may be an included one.
+    pub(crate) fn left_at(&mut self, place: &Place, what: &str, why: &str) {
+        self.add_in(&place.file, place.line, format!("{} is not carried: {why}", shown(what)));
+    }
+
+    /// Something else that one should know, at a place of a file that may be an included one.
+    pub(crate) fn say_at(&mut self, place: &Place, text: impl Into<String>) {
+        self.add_in(&place.file, place.line, text.into());
     }
 
     /// Something else that one should know.
@@ -48,7 +62,7 @@ impl Notes {
 
     pub(crate) fn add_in(&mut self, file: &str, line: usize, text: String) {
         let note = Note { file: file.to_owned(), line, text };
-        if !self.list.contains(&note) {
+        if self.seen.insert(note.clone()) {
             self.list.push(note);
         }
     }

@@ -1,6 +1,7 @@
 //! Files of other programs through the importers: what comes out is accepted by Buoy's own checker, and nothing is lost in silence.
 
 mod haproxy;
+mod keepalived;
 mod vaddrs;
 
 use buoy_import::{Imported, Options};
