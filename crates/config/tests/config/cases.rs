@@ -443,7 +443,7 @@ const WHOLE: &[Case] = &[
         "end the list with `]`",
     ),
     (Code::Syntax, "peers = [\"10.0.0.11\"]\n»peers = [\"10.0.0.12\"]", "remove one"),
-    (Code::Syntax, "vrrp_instance »VI_1 {\n  state MASTER\n}", "examples/"),
+    (Code::Syntax, "vrrp_instance »VI_1 {\n  state MASTER\n}", "buoy import keepalived"),
     (Code::Syntax, "peers: »[\"10.0.0.11\"]\nvip:\n  - address: 10.0.0.100/24", "[[vip]]"),
     (Code::Syntax, "peers = [\"10.0.0.11\"]\n[[vip]»\naddress = \"10.0.0.100/24\"", "brackets"),
     (Code::Syntax, "secret = \"file:cluster.key»\npeers = [\"10.0.0.11\"]", "quote"),
