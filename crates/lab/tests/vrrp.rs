@@ -8,7 +8,7 @@ use buoy_lab::peer::Peer;
 use buoy_lab::probe::arp::ArpObserver;
 use buoy_lab::process::wait_until;
 use buoy_lab::skip;
-use buoy_lab::speaker::Speaker;
+use buoy_lab::speaker::{Frr, Speaker};
 use buoy_lab::topology::ipv4;
 use std::time::{Duration, Instant};
 use support::{Cluster, SOON, VIP, prepared_on, since};
@@ -354,4 +354,59 @@ fn a_pair_of_keepalived_is_replaced_one_by_one_without_two_owners() {
     let (two, takeovers) = judged(&observer, from);
     assert_eq!(two, 0, "two owners");
     assert_eq!(takeovers, 1);
+}
+
+#[test]
+fn frr_and_buoy_hand_over_by_priority_in_both_versions_and_families() {
+    let test = "frr_and_buoy_hand_over_by_priority_in_both_versions_and_families";
+    for way in [WAYS[0], WAYS[2], WAYS[4]] {
+        let frr = Frr::new(OTHER);
+        if let Err(error) = &frr {
+            skip(test, &error.to_string());
+            return;
+        }
+        let mut frr = frr.unwrap();
+        let Some(mut pair) = Pair::new(test) else { return };
+        pair.start_buoy(&way.vip_table(100, "failback = \"now\""));
+        let active = |status: &buoy_api::ClusterStatus| status.vips[0].vrrp[0].state == "active";
+        let backup = |status: &buoy_api::ClusterStatus| {
+            let router = &status.vips[0].vrrp[0];
+            router.state == "backup" && router.heard.is_some()
+        };
+        let wait = |pair: &Pair,
+                    frr: &Frr,
+                    what: &str,
+                    is: &dyn Fn(&buoy_api::ClusterStatus) -> bool| {
+            let waited = pair.cluster.buoy.wait_status("n1", SOON, what, is);
+            let status = pair.cluster.buoy.status("n1").unwrap();
+            let (routers, refused) = (&status.vips[0].vrrp, &status.vips[0].refused);
+            assert!(waited.is_ok(), "{way:?} {what}: {routers:?} {refused:?}\n{}", frr.output());
+        };
+        wait(&pair, &frr, "alone", &active);
+        let prefix = if way.v6 { 64 } else { 24 };
+        let vip = format!("{}/{prefix}", way.vip());
+        let family = if way.v6 { "ipv6" } else { "ip" };
+        let lines = |priority: u8| {
+            [
+                format!("vrrp 51 version {}", way.version),
+                format!("vrrp 51 priority {priority}"),
+                format!("vrrp 51 advertisement-interval {}", way.interval.as_millis()),
+                format!("vrrp 51 {family} {}", way.vip()),
+            ]
+        };
+        frr.start(&pair.cluster.segment, &vip, &lines(150)).unwrap();
+        wait(&pair, &frr, "FRR is better", &backup);
+        frr.stop().unwrap();
+        wait(&pair, &frr, "FRR stopped", &active);
+        frr.start(&pair.cluster.segment, &vip, &lines(50)).unwrap();
+        pair.cluster.buoy.drain("n1", true).unwrap();
+        let drained = |status: &buoy_api::ClusterStatus| status.vips[0].vrrp[0].state == "stopped";
+        wait(&pair, &frr, "Buoy is drained", &drained);
+        std::thread::sleep(way.interval * 5);
+        pair.cluster.buoy.drain("n1", false).unwrap();
+        wait(&pair, &frr, "Buoy takes part again, and is better", &active);
+        let status = pair.cluster.buoy.status("n1").unwrap();
+        assert!(status.vips[0].refused.is_empty(), "{way:?} {:?}", status.vips[0].refused);
+        frr.stop().unwrap();
+    }
 }
