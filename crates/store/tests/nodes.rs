@@ -232,6 +232,8 @@ async fn an_errand_is_done_by_the_node_that_it_is_for_or_it_is_said_what_became_
         user: "ann".into(),
         role: "operate".into(),
     };
+    // Both listen, then.
+    assert_eq!(cluster.edit(0, "vip/a", 1).await, Ok(1));
     let nobody = cluster.node(0).send("n2", errand.clone()).await;
     assert!(matches!(&nobody, Err(Lost::Unsent(why)) if why.contains("no orders")), "{nobody:?}");
     let stranger = cluster.node(0).send("n9", errand.clone()).await;
