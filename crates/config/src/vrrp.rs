@@ -281,24 +281,10 @@ pub(crate) fn check_bundles(bundles: &[Bundle], cluster: &Cluster, problems: &mu
     let mut known: Vec<(&Draft, bool, &Option<At<String>>)> = Vec::new();
     for bundle in bundles {
         let with = bundle.vips.iter().find_map(|vip| vip.vrrp.as_ref());
-        let without = bundle.vips.iter().find(|vip| vip.vrrp.is_none());
         let Some(with) = with else {
             refuse_weights(bundle, problems);
             continue;
         };
-        if let Some(without) = without {
-            let message =
-                format!("only some VIPs of the group \"{}\" have `vrrp`", bundle.name.value);
-            let again = (&without.name.span, "this one has none");
-            let fix = "write `vrrp` into each of them, with another `id`";
-            problems.add_pair(
-                Code::GroupDiffers,
-                again,
-                (&with.span, "this one has"),
-                message,
-                fix,
-            );
-        }
         for vip in &bundle.vips {
             let Some(draft) = &vip.vrrp else { continue };
             for v6 in [false, true] {

@@ -104,11 +104,6 @@ pub(crate) const VRRP: &[Case] = &[
         "another `id`",
     ),
     (
-        Code::GroupDiffers,
-        "group = \"g\"\nvrrp = { id = 5, peers = \"10.0.0.20\" }\n[[vip]]\nname = »\"two\"\ngroup = \"g\"\naddress = \"10.0.0.101/24\"",
-        "each of them",
-    ),
-    (
         Code::VrrpVersion,
         "vrrp = { id = 5, peers = \"10.0.0.20\" }\n[[vip]]\naddress = »\"2001:db8::100/64\"\nvrrp = { id = 6, version = 2, peers = \"2001:db8::20\" }",
         "version = 3",
@@ -179,4 +174,13 @@ fn both_families_of_one_vip_are_two_routers_of_one_id() {
     let group = checked.desired.groups.iter().find(|g| g.name == "both").expect("it is there");
     let routers: Vec<_> = group.vrrp.iter().map(|r| (r.id, r.v6, r.addresses.len())).collect();
     assert_eq!(routers, [(9, false, 1), (9, true, 1)]);
+}
+
+#[test]
+fn a_vip_of_the_group_without_vrrp_goes_along_and_is_in_no_advertisement() {
+    let text = "group = \"g\"\nvrrp = { id = 5 }\n[[vip]]\nname = \"two\"\ngroup = \"g\"\naddress = \"10.0.0.101/24\"";
+    let checked = support::check(&format!("{SMALL}{text}\n")).expect("it is right");
+    let group = &checked.desired.groups[0];
+    assert_eq!((group.addresses.len(), group.vrrp.len()), (2, 1));
+    assert_eq!(group.vrrp[0].addresses, [core::net::IpAddr::from([10, 0, 0, 100])]);
 }

@@ -33,7 +33,7 @@ pub(super) fn write(
             continue;
         }
         let group = model.groups.iter().find(|group| group.members.contains(&instance.name));
-        let parts = parts(instance, &services, options.native, notes);
+        let parts = parts(instance, &services, options.native);
         let is_split = parts.len() > 1;
         let label = match group {
             Some(group) => Some(group.name.clone()),
@@ -59,7 +59,8 @@ pub(super) fn write(
             }
             match options.native {
                 true => write_prefer(&mut vip.table, instance, options, is_first, notes),
-                false => write_vrrp(&mut vip.table, instance, model, options, notes),
+                false if place == 0 => write_vrrp(&mut vip.table, instance, model, options, notes),
+                false => {}
             }
             if place == 0 {
                 write_checks(&mut vip.table, instance, group, model, options.native, notes);
@@ -83,37 +84,29 @@ pub(super) fn write(
 }
 
 /// The addresses that one `[[vip]]` can have together: of one interface and, where they have services, of one version and with the same.
-fn parts(
-    instance: &Instance,
-    services: &[Service],
-    is_native: bool,
-    notes: &mut Notes,
-) -> Vec<Vec<Address>> {
+fn parts(instance: &Instance, services: &[Service], is_native: bool) -> Vec<Vec<Address>> {
     let mut parts: Vec<(String, Vec<Address>)> = Vec::new();
     for address in &instance.addresses {
         let own =
             address.interface.as_ref().filter(|own| Some(*own) != instance.interface.as_ref());
-        if !is_native {
-            let what = format!("{}/{}", address.ip, address.prefix);
-            if address.is_excluded {
-                notes.left_at(&address.place, &what, "under VRRP an address is in the advertisements; --native takes it with the others");
-                continue;
-            }
-            if let (Some(own), Some(_)) = (own, &instance.interface) {
-                notes.left_at(&address.place, &format!("{what} dev {own}"), "under VRRP the addresses of a VIP are on its interface; --native takes it with the others");
-                continue;
-            }
-        }
+        // What is in no advertisement, or on another interface, goes with the others.
+        let is_beside = address.is_excluded || own.is_some() && instance.interface.is_some();
         let here = |service: &&Service| service.places.iter().any(|(ip, _)| *ip == address.ip);
         let with: Vec<usize> =
             services.iter().enumerate().filter(|(_, s)| here(s)).map(|(at, _)| at).collect();
         let family = if with.is_empty() { false } else { address.ip.is_ipv6() };
-        let key = if is_native { format!("{own:?} {with:?} {family}") } else { String::new() };
+        let key = match (is_native, is_beside) {
+            (true, _) => format!("{own:?} {with:?} {family}"),
+            (false, true) => format!("{own:?}"),
+            (false, false) => String::new(),
+        };
         match parts.iter_mut().find(|(known, _)| *known == key) {
             Some((_, part)) => part.push(address.clone()),
             None => parts.push((key, vec![address.clone()])),
         }
     }
+    // The one that is advertised comes first, and has `vrrp`.
+    parts.sort_by_key(|(key, _)| !is_native && !key.is_empty());
     parts.into_iter().map(|(_, part)| part).collect()
 }
 
@@ -189,8 +182,9 @@ fn write_vrrp(
             notes.say_at(&instance.place, said);
         }
     }
-    // keepalived's default.
-    let has_v6 = instance.addresses.iter().any(|address| address.ip.is_ipv6());
+    // keepalived's default: 2, unless the addresses that it says are IPv6.
+    let mut said = instance.addresses.iter().filter(|address| !address.is_excluded);
+    let has_v6 = said.any(|address| address.ip.is_ipv6());
     let is_v2 = !has_v6 && instance.version.or(model.version).unwrap_or(2) != 3;
     pairs.push(("version", if is_v2 { "2" } else { "3" }.to_owned()));
     pairs.extend(interval(instance, is_v2, notes).map(|interval| ("interval", duration(interval))));
