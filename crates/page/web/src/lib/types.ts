@@ -109,6 +109,10 @@ export interface Vip {
   failback: string;
   services: Service[];
   candidates: Candidate[];
+  /** The virtual routers that decide who owns it; older agents do not say. */
+  vrrp?: { says: string }[];
+  /** Who has it by VRRP, where that is no node of the cluster. */
+  router?: string | null;
   problem: string | null;
 }
 
