@@ -4,13 +4,19 @@
 
 mod support;
 
+use buoy_kernel::vrrp::Routers;
 use buoy_lab::peer::Peer;
 use buoy_lab::probe::arp::ArpObserver;
 use buoy_lab::process::wait_until;
 use buoy_lab::skip;
 use buoy_lab::speaker::{Frr, Speaker};
 use buoy_lab::topology::ipv4;
+use buoy_model::{
+    HmacMode, Stamp, VirtualRouter, VrrpAuth, VrrpChecksum, VrrpHmac, VrrpKey, VrrpVersion,
+};
+use buoy_wire::vrrp::{Envelope, GROUP_V4, Said, emit};
 use std::time::{Duration, Instant};
+use std::time::{SystemTime, UNIX_EPOCH};
 use support::{Cluster, SOON, VIP, prepared_on, since};
 
 /// Where keepalived runs; Buoy runs on `n1`.
@@ -409,4 +415,83 @@ fn frr_and_buoy_hand_over_by_priority_in_both_versions_and_families() {
         assert!(status.vips[0].refused.is_empty(), "{way:?} {:?}", status.vips[0].refused);
         frr.stop().unwrap();
     }
+}
+
+/// Sends packets of VRRP from another host, whatever they say.
+fn inject(pair: &Pair, router: &VirtualRouter, priority: u8, count: usize) -> Vec<Vec<u8>> {
+    let router = router.clone();
+    let inside = pair.cluster.segment.inside(OTHER).unwrap();
+    let inject = move || {
+        let facts = buoy_kernel::host::facts().unwrap();
+        let link = facts.links.iter().find(|link| link.name == "eth0").unwrap().id;
+        let mut routers = Routers::default();
+        assert_eq!(routers.listen(vec![(link, false)]), [""; 0]);
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let envelope = Envelope { source: ipv4(12).into(), destination: GROUP_V4.into() };
+        let mut sent = Vec::new();
+        for counter in 0..count {
+            let stamp = Stamp {
+                seconds: u32::try_from(seconds).unwrap(),
+                fraction: 1,
+                counter: u16::try_from(counter).unwrap(),
+            };
+            let message = emit(&router, envelope, Said { priority, peers_are_plain: false, stamp });
+            routers.send(link, envelope.source, envelope.destination, &message).unwrap();
+            sent.push(message);
+        }
+        // And the first one again.
+        routers.send(link, envelope.source, envelope.destination, &sent[0]).unwrap();
+        sent
+    };
+    inside.enter(inject).unwrap()
+}
+
+#[test]
+fn forgeries_replays_and_floods_are_counted_and_move_nothing_where_packets_are_signed() {
+    let test = "forgeries_replays_and_floods_are_counted_and_move_nothing_where_packets_are_signed";
+    let Some(mut pair) = Pair::new(test) else { return };
+    pair.start_buoy(
+        "[[vip]]\nname = \"web\"\naddress = \"10.77.0.100/24\"\nfailback = \"now\"\n\
+         vrrp = { id = 51, interval = \"100ms\", auth = { keys = \"1 file:cluster.key\" } }\n",
+    );
+    pair.wait_holders("10.77.0.100", &["n1"], "alone");
+    let digits = std::fs::read_to_string(pair.cluster.segment.file("n1/cluster.key")).unwrap();
+    let digits: Vec<char> = digits.trim().chars().collect();
+    let byte = |pair: &[char]| u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap();
+    let secret: Vec<u8> = digits.chunks(2).map(byte).collect();
+    let signed = |secret: Vec<u8>| {
+        let keys = vec![VrrpKey { id: 1, secret }];
+        VrrpAuth::Hmac(VrrpHmac { keys, mode: HmacMode::Enforce, window: Duration::from_secs(5) })
+    };
+    let router = |auth: VrrpAuth| VirtualRouter {
+        id: 51,
+        v6: false,
+        link: None,
+        source: Some(ipv4(12).into()),
+        addresses: vec![VIP.into()],
+        version: VrrpVersion::V3,
+        priority: 255,
+        interval: Duration::from_millis(100),
+        peers: vec![],
+        min_ttl: 255,
+        checksum: VrrpChecksum::Auto,
+        auth,
+    };
+    inject(&pair, &router(VrrpAuth::None), 255, 1);
+    inject(&pair, &router(signed(vec![7; 32])), 255, 1);
+    inject(&pair, &router(VrrpAuth::None), 0, 2000);
+    // One that has the key, and is worse: heard once, and not again.
+    inject(&pair, &router(signed(secret)), 50, 1);
+    let counted = |status: &buoy_api::ClusterStatus| {
+        let refused = &status.vips[0].refused;
+        let count = |reason: &str| refused.get(reason).copied().unwrap_or(0);
+        count("unsigned") == 2 + 2001 && count("forged") == 2 && count("replayed") == 1
+    };
+    let waited = pair.cluster.buoy.wait_status("n1", SOON, "all of them to be counted", counted);
+    let status = pair.cluster.buoy.status("n1").unwrap();
+    assert!(waited.is_ok(), "{:?}", status.vips[0].refused);
+    assert_eq!(status.vips[0].epoch, 1, "it never let go");
+    assert_eq!(pair.holders("10.77.0.100"), ["n1"]);
+    let told = support::events(&pair.cluster, "n1", "advert_refused");
+    assert_eq!(told, 3, "an event for each reason, not for each packet");
 }
