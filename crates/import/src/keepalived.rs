@@ -5,6 +5,7 @@
 //! `vips` and `hooks` write it.
 
 mod check;
+mod hmac;
 mod hooks;
 mod instance;
 mod lines;

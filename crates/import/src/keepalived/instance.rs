@@ -1,5 +1,6 @@
 //! Reads a `vrrp_instance`.
 
+use super::hmac::Hmac;
 use super::model::{Address, Failback, Instance, Notify, Tracks, number, say_mail, seconds};
 use super::tree::Node;
 use crate::draft::name;
@@ -27,6 +28,7 @@ impl Instance {
             peers: Vec::new(),
             min_ttl: None,
             password: None,
+            hmac: None,
             failback: Failback::Now,
             accept: true,
             virtual_mac: false,
@@ -67,6 +69,7 @@ impl Instance {
             "virtual_ipaddress" => self.read_addresses(line, false, notes),
             "virtual_ipaddress_excluded" => self.read_addresses(line, true, notes),
             "authentication" => self.read_authentication(line, notes),
+            "auth_hmac" => self.hmac = Some(Hmac::read(line, notes)),
             "nopreempt" => self.failback = Failback::Never,
             "preempt" => self.failback = Failback::Now,
             "preempt_delay" => {

@@ -1,5 +1,6 @@
 //! What keepalived's file says of addresses and who has them: `vrrp_instance`, `vrrp_sync_group`, and what they track.
 
+use super::hmac::Hmac;
 use super::script::Script;
 use super::tree::{Node, Place};
 use crate::draft::name;
@@ -49,6 +50,7 @@ pub(super) struct Instance {
     pub(super) peers: Vec<String>,
     pub(super) min_ttl: Option<u8>,
     pub(super) password: Option<String>,
+    pub(super) hmac: Option<Hmac>,
     pub(super) failback: Failback,
     pub(super) accept: bool,
     pub(super) virtual_mac: bool,

@@ -192,7 +192,14 @@ fn write_vrrp(
     if instance.is_message_checksum {
         pairs.push(("checksum", quoted("message")));
     }
+    let auth = instance.hmac.as_ref().and_then(|hmac| hmac.written());
+    let has_auth = auth.is_some();
+    pairs.extend(auth.map(|auth| ("auth", auth)));
     match (&instance.password, is_v2) {
+        (Some(_), _) if has_auth => {
+            let why = "`auth_hmac` takes its place, as in keepalived";
+            notes.left_at(&instance.place, "auth_pass", why);
+        }
         (Some(password), true) => pairs.push(("password", quoted(password))),
         (Some(_), false) => {
             notes.left_at(&instance.place, "auth_pass", "version 3 has no passwords")

@@ -339,3 +339,14 @@ fn a_file_that_would_grow_without_end_stops_and_says_so() {
         );
     }
 }
+
+#[test]
+fn keys_that_sign_are_named_and_stand_in_no_file_of_buoy() {
+    let imported = vrrp("signed");
+    let auth = "auth = { keys = [\"2 file:/etc/keepalived/keys/vrrp51\", \"1 file:vrrp-1.key\"], mode = \"permissive\", window = \"7s\" }";
+    let toml = imported.toml.clone().expect("it is read");
+    assert!(toml.contains(auth), "{}", toml);
+    assert!(!toml.contains("000102"), "{}", toml);
+    assert!(!toml.contains("password"), "keepalived drops it, too: {}", toml);
+    has_note(&imported, 12, "write its 64 hexadecimal digits into vrrp-1.key");
+}
