@@ -1,7 +1,7 @@
 //! Between the core and the sockets of VRRP: values to packets, with the wall clock that a trailer needs, and back.
 
 use buoy_kernel::vrrp::{Packet, Routers};
-use buoy_model::{Action, Desired, HeardAdvert, Proof, Stamp, VirtualRouter, VrrpAuth, VrrpHmac};
+use buoy_model::{Action, Desired, HeardAdvert, Proof, Stamp, VrrpAuth, VrrpHmac};
 use buoy_wire::vrrp::{self, Envelope, GROUP_V4, GROUP_V6, Said};
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -67,11 +67,8 @@ pub(crate) fn read(desired: &Desired, packet: &Packet<'_>) -> Option<HeardAdvert
 }
 
 fn keys<'d>(desired: &'d Desired, packet: &Packet<'_>, id: u8) -> Option<&'d VrrpHmac> {
-    let is_it = |router: &&VirtualRouter| {
-        (router.id, router.link, router.v6) == (id, Some(packet.link), packet.source.is_ipv6())
-    };
-    let mut routers = desired.groups.iter().flat_map(|group| &group.vrrp).map(|r| &**r);
-    match &routers.find(is_it)?.auth {
+    let mut routers = desired.groups.iter().flat_map(|group| &group.vrrp);
+    match &routers.find(|router| router.is_at(packet.link, id, packet.source))?.auth {
         VrrpAuth::Hmac(hmac) => Some(hmac),
         VrrpAuth::None | VrrpAuth::Password(_) => None,
     }

@@ -264,8 +264,8 @@ impl Node {
         if self.draining.is_some() {
             return Some(Cause::Drain);
         }
-        let down = group.addresses.iter().filter_map(|a| a.link);
-        if let Some(link) = down.into_iter().find(|link| self.links_down.contains(link)) {
+        let mut links = group.addresses.iter().filter_map(|a| a.link);
+        if let Some(link) = links.find(|link| self.links_down.contains(link)) {
             return Some(Cause::CarrierLost { link });
         }
         if !self.is_able(group) {
@@ -286,13 +286,23 @@ impl Node {
         cause: Cause,
         out: &mut Vec<Action>,
     ) {
-        let group = &desired.groups[i];
+        self.let_go(now, desired, i, cause, out);
+        let Some(routers) = self.owned[i].routers.as_mut() else { return };
+        routers.stop(&desired.groups[i], out);
+    }
+
+    fn let_go(
+        &mut self,
+        now: Instant,
+        desired: &Desired,
+        i: usize,
+        cause: Cause,
+        out: &mut Vec<Action>,
+    ) {
         if self.owned[i].holding().is_some() {
-            self.owned[i].release(now, group, cause, out);
+            self.owned[i].release(now, &desired.groups[i], cause, out);
             self.beat_now();
         }
-        let Some(routers) = self.owned[i].routers.as_mut() else { return };
-        routers.stop(group, out);
     }
 
     /// Somebody better is active: nothing is to be said, but to the neighbours by the other one.
@@ -304,11 +314,7 @@ impl Node {
         cause: Cause,
         out: &mut Vec<Action>,
     ) {
-        let group = &desired.groups[i];
-        if self.owned[i].holding().is_some() {
-            self.owned[i].release(now, group, cause, out);
-            self.beat_now();
-        }
+        self.let_go(now, desired, i, cause, out);
         self.listen_again(now, desired, i);
     }
 
@@ -438,14 +444,12 @@ fn due(elections: &[Election]) -> Option<Cause> {
 }
 
 fn find_router(desired: &Desired, heard: &HeardAdvert) -> Option<(usize, usize)> {
-    let is_it = |router: &VirtualRouter| {
-        Some(heard.id) == Some(router.id)
-            && router.link == Some(heard.link)
-            && router.v6 == heard.source.is_ipv6()
-    };
     let groups = desired.groups.iter().enumerate();
     let mut found = groups.filter_map(|(i, group)| {
-        let r = group.vrrp.iter().position(|router| is_it(router))?;
+        let r = group
+            .vrrp
+            .iter()
+            .position(|router| router.is_at(heard.link, heard.id, heard.source))?;
         Some((i, r))
     });
     found.next()

@@ -42,6 +42,13 @@ pub struct VirtualRouter {
     pub auth: VrrpAuth,
 }
 
+impl VirtualRouter {
+    /// Whether a packet that came in there, about that identifier and from that source, is about this router.
+    pub fn is_at(&self, link: LinkId, id: u8, source: IpAddr) -> bool {
+        self.id == id && self.link == Some(link) && self.v6 == source.is_ipv6()
+    }
+}
+
 /// Version of the protocol.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum VrrpVersion {
