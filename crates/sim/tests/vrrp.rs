@@ -171,7 +171,13 @@ impl World {
     fn boot(&mut self, i: usize) {
         self.hosts[i].lives += 1;
         let incarnation = Incarnation(self.hosts[i].lives * 10 + i as u64 + 1);
-        let settings = Settings { incarnation, seed: self.random.next(), fence: Fence::Gate };
+        let settings = Settings {
+            incarnation,
+            seed: self.random.next(),
+            fence: Fence::Gate,
+            #[cfg(feature = "mutants")]
+            mutation: None,
+        };
         self.hosts[i].node =
             Some(Node::new(self.now, Arc::new(desired(i, self.failback)), settings));
         self.hosts[i].inbox.clear();
