@@ -1,5 +1,6 @@
 //! The slow side: keeps the records, reloads, answers the API; hands orders to the loop.
 
+mod memory;
 mod occupied;
 
 use crate::backend_orders::{BackendOrders, Told};
@@ -16,6 +17,7 @@ use crate::realtime::{self, Command, Gone, Handle};
 use crate::server::{
     Agent, Changes, LoopGone, Problem, ReloadRefusal, errands, haproxy, metrics, tcp,
 };
+use crate::traces::Tracing;
 use buoy_api::view::{CheckReport, DatedRecord, HostReport, ServiceReport};
 use buoy_api::words::{self, Gravity, Words};
 use buoy_api::{ClusterStatus, FlowsView, ReloadReply};
@@ -24,13 +26,13 @@ use buoy_core::backend_orders::{Change, Full};
 use buoy_core::{OrderError, Status};
 use buoy_kernel::clock;
 use buoy_kernel::fast::Packet;
-use buoy_model::limits::{CHANGES_MAX, RECORDS_MAX};
 use buoy_model::{
     BackendId, BackendOrder, BackendState, Desired, Fact, Group, GroupId, HookTopic, Order, Record,
 };
 use buoy_store::{Done, Errand, Lost};
 use buoy_wire::{Keyring, Reject};
-use std::collections::{BTreeMap, VecDeque};
+use memory::Memory;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -55,6 +57,7 @@ pub(crate) struct Daemon {
     tcp: Problem,
     totals: Totals,
     hooks: Hooks,
+    traces: Tracing,
     changes: Changes,
     /// What the checks of this node found.
     checks: OnceLock<watch::Receiver<fitness::States>>,
@@ -82,62 +85,6 @@ enum Source {
     Edits,
 }
 
-/// What is remembered for people.
-#[derive(Default)]
-struct Memory {
-    /// Changes of owner, which nothing else drives out: every one is worth asking about later.
-    changes: VecDeque<DatedRecord>,
-    /// Everything else.
-    records: VecDeque<DatedRecord>,
-    /// The newest of those that had to go.
-    forgotten: u64,
-    /// The latest refusals of the kernel, each once.
-    refusals: VecDeque<String>,
-    /// Why the file on disk is not the one that runs.
-    refused_file: Option<String>,
-    /// Why what was edited since is not in force here.
-    refused_edits: Option<String>,
-    duplicate: Option<String>,
-    /// What is wrong with looking for backends.
-    undiscovered: Vec<String>,
-}
-
-impl Memory {
-    fn keep(&mut self, dated: DatedRecord) {
-        let (kept, most) = if dated.record.fact.is_change_of_owner() {
-            (&mut self.changes, CHANGES_MAX)
-        } else {
-            (&mut self.records, RECORDS_MAX)
-        };
-        if kept.len() >= most {
-            self.forgotten = kept.pop_front().map_or(0, |old| old.seq).max(self.forgotten);
-        }
-        kept.push_back(dated);
-    }
-
-    /// All that came after, oldest first, and whether some of it has been forgotten.
-    fn after(&self, seq: u64) -> (Vec<DatedRecord>, bool) {
-        let newer = |kept: &VecDeque<DatedRecord>| {
-            let first = kept.partition_point(|dated| dated.seq <= seq);
-            kept.range(first..).cloned().collect::<Vec<_>>()
-        };
-        let mut all = newer(&self.changes);
-        all.extend(newer(&self.records));
-        all.sort_by_key(|dated| dated.seq);
-        (all, seq < self.forgotten)
-    }
-
-    /// The latest of those that are meant, oldest first.
-    fn latest(&self, count: usize, is_meant: impl Fn(&Record) -> bool) -> Vec<DatedRecord> {
-        let all = self.changes.iter().chain(&self.records);
-        let mut all: Vec<&DatedRecord> = all.filter(|dated| is_meant(&dated.record)).collect();
-        // By this node's own clock, which nobody can set; what is of one moment stays in its order.
-        all.sort_by_key(|dated| dated.record.at);
-        let skip = all.len().saturating_sub(count);
-        all.into_iter().skip(skip).cloned().collect()
-    }
-}
-
 impl Daemon {
     pub(crate) fn new(
         handle: Handle,
@@ -146,12 +93,14 @@ impl Daemon {
         (forward, exchange): (Forward, Exchange),
         (backend_orders, totals): (BackendOrders, Totals),
     ) -> Self {
+        let traces = Tracing::new(published.desired.subscribe());
         let hooks = Hooks::new(published.desired.subscribe());
         Self {
             handle,
             socket,
             edits,
             published,
+            traces,
             hooks,
             forward,
             exchange,
@@ -201,8 +150,8 @@ impl Daemon {
         }
     }
 
-    /// Answers HAProxy's commands, shows the metrics and serves the API over TCP where the configuration says
-    /// so, and does what other nodes pass on, for ever.
+    /// Answers HAProxy's commands, shows the metrics, sends traces and serves the API over TCP where the configuration
+    /// says so, and does what other nodes pass on, for ever.
     pub(crate) async fn keep_doors(self: Arc<Self>) {
         let desired = || self.published.desired.subscribe();
         let this = || Arc::clone(&self);
@@ -211,6 +160,7 @@ impl Daemon {
             metrics::keep(this(), desired(), Arc::clone(&self.metrics)),
             tcp::keep(this(), self.published.api.subscribe(), Arc::clone(&self.tcp)),
             errands::keep(this(), self.edits.store().errands()),
+            self.traces.clone().keep(),
         );
     }
 
@@ -241,13 +191,15 @@ impl Daemon {
         self.totals.note(vip, kind, &record.fact);
         self.hooks.tell(record.group, hooks::Message::of(kind, vip, &sentence, &record.fact));
         self.hooks.hear(&record);
+        let at = wall_clock(&record);
+        self.traces.hear(&record, at);
         // Whoever is woken by the change waits until the record is there.
         let mut memory = self.memory();
         if matches!(record.fact, Fact::DuplicateNode { .. }) {
             memory.duplicate = Some(sentence);
         }
         let seq = self.changes.note();
-        memory.keep(DatedRecord { seq, at: wall_clock(&record), record });
+        memory.keep(DatedRecord { seq, at: since_1970(at), record });
     }
 
     fn refused(&self, problem: String) {
@@ -269,7 +221,9 @@ impl Daemon {
         let mut counters = self.handle.counters.read();
         counters.extend(self.forward.counters());
         counters.extend(self.exchange.handle().counters());
-        counters.extend(self.hooks.counters().map(|(name, count)| (name.to_owned(), count)));
+        let owned = |(name, count): (&str, u64)| (name.to_owned(), count);
+        counters.extend(self.hooks.counters().map(owned));
+        counters.extend(self.traces.counters().map(owned));
         counters
     }
 
@@ -476,6 +430,7 @@ impl Agent for Daemon {
             problems.extend(problem.lock().unwrap_or_else(PoisonError::into_inner).clone());
         }
         problems.extend(self.hooks.problems());
+        problems.extend(self.traces.problem());
         problems.extend(self.forward.problems());
         problems.extend(self.exchange.handle().problems());
         problems.extend(self.doubt.get().and_then(|doubt| doubt.borrow().clone()));
@@ -590,42 +545,14 @@ impl Agent for Daemon {
     }
 }
 
-/// The record's moment by the wall clock, in milliseconds since 1970.
-fn wall_clock(record: &Record) -> u64 {
+/// The record's moment by the wall clock.
+fn wall_clock(record: &Record) -> SystemTime {
     let age = clock::now().since(record.at);
-    let then = SystemTime::now().checked_sub(age).unwrap_or(UNIX_EPOCH);
-    let since = then.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    SystemTime::now().checked_sub(age).unwrap_or(UNIX_EPOCH)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use buoy_model::{Epoch, Instant, NodeId};
-
-    #[test]
-    fn noise_drives_no_change_of_owner_out_of_the_memory() {
-        let mut memory = Memory::default();
-        let record = |n: u64, fact| {
-            let record = Record { at: Instant::from_nanos(n), group: None, fact };
-            DatedRecord { seq: n, at: n, record }
-        };
-        let change = Fact::OwnerHeard { node: NodeId(1), epoch: Epoch(7) };
-        memory.keep(record(0, change.clone()));
-        for n in 1..=2 * RECORDS_MAX as u64 {
-            memory.keep(record(n, Fact::Undrained));
-        }
-        let all = memory.latest(usize::MAX, |_| true);
-        assert_eq!(all.len(), RECORDS_MAX + 1);
-        assert_eq!(all[0].record.fact, change);
-        assert!(all.is_sorted_by_key(|dated| dated.record.at));
-        assert_eq!(memory.latest(3, |_| true).len(), 3);
-        let last = 2 * RECORDS_MAX as u64;
-        assert_eq!(memory.latest(3, |_| true)[2].at, last, "the latest comes last");
-        let seqs = |seq| memory.after(seq).0.iter().map(|d| d.seq).collect::<Vec<_>>();
-        assert_eq!((seqs(last - 2), seqs(last)), (vec![last - 1, last], vec![]));
-        let known = last - RECORDS_MAX as u64;
-        assert!(!memory.after(known).1, "all that came after it is there");
-        assert!(memory.after(known - 1).1, "something is forgotten, and that is said");
-    }
+/// In milliseconds.
+fn since_1970(at: SystemTime) -> u64 {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

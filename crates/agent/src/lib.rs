@@ -21,6 +21,7 @@ mod hooks;
 mod log;
 mod metrics;
 mod phases;
+mod post;
 mod pulse;
 pub mod realtime;
 #[cfg(test)]
@@ -31,6 +32,7 @@ mod succession;
 mod supervision;
 pub mod supervisor;
 mod systemd;
+mod traces;
 
 pub use configuration::{ConfigurationError, load, this_host};
 pub use hardware::StartError;

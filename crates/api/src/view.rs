@@ -634,6 +634,7 @@ mod tests {
             metrics: None,
             hooks: Vec::new(),
             metric_aliases: Vec::new(),
+            traces: None,
             pools: Vec::new(),
             me: lb(1),
             nodes: vec![node(1), node(2), node(3)],

@@ -533,6 +533,7 @@ mod tests {
             metrics: None,
             hooks: Vec::new(),
             metric_aliases: Vec::new(),
+            traces: None,
             pools: Vec::new(),
             me: NodeId::of("lb2"),
             nodes,

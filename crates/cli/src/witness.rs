@@ -59,6 +59,7 @@ mod tests {
             metrics: None,
             hooks: Vec::new(),
             metric_aliases: Vec::new(),
+            traces: None,
             pools: Vec::new(),
             me: NodeId::of("w1"),
             nodes: vec![node("lb1", 11), node("w1", 13)],

@@ -186,6 +186,8 @@ codes! {
     BadHook = "V0640", Error, "A hook tells nobody, or says twice or wrongly whom.";
     HookVip = "V0641", Error, "A hook asks for a VIP that is not there.";
 
+    BadTraces = "V0650", Error, "`[traces]` does not say where spans can be sent, or whom to trust there.";
+
     DuplicateRouter = "V0700", Error, "Two VIPs have the same virtual router.";
     NotWithVrrp = "V0701", Error, "The setting belongs to the lease, and VRRP decides about this VIP.";
     VrrpVersion = "V0702", Error, "The version of VRRP does not have what is asked of it.";

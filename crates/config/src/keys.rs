@@ -117,6 +117,7 @@ schema! {
         HAPROXY_SOCKET: "haproxy_socket", "an absolute path", r#""/run/buoy/haproxy.sock""#, "none", Live;
         METRICS: "metrics", "an address and a port", r#""10.0.0.11:9120""#, "none", Live;
         METRICS_ALIASES: "metrics_aliases", "a list of \"keepalived\" and \"metallb\"", r#"["keepalived"]"#, "none", Live;
+        TRACES: "traces", "a table `[traces]`", r#"{ otlp = "http://127.0.0.1:4318" }"#, "none", Live;
         HOOK: "hook", "a list of tables `[[hook]]`", r#"[[hook]]"#, "none", Live;
         API: "api", "a table `[api]`", r#"{ listen = "127.0.0.1:4749", tokens = "file:tokens" }"#, "none", Live;
         STORE: "store", "\"embedded\", \"none\" or \"etcd://HOST:PORT\"", r#""embedded""#, "\"embedded\"", Restart;
@@ -133,7 +134,7 @@ schema! {
     }
     foreign {
         "hooks": "hook"; "notify": "hook"; "notify_master": "hook"; "notify_backup": "hook"; "notify_fault": "hook"; "webhook": "hook"; "webhooks": "hook"; "alerts": "hook"; "smtp_alert": "hook"; "notification_email": "hook";
-        "etcd": "store"; "consensus": "store"; "raft": "store"; "overlay": "store"; "prometheus": "metrics"; "metrics_listen": "metrics"; "metrics_compat": "metrics_aliases"; "stats_socket": "haproxy_socket"; "stats": "haproxy_socket";
+        "etcd": "store"; "consensus": "store"; "raft": "store"; "overlay": "store"; "prometheus": "metrics"; "otlp": "traces"; "trace": "traces"; "tracing": "traces"; "opentelemetry": "traces"; "spans": "traces"; "metrics_listen": "metrics"; "metrics_compat": "metrics_aliases"; "stats_socket": "haproxy_socket"; "stats": "haproxy_socket";
         "vips": "vip"; "pools": "pool"; "reservations": "reservation"; "reserved": "reservation"; "virtual": "vip"; "vrrp_instance": "vip"; "virtual_server": "vip";
         "unicast_peer": "peers"; "nodes": "peers"; "hosts": "peers"; "members": "peers";
         "auth_pass": "secret"; "password": "secret"; "key": "secret"; "router_id": "node";
@@ -145,6 +146,25 @@ schema! {
         "log": "remove it; set BUOY_LOG=debug in the environment of `buoy agent`";
         "virtual_router_id": "remove it; VIPs and hosts go by name";
         "global_defs": "remove it; start from a file in examples/";
+    }
+}
+
+schema! {
+    traces, "[traces]", "in [traces]", "Keys of `[traces]`.";
+    keys {
+        OTLP: "otlp", "\"http://HOST[:PORT]\" or \"https://...\"", r#""http://127.0.0.1:4318""#, "required", Live;
+        CA: "ca", "the path of a PEM file", r#""ca.pem""#, "none", Live;
+    }
+    later {
+    }
+    foreign {
+        "url": "otlp"; "endpoint": "otlp"; "collector": "otlp"; "exporter": "otlp"; "http": "otlp"; "to": "otlp";
+        "cafile": "ca"; "ca_file": "ca";
+    }
+    unneeded {
+        "protocol": "remove it; spans are sent by OTLP over HTTP, to port 4318 of most collectors";
+        "sampling": "remove it; takeovers are rare, and each of them is told";
+        "service_name": "remove it; it is \"buoy\", with the names of cluster and node beside it";
     }
 }
 
@@ -548,5 +568,6 @@ pub static SCHEMAS: &[&Schema] = &[
     &check::SCHEMA,
     &udp::SCHEMA,
     &node_check::SCHEMA,
+    &traces::SCHEMA,
     &hook::SCHEMA,
 ];

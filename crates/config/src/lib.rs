@@ -55,7 +55,9 @@ mod source;
 mod sources;
 mod store;
 mod syntax;
+mod traces;
 mod tree;
+mod url;
 mod value;
 mod vip;
 mod vrrp;
@@ -188,6 +190,7 @@ pub fn check_found(
     };
     let groups = draft.groups(name, place, &mut problems);
     let hooks = hook::place(&draft.hooks, name, files, &mut problems);
+    let traces = traces::place(draft.traces.as_ref(), name, files, &mut problems);
     let (Some(me), Some(keyring), false) = (me, keyring, problems.has_errors()) else {
         return Err(problems.into_report());
     };
@@ -211,6 +214,7 @@ pub fn check_found(
         haproxy_socket,
         metrics,
         metric_aliases,
+        traces,
         hooks,
         pools: draft.pools.clone(),
         groups,
@@ -259,6 +263,7 @@ struct Draft<'t> {
     bundles: Vec<Bundle>,
     pools: Vec<Pool>,
     hooks: Vec<hook::Named>,
+    traces: Option<traces::Named>,
 }
 
 /// What depends on the host.
@@ -291,7 +296,8 @@ impl<'t> Draft<'t> {
         across::check(&vips, &cluster.peers, problems);
         let bundles = bundle::unite(vips, &cluster, problems);
         let hooks = hook::read(&top, &bundles, problems);
-        Self { cluster, secret, api, bundles, pools, hooks }
+        let traces = traces::read(&top, problems);
+        Self { cluster, secret, api, bundles, pools, hooks, traces }
     }
 
     /// The groups, sorted by id, with the addresses and checks where `place` puts them.

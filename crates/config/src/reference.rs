@@ -22,6 +22,7 @@ pub const HEADINGS: [&str; SCHEMAS.len()] = [
     "## `check = { ... }`",
     "### `udp = { ... }`",
     "## `check` of `[[vip]]`",
+    "## `[traces]`",
     "## `[[hook]]`",
 ];
 
@@ -32,6 +33,7 @@ const BELOW: &[(&Schema, &str, &Schema)] = &[
     (&keys::top::SCHEMA, "vip", &keys::vip::SCHEMA),
     (&keys::top::SCHEMA, "pool", &keys::pool::SCHEMA),
     (&keys::top::SCHEMA, "reservation", &keys::reservation::SCHEMA),
+    (&keys::top::SCHEMA, "traces", &keys::traces::SCHEMA),
     (&keys::top::SCHEMA, "hook", &keys::hook::SCHEMA),
     (&keys::vip::SCHEMA, "service", &keys::service::SCHEMA),
     (&keys::vip::SCHEMA, "vrrp", &keys::vrrp::SCHEMA),

@@ -60,6 +60,7 @@ fn desired(backends: &[&str]) -> Desired {
         metrics: None,
         hooks: Vec::new(),
         metric_aliases: Vec::new(),
+        traces: None,
         pools: Vec::new(),
         me: A,
         nodes: vec![],

@@ -21,6 +21,7 @@ fn desired(me: &str, names: &[&str]) -> Desired {
         metrics: None,
         hooks: Vec::new(),
         metric_aliases: Vec::new(),
+        traces: None,
         pools: Vec::new(),
         me: NodeId::of(me),
         nodes,

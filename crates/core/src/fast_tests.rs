@@ -91,6 +91,7 @@ fn desired(groups: Vec<Group>) -> Desired {
         metrics: None,
         hooks: Vec::new(),
         metric_aliases: Vec::new(),
+        traces: None,
         pools: Vec::new(),
         me: NodeId(1),
         nodes: vec![],

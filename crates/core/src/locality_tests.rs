@@ -93,6 +93,7 @@ fn desired(mode: Mode, life: BackendLife, backends: &[&str]) -> Desired {
         metrics: None,
         hooks: Vec::new(),
         metric_aliases: Vec::new(),
+        traces: None,
         pools: Vec::new(),
         me: NodeId::of("lb1"),
         nodes: nodes(),

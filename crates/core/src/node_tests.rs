@@ -55,6 +55,7 @@ fn desired(nodes: usize, groups: usize, safety: Safety, me: usize) -> Desired {
         metrics: None,
         hooks: Vec::new(),
         metric_aliases: Vec::new(),
+        traces: None,
         pools: Vec::new(),
         me: NodeId::of(&name(me)),
         nodes: members,
@@ -561,36 +562,6 @@ fn a_restarted_voter_says_for_how_long_it_will_not_vote() {
     cluster.settle();
     assert_eq!(votes_in(owner, other, &cluster), None);
     assert_eq!(votes_in(other, other, &cluster), None);
-}
-
-#[test]
-fn a_node_without_backends_is_the_last_in_line() {
-    for safety in [Safety::Exclusive, Safety::Available] {
-        let mut cluster = Cluster::new(3, 1, safety);
-        cluster.settle();
-        let first = cluster.owner(0);
-        let group = cluster.nodes[0].desired.groups[0].id;
-        let second = (first + 1) % 3;
-        cluster.give(second, Event::Fitness { group, fitness: Fitness::NoBackend });
-        cluster.give(first, Event::Fitness { group, fitness: Fitness::NoBackend });
-        cluster.run(LEASE);
-        let third = cluster.owner(0);
-        assert_eq!(third, 3 - first - second, "{safety:?}: the one that sees backends");
-        assert_eq!(own_standing(&cluster, first), Standing::Excluded(Exclusion::NoBackend));
-        cluster.give(third, Event::Fitness { group, fitness: Fitness::NoBackend });
-        cluster.settle();
-        assert_eq!(cluster.owner(0), third, "{safety:?}: nobody is better, nothing moves");
-        cluster.cut = vec![third];
-        cluster.run(LEASE * 3);
-        assert_ne!(cluster.owners(0), [third], "{safety:?}: rather reluctant than none");
-        cluster.cut = vec![];
-        cluster.run(LEASE * 3);
-        let reluctant = cluster.owner(0);
-        let fit = (reluctant + 1) % 3;
-        cluster.give(fit, Event::Fitness { group, fitness: Fitness::Fit });
-        cluster.run(LEASE * 2);
-        assert_eq!(cluster.owner(0), fit, "{safety:?}: whoever sees backends again gets it");
-    }
 }
 
 #[path = "placement_node_tests.rs"]

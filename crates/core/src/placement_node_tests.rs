@@ -561,3 +561,33 @@ fn whoever_yields_names_the_one_that_takes_it() {
     }
     assert_eq!(counts(&cluster, 6).iter().max(), Some(&3), "and they share what it had");
 }
+
+#[test]
+fn a_node_without_backends_is_the_last_in_line() {
+    for safety in [Safety::Exclusive, Safety::Available] {
+        let mut cluster = Cluster::new(3, 1, safety);
+        cluster.settle();
+        let first = cluster.owner(0);
+        let group = cluster.nodes[0].desired.groups[0].id;
+        let second = (first + 1) % 3;
+        cluster.give(second, Event::Fitness { group, fitness: Fitness::NoBackend });
+        cluster.give(first, Event::Fitness { group, fitness: Fitness::NoBackend });
+        cluster.run(LEASE);
+        let third = cluster.owner(0);
+        assert_eq!(third, 3 - first - second, "{safety:?}: the one that sees backends");
+        assert_eq!(own_standing(&cluster, first), Standing::Excluded(Exclusion::NoBackend));
+        cluster.give(third, Event::Fitness { group, fitness: Fitness::NoBackend });
+        cluster.settle();
+        assert_eq!(cluster.owner(0), third, "{safety:?}: nobody is better, nothing moves");
+        cluster.cut = vec![third];
+        cluster.run(LEASE * 3);
+        assert_ne!(cluster.owners(0), [third], "{safety:?}: rather reluctant than none");
+        cluster.cut = vec![];
+        cluster.run(LEASE * 3);
+        let reluctant = cluster.owner(0);
+        let fit = (reluctant + 1) % 3;
+        cluster.give(fit, Event::Fitness { group, fitness: Fitness::Fit });
+        cluster.run(LEASE * 2);
+        assert_eq!(cluster.owner(0), fit, "{safety:?}: whoever sees backends again gets it");
+    }
+}

@@ -63,6 +63,7 @@ fn desired(host: u8, routers: Vec<VirtualRouter>) -> Desired {
         metrics: None,
         hooks: vec![],
         metric_aliases: vec![],
+        traces: None,
         pools: vec![],
         me,
         nodes: vec![Member::new(&name, "10.0.0.1:4747".parse().unwrap())],

@@ -143,6 +143,7 @@ fn desired(me: NodeId) -> Desired {
         metrics: None,
         hooks: Vec::new(),
         metric_aliases: Vec::new(),
+        traces: None,
         pools: Vec::new(),
         me,
         leg_links: vec![Some(LinkId(2))],

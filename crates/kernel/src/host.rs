@@ -79,7 +79,8 @@ impl Facts {
     }
 }
 
-fn hostname() -> String {
+/// As the host calls itself; empty where it does not say.
+pub fn hostname() -> String {
     let name = nix::sys::utsname::uname().map(|names| names.nodename().to_owned());
     name.map_or_else(|_| String::new(), |name| name.to_string_lossy().into_owned())
 }

@@ -60,6 +60,7 @@ fn desired(link: LinkId, addresses: &[&str]) -> Desired {
         metrics: None,
         hooks: Vec::new(),
         metric_aliases: Vec::new(),
+        traces: None,
         pools: Vec::new(),
         me: me.id,
         nodes: vec![me],

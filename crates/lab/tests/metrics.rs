@@ -1,4 +1,4 @@
-//! What a Prometheus would read of a real agent, where the configuration says so and no longer.
+//! What a Prometheus and a collector of traces would read of a real agent, where the configuration says so and no longer.
 
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 
@@ -7,7 +7,7 @@ mod support;
 use buoy_lab::process::wait_until;
 use buoy_lab::topology::Topology;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use support::{LEASE, LOCAL, SOON, VIP, config_head, running};
 
 const METRICS: &str = "metrics = \"0.0.0.0:9120\"\n";
@@ -52,4 +52,41 @@ fn metrics_are_where_the_configuration_says_and_nothing_else_is() {
     cluster.buoy.write_config("n1", &text).unwrap();
     cluster.buoy.reload("n1").unwrap();
     wait_until(SOON, "nobody to answer", || Ok(read(&cluster, "/metrics").is_err())).unwrap();
+}
+
+#[test]
+fn a_collector_hears_of_the_takeover_of_a_real_agent() {
+    let test = "a_collector_hears_of_the_takeover_of_a_real_agent";
+    let vip = format!("[traces]\notlp = \"http://10.77.0.50:4318\"\n\n{LOCAL}");
+    let Some(cluster) = running(test, Topology::with_nodes(1), LEASE, &vip) else { return };
+    // The agent has begun before anybody listens: it tells again.
+    let inside = cluster.segment.inside("client").unwrap();
+    let collector = inside.enter(|| TcpListener::bind("0.0.0.0:4318")).unwrap().unwrap();
+    collector.set_nonblocking(true).unwrap();
+    let mut come = None;
+    wait_until(SOON, "somebody who tells", || {
+        come = collector.accept().ok();
+        Ok(come.is_some())
+    })
+    .unwrap();
+    let (mut stream, _) = come.unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    let mut text = Vec::new();
+    let told = wait_until(SOON, "the trace", || {
+        let mut piece = [0; 4096];
+        let count = stream.read(&mut piece).map_err(buoy_lab::Error::system("read a trace"))?;
+        text.extend(&piece[..count]);
+        Ok(String::from_utf8_lossy(&text).ends_with("}]}]}]}"))
+    });
+    let text = String::from_utf8_lossy(&text).into_owned();
+    told.unwrap();
+    assert!(text.starts_with("POST /v1/traces HTTP/1.1\r\n"), "{text}");
+    assert!(text.contains("{\"key\":\"buoy.vip\",\"value\":{\"stringValue\":\"web\"}}"), "{text}");
+    assert!(text.contains("\"name\":\"announce\""), "{text}");
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").unwrap();
+    wait_until(SOON, "the count of it", || {
+        let status = cluster.buoy.client("n1")?.status();
+        Ok(status.is_ok_and(|status| status.loop_.counters.get("traces_sent") == Some(&1)))
+    })
+    .unwrap();
 }

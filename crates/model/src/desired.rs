@@ -8,7 +8,7 @@ use crate::hook::Hook;
 use crate::pool::Pool;
 use crate::ports::Ports;
 use crate::service::{Protocol, Service};
-use crate::{Cidr, ClusterId, GroupId, LinkId, NodeId, VirtualRouter};
+use crate::{Cidr, ClusterId, GroupId, LinkId, NodeId, Traces, VirtualRouter};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -40,6 +40,8 @@ pub struct Desired {
     pub metrics: Option<SocketAddr>,
     /// Under whose names metrics are told as well.
     pub metric_aliases: Vec<MetricAlias>,
+    /// Where the spans of takeovers are sent to; `None`: nowhere.
+    pub traces: Option<Traces>,
     /// Who is told when something happens.
     pub hooks: Vec<Hook>,
     /// Where VIPs have their addresses from.

@@ -34,6 +34,7 @@ mod record;
 mod service;
 mod sources;
 mod time;
+mod traces;
 mod vrrp;
 
 pub use action::{Action, FrameKind, Guard, SharedLease};
@@ -73,6 +74,7 @@ pub use service::{
 };
 pub use sources::{SourceRule, Sources, is_mapped, network};
 pub use time::Instant;
+pub use traces::Traces;
 pub use vrrp::{
     Advert, AdvertReject, HeardAdvert, HmacMode, PRIORITY_OWNER, PRIORITY_RELEASE, Password, Proof,
     Stamp, VirtualRouter, VrrpAuth, VrrpChecksum, VrrpHmac, VrrpKey, VrrpVersion, router_label,

@@ -252,6 +252,15 @@ pub const HOOK_QUEUE_MAX: usize = 256;
 /// How long the end of the agent waits for hooks that are being told.
 pub const HOOK_LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// Takeovers that wait for a collector of spans; the oldest give way.
+pub const TRACES_QUEUE_MAX: usize = 256;
+/// Takeovers that are sent at a time.
+pub const TRACES_BATCH_MAX: usize = 64;
+/// How long a collector may take to answer.
+pub const TRACES_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long spans are sent again to a collector that does not take them.
+pub const TRACES_RETRY: Duration = Duration::from_secs(60);
+
 const _: () = assert!(
     HEARTBEAT_DEFAULT.as_millis() * (LEASE_HEARTBEATS_MIN as u128) <= LEASE_DEFAULT.as_millis()
 );

@@ -281,6 +281,7 @@ impl Scenario {
             metrics: None,
             hooks: Vec::new(),
             metric_aliases: Vec::new(),
+            traces: None,
             pools: Vec::new(),
             me: id,
             nodes: self.hosts.iter().enumerate().map(node).collect(),

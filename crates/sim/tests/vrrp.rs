@@ -93,6 +93,7 @@ fn desired(host: usize, failback: Failback) -> Desired {
         metrics: None,
         hooks: vec![],
         metric_aliases: vec![],
+        traces: None,
         pools: vec![],
         me,
         nodes: vec![Member::new(&name, "10.0.0.1:4747".parse().expect("an address"))],

@@ -3,22 +3,18 @@
 use super::message::{StateTold, Telling, Told};
 use crate::health::ask::apart::Apart;
 use crate::health::ask::exec::{self, Program};
-use crate::health::ask::tls::Handshake;
+use crate::post::Server;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use buoy_model::{Hook, HookAct, TlsCheck};
+use buoy_model::{Hook, HookAct};
 use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::client::conn::http1;
 use hyper::{Method, Request, StatusCode};
-use hyper_util::rt::TokioIo;
 use nix::errno::Errno;
 use nix::sys::stat::Mode;
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::pipe;
 use tokio::sync::Semaphore;
 use tokio::time::{self, Instant};
@@ -29,8 +25,6 @@ const PAUSE_FIRST: Duration = Duration::from_millis(500);
 const PAUSE_LAST: Duration = Duration::from_secs(60);
 /// Longest pause of a line for a pipe: whoever begins to read wants to know what is.
 const PAUSE_LAST_FIFO: Duration = Duration::from_secs(1);
-/// Bytes of a head of an answer.
-const HEAD_MAX: usize = 16 << 10;
 
 /// Who tells for one lane.
 #[derive(Debug)]
@@ -152,21 +146,10 @@ async fn post(
     id: &str,
     line: &[u8],
 ) -> Result<(), Failed> {
-    let authority = authority(host, port, ca.is_some());
+    let server = Server { host, port, ca };
+    let authority = server.authority();
     let request = request((&authority, path), key, id, line)?;
-    let to = |error: &dyn std::fmt::Display| Failed::Now(format!("{authority}: {error}"));
-    let stream = TcpStream::connect((host, port)).await.map_err(|error| to(&error))?;
-    let status = match ca {
-        None => exchange(stream, request).await,
-        Some(ca) => {
-            let tls = TlsCheck { ca: Some(ca.to_owned()), warn: Duration::ZERO };
-            let unspecified = SocketAddr::from(([0, 0, 0, 0], port));
-            let handshake = Handshake::new(&tls, Some(host), unspecified, &[]);
-            let (stream, _) = handshake.shake(stream).await.map_err(|error| to(&error))?;
-            exchange(stream, request).await
-        }
-    };
-    let status = status.map_err(|error| to(&error))?;
+    let status = server.send(request).await.map_err(Failed::Now)?;
     let said = format!("{authority} answered {status}");
     if status.is_success() {
         Ok(())
@@ -175,14 +158,6 @@ async fn post(
     } else {
         Err(Failed::ForGood(said))
     }
-}
-
-/// As in a `Host` header.
-fn authority(host: &str, port: u16, is_tls: bool) -> String {
-    let is_v6 = host.parse::<IpAddr>().is_ok_and(|address| address.is_ipv6());
-    let host = if is_v6 { format!("[{host}]") } else { host.to_owned() };
-    let is_usual = port == if is_tls { 443 } else { 80 };
-    if is_usual { host } else { format!("{host}:{port}") }
 }
 
 fn request(
@@ -217,26 +192,4 @@ pub(super) fn signature(key: &buoy_wire::Key, id: &str, moment: &str, line: &[u8
     let mut signed = format!("{id}.{moment}.").into_bytes();
     signed.extend(line);
     format!("v1,{}", STANDARD.encode(key.mac(&signed)))
-}
-
-/// The status of the answer; its body is nobody's.
-async fn exchange(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    request: Request<Full<Bytes>>,
-) -> Result<StatusCode, hyper::Error> {
-    let mut builder = http1::Builder::new();
-    builder.max_buf_size(HEAD_MAX);
-    let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
-    let answer = sender.send_request(request);
-    tokio::pin!(answer);
-    let answer = tokio::select! {
-        biased;
-        answer = &mut answer => answer,
-        // The answer may have come with the end.
-        ended = connection => {
-            ended?;
-            answer.await
-        }
-    };
-    Ok(answer?.status())
 }

@@ -85,6 +85,7 @@ pub fn desired(vips: &[&str], link_name: &str, services: Vec<Service>) -> Desire
         metrics: None,
         hooks: Vec::new(),
         metric_aliases: Vec::new(),
+        traces: None,
         pools: Vec::new(),
         me: NodeId(1),
         nodes: vec![],

@@ -393,6 +393,7 @@ mod tests {
             metrics: None,
             hooks: Vec::new(),
             metric_aliases: Vec::new(),
+            traces: None,
             pools: Vec::new(),
             me: NodeId::of("lb1"),
             nodes: vec![Node::new("lb1", ([10, 0, 0, 11], 4747).into())],

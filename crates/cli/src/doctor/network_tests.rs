@@ -71,6 +71,7 @@ fn desired(services: Vec<Service>) -> Desired {
         metrics: None,
         hooks: Vec::new(),
         metric_aliases: Vec::new(),
+        traces: None,
         pools: Vec::new(),
         me: NodeId::of("lb1"),
         nodes: vec![Node::new("lb1", ([10, 0, 0, 11], 4747).into())],

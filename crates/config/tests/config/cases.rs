@@ -7,7 +7,7 @@ use crate::asked::BACKEND_CHECK;
 use crate::pools::{ASKING, SHARING};
 use crate::support::{self, SMALL};
 use crate::vrrp::VRRP;
-use crate::wrong::{CHECK, GROUP, HOOK, LOCAL, POOL, SERVICES, TUNNEL};
+use crate::wrong::{CHECK, GROUP, HOOK, LOCAL, POOL, SERVICES, TRACES, TUNNEL};
 use buoy_config::Code;
 use buoy_model::{GroupId, NodeId};
 
@@ -470,6 +470,7 @@ fn all() -> Vec<(Code, String, &'static str)> {
         VIP.iter()
             .chain(GROUP)
             .chain(HOOK)
+            .chain(TRACES)
             .chain(VRRP)
             .map(|c| small(c, format!("{SMALL}{}\n", c.1))),
     );

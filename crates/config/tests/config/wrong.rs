@@ -450,6 +450,16 @@ pub(crate) const TUNNEL: &[Case] = &[
     ),
 ];
 
+/// Lines of `[traces]`, as in `cases`.
+pub(crate) const TRACES: &[Case] = &[
+    (Code::BadTraces, "[traces]\notlp = »\"127.0.0.1:4318\"", "http://127.0.0.1:4318"),
+    (Code::BadTraces, "[traces]\notlp = »\"http://me:pw@a/\"", "http://127.0.0.1:4318"),
+    (Code::BadTraces, "[traces]\notlp = »\"https://a/\"", "add ca = "),
+    (Code::BadTraces, "[traces]\notlp = \"http://a/\"\nca = »\"ca.pem\"", "remove `ca`"),
+    (Code::MissingKey, "»[traces]", "otlp = "),
+    (Code::UnknownKey, "[traces]\notlp = \"http://a/\"\n»sampling = 1", "each of them is told"),
+];
+
 /// Lines of a `[[hook]]` before `[[vip]]`, as in `cases`.
 pub(crate) const HOOK: &[Case] = &[
     (Code::BadHook, "»[[hook]]\nname = \"x\"", "add one of them"),
