@@ -6,7 +6,7 @@
 use super::failure::Failure;
 use super::openapi::Operation;
 use super::orders::{Body, Reason, needed};
-use super::write::{self, Write};
+use super::write::{self, Reasoned, Write};
 use super::{Agent, Asker, names};
 use crate::edits::{BackendWish, By, EditRefusal, Place, Unplanned, Wish};
 use axum::extract::{ConnectInfo, Path, State};
@@ -101,6 +101,8 @@ fn edits() -> Vec<Operation> {
             Operation::new(method, path, id, says).refuses(422, refused).refuses(503, agreed);
         edit.changes().answers::<EditReply>().tagged()
     };
+    // Its body is the object itself, so the reason is beside it.
+    let object = |method, path, id, says| write(method, path, id, says).reasoned();
     let vip = || json!({ "type": "object", "description": VIP_KEYS });
     let backend = || {
         let says = "address, and what else a text of `backends` may have: weight, max, id, zone, node, backup.";
@@ -118,16 +120,16 @@ fn edits() -> Vec<Operation> {
             .takes::<ConfigRequest>(true),
         write("post", "/v1/config/rollback", "rollback", "Make it as it was after a revision.")
             .takes::<RollbackRequest>(true),
-        write("post", "/v1/vips", "add_vip", "Add a VIP.").takes_json(vip(), true),
-        write("put", "/v1/vips/{vip}", "put_vip", "Make a VIP be this.").takes_json(vip(), true),
-        write("patch", "/v1/vips/{vip}", "patch_vip", "Change keys of a VIP (RFC 7396).")
+        object("post", "/v1/vips", "add_vip", "Add a VIP.").takes_json(vip(), true),
+        object("put", "/v1/vips/{vip}", "put_vip", "Make a VIP be this.").takes_json(vip(), true),
+        object("patch", "/v1/vips/{vip}", "patch_vip", "Change keys of a VIP (RFC 7396).")
             .takes_json(vip(), true),
-        write("delete", "/v1/vips/{vip}", "remove_vip", "Take a VIP away."),
-        write("put", BACKEND, "put_backend", "Make a backend of a service be this.")
+        object("delete", "/v1/vips/{vip}", "remove_vip", "Take a VIP away."),
+        object("put", BACKEND, "put_backend", "Make a backend of a service be this.")
             .takes_json(backend(), true),
-        write("patch", BACKEND, "patch_backend", "Change keys of a backend (RFC 7396).")
+        object("patch", BACKEND, "patch_backend", "Change keys of a backend (RFC 7396).")
             .takes_json(backend(), true),
-        write("delete", BACKEND, "remove_backend", "Take a backend of a service away."),
+        object("delete", BACKEND, "remove_backend", "Take a backend of a service away."),
     ]
 }
 
@@ -262,11 +264,11 @@ async fn rollback<A: Agent>(
 async fn add<A: Agent>(
     State(agent): State<Arc<A>>,
     ConnectInfo(asker): ConnectInfo<Asker>,
-    write: Write,
+    Reasoned { write, reason }: Reasoned,
     body: Body,
 ) -> Result<Response, Failure> {
     let vip: Value = needed(body)?;
-    let by = by(&*agent, &asker, &write, None)?;
+    let by = by(&*agent, &asker, &write, reason.as_deref())?;
     edit(&*agent, Wish::Add(vip), by).await
 }
 
@@ -274,11 +276,11 @@ async fn put_vip<A: Agent>(
     State(agent): State<Arc<A>>,
     ConnectInfo(asker): ConnectInfo<Asker>,
     Path(name): Path<String>,
-    write: Write,
+    Reasoned { write, reason }: Reasoned,
     body: Body,
 ) -> Result<Response, Failure> {
     let vip: Value = needed(body)?;
-    let by = by(&*agent, &asker, &write, None)?;
+    let by = by(&*agent, &asker, &write, reason.as_deref())?;
     edit(&*agent, Wish::Put(name, vip), by).await
 }
 
@@ -286,11 +288,11 @@ async fn patch_vip<A: Agent>(
     State(agent): State<Arc<A>>,
     ConnectInfo(asker): ConnectInfo<Asker>,
     Path(name): Path<String>,
-    write: Write,
+    Reasoned { write, reason }: Reasoned,
     body: Body,
 ) -> Result<Response, Failure> {
     let patch: Value = needed(body)?;
-    let by = by(&*agent, &asker, &write, None)?;
+    let by = by(&*agent, &asker, &write, reason.as_deref())?;
     edit(&*agent, Wish::Patch(name, patch), by).await
 }
 
@@ -298,9 +300,9 @@ async fn remove_vip<A: Agent>(
     State(agent): State<Arc<A>>,
     ConnectInfo(asker): ConnectInfo<Asker>,
     Path(name): Path<String>,
-    write: Write,
+    Reasoned { write, reason }: Reasoned,
 ) -> Result<Response, Failure> {
-    let by = by(&*agent, &asker, &write, None)?;
+    let by = by(&*agent, &asker, &write, reason.as_deref())?;
     edit(&*agent, Wish::Remove(name), by).await
 }
 
@@ -308,11 +310,11 @@ async fn put_backend<A: Agent>(
     State(agent): State<Arc<A>>,
     ConnectInfo(asker): ConnectInfo<Asker>,
     Path(path): Path<(String, String)>,
-    write: Write,
+    Reasoned { write, reason }: Reasoned,
     body: Body,
 ) -> Result<Response, Failure> {
     let wish = BackendWish::Put(needed(body)?);
-    let by = by(&*agent, &asker, &write, None)?;
+    let by = by(&*agent, &asker, &write, reason.as_deref())?;
     edit(&*agent, backend(&*agent, path, wish)?, by).await
 }
 
@@ -320,11 +322,11 @@ async fn patch_backend<A: Agent>(
     State(agent): State<Arc<A>>,
     ConnectInfo(asker): ConnectInfo<Asker>,
     Path(path): Path<(String, String)>,
-    write: Write,
+    Reasoned { write, reason }: Reasoned,
     body: Body,
 ) -> Result<Response, Failure> {
     let wish = BackendWish::Patch(needed(body)?);
-    let by = by(&*agent, &asker, &write, None)?;
+    let by = by(&*agent, &asker, &write, reason.as_deref())?;
     edit(&*agent, backend(&*agent, path, wish)?, by).await
 }
 
@@ -332,9 +334,9 @@ async fn remove_backend<A: Agent>(
     State(agent): State<Arc<A>>,
     ConnectInfo(asker): ConnectInfo<Asker>,
     Path(path): Path<(String, String)>,
-    write: Write,
+    Reasoned { write, reason }: Reasoned,
 ) -> Result<Response, Failure> {
-    let by = by(&*agent, &asker, &write, None)?;
+    let by = by(&*agent, &asker, &write, reason.as_deref())?;
     edit(&*agent, backend(&*agent, path, BackendWish::Remove)?, by).await
 }
 

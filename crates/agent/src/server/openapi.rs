@@ -6,7 +6,7 @@
 
 use super::{config, lists, orders, path, pools, services, support};
 use axum::Json;
-use buoy_api::{PROBLEM_TYPE, Problem, STREAM_TYPE};
+use buoy_api::{PROBLEM_TYPE, Problem, REASON_MAX, STREAM_TYPE};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
@@ -115,6 +115,12 @@ impl Operation {
         });
         this.add(if_match);
         this.refuses(412, "It has another tag by now: `ETag` has which.")
+    }
+
+    /// It goes into the history, and its reason is in the query.
+    pub(super) fn reasoned(self) -> Self {
+        let schema = json!({ "type": "string", "maxLength": REASON_MAX });
+        self.query("reason", schema, "Why, for the history.")
     }
 
     /// A refusal that callers should be ready for, of what is right in itself.

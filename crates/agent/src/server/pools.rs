@@ -7,7 +7,7 @@ use super::failure::Failure;
 use super::openapi::Operation;
 use super::orders::{Body, needed};
 use super::stream::Asked;
-use super::write::Write;
+use super::write::{Reasoned, Write};
 use super::{Agent, Asker, Snapshot};
 use crate::edits::Wish;
 use axum::Router;
@@ -66,6 +66,7 @@ pub(super) fn operations() -> Vec<Operation> {
             "release_reservation",
             "Keep an address for nobody any more.",
         ))
+        .reasoned()
         .answers::<EditReply>(),
     ]
 }
@@ -110,9 +111,9 @@ async fn release<A: Agent>(
     State(agent): State<Arc<A>>,
     ConnectInfo(asker): ConnectInfo<Asker>,
     Path(address): Path<String>,
-    write: Write,
+    Reasoned { write, reason }: Reasoned,
 ) -> Result<Response, Failure> {
-    let by = by(&*agent, &asker, &write, None)?;
+    let by = by(&*agent, &asker, &write, reason.as_deref())?;
     let desired = agent.desired();
     let address = parsed(&address)?;
     let all = pools::reservations(&desired);

@@ -27,11 +27,25 @@ pub(super) struct Write {
     if_match: Option<Vec<String>>,
 }
 
+/// A change that goes into the history, with a body that has no place for a reason: `?reason=` has it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Reasoned {
+    pub(super) write: Write,
+    pub(super) reason: Option<String>,
+}
+
 /// Anything else is refused: a `dry_run` that is not understood would be done.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WriteQuery {
     dry_run: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReasonedQuery {
+    dry_run: Option<String>,
+    reason: Option<String>,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Write {
@@ -40,7 +54,24 @@ impl<S: Send + Sync> FromRequestParts<S> for Write {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
         let query = Query::<WriteQuery>::try_from_uri(&parts.uri);
         let Query(WriteQuery { dry_run }) = query.map_err(|error| Failure::query(&error))?;
-        let dry_run = match dry_run.as_deref() {
+        Self::of(parts, dry_run.as_deref())
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Reasoned {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        let query = Query::<ReasonedQuery>::try_from_uri(&parts.uri);
+        let Query(ReasonedQuery { dry_run, reason }) =
+            query.map_err(|error| Failure::query(&error))?;
+        Ok(Self { write: Write::of(parts, dry_run.as_deref())?, reason })
+    }
+}
+
+impl Write {
+    fn of(parts: &Parts, dry_run: Option<&str>) -> Result<Self, Failure> {
+        let dry_run = match dry_run {
             None | Some("0" | "false") => false,
             Some("1" | "true") => true,
             Some(other) => {
@@ -65,9 +96,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Write {
         let if_match = parts.headers.contains_key(IF_MATCH).then_some(tags);
         Ok(Self { dry_run, if_match })
     }
-}
 
-impl Write {
     /// Waits for its turn, if the change is for one state only. Hold it until the change is made.
     pub(super) async fn turn<'a, A: Agent>(&self, agent: &'a A) -> Option<MutexGuard<'a, ()>> {
         match self.if_match {

@@ -39,6 +39,25 @@ fn the_configuration_is_a_text_with_a_tag_and_origins() {
 }
 
 #[test]
+fn an_edit_of_an_object_has_its_reason_in_the_query_and_any_other_in_its_body() {
+    let server = Running::start();
+    let long = format!("/v1/vips/shop?reason={}", "x".repeat(201));
+    let backend = "/v1/services/shop:80%2Ftcp/backends/10.0.0.21:80?dry_run=1&reason=old";
+    for (method, path, body, status) in [
+        ("PATCH", "/v1/vips/shop?dry_run=1&reason=a+test", "{\"failback\":\"30s\"}", " 200 "),
+        ("DELETE", "/v1/vips/shop?dry_run=1&reason=a%20test", "", " 200 "),
+        // The query is right: it is the service that this agent has not.
+        ("PATCH", backend, "{\"weight\":3}", " 404 "),
+        ("PATCH", &long, "{\"failback\":\"30s\"}", " 400 "),
+        ("PATCH", "/v1/vips/shop?why=a+test", "{\"failback\":\"30s\"}", " 400 "),
+        ("POST", "/v1/config/apply?reason=why", "{\"text\":\"\"}", " 400 "),
+    ] {
+        let answer = server.raw(&write(method, path, "", body));
+        assert!(answer.lines().next().is_some_and(|line| line.contains(status)), "{answer}");
+    }
+}
+
+#[test]
 fn a_write_is_tried_and_its_tag_and_body_are_held_against_the_rules() {
     let server = Running::start();
     let patch = "{\"failback\":\"30s\"}";
