@@ -14,6 +14,7 @@ mod plan;
 mod pool_tests;
 #[cfg(test)]
 pub(crate) mod tests;
+mod values;
 
 pub(crate) use keep::keep;
 pub(crate) use plan::{BackendWish, Place, Unplanned, Wish};

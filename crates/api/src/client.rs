@@ -1,6 +1,8 @@
 //! Asks the agent over its UNIX socket; errors are in the operator's words.
 
-use crate::config::{ConfigReply, ConfigRequest, EditReply, HistoryReply, RollbackRequest};
+use crate::config::{
+    ConfigReply, ConfigRequest, EditReply, HistoryReply, RollbackRequest, ValuesReply,
+};
 use crate::lists::NodesReply;
 use crate::me::MeReply;
 use crate::order::{
@@ -253,6 +255,11 @@ impl Client {
     /// The configuration, and where each part of it comes from.
     pub fn config(&self) -> Result<ConfigReply, ClientError> {
         self.get("/v1/config")
+    }
+
+    /// Every value of it, and where each comes from.
+    pub fn config_values(&self) -> Result<ValuesReply, ClientError> {
+        self.get("/v1/config/values")
     }
 
     /// What a text would change.

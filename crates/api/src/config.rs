@@ -85,6 +85,32 @@ impl Default for Origin {
     }
 }
 
+/// The answer to `GET /v1/config/values`.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+#[serde(default)]
+pub struct ValuesReply {
+    /// The node that answers.
+    pub node: String,
+    /// How many edits there were.
+    pub revision: u64,
+    /// The file of this node.
+    pub path: String,
+    /// Every value of the configuration, and those of the file that an edit removed.
+    pub values: Vec<ValueView>,
+}
+
+/// One value of the configuration.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+#[serde(default)]
+pub struct ValueView {
+    /// As in `vip/web.service[443/tcp].balance`; each item of a list is a value of its own.
+    pub path: String,
+    /// It, as TOML.
+    pub value: String,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
 /// A text to be checked, compared or applied.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]

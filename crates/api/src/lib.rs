@@ -26,7 +26,7 @@ pub mod words;
 pub use client::{Client, ClientError, Edit, segment};
 pub use config::{
     BaseView, ConfigReply, ConfigRequest, EditReply, HistoryReply, Origin, OriginView,
-    RevisionView, RollbackRequest, StoreView,
+    RevisionView, RollbackRequest, StoreView, ValueView, ValuesReply,
 };
 pub use lists::{
     ClusterReply, FailoverView, FailoversReply, NodeReply, NodesReply, VipReply, VipsReply,

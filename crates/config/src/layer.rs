@@ -89,7 +89,7 @@ fn kinds() -> [&'static str; 2] {
 }
 
 /// The name of a table's entry, by the key of its list.
-fn entry(kind: &str, table: &Table) -> Option<String> {
+pub(crate) fn entry(kind: &str, table: &Table) -> Option<String> {
     if kind == top::VIP.name {
         return vip_name(table).map(|name| vip_key(&name));
     }
@@ -144,9 +144,8 @@ pub fn written(key: &str, table: &Table) -> Result<String, String> {
 /// Where the top-level keys and the entries of a file stand: their names, as in `vip/web`, and lines.
 pub fn places(text: &str) -> Vec<(String, usize)> {
     let (tree, _) = DeTable::parse_recoverable(text);
-    let line = |at: usize| {
-        text.as_bytes()[..at.min(text.len())].iter().filter(|b| **b == b'\n').count() + 1
-    };
+    let lines = Lines::new(text);
+    let line = |at: usize| lines.of(at);
     let mut all = Vec::new();
     for (key, value) in tree.get_ref() {
         let key_name = key.get_ref().as_ref();
@@ -173,6 +172,21 @@ pub fn places(text: &str) -> Vec<(String, usize)> {
     }
     all.sort_by_key(|(_, line)| *line);
     all
+}
+
+/// Where the lines of a text begin.
+pub(crate) struct Lines(Vec<usize>);
+
+impl Lines {
+    pub(crate) fn new(text: &str) -> Self {
+        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        Self(ends.map(|(at, _)| at + 1).collect())
+    }
+
+    /// The line of a place, from 1.
+    pub(crate) fn of(&self, at: usize) -> usize {
+        self.0.partition_point(|start| *start <= at) + 1
+    }
 }
 
 /// The name and the address, which are all that an entry is called by.

@@ -39,6 +39,7 @@ mod life;
 mod locality;
 mod mask;
 mod node_check;
+pub mod origin;
 mod peers;
 mod persist;
 mod pool;

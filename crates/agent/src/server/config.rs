@@ -15,7 +15,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
-use buoy_api::{ConfigReply, ConfigRequest, EditReply, HistoryReply, RollbackRequest};
+use buoy_api::{ConfigReply, ConfigRequest, EditReply, HistoryReply, RollbackRequest, ValuesReply};
 use buoy_store::Refused;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -27,6 +27,7 @@ const BACKEND: &str = "/v1/services/{service}/backends/{backend}";
 pub(super) fn routes<A: Agent>() -> Router<Arc<A>> {
     Router::new()
         .route("/v1/config", get(config::<A>))
+        .route("/v1/config/values", get(values::<A>))
         .route("/v1/config/history", get(history::<A>))
         .route("/v1/config/validate", post(validate::<A>))
         .route("/v1/config/diff", post(diff::<A>))
@@ -62,6 +63,13 @@ fn questions() -> Vec<Operation> {
         )
         .answers::<ConfigReply>()
         .tagged(),
+        Operation::new(
+            "get",
+            "/v1/config/values",
+            "values",
+            "Every value, and the line of the file or the edit that it comes from.",
+        )
+        .answers::<ValuesReply>(),
         Operation::new("get", "/v1/config/history", "history", "What was edited, by whom and why.")
             .answers::<HistoryReply>(),
         Operation::new(
@@ -141,6 +149,10 @@ pub(super) fn tagged(revision: u64, answer: &impl Serialize) -> Response {
 async fn config<A: Agent>(State(agent): State<Arc<A>>) -> Response {
     let reply: ConfigReply = agent.edits().view(&agent.desired());
     tagged(reply.revision, &reply)
+}
+
+async fn values<A: Agent>(State(agent): State<Arc<A>>) -> Json<ValuesReply> {
+    Json(agent.edits().values(&agent.desired()))
 }
 
 async fn history<A: Agent>(State(agent): State<Arc<A>>) -> Json<HistoryReply> {

@@ -9,7 +9,7 @@ use crate::failure::{Exit, Failure};
 use crate::output::{self, Form};
 use crate::progress::Progress;
 use buoy_api::{
-    ConfigReply, ConfigRequest, EditReply, HistoryReply, Origin, OriginView, RollbackRequest,
+    ConfigRequest, EditReply, HistoryReply, Origin, RollbackRequest, ValueView, ValuesReply,
 };
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 /// What is waited for before an edit is shown, and after it is meant.
 pub(crate) const CHECKED: &str = "the agent checks what would hold";
 pub(crate) const AGREED: &str = "the nodes agree on the edit, and this one puts it into force";
+/// Characters of a value that are shown.
+const VALUE_WIDTH: usize = 48;
 /// Bytes of a text that the agent takes.
 const TEXT_MAX: u64 = buoy_api::BODY_MAX as u64;
 
@@ -24,7 +26,7 @@ const TEXT_MAX: u64 = buoy_api::BODY_MAX as u64;
 pub(crate) struct ShowArguments {
     #[command(flatten)]
     agent: AgentSocket,
-    /// Say of each part where it comes from: a line of the file, or who edited it and when
+    /// Say of each value where it comes from: a line of the file, or who edited it and when
     #[arg(long)]
     origin: bool,
     /// Form of the answer
@@ -105,27 +107,42 @@ pub(crate) struct Consent {
 }
 
 pub(crate) fn show(arguments: &ShowArguments) -> Result<(), Failure> {
-    let reply = arguments.agent.client()?.config()?;
+    let client = arguments.agent.client()?;
+    if arguments.origin {
+        let reply = client.config_values()?;
+        return match arguments.output {
+            Form::Table => output::text(&origins(&reply)),
+            form @ (Form::Json | Form::Yaml) => output::value(form, &reply),
+        };
+    }
+    let reply = client.config()?;
     match arguments.output {
-        Form::Table if arguments.origin => output::text(&origins(&reply)),
         Form::Table => output::text(&reply.text),
         form @ (Form::Json | Form::Yaml) => output::value(form, &reply),
     }
 }
 
-fn origins(reply: &ConfigReply) -> String {
-    let width = reply.entries.iter().map(|entry| entry.path.chars().count()).max().unwrap_or(0);
-    let line = |entry: &OriginView| {
-        let origin = match &entry.origin {
-            Origin::File { line } => format!("{}:{line}", reply.base.path),
+/// A line for each value.
+fn origins(reply: &ValuesReply) -> String {
+    let shortened = |value: &str| match value.char_indices().nth(VALUE_WIDTH - 1) {
+        Some((at, _)) if value.chars().count() > VALUE_WIDTH => format!("{}\u{2026}", &value[..at]),
+        Some(_) | None => value.to_owned(),
+    };
+    let values: Vec<String> = reply.values.iter().map(|v| shortened(&v.value)).collect();
+    let width = |texts: &mut dyn Iterator<Item = usize>| texts.max().unwrap_or(0);
+    let path = width(&mut reply.values.iter().map(|view| view.path.chars().count()));
+    let value = width(&mut values.iter().map(|value| value.chars().count()));
+    let line = |(view, shown): (&ValueView, &String)| {
+        let origin = match &view.origin {
+            Origin::File { line } => format!("{}:{line}", reply.path),
             Origin::Api { user, at_ms, revision, hidden } => {
-                let hides = if *hidden { "hidden by " } else { "" };
-                format!("{hides}revision {revision}, {user}, {} UTC", moment(*at_ms))
+                let removed = if *hidden { "removed by " } else { "" };
+                format!("{removed}revision {revision}, {user}, {} UTC", moment(*at_ms))
             }
         };
-        format!("{:width$}  {origin}\n", entry.path)
+        format!("{:path$}  {shown:value$}  {origin}\n", view.path)
     };
-    reply.entries.iter().map(line).collect()
+    reply.values.iter().zip(&values).map(line).collect()
 }
 
 pub(crate) fn diff(arguments: &DiffArguments) -> Result<(), Failure> {
@@ -302,25 +319,32 @@ fn read(file: &Path) -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use buoy_api::{BaseView, ConfigProblem, RevisionView};
+    use buoy_api::{ConfigProblem, RevisionView};
 
     #[test]
-    fn every_part_says_where_it_comes_from() {
-        let entry = |path: &str, origin| OriginView { path: path.into(), origin };
-        let api = |hidden| Origin::Api { user: "ann".into(), at_ms: 0, revision: 3, hidden };
-        let reply = ConfigReply {
-            base: BaseView { path: "/etc/buoy/buoy.toml".into(), ..BaseView::default() },
-            entries: vec![
-                entry("peers", Origin::File { line: 1 }),
-                entry("vip/web", api(false)),
-                entry("vip/db", api(true)),
-            ],
-            ..ConfigReply::default()
+    fn every_value_says_where_it_comes_from() {
+        let view = |path: &str, value: &str, origin| ValueView {
+            path: path.into(),
+            value: value.into(),
+            origin,
         };
-        let expected = "peers    /etc/buoy/buoy.toml:1\n\
-                        vip/web  revision 3, ann, 1970-01-01 00:00:00.000 UTC\n\
-                        vip/db   hidden by revision 3, ann, 1970-01-01 00:00:00.000 UTC\n";
+        let api = |hidden| Origin::Api { user: "ann".into(), at_ms: 0, revision: 3, hidden };
+        let reply = ValuesReply {
+            path: "/etc/buoy/buoy.toml".into(),
+            values: vec![
+                view("peers", "\"10.0.0.11\"", Origin::File { line: 1 }),
+                view("vip/web.failback", "\"10s\"", api(false)),
+                view("vip/web.group", "\"shop\"", api(true)),
+            ],
+            ..ValuesReply::default()
+        };
+        let expected = "peers             \"10.0.0.11\"  /etc/buoy/buoy.toml:1\n\
+                        vip/web.failback  \"10s\"        revision 3, ann, 1970-01-01 00:00:00.000 UTC\n\
+                        vip/web.group     \"shop\"       removed by revision 3, ann, 1970-01-01 00:00:00.000 UTC\n";
         assert_eq!(origins(&reply), expected);
+        let long = ValuesReply { values: vec![view("a", &"x".repeat(60), api(false))], ..reply };
+        let told = origins(&long);
+        assert!(told.contains(&format!("  {}\u{2026}  ", "x".repeat(VALUE_WIDTH - 1))), "{told}");
     }
 
     #[test]
