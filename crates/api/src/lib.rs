@@ -37,8 +37,8 @@ pub use order::{
 };
 pub use path::{PathReply, WayView};
 pub use pools::{
-    PoolAddressView, PoolView, PoolsReply, ReservationRequest, ReservationView, ReservationsReply,
-    ReservedReply,
+    PoolAddressView, PoolReply, PoolView, PoolsReply, ReservationRequest, ReservationView,
+    ReservationsReply, ReservedReply,
 };
 pub use problem::{ConfigProblem, PROBLEM_TYPE, Problem, Span};
 pub use services::{

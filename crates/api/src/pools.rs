@@ -1,6 +1,6 @@
 //! Pools of addresses and what is reserved in them, as they travel in JSON: who has what, and how much is left.
 
-use crate::{Client, ClientError, EditReply};
+use crate::{Client, ClientError, EditReply, segment};
 use buoy_model::{Desired, Giving, Pool};
 use hyper::Method;
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,18 @@ pub struct PoolsReply {
     pub revision: u64,
     /// All pools, in the file's order.
     pub pools: Vec<PoolView>,
+}
+
+/// `GET /v1/pools/{pool}`: one pool.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
+#[serde(default)]
+pub struct PoolReply {
+    /// The node that answers.
+    pub node: String,
+    /// As in the status.
+    pub revision: u64,
+    /// The pool that was asked for.
+    pub pool: PoolView,
 }
 
 /// One pool.
@@ -215,6 +227,11 @@ impl Client {
     /// All pools.
     pub fn pools(&self) -> Result<PoolsReply, ClientError> {
         self.get("/v1/pools")
+    }
+
+    /// One pool.
+    pub fn pool(&self, name: &str) -> Result<PoolReply, ClientError> {
+        self.get(&format!("/v1/pools/{}", segment(name)))
     }
 
     /// All addresses that are kept for somebody.

@@ -97,6 +97,10 @@ fn a_vip_gets_an_address_of_its_pool_serves_and_keeps_it_and_nobody_else_gets_it
     let (code, _) = refusal(client.reserve(&wish(Some(printer), "other"), false));
     assert_eq!(code, "reserved");
     let counts = pool(&cluster, nodes[1]);
+    let one = cluster.buoy.client(nodes[1]).unwrap().pool("web").unwrap();
+    assert_eq!(one.pool, counts);
+    let unknown = cluster.buoy.client(nodes[1]).unwrap().pool("wob").unwrap_err();
+    assert!(unknown.to_string().contains("did you mean web?"), "{unknown}");
     assert_eq!((counts.size, counts.used, counts.reserved, counts.free), (10, 2, 1, 7));
     let page = client.metrics().unwrap();
     assert!(page.contains("buoy_pool_addresses{pool=\"web\",state=\"free\"} 7"), "{page}");

@@ -16,7 +16,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::{delete, get};
 use buoy_api::{
-    EditReply, PoolsReply, ReservationRequest, ReservationsReply, ReservedReply, pools,
+    EditReply, PoolReply, PoolsReply, ReservationRequest, ReservationsReply, ReservedReply, pools,
 };
 use buoy_config::nearest;
 use buoy_model::{Desired, Pool, name_key};
@@ -26,6 +26,7 @@ use std::sync::Arc;
 pub(super) fn routes<A: Agent>() -> Router<Arc<A>> {
     Router::new()
         .route("/v1/pools", get(list::<A>))
+        .route("/v1/pools/{pool}", get(one::<A>))
         .route("/v1/reservations", get(reservations::<A>).post(reserve::<A>))
         .route("/v1/reservations/{address}", delete(release::<A>))
 }
@@ -43,6 +44,9 @@ pub(super) fn operations() -> Vec<Operation> {
     vec![
         Operation::new("get", "/v1/pools", "pools", "All pools, and what is left of them.")
             .answers::<PoolsReply>()
+            .list(),
+        Operation::new("get", "/v1/pools/{pool}", "pool", "One pool, and what is left of it.")
+            .answers::<PoolReply>()
             .list(),
         Operation::new(
             "get",
@@ -78,6 +82,25 @@ async fn list<A: Agent>(State(agent): State<Arc<A>>, asked: Asked) -> Result<Res
         Ok(PoolsReply { node: snapshot.me(), revision: snapshot.revision, pools })
     };
     asked.answer(agent, "pools", make).await
+}
+
+async fn one<A: Agent>(
+    State(agent): State<Arc<A>>,
+    Path(name): Path<String>,
+    asked: Asked,
+) -> Result<Response, Failure> {
+    let make = move |agent: Arc<A>| {
+        let name = name.clone();
+        async move {
+            let snapshot = Snapshot::bare(&*agent).await?;
+            let all = pools::pools(&snapshot.desired);
+            let names: Vec<&str> = all.iter().map(|pool| pool.name.as_str()).collect();
+            let unknown = unknown(&name, &names);
+            let pool = all.iter().find(|pool| pool.name == name).cloned().ok_or(unknown)?;
+            Ok(PoolReply { node: snapshot.me(), revision: snapshot.revision, pool })
+        }
+    };
+    asked.answer(agent, "pool", make).await
 }
 
 async fn reservations<A: Agent>(State(agent): State<Arc<A>>) -> Response {
@@ -153,19 +176,27 @@ fn find<'d>(desired: &'d Desired, asked: &str) -> Result<&'d Pool, Failure> {
         return Ok(pool);
     }
     let names: Vec<&str> = able().map(|pool| pool.name.as_str()).collect();
-    let fix = match nearest(asked, names.iter().copied()) {
+    if desired.pools.iter().any(|pool| pool.name == asked) {
+        let title = format!("nothing can be reserved in {asked}");
+        let detail = "each of its addresses is a VIP already";
+        return Err(Failure::new(StatusCode::NOT_FOUND, "unknown_pool", &title, detail)
+            .fix(instead(asked, &names)));
+    }
+    Err(unknown(asked, &names))
+}
+
+fn unknown(asked: &str, names: &[&str]) -> Failure {
+    let title = format!("there is no pool {asked:?}");
+    Failure::new(StatusCode::NOT_FOUND, "unknown_pool", &title, "").fix(instead(asked, names))
+}
+
+/// What to ask for instead.
+fn instead(asked: &str, names: &[&str]) -> String {
+    match nearest(asked, names.iter().copied()) {
         Some(near) => format!("did you mean {near}?"),
         None if names.is_empty() => "write a [[pool]] with `auto_assign` into the file".into(),
         None => format!("there are {}", names.join(", ")),
-    };
-    let (title, detail) = match desired.pools.iter().any(|pool| pool.name == asked) {
-        true => (
-            format!("nothing can be reserved in {asked}"),
-            "each of its addresses is a VIP already",
-        ),
-        false => (format!("there is no pool {asked:?}"), ""),
-    };
-    Err(Failure::new(StatusCode::NOT_FOUND, "unknown_pool", &title, detail).fix(fix))
+    }
 }
 
 /// The VIP that has an address.

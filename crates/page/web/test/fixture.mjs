@@ -80,8 +80,22 @@ export function cluster({ vips = 200, nodes = 8, backends = 5 } = {}) {
     return { at, vip: name, node, kind: 'owner_heard', sentence: `${node} serves it now (epoch ${e % 9})` };
   });
 
+  // A pool that is nearly full, one whose addresses are VIPs, and one with room in both versions.
+  const given = (n, vip, kept) => ({ address: `10.20.0.${n}`, vip, reserved_for: kept ?? vip, given: kept === undefined });
+  const reservations = [given(100, 'vip001'), given(101, 'vip002'), { address: '10.20.0.102', vip: null, reserved_for: 'printer', given: false }];
+  const pool = (name, gives, priority, ranges, size, list) => {
+    const used = list.filter((one) => one.vip).length;
+    return { name, gives, priority, ranges, size, used, reserved: list.length - used, free: Math.max(0, size - list.length), addresses: list };
+  };
+
   return {
     state,
+    reservations,
+    pools: () => [
+      pool('web', 'auto', 10, ['10.20.0.100-10.20.0.199', 'fd00:20::100-fd00:20::1ff'], 356, reservations),
+      pool('small', 'named', null, ['10.21.0.0-10.21.0.9'], 10, Array.from({ length: 10 }, (_, n) => ({ address: `10.21.0.${n}`, vip: n === 4 ? null : `vip${String(n + 10).padStart(3, '0')}`, reserved_for: n === 4 ? 'a switch' : null, given: false }))),
+      pool('each', 'each', null, ['10.0.0.0-10.0.0.199'], vips, Array.from({ length: vips }, (_, v) => ({ address: `10.0.0.${v}`, vip: `vip${String(v + 1).padStart(3, '0')}`, reserved_for: null, given: false }))),
+    ],
     events: () => ({ events }),
     status() {
       state.tick += 1;

@@ -3,7 +3,7 @@
 import { fail, open, violations } from './browser.mjs';
 import { serve } from './serve.mjs';
 
-const views = ['map', 'map/vip002', 'timeline', 'nodes', 'services/vip002%3A443%2Ftcp', 'health', 'path', 'config', 'problems', 'events'];
+const views = ['map', 'map/vip002', 'timeline', 'nodes', 'services/vip002%3A443%2Ftcp', 'health', 'path', 'pools/web', 'config', 'problems', 'events'];
 
 async function large() {
   const { server, url } = await serve();
@@ -58,6 +58,7 @@ async function small() {
       for (const violation of await violations(page, rules)) fail(`${view} in ${theme}: ${violation}`);
     }
     await edit(page, fake, theme, rules);
+    await reserve(page, fake, theme, rules);
   }
   [...new Set(faults)].slice(0, 10).forEach(fail);
   await browser.close();
@@ -84,6 +85,32 @@ async function edit(page, fake, theme, rules) {
   const { method, path, body } = fake.state.calls.at(-1);
   const expected = JSON.stringify({ name: 'new', address: '10.0.30.1/24' });
   if (method !== 'POST' || path !== '/v1/vips' || body !== expected) fail(`sent ${method} ${path} ${body}`);
+}
+
+/** An address is kept for somebody and released; how full a pool is can be seen. */
+async function reserve(page, fake, theme, rules) {
+  await page.evaluate(() => (location.hash = '#/pools/web'));
+  await page.getByRole('button', { name: 'Reserve an address of small' }).click({ force: true });
+  await page.locator('.toast.bad', { hasText: 'small has no address left' }).waitFor();
+  await page.locator('.pools tr', { hasText: 'small' }).locator('.state.bad', { hasText: 'no address left' }).waitFor();
+  await page.getByRole('button', { name: 'Reserve an address of web' }).click();
+  await page.getByLabel('For', { exact: true }).fill('camera');
+  await page.getByLabel('Reason').fill(`in ${theme}`);
+  if (await page.getByRole('button', { name: 'Reserve it' }).isEnabled()) fail('it can be reserved before it was looked at');
+  await page.getByRole('button', { name: 'Preview' }).click();
+  await page.locator('.preview', { hasText: '10.20.0.103 would be kept for camera' }).waitFor();
+  for (const violation of await violations(page, rules)) fail(`the reservation in ${theme}: ${violation}`);
+  await page.getByRole('button', { name: 'Reserve it' }).click();
+  await page.locator('.pools .backends tr', { hasText: 'camera' }).waitFor();
+  const expected = JSON.stringify({ pool: 'web', for: 'camera', reason: `in ${theme}` });
+  if (fake.state.calls.at(-1).body !== expected) fail(`reserved by ${fake.state.calls.at(-1).body}`);
+  await page.getByRole('button', { name: 'Release 10.20.0.103' }).click();
+  await page.getByLabel('Reason').fill('gone');
+  await page.getByRole('button', { name: 'Preview' }).click();
+  await page.getByRole('button', { name: 'Release it' }).click();
+  await page.locator('.pools .backends tr', { hasText: 'camera' }).waitFor({ state: 'detached' });
+  const { method, path } = fake.state.calls.at(-1);
+  if (method !== 'DELETE' || path !== '/v1/reservations/10.20.0.103?reason=gone') fail(`released by ${method} ${path}`);
 }
 
 /** Who may only look sees every button, and why it does nothing. */

@@ -15,9 +15,23 @@ const files = {
 
 const toml = 'peers = ["10.9.0.1", "10.9.0.2"]\nsecret = "file:cluster.key"\n\n[[vip]]\nname = "vip001"\naddress = "10.0.0.0/16"\n';
 
+/** Keeps an address, or no longer; a dry run says which. */
+function reserve(fake, method, path, body) {
+  const dry = path.includes('dry_run');
+  const asked = body ? JSON.parse(body) : null;
+  const address = asked ? (asked.address ?? '10.20.0.103') : decodeURIComponent(path.split('/')[3].split('?')[0]);
+  const place = fake.reservations.findIndex((one) => one.address === address);
+  if (!dry && asked) fake.reservations.push({ address, vip: null, reserved_for: asked.for, given: false });
+  if (!dry && !asked) fake.reservations.splice(place, 1);
+  if (!dry) fake.state.config += 1;
+  const edit = { node: 'lb1', revision: fake.state.config, dry_run: dry, valid: true, diff: ['reservations', `${asked ? '+' : '-'} address = "${address}"`], changes: [], problems: [], refused_here: null };
+  return asked ? { address, pool: asked.pool, for: asked.for, edit } : edit;
+}
+
 /** How the fixture answers what changes something. */
 function write(fake, method, path, body) {
   fake.state.calls.push({ method, path, body });
+  if (path.startsWith('/v1/reservations')) return reserve(fake, method, path, body);
   if (path.includes('dry_run') || path.endsWith('/diff') || path.endsWith('/validate')) {
     const bad = JSON.stringify(body ?? '').includes('300.1');
     const problem = { code: 'V0101', severity: 'error', message: '10.0.300.1/24 is not an address', reason: 'a number of it is larger than 255', fix: 'write four numbers from 0 to 255', span: { line: 7, column: 11 } };
@@ -50,6 +64,7 @@ export function serve(size, { readOnly = false, token = null } = {}) {
       if (request.method !== 'GET') return json(write(fake, request.method, url.pathname + url.search, Buffer.concat(chunks).toString()));
       if (url.pathname === '/v1/status') return json(fake.status());
       if (url.pathname === '/v1/me') return json({ node: 'lb1', name: 'ann', by: 'kernel', uid: 1000, role: readOnly ? 'read' : 'admin', may: [] });
+      if (url.pathname === '/v1/pools') return json({ node: 'lb1', revision: 7, pools: fake.pools() });
       if (url.pathname === '/v1/events') return json(fake.events());
       if (why) return json(fake.why(decodeURIComponent(why[1])));
       const ago = (ms) => Date.now() - ms;

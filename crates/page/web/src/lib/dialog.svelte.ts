@@ -24,6 +24,11 @@ export interface Preview {
   problems: { code: string; severity: string; message: string; reason: string; fix: string; span: { line: number; column: number } }[];
 }
 
+/** What came of an edit, or would. */
+export interface EditReply extends Preview {
+  refused_here: string | null;
+}
+
 export type Values = Record<string, string>;
 
 export interface Ask {

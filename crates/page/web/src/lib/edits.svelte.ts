@@ -1,6 +1,6 @@
 // Edits of the configuration: shown as a difference before they are applied, and refused when somebody was faster.
 import { Refused, asker, get, part, send } from './ask';
-import { dialog, words, type Field, type Preview, type Values } from './dialog.svelte';
+import { dialog, words, type EditReply, type Field, type Preview, type Values } from './dialog.svelte';
 import { live } from './live.svelte';
 import type { Backend, Service, Vip } from './types';
 
@@ -95,13 +95,8 @@ interface Edit {
   done: (values: Values) => string;
 }
 
-interface Edited {
-  revision: number;
-  refused_here: string | null;
-}
-
 /** What came of an edit that was taken. */
-async function finish(edited: Edited, done: string): Promise<string> {
+export async function finish(edited: EditReply, done: string): Promise<string> {
   await edits.read();
   if (edited.refused_here) throw new Error(`It was taken as revision ${edited.revision}, but ${live.me} could not put it into force: ${edited.refused_here}`);
   return `${done} (revision ${edited.revision})`;
@@ -128,7 +123,7 @@ async function edit(what: Edit): Promise<void> {
     danger: what.danger ?? false,
     wide: what.wide ?? false,
     preview: (values) => request<Preview>(values, true),
-    run: async (values) => finish(await request<Edited>(values, false), what.done(values)),
+    run: async (values) => finish(await request<EditReply>(values, false), what.done(values)),
   });
 }
 
@@ -291,7 +286,7 @@ export async function editText(): Promise<void> {
     verb: 'Apply',
     wide: true,
     preview: (values) => send<Preview>('POST', '/v1/config/diff', body(values), match),
-    run: async (values) => finish(await send<Edited>('POST', '/v1/config/apply', body(values), match), 'It is in force'),
+    run: async (values) => finish(await send<EditReply>('POST', '/v1/config/apply', body(values), match), 'It is in force'),
   });
 }
 
@@ -306,6 +301,6 @@ export async function rollBack(to: Revision): Promise<void> {
     verb: 'Go back',
     danger: true,
     preview: (values) => send<Preview>('POST', '/v1/config/rollback?dry_run=1', body(values), match),
-    run: async (values) => finish(await send<Edited>('POST', '/v1/config/rollback', body(values), match), `The configuration is that of revision ${to.revision} again`),
+    run: async (values) => finish(await send<EditReply>('POST', '/v1/config/rollback', body(values), match), `The configuration is that of revision ${to.revision} again`),
   });
 }

@@ -168,3 +168,22 @@ export interface Problem {
   fix?: string;
   revision?: number;
 }
+
+export interface PoolAddress {
+  address: string;
+  vip: string | null;
+  reserved_for: string | null;
+  given: boolean;
+}
+
+export interface Pool {
+  name: string;
+  gives: 'each' | 'named' | 'auto';
+  priority: number | null;
+  ranges: string[];
+  size: number;
+  used: number;
+  reserved: number;
+  free: number;
+  addresses: PoolAddress[];
+}
