@@ -1,5 +1,6 @@
 // 200 VIPs x 8 nodes x 1000 backends are drawn, searched and kept up to date; a small cluster has nothing that axe calls
 // serious or critical, on any view, in light and dark. No time is asserted: what was measured is printed.
+import { readFile } from 'node:fs/promises';
 import { fail, open, violations } from './browser.mjs';
 import { serve } from './serve.mjs';
 
@@ -56,6 +57,7 @@ async function small() {
         await page.locator('ol.path').waitFor();
       }
       for (const violation of await violations(page, rules)) fail(`${view} in ${theme}: ${violation}`);
+      if (theme === 'light') await saved(page, view);
     }
     await edit(page, fake, theme, rules);
     await reserve(page, fake, theme, rules);
@@ -63,6 +65,31 @@ async function small() {
   [...new Set(faults)].slice(0, 10).forEach(fail);
   await browser.close();
   server.close();
+}
+
+/** Every picture is saved as SVG that stands alone, and every table as CSV, with what is seen in them. */
+const pictures = { map: 'vip007', timeline: 'vip007', nodes: 'both ways', 'services/vip002%3A443%2Ftcp': 'web3', health: 'HTTP 503', path: '203.0.113.7', 'pools/web': 'printer' };
+const tables = { map: 'VIP,lb1', timeline: 'When,VIP,From,To', nodes: 'Node,State', 'services/vip002%3A443%2Ftcp': 'Backend,State,Weight', health: 'Backend,Service', 'pools/web': 'Address,VIP,Reserved for', problems: 'How bad,About', events: 'When,Kind' };
+async function saved(page, view) {
+  const download = async (kind) => {
+    const button = page.locator('.headline .save').getByRole('button', { name: kind });
+    const [file] = await Promise.all([page.waitForEvent('download'), button.click()]);
+    if (!/^buoy-edge-lb1-[a-z]+-\d{8}-\d{6}\.(svg|csv)$/.test(file.suggestedFilename())) fail(`${view} is saved as ${file.suggestedFilename()}`);
+    return readFile(await file.path(), 'utf8');
+  };
+  if (pictures[view]) {
+    const text = await download('SVG');
+    const found = await page.evaluate((svg) => {
+      const read = new DOMParser().parseFromString(svg, 'image/svg+xml');
+      return { bad: read.querySelector('parsererror')?.textContent, text: read.documentElement.textContent, styled: read.querySelectorAll('[class], style, script').length, drawn: read.querySelectorAll('rect, line, path').length };
+    }, text);
+    if (found.bad || found.styled || found.drawn < 3 || !found.text.includes(pictures[view])) fail(`the picture of ${view}: ${JSON.stringify({ ...found, text: found.text.slice(0, 200) })}`);
+  }
+  if (tables[view]) {
+    const [head, ...rows] = (await download('CSV')).trimEnd().split('\r\n');
+    const columns = (line) => line.replace(/"([^"]|"")*"/g, 'q').split(',').length;
+    if (!head.startsWith(tables[view]) || rows.length === 0 || rows.some((row) => columns(row) !== columns(head))) fail(`the table of ${view}: ${[head, ...rows].slice(0, 4).join(' | ')}`);
+  }
 }
 
 /** A VIP is added: wrong input is said in the dialog, the difference is shown before anything is applied. */
