@@ -296,11 +296,12 @@ impl Client {
         self.get(&format!("/v1/config/vips/{}", segment(vip)))
     }
 
-    /// Edits one VIP or backend, by whoever has seen that revision; or only says what would be.
+    /// Edits one VIP or backend, by whoever has seen that revision, for that reason; or only says what would be.
     pub fn edit(
         &self,
         edit: &Edit,
         seen: Option<u64>,
+        reason: Option<&str>,
         dry_run: bool,
     ) -> Result<EditReply, ClientError> {
         let backend = |service: &str, backend: &str| {
@@ -319,8 +320,7 @@ impl Client {
                 (Method::DELETE, backend(service, name), &Value::Null)
             }
         };
-        let query = if dry_run { "?dry_run=1" } else { "" };
-        self.change(method, &format!("{target}{query}"), body, seen)
+        self.change(method, &format!("{target}{}", query(reason, dry_run)), body, seen)
     }
 
     /// A write by whoever has seen that revision.
@@ -453,6 +453,14 @@ fn refused(path: &Path, error: &io::Error) -> ClientError {
     } else {
         ClientError::Broken { path, reason: error.to_string() }
     }
+}
+
+/// How an object is edited.
+pub(crate) fn query(reason: Option<&str>, dry_run: bool) -> String {
+    let dry_run = dry_run.then(|| "dry_run=1".to_owned());
+    let reason = reason.map(|reason| format!("reason={}", segment(reason)));
+    let all: Vec<String> = [dry_run, reason].into_iter().flatten().collect();
+    if all.is_empty() { String::new() } else { format!("?{}", all.join("&")) }
 }
 
 /// One segment of a path: whatever has a meaning of its own in a URL is escaped (RFC 3986 §2.1).

@@ -1,5 +1,6 @@
 //! Pools of addresses and what is reserved in them, as they travel in JSON: who has what, and how much is left.
 
+use crate::client::query;
 use crate::{Client, ClientError, EditReply, segment};
 use buoy_model::{Desired, Giving, Pool};
 use hyper::Method;
@@ -250,9 +251,14 @@ impl Client {
     }
 
     /// Keeps an address for nobody any more.
-    pub fn free(&self, address: IpAddr, dry_run: bool) -> Result<EditReply, ClientError> {
-        let dry_run = if dry_run { "?dry_run=1" } else { "" };
-        self.change(Method::DELETE, &format!("/v1/reservations/{address}{dry_run}"), &(), None)
+    pub fn free(
+        &self,
+        address: IpAddr,
+        reason: Option<&str>,
+        dry_run: bool,
+    ) -> Result<EditReply, ClientError> {
+        let query = query(reason, dry_run);
+        self.change(Method::DELETE, &format!("/v1/reservations/{address}{query}"), &(), None)
     }
 }
 

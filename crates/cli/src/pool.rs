@@ -67,6 +67,9 @@ pub(crate) struct ReleaseArguments {
     agent: AgentSocket,
     /// Which address
     address: IpAddr,
+    /// For the history
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
     /// Say what would be, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -87,8 +90,8 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         }
         Command::Show(arguments) => show(&arguments),
         Command::Reserve(arguments) => reserve(&arguments),
-        Command::Release(ReleaseArguments { agent, address, dry_run, output }) => {
-            let reply = agent.client()?.free(address, dry_run)?;
+        Command::Release(ReleaseArguments { agent, address, reason, dry_run, output }) => {
+            let reply = agent.client()?.free(address, reason.as_deref(), dry_run)?;
             match output {
                 form @ (Form::Json | Form::Yaml) => output::value(form, &reply)?,
                 Form::Table => {

@@ -229,10 +229,10 @@ fn apply(
     seen: Option<u64>,
     consent: &Consent,
 ) -> Result<(), Failure> {
-    let tried = during(CHECKED, || client.edit(edit, seen, true))?;
+    let tried = during(CHECKED, || client.edit(edit, seen, consent.reason(), true))?;
     if consent.is_to_be_done(&tried, false)? {
         let seen = seen.or(Some(tried.revision));
-        let reply = during(AGREED, || client.edit(edit, seen, false))?;
+        let reply = during(AGREED, || client.edit(edit, seen, consent.reason(), false))?;
         consent.say(&reply)?;
     }
     Ok(())

@@ -136,7 +136,9 @@ fn vips_services_and_backends_are_added_and_removed_by_commands() {
     assert_eq!(backends("n2"), both[1..]);
     done(&with_yes(&["service", "rm", "new:80"]));
     assert_eq!(backends("n2"), []);
-    done(&with_yes(&["vip", "rm", "new"]));
+    done(&with_yes(&["vip", "rm", "new", "--reason", "nobody used it"]));
+    let history = cluster.buoy.client("n2").unwrap().config_history().unwrap().revisions;
+    assert_eq!(history.last().unwrap().reason, "nobody used it");
     let (well, said) = command(&cluster, "n2", &["vip", "rm", "new", "--yes"]);
     assert!(!well && said.contains("new"), "there is none any more: {said}");
     let names = |node: &str| -> Vec<String> {

@@ -87,7 +87,7 @@ fn a_vip_gets_an_address_of_its_pool_serves_and_keeps_it_and_nobody_else_gets_it
     };
     let (code, detail) = refusal(client.reserve(&wish(Some(shop), "printer"), false));
     assert_eq!((code.as_str(), detail.as_str()), ("in_use", "the VIP shop has it"));
-    let (code, detail) = refusal(client.free(mail.into(), false));
+    let (code, detail) = refusal(client.free(mail.into(), None, false));
     assert_eq!((code.as_str(), detail.as_str()), ("in_use", "the VIP mail has it"));
     let would = client.reserve(&wish(None, "printer"), true).unwrap();
     let reserved = client.reserve(&wish(None, "printer"), false).unwrap();
@@ -104,8 +104,10 @@ fn a_vip_gets_an_address_of_its_pool_serves_and_keeps_it_and_nobody_else_gets_it
     assert_eq!((counts.size, counts.used, counts.reserved, counts.free), (10, 2, 1, 7));
     let page = client.metrics().unwrap();
     assert!(page.contains("buoy_pool_addresses{pool=\"web\",state=\"free\"} 7"), "{page}");
-    let freed = client.free(printer.into(), false).unwrap();
+    let freed = client.free(printer.into(), Some("it is gone & sold"), false).unwrap();
     assert_eq!(freed.refused_here, None);
+    let history = client.config_history().unwrap().revisions;
+    assert_eq!(history.last().unwrap().reason, "it is gone & sold");
     assert_eq!(pool(&cluster, nodes[1]).reserved, 0);
 
     // All agents start again: each VIP has what it had.

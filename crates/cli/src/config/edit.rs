@@ -57,7 +57,7 @@ pub(crate) struct ApplyArguments {
     #[arg(long, value_name = "REVISION")]
     on: Option<u64>,
     #[command(flatten)]
-    common: Common,
+    consent: Consent,
 }
 
 #[derive(clap::Args, Debug)]
@@ -83,24 +83,18 @@ pub(crate) struct RollbackArguments {
     #[arg(value_name = "REVISION")]
     revision: u64,
     #[command(flatten)]
-    common: Common,
-}
-
-#[derive(clap::Args, Debug)]
-struct Common {
-    #[command(flatten)]
     consent: Consent,
-    /// For the history
-    #[arg(long, value_name = "TEXT")]
-    reason: Option<String>,
 }
 
-/// Whether an edit is meant once it was seen, and how the answer looks.
+/// Whether an edit is meant once it was seen, why, and how the answer looks.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Consent {
     /// Do it without asking
     #[arg(long)]
     yes: bool,
+    /// For the history
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
     /// Form of the answer
     #[arg(short, long, value_enum, default_value_t)]
     output: Form,
@@ -156,26 +150,26 @@ pub(crate) fn diff(arguments: &DiffArguments) -> Result<(), Failure> {
 }
 
 pub(crate) fn apply(arguments: ApplyArguments) -> Result<(), Failure> {
-    let ApplyArguments { agent, file, on, common } = arguments;
+    let ApplyArguments { agent, file, on, consent } = arguments;
     let client = agent.client()?;
-    let request = ConfigRequest { text: read(&file)?, reason: common.reason.clone() };
+    let request = ConfigRequest { text: read(&file)?, reason: consent.reason.clone() };
     let tried = during(CHECKED, || client.config_diff(&request))?;
-    if common.consent.is_to_be_done(&tried, file == Path::new("-"))? {
+    if consent.is_to_be_done(&tried, file == Path::new("-"))? {
         let seen = on.unwrap_or(tried.revision);
         let reply = during(AGREED, || client.config_apply(&request, seen))?;
-        common.consent.say(&reply)?;
+        consent.say(&reply)?;
     }
     Ok(())
 }
 
 pub(crate) fn rollback(arguments: RollbackArguments) -> Result<(), Failure> {
-    let RollbackArguments { agent, revision, common } = arguments;
+    let RollbackArguments { agent, revision, consent } = arguments;
     let client = agent.client()?;
-    let request = RollbackRequest { revision, reason: common.reason.clone() };
+    let request = RollbackRequest { revision, reason: consent.reason.clone() };
     let tried = during(CHECKED, || client.config_rollback(&request, None))?;
-    if common.consent.is_to_be_done(&tried, false)? {
+    if consent.is_to_be_done(&tried, false)? {
         let reply = during(AGREED, || client.config_rollback(&request, Some(tried.revision)))?;
-        common.consent.say(&reply)?;
+        consent.say(&reply)?;
     }
     Ok(())
 }
@@ -187,6 +181,11 @@ pub(crate) fn during<T>(what: &str, ask: impl FnOnce() -> T) -> T {
 }
 
 impl Consent {
+    /// Why, in the words of who asks.
+    pub(crate) fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+
     /// Shows what would be, and asks whether it is meant.
     pub(crate) fn is_to_be_done(&self, tried: &EditReply, is_read: bool) -> Result<bool, Failure> {
         let is_table = self.output == Form::Table;
