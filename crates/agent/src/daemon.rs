@@ -388,8 +388,8 @@ impl Agent for Daemon {
         Arc::clone(&self.published.desired.borrow())
     }
 
-    async fn status(&self) -> Result<Status, LoopGone> {
-        self.handle.status().await.map_err(|Gone| LoopGone)
+    async fn status(&self, of: Option<GroupId>) -> Result<Status, LoopGone> {
+        self.handle.status(of).await.map_err(|Gone| LoopGone)
     }
 
     fn changes(&self) -> &Changes {

@@ -18,8 +18,8 @@ use buoy_kernel::wake::{self, Waker, Wakeups};
 use buoy_kernel::{clock, packet, realtime};
 use buoy_model::limits::{DATAGRAM_MAX, LOOP_COMMANDS_MAX, LOOP_REPORTS_MAX};
 use buoy_model::{
-    Action, Desired, Event, HeardAdvert, Incarnation, Instant, Leg, Message, MessageKind, Order,
-    Record,
+    Action, Desired, Event, GroupId, HeardAdvert, Incarnation, Instant, Leg, Message, MessageKind,
+    Order, Record,
 };
 use buoy_wire::Keyring;
 use std::sync::Arc;
@@ -40,8 +40,8 @@ pub enum Command {
     Order(Order, oneshot::Sender<Result<usize, OrderError>>),
     /// Whether this host could serve each group well.
     Fitness(Vec<Judged>),
-    /// What the node knows.
-    Status(oneshot::Sender<Status>),
+    /// What the node knows, of all groups or of one alone.
+    Status(Option<GroupId>, oneshot::Sender<Status>),
     /// Whether it takes orders.
     Alive(oneshot::Sender<()>),
     /// Give everything away and end.
@@ -123,10 +123,10 @@ impl Handle {
         asked.await.map_err(|_| Gone)
     }
 
-    /// Asks what the node knows.
-    pub async fn status(&self) -> Result<Status, Gone> {
+    /// Asks what the node knows, of all groups or of one alone.
+    pub async fn status(&self, of: Option<GroupId>) -> Result<Status, Gone> {
         let (answer, asked) = oneshot::channel();
-        self.order(Command::Status(answer))?;
+        self.order(Command::Status(of, answer))?;
         asked.await.map_err(|_| Gone)
     }
 }
@@ -398,8 +398,9 @@ impl Loop {
                         self.act();
                     }
                 }
-                Command::Status(answer) => {
-                    let _ = answer.send(self.node.status(now));
+                Command::Status(of, answer) => {
+                    let all = || self.node.status(now);
+                    let _ = answer.send(of.map_or_else(all, |id| self.node.status_about(now, id)));
                 }
                 Command::Alive(answer) => {
                     let _ = answer.send(());

@@ -77,7 +77,7 @@ pub trait Agent: Send + Sync + 'static {
     /// The configuration in force.
     fn desired(&self) -> Arc<Desired>;
     /// What the node knows, asked of the real-time loop.
-    fn status(&self) -> impl Future<Output = Result<Status, LoopGone>> + Send;
+    fn status(&self, of: Option<GroupId>) -> impl Future<Output = Result<Status, LoopGone>> + Send;
     /// The latest records, at most so many, oldest first; the latest changes of owner are kept longer
     /// than the rest.
     fn events(&self, count: usize) -> Vec<DatedRecord>;
@@ -269,16 +269,20 @@ impl Snapshot {
         Ok(Self { services: agent.services(None), events: agent.events(events), ..bare })
     }
 
-    /// Of one group: a thousand others cost it nothing but their status.
+    /// Of one group: a thousand others cost it nothing.
     async fn about<A: Agent>(agent: &A, group: GroupId) -> Result<Self, LoopGone> {
-        let bare = Self::bare(agent).await?;
+        let bare = Self::asked(agent, Some(group)).await?;
         Ok(Self { services: agent.services(Some(group)), ..bare })
     }
 
     /// Without services and records.
     async fn bare<A: Agent>(agent: &A) -> Result<Self, LoopGone> {
+        Self::asked(agent, None).await
+    }
+
+    async fn asked<A: Agent>(agent: &A, of: Option<GroupId>) -> Result<Self, LoopGone> {
         let revision = agent.changes().now();
-        let status = ask_loop(agent).await?;
+        let status = ask_loop(agent, of).await?;
         let (desired, now, host) = (agent.desired(), wall_clock(), agent.host());
         Ok(Self { revision, desired, status, now, host, services: vec![], events: vec![] })
     }
@@ -327,7 +331,7 @@ async fn owner<A: Agent>(
     State(agent): State<Arc<A>>,
     Path(vip): Path<String>,
 ) -> Result<Json<OwnerReply>, Failure> {
-    let snapshot = Snapshot::bare(&*agent).await?;
+    let snapshot = Snapshot::asked(&*agent, Some(group(&*agent, &vip)?)).await?;
     let group = snapshot.group(&vip)?;
     let known = snapshot.status.groups.iter().find(|status| status.id == group.id);
     let me = snapshot.desired.node_name(snapshot.desired.me);
@@ -367,8 +371,9 @@ async fn alive<A: Agent>(agent: &A) -> Result<(), LoopGone> {
     tokio::time::timeout(LOOP_TIMEOUT, agent.is_alive()).await.unwrap_or(Err(LoopGone))
 }
 
-async fn ask_loop<A: Agent>(agent: &A) -> Result<Status, LoopGone> {
-    tokio::time::timeout(LOOP_TIMEOUT, agent.status()).await.unwrap_or(Err(LoopGone))
+/// Of all groups, or of one alone: the loop has no time for a thousand others.
+async fn ask_loop<A: Agent>(agent: &A, of: Option<GroupId>) -> Result<Status, LoopGone> {
+    tokio::time::timeout(LOOP_TIMEOUT, agent.status(of)).await.unwrap_or(Err(LoopGone))
 }
 
 /// Milliseconds since 1970 by the wall clock; only for people.

@@ -242,7 +242,12 @@ impl Node {
 
     /// What this node knows and why it does what it does.
     pub fn status(&self, now: Instant) -> Status {
-        crate::why::status(self, now)
+        crate::why::status(self, now, None)
+    }
+
+    /// The same of one group alone: the others are not explained.
+    pub fn status_about(&self, now: Instant, group: GroupId) -> Status {
+        crate::why::status(self, now, Some(group))
     }
 
     /// The term this node asks for: what its kernel's fence needs, and the network.

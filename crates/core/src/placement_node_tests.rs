@@ -54,6 +54,11 @@ fn acquisitions(cluster: &Cluster) -> usize {
 fn agree(cluster: &Cluster) {
     for (i, node) in cluster.nodes.iter().enumerate() {
         node.why_agrees(cluster.now).unwrap_or_else(|e| panic!("node {i}: {e}"));
+        let all = node.status(cluster.now);
+        for group in &all.groups {
+            let one = Status { groups: vec![group.clone()], ..all.clone() };
+            assert_eq!(node.status_about(cluster.now, group.id), one, "who is asked about one");
+        }
     }
 }
 

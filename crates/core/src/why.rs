@@ -16,7 +16,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use buoy_model::limits::PASSED_OVER_AFTER;
-use buoy_model::{AdvertReject, ClaimKind, Group, Instant, NodeId};
+use buoy_model::{AdvertReject, ClaimKind, Group, GroupId, Instant, NodeId};
 use core::time::Duration;
 
 /// How long an answer counts as "it hears us", in silences.
@@ -28,9 +28,9 @@ struct Explained {
     line: Vec<Candidate>,
 }
 
-pub(crate) fn status(node: &Node, now: Instant) -> Status {
-    let lines = explain(node, now);
-    let groups = lines.into_iter().enumerate();
+/// Of all groups, or of one alone.
+pub(crate) fn status(node: &Node, now: Instant, of: Option<GroupId>) -> Status {
+    let groups = explain(node, now, of).into_iter();
     Status {
         at: now,
         me: node.desired.me,
@@ -49,7 +49,7 @@ pub(crate) fn status(node: &Node, now: Instant) -> Status {
         },
         overlaps: node.verdicts.overlaps,
         nodes: (0..node.desired.nodes.len()).map(|i| node_status(node, now, i)).collect(),
-        groups: groups.map(|(i, e)| group_status(node, now, i, e.line)).collect(),
+        groups: groups.map(|(i, known)| group_status(node, now, i, known.line)).collect(),
         ignored: node.ignored,
     }
 }
@@ -161,26 +161,28 @@ fn hold(node: &Node, now: Instant, i: usize) -> Option<Hold> {
     offer.claim.held.then_some(Hold { reason: None, remaining: None })
 }
 
-/// Judges every group in the order of `Node::judge_all`, and notes the line as each judgement saw it.
-fn explain(node: &Node, now: Instant) -> Vec<Explained> {
+/// Judges every group in the order of `Node::judge_all`, since each takes its share before the next one, and notes the
+/// line of those that are asked about as its judgement saw it; with their places.
+fn explain(node: &Node, now: Instant, of: Option<GroupId>) -> Vec<(usize, Explained)> {
     let mut view: View = node.verdicts.view.clone();
     view.look(node, now);
-    let count = node.desired.groups.len();
-    let mut explained: Vec<Option<Explained>> = (0..count).map(|_| None).collect();
+    let mut explained = Vec::new();
     for held in [false, true] {
-        for (i, place) in explained.iter_mut().enumerate() {
+        for (i, group) in node.desired.groups.iter().enumerate() {
             if node.owned[i].holding().is_some() != held {
                 continue;
             }
             if !held {
                 view.let_go(i);
             }
-            let line = line(node, &view, now, i);
+            let is_asked_about = of.is_none_or(|id| id == group.id);
+            let line = is_asked_about.then(|| line(node, &view, now, i));
             let judgement = judge::decide(node, &mut view, now, i);
-            *place = Some(Explained { judgement, line });
+            explained.extend(line.map(|line| (i, Explained { judgement, line })));
         }
     }
-    explained.into_iter().flatten().collect()
+    explained.sort_by_key(|(i, _)| *i);
+    explained
 }
 
 /// Every member in the order in which it would get the group.
@@ -345,9 +347,9 @@ impl Node {
     /// Whether the explanation agrees with the decision: for every group, the line that `status` gives
     /// and the judgement that this node makes from the same view name the same node.
     pub fn why_agrees(&self, now: Instant) -> Result<(), String> {
-        for (i, Explained { judgement, line }) in explain(self, now).iter().enumerate() {
-            let name = &self.desired.groups[i].name;
-            disagreement(self, i, judgement, line)
+        for (i, Explained { judgement, line }) in &explain(self, now, None) {
+            let name = &self.desired.groups[*i].name;
+            disagreement(self, *i, judgement, line)
                 .map_or(Ok(()), |what| Err(format!("{name}: {what}; {judgement:?}; {line:?}")))?;
         }
         Ok(())

@@ -14,7 +14,7 @@ impl Daemon {
     ) -> Result<(), ReloadRefusal> {
         // The file is on its way through the cluster: who was faster may serve the address already.
         let others_are_ahead = async || {
-            let status = self.status().await.ok();
+            let status = self.status(None).await.ok();
             let is_it = |node: &buoy_core::NodeStatus| {
                 let differs = node.digest.is_some_and(|digest| digest != before.digest);
                 node.id != after.me && node.alive && differs

@@ -37,7 +37,7 @@ pub(super) fn watch(
             let mut now = Owned::new();
             let mut by = Owners::new();
             if has_flows || !follows.is_empty() {
-                let Ok(status) = handle.status().await else { return };
+                let Ok(status) = handle.status(None).await else { return };
                 let serves = |group: &GroupStatus| group.lease_left.map(|_| group.id);
                 now = status.groups.iter().filter_map(serves).collect();
                 by = owners_now(&status, &follows, &owners.borrow());

@@ -106,7 +106,7 @@ pub(super) async fn look<A: Agent>(agent: Arc<A>) {
         if changes.room.available_permits() == WATCHERS_MAX {
             changes.watched.notified().await;
         }
-        let mark = match ask_loop(&*agent).await {
+        let mark = match ask_loop(&*agent, None).await {
             Ok(status) => mark(&status, &agent.services(None), &agent.host().problems),
             Err(_) => 1,
         };

@@ -103,7 +103,7 @@ async fn ready<A: Agent>(State(agent): State<Arc<A>>) -> Result<&'static str, Fa
     if agent.changes().is_over() {
         return Err(not_yet("its agent stops"));
     }
-    let status = ask_loop(&*agent).await?;
+    let status = ask_loop(&*agent, None).await?;
     if status.generation != agent.desired().generation {
         return Err(not_yet("a new configuration is not in force yet"));
     }

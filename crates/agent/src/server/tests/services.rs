@@ -108,3 +108,15 @@ fn what_is_no_order_is_refused_with_what_would_be() {
     assert_eq!(problem(client.flows("web", "web9")).code, "unknown_backend");
     assert_eq!(problem(client.service("mail")).code, "unknown_service");
 }
+
+#[test]
+fn who_asks_about_one_vip_costs_the_loop_no_other() {
+    let server = Running::start();
+    let client = server.client();
+    client.why("web").unwrap();
+    client.owner("web").unwrap();
+    client.service("web:443/tcp").unwrap();
+    server.raw("GET /v1/vips/web HTTP/1.0\r\n\r\n");
+    server.raw("POST /v1/vips/web/hold?dry_run=1 HTTP/1.0\r\n\r\n");
+    assert_eq!(*server.fake.looked.lock().unwrap(), [Some(web_id()); 5]);
+}
