@@ -16,6 +16,7 @@ mod guard;
 pub(crate) mod haproxy;
 mod listen;
 mod lists;
+mod matrix;
 pub(crate) mod metrics;
 pub(crate) mod names;
 mod openapi;
@@ -225,6 +226,7 @@ fn router<A: Agent>(agent: Arc<A>) -> Router {
         .merge(page::routes::<A>())
         .merge(config::routes())
         .merge(pools::routes())
+        .merge(matrix::routes())
         .fallback(|| async { Failure::unknown_path() })
         .method_not_allowed_fallback(|| async { Failure::method() })
         .layer(DefaultBodyLimit::max(BODY_MAX))

@@ -1,6 +1,6 @@
 //! The HTTP API as values: what the agent answers, in which words, and a client that asks.
 //!
-//! `status` has the types of the largest answer, `lists` those of its parts, `problem` that of a refusal, `order` those of what operators order, `path` those of made-up packets, `pools` those of pools of addresses,
+//! `status` has the types of the largest answer, `lists` those of its parts, `problem` that of a refusal, `order` those of what operators order, `path` those of made-up packets, `pools` those of pools of addresses, `matrix` what each node hears of each other,
 //! `services` those of services and orders of their backends, `view` makes them from what the core knows, `words`
 //! turns decisions into sentences for the log, the status and the event list alike, and `client`
 //! asks over the agent's UNIX socket. A new endpoint is a type here, a route in the agent's
@@ -11,6 +11,7 @@
 pub mod client;
 mod config;
 mod lists;
+mod matrix;
 mod me;
 mod order;
 mod path;
@@ -31,6 +32,7 @@ pub use config::{
 pub use lists::{
     ClusterReply, FailoverView, FailoversReply, NodeReply, NodesReply, VipReply, VipsReply,
 };
+pub use matrix::{HeardView, MatrixReply, MatrixRow, VipRoutersView};
 pub use me::MeReply;
 pub use order::{
     DrainReply, DrainRequest, HoldRequest, MoveRequest, NodePatch, OrderReply, ReleaseRequest,

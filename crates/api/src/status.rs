@@ -117,6 +117,9 @@ pub struct NodeView {
     pub heard_ms: Option<f64>,
     /// Round trip of the last answered heartbeat; null: never, or itself.
     pub round_trip_ms: Option<f64>,
+    /// How many of the heartbeats sent to it in the last moments got no answer, in percent; null: none had the time
+    /// to be answered, or itself.
+    pub loss_percent: Option<f64>,
     /// Whether it answers, so that the path works both ways.
     pub hears_us: bool,
     /// Whether it is drained.

@@ -597,7 +597,7 @@ fn by_name<T>(all: impl Iterator<Item = T>, name: impl Fn(&T) -> &String) -> Vec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use buoy_core::{Exclusion, GroupStatus, NodeStatus, Quorum, Status};
+    use buoy_core::{Beats, Exclusion, GroupStatus, NodeStatus, Quorum, Status};
     use buoy_model::{Cause, ClusterId, Failback, Incarnation, Instant, Node, Pace, Timing};
 
     const fn lb(n: u32) -> NodeId {
@@ -750,6 +750,7 @@ mod tests {
             heard: Some(Duration::from_millis(4)),
             legs,
             round_trip: None,
+            beats: Beats::default(),
             hears_us: true,
             draining: false,
             witness: false,
@@ -831,6 +832,7 @@ mod tests {
             heard: None,
             legs: vec![],
             round_trip: None,
+            beats: Beats::default(),
             hears_us: alive,
             draining: false,
             witness: false,

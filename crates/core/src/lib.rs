@@ -55,6 +55,6 @@ pub use mutation::Mutation;
 pub use node::{Fence, Node, Settings};
 pub use orders::OrderError;
 pub use status::{
-    Candidate, Exclusion, GroupStatus, Hold, Ignored, NodeStatus, Quorum, RouterHeard, RouterState,
-    RouterStatus, Standing, Status,
+    Beats, Candidate, Exclusion, GroupStatus, Hold, Ignored, NodeStatus, Quorum, RouterHeard,
+    RouterState, RouterStatus, Standing, Status,
 };

@@ -5,6 +5,7 @@
 //! session: a recording of an earlier life cannot know it. No clock and no memory of the past is needed.
 
 use crate::random::Random;
+use crate::status::Beats;
 use alloc::vec::Vec;
 use buoy_model::limits::STRANGERS_MAX;
 use buoy_model::{
@@ -15,6 +16,9 @@ use core::time::Duration;
 
 /// Heartbeats in flight whose answers still count.
 const SENT_MAX: usize = 64;
+/// What was sent before says nothing of how the path is now.
+const LATELY: Duration = Duration::from_secs(10);
+const _: () = assert!(SENT_MAX <= u8::MAX as usize);
 /// A node that knows the second version has said so within so many datagrams.
 const FIRST_VERSION_AFTER: u32 = 8;
 
@@ -112,6 +116,7 @@ pub(crate) struct Sent {
     pub(crate) at: Instant,
     /// What it asked for; a reload may have changed the term since.
     pub(crate) term: Duration,
+    answered: bool,
 }
 
 impl Peer {
@@ -332,17 +337,32 @@ impl Peer {
 
     /// Remembers a heartbeat: votes count from when it was sent, for the term that it asked for.
     pub(crate) fn note_sent(&mut self, sequence: Sequence, at: Instant, term: Duration) {
-        self.sent[slot(sequence)] = Sent { sequence, at, term };
+        self.sent[slot(sequence)] = Sent { sequence, at, term, answered: false };
     }
 
     /// The heartbeat that is answered; `None` when it is too old to matter.
     pub(crate) fn take_answer(&mut self, now: Instant, answered: Sequence) -> Option<Sent> {
-        let sent = self.sent[slot(answered)];
+        let sent = &mut self.sent[slot(answered)];
         if sent.sequence != answered || answered == Sequence(0) {
             return None;
         }
+        sent.answered = true;
         self.round_trip = Some(now.since(sent.at));
-        Some(sent)
+        Some(*sent)
+    }
+
+    /// How many of the latest heartbeats to it went unanswered, of those that had the time to be answered.
+    pub(crate) fn unanswered(&self, now: Instant, patience: Duration) -> Beats {
+        let is_due = |sent: &&Sent| {
+            let age = now.since(sent.at);
+            sent.sequence != Sequence(0) && patience <= age && age <= LATELY
+        };
+        let mut beats = Beats { sent: 0, unanswered: 0 };
+        for sent in self.sent.iter().filter(is_due) {
+            beats.sent += 1;
+            beats.unanswered += u8::from(!sent.answered);
+        }
+        beats
     }
 
     /// Notes that it answers; the gap since the answer before, in a session.
@@ -427,7 +447,8 @@ impl Speech {
 }
 
 impl Sent {
-    const NOTHING: Self = Self { sequence: Sequence(0), at: Instant::ZERO, term: Duration::ZERO };
+    const NOTHING: Self =
+        Self { sequence: Sequence(0), at: Instant::ZERO, term: Duration::ZERO, answered: false };
 }
 
 impl Offer {
@@ -552,6 +573,25 @@ mod tests {
         assert_eq!(b.hear(5, 2, challenge), Reception::Duplicate, "the dead do not come back");
         let heard: Vec<_> = (0..STRANGERS_MAX).map(|n| b.hear(9, u64::from(n) + 1, 0)).collect();
         assert_eq!(heard.last(), Some(&Reception::Duplicate), "one that can never prove itself");
+    }
+
+    #[test]
+    fn heartbeats_that_had_the_time_and_got_no_answer_are_counted() {
+        let mut b = Bench::new();
+        let at = |ms| Instant::from_nanos(1) + Duration::from_millis(ms);
+        let patience = Duration::from_millis(30);
+        assert_eq!(b.peer.unanswered(at(0), patience), Beats { sent: 0, unanswered: 0 });
+        for n in 1..=10 {
+            b.peer.note_sent(Sequence(n), at(n * 10), Duration::ZERO);
+            let answer = b.peer.take_answer(at(n * 10 + 1), Sequence(n)).is_some();
+            assert!(answer);
+        }
+        for n in 11..=14 {
+            b.peer.note_sent(Sequence(n), at(n * 10), Duration::ZERO);
+        }
+        // The last two may be answered yet.
+        assert_eq!(b.peer.unanswered(at(150), patience), Beats { sent: 12, unanswered: 2 });
+        assert_eq!(b.peer.unanswered(at(20_000), patience), Beats { sent: 0, unanswered: 0 });
     }
 
     #[test]

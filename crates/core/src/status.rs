@@ -68,6 +68,15 @@ pub struct Ignored {
     pub foreign_router: u64,
 }
 
+/// Heartbeats of the last moments, as far as they had the time to be answered.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Beats {
+    /// So many were sent.
+    pub sent: u8,
+    /// So many of them got no answer.
+    pub unanswered: u8,
+}
+
 /// One member, as this node sees it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct NodeStatus {
@@ -81,6 +90,8 @@ pub struct NodeStatus {
     pub legs: Vec<Option<Duration>>,
     /// Round trip of the last answered heartbeat; `None`: never, or itself.
     pub round_trip: Option<Duration>,
+    /// How many of this node's latest heartbeats to it were answered.
+    pub beats: Beats,
     /// Whether it answers this node's heartbeats, so the path works both ways.
     pub hears_us: bool,
     /// Whether it is drained.

@@ -8,7 +8,7 @@ use crate::ownership::{Judgement, Ownership, State};
 use crate::placement::Place;
 use crate::reluctance::Reluctance;
 use crate::status::{
-    Candidate, Exclusion, GroupStatus, Hold, NodeStatus, Quorum, Standing, Status,
+    Beats, Candidate, Exclusion, GroupStatus, Hold, NodeStatus, Quorum, Standing, Status,
 };
 use crate::view::View;
 use crate::{Node, peer::Peer};
@@ -64,6 +64,7 @@ fn node_status(node: &Node, now: Instant, index: usize) -> NodeStatus {
             heard: None,
             legs: Vec::new(),
             round_trip: None,
+            beats: Beats::default(),
             hears_us: true,
             draining: node.draining.is_some(),
             witness,
@@ -80,6 +81,7 @@ fn node_status(node: &Node, now: Instant, index: usize) -> NodeStatus {
         heard: peer.heard_at().map(|at| now.since(at)),
         legs: (0..legs).map(|leg| node.legs.last(index, leg).map(|at| now.since(at))).collect(),
         round_trip: peer.round_trip,
+        beats: peer.unanswered(now, node.silence()),
         hears_us: peer.hears_us(now, node.silence() * HEARS_US_SILENCES),
         draining: peer.draining,
         witness,

@@ -53,6 +53,13 @@ pub(super) async fn pass_on<A: Agent, T: Serialize + Sync>(
     }
 }
 
+/// A question to another node, on behalf of whoever may pass one on. It is done with the least of rights.
+pub(super) fn question(asker: &Asker, target: String) -> Option<Errand> {
+    asker.passes_on()?;
+    let (method, role) = ("GET".to_owned(), Role::Read.name().to_owned());
+    Some(Errand { method, target, body: String::new(), user: asker.name(), role })
+}
+
 fn response(Done { status, tag, body }: Done) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
     let kind = if status.is_success() { "application/json" } else { PROBLEM_TYPE };
@@ -88,7 +95,9 @@ fn request(from: &str, errand: Errand) -> Result<Request, Failure> {
     let segments: Vec<&str> = path.split('/').skip(1).collect();
     let is_order = matches!(
         (method.as_str(), segments.as_slice()),
-        ("POST", ["v1", "vips", _, "move" | "hold" | "release"]) | ("PATCH", ["v1", "nodes", _])
+        ("POST", ["v1", "vips", _, "move" | "hold" | "release"])
+            | ("PATCH", ["v1", "nodes", _])
+            | ("GET", ["v1", "matrix", _])
     );
     let role = Role::parse(&role).filter(|_| is_order).ok_or_else(Failure::no_errand)?;
     let request = Request::builder().method(method.as_str()).uri(target);
@@ -133,6 +142,13 @@ impl Failure {
         let title = "another node may not ask that of this one";
         Self::new(StatusCode::FORBIDDEN, "no_errand", title, "orders of VIPs and of this node only")
     }
+
+    /// What that node hears is not known, and why.
+    pub(super) fn unheard_of(node: &str, why: &str) -> Self {
+        let title = format!("{node} has not said what it hears");
+        Self::new(StatusCode::BAD_GATEWAY, "unreachable", &title, why)
+            .fix(format!("run on {node}: buoy status"))
+    }
 }
 
 #[cfg(test)]
@@ -156,9 +172,11 @@ mod tests {
         assert_eq!(asker.0.name(), "ann on lb2");
         assert!(asker.0.passes_on().is_none(), "once");
         assert!(of("PATCH", "/v1/nodes/lb1", "admin").is_ok());
+        assert!(of("GET", "/v1/matrix/lb1", "read").is_ok());
         for (method, target, role) in [
             ("POST", "/v1/reload", "admin"),
             ("GET", "/v1/support", "admin"),
+            ("GET", "/v1/matrix", "read"),
             ("PUT", "/v1/vips/web", "admin"),
             ("POST", "/v1/vips/web/why", "admin"),
             ("POST", "/v1/vips/web/move", "king"),

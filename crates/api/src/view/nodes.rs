@@ -3,7 +3,7 @@
 use super::{View, digest, millis};
 use crate::status::{LegView, LinkView, NodeView};
 use crate::words;
-use buoy_core::{Exclusion, NodeStatus, Quorum, Standing};
+use buoy_core::{Beats, Exclusion, NodeStatus, Quorum, Standing};
 use buoy_model::limits::{LEASE_WITHOUT_GATE, SILENT_HEARTBEATS};
 use buoy_model::{Group, Node, Safety};
 use std::collections::BTreeMap;
@@ -171,6 +171,7 @@ impl View<'_> {
             alive: node.alive,
             heard_ms: node.heard.map(millis),
             round_trip_ms: node.round_trip.map(millis),
+            loss_percent: loss(node.beats),
             hears_us: node.hears_us,
             draining: node.draining,
             cordoned: self.is_cordoned(node),
@@ -244,4 +245,8 @@ fn link_problem(name: &str, link: &LinkView) -> String {
             format!("nobody is heard on {name}, while another leg hears them: {then}")
         }
     }
+}
+
+fn loss(Beats { sent, unanswered }: Beats) -> Option<f64> {
+    (sent > 0).then(|| f64::from(unanswered) * 100.0 / f64::from(sent))
 }

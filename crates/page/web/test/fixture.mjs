@@ -64,6 +64,7 @@ export function cluster({ vips = 200, nodes = 8, backends = 5 } = {}) {
       failback: 'when the better node has been well for 60 s',
       services: [service(v)],
       candidates: candidates(v),
+      ...(v === 2 ? { vrrp: [{ says: 'VRID 51: active with priority 180' }] } : {}),
       problem: own ? null : 'no node can own it: its check postgres fails on all of them',
     };
   }
@@ -88,8 +89,21 @@ export function cluster({ vips = 200, nodes = 8, backends = 5 } = {}) {
     return { name, gives, priority, ranges, size, used, reserved: list.length - used, free: Math.max(0, size - list.length), addresses: list };
   };
 
+  // lb4 does not hear lb2, which hears it; lb3 loses heartbeats; of the failed one nothing is known. vip003 has routers.
+  function row(from, n) {
+    const hears = names.filter((to) => to !== from).map((to, at) => {
+      const alive = to !== failed && !(n === 3 && to === 'lb2');
+      const answers = alive && !(n === 1 && to === 'lb4');
+      return { node: to, alive, heard_ms: alive ? 3 + at : 134_000, answers, round_trip_ms: alive ? 0.15 + ((n * 3 + at) % 7) / 40 : null, loss_percent: !alive || !answers ? 100 : n === 2 && at === 1 ? 8 : 0 };
+    });
+    const active = n === 2;
+    const router = (id, family) => ({ id, family, state: active ? 'active' : n === 4 ? 'stopped' : 'backup', priority: 200 - n * 10, interval_ms: 1000, heard: active || n === 4 ? null : { source: '10.9.0.3', priority: 180, ago_ms: 300 + n * 40 }, takes_over_in_ms: active || n === 4 ? null : 3200 + n, says: `VRID ${id}` });
+    return { node: from, unknown: null, draining: n === 2 ? 'patching (by ann)' : null, cordoned: n === 1 ? 'a disk (by ann)' : null, hears, vrrp: [{ vip: 'vip003', routers: [router(51, 'ipv4'), router(51, 'ipv6')], refused: n === 1 ? { wrong_password: 12, ttl: 3 } : {} }] };
+  }
+
   return {
     state,
+    matrix: () => ({ node: 'lb1', rows: names.map((name, n) => (name === failed ? { node: name, unknown: 'no answer within 1 s', draining: null, cordoned: null, hears: [], vrrp: [] } : row(name, n))) }),
     reservations,
     pools: () => [
       pool('web', 'auto', 10, ['10.20.0.100-10.20.0.199', 'fd00:20::100-fd00:20::1ff'], 356, reservations),

@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { fail, open, violations } from './browser.mjs';
 import { serve } from './serve.mjs';
 
-const views = ['map', 'map/vip002', 'timeline', 'nodes', 'services/vip002%3A443%2Ftcp', 'health', 'path', 'pools/web', 'config', 'problems', 'events'];
+const views = ['map', 'map/vip003', 'map/vip002', 'timeline', 'nodes', 'services/vip002%3A443%2Ftcp', 'health', 'path', 'pools/web', 'config', 'problems', 'events'];
 
 async function large() {
   const { server, url } = await serve();
@@ -13,7 +13,7 @@ async function large() {
   await page.goto(url);
   await page.locator('table.map tbody tr').nth(199).waitFor();
   const figures = [`map ${Date.now() - started}`];
-  for (const view of views.slice(2)) {
+  for (const view of views.slice(3)) {
     const from = Date.now();
     await page.evaluate((name) => (location.hash = `#/${name}`), view);
     await page.locator('h1').waitFor();
@@ -50,6 +50,8 @@ async function small() {
     for (const view of views) {
       await page.evaluate((name) => (location.hash = `#/${name}`), view);
       await page.locator('h1').waitFor();
+      if (view === 'nodes') await hearing(page);
+      if (view === 'map/vip003') await page.locator('.drawer .routers tbody tr', { hasText: 'lb3' }).filter({ hasText: 'active' }).first().waitFor();
       if (view === 'path') {
         await page.getByLabel('Client').fill('203.0.113.7');
         await page.getByLabel('VIP and port').fill('10.0.0.0:443');
@@ -72,7 +74,7 @@ const pictures = { map: 'vip007', timeline: 'vip007', nodes: 'both ways', 'servi
 const tables = { map: 'VIP,lb1', timeline: 'When,VIP,From,To', nodes: 'Node,State', 'services/vip002%3A443%2Ftcp': 'Backend,State,Weight', health: 'Backend,Service', 'pools/web': 'Address,VIP,Reserved for', problems: 'How bad,About', events: 'When,Kind' };
 async function saved(page, view) {
   const download = async (kind) => {
-    const button = page.locator('.headline .save').getByRole('button', { name: kind });
+    const button = page.locator('.headline .save').first().getByRole('button', { name: kind });
     const [file] = await Promise.all([page.waitForEvent('download'), button.click()]);
     if (!/^buoy-edge-lb1-[a-z]+-\d{8}-\d{6}\.(svg|csv)$/.test(file.suggestedFilename())) fail(`${view} is saved as ${file.suggestedFilename()}`);
     return readFile(await file.path(), 'utf8');
@@ -112,6 +114,26 @@ async function edit(page, fake, theme, rules) {
   const { method, path, body } = fake.state.calls.at(-1);
   const expected = JSON.stringify({ name: 'new', address: '10.0.30.1/24' });
   if (method !== 'POST' || path !== '/v1/vips' || body !== expected) fail(`sent ${method} ${path} ${body}`);
+}
+
+/** Who hears whom, by each one's own word; what is not known is not guessed. */
+async function hearing(page) {
+  const cell = (from, to) => page.locator('.matrix tbody tr', { has: page.locator(`th:text-is("${from}")`) }).locator('td').nth(Number(to.slice(2)) - 1);
+  const is = async (from, to, kind) => {
+    await page.locator('.matrix td.one_way').first().waitFor();
+    const classes = await cell(from, to).getAttribute('class');
+    if (!classes?.split(' ').includes(kind)) fail(`that ${from} hears ${to} is shown as ${classes}`);
+  };
+  await is('lb2', 'lb4', 'one_way');
+  await is('lb4', 'lb2', 'silent');
+  await is('lb3', 'lb2', 'lossy');
+  await is('lb1', 'lb2', 'good');
+  await is('lb5', 'lb2', 'unknown');
+  await is('lb2', 'lb2', 'self');
+  await page.locator('.headline', { hasText: 'lb2 hears lb4, and lb4 does not hear lb2' }).waitFor();
+  await page.locator('.routers tr', { hasText: 'wrong password 12' }).first().waitFor();
+  // Of another node it is known by its own word that it is cordoned.
+  await page.getByRole('button', { name: 'Uncordon lb2' }).waitFor();
 }
 
 /** An address is kept for somebody and released; how full a pool is can be seen. */

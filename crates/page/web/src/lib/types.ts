@@ -187,3 +187,33 @@ export interface Pool {
   free: number;
   addresses: PoolAddress[];
 }
+
+export interface Heard {
+  node: string;
+  alive: boolean;
+  heard_ms: number | null;
+  answers: boolean;
+  round_trip_ms: number | null;
+  loss_percent: number | null;
+}
+
+export interface Router {
+  id: number;
+  family: string;
+  state: 'active' | 'backup' | 'due' | 'stopped';
+  priority: number;
+  interval_ms: number;
+  heard: { source: string; priority: number; ago_ms: number } | null;
+  takes_over_in_ms: number | null;
+  says: string;
+}
+
+/** What a node says of itself and of the others. */
+export interface Row {
+  node: string;
+  unknown: string | null;
+  draining: string | null;
+  cordoned: string | null;
+  hears: Heard[];
+  vrrp: { vip: string; routers: Router[]; refused: Record<string, number> }[];
+}
