@@ -26,7 +26,8 @@ use buoy_config::layer::{self, Layered, Over, Unlayable};
 use buoy_config::{Checked, Found, Report};
 use buoy_model::{Desired, Given};
 use buoy_store::{
-    Content, Edit, Embedded, Etcd, Options, Pace, Peer, Peers, Refused, State, Store, Summary,
+    Content, Edit, Embedded, Etcd, EtcdTls, Options, Pace, Peer, Peers, Refused, State, Store,
+    Summary,
 };
 use buoy_wire::Keyring;
 use plan::Plan;
@@ -184,9 +185,14 @@ impl Edits {
                     Options { directory: kept, peers: watched, keys: keyring, pace: Pace::CALM };
                 Embedded::start(options, LEARN_TIMEOUT).await.map(Store::Embedded)
             }
-            buoy_config::Store::Etcd(servers) => {
+            buoy_config::Store::Etcd { servers, tls } => {
                 let cluster = &file.desired.cluster_name;
-                let etcd = Etcd::start(servers.clone(), cluster, directory, LEARN_TIMEOUT).await;
+                let tls = tls.as_ref().map(|buoy_config::EtcdTls { ca, identity }| EtcdTls {
+                    ca: ca.into(),
+                    identity: identity.as_ref().map(|(cert, key)| (cert.into(), key.into())),
+                });
+                let etcd = (servers.clone(), tls);
+                let etcd = Etcd::start(etcd, cluster, directory, LEARN_TIMEOUT).await;
                 etcd.map(Store::Etcd)
             }
         };

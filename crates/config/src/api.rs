@@ -4,7 +4,7 @@
 //! what would be open by a slip of the pen is an error here. Absent on purpose: the cluster's digest, since
 //! each host has its own address and its own users.
 
-use crate::files::{error_words, read_pem_key, resolve};
+use crate::files::{error_words, read_pem_certificate, read_pem_key, resolve};
 use crate::keys::{api as key, api_tls, top};
 use crate::report::{At, Problems, Span, shown};
 use crate::tree::Section;
@@ -249,11 +249,15 @@ pub(crate) fn load(
 ) -> Option<Api> {
     let tls = match &draft.tls {
         Some(draft) => {
-            let cert = certificate(&draft.cert, config, files, problems);
-            let key =
-                read_pem_key(&resolve(config, draft.key.value), &draft.key.span, files, problems);
+            let cert = read_certificate(&draft.cert, config, files, problems);
+            let key = read_pem_key(
+                &resolve(config, draft.key.value),
+                (&draft.key.span, Code::BadApiFile),
+                files,
+                problems,
+            );
             let ca = draft.client_ca.as_ref();
-            let ca = ca.map(|ca| certificate(ca, config, files, problems));
+            let ca = ca.map(|ca| read_certificate(ca, config, files, problems));
             let client_ca = match ca {
                 Some(ca) => Some(ca?),
                 None => None,
@@ -269,26 +273,14 @@ pub(crate) fn load(
     Some(Api { listen: draft.listen, tls, tokens })
 }
 
-fn certificate(
+fn read_certificate(
     path: &At<&str>,
     config: &str,
     files: &ReadFile<'_>,
     problems: &mut Problems<'_>,
 ) -> Option<Pem> {
     let full = resolve(config, path.value);
-    let reason = match files(&full) {
-        Ok(facts) => {
-            let begin = b"-----BEGIN CERTIFICATE-----";
-            if facts.content.windows(begin.len()).any(|w| w == begin) {
-                return Some(Pem(facts.content));
-            }
-            "it holds no PEM certificate".to_owned()
-        }
-        Err(error) => error_words(&error),
-    };
-    let message = format!("cannot use {} as certificate", shown(&full));
-    problems.add(Code::BadApiFile, &path.span, message, reason, "write the path of a PEM file");
-    None
+    read_pem_certificate(&full, (&path.span, Code::BadApiFile), files, problems).map(Pem)
 }
 
 fn read_tokens(

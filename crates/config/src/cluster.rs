@@ -5,7 +5,7 @@ use crate::peers::{self, Peers};
 use crate::report::{At, Problems, shown};
 use crate::tree::{Section, Word};
 use crate::value::{self, written};
-use crate::{Code, Store, discovery, store};
+use crate::{Code, discovery, store};
 use buoy_model::limits::{
     HEARTBEAT_DEFAULT, HEARTBEAT_MAX, HEARTBEAT_MIN, LEASE_CEILING_DEFAULT, LEASE_DEFAULT,
     LEASE_HEARTBEATS_MIN, LEASE_MAX, PORT_DEFAULT,
@@ -35,7 +35,7 @@ pub(crate) struct Cluster {
     /// Under whose names metrics are told as well.
     pub(crate) metric_aliases: Vec<MetricAlias>,
     /// Where edits beside the file are kept.
-    pub(crate) store: Store,
+    pub(crate) store: store::Named,
 }
 
 pub(crate) fn read(top: &Section<'_>, problems: &mut Problems<'_>) -> Cluster {

@@ -162,7 +162,8 @@ codes! {
     ApiForAnyone = "V0514", Error, "`[api]` asks nobody who he is: it has neither `tokens` nor `client_ca`.";
     BadApiFile = "V0515", Error, "A file of `[api]` cannot be read, is not what it should be, or can be changed by others.";
     BadToken = "V0516", Error, "A line of the file of tokens is not one, or is there twice.";
-    BadStore = "V0520", Error, "`store` is neither a word nor addresses of etcd.";
+    BadStore = "V0520", Error, "`store` is neither a word nor addresses of etcd, or does not fit to `etcd_tls`.";
+    BadStoreFile = "V0521", Error, "A file of `etcd_tls` cannot be read, is not what it should be, or can be used by others.";
 
     UnknownPool = "V0560", Error, "A VIP asks for an address of a pool that is not there.";
     PoolExhausted = "V0561", Error, "A pool has no address left to give.";

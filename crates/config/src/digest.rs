@@ -26,10 +26,11 @@ pub(crate) fn of(cluster: &Cluster, nodes: &[Node], groups: &[Group], pools: &[P
             line(&mut out, format_args!("in {zone}"));
         }
     }
-    match &cluster.store {
+    match &cluster.store.store {
         Store::Embedded => {}
         Store::None => line(&mut out, format_args!("no store")),
-        Store::Etcd(servers) => line(&mut out, format_args!("store {servers:?}")),
+        // The paths of files may differ from host to host.
+        Store::Etcd { servers, tls: _ } => line(&mut out, format_args!("store {servers:?}")),
     }
     for group in groups {
         add_group(&mut out, group);

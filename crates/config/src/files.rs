@@ -149,10 +149,32 @@ pub(crate) fn read_key_bytes(
     }
 }
 
+/// A certificate, with those between it and its authority, as PEM.
+pub(crate) fn read_pem_certificate(
+    path: &str,
+    (span, code): (&Span, Code),
+    files: &ReadFile<'_>,
+    problems: &mut Problems<'_>,
+) -> Option<Vec<u8>> {
+    let reason = match files(path) {
+        Ok(facts) => {
+            let begin = b"-----BEGIN CERTIFICATE-----";
+            if facts.content.windows(begin.len()).any(|w| w == begin) {
+                return Some(facts.content);
+            }
+            "it holds no PEM certificate".to_owned()
+        }
+        Err(error) => error_words(&error),
+    };
+    let message = format!("cannot use {} as certificate", shown(path));
+    problems.add(code, span, message, reason, "write the path of a PEM file");
+    None
+}
+
 /// The private key of a certificate, as PEM.
 pub(crate) fn read_pem_key(
     path: &str,
-    span: &Span,
+    (span, code): (&Span, Code),
     files: &ReadFile<'_>,
     problems: &mut Problems<'_>,
 ) -> Option<Vec<u8>> {
@@ -165,7 +187,7 @@ pub(crate) fn read_pem_key(
                 facts.mode & 0o7777
             );
             let fix = format!("run `chmod 600 {shown_path}`");
-            problems.add(Code::BadApiFile, span, message, reason, fix);
+            problems.add(code, span, message, reason, fix);
             return None;
         }
         Ok(facts) => {
@@ -179,7 +201,7 @@ pub(crate) fn read_pem_key(
     };
     let message = format!("cannot use {shown_path} as the key of a certificate");
     let fix = "write the path of a PEM file that only root can read";
-    problems.add(Code::BadApiFile, span, message, reason, fix);
+    problems.add(code, span, message, reason, fix);
     None
 }
 

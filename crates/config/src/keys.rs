@@ -120,7 +120,8 @@ schema! {
         TRACES: "traces", "a table `[traces]`", r#"{ otlp = "http://127.0.0.1:4318" }"#, "none", Live;
         HOOK: "hook", "a list of tables `[[hook]]`", r#"[[hook]]"#, "none", Live;
         API: "api", "a table `[api]`", r#"{ listen = "127.0.0.1:4749", tokens = "file:tokens" }"#, "none", Live;
-        STORE: "store", "\"embedded\", \"none\" or \"etcd://HOST:PORT\"", r#""embedded""#, "\"embedded\"", Restart;
+        STORE: "store", "\"embedded\", \"none\", \"etcd://HOST:PORT\" or \"etcds://HOST:PORT\"", r#""embedded""#, "\"embedded\"", Restart;
+        ETCD_TLS: "etcd_tls", "a table `{ ca, cert, key }`", r#"{ ca = "etcd-ca.pem", cert = "etcd.pem", key = "etcd.key" }"#, "none", Restart;
         VIP: "vip", "a list of tables `[[vip]]`", r#"[[vip]]"#, "none", Live;
         POOL: "pool", "a list of tables `[[pool]]`", r#"[[pool]]"#, "none", Live;
         RESERVATION: "reservation", "a list of tables `[[reservation]]`", r#"[[reservation]]"#, "none", Live;
@@ -134,7 +135,7 @@ schema! {
     }
     foreign {
         "hooks": "hook"; "notify": "hook"; "notify_master": "hook"; "notify_backup": "hook"; "notify_fault": "hook"; "webhook": "hook"; "webhooks": "hook"; "alerts": "hook"; "smtp_alert": "hook"; "notification_email": "hook";
-        "etcd": "store"; "consensus": "store"; "raft": "store"; "overlay": "store"; "prometheus": "metrics"; "otlp": "traces"; "trace": "traces"; "tracing": "traces"; "opentelemetry": "traces"; "spans": "traces"; "metrics_listen": "metrics"; "metrics_compat": "metrics_aliases"; "stats_socket": "haproxy_socket"; "stats": "haproxy_socket";
+        "etcd": "store"; "etcd_ca": "etcd_tls"; "etcd_cert": "etcd_tls"; "etcd_key": "etcd_tls"; "consensus": "store"; "raft": "store"; "overlay": "store"; "prometheus": "metrics"; "otlp": "traces"; "trace": "traces"; "tracing": "traces"; "opentelemetry": "traces"; "spans": "traces"; "metrics_listen": "metrics"; "metrics_compat": "metrics_aliases"; "stats_socket": "haproxy_socket"; "stats": "haproxy_socket";
         "vips": "vip"; "pools": "pool"; "reservations": "reservation"; "reserved": "reservation"; "virtual": "vip"; "vrrp_instance": "vip"; "virtual_server": "vip";
         "unicast_peer": "peers"; "nodes": "peers"; "hosts": "peers"; "members": "peers";
         "auth_pass": "secret"; "password": "secret"; "key": "secret"; "router_id": "node";
@@ -165,6 +166,23 @@ schema! {
         "protocol": "remove it; spans are sent by OTLP over HTTP, to port 4318 of most collectors";
         "sampling": "remove it; takeovers are rare, and each of them is told";
         "service_name": "remove it; it is \"buoy\", with the names of cluster and node beside it";
+    }
+}
+
+schema! {
+    etcd_tls, "etcd_tls", "in `etcd_tls`", "Keys of `etcd_tls = { ... }`.";
+    keys {
+        CA: "ca", "the path of a PEM file", r#""etcd-ca.pem""#, "required", Restart;
+        CERT: "cert", "the path of a PEM file", r#""etcd.pem""#, "none", Restart;
+        KEY: "key", "the path of a PEM file", r#""etcd.key""#, "none", Restart;
+    }
+    later {
+    }
+    foreign {
+        "cacert": "ca"; "trusted_ca_file": "ca"; "ca_file": "ca"; "cafile": "ca"; "cert_file": "cert"; "certificate": "cert"; "key_file": "key"; "private_key": "key";
+    }
+    unneeded {
+        "insecure_skip_verify": "remove it; who is not known is not believed";
     }
 }
 
@@ -557,6 +575,7 @@ schema! {
 /// Every table of the file, outermost first.
 pub static SCHEMAS: &[&Schema] = &[
     &top::SCHEMA,
+    &etcd_tls::SCHEMA,
     &api::SCHEMA,
     &api_tls::SCHEMA,
     &vip::SCHEMA,

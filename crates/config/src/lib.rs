@@ -71,7 +71,7 @@ pub use files::{FileFacts, ReadFile};
 pub use host::{Host, HostAddress, HostLink};
 pub use mask::mask;
 pub use report::{Problem, Report};
-pub use store::Store;
+pub use store::{EtcdTls, Store};
 pub use value::nearest;
 
 use allocate::Pools;
@@ -192,6 +192,7 @@ pub fn check_found(
     let groups = draft.groups(name, place, &mut problems);
     let hooks = hook::place(&draft.hooks, name, files, &mut problems);
     let traces = traces::place(draft.traces.as_ref(), name, files, &mut problems);
+    let store = store::place(&draft.cluster.store, name, files, &mut problems);
     let (Some(me), Some(keyring), false) = (me, keyring, problems.has_errors()) else {
         return Err(problems.into_report());
     };
@@ -220,7 +221,7 @@ pub fn check_found(
         pools: draft.pools.clone(),
         groups,
     };
-    let (text, store) = (text.to_owned(), draft.cluster.store.clone());
+    let text = text.to_owned();
     Ok(Checked { desired, keyring, api, text, store, warnings: problems.into_report() })
 }
 

@@ -11,6 +11,7 @@ const REFERENCE: &str = include_str!("../../../docs/configuration.md");
 /// The headings of the tables of keys in the reference, in the order of [`SCHEMAS`].
 pub const HEADINGS: [&str; SCHEMAS.len()] = [
     "## The top of the file",
+    "### `etcd_tls`",
     "## `[api]`",
     "### `tls` of `[api]`",
     "## `[[vip]]`",
@@ -28,6 +29,7 @@ pub const HEADINGS: [&str; SCHEMAS.len()] = [
 
 /// The keys that are tables with keys of their own: table, key, and what the keys of that are.
 const BELOW: &[(&Schema, &str, &Schema)] = &[
+    (&keys::top::SCHEMA, "etcd_tls", &keys::etcd_tls::SCHEMA),
     (&keys::top::SCHEMA, "api", &keys::api::SCHEMA),
     (&keys::api::SCHEMA, "tls", &keys::api_tls::SCHEMA),
     (&keys::top::SCHEMA, "vip", &keys::vip::SCHEMA),

@@ -3,10 +3,11 @@
 //! Under `/buoy/CLUSTER/` there is one key for each entry and each remembered revision, and `head`, which every edit
 //! writes: an edit is one transaction that is taken only if `head` is still the one it was made on. Nodes watch all
 //! of it, read all of it when something changes, and keep it on disk, so that they start without etcd.
-//! It is spoken to by its JSON gateway (`/v3/kv`, `/v3/watch`) in plain HTTP.
+//! It is spoken to by its JSON gateway (`/v3/kv`, `/v3/watch`) in plain HTTP, or with TLS (`secured`).
 
 use crate::Refused;
 use crate::disk::Failed;
+use crate::secured::EtcdTls;
 use crate::state::{Edit, Entry, Outcome, Revision, State};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -24,6 +25,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -46,6 +48,7 @@ pub struct Etcd {
 
 struct Shared {
     servers: Vec<String>,
+    tls: Option<EtcdTls>,
     /// What all keys begin with.
     prefix: String,
     shown: watch::Sender<Arc<State>>,
@@ -111,7 +114,7 @@ struct Txn {
 impl Etcd {
     /// Starts with what is on disk, and waits for etcd so long.
     pub async fn start(
-        servers: Vec<String>,
+        (servers, tls): (Vec<String>, Option<EtcdTls>),
         cluster: &str,
         directory: &Path,
         wait: Duration,
@@ -125,7 +128,7 @@ impl Etcd {
         };
         let prefix = format!("/buoy/{cluster}/");
         let (shown, problem) = (watch::Sender::new(Arc::new(known)), Mutex::default());
-        let shared = Arc::new(Shared { servers, prefix, shown, file, problem });
+        let shared = Arc::new(Shared { servers, tls, prefix, shown, file, problem });
         if let Ok(Ok(read)) = timeout(wait, shared.read()).await {
             shared.show(read.state).await;
         }
@@ -289,7 +292,7 @@ impl Shared {
         let mut last: Failed = "no server is named".into();
         for server in &self.servers {
             let asked = async {
-                let response = call(server, path, body).await?;
+                let response = self.call(server, path, body).await?;
                 let (status, body) = (response.status(), response.into_body());
                 let bytes = Limited::new(body, ANSWER_MAX).collect().await?.to_bytes();
                 if !status.is_success() {
@@ -309,6 +312,23 @@ impl Shared {
         Err(last)
     }
 
+    async fn call(
+        &self,
+        server: &str,
+        path: &str,
+        body: &Value,
+    ) -> Result<Response<Incoming>, Failed> {
+        let request = Request::post(path)
+            .header("host", server)
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(serde_json::to_vec(body)?)))?;
+        let stream = TcpStream::connect(server).await?;
+        match &self.tls {
+            None => send(stream, request).await,
+            Some(tls) => send(tls.secure(server, stream).await?, request).await,
+        }
+    }
+
     /// Waits until something changes after that revision, or for a while.
     async fn wait(&self, after: u64) -> Result<(), Failed> {
         let mut create = self.all();
@@ -316,7 +336,7 @@ impl Shared {
         let body = json!({ "create_request": create });
         let mut last: Failed = "no server is named".into();
         for server in &self.servers {
-            match timeout(ANSWER_TIMEOUT, call(server, "/v3/watch", &body)).await {
+            match timeout(ANSWER_TIMEOUT, self.call(server, "/v3/watch", &body)).await {
                 Ok(Ok(response)) => return events(response).await,
                 Ok(Err(cause)) => last = cause,
                 Err(_) => last = "no answer".into(),
@@ -352,13 +372,11 @@ async fn events(response: Response<Incoming>) -> Result<(), Failed> {
     timeout(LOOK_EVERY, read).await.unwrap_or(Ok(()))
 }
 
-async fn call(server: &str, path: &str, body: &Value) -> Result<Response<Incoming>, Failed> {
-    let stream = TcpStream::connect(server).await?;
+async fn send(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    request: Request<Full<Bytes>>,
+) -> Result<Response<Incoming>, Failed> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::post(path)
-        .header("host", server)
-        .header("content-type", "application/json")
-        .body(Full::new(Bytes::from(serde_json::to_vec(body)?)))?;
     // It ends with the sender and the answer; how it ended is known to them.
     drop(tokio::spawn(connection));
     Ok(sender.send_request(request).await?)

@@ -18,6 +18,7 @@ mod etcd;
 mod frame;
 mod net;
 mod raft;
+mod secured;
 mod serve;
 pub mod state;
 mod tls;
@@ -26,6 +27,7 @@ pub use choice::{Store, Summary};
 pub use embedded::{Embedded, Options, Pace};
 pub use errand::{Arrived, Done, Errand, Lost};
 pub use etcd::Etcd;
+pub use secured::EtcdTls;
 pub use state::{Change, Changed, Content, Edit, Entry, NoSuchRevision, Revision, State};
 
 use serde::{Deserialize, Serialize};

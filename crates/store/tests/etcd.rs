@@ -1,7 +1,10 @@
 //! The cases of `nodes.rs` that mean something there, on a real etcd of the test's own.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking")]
 
-use buoy_store::{Change, Content, Edit, Etcd, Refused};
+use buoy_store::{Change, Content, Edit, Etcd, EtcdTls, Refused};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -15,17 +18,26 @@ struct Server {
     child: Child,
     folder: TempDir,
     ports: (u16, u16),
+    certificates: Option<TempDir>,
 }
 
 fn free() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-fn spawn(folder: &Path, (client, peer): (u16, u16)) -> Option<Child> {
-    let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
-    Command::new("etcd")
-        .args(["--name", "one", "--data-dir"])
-        .arg(folder)
+fn spawn(folder: &Path, (client, peer): (u16, u16), certificates: Option<&Path>) -> Option<Child> {
+    let scheme = if certificates.is_some() { "https" } else { "http" };
+    let client = format!("{scheme}://127.0.0.1:{client}");
+    let peer = format!("http://127.0.0.1:{peer}");
+    let mut command = Command::new("etcd");
+    command.args(["--name", "one", "--data-dir"]).arg(folder);
+    if let Some(folder) = certificates {
+        command.arg("--client-cert-auth");
+        command.arg("--trusted-ca-file").arg(folder.join("ca.pem"));
+        command.arg("--cert-file").arg(folder.join("server.pem"));
+        command.arg("--key-file").arg(folder.join("server.key"));
+    }
+    command
         .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
         .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
         .args(["--initial-cluster", &format!("one={peer}")])
@@ -36,13 +48,31 @@ fn spawn(folder: &Path, (client, peer): (u16, u16)) -> Option<Child> {
         .ok()
 }
 
+/// An authority, a server on the loopback and a client that it signed.
+fn certify(folder: &Path) {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    std::fs::write(folder.join("ca.pem"), authority.pem()).unwrap();
+    for (name, of) in [("server", "127.0.0.1"), ("client", "n1.example.org")] {
+        let mut params = CertificateParams::new([of.to_owned()]).unwrap();
+        // etcd's gateway shows itself the server's.
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &authority).unwrap();
+        std::fs::write(folder.join(format!("{name}.pem")), certificate.pem()).unwrap();
+        std::fs::write(folder.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+    }
+}
+
 impl Server {
     /// `None`: there is no etcd here.
-    fn start() -> Option<Self> {
+    fn start(certificates: Option<TempDir>) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let ports = (free(), free());
-        let child = spawn(folder.path(), ports)?;
-        let server = Self { child, folder, ports };
+        let child = spawn(folder.path(), ports, certificates.as_ref().map(TempDir::path))?;
+        let server = Self { child, folder, ports, certificates };
         server.wait();
         Some(server)
     }
@@ -61,14 +91,19 @@ impl Server {
     }
 
     fn start_again(&mut self) {
-        self.child = spawn(self.folder.path(), self.ports).unwrap();
+        let certificates = self.certificates.as_ref().map(TempDir::path);
+        self.child = spawn(self.folder.path(), self.ports, certificates).unwrap();
         self.wait();
     }
 
     async fn node(&self, folder: &TempDir) -> Etcd {
+        self.node_with(folder, None).await
+    }
+
+    async fn node_with(&self, folder: &TempDir, tls: Option<EtcdTls>) -> Etcd {
         // The first one is not there: the next one is asked.
         let servers = vec![format!("127.0.0.1:{}", free()), format!("127.0.0.1:{}", self.ports.0)];
-        Etcd::start(servers, "prod", folder.path(), WAIT).await.unwrap()
+        Etcd::start((servers, tls), "prod", folder.path(), WAIT).await.unwrap()
     }
 }
 
@@ -105,7 +140,7 @@ async fn value(node: &Etcd, revision: u64, key: &str) -> Option<u64> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn edits_in_etcd_keep_the_same_rules() {
-    let Some(mut server) = Server::start() else {
+    let Some(mut server) = Server::start(None) else {
         println!("SKIPPED: edits_in_etcd_keep_the_same_rules: there is no etcd here");
         return;
     };
@@ -151,4 +186,57 @@ async fn edits_in_etcd_keep_the_same_rules() {
     let three = server.node(&folders[2]).await;
     assert_eq!(three.state().borrow().revision, 3, "a new node has it before it begins");
     assert_eq!(three.state().borrow().history[1].user, "ann");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn etcd_with_certificates_is_believed_and_believes_us() {
+    let test = "etcd_with_certificates_is_believed_and_believes_us";
+    let (certificates, others) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    certify(certificates.path());
+    certify(others.path());
+    let paths = |folder: &Path, name: &str| {
+        (folder.join(format!("{name}.pem")), folder.join(format!("{name}.key")))
+    };
+    let ours = certificates.path().to_owned();
+    let good = EtcdTls { ca: ours.join("ca.pem"), identity: Some(paths(&ours, "client")) };
+    let Some(server) = Server::start(Some(certificates)) else {
+        println!("SKIPPED: {test}: there is no etcd here");
+        return;
+    };
+    let folders = [(); 5].map(|()| tempfile::tempdir().unwrap());
+    let node = server.node_with(&folders[0], Some(good.clone())).await;
+    let end = Instant::now() + Duration::from_secs(20);
+    while node.edit(edit(0, 1, "vip/a", 1)).await != Ok(1) {
+        assert!(Instant::now() < end, "an edit is taken: {:?}", node.problems());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let second = server.node_with(&folders[1], Some(good.clone())).await;
+    assert_eq!(value(&second, 1, "vip/a").await, Some(1));
+    // The watch works through it too: nobody asks.
+    assert_eq!(node.edit(edit(1, 2, "vip/a", 2)).await, Ok(2));
+    assert_eq!(value(&second, 2, "vip/a").await, Some(2));
+
+    let foreign = others.path();
+    let wrong = [
+        (
+            "another authority",
+            EtcdTls { ca: foreign.join("ca.pem"), ..good.clone() },
+            "invalid peer certificate",
+        ),
+        ("no certificate", EtcdTls { identity: None, ..good.clone() }, ""),
+        (
+            "a certificate of another authority",
+            EtcdTls { identity: Some(paths(foreign, "client")), ..good.clone() },
+            "",
+        ),
+    ];
+    for ((what, tls, why), folder) in wrong.into_iter().zip(&folders[2..]) {
+        let node = server.node_with(folder, Some(tls)).await;
+        let refused = node.edit(edit(2, 9, "vip/a", 9)).await.unwrap_err();
+        let Refused::NoEtcd(said) = &refused else { panic!("{what}: {refused:?}") };
+        assert!(said.contains(why), "{what}: {said}");
+        assert_eq!(node.state().borrow().revision, 0, "{what}: nothing is learnt");
+    }
+    let revision = second.state().borrow().revision;
+    assert_eq!(revision, 2, "and nothing was written");
 }
