@@ -27,6 +27,8 @@ pub(crate) struct View {
     equals: Vec<Members>,
     /// For each group, the number of its `apart` label.
     labels: Vec<u16>,
+    /// For each group, whether it leaves no node that is fit.
+    stays: Vec<bool>,
     loads: Loads,
     /// For each group, whose loads it is in.
     counted: Vec<Members>,
@@ -34,6 +36,8 @@ pub(crate) struct View {
     plans: Vec<(usize, usize)>,
     /// For each label, how many of its groups each member serves.
     together: Vec<Loads>,
+    /// For each label, who serves a group of it that may go elsewhere.
+    crowded: Vec<Members>,
     /// For each member, to whom it could give a group for the sake of balance.
     gives: [Members; NODES_MAX],
     /// No group (more) moves for the sake of balance: one is on its way, or some have no owner yet.
@@ -86,6 +90,7 @@ impl View {
         self.learn(&node.desired);
         self.loads = [0; NODES_MAX];
         self.together.fill([0; NODES_MAX]);
+        self.crowded.fill(Members::NONE);
         self.counted.fill(Members::NONE);
         self.gives = [Members::default(); NODES_MAX];
         self.moving = false;
@@ -144,6 +149,8 @@ impl View {
             .map(|g| g.apart.as_deref().and_then(number).unwrap_or(NO_LABEL))
             .collect();
         self.together = alloc::vec![[0; NODES_MAX]; labels.len()];
+        self.crowded = alloc::vec![Members::NONE; labels.len()];
+        self.stays = desired.groups.iter().map(|g| g.failback == Failback::Never).collect();
         self.equals = desired.groups.iter().map(|g| equals(desired, g)).collect();
         // Members may have new places, so a handover under way is named anew.
         self.handovers = alloc::vec![None; desired.groups.len()];
@@ -153,6 +160,11 @@ impl View {
     }
 
     fn may_give(&mut self, i: usize, member: usize) {
+        if !self.stays[i]
+            && let Some(crowded) = self.crowded.get_mut(usize::from(self.labels[i]))
+        {
+            crowded.insert(member);
+        }
         if self.equals[i].contains(member) {
             self.gives[member] = self.gives[member].union(self.equals[i].without(member));
         }
@@ -226,9 +238,12 @@ impl View {
         givers.max_by_key(share) == Some(member)
     }
 
-    /// Whether of all who serve groups of this label, this member serves the most.
+    /// Whether of all who could give a group of this label, this member serves the most of them: who keeps what he has
+    /// must not stand in the way of the others.
     pub(crate) fn is_most_crowded(&self, i: usize, member: usize) -> bool {
-        let most = (0..NODES_MAX).rev().max_by_key(|n| self.together(i, *n));
+        let of_label = self.crowded.get(usize::from(self.labels[i]));
+        let crowded = |n: &usize| of_label.is_some_and(|members| members.contains(*n));
+        let most = (0..NODES_MAX).rev().filter(crowded).max_by_key(|n| self.together(i, *n));
         most == Some(member)
     }
 
