@@ -44,7 +44,10 @@ fn the_page_shows_and_orders_what_the_commands_do() {
     if let Some(reason) = missing(&web) {
         return skip(test, &reason);
     }
-    let vip = format!("{LOCAL}prefer = [\"n1\", \"n2\", \"n3\"]\nfailback = \"now\"\n{SERVICES}");
+    let pool =
+        "[[pool]]\nname = \"more\"\naddresses = \"10.77.0.150-159/24\"\nauto_assign = true\n";
+    let vip =
+        format!("{pool}{LOCAL}prefer = [\"n1\", \"n2\", \"n3\"]\nfailback = \"now\"\n{SERVICES}");
     let Some(mut cluster) = cluster(test, 3, &vip) else { return };
     let at_home = |status: &buoy_api::ClusterStatus| {
         status.vips.iter().all(|vip| vip.mine)

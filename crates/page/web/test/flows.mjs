@@ -18,6 +18,27 @@ page.setDefaultTimeout(8000);
 const cell = (vip, node) => page.locator(`table.map tbody tr`, { has: page.locator(`th a:text-is("${vip}")`) }).locator('td').nth(Number(node.slice(1)) - 1);
 /** To look at, in the folder of BUOY_PICTURES. */
 const picture = (name) => process.env.BUOY_PICTURES && page.screenshot({ path: join(process.env.BUOY_PICTURES, `${name}.png`) });
+/** Presses a button that asks, and gives the order when the agent has said what would come of it. */
+async function order(button, verb, done) {
+  await page.getByRole('button', { name: button, exact: true }).click();
+  await page.locator('dialog .rehearsal p').first().waitFor();
+  await page.getByRole('button', { name: verb, exact: true }).click();
+  await says(page.locator('.toast'), done);
+}
+/** Fills a form for an edit, looks at what it would change, and applies it. */
+async function edit(button, fields, expected, verb, done) {
+  await page.getByRole('button', { name: button, exact: true }).click();
+  for (const [label, value] of Object.entries(fields)) {
+    const field = page.getByLabel(label, { exact: true });
+    if (await field.evaluate((one) => one.tagName === 'SELECT')) await field.selectOption(value);
+    else await field.fill(value);
+  }
+  await page.getByLabel('Reason').fill('a test');
+  await page.getByRole('button', { name: 'Preview' }).click();
+  await says(page.locator('dialog .preview'), expected);
+  await page.getByRole('button', { name: verb, exact: true }).click();
+  await says(page.locator('.toast'), done);
+}
 const says = (locator, text) => locator.filter({ hasText: text }).first().waitFor();
 
 try {
@@ -38,6 +59,9 @@ try {
   await page.getByRole('button', { name: 'Move…', exact: true }).click();
   await page.getByLabel('To', { exact: true }).selectOption('n2');
   await page.getByLabel('Reason').fill('a test');
+  // What would come of it is asked of the agent, before anything is done.
+  await says(page.locator('dialog .rehearsal'), 'As things are');
+  await says(page.locator('dialog .rehearsal'), 'n2');
   await page.getByRole('button', { name: 'Move it' }).click();
   await says(cell('web', 'n2'), 'owner');
   await says(page.locator('.toast'), 'on its way to n2');
@@ -45,6 +69,14 @@ try {
   await page.getByRole('button', { name: 'Hold…', exact: true }).click();
   await page.getByRole('button', { name: 'Hold it' }).click();
   await says(page.locator('.toast'), 'web is held on n2');
+  // A hold is taken back by a release, and the VIP goes home; then it is moved again.
+  await page.locator('.drawer .state.warn', { hasText: 'held' }).waitFor();
+  await order('Release…', 'Release it', 'web is free to move');
+  await says(cell('web', 'n1'), 'owner');
+  await page.getByRole('button', { name: 'Move…', exact: true }).click();
+  await page.getByLabel('To', { exact: true }).selectOption('n2');
+  await page.getByRole('button', { name: 'Move it' }).click();
+  await says(cell('web', 'n2'), 'owner');
   await page.getByRole('link', { name: 'Close' }).click();
 
   // A VIP is added: what is wrong is said, the difference is shown, and somebody who was faster is noticed.
@@ -87,9 +119,41 @@ try {
   await page.getByRole('button', { name: 'Drain it' }).click();
   await says(page.locator('.backends tr', { hasText: 'web1' }), 'drain');
   await picture('services');
-  await page.getByRole('button', { name: 'Enable web1' }).click();
-  await page.getByRole('button', { name: 'Enable it' }).click();
+  await order('Enable web1', 'Enable it', 'web1 of web:80/tcp');
   await page.getByRole('button', { name: 'Drain web1' }).waitFor();
+  // So it is disabled and weighed, and one is added, changed and removed.
+  await order('Disable web1', 'Disable it', 'web1 of web:80/tcp');
+  await says(page.locator('.backends tr', { hasText: 'web1' }), 'maint');
+  await order('Enable web1', 'Enable it', 'web1 of web:80/tcp');
+  await order('Weigh web1', 'Weigh it', 'web1 of web:80/tcp');
+  await edit('Add a backend…', { Name: 'web3', 'Address and port': '10.77.0.21:81' }, '10.77.0.21:81', 'Add it', 'web3 is a backend of web:80/tcp');
+  await page.getByRole('button', { name: 'Change web3' }).waitFor();
+  await edit('Change web3', { Weight: '7' }, 'weight', 'Apply', 'web3 is changed');
+  await edit('Remove web3', {}, 'web3', 'Remove it', 'web3 is removed from web:80/tcp');
+  // A service is bound to the VIP and taken off it again.
+  await page.goto(`${new URL(url).origin}/#/map/web`);
+  await edit('Add a service…', { Port: '8080/tcp', 'Backends, one a line': 'web1 10.77.0.21:80\nweb2 10.77.0.22:80' }, '8080/tcp', 'Add it', 'web has a service on 8080/tcp');
+  await page.goto(`${new URL(url).origin}/#/services/web%3A8080%2Ftcp`);
+  await edit('Remove the service…', {}, '8080/tcp', 'Remove it', 'web:8080/tcp is removed');
+  await page.locator('.services tbody.open').waitFor({ state: 'detached' });
+
+  // An address is reserved and released, and a VIP gets one of the pool.
+  await page.goto(`${new URL(url).origin}/#/pools/more`);
+  await edit('Reserve an address of more', { For: 'printer', Address: '10.77.0.151' }, '10.77.0.151 would be kept for printer', 'Reserve it', '10.77.0.151 is kept for printer');
+  await edit('Release 10.77.0.151', {}, '10.77.0.151', 'Release it', '10.77.0.151 is free');
+  await page.goto(`${new URL(url).origin}/#/config`);
+  await edit('Add a VIP…', { Name: 'shop', 'Or from a pool': 'more' }, '+ pool = "more"', 'Add it', 'shop is in the configuration');
+  await page.goto(`${new URL(url).origin}/#/pools/more`);
+  await says(page.locator('.pools .backends tr', { hasText: 'shop' }), '10.77.0.15');
+  await picture('pools');
+  // Why each was done is in the history, and all of it can be undone.
+  await page.goto(`${new URL(url).origin}/#/config`);
+  await says(page.locator('tr', { hasText: 'shop' }), 'a test');
+  await page.getByRole('button', { name: /^Go back to revision/ }).first().waitFor();
+  const [latest, before] = await page.locator('button[aria-label^="Go back to revision"]').all();
+  if ((await latest.getAttribute('aria-disabled')) !== 'true') fail('one can go back to what is');
+  const revision = (await before.getAttribute('aria-label')).split(' ').at(-1);
+  await edit(`Go back to revision ${revision}`, {}, 'shop', 'Go back', `that of revision ${revision} again`);
 
   // Its owner dies: the map shows who has it now, and how soon after that is measured by the clock of this host.
   await page.goto(`${new URL(url).origin}/#/map`);
@@ -134,6 +198,15 @@ try {
   await page.getByRole('button', { name: 'Uncordon n1' }).click();
   await page.getByRole('button', { name: 'Uncordon it' }).click();
   await page.locator('.banner').waitFor({ state: 'detached' });
+
+  // So is another node, by way of this one; and who hears whom is known of all that live.
+  await page.locator('.matrix tr', { has: page.locator('th:text-is("n3")') }).locator('td.good').first().waitFor();
+  await says(page.locator('p', { hasText: 'Rows that are not known' }), 'n2');
+  await picture('matrix');
+  await order('Cordon n3', 'Cordon it', 'n3 is cordoned');
+  await order('Uncordon n3', 'Uncordon it', 'n3 takes VIPs again');
+  await order('Drain n3', 'Drain it', 'n3 is drained');
+  await order('Undrain n3', 'Put it back', 'n3 takes part again');
 
   // When the agent is gone, the browser itself complains of what it asked in vain. So it does of the edit that came too
   // late, and where the page asked why of a VIP that was removed at that moment.

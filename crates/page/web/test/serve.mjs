@@ -32,11 +32,13 @@ function reserve(fake, method, path, body) {
 function write(fake, method, path, body) {
   fake.state.calls.push({ method, path, body });
   if (path.startsWith('/v1/reservations')) return reserve(fake, method, path, body);
+  if (path.includes('dry_run') && (/\/(move|hold|release|drain|disable|enable|weight)\?/.test(path) || path.startsWith('/v1/nodes/'))) return { dry_run: true, would: [`it was only asked: ${path.split('?')[0]}`], order: 'x' };
   if (path.includes('dry_run') || path.endsWith('/diff') || path.endsWith('/validate')) {
     const bad = JSON.stringify(body ?? '').includes('300.1');
     const problem = { code: 'V0101', severity: 'error', message: '10.0.300.1/24 is not an address', reason: 'a number of it is larger than 255', fix: 'write four numbers from 0 to 255', span: { line: 7, column: 11 } };
     return { node: 'lb1', revision: fake.state.config, dry_run: true, valid: !bad, diff: bad ? [] : ['vip/new', '+ name = "new"', '+ address = "10.0.30.1/24"'], changes: bad ? [] : ['vip new appeared'], problems: bad ? [problem] : [], refused_here: null };
   }
+  if (path.startsWith('/v1/nodes/')) return { node: 'lb1', owned: 0 };
   if (path.startsWith('/v1/config') || path.startsWith('/v1/vips')) fake.state.config += 1;
   return { revision: fake.state.config, refused_here: null, order: { sentence: 'takes no new connections by order' } };
 }

@@ -39,6 +39,8 @@ export interface Ask {
   verb: string;
   danger?: boolean;
   wide?: boolean;
+  /** What would come of it as things are, asked whenever the fields change; thrown: why it cannot be done. */
+  rehearse?: (values: Values) => Promise<string[]>;
   /** What it would change, before it may be done. */
   preview?: (values: Values) => Promise<Preview>;
   /** Does it; answers what came of it. */

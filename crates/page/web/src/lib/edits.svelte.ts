@@ -2,7 +2,7 @@
 import { Refused, asker, get, part, send } from './ask';
 import { dialog, words, type EditReply, type Field, type Preview, type Values } from './dialog.svelte';
 import { live } from './live.svelte';
-import type { Backend, Service, Vip } from './types';
+import type { Backend, Pool, Service, Vip } from './types';
 
 export interface Entry {
   path: string;
@@ -129,11 +129,21 @@ async function edit(what: Edit): Promise<void> {
 
 const everywhere = 'It is validated, then kept on every node of the cluster, or on none.';
 
-function vipFields(vip: Vip | null): Field[] {
+/** Pools that a VIP can ask for an address. */
+function poolField(all: Pool[]): Field[] {
+  const able = all.filter((pool) => pool.gives !== 'each');
+  if (able.length === 0) return [];
+  const named = able.map((pool) => ({ value: pool.name, label: `${pool.name} (${pool.free} free of ${pool.size})` }));
+  const any = able.some((pool) => pool.gives === 'auto') ? [{ value: '*', label: 'any pool that gives to all' }] : [];
+  return [{ name: 'pool', label: 'Or from a pool', kind: 'choice', value: '', choices: [{ value: '', label: 'no pool: the address above' }, ...any, ...named], hint: 'without an address, a free one of it' }];
+}
+
+function vipFields(vip: Vip | null, pools: Pool[] = []): Field[] {
   const prefer = vip ? [...vip.candidates].filter((c) => c.preferred !== null).sort((a, b) => a.preferred! - b.preferred!) : [];
   return [
     ...(vip ? [] : [{ name: 'name', label: 'Name', kind: 'text' as const, value: '', required: true, placeholder: 'web' }]),
-    { name: 'address', label: 'Address with its prefix', kind: 'text', value: vip?.addresses[0]?.address ?? '', required: true, placeholder: '10.0.0.100/24' },
+    { name: 'address', label: 'Address with its prefix', kind: 'text', value: vip?.addresses[0]?.address ?? '', required: poolField(pools).length === 0, placeholder: '10.0.0.100/24' },
+    ...poolField(pools),
     { name: 'prefer', label: 'Preferred nodes, the best first', kind: 'text', value: prefer.map((c) => c.node).join(', '), hint: 'empty: no preference; the VIPs are spread', placeholder: live.status?.nodes.map((n) => n.name).join(', ') ?? '' },
     { name: 'safety', label: 'Safety', kind: 'choice', value: vip?.safety ?? 'exclusive', choices: [{ value: 'exclusive', label: 'exclusive: never two owners' }, { value: 'available', label: 'available: rather two owners than none' }] },
   ];
@@ -142,7 +152,9 @@ function vipFields(vip: Vip | null): Field[] {
 function vipBody(values: Values, before: Vip | null): Record<string, unknown> {
   const table: Record<string, unknown> = {};
   if (!before) table.name = values.name?.trim();
-  if (values.address?.trim() !== before?.addresses[0]?.address) table.address = values.address?.trim();
+  const address = values.address?.trim() ?? '';
+  if (address ? address !== before?.addresses[0]?.address : !values.pool) table.address = address;
+  if (values.pool) table.pool = values.pool;
   const preferred = list(values.prefer);
   const old = before ? list(vipFields(before).find((field) => field.name === 'prefer')?.value) : [];
   if (preferred.join() !== old.join()) table.prefer = preferred;
@@ -150,11 +162,13 @@ function vipBody(values: Values, before: Vip | null): Record<string, unknown> {
   return table;
 }
 
-export function addVip(): Promise<void> {
+export async function addVip(): Promise<void> {
+  // An agent that knows no pools has none.
+  const pools = await get<{ pools: Pool[] }>('/v1/pools').then((reply) => reply.pools, () => []);
   return edit({
     title: 'Add a VIP',
     says: () => [everywhere, 'Its best node takes the address at once.'],
-    fields: vipFields(null),
+    fields: vipFields(null, pools),
     verb: 'Add it',
     method: 'POST',
     target: () => '/v1/vips',
@@ -190,6 +204,68 @@ export function removeVip(vip: Vip): Promise<void> {
     method: 'DELETE',
     target: () => `/v1/vips/${part(vip.name)}`,
     done: () => `${vip.name} is removed`,
+  });
+}
+
+interface WrittenService {
+  port?: unknown;
+  [key: string]: unknown;
+}
+
+/** The services that a VIP is written with; undefined: they cannot be read, which was said. */
+async function written(vip: Vip): Promise<WrittenService[] | undefined> {
+  try {
+    return (await get<{ service?: WrittenService[] }>(`/v1/config/vips/${part(vip.name)}`)).service ?? [];
+  } catch (error) {
+    dialog.complain(words(error));
+    return undefined;
+  }
+}
+
+/** The port of a service as it is written, in the words of the status. */
+function portOf({ port }: WrittenService): string {
+  return `${port}`.includes('/') ? `${port}` : `${port}/tcp`;
+}
+
+export async function addService(vip: Vip): Promise<void> {
+  const before = await written(vip);
+  if (!before) return;
+  const modes = { kernel: 'kernel: nftables forwards packets', proxy: 'proxy: the agent accepts and connects anew', xdp: 'xdp: before the kernel’s network stack' };
+  return edit({
+    title: `Add a service to ${vip.name}`,
+    says: () => [everywhere, 'Its owner forwards what comes to this port of the VIP to the backends. What it does not answer itself any more, they do.'],
+    fields: [
+      { name: 'port', label: 'Port', kind: 'text', value: '', required: true, placeholder: '443/tcp' },
+      { name: 'mode', label: 'Mode', kind: 'choice', value: 'kernel', choices: Object.entries(modes).map(([value, label]) => ({ value, label })) },
+      { name: 'backends', label: 'Backends, one a line', kind: 'area', value: '', required: true, hint: 'as in: web1 10.0.0.21:8443 weight=10' },
+    ],
+    verb: 'Add it',
+    method: 'PATCH',
+    target: () => `/v1/vips/${part(vip.name)}`,
+    body: (values) => {
+      const backends = (values.backends ?? '').split('\n').map((line) => line.trim()).filter(Boolean);
+      const service = { port: values.port?.trim(), backends, ...(values.mode === 'kernel' ? {} : { mode: values.mode }) };
+      return { service: [...before, service] };
+    },
+    done: (values) => `${vip.name} has a service on ${values.port?.trim()}`,
+  });
+}
+
+export async function removeService(vip: Vip, service: Service): Promise<void> {
+  const before = await written(vip);
+  if (!before) return;
+  const left = before.filter((one) => portOf(one) !== service.port);
+  if (left.length === before.length) return dialog.complain(`Not possible: ${vip.name} has no service written for ${service.port} alone; look at all keys of the VIP`);
+  return edit({
+    title: `Remove ${service.name}`,
+    says: () => [`Its connections are cut, and clients of ${service.port} are refused or answered by the owner itself from then on.`, `${vip.name} stays where it is.`],
+    fields: [],
+    verb: 'Remove it',
+    danger: true,
+    method: 'PATCH',
+    target: () => `/v1/vips/${part(vip.name)}`,
+    body: () => ({ service: left }),
+    done: () => `${service.name} is removed`,
   });
 }
 

@@ -1,6 +1,6 @@
 // Every order that the page can give: what it will do in words, why it cannot be given now, and the request.
 import { part, send } from './ask';
-import { dialog, type Ask, type Field, type Values } from './dialog.svelte';
+import { dialog, type Field, type Values } from './dialog.svelte';
 import { millis, span } from './format';
 import { live } from './live.svelte';
 import type { Backend, Node, Service, Vip } from './types';
@@ -38,8 +38,34 @@ export function whyNotRelease(vip: Vip): string | null {
   return noOwner(vip) ?? (vip.held ? null : `nobody holds ${vip.name}`);
 }
 
-async function order(ask: Ask): Promise<void> {
-  dialog.open(ask);
+interface Order {
+  title: string;
+  says: (values: Values) => string[];
+  fields: Field[];
+  verb: string;
+  danger?: boolean;
+  method: 'POST' | 'PATCH';
+  target: string;
+  body: (values: Values) => Record<string, unknown>;
+  done: (values: Values, reply: Reply) => string;
+}
+
+interface Reply {
+  would?: string[];
+  order?: { sentence?: string } | string;
+}
+
+/** Every order has the same course: the agent that it is for is asked what would come of it, and then does it. */
+async function order({ method, target, body, done, ...ask }: Order): Promise<void> {
+  dialog.open({
+    ...ask,
+    rehearse: async (values) => {
+      const { would, order } = await send<Reply>(method, `${target}?dry_run=1`, body(values));
+      if (would?.length) return would;
+      return [typeof order === 'object' && order.sentence ? `It ${order.sentence}.` : 'It can be done, and moves nothing.'];
+    },
+    run: async (values) => done(values, await send<Reply>(method, target, body(values))),
+  });
 }
 
 export function moveVip(vip: Vip): Promise<void> {
@@ -68,10 +94,10 @@ export function moveVip(vip: Vip): Promise<void> {
       reason,
     ],
     verb: 'Move it',
-    run: async (values) => {
-      await send('POST', `/v1/vips/${part(vip.name)}/move`, { ...body(values), to: values.to });
-      return `${vip.name} is on its way to ${values.to}`;
-    },
+    method: 'POST',
+    target: `/v1/vips/${part(vip.name)}/move`,
+    body: (values) => ({ ...body(values), to: values.to }),
+    done: (values) => `${vip.name} is on its way to ${values.to}`,
   });
 }
 
@@ -83,10 +109,10 @@ export function holdVip(vip: Vip): Promise<void> {
     ],
     fields: [lasting('after so long it is free by itself'), reason],
     verb: 'Hold it',
-    run: async (values) => {
-      await send('POST', `/v1/vips/${part(vip.name)}/hold`, body(values));
-      return `${vip.name} is held on ${vip.owner}`;
-    },
+    method: 'POST',
+    target: `/v1/vips/${part(vip.name)}/hold`,
+    body,
+    done: () => `${vip.name} is held on ${vip.owner}`,
   });
 }
 
@@ -96,10 +122,10 @@ export function releaseVip(vip: Vip): Promise<void> {
     says: () => [`${vip.name} goes where it belongs: to the best node that is fit, when its failback allows (${vip.failback}).`],
     fields: [reason],
     verb: 'Release it',
-    run: async (values) => {
-      await send('POST', `/v1/vips/${part(vip.name)}/release`, body(values));
-      return `${vip.name} is free to move`;
-    },
+    method: 'POST',
+    target: `/v1/vips/${part(vip.name)}/release`,
+    body,
+    done: () => `${vip.name} is free to move`,
   });
 }
 
@@ -124,10 +150,10 @@ export function drainNode(node: Node): Promise<void> {
     fields: [lasting('after so long it is back in service by itself'), reason],
     verb: 'Drain it',
     danger: true,
-    run: async (values) => {
-      await send('PATCH', `/v1/nodes/${part(node.name)}`, { drain: true, ...body(values) });
-      return `${node.name} is drained`;
-    },
+    method: 'PATCH',
+    target: `/v1/nodes/${part(node.name)}`,
+    body: (values) => ({ drain: true, ...body(values) }),
+    done: () => `${node.name} is drained`,
   });
 }
 
@@ -137,10 +163,10 @@ export function undrainNode(node: Node): Promise<void> {
     says: () => [`${node.name} takes part again; VIPs that prefer it come back as their failback says.`],
     fields: [],
     verb: 'Put it back',
-    run: async () => {
-      await send('PATCH', `/v1/nodes/${part(node.name)}`, { drain: false });
-      return `${node.name} takes part again`;
-    },
+    method: 'PATCH',
+    target: `/v1/nodes/${part(node.name)}`,
+    body: () => ({ drain: false }),
+    done: () => `${node.name} takes part again`,
   });
 }
 
@@ -150,10 +176,10 @@ export function cordonNode(node: Node): Promise<void> {
     says: () => [`${node.name} keeps what it owns (${node.owns} VIP${node.owns === 1 ? '' : 's'}) and takes another only if no other node can.`],
     fields: [reason],
     verb: 'Cordon it',
-    run: async (values) => {
-      await send('PATCH', `/v1/nodes/${part(node.name)}`, { cordon: true, ...body(values) });
-      return `${node.name} is cordoned`;
-    },
+    method: 'PATCH',
+    target: `/v1/nodes/${part(node.name)}`,
+    body: (values) => ({ cordon: true, ...body(values) }),
+    done: () => `${node.name} is cordoned`,
   });
 }
 
@@ -163,10 +189,10 @@ export function uncordonNode(node: Node): Promise<void> {
     says: () => [`${node.name} takes VIPs like any other node again, and gives what it has to better ones as their failback says.`],
     fields: [],
     verb: 'Uncordon it',
-    run: async () => {
-      await send('PATCH', `/v1/nodes/${part(node.name)}`, { cordon: false });
-      return `${node.name} takes VIPs again`;
-    },
+    method: 'PATCH',
+    target: `/v1/nodes/${part(node.name)}`,
+    body: () => ({ cordon: false }),
+    done: () => `${node.name} takes VIPs again`,
   });
 }
 
@@ -195,12 +221,10 @@ export function orderBackend(service: Service, backend: Backend, verb: Verb): Pr
     fields: fields[verb],
     verb: `${titles[verb]} it`,
     danger: verb === 'disable',
-    run: async (values) => {
-      const more = verb === 'weight' ? { weight: values.weight } : {};
-      const target = `/v1/services/${part(service.name)}/backends/${part(backend.name)}/${verb}`;
-      const reply = await send<{ order: { sentence: string } }>('POST', target, { ...body(values), ...more });
-      return `${name} ${reply.order.sentence}`;
-    },
+    method: 'POST',
+    target: `/v1/services/${part(service.name)}/backends/${part(backend.name)}/${verb}`,
+    body: (values) => ({ ...body(values), ...(verb === 'weight' ? { weight: values.weight } : {}) }),
+    done: (_, { order }) => `${name} ${typeof order === 'object' ? order.sentence : 'is ordered so'}`,
   });
 }
 
