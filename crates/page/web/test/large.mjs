@@ -64,6 +64,7 @@ async function small() {
     await edit(page, fake, theme, rules);
     await reserve(page, fake, theme, rules);
   }
+  await narrow(page);
   [...new Set(faults)].slice(0, 10).forEach(fail);
   await browser.close();
   server.close();
@@ -134,6 +135,21 @@ async function hearing(page) {
   await page.locator('.routers tr', { hasText: 'wrong password 12' }).first().waitFor();
   // Of another node it is known by its own word that it is cordoned.
   await page.getByRole('button', { name: 'Uncordon lb2' }).waitFor();
+}
+
+/** On a telephone nothing but tables and pictures is wider than the screen, and what was asked for is seen. */
+async function narrow(page) {
+  await page.setViewportSize({ width: 390, height: 844 });
+  for (const view of views) {
+    await page.evaluate((name) => (location.hash = `#/${name}`), view);
+    await page.locator('h1').waitFor();
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+    if (wide > 0) fail(`${view} is ${wide} px wider than 390`);
+    const shown = await page.locator('nav [aria-current]').evaluate((link) => link.getBoundingClientRect().left >= 0 && link.getBoundingClientRect().right <= innerWidth + 1);
+    if (!shown) fail(`of ${view} the name is not seen among the views`);
+    if (view.startsWith('map/') && (await page.locator('.drawer h2').boundingBox()).y > 844) fail(`${view} opens out of sight`);
+  }
+  await page.setViewportSize({ width: 1440, height: 900 });
 }
 
 /** An address is kept for somebody and released; how full a pool is can be seen. */
