@@ -29,6 +29,7 @@ fn desired() -> Desired {
         priority: 100,
         interval: INTERVAL,
         peers: vec![],
+        accept: true,
         min_ttl: 255,
         checksum: VrrpChecksum::Auto,
         auth: VrrpAuth::None,

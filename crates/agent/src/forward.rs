@@ -277,6 +277,8 @@ struct Wanted {
     /// Flows that would go on to a backend that is down, or is not to have any.
     dead: BTreeSet<Flows>,
     proxies: BTreeMap<(SocketAddr, Protocol), WantedProxy>,
+    /// Addresses that this host answers for without taking their packets.
+    unaccepted: BTreeSet<IpAddr>,
     /// What cannot be done, seen without trying.
     problems: BTreeMap<Place, String>,
 }
@@ -298,6 +300,8 @@ fn wanted(desired: &Desired, states: &States, refused: &BTreeMap<Place, String>)
     let mut wanted = Wanted::default();
     for group in &desired.groups {
         // On every node that may own it, owner or not: a failover then has nothing to set up.
+        let refusing = group.vrrp.iter().filter(|r| r.link.is_some() && !r.takes_packets());
+        wanted.unaccepted.extend(refusing.flat_map(|router| router.addresses.iter().copied()));
         let addresses = group.addresses.iter().filter(|a| a.link.is_some());
         for address in addresses.map(|a| a.cidr.address()) {
             let services = group.services.iter().filter(|s| s.addresses.contains(&address));

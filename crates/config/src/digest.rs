@@ -126,8 +126,12 @@ fn add_router(out: &mut String, router: &VirtualRouter) {
         min_ttl,
         checksum,
         auth,
+        accept,
     } = router;
     line(out, format_args!("router {id} {v6} {version:?} {interval:?} {min_ttl} {checksum:?}"));
+    if !accept {
+        line(out, format_args!("takes no packets"));
+    }
     match auth {
         VrrpAuth::None => {}
         VrrpAuth::Password(_) => line(out, format_args!("with a password")),

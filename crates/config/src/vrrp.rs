@@ -9,10 +9,11 @@ use crate::keys::{vip as vip_keys, vrrp as keys, vrrp_auth as auth_keys};
 use crate::report::{At, Problems, Span, listed, shown};
 use crate::tree::{self, Section, Word};
 use crate::value::{self, Unfit};
+use crate::vip::Vip;
 use buoy_model::limits::{VRRP_INTERVAL_MAX, VRRP_INTERVAL_MIN, VRRP_PEERS_MAX, VRRP_WINDOW_MAX};
 use buoy_model::{
-    HmacMode, LinkId, NodeId, Password, VipAddress, VirtualRouter, VrrpAuth, VrrpChecksum,
-    VrrpHmac, VrrpKey, VrrpVersion,
+    Forward, HmacMode, LinkId, Mode, NodeId, Password, Service, VipAddress, VirtualRouter,
+    VrrpAuth, VrrpChecksum, VrrpHmac, VrrpKey, VrrpVersion,
 };
 use core::net::IpAddr;
 use core::time::Duration;
@@ -38,6 +39,7 @@ pub(crate) struct Draft {
     checksum: VrrpChecksum,
     password: Option<Password>,
     auth: Option<AuthDraft>,
+    accept: Option<At<bool>>,
 }
 
 #[derive(Clone, Debug)]
@@ -89,6 +91,7 @@ pub(crate) fn read(
     let checksum = table.word(&keys::CHECKSUM, &checksums, problems);
     let password = read_password(&table, version, problems);
     let auth = read_auth(&table, problems);
+    let accept = table.flag(&keys::ACCEPT, problems);
     let priorities = read_priorities(&table, cluster, problems);
     let id = id?;
     Some(Draft {
@@ -102,6 +105,7 @@ pub(crate) fn read(
         checksum: checksum.map_or(VrrpChecksum::Auto, |checksum| checksum.value),
         password,
         auth,
+        accept,
     })
 }
 
@@ -287,6 +291,7 @@ pub(crate) fn check_bundles(bundles: &[Bundle], cluster: &Cluster, problems: &mu
         };
         for vip in &bundle.vips {
             let Some(draft) = &vip.vrrp else { continue };
+            refuse_taken(draft, vip, bundle, problems);
             for v6 in [false, true] {
                 let has = vip.addresses.iter().any(|a| a.value.address().is_ipv6() == v6);
                 if !has {
@@ -312,6 +317,30 @@ pub(crate) fn check_bundles(bundles: &[Bundle], cluster: &Cluster, problems: &mu
     }
 }
 
+/// Who takes no packets for an address has no socket there.
+fn refuse_taken(draft: &Draft, vip: &Vip, bundle: &Bundle, problems: &mut Problems<'_>) {
+    let Some(accept) = draft.accept.as_ref().filter(|accept| !accept.value) else { return };
+    let is_there = |service: &Service| {
+        vip.addresses.iter().any(|own| service.addresses.contains(&own.value.address()))
+    };
+    let services = bundle.vips.iter().flat_map(|vip| &vip.services).map(|service| &service.value);
+    let taken = services.filter(|service| is_there(service)).find_map(|s| match s.mode {
+        Mode::Proxy => Some((s, "proxy")),
+        Mode::Xdp { forward: Forward::Local, .. } => Some((s, "local")),
+        Mode::Kernel
+        | Mode::Xdp {
+            forward: Forward::Dsr | Forward::Tunnel | Forward::Gue { .. } | Forward::Nat,
+            ..
+        } => None,
+    });
+    let Some((service, word)) = taken else { return };
+    let (protocol, ports) = (service.protocol.name(), service.ports);
+    let message = format!("accept = false drops the packets of {protocol} port {ports}");
+    let reason = format!("its service is \"{word}\": the owner itself takes the packets");
+    let fix = "remove `accept`, or forward with mode = \"kernel\" or \"xdp\"";
+    problems.add(Code::VrrpAccept, &accept.span, message, reason, fix);
+}
+
 /// A check that weighs something weighs nothing under a lease.
 fn refuse_weights(bundle: &Bundle, problems: &mut Problems<'_>) {
     for asked in bundle.checks.iter().filter(|asked| asked.check.weight.is_some()) {
@@ -322,7 +351,7 @@ fn refuse_weights(bundle: &Bundle, problems: &mut Problems<'_>) {
     }
 }
 
-fn refuse_family(draft: &Draft, v6: bool, vip: &crate::vip::Vip, problems: &mut Problems<'_>) {
+fn refuse_family(draft: &Draft, v6: bool, vip: &Vip, problems: &mut Problems<'_>) {
     let of_family = |a: &IpAddr| a.is_ipv6() == v6;
     if v6 && draft.version == VrrpVersion::V2 {
         let address = vip.addresses.iter().find(|a| a.value.address().is_ipv6());
@@ -422,6 +451,7 @@ pub(crate) fn place(
                 min_ttl: draft.min_ttl,
                 checksum: draft.checksum,
                 auth: auth.clone(),
+                accept: draft.accept.as_ref().is_none_or(|accept| accept.value),
             }));
         }
     }

@@ -37,6 +37,7 @@ fn router(id: u8, host: u8, priority: u8) -> VirtualRouter {
         priority,
         interval: SECOND,
         peers: vec![],
+        accept: true,
         min_ttl: 255,
         checksum: VrrpChecksum::Auto,
         auth: VrrpAuth::None,

@@ -19,6 +19,7 @@
 //!
 //! Absent on purpose: who is up and who gets which slot (`core::balance`), and the VIP itself.
 
+pub mod accept;
 mod deny;
 pub mod direct;
 pub(crate) mod filter;
@@ -181,7 +182,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing => f.write_str(
-                "no `nft` on this host: install nftables (apt install nftables) or use mode = \"proxy\"",
+                "no `nft` on this host: install nftables (apt install nftables); services can have mode = \"proxy\" instead",
             ),
             Self::Run(error) => write!(f, "cannot run `nft`: {error}"),
             Self::Refused { said } if said.contains("Operation not permitted") => f.write_str(

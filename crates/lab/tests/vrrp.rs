@@ -477,6 +477,7 @@ fn forgeries_replays_and_floods_are_counted_and_move_nothing_where_packets_are_s
         priority: 255,
         interval: Duration::from_millis(100),
         peers: vec![],
+        accept: true,
         min_ttl: 255,
         checksum: VrrpChecksum::Auto,
         auth,

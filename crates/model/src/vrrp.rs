@@ -40,9 +40,16 @@ pub struct VirtualRouter {
     pub checksum: VrrpChecksum,
     /// How others prove who they are.
     pub auth: VrrpAuth,
+    /// Whether the active one takes packets for the addresses (Accept_Mode, RFC 9568 §6.1).
+    pub accept: bool,
 }
 
 impl VirtualRouter {
+    /// Whether packets for its addresses are this host's: always where the addresses are its own (RFC 9568 §6.4.3).
+    pub const fn takes_packets(&self) -> bool {
+        self.accept || self.priority == PRIORITY_OWNER
+    }
+
     /// Whether a packet that came in there, about that identifier and from that source, is about this router.
     pub fn is_at(&self, link: LinkId, id: u8, source: IpAddr) -> bool {
         self.id == id && self.link == Some(link) && self.v6 == source.is_ipv6()

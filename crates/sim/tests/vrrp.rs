@@ -72,6 +72,7 @@ fn desired(host: usize, failback: Failback) -> Desired {
         priority: priority(host),
         interval: INTERVAL,
         peers: vec![],
+        accept: true,
         min_ttl: 255,
         checksum: VrrpChecksum::Auto,
         auth: VrrpAuth::None,

@@ -17,6 +17,7 @@ fn router(version: VrrpVersion, addresses: &[&str]) -> VirtualRouter {
         priority: 200,
         interval: Duration::from_secs(1),
         peers: Vec::new(),
+        accept: true,
         min_ttl: 255,
         checksum: VrrpChecksum::Auto,
         auth: VrrpAuth::None,

@@ -41,6 +41,7 @@ fn router(random: &mut Random, version: VrrpVersion, v6: bool) -> VirtualRouter 
         priority: random.byte(),
         interval: Duration::from_secs(seconds),
         peers: vec![],
+        accept: true,
         min_ttl: 255,
         checksum: [VrrpChecksum::PseudoHeader, VrrpChecksum::Message][random.below(2)],
         auth,

@@ -7,7 +7,7 @@ use buoy_kernel::nft;
 use buoy_model::Protocol;
 use buoy_proxy::{Proxy, StartError};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use tokio::task::JoinHandle;
 use tokio::time;
 
@@ -36,6 +36,8 @@ pub(super) struct Engines {
     translated: Kept,
     /// For packets that keep their addresses.
     direct: Kept,
+    /// Addresses without their packets, as last applied; `None`: not known.
+    unaccepted: Option<BTreeSet<IpAddr>>,
     pub(super) proxies: BTreeMap<(SocketAddr, Protocol), (WantedProxy, Proxy)>,
     /// Where the proxies are shown.
     meters: Meters,
@@ -57,6 +59,7 @@ impl Engines {
         self.failing = false;
         self.converge_kernel(wanted.kernel, wanted.dead, &mut findings).await;
         self.converge_direct(wanted.direct, &mut findings).await;
+        self.converge_accept(wanted.unaccepted, &mut findings).await;
         self.converge_proxies(wanted.proxies, &mut findings);
         self.count(&mut findings.counters);
         findings.limited = self.limited();
@@ -103,6 +106,27 @@ impl Engines {
         }
     }
 
+    async fn converge_accept(&mut self, wanted: BTreeSet<IpAddr>, findings: &mut Findings) {
+        let known = self.unaccepted.take();
+        let changed = known.as_ref() != Some(&wanted);
+        let work = {
+            let addresses = wanted.clone();
+            tokio::task::spawn_blocking(move || converge_accept(&addresses, changed))
+        };
+        match ended(work).await {
+            Ok(()) => self.unaccepted = Some(wanted),
+            Err(said) => {
+                self.failing = true;
+                findings.host.push(match wanted.is_empty() {
+                    true => format!("packets for VIPs may be dropped by an old table: {said}"),
+                    false => format!(
+                        "this host takes packets for VIPs with accept = false while it owns them: {said}"
+                    ),
+                });
+            }
+        }
+    }
+
     /// Waits for work on a table; `None`: it was not done, and why is said of all in it.
     async fn finish<T>(
         &mut self,
@@ -110,14 +134,13 @@ impl Engines {
         work: JoinHandle<Result<T, nft::Error>>,
         findings: &mut Findings,
     ) -> Option<T> {
-        let said = match time::timeout(NFT_TIMEOUT, work).await {
-            Ok(Ok(Ok(done))) => return Some(done),
-            Ok(Ok(Err(error))) => error.to_string(),
-            Ok(Err(_)) => "the thread that runs `nft` ended".to_owned(),
-            Err(_) => format!("`nft` has not answered for {NFT_TIMEOUT:?}"),
-        };
-        self.fail(places, &said, findings);
-        None
+        match ended(work).await {
+            Ok(done) => Some(done),
+            Err(said) => {
+                self.fail(places, &said, findings);
+                None
+            }
+        }
     }
 
     fn fail(&mut self, places: &[Place], said: &str, findings: &mut Findings) {
@@ -208,6 +231,16 @@ fn start(at: SocketAddr, protocol: Protocol, wish: &WantedProxy) -> Result<Proxy
     Proxy::start(at, protocol, wish.settings.clone(), &wish.backends)
 }
 
+/// What work on a table brought, or why it was not done.
+async fn ended<T>(work: JoinHandle<Result<T, nft::Error>>) -> Result<T, String> {
+    match time::timeout(NFT_TIMEOUT, work).await {
+        Ok(Ok(Ok(done))) => Ok(done),
+        Ok(Ok(Err(error))) => Err(error.to_string()),
+        Ok(Err(_)) => Err("the thread that runs `nft` ended".to_owned()),
+        Err(_) => Err(format!("`nft` has not answered for {NFT_TIMEOUT:?}")),
+    }
+}
+
 /// What there is to say of a table that stands.
 #[derive(Debug, Default)]
 struct Standing {
@@ -270,6 +303,16 @@ fn converge_direct(table: &[nft::Forward], changed: bool) -> Result<nft::Observe
             nft::direct::apply(table)?;
             Ok(nft::direct::observe()?.unwrap_or_default())
         }
+    }
+}
+
+/// Runs where it may block.
+fn converge_accept(addresses: &BTreeSet<IpAddr>, changed: bool) -> Result<(), nft::Error> {
+    match addresses.is_empty() {
+        true if changed => nft::accept::remove(),
+        true => Ok(()),
+        false if changed || !nft::accept::is_there()? => nft::accept::apply(addresses),
+        false => Ok(()),
     }
 }
 

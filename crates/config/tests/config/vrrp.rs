@@ -87,6 +87,16 @@ pub(crate) const VRRP: &[Case] = &[
         "remove it",
     ),
     (
+        Code::VrrpAccept,
+        "vrrp = { id = 5, accept = »false, peers = \"10.0.0.20\" }\n[[vip.service]]\nport = \"80/tcp\"\nmode = \"proxy\"\nbackends = [\"10.0.0.21:80\"]",
+        "forward with mode = \"kernel\"",
+    ),
+    (
+        Code::UnknownKey,
+        "vrrp = { id = 5, »no_accept = true, peers = \"10.0.0.20\" }",
+        "accept = false",
+    ),
+    (
         Code::NotInThisVersion,
         "vrrp = { id = 5, »virtual_mac = true, peers = \"10.0.0.20\" }",
         "hardware address",
@@ -183,4 +193,17 @@ fn a_vip_of_the_group_without_vrrp_goes_along_and_is_in_no_advertisement() {
     let group = &checked.desired.groups[0];
     assert_eq!((group.addresses.len(), group.vrrp.len()), (2, 1));
     assert_eq!(group.vrrp[0].addresses, [core::net::IpAddr::from([10, 0, 0, 100])]);
+}
+
+#[test]
+fn packets_are_taken_unless_the_file_says_no_or_the_addresses_are_its_own() {
+    let takes = |more: &str| {
+        let [router] = &routers(&format!("vrrp = {{ id = 51{more} }}"))[..] else {
+            panic!("one router")
+        };
+        router.takes_packets()
+    };
+    assert!(takes(""));
+    assert!(!takes(", accept = false"));
+    assert!(takes(", accept = false, priority = 255"));
 }

@@ -206,16 +206,15 @@ fn write_vrrp(
         }
         (None, _) => {}
     }
-    for (what, is_there, why) in [
-        (
-            "use_vmac",
-            instance.virtual_mac,
-            "the VIP is announced with the hardware address of its owner",
-        ),
-        ("no_accept", !instance.accept, "the owner takes packets for the VIP"),
-    ] {
-        if is_there {
-            notes.left_at(&instance.place, what, why);
+    if instance.virtual_mac {
+        let why = "the VIP is announced with the hardware address of its owner";
+        notes.left_at(&instance.place, "use_vmac", why);
+    }
+    if !instance.accept {
+        pairs.push(("accept", "false".to_owned()));
+        if instance.addresses.iter().any(|address| address.is_excluded) {
+            let said = "no_accept is not carried for virtual_ipaddress_excluded: the owner takes packets for those";
+            notes.say_at(&instance.place, said);
         }
     }
     table.set("vrrp", inline(pairs));
