@@ -3,13 +3,16 @@
 use crate::AgentSocket;
 use crate::failure::Failure;
 use crate::output::{self, Form};
-use crate::status;
-use buoy_api::{DrainReply, NodePatch};
+use crate::status::{self, span};
+use crate::table::{Align, Table, Tone};
+use buoy_api::{DrainReply, HeardView, MatrixReply, NodePatch};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// One line for each node, as this one hears it
     Ls(LsArguments),
+    /// Who hears whom, by the word of each node: this one asks the others
+    Matrix(LsArguments),
     /// Keep what the node owns, and let it take nothing that another node can take
     Cordon(CordonArguments),
     /// Let it take VIPs like any other node again
@@ -61,6 +64,13 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
                 Form::Table => output::text(&status::nodes(&reply.nodes).render(output::colour())),
             }
         }
+        Command::Matrix(LsArguments { agent, output }) => {
+            let reply = agent.client()?.matrix()?;
+            match output {
+                form @ (Form::Json | Form::Yaml) => output::value(form, &reply),
+                Form::Table => output::text(&matrix(&reply, output::colour())),
+            }
+        }
         Command::Cordon(CordonArguments { which, reason }) => {
             let patch = NodePatch { cordon: Some(true), reason, ..NodePatch::default() };
             order(&which, &patch)
@@ -69,6 +79,51 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
             order(&which, &NodePatch { cordon: Some(false), ..NodePatch::default() })
         }
     }
+}
+
+/// A line for each that hears and each that is heard, and why a node has none.
+fn matrix(reply: &MatrixReply, colour: bool) -> String {
+    let mut table = Table::new([
+        ("NODE", Align::Left),
+        ("OF", Align::Left),
+        ("HEARS", Align::Left),
+        ("ROUND TRIP", Align::Right),
+        ("LOSS", Align::Right),
+        ("HEARD", Align::Right),
+    ]);
+    for row in &reply.rows {
+        for heard in &row.hears {
+            let (tone, cells) = line(reply, &row.node, heard);
+            table.row(tone, cells);
+        }
+    }
+    let mut text = table.render(colour);
+    for row in &reply.rows {
+        if let Some(why) = &row.unknown {
+            text.push_str(&format!("\nwhat {} hears is not known: {why}\n", row.node));
+        }
+    }
+    text
+}
+
+fn line(reply: &MatrixReply, node: &str, heard: &HeardView) -> (Tone, [String; 6]) {
+    let other = reply.rows.iter().find(|row| row.node == heard.node);
+    let back = other.and_then(|row| row.hears.iter().find(|back| back.node == node));
+    let hears_back = back.map_or(heard.answers, |back| back.alive);
+    let (tone, hears) = match (heard.alive, hears_back) {
+        (true, true) => (Tone::Plain, "both ways"),
+        (true, false) => (Tone::Wrong, "one way"),
+        (false, _) => (Tone::Wrong, "no"),
+    };
+    let cells = [
+        node.to_owned(),
+        heard.node.clone(),
+        hears.to_owned(),
+        heard.round_trip_ms.filter(|_| heard.alive).map_or_else(String::new, span),
+        heard.loss_percent.map_or_else(String::new, |loss| format!("{loss:.0} %")),
+        heard.heard_ms.map_or_else(|| "never".into(), |ms| format!("{} ago", span(ms))),
+    ];
+    (tone, cells)
 }
 
 fn order(which: &Which, patch: &NodePatch) -> Result<(), Failure> {
@@ -104,6 +159,36 @@ fn said(reply: &DrainReply) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use buoy_api::MatrixRow;
+
+    #[test]
+    fn a_path_that_works_one_way_only_is_said_and_so_is_a_row_that_is_not_known() {
+        let heard = |node: &str, alive, answers| HeardView {
+            node: node.into(),
+            alive,
+            answers,
+            heard_ms: alive.then_some(4.0),
+            round_trip_ms: Some(0.2),
+            loss_percent: Some(if answers { 0.0 } else { 100.0 }),
+        };
+        let row =
+            |node: &str, hears| MatrixRow { node: node.into(), hears, ..MatrixRow::default() };
+        let rows = vec![
+            row("lb1", vec![heard("lb2", true, true), heard("lb3", true, true)]),
+            row("lb2", vec![heard("lb1", false, false), heard("lb3", false, false)]),
+            MatrixRow::unknown("lb3", "no answer within 1 s"),
+        ];
+        let expected = "\
+NODE  OF   HEARS      ROUND TRIP   LOSS       HEARD
+lb1   lb2  one way        0.2 ms    0 %  4.0 ms ago
+lb1   lb3  both ways      0.2 ms    0 %  4.0 ms ago
+lb2   lb1  no                  -  100 %       never
+lb2   lb3  no                  -  100 %       never
+
+what lb3 hears is not known: no answer within 1 s
+";
+        assert_eq!(matrix(&MatrixReply { node: "lb1".into(), rows }, false), expected);
+    }
 
     #[test]
     fn a_cordon_says_what_stays_and_what_ends_it() {

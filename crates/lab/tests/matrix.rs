@@ -2,7 +2,7 @@
 
 mod support;
 
-use buoy_api::{HeardView, MatrixReply};
+use buoy_api::{HeardView, MatrixReply, RouterView};
 use buoy_lab::fault::Fault;
 use buoy_lab::process::wait_until;
 use support::{Cluster, LOCAL, SOON, cluster};
@@ -57,4 +57,34 @@ fn one_node_gathers_who_hears_whom_and_a_one_way_path_between_two_others_is_seen
         Ok(row.is_some_and(|row| row.unknown.is_some() && row.hears.is_empty()))
     })
     .expect("its row is unknown");
+}
+
+/// One VIP whose owner is decided by VRRP.
+const ROUTED: &str = "[[vip]]\nname = \"web\"\naddress = \"10.77.0.100/24\"\ninterface = \"eth0\"\n\
+                      vrrp = { id = 51, interval = \"100ms\" }\n";
+
+#[test]
+fn one_node_gathers_the_virtual_routers_of_all_and_whom_each_has_heard() {
+    let test = "one_node_gathers_the_virtual_routers_of_all_and_whom_each_has_heard";
+    let Some(cluster) = cluster(test, 3, ROUTED) else { return };
+    wait_until(SOON, "one active router, which the others hear", || {
+        let reply = matrix(&cluster);
+        let routers: Vec<(&str, &RouterView)> = reply
+            .rows
+            .iter()
+            .flat_map(|row| row.vrrp.iter().map(move |vip| (row.node.as_str(), vip)))
+            .filter(|(_, vip)| vip.vip == "web")
+            .filter_map(|(node, vip)| Some((node, vip.routers.first()?)))
+            .collect();
+        let Some((active, _)) = routers.iter().find(|(_, router)| router.state == "active") else {
+            return Ok(false);
+        };
+        let source = cluster.segment.host(active)?.ipv4().to_string();
+        let backs = routers.iter().filter(|(_, router)| {
+            let heard = router.heard.as_ref().is_some_and(|heard| heard.source == source);
+            router.state == "backup" && heard && router.priority > 0
+        });
+        Ok(routers.len() == 3 && backs.count() == 2)
+    })
+    .expect("all rows have their router");
 }
