@@ -136,6 +136,45 @@ fn the_trailer_is_that_of_another_implementation() {
     }
 }
 
+/// The two advertisements of the appendix of draft-cassen-vrrp-auth-hmac: key 00 01 .. 1f, VRID 51, priority 200.
+const PUBLISHED: [(&str, &str, &str); 2] = [
+    (
+        "198.51.100.10",
+        "198.51.100.20",
+        "3133c80100644402c0000264\
+         0101000068000000800000001b84bc4e8e43892dc6d98448f8ee2265",
+    ),
+    (
+        "fe80::10",
+        "fe80::20",
+        "3133c8010064a2e9fe800000000000000000000000000100\
+         010100006800000080000000c8c56146ebfd66ee10ec4d8186461b78",
+    ),
+];
+
+#[test]
+fn both_published_advertisements_are_signed_by_their_key_and_said_alike() {
+    let hmac = signed(buoy_model::HmacMode::Enforce);
+    let stamp = Stamp { seconds: 0x6800_0000, fraction: 0x8000, counter: 0 };
+    for (source, destination, digits) in PUBLISHED {
+        let byte = |at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+        let bytes: Vec<u8> = (0..digits.len()).step_by(2).map(byte).collect();
+        let envelope = envelope(source, destination);
+        let advert = parse(&bytes, envelope, Some(&hmac)).unwrap();
+        assert_eq!(advert.proof, Proof::Signed(stamp), "{source}");
+        assert_eq!((advert.id, advert.priority), (51, 200), "{source}");
+        assert_eq!(advert.interval, Duration::from_secs(1), "{source}");
+        let address = if source.contains(':') { "fe80::100" } else { "192.0.2.100" };
+        assert_eq!(advert.addresses, [address.parse::<IpAddr>().unwrap()]);
+        // Theirs over IPv4 has the checksum of the message alone.
+        let mut router = router(VrrpVersion::V3, &[address]);
+        router.checksum = VrrpChecksum::Message;
+        router.auth = VrrpAuth::Hmac(hmac.clone());
+        let said = Said { priority: 200, peers_are_plain: true, stamp };
+        assert_eq!(emit(&router, envelope, said), bytes, "{source}");
+    }
+}
+
 #[test]
 fn who_only_listens_does_not_sign_and_other_trailers_are_named() {
     let mut router = router(VrrpVersion::V3, &["10.0.0.100"]);
