@@ -3,7 +3,7 @@
 use crate::config::{
     ConfigReply, ConfigRequest, EditReply, HistoryReply, RollbackRequest, ValuesReply,
 };
-use crate::lists::NodesReply;
+use crate::lists::{NodesReply, VipReply, VipsReply};
 use crate::me::MeReply;
 use crate::order::{
     DrainReply, DrainRequest, HoldRequest, MoveRequest, NodePatch, OrderReply, ReleaseRequest,
@@ -117,6 +117,16 @@ impl Client {
     /// The cluster as the agent's node sees it.
     pub fn status(&self) -> Result<ClusterStatus, ClientError> {
         self.get("/v1/status")
+    }
+
+    /// All VIPs, as the agent's node sees them.
+    pub fn vips(&self) -> Result<VipsReply, ClientError> {
+        self.get("/v1/vips")
+    }
+
+    /// One VIP, by name or by address.
+    pub fn vip(&self, vip: &str) -> Result<VipReply, ClientError> {
+        self.get(&format!("/v1/vips/{}", segment(vip)))
     }
 
     /// Why a VIP (by name or by address) is where it is.

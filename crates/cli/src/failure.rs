@@ -21,6 +21,8 @@ pub(crate) enum Exit {
     Nothing = 2,
     /// No agent answers.
     Unreachable = 3,
+    /// Whoever asks may not, or has to say `--yes`.
+    Forbidden = 4,
     /// The configuration is bad (`EX_CONFIG` of sysexits).
     Config = 78,
 }
@@ -29,6 +31,11 @@ impl Failure {
     /// It did not work, and this is why.
     pub(crate) fn failed(message: impl Display) -> Self {
         Self { exit: Exit::Failed, message: message.to_string() }
+    }
+
+    /// It is not to be done without a word more.
+    pub(crate) fn forbidden(message: impl Display) -> Self {
+        Self { exit: Exit::Forbidden, message: message.to_string() }
     }
 
     /// The end of a command whose output says already what is wrong.
@@ -54,6 +61,9 @@ impl From<ClientError> for Failure {
             | ClientError::Silent { .. }
             | ClientError::Broken { .. } => Exit::Unreachable,
             ClientError::Refused(problem) if problem.code == "config" => Exit::Config,
+            ClientError::Refused(problem) if [401, 403].contains(&problem.status) => {
+                Exit::Forbidden
+            }
             ClientError::Refused(_) | ClientError::NotUnderstood { .. } => Exit::Failed,
         };
         let message = match &error {
@@ -84,6 +94,8 @@ mod tests {
             |code: &str| ClientError::Refused(Box::new(Problem::new(409, code, "t", "d")));
         let absent = ClientError::NotListening { path: PathBuf::from("/x") };
         assert_eq!(Failure::from(absent).exit, Exit::Unreachable);
+        let role = Problem::new(403, "role", "t", "d");
+        assert_eq!(Failure::from(ClientError::Refused(Box::new(role))).exit, Exit::Forbidden);
         assert_eq!(Failure::from(refused("config")).exit, Exit::Config);
         assert_eq!(Failure::from(refused("config")).message, "t\nd");
         assert_eq!(Failure::from(refused("unknown_vip")).exit, Exit::Failed);

@@ -42,12 +42,13 @@ mod xdp;
 
 use clap::{Args, Parser, Subcommand};
 use failure::Failure;
+use output::Form;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Keeps IP addresses above water: a virtual-IP system for Linux.
 ///
-/// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no agent answers, 78 bad configuration.
+/// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no agent answers, 4 not allowed or not without --yes, 78 bad configuration.
 #[derive(Debug, Parser)]
 #[command(name = "buoy", version, arg_required_else_help = true)]
 struct CommandLine {
@@ -89,7 +90,7 @@ enum Command {
     /// Show pools of addresses; keep an address for somebody
     #[command(subcommand)]
     Pool(pool::Command),
-    /// Add or remove VIPs, on all nodes
+    /// Show the VIPs; add or remove them, on all nodes
     #[command(subcommand)]
     Vip(vip::Command),
     /// Show the services behind the VIPs, add or remove them
@@ -151,6 +152,34 @@ struct AgentSocket {
 impl AgentSocket {
     fn client(&self) -> Result<buoy_api::Client, Failure> {
         Ok(buoy_api::Client::connect(&self.socket)?)
+    }
+}
+
+/// What commands begin with that ask and show the answer.
+#[derive(Args, Debug)]
+struct Asking {
+    #[command(flatten)]
+    agent: AgentSocket,
+    /// Form of the answer
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Form,
+}
+
+impl Asking {
+    fn client(&self) -> Result<buoy_api::Client, Failure> {
+        self.agent.client()
+    }
+
+    /// The answer in the form that was asked for; `screen` is the one for people.
+    fn show<T: serde::Serialize>(
+        &self,
+        answer: &T,
+        screen: impl FnOnce(&T) -> String,
+    ) -> Result<(), Failure> {
+        match self.output {
+            form @ (Form::Json | Form::Yaml) => output::value(form, answer),
+            Form::Table => output::text(&screen(answer)),
+        }
     }
 }
 

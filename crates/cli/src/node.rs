@@ -1,31 +1,25 @@
 //! `buoy node`: the members of the cluster, and what one of them is to do with VIPs.
 
-use crate::AgentSocket;
 use crate::failure::Failure;
-use crate::output::{self, Form};
 use crate::status::{self, span};
 use crate::table::{Align, Table, Tone};
+use crate::{Asking, drain, output};
 use buoy_api::{DrainReply, HeardView, MatrixReply, NodePatch};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// One line for each node, as this one hears it
-    Ls(LsArguments),
+    Ls(Asking),
     /// Who hears whom, by the word of each node: this one asks the others
-    Matrix(LsArguments),
+    Matrix(Asking),
     /// Keep what the node owns, and let it take nothing that another node can take
     Cordon(CordonArguments),
     /// Let it take VIPs like any other node again
     Uncordon(UncordonArguments),
-}
-
-#[derive(clap::Args, Debug)]
-pub(crate) struct LsArguments {
-    #[command(flatten)]
-    agent: AgentSocket,
-    /// Form of the answer
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Form,
+    /// Take a node out of service: its VIPs move to the others (as `buoy drain`)
+    Drain(drain::DrainArguments),
+    /// Put a node back into service (as `buoy undrain`)
+    Undrain(drain::UndrainArguments),
 }
 
 #[derive(clap::Args, Debug)]
@@ -47,30 +41,23 @@ pub(crate) struct UncordonArguments {
 #[derive(clap::Args, Debug)]
 struct Which {
     #[command(flatten)]
-    agent: AgentSocket,
+    asking: Asking,
     /// Its name; without it: this node
     node: Option<String>,
-    /// Form of the answer
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Form,
 }
 
 pub(crate) fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Ls(LsArguments { agent, output }) => {
-            let reply = agent.client()?.nodes()?;
-            match output {
-                form @ (Form::Json | Form::Yaml) => output::value(form, &reply),
-                Form::Table => output::text(&status::nodes(&reply.nodes).render(output::colour())),
-            }
+        Command::Ls(asking) => {
+            let reply = asking.client()?.nodes()?;
+            asking.show(&reply, |reply| status::nodes(&reply.nodes).render(output::colour()))
         }
-        Command::Matrix(LsArguments { agent, output }) => {
-            let reply = agent.client()?.matrix()?;
-            match output {
-                form @ (Form::Json | Form::Yaml) => output::value(form, &reply),
-                Form::Table => output::text(&matrix(&reply, output::colour())),
-            }
+        Command::Matrix(asking) => {
+            let reply = asking.client()?.matrix()?;
+            asking.show(&reply, |reply| matrix(reply, output::colour()))
         }
+        Command::Drain(arguments) => drain::drain(arguments),
+        Command::Undrain(arguments) => drain::undrain(&arguments),
         Command::Cordon(CordonArguments { which, reason }) => {
             let patch = NodePatch { cordon: Some(true), reason, ..NodePatch::default() };
             order(&which, &patch)
@@ -127,16 +114,13 @@ fn line(reply: &MatrixReply, node: &str, heard: &HeardView) -> (Tone, [String; 6
 }
 
 fn order(which: &Which, patch: &NodePatch) -> Result<(), Failure> {
-    let client = which.agent.client()?;
+    let client = which.asking.client()?;
     let node = match &which.node {
         Some(node) => node.clone(),
         None => client.nodes()?.node,
     };
     let reply = client.patch_node(&node, patch)?;
-    match which.output {
-        form @ (Form::Json | Form::Yaml) => output::value(form, &reply),
-        Form::Table => output::text(&format!("{}\n", said(&reply))),
-    }
+    which.asking.show(&reply, |reply| format!("{}\n", said(reply)))
 }
 
 /// What holds now, for people.

@@ -1,8 +1,8 @@
 //! `buoy pool`: pools of addresses, who has what, and addresses that are kept for somebody.
 
-use crate::AgentSocket;
+use crate::Asking;
 use crate::failure::{Exit, Failure};
-use crate::output::{self, Form};
+use crate::output;
 use crate::table::{Align, Table, Tone};
 use buoy_api::{EditReply, PoolAddressView, PoolView, ReservationRequest, ReservedReply};
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use std::net::IpAddr;
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// One line for each pool: how many addresses it has, and how many are left
-    Ls(LsArguments),
+    Ls(Asking),
     /// The addresses of a pool that are not free, and who has them
     Show(ShowArguments),
     /// Keep an address of a pool for a VIP, or for something else that has it
@@ -20,29 +20,17 @@ pub(crate) enum Command {
 }
 
 #[derive(clap::Args, Debug)]
-pub(crate) struct LsArguments {
-    #[command(flatten)]
-    agent: AgentSocket,
-    /// Form of the answer
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Form,
-}
-
-#[derive(clap::Args, Debug)]
 pub(crate) struct ShowArguments {
     #[command(flatten)]
-    agent: AgentSocket,
+    asking: Asking,
     /// Its name; without it: all pools
     pool: Option<String>,
-    /// Form of the answer
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Form,
 }
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct ReserveArguments {
     #[command(flatten)]
-    agent: AgentSocket,
+    asking: Asking,
     /// The name of the pool
     pool: String,
     /// Which address; without it one that is free, or the one that the VIP has
@@ -56,15 +44,12 @@ pub(crate) struct ReserveArguments {
     /// Say what would be, and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Form of the answer
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Form,
 }
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct ReleaseArguments {
     #[command(flatten)]
-    agent: AgentSocket,
+    asking: Asking,
     /// Which address
     address: IpAddr,
     /// For the history
@@ -73,39 +58,30 @@ pub(crate) struct ReleaseArguments {
     /// Say what would be, and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Form of the answer
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Form,
 }
 
 pub(crate) fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Ls(LsArguments { agent, output }) => {
-            let reply = agent.client()?.pools()?;
-            match output {
-                form @ (Form::Json | Form::Yaml) => output::value(form, &reply),
-                Form::Table if reply.pools.is_empty() => output::text("the file has no pool\n"),
-                Form::Table => output::text(&pools(&reply.pools).render(output::colour())),
-            }
+        Command::Ls(asking) => {
+            let reply = asking.client()?.pools()?;
+            asking.show(&reply, |reply| match reply.pools.as_slice() {
+                [] => "the file has no pool\n".into(),
+                all => pools(all).render(output::colour()),
+            })
         }
         Command::Show(arguments) => show(&arguments),
         Command::Reserve(arguments) => reserve(&arguments),
-        Command::Release(ReleaseArguments { agent, address, reason, dry_run, output }) => {
-            let reply = agent.client()?.free(address, reason.as_deref(), dry_run)?;
-            match output {
-                form @ (Form::Json | Form::Yaml) => output::value(form, &reply)?,
-                Form::Table => {
-                    let would = if dry_run { "would be" } else { "is" };
-                    output::text(&format!("{address} {would} free\n"))?;
-                }
-            }
+        Command::Release(ReleaseArguments { asking, address, reason, dry_run }) => {
+            let reply = asking.client()?.free(address, reason.as_deref(), dry_run)?;
+            let is = if dry_run { "would be" } else { "is" };
+            asking.show(&reply, |_| format!("{address} {is} free\n"))?;
             in_force(&reply)
         }
     }
 }
 
 fn show(arguments: &ShowArguments) -> Result<(), Failure> {
-    let mut reply = arguments.agent.client()?.pools()?;
+    let mut reply = arguments.asking.client()?.pools()?;
     if let Some(asked) = &arguments.pool {
         let names: Vec<String> = reply.pools.iter().map(|pool| pool.name.clone()).collect();
         reply.pools.retain(|pool| pool.name == *asked);
@@ -117,10 +93,7 @@ fn show(arguments: &ShowArguments) -> Result<(), Failure> {
             return Err(Failure::failed(format!("there is no pool {asked}; {there}")));
         }
     }
-    match arguments.output {
-        form @ (Form::Json | Form::Yaml) => output::value(form, &reply),
-        Form::Table => output::text(&addresses(&reply.pools).render(output::colour())),
-    }
+    arguments.asking.show(&reply, |reply| addresses(&reply.pools).render(output::colour()))
 }
 
 fn reserve(arguments: &ReserveArguments) -> Result<(), Failure> {
@@ -130,11 +103,8 @@ fn reserve(arguments: &ReserveArguments) -> Result<(), Failure> {
         holder: arguments.holder.clone(),
         reason: arguments.reason.clone(),
     };
-    let reply = arguments.agent.client()?.reserve(&request, arguments.dry_run)?;
-    match arguments.output {
-        form @ (Form::Json | Form::Yaml) => output::value(form, &reply)?,
-        Form::Table => output::text(&format!("{}\n", reserved(&reply)))?,
-    }
+    let reply = arguments.asking.client()?.reserve(&request, arguments.dry_run)?;
+    arguments.asking.show(&reply, |reply| format!("{}\n", reserved(reply)))?;
     in_force(&reply.edit)
 }
 

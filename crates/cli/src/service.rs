@@ -4,9 +4,9 @@
 //! An order is given to the agent of any node. It holds there when the command ends, and on the others as soon as
 //! they hear of it.
 
-use crate::AgentSocket;
+use crate::Asking;
 use crate::failure::Failure;
-use crate::output::{self, Form};
+use crate::output;
 use crate::table::{Align, Table, Tone, plain};
 use crate::time;
 use crate::vip;
@@ -17,7 +17,7 @@ use std::time::Duration;
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// One line for each service
-    Ls(AllArguments),
+    Ls(Asking),
     /// One service with its backends
     Show(ShowArguments),
     /// Add a service to a VIP on all nodes
@@ -30,48 +30,30 @@ pub(crate) enum Command {
 }
 
 #[derive(clap::Args, Debug)]
-pub(crate) struct AllArguments {
-    #[command(flatten)]
-    agent: AgentSocket,
-    /// Form of the answer
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Form,
-}
-
-#[derive(clap::Args, Debug)]
 pub(crate) struct ShowArguments {
     #[command(flatten)]
-    agent: AgentSocket,
+    asking: Asking,
     /// As in web:443/tcp; what tells it from the others is enough
     service: String,
-    /// Form of the answer
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Form,
 }
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct LsArguments {
     #[command(flatten)]
-    agent: AgentSocket,
+    asking: Asking,
     /// As in web:443/tcp; without it: those of all services
     service: Option<String>,
-    /// Form of the answer
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Form,
 }
 
 /// Which backend, and how the answer looks.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Backend {
     #[command(flatten)]
-    agent: AgentSocket,
+    asking: Asking,
     /// As in web:443/tcp; what tells it from the others is enough
     service: String,
     /// The backend's name, or its address and port
     backend: String,
-    /// Form of the answer
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Form,
 }
 
 #[derive(clap::Args, Debug)]
@@ -129,33 +111,24 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Add(arguments) => vip::add_service(arguments),
         Command::Rm(arguments) => vip::remove_service(arguments),
         Command::Backend(command) => vip::backend(command),
-        Command::Ls(AllArguments { agent, output }) => {
-            let reply = agent.client()?.services()?;
-            match output {
-                form @ (Form::Json | Form::Yaml) => output::value(form, &reply),
-                Form::Table => output::text(&services(&reply.services, output::colour())),
-            }
+        Command::Ls(asking) => {
+            let reply = asking.client()?.services()?;
+            asking.show(&reply, |reply| services(&reply.services, output::colour()))
         }
-        Command::Show(ShowArguments { agent, service, output }) => {
-            let reply = agent.client()?.service(&service)?;
-            match output {
-                form @ (Form::Json | Form::Yaml) => output::value(form, &reply),
-                Form::Table => output::text(&service_screen(&reply, output::colour())),
-            }
+        Command::Show(ShowArguments { asking, service }) => {
+            let reply = asking.client()?.service(&service)?;
+            asking.show(&reply, |reply| service_screen(reply, output::colour()))
         }
     }
 }
 
 pub(crate) fn list_backends(arguments: &LsArguments) -> Result<(), Failure> {
-    let client = arguments.agent.client()?;
+    let client = arguments.asking.client()?;
     let services = match &arguments.service {
         Some(service) => vec![client.service(service)?],
         None => client.services()?.services,
     };
-    match arguments.output {
-        form @ (Form::Json | Form::Yaml) => output::value(form, &services),
-        Form::Table => output::text(&backends(&services).render(output::colour())),
-    }
+    arguments.asking.show(&services, |services| backends(services).render(output::colour()))
 }
 
 pub(crate) fn drain(arguments: DrainArguments) -> Result<(), Failure> {
@@ -183,23 +156,17 @@ pub(crate) fn weigh(arguments: WeightArguments) -> Result<(), Failure> {
 
 fn order(backend: &Backend, verb: &str, request: &BackendOrderRequest) -> Result<(), Failure> {
     let name = (backend.service.as_str(), backend.backend.as_str());
-    let reply = backend.agent.client()?.order_backend(name, verb, request)?;
-    match backend.output {
-        form @ (Form::Json | Form::Yaml) => output::value(form, &reply),
-        Form::Table => {
-            let said = format!("{} of {} {}", reply.backend, reply.service, reply.order.sentence);
-            output::text(&format!("{}\n", plain(&said)))
-        }
-    }
+    let reply = backend.asking.client()?.order_backend(name, verb, request)?;
+    backend.asking.show(&reply, |reply| {
+        let said = format!("{} of {} {}", reply.backend, reply.service, reply.order.sentence);
+        format!("{}\n", plain(&said))
+    })
 }
 
 pub(crate) fn flows(arguments: &FlowsArguments) -> Result<(), Failure> {
-    let FlowsArguments { backend: Backend { agent, service, backend, output } } = arguments;
-    let reply = agent.client()?.flows(service, backend)?;
-    match output {
-        form @ (Form::Json | Form::Yaml) => output::value(*form, &reply),
-        Form::Table => output::text(&flows_screen(&reply)),
-    }
+    let FlowsArguments { backend: Backend { asking, service, backend } } = arguments;
+    let reply = asking.client()?.flows(service, backend)?;
+    asking.show(&reply, flows_screen)
 }
 
 fn flows_screen(reply: &FlowsReply) -> String {
@@ -221,7 +188,7 @@ fn flows_screen(reply: &FlowsReply) -> String {
 }
 
 /// What came from the agent must not steer the terminal.
-fn plain_lines(text: &str) -> String {
+pub(crate) fn plain_lines(text: &str) -> String {
     text.lines().map(|line| format!("{}\n", plain(line))).collect()
 }
 

@@ -14,6 +14,8 @@ use std::time::Duration;
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// Events at the foot of the screen.
 const EVENTS_SHOWN: usize = 5;
+/// Where there is none.
+pub(crate) const NO_VIP: &str = "no VIP: add a [[vip]] to the file and run `buoy reload`\n";
 /// Clears a terminal and starts at its top.
 const CLEAR: &str = "\x1b[2J\x1b[H";
 
@@ -85,7 +87,7 @@ fn screen(status: &ClusterStatus, colour: bool, width: usize) -> String {
     }
     text.push_str(&format!("\n{}", nodes(&status.nodes).render(colour)));
     if status.vips.is_empty() {
-        text.push_str("\nno VIP: add a [[vip]] to the file and run `buoy reload`\n");
+        text.push_str(&format!("\n{NO_VIP}"));
     } else {
         text.push_str(&format!("\n{}", vips(&status.vips).render(colour)));
     }
@@ -170,7 +172,7 @@ pub(crate) fn nodes(nodes: &[NodeView]) -> Table<5> {
     table
 }
 
-fn vips(vips: &[VipView]) -> Table<7> {
+pub(crate) fn vips(vips: &[VipView]) -> Table<7> {
     let mut table = Table::new([
         ("VIP", Align::Left),
         ("ADDRESS", Align::Left),

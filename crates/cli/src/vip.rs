@@ -1,20 +1,43 @@
-//! `buoy vip add` and `rm`, and the same for services and their backends: edits of one object, on any node for all.
+//! `buoy vip`: shows VIPs, adds and removes them, and the same for services and their backends: edits of one object, on any node for all.
 //!
 //! What is applied is what was shown: the difference first, then the question, then the edit on the revision that was
 //! looked at.
 
-use crate::AgentSocket;
 use crate::config::{AGREED, CHECKED, Consent, during};
 use crate::failure::Failure;
-use buoy_api::{Client, Edit};
+use crate::service::plain_lines;
+use crate::{AgentSocket, Asking, output, status};
+use buoy_api::{Client, Edit, VipView};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
+    /// One line for each VIP, as this node sees it
+    Ls(Asking),
+    /// One VIP: how it is, and how it is written
+    Show(ShowArguments),
     /// Add a VIP on all nodes
     Add(AddArguments),
     /// Take a VIP away on all nodes
     Rm(RemoveArguments),
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct ShowArguments {
+    #[command(flatten)]
+    asking: Asking,
+    /// Its name, or one of its addresses
+    vip: String,
+}
+
+/// A VIP as it is and as it is written.
+#[derive(Serialize)]
+struct Shown {
+    status: VipView,
+    /// The keys of `[[vip]]`.
+    written: Value,
 }
 
 #[derive(clap::Args, Debug)]
@@ -140,6 +163,23 @@ fn key(text: &str) -> Result<(String, Value), String> {
 
 pub(crate) fn run(command: Command) -> Result<(), Failure> {
     match command {
+        Command::Ls(asking) => {
+            let reply = asking.client()?.vips()?;
+            asking.show(&reply, |reply| match reply.vips.as_slice() {
+                [] => status::NO_VIP.into(),
+                all => status::vips(all).render(output::colour()),
+            })
+        }
+        Command::Show(ShowArguments { asking, vip }) => {
+            let client = asking.client()?;
+            let (status, written) = (client.vip(&vip)?.vip, client.written_vip(&vip)?);
+            let text = written_text(&status.name, &written)?;
+            let shown = Shown { status, written };
+            asking.show(&shown, |shown| {
+                let table = status::vips(std::slice::from_ref(&shown.status));
+                format!("{}\n{}", table.render(output::colour()), plain_lines(&text))
+            })
+        }
         Command::Add(AddArguments { agent, name, address, keys, consent }) => {
             let vip = keys.with(json!({ "name": name, "address": address }));
             apply(&agent.client()?, &Edit::AddVip(vip), None, &consent)
@@ -148,6 +188,13 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
             apply(&agent.client()?, &Edit::RemoveVip(vip), None, &consent)
         }
     }
+}
+
+/// The table as a file has it.
+fn written_text(name: &str, written: &Value) -> Result<String, Failure> {
+    let table = BTreeMap::from([("vip", [written])]);
+    toml::to_string(&table)
+        .map_err(|error| Failure::failed(format!("{name} cannot be written as TOML: {error}")))
 }
 
 pub(crate) fn add_service(arguments: AddServiceArguments) -> Result<(), Failure> {
@@ -259,6 +306,16 @@ mod tests {
         for wrong in ["failback", "=now", "a b=c", "a.b=c"] {
             assert!(key(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_vip_is_shown_as_a_file_has_it() {
+        let service = json!({ "port": "80/tcp", "backends": ["10.0.0.21:80"] });
+        let vip = json!({ "name": "web", "address": "10.0.0.100/24", "service": [service] });
+        let text = written_text("web", &vip).unwrap();
+        let expected = "[[vip]]\naddress = \"10.0.0.100/24\"\nname = \"web\"\n\n\
+                        [[vip.service]]\nbackends = [\"10.0.0.21:80\"]\nport = \"80/tcp\"\n";
+        assert_eq!(text, expected);
     }
 
     #[test]

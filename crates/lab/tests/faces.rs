@@ -132,6 +132,10 @@ fn vips_services_and_backends_are_added_and_removed_by_commands() {
     let both = [("web1".to_owned(), 1), ("web2".to_owned(), 3)];
     assert_eq!(backends("n2"), both);
     wait_until(SOON, "the edits on another node", || Ok(backends("n1") == both)).unwrap();
+    let all = done(&["vip", "ls"]);
+    assert!(all.contains("web") && all.contains("new  10.77.0.101/24"), "{all}");
+    let shown = done(&["vip", "show", "10.77.0.101"]);
+    assert!(shown.contains("failback = \"now\"") && shown.contains("[[vip.service]]"), "{shown}");
     done(&with_yes(&["service", "backend", "rm", "new:80/tcp", "web1"]));
     assert_eq!(backends("n2"), both[1..]);
     done(&with_yes(&["service", "rm", "new:80"]));

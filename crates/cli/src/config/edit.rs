@@ -209,7 +209,7 @@ impl Consent {
         }
         if is_read || !is_table || !io::stdin().is_terminal() || !output::terminal() {
             let why = "this changes what all nodes serve, and nobody can be asked here: say --yes";
-            return Err(Failure::failed(why));
+            return Err(Failure::forbidden(why));
         }
         output::text("Apply this on all nodes? [y/N] ")?;
         let mut answer = String::new();
