@@ -310,16 +310,16 @@ schema! {
         CHECKSUM: "checksum", "\"auto\", \"pseudo-header\" or \"message\"", r#""auto""#, "\"auto\"", Live;
         PASSWORD: "password", "a text of at most 8 bytes", r#""lab""#, "none", Live;
         AUTH: "auth", "a table `{ keys, mode, window }`", r#"{ keys = ["1 file:vrrp.key"] }"#, "none", Live;
+        SOURCE: "source", "an address or a list of them", r#"["10.0.0.11", "10.0.0.12"]"#, "the host's first one there", Live;
         ACCEPT: "accept", "true or false", "false", "true", Live;
     }
     later {
         "virtual_mac": "remove it; the VIP is announced with the hardware address of its owner";
-        "source": "remove it; a host speaks from its first address on the interface, or the one that `peers` names";
     }
     foreign {
         "virtual_router_id": "id"; "vrid": "id"; "router_id": "id"; "advert_int": "interval"; "advertisement_interval": "interval";
         "unicast_peer": "peers"; "unicast_peers": "peers"; "peer": "peers"; "vrrp_version": "version";
-        "auth_pass": "password"; "authentication": "auth"; "auth_hmac": "auth"; "ttl": "min_ttl"; "accept_mode": "accept";
+        "auth_pass": "password"; "authentication": "auth"; "auth_hmac": "auth"; "ttl": "min_ttl"; "accept_mode": "accept"; "unicast_src_ip": "source"; "mcast_src_ip": "source";
     }
     unneeded {
         "state": "remove it; the priorities decide";
@@ -328,8 +328,6 @@ schema! {
         "preempt_delay": "write failback = \"30s\" in [[vip]]";
         "no_accept": "write accept = false";
         "use_vmac": "remove it; the VIP is announced with the hardware address of its owner";
-        "unicast_src_ip": "remove it; a host speaks from its first address on the interface, or the one that `peers` names";
-        "mcast_src_ip": "remove it; a host speaks from its first address on the interface";
         "interface": "write it in [[vip]]";
         "addresses": "write `address` in [[vip]]";
     }

@@ -5,7 +5,7 @@ use crate::bundle::Bundle;
 use crate::cluster::Cluster;
 use crate::files::{self, ReadFile};
 use crate::host::Host;
-use crate::keys::{vip as vip_keys, vrrp as keys, vrrp_auth as auth_keys};
+use crate::keys::{Key, vip as vip_keys, vrrp as keys, vrrp_auth as auth_keys};
 use crate::report::{At, Problems, Span, listed, shown};
 use crate::tree::{self, Section, Word};
 use crate::value::{self, Unfit};
@@ -40,6 +40,8 @@ pub(crate) struct Draft {
     password: Option<Password>,
     auth: Option<AuthDraft>,
     accept: Option<At<bool>>,
+    /// Where hosts speak from, each from its own.
+    sources: Vec<At<IpAddr>>,
 }
 
 #[derive(Clone, Debug)]
@@ -80,7 +82,8 @@ pub(crate) fn read(
     let version = version.and_then(|v| versions.iter().find(|(n, _)| *n == v.value));
     let version = version.map_or(VrrpVersion::V3, |(_, version)| *version);
     let interval = read_interval(&table, version, problems);
-    let peers = read_peers(&table, problems);
+    let peers = read_speakers(&table, &keys::PEERS, Code::VrrpPeer, problems);
+    let sources = read_speakers(&table, &keys::SOURCE, Code::VrrpSource, problems);
     let min_ttl = table.number(&keys::MIN_TTL, 1..=255, problems);
     refuse_min_ttl(&table, &peers, problems);
     let checksums = [
@@ -106,6 +109,7 @@ pub(crate) fn read(
         password,
         auth,
         accept,
+        sources,
     })
 }
 
@@ -151,29 +155,35 @@ fn read_interval(
     interval.value
 }
 
-fn read_peers(table: &Section<'_>, problems: &mut Problems<'_>) -> Vec<At<IpAddr>> {
-    let Some(texts) = table.texts(&keys::PEERS, problems) else { return Vec::new() };
-    let fix = "let them speak by multicast: remove `peers`";
-    crate::vip::refuse_too_many("peers", &texts.value, VRRP_PEERS_MAX, fix, problems);
-    let mut peers: Vec<At<IpAddr>> = Vec::new();
+/// A list of addresses that routers speak from.
+fn read_speakers(
+    table: &Section<'_>,
+    key: &'static Key,
+    code: Code,
+    problems: &mut Problems<'_>,
+) -> Vec<At<IpAddr>> {
+    let Some(texts) = table.texts(key, problems) else { return Vec::new() };
+    let fix = format!("remove `{}`: by multicast it is not needed", key.name);
+    crate::vip::refuse_too_many(key.name, &texts.value, VRRP_PEERS_MAX, &fix, problems);
+    let mut speakers: Vec<At<IpAddr>> = Vec::new();
     for text in texts.value.iter().take(VRRP_PEERS_MAX) {
-        let message = format!("\"{}\" cannot be a peer of VRRP", shown(text.value));
-        let fix = "write the address of the other router, as in \"10.0.0.13\"";
+        let message = format!("\"{}\" in `{}` cannot speak VRRP", shown(text.value), key.name);
+        let fix = "write the address of a router, as in \"10.0.0.13\"";
         let reason = match text.value.parse::<IpAddr>() {
             Err(_) => Some(value::address_fault(text.value)),
             Ok(address) => match value::unfit(address) {
                 None | Some(Unfit::LinkLocal) => {
-                    peers.push(At::new(address, text.span.clone()));
+                    speakers.push(At::new(address, text.span.clone()));
                     None
                 }
                 Some(unfit) => Some(unfit.reason()),
             },
         };
         if let Some(reason) = reason {
-            problems.add(Code::VrrpPeer, &text.span, message, reason, fix);
+            problems.add(code, &text.span, message, reason, fix);
         }
     }
-    peers
+    speakers
 }
 
 fn refuse_min_ttl(table: &Section<'_>, peers: &[At<IpAddr>], problems: &mut Problems<'_>) {
@@ -433,7 +443,10 @@ pub(crate) fn place(
             let link = own.iter().find(of_family).and_then(|a| a.link);
             let peers = draft.peers.iter().map(|peer| peer.value).filter(|p| p.is_ipv6() == v6);
             let peers: Vec<IpAddr> = peers.collect();
-            let source = host.zip(link).and_then(|(host, link)| source(host, link, v6, &peers));
+            let named = draft.sources.iter().map(|source| source.value);
+            let named: Vec<IpAddr> = named.filter(|source| source.is_ipv6() == v6).collect();
+            let source =
+                host.zip(link).and_then(|(host, link)| source(host, link, v6, (&peers, &named)));
             if let (Some(_), Some(link), None) = (host, link, source) {
                 refuse_sourceless(draft, own, link, v6, problems);
             }
@@ -458,14 +471,22 @@ pub(crate) fn place(
     routers
 }
 
-/// The address that this host speaks from: its first one there, and link-local for IPv6 unless the peers are not
-/// (RFC 9568 §5.1.1.1, §5.1.2.1).
-fn source(host: &Host, link: LinkId, v6: bool, peers: &[IpAddr]) -> Option<IpAddr> {
+/// The address that this host speaks from: the one that is `named`; else its first one there, and link-local for IPv6
+/// unless the peers are not (RFC 9568 §5.1.1.1, §5.1.2.1).
+fn source(
+    host: &Host,
+    link: LinkId,
+    v6: bool,
+    (peers, named): (&[IpAddr], &[IpAddr]),
+) -> Option<IpAddr> {
     let own = host.own().filter(|(on, _)| on.id == link).map(|(_, cidr)| cidr.address());
     let usable = |address: &IpAddr| {
         matches!(value::unfit(*address), None | Some(Unfit::LinkLocal)) && address.is_ipv6() == v6
     };
     let own: Vec<IpAddr> = own.filter(usable).collect();
+    if !named.is_empty() {
+        return named.iter().copied().find(|address| own.contains(address));
+    }
     // The same list stands on every host: whoever is named in it speaks from there.
     if let Some(named) = own.iter().find(|address| peers.contains(address)) {
         return Some(*named);
@@ -485,6 +506,12 @@ fn refuse_sourceless(
 ) {
     let name = own.iter().find(|a| a.link == Some(link)).map_or("", |a| a.link_name.as_str());
     let family = if v6 { "IPv6" } else { "IPv4" };
+    if let Some(first) = draft.sources.iter().find(|source| source.value.is_ipv6() == v6) {
+        let message = format!("`source` names no {family} address that {name} has here");
+        let reason = "a host speaks from an address of its own, on the interface of the VIP";
+        let fix = format!("add the address of this host on {name}, or remove `source`");
+        return problems.add(Code::VrrpSource, &first.span, message, reason, fix);
+    }
     let message = format!("{name} has no {family} address of this host to speak VRRP from");
     let reason = "a packet needs a source of its own, which also decides between equal priorities";
     let fix = format!("give {name} an {family} address");

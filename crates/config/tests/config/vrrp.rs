@@ -123,6 +123,21 @@ pub(crate) const VRRP: &[Case] = &[
         "vrrp = { id = 5, peers = \"10.0.0.20\" }\n[[vip]]\naddress = \"fe80::100/64\"\ninterface = \"lo\"\nvrrp = »{ id = 6, peers = \"fe80::20\" }",
         "give lo",
     ),
+    (
+        Code::VrrpSource,
+        "vrrp = { id = 5, peers = \"10.0.0.20\", source = »\"10.0.0.77\" }",
+        "remove `source`",
+    ),
+    (
+        Code::VrrpSource,
+        "vrrp = { id = 5, peers = \"10.0.0.20\", source = [\"10.0.0.11\", »\"10.0.0\"] }",
+        "10.0.0.13",
+    ),
+    (
+        Code::UnknownKey,
+        "vrrp = { id = 5, »mcast_src_ip = \"10.0.0.11\", peers = \"10.0.0.20\" }",
+        "source",
+    ),
     (Code::NeedsOther, "check = { process = »\"haproxy\", weight = -20 }", "a node whose check"),
     (
         Code::OutOfRange,
@@ -206,4 +221,20 @@ fn packets_are_taken_unless_the_file_says_no_or_the_addresses_are_its_own() {
     assert!(takes(""));
     assert!(!takes(", accept = false"));
     assert!(takes(", accept = false, priority = 255"));
+}
+
+#[test]
+fn a_host_speaks_from_the_source_that_it_has() {
+    for (more, spoken) in [
+        ("", "fe80::11"),
+        (", source = [\"2001:db8::12\", \"2001:db8::11\", \"10.0.0.12\"]", "2001:db8::11"),
+        (", source = \"10.0.0.12\"", "fe80::11"),
+    ] {
+        let vip = "[[vip]]\nname = \"six\"\naddress = \"2001:db8::110/64\"";
+        let text = format!("{SMALL}{vip}\nvrrp = {{ id = 9{more} }}\n");
+        let checked = support::check(&text).expect("it is right");
+        let group = checked.desired.groups.iter().find(|g| g.name == "six").expect("it is there");
+        let source = group.vrrp[0].source.map(|source| source.to_string());
+        assert_eq!(source.as_deref(), Some(spoken), "{more}");
+    }
 }

@@ -240,11 +240,13 @@ fn interval(instance: &Instance, is_v2: bool, notes: &mut Notes) -> Option<u64> 
 fn unicast(instance: &Instance, notes: &mut Notes) -> Vec<(&'static str, String)> {
     if instance.peers.is_empty() {
         if let Some(source) = &instance.source {
-            notes.left_at(
-                &instance.place,
-                source,
-                "a host speaks from its first address on the interface",
-            );
+            if source.parse::<core::net::IpAddr>().is_err() {
+                notes.left_at(&instance.place, source, "it is not an address");
+                return Vec::new();
+            }
+            let said = "mcast_src_ip is this host's: add those of the other hosts to `source` of `vrrp`, so that the file is the same on all of them";
+            notes.say_at(&instance.place, said);
+            return vec![("source", quoted(source))];
         }
         return Vec::new();
     }

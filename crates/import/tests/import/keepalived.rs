@@ -175,9 +175,11 @@ fn a_pair_of_keepaliveds_becomes_a_vip_under_vrrp_that_they_can_share() {
     );
     has_lines(&unicast, &["failback = \"30s\""]);
     let version3 = vrrp("version3");
-    assert!(
-        accepted(&version3).contains("version = 3, interval = \"50ms\", checksum = \"message\"")
-    );
+    assert!(accepted(&version3).contains(
+        "version = 3, interval = \"50ms\", source = \"10.0.0.11\", checksum = \"message\""
+    ));
+    assert!(accepted(&vrrp("virtual-mac")).contains("accept = false"));
+    has_note(&version3, 4, "add those of the other hosts to `source`");
     has_note(&version3, 4, "version 3 has no passwords");
 }
 
