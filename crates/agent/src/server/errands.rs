@@ -140,7 +140,12 @@ impl Failure {
 
     fn no_errand() -> Self {
         let title = "another node may not ask that of this one";
-        Self::new(StatusCode::FORBIDDEN, "no_errand", title, "orders of VIPs and of this node only")
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "no_errand",
+            title,
+            "only orders of VIPs and of this node, and what it hears",
+        )
     }
 
     /// What that node hears is not known, and why.
