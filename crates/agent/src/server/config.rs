@@ -9,8 +9,9 @@ use super::orders::{Body, Reason, needed};
 use super::write::{self, Reasoned, Write};
 use super::{Agent, Asker, names};
 use crate::edits::{BackendWish, By, EditRefusal, Place, Unplanned, Wish};
-use axum::extract::{ConnectInfo, Path, State};
+use axum::extract::{ConnectInfo, FromRequestParts, Path, State};
 use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post, put};
@@ -18,7 +19,7 @@ use axum::{Json, Router};
 use buoy_api::{ConfigReply, ConfigRequest, EditReply, HistoryReply, RollbackRequest, ValuesReply};
 use buoy_store::Refused;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::sync::Arc;
 
 /// A backend's object, below its service.
@@ -273,82 +274,82 @@ async fn rollback<A: Agent>(
     edit(&*agent, Wish::Rollback(revision), by).await
 }
 
+/// Who edits one object: the connection says who it is, the query and the headers say how, and the object is the body.
+pub(super) struct Editor(pub(super) By);
+
+impl<A: Agent> FromRequestParts<Arc<A>> for Editor {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, agent: &Arc<A>) -> Result<Self, Failure> {
+        let asker = ConnectInfo::<Asker>::from_request_parts(parts, agent).await;
+        let ConnectInfo(asker) = asker.map_err(|error| {
+            let title = "nobody is known to ask";
+            Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", title, error.body_text())
+        })?;
+        let Reasoned { write, reason } = Reasoned::from_request_parts(parts, agent).await?;
+        Ok(Self(by(&**agent, &asker, &write, reason.as_deref())?))
+    }
+}
+
 async fn add<A: Agent>(
     State(agent): State<Arc<A>>,
-    ConnectInfo(asker): ConnectInfo<Asker>,
-    Reasoned { write, reason }: Reasoned,
+    Editor(by): Editor,
     body: Body,
 ) -> Result<Response, Failure> {
-    let vip: Value = needed(body)?;
-    let by = by(&*agent, &asker, &write, reason.as_deref())?;
-    edit(&*agent, Wish::Add(vip), by).await
+    edit(&*agent, Wish::Add(needed(body)?), by).await
 }
 
 async fn put_vip<A: Agent>(
     State(agent): State<Arc<A>>,
-    ConnectInfo(asker): ConnectInfo<Asker>,
     Path(name): Path<String>,
-    Reasoned { write, reason }: Reasoned,
+    Editor(by): Editor,
     body: Body,
 ) -> Result<Response, Failure> {
-    let vip: Value = needed(body)?;
-    let by = by(&*agent, &asker, &write, reason.as_deref())?;
-    edit(&*agent, Wish::Put(name, vip), by).await
+    edit(&*agent, Wish::Put(name, needed(body)?), by).await
 }
 
 async fn patch_vip<A: Agent>(
     State(agent): State<Arc<A>>,
-    ConnectInfo(asker): ConnectInfo<Asker>,
     Path(name): Path<String>,
-    Reasoned { write, reason }: Reasoned,
+    Editor(by): Editor,
     body: Body,
 ) -> Result<Response, Failure> {
-    let patch: Value = needed(body)?;
-    let by = by(&*agent, &asker, &write, reason.as_deref())?;
-    edit(&*agent, Wish::Patch(name, patch), by).await
+    edit(&*agent, Wish::Patch(name, needed(body)?), by).await
 }
 
 async fn remove_vip<A: Agent>(
     State(agent): State<Arc<A>>,
-    ConnectInfo(asker): ConnectInfo<Asker>,
     Path(name): Path<String>,
-    Reasoned { write, reason }: Reasoned,
+    Editor(by): Editor,
 ) -> Result<Response, Failure> {
-    let by = by(&*agent, &asker, &write, reason.as_deref())?;
     edit(&*agent, Wish::Remove(name), by).await
 }
 
 async fn put_backend<A: Agent>(
     State(agent): State<Arc<A>>,
-    ConnectInfo(asker): ConnectInfo<Asker>,
     Path(path): Path<(String, String)>,
-    Reasoned { write, reason }: Reasoned,
+    Editor(by): Editor,
     body: Body,
 ) -> Result<Response, Failure> {
     let wish = BackendWish::Put(needed(body)?);
-    let by = by(&*agent, &asker, &write, reason.as_deref())?;
     edit(&*agent, backend(&*agent, path, wish)?, by).await
 }
 
 async fn patch_backend<A: Agent>(
     State(agent): State<Arc<A>>,
-    ConnectInfo(asker): ConnectInfo<Asker>,
     Path(path): Path<(String, String)>,
-    Reasoned { write, reason }: Reasoned,
+    Editor(by): Editor,
     body: Body,
 ) -> Result<Response, Failure> {
     let wish = BackendWish::Patch(needed(body)?);
-    let by = by(&*agent, &asker, &write, reason.as_deref())?;
     edit(&*agent, backend(&*agent, path, wish)?, by).await
 }
 
 async fn remove_backend<A: Agent>(
     State(agent): State<Arc<A>>,
-    ConnectInfo(asker): ConnectInfo<Asker>,
     Path(path): Path<(String, String)>,
-    Reasoned { write, reason }: Reasoned,
+    Editor(by): Editor,
 ) -> Result<Response, Failure> {
-    let by = by(&*agent, &asker, &write, reason.as_deref())?;
     edit(&*agent, backend(&*agent, path, BackendWish::Remove)?, by).await
 }
 

@@ -2,12 +2,12 @@
 //!
 //! What a VIP has is not taken from it: who wants to reserve it for another, or to release it, is told which VIP that is.
 
-use super::config::{by, edited, tagged};
+use super::config::{Editor, by, edited, tagged};
 use super::failure::Failure;
 use super::openapi::Operation;
 use super::orders::{Body, needed};
 use super::stream::Asked;
-use super::write::{Reasoned, Write};
+use super::write::Write;
 use super::{Agent, Asker, Snapshot};
 use crate::edits::Wish;
 use axum::Router;
@@ -132,11 +132,9 @@ async fn reserve<A: Agent>(
 
 async fn release<A: Agent>(
     State(agent): State<Arc<A>>,
-    ConnectInfo(asker): ConnectInfo<Asker>,
     Path(address): Path<String>,
-    Reasoned { write, reason }: Reasoned,
+    Editor(by): Editor,
 ) -> Result<Response, Failure> {
-    let by = by(&*agent, &asker, &write, reason.as_deref())?;
     let desired = agent.desired();
     let address = parsed(&address)?;
     let all = pools::reservations(&desired);
