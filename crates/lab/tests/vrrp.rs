@@ -15,6 +15,7 @@ use buoy_model::{
     HmacMode, Stamp, VirtualRouter, VrrpAuth, VrrpChecksum, VrrpHmac, VrrpKey, VrrpVersion,
 };
 use buoy_wire::vrrp::{Envelope, GROUP_V4, Said, emit};
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 use std::time::{SystemTime, UNIX_EPOCH};
 use support::{Cluster, SOON, VIP, prepared_on, since};
@@ -422,7 +423,18 @@ fn frr_and_buoy_hand_over_by_priority_in_both_versions_and_families() {
 }
 
 /// Sends packets of VRRP from another host, whatever they say.
-fn inject(pair: &Pair, router: &VirtualRouter, priority: u8, count: usize) -> Vec<Vec<u8>> {
+fn inject(pair: &Pair, router: &VirtualRouter, priority: u8, count: usize) {
+    inject_as(pair, router, (ipv4(12), GROUP_V4), priority, count);
+}
+
+/// The same from and to anybody.
+fn inject_as(
+    pair: &Pair,
+    router: &VirtualRouter,
+    (source, destination): (Ipv4Addr, Ipv4Addr),
+    priority: u8,
+    count: usize,
+) {
     let router = router.clone();
     let inside = pair.cluster.segment.inside(OTHER).unwrap();
     let inject = move || {
@@ -431,7 +443,7 @@ fn inject(pair: &Pair, router: &VirtualRouter, priority: u8, count: usize) -> Ve
         let mut routers = Routers::default();
         assert_eq!(routers.listen(vec![(link, false)]), [""; 0]);
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-        let envelope = Envelope { source: ipv4(12).into(), destination: GROUP_V4.into() };
+        let envelope = Envelope { source: source.into(), destination: destination.into() };
         let mut sent = Vec::new();
         for counter in 0..count {
             let stamp = Stamp {
@@ -445,9 +457,27 @@ fn inject(pair: &Pair, router: &VirtualRouter, priority: u8, count: usize) -> Ve
         }
         // And the first one again.
         routers.send(link, envelope.source, envelope.destination, &sent[0]).unwrap();
-        sent
     };
-    inside.enter(inject).unwrap()
+    inside.enter(inject).unwrap();
+}
+
+/// The virtual router of the tests, as somebody else has it.
+fn theirs(auth: VrrpAuth) -> VirtualRouter {
+    VirtualRouter {
+        id: 51,
+        v6: false,
+        link: None,
+        source: Some(ipv4(12).into()),
+        addresses: vec![VIP.into()],
+        version: VrrpVersion::V3,
+        priority: 255,
+        interval: Duration::from_millis(100),
+        peers: vec![],
+        accept: true,
+        min_ttl: 255,
+        checksum: VrrpChecksum::Auto,
+        auth,
+    }
 }
 
 #[test]
@@ -467,26 +497,11 @@ fn forgeries_replays_and_floods_are_counted_and_move_nothing_where_packets_are_s
         let keys = vec![VrrpKey { id: 1, secret }];
         VrrpAuth::Hmac(VrrpHmac { keys, mode: HmacMode::Enforce, window: Duration::from_secs(5) })
     };
-    let router = |auth: VrrpAuth| VirtualRouter {
-        id: 51,
-        v6: false,
-        link: None,
-        source: Some(ipv4(12).into()),
-        addresses: vec![VIP.into()],
-        version: VrrpVersion::V3,
-        priority: 255,
-        interval: Duration::from_millis(100),
-        peers: vec![],
-        accept: true,
-        min_ttl: 255,
-        checksum: VrrpChecksum::Auto,
-        auth,
-    };
-    inject(&pair, &router(VrrpAuth::None), 255, 1);
-    inject(&pair, &router(signed(vec![7; 32])), 255, 1);
-    inject(&pair, &router(VrrpAuth::None), 0, 2000);
+    inject(&pair, &theirs(VrrpAuth::None), 255, 1);
+    inject(&pair, &theirs(signed(vec![7; 32])), 255, 1);
+    inject(&pair, &theirs(VrrpAuth::None), 0, 2000);
     // One that has the key, and is worse: heard once, and not again.
-    inject(&pair, &router(signed(secret)), 50, 1);
+    inject(&pair, &theirs(signed(secret)), 50, 1);
     let counted = |status: &buoy_api::ClusterStatus| {
         let refused = &status.vips[0].refused;
         let count = |reason: &str| refused.get(reason).copied().unwrap_or(0);
@@ -499,4 +514,36 @@ fn forgeries_replays_and_floods_are_counted_and_move_nothing_where_packets_are_s
     assert_eq!(pair.holders("10.77.0.100"), ["n1"]);
     let told = support::events(&pair.cluster, "n1", "advert_refused");
     assert_eq!(told, 3, "an event for each reason, not for each packet");
+}
+
+#[test]
+fn unicast_from_a_stranger_from_afar_or_in_the_name_of_a_peer_moves_nothing_where_packets_are_signed()
+ {
+    let test = "unicast_from_a_stranger_from_afar_or_in_the_name_of_a_peer_moves_nothing_where_packets_are_signed";
+    let Some(mut pair) = Pair::new(test) else { return };
+    pair.start_buoy(
+        "[[vip]]\nname = \"web\"\naddress = \"10.77.0.100/24\"\nfailback = \"now\"\n\
+         vrrp = { id = 51, interval = \"100ms\", peers = \"10.77.0.12\", auth = { keys = \"1 file:cluster.key\" } }\n",
+    );
+    pair.wait_holders("10.77.0.100", &["n1"], "alone");
+    let router = theirs(VrrpAuth::None);
+    inject_as(&pair, &router, (ipv4(13), ipv4(11)), 255, 1);
+    inject_as(&pair, &router, (ipv4(12), ipv4(11)), 255, 1);
+    // What comes from behind a router has lost one of its 255 hops.
+    let further = "table ip far { chain out { type filter hook output priority 0; ip protocol 112 ip ttl set 254; }; }";
+    pair.cluster.segment.inside(OTHER).unwrap().nft(further).unwrap();
+    inject_as(&pair, &router, (ipv4(12), ipv4(11)), 255, 1);
+    inject_as(&pair, &router, (ipv4(12), ipv4(11)), 0, 1);
+    let counted = |status: &buoy_api::ClusterStatus| {
+        let refused = &status.vips[0].refused;
+        let count = |reason: &str| refused.get(reason).copied().unwrap_or(0);
+        (count("stranger"), count("unsigned"), count("ttl")) == (2, 2, 4)
+    };
+    let waited = pair.cluster.buoy.wait_status("n1", SOON, "all of them to be counted", counted);
+    let status = pair.cluster.buoy.status("n1").unwrap();
+    assert!(waited.is_ok(), "{:?}", status.vips[0].refused);
+    assert_eq!(status.vips[0].epoch, 1, "it never let go");
+    assert_eq!(pair.holders("10.77.0.100"), ["n1"]);
+    let told = support::events(&pair.cluster, "n1", "advert_refused");
+    assert_eq!(told, 3, "an event for each reason");
 }
