@@ -43,6 +43,7 @@ fn desired() -> Desired {
         haproxy_socket: None,
         metrics: None,
         hooks: vec![],
+        traces: None,
         metric_aliases: vec![],
         pools: vec![],
         me,
