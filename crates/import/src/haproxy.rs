@@ -1,8 +1,9 @@
 //! Reads HAProxy's file: what is about TCP in its frontends and backends becomes services of VIPs.
 //!
-//! `sections` cuts the text, `proxy` reads what a proxy says, `server` its servers; here frontends meet their backends.
+//! `sections` cuts the text, `proxy` reads what a proxy says, `server` its servers, `routes` who gets which names; here frontends meet their backends.
 
 mod proxy;
+mod routes;
 mod sections;
 mod server;
 
@@ -138,7 +139,7 @@ fn write_front(front: &Proxy, proxies: &[Proxy], vips: &mut Vips, notes: &mut No
         (Some(back), _) => {
             let is_it = |proxy: &&Proxy| proxy.kind != "frontend" && proxy.name == *back;
             match proxies.iter().find(is_it) {
-                Some(back) => back,
+                Some(back) => Some(back),
                 None => {
                     return notes.left(
                         front.line,
@@ -148,9 +149,12 @@ fn write_front(front: &Proxy, proxies: &[Proxy], vips: &mut Vips, notes: &mut No
                 }
             }
         }
-        (None, "listen") => front,
+        (None, "listen") => Some(front),
+        (None, _) if !front.routes.is_empty() => None,
         (None, _) => return notes.left(front.line, &what, "it has no `default_backend`"),
     };
+    let (back, names) = routes::merge(front, back, proxies, notes);
+    let back = &back;
     let listens: Vec<Listen> = front.binds.iter().flat_map(|bind| read_bind(bind, notes)).collect();
     for listen in &listens {
         let mut service = Table::new("[[vip.service]]");
@@ -162,9 +166,13 @@ fn write_front(front: &Proxy, proxies: &[Proxy], vips: &mut Vips, notes: &mut No
         service.set("port", one_or_list(ports));
         service.set("mode", quoted("proxy"));
         let only_port = listen.ports.first().copied().filter(|_| listen.ports.len() == 1);
-        if !server::write(back, only_port, &mut service, notes) {
+        let carried = server::write(back, only_port, &mut service, notes);
+        if carried.is_empty() {
             notes.left(listen.line, &what, "none of its servers can be carried");
             continue;
+        }
+        if let Some(names) = names.value(&carried) {
+            service.set("sni", names);
         }
         write_client_side(front, listen, &mut service);
         write_balance(back, &mut service, notes);

@@ -1,5 +1,6 @@
 //! Reads what a `defaults`, `frontend`, `listen` or `backend` says, as far as it is about TCP.
 
+use super::routes::{self, Route};
 use super::sections::{Line, Section, millis};
 use crate::notes::Notes;
 use std::collections::BTreeMap;
@@ -25,13 +26,18 @@ pub(super) struct Proxy {
     /// Clients stay with their server: for so long, in milliseconds.
     pub(super) stick: Option<Option<u64>>,
     stick_expire: Option<u64>,
+    /// Prefixes of clients, by the name of their access list.
     acls: BTreeMap<String, Vec<String>>,
+    /// Names of servers, likewise.
+    server_names: BTreeMap<String, Vec<String>>,
+    /// By the server name that clients ask for.
+    pub(super) routes: Vec<Route>,
     pub(super) allow: Vec<String>,
     pub(super) deny: Vec<String>,
 }
 
 /// What the servers are asked.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Probe {
     /// The key of Buoy's check with its value as TOML; none: a TCP connection.
     pub(super) question: Option<(&'static str, String)>,
@@ -73,6 +79,10 @@ impl Proxy {
             "server-template" => self.servers.extend(template(line, notes)),
             "default-server" => self.default_server.extend_from_slice(line.after(1)),
             "default_backend" => self.default_backend = Some(line.word(1).to_owned()),
+            "use_backend" => match routes::read(line, &self.server_names).filter(|_| !self.is_http) {
+                Some(route) => self.routes.push(route),
+                None => notes.left(line.number, &line.text(), "Buoy chooses by the server name of TLS clients only, in `mode tcp`: `if { req.ssl_sni NAME }`"),
+            },
             "balance" => self.balance = Some(line.clone()),
             "timeout" => self.read_timeout(line, notes),
             "maxconn" => self.maxconn = line.word(1).parse().ok(),
@@ -160,11 +170,23 @@ impl Proxy {
     }
 
     fn read_acl(&mut self, line: &Line, notes: &mut Notes) {
+        if routes::is_server_name(line.word(2)) {
+            return match routes::names(line.after(3)) {
+                Some(names) => {
+                    self.server_names.entry(line.word(1).to_owned()).or_default().extend(names)
+                }
+                None => notes.left(
+                    line.number,
+                    &line.text(),
+                    "Buoy knows whole names, and `-m end .example.org`",
+                ),
+            };
+        }
         if line.word(2) != "src" {
             notes.left(
                 line.number,
                 &line.text(),
-                "of access lists those with `src` are understood",
+                "of access lists those with `src` and `req.ssl_sni` are understood",
             );
             return;
         }
@@ -174,6 +196,17 @@ impl Proxy {
 
     /// `tcp-request connection reject if { src 10.0.0.0/8 }`.
     fn read_rule(&mut self, line: &Line, notes: &mut Notes) {
+        let waits = line.word(1) == "inspect-delay"
+            || (line.word(1) == "content"
+                && line.word(2) == "accept"
+                && line.words.iter().any(|word| word.ends_with("ssl_hello_type")));
+        if waits {
+            let said = format!(
+                "`{}` needs no key: where there are names, Buoy waits for the first message by itself",
+                line.text()
+            );
+            return notes.say(line.number, said);
+        }
         let is_reject = line.word(1) == "connection" && line.word(2) == "reject";
         let sign = match line.word(3) {
             "if" => true,

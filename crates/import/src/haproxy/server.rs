@@ -46,14 +46,15 @@ struct Check {
     ca: Option<String>,
 }
 
-/// Writes what the backend says; whether one server could be carried.
+/// Writes what the backend says; the names of the servers that could be carried.
 pub(super) fn write(
     back: &Proxy,
     port: Option<u16>,
     service: &mut Table,
     notes: &mut Notes,
-) -> bool {
+) -> Vec<String> {
     let mut backends = Vec::new();
+    let mut names = Vec::new();
     let mut all: Vec<(usize, Server)> = Vec::new();
     for line in &back.servers {
         let server = read(line, &back.default_server, notes);
@@ -64,10 +65,11 @@ pub(super) fn write(
             continue;
         }
         let Some(backend) = backend(line, &server, port, notes) else { continue };
+        names.push(backend.split(' ').next().unwrap_or_default().to_owned());
         backends.push(quoted(&backend));
         all.push((line.number, server));
     }
-    let Some((_, first)) = all.first() else { return false };
+    let Some((_, first)) = all.first() else { return names };
     service.set("backends", list(backends));
     for (line, server) in &all {
         if server.common != first.common {
@@ -80,7 +82,7 @@ pub(super) fn write(
     if back.is_transparent {
         notes.left(back.line, "source ... usesrc clientip", "mode \"proxy\" does not keep the client's address: use mode = \"kernel\" with source = \"client\"");
     }
-    true
+    names
 }
 
 fn read(line: &Line, default: &[String], notes: &mut Notes) -> Server {

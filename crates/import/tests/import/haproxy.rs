@@ -44,6 +44,40 @@ fn a_pair_of_frontends_and_backends_becomes_services_of_vips() {
 }
 
 #[test]
+fn backends_by_server_name_become_one_service_with_names() {
+    let imported = import(include_str!("haproxy/sni.cfg"));
+    let toml = accepted(&imported);
+    let expected = [
+        "port = \"443/tcp\"",
+        "mode = \"proxy\"",
+        "backends = [\"s1 10.0.0.21:8443\", \"api-s1 10.0.0.31:8443 weight=7\", \"s5 10.0.0.42:8443\"]",
+        "sni = { \"api.example.org\" = \"api-s1\", \"*.api.example.org\" = \"api-s1\", \"shop.example.org\" = [\"api-s1\", \"s5\"], \"www.shop.example.org\" = [\"api-s1\", \"s5\"] }",
+    ];
+    has_lines(&toml, &expected);
+    let said = [
+        (7, "needs no key"),
+        (8, "needs no key"),
+        (13, "`api.example.org` has a backend already"),
+        (15, "there is no backend `gone`"),
+        (16, "the default backend"),
+        (17, "by the server name"),
+        (18, "by the server name"),
+        (22, "what backend api says besides its servers"),
+        (26, "is written by its address"),
+        (29, "the default backend has it too"),
+    ];
+    for (line, words) in said {
+        has_note(&imported, line, words);
+    }
+    // Who names nobody else has no default: other names are reset, as in HAProxy.
+    let only = "frontend t\n mode tcp\n bind :443\n use_backend a if { req.ssl_sni a.org }\nbackend a\n server a 10.0.0.21\n";
+    has_lines(&accepted(&import(only)), &["sni = { \"a.org\" = \"a\" }"]);
+    // Where HAProxy reads requests, the name is not what it goes by.
+    let http = "frontend t\n mode http\n bind :80\n use_backend a if { req.ssl_sni a.org }\n default_backend a\nbackend a\n server a 10.0.0.21\n";
+    has_note(&import(http), 4, "by the server name");
+}
+
+#[test]
 fn what_tcp_cannot_do_is_named_line_by_line() {
     let text = "\
 frontend www
