@@ -16,9 +16,12 @@ pub enum Format {
     Json,
 }
 
-/// Starts logging to standard error; `BUOY_LOG` sets the level (`info` unless it says otherwise).
+/// What is logged unless somebody says otherwise: what the store's library says of its own working helps nobody.
+const USUAL: &str = "info,openraft=warn";
+
+/// Starts logging to standard error; `BUOY_LOG` sets the level.
 pub(crate) fn start(format: Format) {
-    let filter = EnvFilter::try_from_env("BUOY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env("BUOY_LOG").unwrap_or_else(|_| EnvFilter::new(USUAL));
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let lines = tracing_subscriber::fmt::layer().with_ansi(colour).with_writer(std::io::stderr);
     let layer = match (format, journal()) {
