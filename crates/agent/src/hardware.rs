@@ -82,6 +82,11 @@ pub(crate) struct Hardware {
     ready: Ready,
 }
 
+/// How many a node may have to put on its interfaces at once.
+fn addresses(desired: &Desired) -> usize {
+    desired.groups.iter().map(|group| group.addresses.len()).sum()
+}
+
 impl Hardware {
     pub(crate) fn open(desired: &Arc<Desired>) -> Result<Self, StartError> {
         let legs = desired.node(desired.me).map_or(&[][..], |me| &me.addresses[..]);
@@ -104,6 +109,7 @@ impl Hardware {
         };
         let leases = gate.as_ref().ok().and_then(|g| g.leases_fd().try_clone_to_owned().ok());
         let mut apply = Apply::new(requests, announcer, gate.ok());
+        apply.make_room(addresses(desired));
         let adopted = apply.adopt(desired).map_err(StartError::Netlink)?;
         for address in adopted.kept {
             tracing::info!(address = %address.cidr, "kept, and silent: an earlier run left it here");
@@ -142,6 +148,7 @@ impl Hardware {
     /// Puts the new configuration's interfaces in place; what did not work, as sentences.
     pub(crate) fn reload(&mut self, desired: Arc<Desired>) -> Vec<String> {
         let mut problems = self.listen(&desired);
+        self.apply.make_room(addresses(&desired));
         self.unfenced.clear();
         if let Some(gate) = self.apply.gate() {
             for link in links(&desired) {

@@ -7,14 +7,18 @@ use crate::adopt::{self, Adopted};
 use crate::clock;
 use crate::gate::{Gate, GateError, Opening};
 use crate::netlink::{AddressChange, AddressFacts, NetlinkError, News, Requests};
-use crate::orders::{Orders, Outcome};
+use crate::orders::{self, Orders, Outcome};
 use crate::packet::{Announcer, PacketError};
 use buoy_model::{
     Action, Cidr, Desired, Event, FrameKind, Instant, LinkId, Mac, Presence, SharedLease,
 };
 use std::fmt;
 use std::net::IpAddr;
+use std::thread;
 use std::time::Duration;
+
+/// Between two looks at whether orders are carried out.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// What was tried.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -120,6 +124,11 @@ pub struct Apply {
     failures: Failures,
 }
 
+/// A thread that changes addresses, with room for so many orders.
+fn beside(room: usize) -> Option<Orders> {
+    Requests::open().ok().and_then(|requests| Orders::start(requests, room).ok())
+}
+
 /// An address that this process has put on an interface, or taken off it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Placed {
@@ -136,8 +145,7 @@ impl Apply {
     /// changes the addresses (`orders`); it is started here, in this network namespace.
     pub fn new(requests: Requests, announcer: Announcer, gate: Option<Gate>) -> Self {
         // A host that cannot start a thread can still change addresses from the loop.
-        let beside = || Requests::open().ok().and_then(|requests| Orders::start(requests).ok());
-        let orders = gate.as_ref().and_then(|_| beside());
+        let orders = gate.as_ref().and_then(|_| beside(orders::room_for(0)));
         let (placed, spoken_for, failures) = (Vec::new(), Vec::new(), Failures::default());
         Self { requests, announcer, gate, orders, placed, spoken_for, late: None, failures }
     }
@@ -177,6 +185,25 @@ impl Apply {
         }
         self.look_back();
         result.and_then(|()| self.late.take().map_or(Ok(()), Err))
+    }
+
+    /// Makes room for the orders of so many addresses. May wait until those that were given are carried out.
+    pub fn make_room(&mut self, addresses: usize) {
+        let needed = orders::room_for(addresses);
+        if self.orders.as_ref().is_none_or(|orders| orders.room() >= needed) {
+            return;
+        }
+        let Some(larger) = beside(needed) else { return };
+        while self.pending() > 0 {
+            self.look_back();
+            thread::sleep(LOOK);
+        }
+        self.look_back();
+        if let Some(before) = self.orders.take() {
+            larger.follow(&before);
+            before.close();
+        }
+        self.orders = Some(larger);
     }
 
     /// Learns what became of the orders that were given.

@@ -20,8 +20,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SendError, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
+/// Room for a small cluster, which may grow a little.
+const ROOM_MIN: usize = 2 * GROUPS_MAX;
 /// Every address of a cluster at once.
-const ORDERS_MAX: usize = GROUPS_MAX * GROUP_ADDRESSES_MAX;
+const ROOM_MAX: usize = GROUPS_MAX * GROUP_ADDRESSES_MAX;
+/// Added, renewed and removed again before the kernel has done anything, and some.
+const ORDERS_EACH: usize = 4;
 /// Outcomes that the loop has not looked at; past it the thread waits for the loop.
 const OUTCOMES_MAX: usize = 256;
 /// Orders taken together; what is told of them comes when all are carried out.
@@ -44,13 +48,20 @@ pub(crate) struct Orders {
     pending: Arc<AtomicUsize>,
     /// When the last order was carried out.
     last: Arc<AtomicU64>,
+    /// Orders that may wait; all of their memory is there and locked, so no more than it takes.
+    room: usize,
     thread: Option<JoinHandle<()>>,
+}
+
+/// How many orders may wait where there are so many addresses.
+pub(crate) fn room_for(addresses: usize) -> usize {
+    addresses.saturating_mul(ORDERS_EACH).clamp(ROOM_MIN, ROOM_MAX)
 }
 
 impl Orders {
     /// Starts the thread.
-    pub(crate) fn start(mut requests: Requests) -> io::Result<Self> {
-        let (sender, orders) = sync_channel(ORDERS_MAX);
+    pub(crate) fn start(mut requests: Requests, room: usize) -> io::Result<Self> {
+        let (sender, orders) = sync_channel(room);
         let (tell, outcomes) = sync_channel(OUTCOMES_MAX);
         let pending = Arc::new(AtomicUsize::new(0));
         let last = Arc::new(AtomicU64::new(0));
@@ -70,7 +81,7 @@ impl Orders {
                 left.fetch_sub(batch.len(), Ordering::Release);
             }
         })?;
-        Ok(Self { sender: Some(sender), outcomes, pending, last, thread: Some(thread) })
+        Ok(Self { sender: Some(sender), outcomes, pending, last, room, thread: Some(thread) })
     }
 
     /// Gives an order; never waits, never allocates.
@@ -82,6 +93,16 @@ impl Orders {
         }
         self.pending.fetch_sub(1, Ordering::Relaxed);
         Err(NetlinkError::NoAnswer(Errno::EBUSY))
+    }
+
+    /// How many orders may wait.
+    pub(crate) const fn room(&self) -> usize {
+        self.room
+    }
+
+    /// Takes the place of another one whose orders are all carried out.
+    pub(crate) fn follow(&self, before: &Self) {
+        self.last.store(before.last.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// The next outcome that is worth telling, if there is one.
@@ -131,4 +152,17 @@ fn carry_out(
         }
     });
     heard
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_room_for_what_a_cluster_may_want_at_once() {
+        let table = [(0, 2048), (512, 2048), (513, 2052), (1000, 4000), (usize::MAX, 65_536)];
+        for (addresses, room) in table {
+            assert_eq!(room_for(addresses), room, "{addresses}");
+        }
+    }
 }

@@ -13,7 +13,7 @@ use buoy_kernel::poll::Poller;
 use buoy_model::{Action, Cidr, Guard, Instant, LinkId, Presence, SharedLease};
 use nix::errno::Errno;
 use nix::sys::resource::{UsageWho, getrusage};
-use segment::{Segment, cidr, wait_until};
+use segment::{Segment, cidr};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
@@ -137,7 +137,9 @@ fn a_thousand_addresses_at_once_do_not_hold_up_the_loop() {
     let waits = waits() - before;
     // Each change would be one, if the loop waited for the kernel.
     assert!(waits < 50, "the loop waited {waits} times");
-    wait_until("the orders are carried out", || apply.pending() == 0);
+    // More addresses come into the configuration meanwhile: what was ordered is carried out first, nothing is lost.
+    apply.make_room(2 * MANY);
+    assert_eq!(apply.pending(), 0);
     assert_eq!(Requests::open().unwrap().list_ours().unwrap().len(), MANY);
     apply.close().unwrap();
 }
