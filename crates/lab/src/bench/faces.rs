@@ -2,9 +2,10 @@
 //! whether two hundred who ask, and a page that is open, delay its heartbeats.
 
 use super::many::MASS;
-use super::report;
+use super::{floor, report};
 use crate::agent::{Buoy, config_head};
 use crate::capture::Capture;
+use crate::keepalived::Keepalived;
 use crate::peer::Peer;
 use crate::probe::{median, percentile};
 use crate::segment::Segment;
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 /// How long agents may take until every VIP has an owner.
 const OWNED_MAX: Duration = Duration::from_secs(60);
 /// What a daemon does in its first seconds is not its everyday work.
-const SETTLE: Duration = Duration::from_secs(5);
+const SETTLE: Duration = Duration::from_secs(15);
 /// Who asks at a time.
 const CLIENTS: usize = 200;
 /// How long each of them waits between two questions.
@@ -48,6 +49,15 @@ struct Rest {
     share: f64,
 }
 
+/// What stands beside it in the same run.
+#[derive(Clone, Copy, Debug)]
+struct Beside {
+    /// The same heartbeats with nothing behind them, in hundredths of one processor.
+    bare: f64,
+    /// Of two nodes, the owner.
+    keepalived: Rest,
+}
+
 /// How long a question takes.
 #[derive(Clone, Debug)]
 struct Asked {
@@ -73,19 +83,22 @@ pub fn faces(options: &FacesOptions) -> Result<()> {
     namespace::remove_all_on_signal();
     agent::program()?;
     println!("An agent with one VIP, {}.", mode.describe());
-    let (one, quiet, crowded) = {
+    let (one, quiet, crowded, beside) = {
         let (segment, mut buoy) = stand(1, 0)?;
         let one = rest(&mut buoy, options.time)?;
         println!("Its heartbeats, with nobody and with {CLIENTS} who ask.");
         let quiet = beats(&segment, &buoy, "quiet", options.time, 0)?;
         let crowded = beats(&segment, &buoy, "crowded", options.time, CLIENTS)?;
-        (one, quiet, crowded)
+        drop(buoy);
+        println!("The same heartbeats, bare; and keepalived at the same pace.");
+        let bare = floor::share(&segment, options.time)?;
+        (one, quiet, crowded, Beside { bare, keepalived: keepalived(&segment, options.time)? })
     };
     println!("{MASS} VIPs with {BACKENDS} backends each.");
     let (_segment, mut buoy) = stand(MASS, BACKENDS)?;
     let many = rest(&mut buoy, options.time)?;
     let asked = ask(&buoy)?;
-    let text = render(options, (one, many), &asked, (quiet, crowded));
+    let text = render(options, (one, many, beside), &asked, (quiet, crowded));
     report::save(&options.report, &text)
 }
 
@@ -114,8 +127,19 @@ fn stand(vips: usize, backends: usize) -> Result<(Segment, Buoy)> {
     Ok((segment, buoy))
 }
 
-fn rest(buoy: &mut Buoy, time: Duration) -> Result<Rest> {
-    let process = buoy.process("n1")?;
+/// keepalived with one VRRP instance that advertises as often as Buoy's heartbeats go.
+fn keepalived(segment: &Segment, time: Duration) -> Result<Rest> {
+    let mut keepalived =
+        Keepalived::with_instances(floor::INTERVAL, vec![vec![(wide_ipv4(0), 16)]])?;
+    for node in keepalived.nodes() {
+        keepalived.start(segment, node)?;
+    }
+    std::thread::sleep(SETTLE);
+    rest(&mut keepalived, time)
+}
+
+fn rest(peer: &mut impl Peer, time: Duration) -> Result<Rest> {
+    let process = peer.process("n1")?;
     let pids: Vec<u32> = std::iter::once(process.pid()).chain(process.children()).collect();
     let (used, from) = (process.cpu_time(), Instant::now());
     std::thread::sleep(time);
@@ -252,7 +276,7 @@ fn heartbeat(frame: &[u8]) -> Option<[u8; 4]> {
 
 fn render(
     options: &FacesOptions,
-    (one, many): (Rest, Rest),
+    (one, many, beside): (Rest, Rest, Beside),
     asked: &[Asked],
     (quiet, crowded): (Beats, Beats),
 ) -> String {
@@ -275,12 +299,26 @@ fn render(
         kept(memory <= 15.0),
         kept(share <= 0.3)
     );
+    let Beside { bare, keepalived } = beside;
+    let _ = writeln!(text, "| the same heartbeats, bare | | | {bare:.2} | |");
+    let _ = writeln!(
+        text,
+        "| keepalived, 1 VIP on two nodes, an advertisement every 10 ms | {:.1} | | {:.2} | |",
+        mib(keepalived.memory),
+        keepalived.share
+    );
     let memory = mib(many.memory);
     let _ = writeln!(
         text,
         "| {MASS} VIPs with {BACKENDS} backends each | {memory:.1} | 80: {} | {:.2} | |",
         kept(memory <= 80.0),
         many.share
+    );
+    let _ = writeln!(
+        text,
+        "\nBuoy takes {:.2} times what the bare heartbeats take: nothing that says a heartbeat every 10 ms to two nodes and \
+         answers theirs, on this machine, takes less than these.",
+        one.share / bare
     );
     let _ = write!(
         text,

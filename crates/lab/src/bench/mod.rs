@@ -5,7 +5,7 @@
 //! next one has its turn. `stand` is a system with its segment, `trial` one fault, `calm` the minutes
 //! in which nothing should happen, `many` the cost and the takeover of many VIPs, `report` the file.
 //! `idle` is a measurement of its own: many VIPs, and nothing else on the machine; so is `checks`: many backends. `connections`
-//! asks which connections outlive the balancer, and `faces` what API and page cost.
+//! asks which connections outlive the balancer, and `faces` what API and page cost, beside `floor`: bare heartbeats.
 
 #![allow(clippy::print_stdout, reason = "says how far it is")]
 
@@ -14,6 +14,7 @@ mod calm;
 mod checks;
 mod connections;
 mod faces;
+mod floor;
 mod idle;
 mod many;
 mod report;
