@@ -59,6 +59,11 @@ use tokio::sync::watch;
 /// How long the loop may take to give everything away.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long after a start everything that it began is done.
+const SETTLED: Duration = Duration::from_secs(10);
+/// What has not run for so long is not kept in memory, unless a takeover needs it.
+const LATELY: Duration = Duration::from_secs(60);
+
 /// Where things are.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -121,6 +126,7 @@ impl std::error::Error for RunError {}
 
 /// Runs the agent until it is told to stop.
 pub fn run(options: &Options) -> Result<(), RunError> {
+    buoy_kernel::program::begin();
     log::start(options.log);
     end_on_panic();
     die_at_once();
@@ -257,9 +263,20 @@ async fn live(
     told
 }
 
-/// Puts into force what is edited, and keeps what pools gave.
+/// Gives back the code that has not run lately, for ever: that of the start first.
+async fn settle() {
+    let mut wait = SETTLED;
+    loop {
+        tokio::time::sleep(wait).await;
+        // A thread that panics ends the process: whatever comes back is an answer.
+        let _ = tokio::task::spawn_blocking(buoy_kernel::program::give_back).await;
+        wait = LATELY;
+    }
+}
+
+/// Puts into force what is edited, keeps what pools gave, and no memory that is not needed.
 async fn follow_edits(daemon: Arc<Daemon>) {
-    tokio::join!(Arc::clone(&daemon).hear_edits(), edits::keep(daemon));
+    tokio::join!(Arc::clone(&daemon).hear_edits(), edits::keep(daemon), settle());
 }
 
 /// What is carried goes on in the agent that is started next, where there is somebody who keeps it so long.

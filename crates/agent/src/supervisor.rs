@@ -16,7 +16,7 @@ use buoy_kernel::lifeline::{
     LifelineError, Process, Seen, Watch, on_processor, schedule_supervisor,
 };
 use buoy_kernel::netlink::{NetlinkError, Requests};
-use buoy_kernel::{clock, realtime};
+use buoy_kernel::{clock, program, realtime};
 use buoy_model::Instant;
 use buoy_model::limits::LEGS_MAX;
 use nix::sys::prctl;
@@ -97,6 +97,7 @@ pub fn run(options: Options) -> Result<(), SuperviseError> {
     let mut supervisor = Supervisor::new(watch, agent(options.agent)?, switch)?;
     let exempt = std::fs::write("/proc/self/oom_score_adj", "-1000");
     let got = realtime::enter();
+    program::give_back();
     let ahead = schedule_supervisor();
     tracing::debug!(
         locked = got.locked.is_ok(),

@@ -28,6 +28,7 @@ pub mod packet;
 pub mod ping;
 pub mod poll;
 pub mod port;
+pub mod program;
 pub mod reach;
 pub mod realtime;
 mod relay;

@@ -1,11 +1,10 @@
 //! Makes the calling thread run when it must: in memory, before ordinary threads, on time.
 
-use crate::sys;
+use crate::{program, sys};
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::prctl;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
-use std::path::Path;
-use std::{fmt, fs, io};
+use std::{fmt, fs};
 
 /// Above ordinary threads, and below the kernel's own at 99 and its interrupt threads at 50.
 const PRIORITY: i32 = 49;
@@ -38,6 +37,8 @@ impl fmt::Display for Missing {
 pub fn enter() -> Realtime {
     // Timers of ordinary threads may be 50 us late to save power.
     let _ = prctl::set_timerslack(1);
+    // What the start has freed: the C library cannot give back what is locked.
+    sys::trim_heap();
     Realtime { locked: lock(), priority: schedule() }
 }
 
@@ -50,15 +51,21 @@ fn lock() -> Result<(), Missing> {
                 .to_owned(),
         ));
     }
+    lock_touched()?;
+    touch_stack();
+    // What a takeover runs may not have run yet when its host is short of memory.
+    program::keep().map_err(|error| not_locked(&error))
+}
+
+fn lock_touched() -> Result<(), Missing> {
     // What has been touched stays. All that is mapped would be each thread's whole stack, and every arena of the heap.
     let on_fault = MlockAllFlags::from_bits_retain(nix::libc::MCL_ONFAULT);
     let all = MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault;
-    let missing = |why: &dyn fmt::Display| {
-        Missing(format!("memory is not locked: {why} (a container's memory limit?)"))
-    };
-    mlockall(all).map_err(|errno| missing(&errno.desc()))?;
-    touch_stack();
-    lock_program().map_err(|error| missing(&error))
+    mlockall(all).map_err(|errno| not_locked(&errno.desc()))
+}
+
+fn not_locked(why: &dyn fmt::Display) -> Missing {
+    Missing(format!("memory is not locked: {why} (a container's memory limit?)"))
 }
 
 /// The deepest call of the loop finds its stack in memory.
@@ -67,25 +74,6 @@ fn touch_stack() {
     let mut stack = [0_u8; STACK];
     stack.iter_mut().step_by(PAGE).for_each(|byte| *byte = 1);
     std::hint::black_box(&mut stack);
-}
-
-/// All of the program is in memory, for what a takeover runs may not have run yet when its host is short of memory.
-fn lock_program() -> io::Result<()> {
-    let program = fs::read_link("/proc/self/exe")?;
-    let maps = fs::read_to_string("/proc/self/maps")?;
-    for (from, to) in maps.lines().filter_map(|line| mapping(line, &program)) {
-        sys::lock_memory(from, to - from)?;
-    }
-    Ok(())
-}
-
-/// Where a line of `/proc/self/maps` says that this file is (proc_pid_maps(5)).
-fn mapping(line: &str, file: &Path) -> Option<(usize, usize)> {
-    let mut words = line.split_ascii_whitespace();
-    let (from, to) = words.next()?.split_once('-')?;
-    let is_it = words.nth(4).is_some_and(|path| Path::new(path) == file);
-    let address = |hex| usize::from_str_radix(hex, 16).ok();
-    is_it.then_some((address(from)?, address(to)?))
 }
 
 /// Puts the calling thread before ordinary ones.
@@ -123,17 +111,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mapping_is_found_by_its_file() {
-        let line = "55d0c0a00000-55d0c0a21000 r-xp 00001000 fe:00 1234    /usr/bin/buoy";
-        let found = Some((0x55d0_c0a0_0000, 0x55d0_c0a2_1000));
-        assert_eq!(mapping(line, Path::new("/usr/bin/buoy")), found);
-        assert_eq!(mapping(line, Path::new("/usr/bin/true")), None);
-        for other in ["7f00-7f01 rw-p 0 00:00 0", "", "zz-7f01 r-xp 0 00:00 1 /usr/bin/buoy"] {
-            assert_eq!(mapping(other, Path::new("/usr/bin/buoy")), None, "{other}");
-        }
-    }
-
-    #[test]
     fn what_is_locked_is_the_program_and_not_what_was_never_touched() {
         if enter().locked.is_err() {
             return;
@@ -148,6 +125,22 @@ mod tests {
         assert!(program / 4 < kib("VmRSS:"), "{status}");
         assert!(kib("VmRSS:") < program + (48 << 10), "{status}");
         drop(never_touched);
+    }
+
+    #[test]
+    fn memory_that_is_free_again_is_given_back_before_the_rest_is_locked() {
+        let blocks: Vec<Vec<u8>> = (0..1000).map(|_| vec![1; 16 << 10]).collect();
+        let last = blocks.last().cloned();
+        let kib = || {
+            let status = fs::read_to_string("/proc/self/status").unwrap();
+            let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+            line.trim().trim_end_matches(" kB").parse::<usize>().unwrap()
+        };
+        let before = kib();
+        drop(blocks);
+        let _ = enter();
+        assert!(kib() + (12 << 10) < before, "{} KiB, and before {before}", kib());
+        assert_eq!(last.map(|block| block.len()), Some(16 << 10));
     }
 
     #[test]

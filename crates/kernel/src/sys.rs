@@ -207,6 +207,36 @@ pub(crate) fn lock_memory(from: usize, length: usize) -> io::Result<()> {
     Ok(())
 }
 
+/// Takes out of memory what is as it was in its file, locked or not; it is read again when it is used, and locked
+/// again. The range must be of a mapping that nobody writes to.
+pub(crate) fn forget_unchanged(from: usize, length: usize) -> io::Result<()> {
+    let range = std::ptr::without_provenance_mut(from);
+    // SAFETY: the caller says that the range holds what the file holds, so whoever reads it next reads the same.
+    checked(unsafe { libc::madvise(range, length, libc::MADV_DONTNEED_LOCKED) })?;
+    Ok(())
+}
+
+/// Gives memory that was freed back to the kernel, where the C library can.
+pub(crate) fn trim_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: no memory is passed, and only what was freed goes.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// Has large blocks of memory given back to the kernel as soon as they are freed, where the C library can: otherwise
+/// it takes the largest block that was ever freed for the everyday size, and keeps what is smaller.
+pub(crate) fn return_blocks_from(bytes: i32) {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: no memory is passed; only allocations to come are made otherwise.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, bytes);
+    }
+    #[cfg(not(target_env = "gnu"))]
+    let _ = bytes;
+}
+
 /// Marks every descriptor from that one on to be closed by the next `exec`.
 pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
     let flags = libc::CLOSE_RANGE_CLOEXEC;
