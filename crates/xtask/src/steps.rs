@@ -41,6 +41,31 @@ const CLIPPY_MUTANTS: Step = Step {
     junit: None,
 };
 
+/// The fuzz targets are a workspace of their own, so nothing else would notice that they do not compile. Without
+/// libFuzzer, which needs a C++ compiler and is only to be linked; and in a folder of its own, for it is of other features.
+const FUZZ: Step = Step {
+    name: "clippy of the fuzz targets",
+    arguments: &[
+        "clippy",
+        "--manifest-path",
+        "fuzz/Cargo.toml",
+        "--target-dir",
+        "target/fuzz",
+        "--locked",
+        "--no-default-features",
+        "--",
+        "-D",
+        "warnings",
+    ],
+    junit: None,
+};
+
+const FUZZ_FORMAT: Step = Step {
+    name: "format of the fuzz targets",
+    arguments: &["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"],
+    junit: None,
+};
+
 const DENY: Step = Step {
     name: "licences, bans, sources",
     arguments: &["deny", "--offline", "check", "licenses", "bans", "sources"],
@@ -83,6 +108,9 @@ const MUTANTS: Step = Step {
     junit: Some("target/nextest/mutants/junit.xml"),
 };
 
+/// What is looked at without running any of it.
+const STATIC: [Step; 6] = [FORMAT, FUZZ_FORMAT, CLIPPY, CLIPPY_MUTANTS, FUZZ, DENY];
+
 /// What a step came to.
 struct Outcome {
     name: &'static str,
@@ -93,16 +121,14 @@ struct Outcome {
 
 /// Everything that needs no running system: format, lints, licences, house rules.
 pub(crate) fn check() -> ExitCode {
-    let outcomes: Vec<Outcome> =
-        [FORMAT, CLIPPY, CLIPPY_MUTANTS, DENY, TIDY].iter().map(run).collect();
+    let outcomes: Vec<Outcome> = STATIC.iter().chain([&TIDY]).map(run).collect();
     show(&outcomes);
     exit_code(outcomes.iter().all(|outcome| outcome.ok))
 }
 
 /// `check`, then every test, then the count alone on the last line, for CI to read.
 pub(crate) fn test() -> ExitCode {
-    let mut outcomes: Vec<Outcome> =
-        [FORMAT, CLIPPY, CLIPPY_MUTANTS, DENY].iter().map(run).collect();
+    let mut outcomes: Vec<Outcome> = STATIC.iter().map(run).collect();
     let build = run(&BUILD);
     let built = build.ok;
     outcomes.push(build);
