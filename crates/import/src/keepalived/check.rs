@@ -73,7 +73,7 @@ pub(super) fn write(
     let mut pairs: Vec<(&str, String)> = Vec::new();
     let mut rest: Vec<Node> = Vec::new();
     let mut port = None;
-    for line in node.lines_of(&KEYWORDS) {
+    for line in node.lines_once(&KEYWORDS, |word| word == "url", notes) {
         match line.keyword() {
             "connect_port" => port = line.word(1).parse::<u16>().ok().filter(|port| *port > 0),
             _ if settings.take(&line) => {}
@@ -146,10 +146,13 @@ fn pace(
     pairs
 }
 
-/// Takes the line of that keyword.
+/// Takes the lines of that keyword; the last one holds.
 fn take(rest: &mut Vec<Node>, keyword: &str) -> Option<Node> {
-    let place = rest.iter().position(|line| line.keyword() == keyword)?;
-    Some(rest.remove(place))
+    take_all(rest, keyword).pop()
+}
+
+fn take_all(rest: &mut Vec<Node>, keyword: &str) -> Vec<Node> {
+    rest.extract_if(.., |line| line.keyword() == keyword).collect()
 }
 
 fn dns(rest: &mut Vec<Node>) -> String {
@@ -225,19 +228,20 @@ fn http(
     notes: &mut Notes,
 ) -> Option<Vec<(&'static str, String)>> {
     let mut host = settings.host.clone();
-    let mut pairs = Vec::new();
+    let mut body = None;
     let mut statuses = vec![quoted("200-299")];
     let mut path = "/".to_owned();
-    let url = take(rest, "url");
+    let urls = take_all(rest, "url");
     take(rest, "enable_sni");
-    while let Some(other) = take(rest, "url") {
+    for other in urls.iter().skip(1) {
         notes.left_at(
             &other.place,
             "url",
             "a check of Buoy sends one request: the first one is written",
         );
     }
-    for line in url.iter().flat_map(|url| url.lines_of(&KEYWORDS)) {
+    let url = urls.first().map(|url| url.lines_once(&KEYWORDS, |_| false, notes));
+    for line in url.unwrap_or_default() {
         match line.keyword() {
             "path" => path = line.word(1).to_owned(),
             "status_code" => {
@@ -247,7 +251,7 @@ fn http(
                 statuses = line.after(1).iter().map(status).collect();
             }
             "virtualhost" => host = Some(line.word(1).to_owned()),
-            "regex" => pairs.push(("body_regex", quoted(&line.after(1).join(" ")))),
+            "regex" => body = Some(quoted(&line.after(1).join(" "))),
             "digest" => notes.left_at(
                 &line.place,
                 &line.text(),
@@ -261,6 +265,6 @@ fn http(
     if !statuses.is_empty() {
         all.push(("expect", one_or_list(statuses)));
     }
-    all.extend(pairs);
+    all.extend(body.map(|body| ("body_regex", body)));
     Some(all)
 }

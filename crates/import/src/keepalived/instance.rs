@@ -1,7 +1,9 @@
 //! Reads a `vrrp_instance`.
 
 use super::hmac::Hmac;
-use super::model::{Address, Failback, Instance, Notify, Tracks, number, say_mail, seconds};
+use super::model::{
+    Address, Failback, Instance, Notify, Tracks, may_be_often, number, say_mail, seconds,
+};
 use super::tree::Node;
 use crate::draft::name;
 use crate::notes::Notes;
@@ -36,16 +38,7 @@ impl Instance {
             tracks: Tracks::default(),
             notifies: Vec::new(),
         };
-        let mut seen: Vec<String> = Vec::new();
-        for line in node.lines_of(&[]) {
-            let keyword = line.keyword().to_owned();
-            if seen.contains(&keyword) && !keyword.starts_with("virtual_ipaddress") {
-                notes.say_at(
-                    &line.place,
-                    format!("`{keyword}` is there twice in {}: the last one holds", instance.name),
-                );
-            }
-            seen.push(keyword);
+        for line in node.lines_once(&[], may_be_often, notes) {
             instance.read_line(&line, notes);
         }
         instance
@@ -145,7 +138,7 @@ impl Instance {
             }
             _ if self.tracks.take(line, notes) => {}
             _ => match Notify::read(line, notes) {
-                Some(notify) => self.notifies.push(notify),
+                Some(notify) => notify.put(&mut self.notifies),
                 None => notes.left_at(
                     &line.place,
                     &line.text(),

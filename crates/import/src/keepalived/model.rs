@@ -134,7 +134,7 @@ pub(super) fn number<T: std::str::FromStr>(node: &Node, notes: &mut Notes) -> Op
 impl Tracked {
     pub(super) fn script(node: &Node, notes: &mut Notes) -> Self {
         let mut tracked = Self::new(node);
-        for line in node.lines_of(&[]) {
+        for line in node.lines_once(&[], |_| false, notes) {
             match line.keyword() {
                 "script" => {
                     let user = tracked.script.user.take();
@@ -169,7 +169,7 @@ impl Tracked {
 
     pub(super) fn process(node: &Node, notes: &mut Notes) -> Self {
         let mut tracked = Self { weight: 1, ..Self::new(node) };
-        for line in node.lines_of(&[]) {
+        for line in node.lines_once(&[], |_| false, notes) {
             match line.keyword() {
                 "process" => {
                     tracked.process =
@@ -219,6 +219,11 @@ impl Tracked {
     }
 }
 
+/// Lists, which grow with each of their blocks.
+pub(super) fn may_be_often(keyword: &str) -> bool {
+    keyword.starts_with("virtual_ipaddress") || keyword.starts_with("track_") || keyword == "group"
+}
+
 impl SyncGroup {
     pub(super) fn read(node: &Node, notes: &mut Notes) -> Self {
         let mut group = Self {
@@ -228,7 +233,7 @@ impl SyncGroup {
             tracks: Tracks::default(),
             notifies: Vec::new(),
         };
-        for line in node.lines_of(&[]) {
+        for line in node.lines_once(&[], may_be_often, notes) {
             match line.keyword() {
                 "group" => group.members.extend(line.all_words().map(|(_, word)| word.to_owned())),
                 "smtp_alert" => say_mail(&line, notes),
@@ -241,7 +246,7 @@ impl SyncGroup {
                 }
                 _ if group.tracks.take(&line, notes) => {}
                 _ => match Notify::read(&line, notes) {
-                    Some(notify) => group.notifies.push(notify),
+                    Some(notify) => notify.put(&mut group.notifies),
                     None => notes.left_at(
                         &line.place,
                         &line.text(),
@@ -308,6 +313,14 @@ impl Notify {
             _ => return None,
         };
         Some(Self { place: line.place.clone(), state, script: Script::notify(line) })
+    }
+
+    /// The last one of a state holds.
+    pub(super) fn put(self, notifies: &mut Vec<Self>) {
+        if !self.script.argv.is_empty() {
+            notifies.retain(|before| before.state != self.state);
+            notifies.push(self);
+        }
     }
 }
 

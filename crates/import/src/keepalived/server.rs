@@ -102,7 +102,7 @@ pub(super) fn read(
 ) -> Option<Service> {
     let places = places(node, groups, notes)?;
     let mut server = Virtual { protocol: "tcp".to_owned(), ..Virtual::default() };
-    for line in node.lines_of(&[]) {
+    for line in node.lines_once(&[], |word| word == "real_server", notes) {
         server.read_line(&line, notes);
     }
     if !["tcp", "udp"].contains(&server.protocol.as_str()) {
@@ -283,13 +283,12 @@ impl Virtual {
         let (entry, target) = self.target(node, places, notes)?;
         let mut real = Real { entry, is_kept: false, check: None };
         let mut settings = self.check.clone();
+        let mut weight = None;
         let mut found: Vec<Node> = Vec::new();
-        for line in node.lines_of(&[]) {
+        for line in node.lines_once(&[], check::is_checker, notes) {
             match line.keyword() {
                 "weight" => {
-                    let weight = number::<u32>(&line, notes).map(|weight| weight.min(256));
-                    let weight = weight.map(|weight| format!(" weight={weight}"));
-                    real.entry.push_str(&weight.unwrap_or_default());
+                    weight = number::<u32>(&line, notes).map(|weight| weight.min(256));
                 }
                 "inhibit_on_failure" => real.is_kept = true,
                 "lvs_method" | "lb_kind" => {
@@ -319,6 +318,8 @@ impl Virtual {
                 ),
             }
         }
+        let weight = weight.map(|weight| format!(" weight={weight}"));
+        real.entry.push_str(&weight.unwrap_or_default());
         for other in found.iter().skip(1) {
             notes.left_at(&other.place, other.keyword(), "a service of Buoy has one check");
         }

@@ -68,6 +68,26 @@ impl Node {
         }
         lines
     }
+
+    /// The same, and a note for each keyword that is there twice, where the last one holds; but not of those that may be there often.
+    pub(super) fn lines_once(
+        &self,
+        keywords: &[&str],
+        may_be_often: fn(&str) -> bool,
+        notes: &mut Notes,
+    ) -> Vec<Self> {
+        let lines = self.lines_of(keywords);
+        for (at, line) in lines.iter().enumerate() {
+            let keyword = line.keyword();
+            let is_again = lines[..at].iter().any(|before| before.keyword() == keyword);
+            if is_again && !may_be_often(keyword) {
+                let said =
+                    format!("`{keyword}` is there twice in {}: the last one holds", self.keyword());
+                notes.say_at(&line.place, said);
+            }
+        }
+        lines
+    }
 }
 
 /// A piece of a line.

@@ -144,13 +144,13 @@ fn write_prefer(
     let me = options.host.as_ref().and_then(|host| named.into_iter().find(|name| *name == host));
     if let (true, Some(me), true) = (instance.is_master, me, is_first_of_group) {
         table.set("prefer", list([quoted(me)]));
-        return;
+    } else {
+        let said = format!(
+            "priority {} is not carried: write the hosts that should have {} into `prefer`, best first",
+            instance.priority, instance.name
+        );
+        notes.say_at(&instance.place, said);
     }
-    let said = format!(
-        "priority {} is not carried: write the hosts that should have {} into `prefer`, best first",
-        instance.priority, instance.name
-    );
-    notes.say_at(&instance.place, said);
     for what in [("use_vmac", instance.virtual_mac), ("no_accept", !instance.accept)] {
         if let (what, true) = what {
             notes.left_at(&instance.place, what, "under the lease the VIP is announced with the hardware address of its owner, which answers for it");

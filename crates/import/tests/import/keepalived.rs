@@ -310,6 +310,32 @@ fn mistakes_are_read_over_as_keepalived_does_and_said() {
 }
 
 #[test]
+fn of_what_is_there_twice_the_last_one_holds_and_lists_grow() {
+    let imported = vrrp("twice");
+    let toml = accepted(&imported);
+    for kept in [
+        "[\"10.0.0.100/24\", \"10.0.0.101/24\"]",
+        "priority = { \"lb1\" = 150 }",
+        "exec = \"/usr/local/lib/fit\", every = \"2s\"",
+        "link = \"eth1\"",
+        "link = \"eth2\"",
+        "\"/usr/local/lib/master\"",
+        "http = \"GET /new\", expect = \"200-299\", body_regex = \"^new\", every = \"10s\"",
+        "timeout = \"3s\"",
+        "10.0.0.21:80 weight=1",
+    ] {
+        assert!(toml.contains(kept), "{kept}\n{toml}");
+    }
+    for lost in ["old", "before"] {
+        assert!(!toml.contains(lost), "{lost}\n{toml}");
+    }
+    let twice = |words: &str| notes(&imported).iter().filter(|note| note.contains(words)).count();
+    // script, interval, priority, notify_master, delay_loop, weight, path, regex and connect_timeout.
+    assert_eq!(twice("is there twice"), 9, "{:#?}", notes(&imported));
+    assert_eq!(twice("a service of Buoy has one check"), 2, "{:#?}", notes(&imported));
+}
+
+#[test]
 fn a_file_that_ends_anywhere_is_read_as_far_as_it_goes() {
     for (name, text) in corpus() {
         for (at, _) in text.char_indices().step_by(7) {
