@@ -17,7 +17,7 @@ pub(crate) mod tests;
 mod values;
 
 pub(crate) use keep::keep;
-pub(crate) use plan::{BackendWish, Place, Unplanned, Wish};
+pub(crate) use plan::{BackendWish, Place, ServiceWish, Unplanned, Wish};
 
 use crate::configuration::{self, ConfigurationError};
 use crate::conflicts::{self, Occupied, Probe};
@@ -424,6 +424,7 @@ impl Edits {
             Wish::Put(asked, value) => Wish::Put(plan.meant(asked, before), value.clone()),
             Wish::Patch(asked, value) => Wish::Patch(plan.meant(asked, before), value.clone()),
             Wish::Remove(asked) => Wish::Remove(plan.meant(asked, before)),
+            Wish::Service(place, wish) => Wish::Service(place.meant(&plan, before), wish.clone()),
             Wish::Text(_)
             | Wish::Add(_)
             | Wish::Backend(..)

@@ -92,6 +92,8 @@ pub enum Edit {
     PatchVip(String, Value),
     /// No such VIP any more.
     RemoveVip(String),
+    /// No such service any more.
+    RemoveService(String),
     /// A backend of a service that is this.
     PutBackend(String, String, Value),
     /// No such backend of the service any more.
@@ -306,7 +308,7 @@ impl Client {
         self.get(&format!("/v1/config/vips/{}", segment(vip)))
     }
 
-    /// Edits one VIP or backend, by whoever has seen that revision, for that reason; or only says what would be.
+    /// Edits one VIP, service or backend, by whoever has seen that revision, for that reason; or only says what would be.
     pub fn edit(
         &self,
         edit: &Edit,
@@ -324,6 +326,9 @@ impl Client {
             }
             Edit::RemoveVip(name) => {
                 (Method::DELETE, format!("/v1/vips/{}", segment(name)), &Value::Null)
+            }
+            Edit::RemoveService(name) => {
+                (Method::DELETE, format!("/v1/services/{}", segment(name)), &Value::Null)
             }
             Edit::PutBackend(service, name, value) => (Method::PUT, backend(service, name), value),
             Edit::RemoveBackend(service, name) => {

@@ -200,29 +200,22 @@ fn written_text(name: &str, written: &Value) -> Result<String, Failure> {
 pub(crate) fn add_service(arguments: AddServiceArguments) -> Result<(), Failure> {
     let AddServiceArguments { agent, vip, port, backend, keys, consent } = arguments;
     let client = agent.client()?;
-    let service = keys.with(json!({ "port": port, "backends": backend }));
-    change_services(&client, &vip, &consent, |services| {
-        services.push(service);
-        Ok(())
-    })
+    // Before the list is read: what others add meanwhile is not undone, but refuses the edit.
+    let seen = client.config()?.revision;
+    let mut services = match client.written_vip(&vip)?["service"].take() {
+        Value::Array(services) => services,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
+            Vec::new()
+        }
+    };
+    services.push(keys.with(json!({ "port": port, "backends": backend })));
+    let patch = json!({ "service": services });
+    apply(&client, &Edit::PatchVip(vip, patch), Some(seen), &consent)
 }
 
 pub(crate) fn remove_service(arguments: RemoveServiceArguments) -> Result<(), Failure> {
     let RemoveServiceArguments { agent, service, consent } = arguments;
-    let client = agent.client()?;
-    let known = client.service(&service)?;
-    let port = known.service.port;
-    change_services(&client, &known.vip, &consent, |services| {
-        let before = services.len();
-        services.retain(|written| port_of(written) != Some(port.clone()));
-        let missing = || {
-            Failure::failed(format!(
-                "{} has no service of its own for {port}: look at `buoy config show`, and edit that",
-                known.vip
-            ))
-        };
-        if services.len() < before { Ok(()) } else { Err(missing()) }
-    })
+    apply(&agent.client()?, &Edit::RemoveService(service), None, &consent)
 }
 
 pub(crate) fn backend(command: BackendCommand) -> Result<(), Failure> {
@@ -236,37 +229,6 @@ pub(crate) fn backend(command: BackendCommand) -> Result<(), Failure> {
             apply(&agent.client()?, &Edit::RemoveBackend(service, backend), None, &consent)
         }
     }
-}
-
-/// Changes the list of services that a VIP is written with.
-fn change_services(
-    client: &Client,
-    vip: &str,
-    consent: &Consent,
-    change: impl FnOnce(&mut Vec<Value>) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    // Before the list is read: what others add meanwhile is not undone, but refuses the edit.
-    let seen = client.config()?.revision;
-    let mut written = client.written_vip(vip)?;
-    let mut services = match written["service"].take() {
-        Value::Array(services) => services,
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
-            Vec::new()
-        }
-    };
-    change(&mut services)?;
-    let patch = json!({ "service": services });
-    apply(client, &Edit::PatchVip(vip.into(), patch), Some(seen), consent)
-}
-
-/// The port of a service as it is written, in the words of the status.
-fn port_of(service: &Value) -> Option<String> {
-    let port = match &service["port"] {
-        Value::String(port) => port.clone(),
-        Value::Number(port) => port.to_string(),
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
-    };
-    Some(if port.contains('/') { port } else { format!("{port}/tcp") })
 }
 
 /// Shows what would be, and does it if it is meant.
@@ -323,15 +285,5 @@ mod tests {
         let keys = Keys { set: vec![key("pool=outside").unwrap(), key("name=other").unwrap()] };
         let vip = keys.with(json!({ "name": "web", "address": null }));
         assert_eq!(vip, json!({ "name": "web", "pool": "outside" }));
-    }
-
-    #[test]
-    fn a_port_is_found_however_it_is_written() {
-        for written in [json!("443/tcp"), json!("443"), json!(443)] {
-            let service = json!({ "port": written });
-            assert_eq!(port_of(&service).as_deref(), Some("443/tcp"), "{written}");
-        }
-        assert_eq!(port_of(&json!({ "port": "53/udp" })).as_deref(), Some("53/udp"));
-        assert_eq!(port_of(&json!({})), None);
     }
 }

@@ -137,6 +137,19 @@ impl Edits {
         let table = plan.vip(&name)?;
         Some((state.revision, super::plan::json(&table)))
     }
+
+    /// The same of a service.
+    pub(crate) fn service(
+        &self,
+        place: &super::Place,
+        desired: &Desired,
+    ) -> Option<(u64, serde_json::Value)> {
+        let state = self.now();
+        let base = self.held().base.clone();
+        let plan = super::Plan::new(&base, &state).ok()?;
+        let table = plan.service(&place.meant(&plan, desired))?;
+        Some((state.revision, super::plan::json(&table)))
+    }
 }
 
 fn origins(file: &str, state: &State) -> Vec<OriginView> {

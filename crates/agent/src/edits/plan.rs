@@ -2,6 +2,8 @@
 //!
 //! An entry that says what the file has anyway is taken back: what was edited by hand into the file later holds.
 
+mod service;
+
 use buoy_config::layer::{self, reservation_key, vip_key as key, vip_name};
 use buoy_config::nearest;
 use buoy_model::{Desired, Given, Group, Service};
@@ -24,6 +26,8 @@ pub(crate) enum Wish {
     Patch(String, Value),
     /// A VIP to be no more.
     Remove(String),
+    /// Something of one service.
+    Service(Place, ServiceWish),
     /// Something of a backend of the service of one VIP.
     Backend(Place, String, BackendWish),
     /// An address of a pool to be kept for somebody.
@@ -32,6 +36,16 @@ pub(crate) enum Wish {
     Free(IpAddr),
     /// All to be as it was after a revision.
     Rollback(u64),
+}
+
+/// What is wanted of a service.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum ServiceWish {
+    /// To be this, whether there is one or not.
+    Put(Value),
+    /// To have other values of these keys (RFC 7396).
+    Patch(Value),
+    Remove,
 }
 
 /// What is wanted of a backend.
@@ -45,7 +59,7 @@ pub(crate) enum BackendWish {
 /// A service as the file knows it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Place {
-    /// The name of its VIP.
+    /// The name of its VIP, or one of its addresses.
     vip: Option<String>,
     /// Its port, as in `443/tcp`.
     port: String,
@@ -58,6 +72,27 @@ impl Place {
         let port = format!("{}/{}", service.ports, service.protocol.name());
         let name = buoy_api::service_name(group, service);
         Self { vip: group.vip_of(service).map(str::to_owned), port, name }
+    }
+
+    /// One that need not be there yet, by its whole name: `web:443/tcp`, `[2001:db8::100]:443/tcp`.
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        let (vip, port) = name.rsplit_once(':')?;
+        let bare = vip.strip_prefix('[').and_then(|vip| vip.strip_suffix(']')).unwrap_or(vip);
+        let is_whole = !bare.is_empty() && port.contains('/');
+        let (vip, port) = (Some(bare.to_owned()), port.to_owned());
+        is_whole.then(|| Self { vip, port, name: name.to_owned() })
+    }
+
+    /// That no VIP of the file and of the edits is written with it.
+    pub(crate) fn of_no_vip(&self) -> Unplanned {
+        let why = "it is that of a pool: change it in the file".to_owned();
+        Unplanned::Unknown(format!("no VIP has the service {}", self.name), why)
+    }
+
+    /// The same under the name of its VIP, where a pool gave that the address.
+    pub(crate) fn meant(&self, plan: &Plan<'_>, desired: &Desired) -> Self {
+        let vip = self.vip.as_ref().map(|vip| plan.meant(vip, desired));
+        Self { vip, ..self.clone() }
     }
 }
 
@@ -166,6 +201,7 @@ impl<'a> Plan<'a> {
                 vec![(key(&name), Some(named(&name, table(&vip)?)?))]
             }
             Wish::Remove(asked) => vec![(key(&self.known(asked)?), None)],
+            Wish::Service(place, wish) => vec![self.with_service(place, wish)?],
             Wish::Backend(place, backend, wish) => vec![self.backend(place, backend, wish)?],
             Wish::Reserve(address, holder) => {
                 vec![(reservation_key(*address), Some(reservation(*address, holder)))]
@@ -229,10 +265,7 @@ impl<'a> Plan<'a> {
         wish: &BackendWish,
     ) -> Result<(String, Option<Table>), Unplanned> {
         let vip = place.vip.as_ref().and_then(|name| Some((name.clone(), self.vip(name)?)));
-        let none = || {
-            let why = "it is that of a pool: change it in the file".to_owned();
-            Unplanned::Unknown(format!("no VIP has the service {}", place.name), why)
-        };
+        let none = || place.of_no_vip();
         let (name, mut vip) = vip.ok_or_else(none)?;
         let services = vip.get_mut("service").and_then(toml::Value::as_array_mut);
         let mut services = services.into_iter().flatten();

@@ -8,7 +8,7 @@ use super::openapi::Operation;
 use super::orders::{Body, Reason, needed};
 use super::write::{self, Reasoned, Write};
 use super::{Agent, Asker, names};
-use crate::edits::{BackendWish, By, EditRefusal, Place, Unplanned, Wish};
+use crate::edits::{BackendWish, By, EditRefusal, Place, ServiceWish, Unplanned, Wish};
 use axum::extract::{ConnectInfo, FromRequestParts, Path, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
@@ -22,6 +22,7 @@ use serde::Serialize;
 use serde_json::json;
 use std::sync::Arc;
 
+const SERVICE: &str = "/v1/services/{service}";
 /// A backend's object, below its service.
 const BACKEND: &str = "/v1/services/{service}/backends/{backend}";
 
@@ -36,8 +37,13 @@ pub(super) fn routes<A: Agent>() -> Router<Arc<A>> {
         .route("/v1/config/rollback", post(rollback::<A>))
         .route("/v1/config/vips", get(vips::<A>))
         .route("/v1/config/vips/{vip}", get(vip::<A>))
+        .route("/v1/config/services/{service}", get(service::<A>))
         .route("/v1/vips", post(add::<A>))
         .route("/v1/vips/{vip}", put(put_vip::<A>).patch(patch_vip::<A>).delete(remove_vip::<A>))
+        .route(
+            "/v1/services/{service}",
+            put(put_service::<A>).patch(patch_service::<A>).delete(remove_service::<A>),
+        )
         .route(
             "/v1/services/{service}/backends/{backend}",
             put(put_backend::<A>).patch(patch_backend::<A>).delete(remove_backend::<A>),
@@ -45,6 +51,7 @@ pub(super) fn routes<A: Agent>() -> Router<Arc<A>> {
 }
 
 const VIP_KEYS: &str = "The keys of [[vip]] in the file.";
+const SERVICE_KEYS: &str = "The keys of [[vip.service]] in the file; `port` may be left out.";
 
 /// What can be asked here.
 pub(super) fn operations() -> Vec<Operation> {
@@ -90,6 +97,14 @@ fn questions() -> Vec<Operation> {
         .answers_with("application/json", vip)
         .tagged(),
         Operation::new(
+            "get",
+            "/v1/config/services/{service}",
+            "written_service",
+            "A service as it is written: what PUT takes.",
+        )
+        .answers_with("application/json", json!({ "type": "object", "description": SERVICE_KEYS }))
+        .tagged(),
+        Operation::new(
             "post",
             "/v1/config/validate",
             "validate",
@@ -113,6 +128,7 @@ fn edits() -> Vec<Operation> {
     // Its body is the object itself, so the reason is beside it.
     let object = |method, path, id, says| write(method, path, id, says).reasoned();
     let vip = || json!({ "type": "object", "description": VIP_KEYS });
+    let service = || json!({ "type": "object", "description": SERVICE_KEYS });
     let backend = || {
         let says = "address, and what else a text of `backends` may have: weight, max, id, zone, node, backup.";
         json!({ "type": "object", "description": says })
@@ -134,6 +150,11 @@ fn edits() -> Vec<Operation> {
         object("patch", "/v1/vips/{vip}", "patch_vip", "Change keys of a VIP (RFC 7396).")
             .takes_json(vip(), true),
         object("delete", "/v1/vips/{vip}", "remove_vip", "Take a VIP away."),
+        object("put", SERVICE, "put_service", "Make a service of a VIP be this.")
+            .takes_json(service(), true),
+        object("patch", SERVICE, "patch_service", "Change keys of a service (RFC 7396).")
+            .takes_json(service(), true),
+        object("delete", SERVICE, "remove_service", "Take a service of a VIP away."),
         object("put", BACKEND, "put_backend", "Make a backend of a service be this.")
             .takes_json(backend(), true),
         object("patch", BACKEND, "patch_backend", "Change keys of a backend (RFC 7396).")
@@ -174,6 +195,17 @@ async fn vip<A: Agent>(
     let found = agent.edits().vip(&vip, &agent.desired());
     let (revision, vip) = found.ok_or_else(|| Failure::unknown_vip(&vip, &agent.desired()))?;
     Ok(tagged(revision, &vip))
+}
+
+/// One service as it is written: what `PUT` takes.
+async fn service<A: Agent>(
+    State(agent): State<Arc<A>>,
+    Path(service): Path<String>,
+) -> Result<Response, Failure> {
+    let place = place(&*agent, &service)?;
+    let found = agent.edits().service(&place, &agent.desired());
+    let (revision, service) = found.ok_or_else(|| Failure::from(place.of_no_vip()))?;
+    Ok(tagged(revision, &service))
 }
 
 /// Who edits, and how.
@@ -325,6 +357,38 @@ async fn remove_vip<A: Agent>(
     edit(&*agent, Wish::Remove(name), by).await
 }
 
+async fn put_service<A: Agent>(
+    State(agent): State<Arc<A>>,
+    Path(name): Path<String>,
+    Editor(by): Editor,
+    body: Body,
+) -> Result<Response, Failure> {
+    let place = match place(&*agent, &name) {
+        // It need not be there yet.
+        Err(unknown) => Place::parse(&name).ok_or(unknown)?,
+        Ok(place) => place,
+    };
+    edit(&*agent, Wish::Service(place, ServiceWish::Put(needed(body)?)), by).await
+}
+
+async fn patch_service<A: Agent>(
+    State(agent): State<Arc<A>>,
+    Path(name): Path<String>,
+    Editor(by): Editor,
+    body: Body,
+) -> Result<Response, Failure> {
+    let wish = ServiceWish::Patch(needed(body)?);
+    edit(&*agent, Wish::Service(place(&*agent, &name)?, wish), by).await
+}
+
+async fn remove_service<A: Agent>(
+    State(agent): State<Arc<A>>,
+    Path(name): Path<String>,
+    Editor(by): Editor,
+) -> Result<Response, Failure> {
+    edit(&*agent, Wish::Service(place(&*agent, &name)?, ServiceWish::Remove), by).await
+}
+
 async fn put_backend<A: Agent>(
     State(agent): State<Arc<A>>,
     Path(path): Path<(String, String)>,
@@ -358,9 +422,14 @@ fn backend<A: Agent>(
     (service, backend): (String, String),
     wish: BackendWish,
 ) -> Result<Wish, Failure> {
+    Ok(Wish::Backend(place(agent, &service)?, backend, wish))
+}
+
+/// Where the service of that name is written.
+fn place<A: Agent>(agent: &A, name: &str) -> Result<Place, Failure> {
     let desired = agent.desired();
-    let (group, service) = names::service(&desired, &service)?;
-    Ok(Wish::Backend(Place::of(group, service), backend, wish))
+    let (group, service) = names::service(&desired, name)?;
+    Ok(Place::of(group, service))
 }
 
 impl From<EditRefusal> for Failure {

@@ -137,3 +137,43 @@ fn a_backend_of_a_service_is_an_object_of_its_own() {
     let unknown = server.raw(&write("PUT", "/v1/services/wob/backends/web1", "", "{}"));
     assert!(unknown.contains(" 404 ") && unknown.contains("unknown_service"), "{unknown}");
 }
+
+#[test]
+fn a_service_is_an_object_of_its_own() {
+    let server = Running::start();
+    let body = "{\"backends\":[\"10.0.0.31:81\"]}";
+    let new = "/v1/services/shop:81%2Ftcp";
+    let table = [
+        (write("PUT", &format!("{new}?dry_run=1&reason=more"), "", body), " 200 ", "+ port"),
+        (
+            write("PUT", &format!("{new}?dry_run=1"), "", "{\"backends\":[\"10.0.0.300:81\"]}"),
+            " 200 ",
+            "valid\":false",
+        ),
+        (
+            write("PUT", "/v1/services/10.0.0.150:80%2Ftcp?dry_run=1", "if-match: \"0\"\r\n", body),
+            " 200 ",
+            "10.0.0.31:81",
+        ),
+        (write("PUT", new, "if-match: \"x\"\r\n", body), " 412 ", "precondition"),
+        (write("PUT", new, "", body), " 503 ", "a test has none"),
+        (write("PUT", new, "", ""), " 400 ", "an object in braces is needed"),
+        (write("PUT", new, "", "{\"port\":\"82/tcp\"}"), " 422 ", "new port"),
+        (write("PUT", "/v1/services/shap:81%2Ftcp", "", body), " 404 ", "did you mean shop?"),
+        // Only a whole name says what a new one is called.
+        (write("PUT", "/v1/services/shop:81", "", body), " 404 ", "unknown_service"),
+        (write("PATCH", new, "", "{\"mode\":\"proxy\"}"), " 404 ", "unknown_service"),
+        (write("DELETE", new, "", ""), " 404 ", "unknown_service"),
+        // The fake serves what its file does not have: a service is found by what runs.
+        (write("PATCH", "/v1/services/web:443", "", "{\"mode\":\"proxy\"}"), " 404 ", "web"),
+        (write("DELETE", "/v1/services/web:443", "", ""), " 404 ", "web"),
+        (write("GET", "/v1/config/services/web:443", "", ""), " 404 ", "change it in the file"),
+        (write("GET", "/v1/config/services/wob", "", ""), " 404 ", "unknown_service"),
+    ];
+    for (request, status, part) in table {
+        let line = request.lines().next().unwrap_or_default().to_owned();
+        let answer = server.raw(&request);
+        assert!(answer.contains(status), "{line}: {answer}");
+        assert!(answer.contains(part), "{line}: {answer}");
+    }
+}

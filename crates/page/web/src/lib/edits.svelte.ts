@@ -222,11 +222,6 @@ async function written(vip: Vip): Promise<WrittenService[] | undefined> {
   }
 }
 
-/** The port of a service as it is written, in the words of the status. */
-function portOf({ port }: WrittenService): string {
-  return `${port}`.includes('/') ? `${port}` : `${port}/tcp`;
-}
-
 export async function addService(vip: Vip): Promise<void> {
   const before = await written(vip);
   if (!before) return;
@@ -251,20 +246,15 @@ export async function addService(vip: Vip): Promise<void> {
   });
 }
 
-export async function removeService(vip: Vip, service: Service): Promise<void> {
-  const before = await written(vip);
-  if (!before) return;
-  const left = before.filter((one) => portOf(one) !== service.port);
-  if (left.length === before.length) return dialog.complain(`Not possible: ${vip.name} has no service written for ${service.port} alone; look at all keys of the VIP`);
+export function removeService(vip: Vip, service: Service): Promise<void> {
   return edit({
     title: `Remove ${service.name}`,
     says: () => [`Its connections are cut, and clients of ${service.port} are refused or answered by the owner itself from then on.`, `${vip.name} stays where it is.`],
     fields: [],
     verb: 'Remove it',
     danger: true,
-    method: 'PATCH',
-    target: () => `/v1/vips/${part(vip.name)}`,
-    body: () => ({ service: left }),
+    method: 'DELETE',
+    target: () => `/v1/services/${part(service.name)}`,
     done: () => `${service.name} is removed`,
   });
 }
