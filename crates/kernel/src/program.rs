@@ -9,6 +9,7 @@ use object::read::{Object as _, ObjectSection as _, ObjectSegment as _, ReadCach
 use object::{SegmentFlags, elf};
 use std::ops::Range;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::{fs, io};
 
 /// The code that a takeover runs, and what it reads.
@@ -25,6 +26,18 @@ struct Places {
     kept: Vec<Range<usize>>,
     /// What else there is, and is as it was in the file: it can be read again.
     rest: Vec<Range<usize>>,
+}
+
+/// Bytes of the file, `(start, length)`, as `object` has it.
+type FileRange = (u64, u64);
+
+/// Where in its file the program has what.
+#[derive(Debug)]
+struct Parts {
+    /// Sections that a takeover needs; none in a program that was linked without them.
+    takeover: Vec<FileRange>,
+    /// Segments that nobody writes to.
+    read_only: Vec<FileRange>,
 }
 
 /// Brings into memory what a takeover needs of the program, and keeps it there.
@@ -48,28 +61,19 @@ pub fn give_back() {
     }
 }
 
+/// Libraries come and go, so where all of it is in memory is asked anew.
 fn places() -> io::Result<Places> {
+    let parts = parts()?;
     let path = fs::read_link("/proc/self/exe")?;
     let maps = fs::read_to_string("/proc/self/maps")?;
     let mappings: Vec<Mapping> = maps.lines().filter_map(|line| mapping(line, &path)).collect();
-    let file = ReadCache::new(fs::File::open("/proc/self/exe")?);
-    let program = object::File::parse(&file).map_err(io::Error::other)?;
-    let section = |name: &&str| program.section_by_name(name)?.file_range();
-    let kept: Vec<_> = TAKEOVER
-        .iter()
-        .filter_map(section)
-        .flat_map(|section| loaded(&mappings, section))
-        .map(|range| range.start / PAGE * PAGE..range.end.next_multiple_of(PAGE))
-        .collect();
+    let loaded = |part: &FileRange| loaded(&mappings, *part);
+    let kept: Vec<_> = parts.takeover.iter().flat_map(loaded).map(|range| pages(&range)).collect();
     if kept.is_empty() {
         let whole = mappings.into_iter().map(|mapping| mapping.memory).collect();
         return Ok(Places { kept: whole, rest: Vec::new() });
     }
-    // What can be written to is not as it was in the file.
-    let own = program
-        .segments()
-        .filter(|segment| is_read_only(segment.flags()))
-        .flat_map(|segment| loaded(&mappings, segment.file_range()));
+    let own = parts.read_only.iter().flat_map(loaded);
     let rest = own
         .chain(maps.lines().filter_map(|line| library(line, &path)))
         .flat_map(|range| without(range, &kept))
@@ -77,6 +81,27 @@ fn places() -> io::Result<Places> {
         .filter(|range| !range.is_empty())
         .collect();
     Ok(Places { kept, rest })
+}
+
+/// All pages that a range has a part of.
+const fn pages(range: &Range<usize>) -> Range<usize> {
+    range.start / PAGE * PAGE..range.end.next_multiple_of(PAGE)
+}
+
+/// What the program's file says of itself, which stays as it is: read once.
+fn parts() -> io::Result<&'static Parts> {
+    static PARTS: OnceLock<Parts> = OnceLock::new();
+    if let Some(parts) = PARTS.get() {
+        return Ok(parts);
+    }
+    let file = ReadCache::new(fs::File::open("/proc/self/exe")?);
+    let program = object::File::parse(&file).map_err(io::Error::other)?;
+    let section = |name: &&str| program.section_by_name(name)?.file_range();
+    // What can be written to is not as it was in the file.
+    let read_only = program.segments().filter(|segment| is_read_only(segment.flags()));
+    let read_only = read_only.map(|segment| segment.file_range()).collect();
+    let takeover = TAKEOVER.iter().filter_map(section).collect();
+    Ok(PARTS.get_or_init(|| Parts { takeover, read_only }))
 }
 
 fn is_read_only(flags: SegmentFlags) -> bool {
@@ -109,8 +134,8 @@ fn library(line: &str, program: &Path) -> Option<Range<usize>> {
     if is_code { mapping(line, path).map(|mapping| mapping.memory) } else { None }
 }
 
-/// Where these bytes of the file are in memory; `(start, length)`, as `object` has it.
-fn loaded(mappings: &[Mapping], (start, length): (u64, u64)) -> Vec<Range<usize>> {
+/// Where these bytes of the file are in memory.
+fn loaded(mappings: &[Mapping], (start, length): FileRange) -> Vec<Range<usize>> {
     let place = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
     let (start, end) = (place(start), place(start.saturating_add(length)));
     let part = |Mapping { memory, offset }: &Mapping| {
@@ -207,6 +232,7 @@ mod tests {
         give_back();
         let text = format!("{:?}", places().unwrap());
         assert!(text.contains("kept"), "{text}");
+        assert!(std::ptr::eq(parts().unwrap(), parts().unwrap()), "the file is read once");
     }
 
     #[test]
