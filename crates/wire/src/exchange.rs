@@ -74,6 +74,9 @@ impl<'a> Frame<'a> {
         if bytes.len() < FRAME_LEN {
             return Err(Reject::TooShort);
         }
+        if FRAME_LEN + BODY_MAX < bytes.len() {
+            return Err(Reject::TooLong);
+        }
         let mut reader = Reader::new(bytes);
         if reader.array().ok_or(Reject::TooShort)? != MAGIC {
             return Err(Reject::Magic);
@@ -110,6 +113,7 @@ impl<'a> Frame<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec;
 
     fn frame(topic: Topic, body: &[u8]) -> Frame<'_> {
         Frame {
@@ -157,6 +161,7 @@ mod tests {
         long_hello.push(0);
         for (bytes, reason) in [
             (good[..FRAME_LEN - 1].to_vec(), Reject::TooShort),
+            ([good.clone(), vec![0; BODY_MAX + 1]].concat(), Reject::TooLong),
             (with(3, b'Y'), Reject::Magic),
             (with(4, 2), Reject::Version),
             (with(5, 4), Reject::Malformed),

@@ -75,6 +75,9 @@ pub fn emit(news: &FlowNews) -> Vec<u8> {
 
 /// What a body says; `None` where it says nothing that `emit` would.
 pub fn parse(body: &[u8]) -> Option<FlowNews> {
+    if BODY_MAX < body.len() {
+        return None;
+    }
     let mut reader = Reader::new(body);
     let news = match reader.u8()? {
         0 => FlowNews::Remembered(all(reader, parse_remembered)?),
@@ -284,6 +287,8 @@ mod tests {
             assert_eq!(parse(&body).as_ref(), Some(&news));
             assert_ne!(parse(&body[..body.len() - 1]).as_ref(), Some(&news));
         }
+        let flows_too_many = [0; 1 + 10 * (REMEMBERED_MAX + 1)];
+        assert_eq!(parse(&flows_too_many), None, "no datagram holds it");
         for wrong in [&[][..], &[5], &[1, 4], &[1, 0, 32], &[3, 0], &[0, 1]] {
             assert_eq!(parse(wrong), None, "{wrong:?}");
         }
