@@ -547,3 +547,30 @@ fn unicast_from_a_stranger_from_afar_or_in_the_name_of_a_peer_moves_nothing_wher
     let told = support::events(&pair.cluster, "n1", "advert_refused");
     assert_eq!(told, 3, "an event for each reason");
 }
+
+#[test]
+fn multicast_from_behind_a_router_is_counted_by_its_ttl_and_moves_nothing() {
+    let test = "multicast_from_behind_a_router_is_counted_by_its_ttl_and_moves_nothing";
+    let Some(mut pair) = Pair::new(test) else { return };
+    // Nothing is signed here: the TTL alone keeps it out.
+    pair.start_buoy(&every(Duration::from_millis(100)).vip_table(100, ""));
+    pair.wait_holders("10.77.0.100", &["n1"], "alone");
+    let router = theirs(VrrpAuth::None);
+    let far = "table ip far { chain out { type filter hook output priority 0; ip protocol 112 ip ttl set 254; }; }";
+    pair.cluster.segment.inside(OTHER).unwrap().nft(far).unwrap();
+    inject(&pair, &router, 255, 1);
+    inject(&pair, &router, 0, 1);
+    let counted =
+        |status: &buoy_api::ClusterStatus| status.vips[0].refused == [("ttl".to_owned(), 4)].into();
+    let waited = pair.cluster.buoy.wait_status("n1", SOON, "all of them to be counted", counted);
+    let status = pair.cluster.buoy.status("n1").unwrap();
+    assert!(waited.is_ok(), "{:?}", status.vips[0].refused);
+    assert_eq!(status.vips[0].epoch, 1, "it never let go");
+    assert_eq!(pair.holders("10.77.0.100"), ["n1"]);
+    assert_eq!(support::events(&pair.cluster, "n1", "advert_refused"), 1);
+    // The same from this side of the router is believed.
+    pair.cluster.segment.inside(OTHER).unwrap().nft("delete table ip far").unwrap();
+    inject(&pair, &router, 255, 1);
+    let yielded = |status: &buoy_api::ClusterStatus| status.vips[0].epoch != 1;
+    pair.cluster.buoy.wait_status("n1", SOON, "it to let go, and to come back", yielded).unwrap();
+}
