@@ -1,7 +1,7 @@
 //! Between the core and the sockets of VRRP: values to packets, with the wall clock that a trailer needs, and back.
 
 use buoy_kernel::vrrp::{Packet, Routers};
-use buoy_model::{Action, Desired, HeardAdvert, Proof, Stamp, VrrpAuth, VrrpHmac};
+use buoy_model::{Action, Desired, HeardAdvert, LinkId, Proof, Stamp, VrrpAuth, VrrpHmac};
 use buoy_wire::vrrp::{self, Envelope, GROUP_V4, GROUP_V6, Said};
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -26,10 +26,16 @@ impl Stamps {
     }
 }
 
-/// Sends an advertisement to everybody, or to each peer; how many packets could not be sent.
-pub(crate) fn send(action: &Action, routers: &mut Routers, stamps: &mut Stamps) -> (u64, u64) {
+/// Sends an advertisement to everybody on that interface, or to each peer; how many packets were sent, and how many
+/// could not be.
+pub(crate) fn send(
+    action: &Action,
+    link: LinkId,
+    routers: &mut Routers,
+    stamps: &mut Stamps,
+) -> (u64, u64) {
     let Action::Advertise { router, priority, peers_are_plain } = action else { return (0, 0) };
-    let (Some(link), Some(source)) = (router.link, router.source) else { return (0, 1) };
+    let Some(source) = router.source else { return (0, 1) };
     let everybody: IpAddr = if router.v6 { GROUP_V6.into() } else { GROUP_V4.into() };
     let multicast = router.peers.is_empty().then_some(everybody);
     let (mut sent, mut unsent) = (0, 0);

@@ -1,6 +1,7 @@
 //! Everything of the kernel that the loop holds open: opened before anything changes, so that what
 //! is missing is said at the start, with what to do about it.
 
+use crate::advert::{self, Stamps};
 use crate::pulse::Pulse;
 use buoy_core::Fence;
 use buoy_kernel::apply::Apply;
@@ -11,10 +12,11 @@ use buoy_kernel::packet::{Announcer, Heard, Listener, PacketError};
 use buoy_kernel::poll::{FDS_MAX, Poller, Ready};
 use buoy_kernel::sysctl;
 use buoy_kernel::udp::{BindError, Transport};
+use buoy_kernel::virtual_mac::{Unmade, VirtualMacs};
 use buoy_kernel::vrrp::{Packet, Routers};
 use buoy_kernel::wake::Wakeups;
 use buoy_model::limits::LEGS_MAX;
-use buoy_model::{Desired, Event, Instant, LinkId, Presence};
+use buoy_model::{Action, Desired, Event, Group, Instant, LinkId, Presence};
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
@@ -95,10 +97,15 @@ impl Hardware {
             let address = legs[usize::from(leg.0)].ip();
             tracing::warn!(%address, "this host does not have this address of its own yet: nothing is heard there until it has");
         }
-        let requests = Requests::open().map_err(StartError::Netlink)?;
+        let mut requests = Requests::open().map_err(StartError::Netlink)?;
+        let mut macs = VirtualMacs::default();
+        let desired = &without(desired, &macs.make(&mut requests, desired), &mut |problem| {
+            tracing::error!("{problem}");
+        });
         let monitor = Monitor::open().map_err(StartError::Netlink)?;
         let announcer = Announcer::open().map_err(StartError::Packet)?;
-        let mut gate = Gate::open(&links(desired));
+        let made = macs.all().map(|(link, _)| link);
+        let mut gate = Gate::open(&links(desired).into_iter().chain(made).collect::<Vec<_>>());
         if let Ok(gate) = &mut gate {
             fence_everywhere(gate, desired);
         }
@@ -108,7 +115,7 @@ impl Hardware {
             Err(error) => Err(format!("there is no gate: {error}")),
         };
         let leases = gate.as_ref().ok().and_then(|g| g.leases_fd().try_clone_to_owned().ok());
-        let mut apply = Apply::new(requests, announcer, gate.ok());
+        let mut apply = Apply::new(requests, announcer, gate.ok()).with(macs);
         apply.make_room(addresses(desired));
         let adopted = apply.adopt(desired).map_err(StartError::Netlink)?;
         for address in adopted.kept {
@@ -119,6 +126,9 @@ impl Hardware {
         }
         for problem in adopted.problems {
             tracing::warn!("an earlier run left it here: {problem}");
+        }
+        for problem in apply.forget_virtual_macs() {
+            tracing::warn!("{problem}");
         }
         let mut hardware = Self {
             desired: Arc::clone(desired),
@@ -147,7 +157,10 @@ impl Hardware {
 
     /// Puts the new configuration's interfaces in place; what did not work, as sentences.
     pub(crate) fn reload(&mut self, desired: Arc<Desired>) -> Vec<String> {
-        let mut problems = self.listen(&desired);
+        let mut problems = Vec::new();
+        let unmade = self.apply.make_virtual_macs(&desired);
+        let desired = without(&desired, &unmade, &mut |problem| problems.push(problem));
+        problems.extend(self.listen(&desired));
         self.apply.make_room(addresses(&desired));
         self.unfenced.clear();
         if let Some(gate) = self.apply.gate() {
@@ -170,11 +183,13 @@ impl Hardware {
             addresses.filter_map(|a| a.link.map(|l| (l, a.cidr.address()))).collect()
         };
         let stay = places(&desired);
-        let Some(gate) = self.apply.gate() else { return };
         for (link, address) in places(before).into_iter().filter(|p| !stay.contains(p)) {
-            if let Err(error) = gate.remove(link, address) {
+            if let Err(error) = self.apply.forget(link, address) {
                 tracing::warn!(%address, "{error}");
             }
+        }
+        for problem in self.apply.forget_virtual_macs() {
+            tracing::warn!("{problem}");
         }
     }
 
@@ -267,8 +282,15 @@ impl Hardware {
     }
 
     /// When the first packet for an address came in since its gate was opened.
-    pub(crate) fn first_packet(&mut self, link: LinkId, address: IpAddr) -> Option<Instant> {
-        self.apply.gate().and_then(|gate| gate.first_packet(link, address))
+    pub(crate) fn first_packet(&self, link: LinkId, address: IpAddr) -> Option<Instant> {
+        self.apply.first_packet(link, address)
+    }
+
+    /// Sends an advertisement; how many packets of it were sent, and how many could not be.
+    pub(crate) fn advertise(&mut self, action: &Action, stamps: &mut Stamps) -> (u64, u64) {
+        let Action::Advertise { router, .. } = action else { return (0, 0) };
+        let Some(link) = self.apply.speaks_from(router) else { return (0, 1) };
+        advert::send(action, link, &mut self.routers, stamps)
     }
 
     pub(crate) fn read_packets(&mut self, tell: &mut dyn FnMut(Heard)) {
@@ -292,6 +314,32 @@ impl Hardware {
     pub(crate) fn close(self) -> Result<(), GateError> {
         self.apply.close()
     }
+}
+
+/// Without the VIPs whose virtual router has no hardware address here, though it should: whoever said that it is the
+/// active one would have nothing to be reached at.
+fn without(
+    desired: &Arc<Desired>,
+    unmade: &[Unmade],
+    tell: &mut dyn FnMut(String),
+) -> Arc<Desired> {
+    if unmade.is_empty() {
+        return Arc::clone(desired);
+    }
+    let mut rest = Desired::clone(desired);
+    let is_unmade = |group: &&mut Group| {
+        unmade.iter().any(|unmade| group.vrrp.iter().any(|r| Arc::ptr_eq(r, &unmade.router)))
+    };
+    for group in rest.groups.iter_mut().filter(is_unmade) {
+        group.nodes.retain(|node| *node != desired.me);
+        group.addresses.iter_mut().for_each(|address| address.link = None);
+        for router in &mut group.vrrp {
+            Arc::make_mut(router).link = None;
+        }
+        tell(format!("{} is never taken here", group.name));
+    }
+    unmade.iter().for_each(|unmade| tell(unmade.why.clone()));
+    Arc::new(rest)
 }
 
 /// An interface without the gate that the others have cannot keep the promise, so it counts as down.

@@ -171,7 +171,7 @@ pub(crate) fn start(
         let turn = Loop {
             term: desired.timing.lease,
             heartbeat: desired.timing.heartbeat,
-            node: Node::new(clock::now(), desired, settings),
+            node: Node::new(clock::now(), Arc::clone(&hardware.desired), settings),
             hardware,
             keyring,
             orders,
@@ -424,6 +424,7 @@ impl Loop {
         });
         problems.into_iter().for_each(|problem| self.tell(Report::Problem(problem)));
         self.take_news();
+        let desired = Arc::clone(&self.hardware.desired);
         self.node.handle(now, Event::Reload(Arc::clone(&desired)), &mut self.out);
         self.act();
         let Self { hardware, pulse, .. } = self;
@@ -459,7 +460,7 @@ impl Loop {
                 Action::Stopped => self.stopped = true,
                 Action::Advertise { .. } => {
                     let Self { hardware, stamps, counters, .. } = self;
-                    let (sent, unsent) = advert::send(&action, &mut hardware.routers, stamps);
+                    let (sent, unsent) = hardware.advertise(&action, stamps);
                     Counters::add(&counters.adverts, sent);
                     Counters::add(&counters.unadvertised, unsent);
                 }

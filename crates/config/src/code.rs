@@ -196,6 +196,7 @@ codes! {
     BadVrrpAuth = "V0704", Error, "What peers of VRRP prove themselves with cannot be used.";
     VrrpSource = "V0705", Error, "This host has no address that it could speak VRRP from.";
     VrrpAccept = "V0706", Error, "The owner of a VIP takes packets that `accept = false` drops.";
+    VrrpVirtualMac = "V0707", Error, "A VIP that is on no interface cannot have a hardware address of its own.";
     VrrpAmongBuoys = "V0710", Warning, "Hosts that run Buoy share a VIP by VRRP, where the lease is safer and faster.";
 }
 

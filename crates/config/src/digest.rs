@@ -127,10 +127,14 @@ fn add_router(out: &mut String, router: &VirtualRouter) {
         checksum,
         auth,
         accept,
+        virtual_mac,
     } = router;
     line(out, format_args!("router {id} {v6} {version:?} {interval:?} {min_ttl} {checksum:?}"));
     if !accept {
         line(out, format_args!("takes no packets"));
+    }
+    if *virtual_mac {
+        line(out, format_args!("with a hardware address of its own"));
     }
     match auth {
         VrrpAuth::None => {}

@@ -312,14 +312,14 @@ schema! {
         AUTH: "auth", "a table `{ keys, mode, window }`", r#"{ keys = ["1 file:vrrp.key"] }"#, "none", Live;
         SOURCE: "source", "an address or a list of them", r#"["10.0.0.11", "10.0.0.12"]"#, "the host's first one there", Live;
         ACCEPT: "accept", "true or false", "false", "true", Live;
+        VIRTUAL_MAC: "virtual_mac", "true or false", "true", "false", Vip;
     }
     later {
-        "virtual_mac": "remove it; the VIP is announced with the hardware address of its owner";
     }
     foreign {
         "virtual_router_id": "id"; "vrid": "id"; "router_id": "id"; "advert_int": "interval"; "advertisement_interval": "interval";
         "unicast_peer": "peers"; "unicast_peers": "peers"; "peer": "peers"; "vrrp_version": "version";
-        "auth_pass": "password"; "authentication": "auth"; "auth_hmac": "auth"; "ttl": "min_ttl"; "accept_mode": "accept"; "unicast_src_ip": "source"; "mcast_src_ip": "source";
+        "auth_pass": "password"; "authentication": "auth"; "auth_hmac": "auth"; "ttl": "min_ttl"; "accept_mode": "accept"; "unicast_src_ip": "source"; "mcast_src_ip": "source"; "vmac": "virtual_mac";
     }
     unneeded {
         "state": "remove it; the priorities decide";
@@ -327,7 +327,8 @@ schema! {
         "preempt": "write failback = \"now\" in [[vip]]";
         "preempt_delay": "write failback = \"30s\" in [[vip]]";
         "no_accept": "write accept = false";
-        "use_vmac": "remove it; the VIP is announced with the hardware address of its owner";
+        "use_vmac": "write virtual_mac = true";
+        "vmac_xmit_base": "remove it; advertisements leave with the virtual hardware address (RFC 9568 §5.1)";
         "interface": "write it in [[vip]]";
         "addresses": "write `address` in [[vip]]";
     }

@@ -12,8 +12,8 @@ use crate::value::{self, Unfit};
 use crate::vip::Vip;
 use buoy_model::limits::{VRRP_INTERVAL_MAX, VRRP_INTERVAL_MIN, VRRP_PEERS_MAX, VRRP_WINDOW_MAX};
 use buoy_model::{
-    Forward, HmacMode, LinkId, Mode, NodeId, Password, Service, VipAddress, VirtualRouter,
-    VrrpAuth, VrrpChecksum, VrrpHmac, VrrpKey, VrrpVersion,
+    Forward, HmacMode, LinkId, Mode, NodeId, Password, Presence, Service, VipAddress,
+    VirtualRouter, VrrpAuth, VrrpChecksum, VrrpHmac, VrrpKey, VrrpVersion,
 };
 use core::net::IpAddr;
 use core::time::Duration;
@@ -40,6 +40,7 @@ pub(crate) struct Draft {
     password: Option<Password>,
     auth: Option<AuthDraft>,
     accept: Option<At<bool>>,
+    virtual_mac: Option<At<bool>>,
     /// Where hosts speak from, each from its own.
     sources: Vec<At<IpAddr>>,
 }
@@ -95,6 +96,7 @@ pub(crate) fn read(
     let password = read_password(&table, version, problems);
     let auth = read_auth(&table, problems);
     let accept = table.flag(&keys::ACCEPT, problems);
+    let virtual_mac = table.flag(&keys::VIRTUAL_MAC, problems);
     let priorities = read_priorities(&table, cluster, problems);
     let id = id?;
     Some(Draft {
@@ -109,6 +111,7 @@ pub(crate) fn read(
         password,
         auth,
         accept,
+        virtual_mac,
         sources,
     })
 }
@@ -302,6 +305,7 @@ pub(crate) fn check_bundles(bundles: &[Bundle], cluster: &Cluster, problems: &mu
         for vip in &bundle.vips {
             let Some(draft) = &vip.vrrp else { continue };
             refuse_taken(draft, vip, bundle, problems);
+            refuse_homeless(draft, vip, problems);
             for v6 in [false, true] {
                 let has = vip.addresses.iter().any(|a| a.value.address().is_ipv6() == v6);
                 if !has {
@@ -349,6 +353,21 @@ fn refuse_taken(draft: &Draft, vip: &Vip, bundle: &Bundle, problems: &mut Proble
     let reason = format!("its service is \"{word}\": the owner itself takes the packets");
     let fix = "remove `accept`, or forward with mode = \"kernel\" or \"xdp\"";
     problems.add(Code::VrrpAccept, &accept.span, message, reason, fix);
+}
+
+/// An address that is on no interface has no hardware address of its own either.
+fn refuse_homeless(draft: &Draft, vip: &Vip, problems: &mut Problems<'_>) {
+    let Some(own) = draft.virtual_mac.as_ref().filter(|own| own.value) else { return };
+    match vip.presence {
+        Presence::Assigned => {}
+        Presence::Answered => {
+            let message = "virtual_mac = true does nothing beside assign = false";
+            let reason =
+                "the hardware address is that of an interface, and the VIP is not put on one";
+            let fix = "remove `assign`: services with `forward` work with both, or `virtual_mac`";
+            problems.add(Code::VrrpVirtualMac, &own.span, message, reason, fix);
+        }
+    }
 }
 
 /// A check that weighs something weighs nothing under a lease.
@@ -465,6 +484,7 @@ pub(crate) fn place(
                 checksum: draft.checksum,
                 auth: auth.clone(),
                 accept: draft.accept.as_ref().is_none_or(|accept| accept.value),
+                virtual_mac: draft.virtual_mac.as_ref().is_some_and(|own| own.value),
             }));
         }
     }

@@ -138,7 +138,7 @@ impl Node {
 /// Who owns it is decided in the same way: by the same kind of lease, or between the same virtual routers.
 fn decides_alike(before: &Group, group: &Group) -> bool {
     let routers = |group: &'_ Group| -> Vec<_> {
-        group.vrrp.iter().map(|r| (r.id, r.v6, r.link, r.version)).collect()
+        group.vrrp.iter().map(|r| (r.id, r.v6, r.link, r.version, r.virtual_mac)).collect()
     };
     before.safety == group.safety && routers(before) == routers(group)
 }

@@ -38,6 +38,7 @@ fn router(id: u8, host: u8, priority: u8) -> VirtualRouter {
         interval: SECOND,
         peers: vec![],
         accept: true,
+        virtual_mac: false,
         min_ttl: 255,
         checksum: VrrpChecksum::Auto,
         auth: VrrpAuth::None,

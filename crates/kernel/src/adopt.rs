@@ -7,7 +7,8 @@
 
 use crate::apply::ApplyError;
 use crate::netlink::AddressFacts;
-use buoy_model::{Desired, Presence, VipAddress};
+use buoy_model::{Desired, LinkId, Presence, VipAddress};
+use std::net::IpAddr;
 
 /// What was done with what an earlier run left.
 #[derive(Debug, Default)]
@@ -24,11 +25,15 @@ pub struct Adopted {
 pub(crate) fn sort(
     left: Vec<AddressFacts>,
     desired: &Desired,
+    home: impl Fn(LinkId, IpAddr) -> LinkId,
     gated: bool,
 ) -> (Vec<AddressFacts>, Vec<AddressFacts>) {
     let wanted = |left: &AddressFacts| {
         let mut addresses = desired.groups.iter().flat_map(|group| &group.addresses);
-        let here = |a: &VipAddress| a.link == Some(left.link) && a.cidr == left.cidr;
+        let here = |a: &VipAddress| {
+            let link = a.link.map(|link| home(link, a.cidr.address()));
+            link == Some(left.link) && a.cidr == left.cidr
+        };
         addresses.any(|a| here(a) && a.presence == Presence::Assigned)
     };
     left.into_iter().partition(|address| gated && wanted(address))

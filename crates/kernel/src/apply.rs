@@ -3,12 +3,15 @@
 //! The one place that matches on `Action` for the kernel. Every action may be applied twice. What
 //! fails is a value and a counter; the next observation, not this one, decides what to do about it.
 
+mod virtual_macs;
+
 use crate::adopt::{self, Adopted};
 use crate::clock;
 use crate::gate::{Gate, GateError, Opening};
 use crate::netlink::{AddressChange, AddressFacts, NetlinkError, News, Requests};
 use crate::orders::{self, Orders, Outcome};
 use crate::packet::{Announcer, PacketError};
+use crate::virtual_mac::VirtualMacs;
 use buoy_model::{
     Action, Cidr, Desired, Event, FrameKind, Instant, LinkId, Mac, Presence, SharedLease,
 };
@@ -119,6 +122,8 @@ pub struct Apply {
     placed: Vec<Placed>,
     /// What this host speaks for without having it on an interface, sorted.
     spoken_for: Vec<(LinkId, IpAddr)>,
+    /// Where VIPs are whose virtual router has a hardware address of its own.
+    macs: VirtualMacs,
     /// The first failure of an order that was not told yet.
     late: Option<ApplyError>,
     failures: Failures,
@@ -147,7 +152,8 @@ impl Apply {
         // A host that cannot start a thread can still change addresses from the loop.
         let orders = gate.as_ref().and_then(|_| beside(orders::room_for(0)));
         let (placed, spoken_for, failures) = (Vec::new(), Vec::new(), Failures::default());
-        Self { requests, announcer, gate, orders, placed, spoken_for, late: None, failures }
+        let macs = VirtualMacs::default();
+        Self { requests, announcer, gate, orders, placed, spoken_for, macs, late: None, failures }
     }
 
     /// Does what the action says, if it says something to the kernel. Heartbeats, answers,
@@ -155,24 +161,35 @@ impl Apply {
     pub fn apply(&mut self, action: &Action) -> Result<(), ApplyError> {
         let result = match *action {
             Action::Fence { address, link, until, lease, guard } => {
-                self.fence(link, address, Opening { until, lease, guard })
+                let opening = Opening { until, lease, guard };
+                let home = self.macs.home(link, address);
+                let fenced = self.fence(home, address, opening);
+                if home == link {
+                    fenced
+                } else {
+                    fenced.and(self.fence_router(home, address, opening))
+                }
             }
             Action::Renew { lease, until } => {
                 self.renew(lease, until);
                 Ok(())
             }
             Action::AddAddress { link, cidr, valid_lifetime, presence } => match presence {
-                Presence::Assigned => self.add(link, cidr, valid_lifetime),
+                Presence::Assigned => {
+                    self.add(self.macs.home(link, cidr.address()), cidr, valid_lifetime)
+                }
                 Presence::Answered => self.speak_for(link, cidr.address()),
             },
             Action::RemoveAddress { link, cidr, presence } => match presence {
-                Presence::Assigned => self.remove(link, cidr),
+                Presence::Assigned => self.remove(self.lies(link, cidr), cidr),
                 Presence::Answered => {
                     self.fall_silent(link, cidr.address());
                     Ok(())
                 }
             },
-            Action::Announce { link, address, kind } => self.announce(link, address, kind),
+            Action::Announce { link, address, kind } => {
+                self.announce(self.macs.home(link, address), address, kind)
+            }
             Action::Heartbeat { .. }
             | Action::Answer { .. }
             | Action::PrepareGoodbye { .. }
@@ -239,7 +256,9 @@ impl Apply {
     /// Takes over the addresses that an earlier run left on this host with our mark, or takes them
     /// away; to be called before the first event. What stays is silent until it is fenced anew.
     pub fn adopt(&mut self, desired: &Desired) -> Result<Adopted, NetlinkError> {
-        let (kept, gone) = adopt::sort(self.requests.list_ours()?, desired, self.gate.is_some());
+        let home = |link, address| self.macs.home(link, address);
+        let left = self.requests.list_ours()?;
+        let (kept, gone) = adopt::sort(left, desired, home, self.gate.is_some());
         let mut adopted = Adopted { kept, ..Adopted::default() };
         for address in &adopted.kept {
             if let Some(gate) = &mut self.gate
@@ -274,6 +293,12 @@ impl Apply {
     pub fn observe(&mut self, news: News, tell: &mut dyn FnMut(Event<'static>)) {
         self.look_back();
         match news {
+            News::Link { link, up, mac: _ } if self.macs.below(link) != link => {
+                // That it has no carrier is said of the interface below.
+                if !up {
+                    self.mend(link, tell);
+                }
+            }
             News::Link { link, up, mac } => {
                 if let Some(mac) = mac {
                     self.announcer.set_mac(link, mac);
@@ -302,6 +327,7 @@ impl Apply {
                 self.absent(link, cidr.address());
             }
             if on && !is_there {
+                let link = self.macs.below(link);
                 tell(Event::AddressLost { link, address: cidr.address() });
             }
         }
@@ -325,10 +351,13 @@ impl Apply {
 
     /// At a clean stop: waits for the last address to be gone, then takes the gate away.
     pub fn close(self) -> Result<(), GateError> {
-        if let Some(orders) = self.orders {
+        let Self { mut requests, gate, orders, macs, .. } = self;
+        if let Some(orders) = orders {
             orders.close();
         }
-        self.gate.map_or(Ok(()), Gate::close)
+        let closed = gate.map_or(Ok(()), Gate::close);
+        macs.close(&mut requests);
+        closed
     }
 
     fn fence(&mut self, link: LinkId, address: IpAddr, opening: Opening) -> Result<(), ApplyError> {
@@ -430,6 +459,7 @@ impl Apply {
             placed.removals -= 1;
         } else if placed.on {
             placed.on = false;
+            let link = self.macs.below(link);
             tell(Event::AddressLost { link, address: cidr.address() });
         }
         if self.placed[index].on {

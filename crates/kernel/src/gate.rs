@@ -38,7 +38,7 @@ use entries::Entries;
 use error::refused;
 use lease::Leases;
 use std::ffi::CStr;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -154,6 +154,12 @@ impl Gate {
         let entry = self.entries.find_or_add(key(link, address), address)?;
         entry.set(opening, &self.leases);
         Ok(())
+    }
+
+    /// Lets frames to and from the hardware address of a virtual router pass on its own interface so long. Later nothing for it
+    /// comes in, and nothing from it leaves but advertisements.
+    pub fn set_router(&mut self, link: LinkId, opening: Opening) -> Result<(), GateError> {
+        self.set(link, Ipv6Addr::UNSPECIFIED.into(), opening)
     }
 
     /// The address is about to be on an interface for so long: as long as it is there, what was set

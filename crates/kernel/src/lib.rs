@@ -39,5 +39,6 @@ mod sys;
 pub mod sysctl;
 pub mod udp;
 pub mod via;
+pub mod virtual_mac;
 pub mod vrrp;
 pub mod wake;

@@ -6,6 +6,7 @@
 mod address;
 mod filter;
 mod link;
+mod macvlan;
 mod message;
 mod monitor;
 mod neighbour;
@@ -15,6 +16,7 @@ mod xdp;
 pub use address::{AddressChange, AddressFacts};
 pub(crate) use filter::{Direction, Hook};
 pub use link::LinkFacts;
+pub(crate) use macvlan::MacvlanFacts;
 pub use monitor::{Monitor, News};
 pub use neighbour::{NeighbourFacts, RouteFacts};
 pub use requests::{NetlinkError, Requests};

@@ -231,6 +231,8 @@ fn open(v6: bool) -> io::Result<Socket> {
         set(libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS, i32::from(TTL))?;
         set(libc::IPPROTO_IPV6, libc::IPV6_TCLASS, i32::from(TRAFFIC_CLASS))?;
         set(libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_LOOP, 0)?;
+        // With a virtual hardware address it leaves from another interface than the one whose address it is sent from.
+        set(libc::IPPROTO_IPV6, libc::IPV6_FREEBIND, 1)?;
     } else {
         set(libc::IPPROTO_IP, libc::IP_HDRINCL, 1)?;
         set(libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;

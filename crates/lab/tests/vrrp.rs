@@ -474,6 +474,7 @@ fn theirs(auth: VrrpAuth) -> VirtualRouter {
         interval: Duration::from_millis(100),
         peers: vec![],
         accept: true,
+        virtual_mac: false,
         min_ttl: 255,
         checksum: VrrpChecksum::Auto,
         auth,

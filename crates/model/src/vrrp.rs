@@ -1,6 +1,6 @@
 //! Virtual routers: what a host wants of VRRP (RFC 9568, RFC 3768), and what is said in one of its advertisements.
 
-use crate::LinkId;
+use crate::{LinkId, Mac};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -42,9 +42,17 @@ pub struct VirtualRouter {
     pub auth: VrrpAuth,
     /// Whether the active one takes packets for the addresses (Accept_Mode, RFC 9568 §6.1).
     pub accept: bool,
+    /// Whether its addresses have a hardware address of their own, which moves with them (RFC 9568 §7.3).
+    pub virtual_mac: bool,
 }
 
 impl VirtualRouter {
+    /// The hardware address that belongs to its number (RFC 9568 §7.3).
+    pub const fn mac(&self) -> Mac {
+        let family = if self.v6 { 2 } else { 1 };
+        Mac([0x00, 0x00, 0x5e, 0x00, family, self.id])
+    }
+
     /// Whether packets for its addresses are this host's: always where the addresses are its own (RFC 9568 §6.4.3).
     pub const fn takes_packets(&self) -> bool {
         self.accept || self.priority == PRIORITY_OWNER

@@ -73,6 +73,7 @@ fn desired(host: usize, failback: Failback) -> Desired {
         interval: INTERVAL,
         peers: vec![],
         accept: true,
+        virtual_mac: false,
         min_ttl: 255,
         checksum: VrrpChecksum::Auto,
         auth: VrrpAuth::None,

@@ -18,6 +18,7 @@ fn router(version: VrrpVersion, addresses: &[&str]) -> VirtualRouter {
         interval: Duration::from_secs(1),
         peers: Vec::new(),
         accept: true,
+        virtual_mac: false,
         min_ttl: 255,
         checksum: VrrpChecksum::Auto,
         auth: VrrpAuth::None,

@@ -42,6 +42,7 @@ fn router(random: &mut Random, version: VrrpVersion, v6: bool) -> VirtualRouter 
         interval: Duration::from_secs(seconds),
         peers: vec![],
         accept: true,
+        virtual_mac: false,
         min_ttl: 255,
         checksum: [VrrpChecksum::PseudoHeader, VrrpChecksum::Message][random.below(2)],
         auth,

@@ -20,6 +20,11 @@
 // An address that is not on the interface is answered for by a third program, of XDP, under the same lease
 // (gate/answer.h). Its frames do not get as far as the classifiers.
 //
+// An interface with the hardware address of a virtual router (RFC 9568 section 7.3) has an entry of its own, under
+// the unspecified address. While it is closed, nothing for that hardware address comes in, so a backup that
+// forwards does not forward what a switch has flooded (section 6.4.2), and nothing from it leaves but
+// advertisements, so no switch follows a host that has given it away: multicast listener reports would.
+//
 // Kernels from 5.8 (bpf_ktime_get_boot_ns); no kfuncs, no GPL-only functions, no loops.
 // Not judged: frames with a VLAN tag (they belong to another interface), neighbour messages behind IPv6
 // extension headers (the kernel's own answer has none, so it is still dropped on its way out), and packets
@@ -164,10 +169,46 @@ static __always_inline int ipv6(struct __sk_buff *skb, __u32 direction)
 	return traffic(skb, &key, direction);
 }
 
+static __always_inline int is_advertisement(struct __sk_buff *skb)
+{
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		const struct ipv4_frame *frame = front(skb, sizeof(*frame));
+		return frame && frame->before[9] == PROTOCOL_VRRP;
+	}
+	if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		const struct ipv6_frame *frame = front(skb, sizeof(*frame));
+		return frame && frame->next_header == PROTOCOL_VRRP;
+	}
+	return 0;
+}
+
+// A frame to (on its way in) or from (on its way out) the hardware address of a virtual router that is not the
+// active one here.
+static __always_inline int is_of_backup(struct __sk_buff *skb, __u32 direction)
+{
+	const struct ethhdr *ethernet = front(skb, sizeof(*ethernet));
+	const struct entry *entry;
+	const __u8 *mac;
+	// As with the pointers: clang would keep the field's address, which the verifier refuses.
+	struct key key = { .link = (__u32)(__u64)POINTER(skb, ifindex) };
+
+	if (!ethernet)
+		return 0;
+	mac = direction == INGRESS ? ethernet->h_dest : ethernet->h_source;
+	if (mac[0] || mac[1] || mac[2] != 0x5e || mac[3] || (mac[4] != 1 && mac[4] != 2))
+		return 0;
+	entry = entry_of(&key);
+	return entry && !is_open(entry) && (direction == INGRESS || !is_advertisement(skb));
+}
+
 static __always_inline int judge(struct __sk_buff *skb, __u32 direction)
 {
 	if (skb->vlan_present)
 		return TC_ACT_UNSPEC;
+	if (is_of_backup(skb, direction)) {
+		count(direction == INGRESS ? TRAFFIC_IN : TRAFFIC_OUT);
+		return TC_ACT_SHOT;
+	}
 	if (skb->protocol == bpf_htons(ETH_P_ARP)) {
 		const struct arp_frame *frame = front(skb, sizeof(*frame));
 		return frame ? arp(frame, direction) : TC_ACT_UNSPEC;

@@ -97,9 +97,14 @@ pub(crate) const VRRP: &[Case] = &[
         "accept = false",
     ),
     (
-        Code::NotInThisVersion,
-        "vrrp = { id = 5, »virtual_mac = true, peers = \"10.0.0.20\" }",
-        "hardware address",
+        Code::UnknownKey,
+        "vrrp = { id = 5, »use_vmac = true, peers = \"10.0.0.20\" }",
+        "virtual_mac = true",
+    ),
+    (
+        Code::VrrpVirtualMac,
+        "assign = false\nvrrp = { id = 5, virtual_mac = »true, peers = \"10.0.0.20\" }\n[[vip.service]]\nport = \"80/tcp\"\nforward = \"dsr\"\nbackends = [\"10.0.0.21:80\"]",
+        "remove `assign`",
     ),
     (Code::UnknownKey, "vrrp = { »vrid = 5, peers = \"10.0.0.20\" }", "`id = 51`"),
     (
@@ -221,6 +226,22 @@ fn packets_are_taken_unless_the_file_says_no_or_the_addresses_are_its_own() {
     assert!(takes(""));
     assert!(!takes(", accept = false"));
     assert!(takes(", accept = false, priority = 255"));
+}
+
+#[test]
+fn the_hardware_address_is_that_of_the_number_and_of_the_family() {
+    let macs = |more: &str| -> Vec<_> {
+        let text = format!(
+            "{SMALL}[[vip]]\nname = \"both\"\naddress = [\"10.0.0.110/24\", \"2001:db8::110/64\"]\nvrrp = {{ id = 9{more} }}\n"
+        );
+        let checked = support::check(&text).expect("it is right");
+        let group = checked.desired.groups.iter().find(|g| g.name == "both").expect("it is there");
+        group.vrrp.iter().map(|r| (r.virtual_mac, r.mac().to_string())).collect()
+    };
+    let both = |own| [(own, "00:00:5e:00:01:09".to_owned()), (own, "00:00:5e:00:02:09".to_owned())];
+    assert_eq!(macs(""), both(false));
+    assert_eq!(macs(", virtual_mac = false"), both(false));
+    assert_eq!(macs(", virtual_mac = true"), both(true));
 }
 
 #[test]

@@ -111,6 +111,59 @@ fn frames() -> Vec<(&'static str, Direction, Vec<u8>, u32)> {
     ]
 }
 
+/// An IP packet as far as the gate looks at it, between two hardware addresses.
+fn between(to: Mac, from: Mac, v6: bool, protocol: u8) -> Vec<u8> {
+    let mut frame = vec![0; 14 + 40 + 24];
+    frame[..6].copy_from_slice(&to.0);
+    frame[6..12].copy_from_slice(&from.0);
+    let (ethertype, version, at) = if v6 { (0x86dd, 0x60, 6) } else { (0x0800, 0x45, 9) };
+    frame[12..14].copy_from_slice(&u16::to_be_bytes(ethertype));
+    frame[14] = version;
+    frame[14 + at] = protocol;
+    frame
+}
+
+#[test]
+fn a_backup_hears_nothing_at_the_hardware_address_of_its_virtual_router_and_says_nothing_from_it() {
+    use Direction::{Egress, Ingress};
+    let test = "a_backup_hears_nothing_at_the_hardware_address_of_its_virtual_router_and_says_nothing_from_it";
+    let Some(mut gate) = gate(test) else { return };
+    let (v4, v6) = (Mac([0, 0, 0x5e, 0, 1, 51]), Mac([0, 0, 0x5e, 0, 2, 51]));
+    let near = Mac([0, 0, 0x5e, 0, 3, 51]); // of nobody's virtual router
+    let everybody = Mac([0xff; 6]);
+    let (tcp, vrrp, icmp6) = (6, 112, 58);
+    let frames = [
+        ("to it", Ingress, between(v4, THEIR_MAC, false, tcp), DROP),
+        ("to it (6)", Ingress, between(v6, THEIR_MAC, true, tcp), DROP),
+        ("from it to everybody", Ingress, between(everybody, v4, false, vrrp), PASS),
+        ("to the host", Ingress, between(OUR_MAC, v4, false, tcp), PASS),
+        ("to one like it", Ingress, between(near, THEIR_MAC, false, tcp), PASS),
+        ("a packet from it", Egress, between(THEIR_MAC, v4, false, tcp), DROP),
+        ("a report from it", Egress, between(everybody, v6, true, icmp6), DROP),
+        ("an advertisement", Egress, between(everybody, v4, false, vrrp), PASS),
+        ("an advertisement (6)", Egress, between(everybody, v6, true, vrrp), PASS),
+        ("from the host to it", Egress, between(v4, OUR_MAC, false, tcp), PASS),
+    ];
+    let hold = |gate: &mut Gate, when: &str, closed: bool| {
+        for (name, direction, frame, verdict_closed) in &frames {
+            let expected = if closed { *verdict_closed } else { PASS };
+            assert_eq!(verdict(gate, *direction, frame), expected, "{when}: {name}");
+        }
+    };
+    hold(&mut gate, "no entry", false);
+    gate.set_router(LOOPBACK, CLOSED).unwrap();
+    hold(&mut gate, "closed", true);
+    gate.set_router(LOOPBACK, until(clock::now() + Duration::from_secs(60))).unwrap();
+    hold(&mut gate, "open", false);
+    gate.leases.set_master(true);
+    hold(&mut gate, "another process has closed everything", true);
+    gate.leases.set_master(false);
+    gate.remove(LOOPBACK, Ipv6Addr::UNSPECIFIED.into()).unwrap();
+    hold(&mut gate, "forgotten", false);
+    let counters = gate.counters();
+    assert_eq!((counters.traffic_in, counters.traffic_out), (2 * 2, 2 * 2));
+}
+
 #[test]
 fn a_closed_gate_drops_questions_and_claims_and_nothing_else() {
     let test = "a_closed_gate_drops_questions_and_claims_and_nothing_else";
