@@ -75,7 +75,7 @@ impl Instance {
             }
             "accept" => self.accept = true,
             "no_accept" => self.accept = false,
-            "use_vmac" | "use_vmac_addr" => self.virtual_mac = true,
+            "use_vmac" | "use_vmac_addr" => self.read_virtual_mac(line, notes),
             "v3_checksum_as_v2" => self.is_message_checksum = true,
             _ => self.read_rest(line, notes),
         }
@@ -105,8 +105,11 @@ impl Instance {
                     "Buoy moves addresses: set routes and rules in a program of a [[hook]]",
                 );
             }
-            "vmac_xmit_base"
-            | "vrf"
+            "vmac_xmit_base" => {
+                let why = "advertisements leave with the hardware address of the virtual router (RFC 9568 §7.3)";
+                notes.left_at(&line.place, &line.text(), why);
+            }
+            "vrf"
             | "use_ipvlan"
             | "mcast_dst_ip"
             | "strict_mode"
@@ -145,6 +148,14 @@ impl Instance {
                     "no such keyword of a vrrp_instance is known",
                 ),
             },
+        }
+    }
+
+    fn read_virtual_mac(&mut self, line: &Node, notes: &mut Notes) {
+        self.virtual_mac = true;
+        for name in line.words.iter().skip(1) {
+            let why = "its interface is named after the virtual_router_id: vrrp.ID or vrrp6.ID";
+            notes.left_at(&line.place, &format!("{} {name}", line.keyword()), why);
         }
     }
 

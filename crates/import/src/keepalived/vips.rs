@@ -207,8 +207,11 @@ fn write_vrrp(
         (None, _) => {}
     }
     if instance.virtual_mac {
-        let why = "the VIP is announced with the hardware address of its owner";
-        notes.left_at(&instance.place, "use_vmac", why);
+        pairs.push(("virtual_mac", "true".to_owned()));
+        if instance.addresses.iter().any(|address| address.is_excluded) {
+            let said = "use_vmac is not carried for virtual_ipaddress_excluded: those are reached at the hardware address of their owner";
+            notes.say_at(&instance.place, said);
+        }
     }
     if !instance.accept {
         pairs.push(("accept", "false".to_owned()));

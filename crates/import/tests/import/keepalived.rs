@@ -178,7 +178,11 @@ fn a_pair_of_keepaliveds_becomes_a_vip_under_vrrp_that_they_can_share() {
     assert!(accepted(&version3).contains(
         "version = 3, interval = \"50ms\", source = \"10.0.0.11\", checksum = \"message\""
     ));
-    assert!(accepted(&vrrp("virtual-mac")).contains("accept = false"));
+    let virtual_mac = vrrp("virtual-mac");
+    assert!(accepted(&virtual_mac).contains("virtual_mac = true, accept = false"));
+    has_note(&virtual_mac, 10, "vrrp.ID or vrrp6.ID");
+    has_note(&virtual_mac, 11, "advertisements leave with the hardware address");
+    has_note(&native("virtual-mac"), 1, "hardware address of its owner");
     has_note(&version3, 4, "add those of the other hosts to `source`");
     has_note(&version3, 4, "version 3 has no passwords");
 }
