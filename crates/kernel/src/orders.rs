@@ -5,7 +5,8 @@
 //! milliseconds, and that is a lease. Measured beside veth pairs that come and go: a renewal from
 //! the loop took up to 52 ms, giving the order took 39 us at most. So where the gate stands, which
 //! needs no lock, a thread of its own gives these orders, in their order and many in one system
-//! call: a thousand addresses are renewed every two seconds. Without a gate the loop gives them
+//! call: a thousand addresses are renewed every two seconds. It runs behind the loops of this host, so
+//! none of them waits for a thousand addresses. Without a gate the loop gives them
 //! itself: then an address must be gone before anybody else is told, and the lease is long enough
 //! to wait.
 
@@ -68,7 +69,7 @@ impl Orders {
         let (left, done) = (Arc::clone(&pending), Arc::clone(&last));
         let thread = Builder::new().name("buoy-addresses".to_owned()).spawn(move || {
             // An address that comes late is an outage. Missing permission is told for the loop.
-            let _ = realtime::schedule();
+            let _ = realtime::schedule_beside();
             let mut batch = Vec::with_capacity(BATCH_MAX);
             while let Ok(first) = orders.recv() {
                 batch.clear();

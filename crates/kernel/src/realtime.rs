@@ -8,6 +8,8 @@ use std::{fmt, fs};
 
 /// Above ordinary threads, and below the kernel's own at 99 and its interrupt threads at 50.
 const PRIORITY: i32 = 49;
+/// Before ordinary threads, and behind every loop of this host: what is done beside it is not to hold it up.
+const BESIDE: i32 = PRIORITY - 1;
 /// Deeper than the loop's calls go.
 const STACK: usize = 256 << 10;
 /// The smallest page of any machine.
@@ -39,7 +41,7 @@ pub fn enter() -> Realtime {
     let _ = prctl::set_timerslack(1);
     // What the start has freed: the C library cannot give back what is locked.
     sys::trim_heap();
-    Realtime { locked: lock(), priority: schedule() }
+    Realtime { locked: lock(), priority: schedule(PRIORITY) }
 }
 
 fn lock() -> Result<(), Missing> {
@@ -76,9 +78,13 @@ fn touch_stack() {
     std::hint::black_box(&mut stack);
 }
 
-/// Puts the calling thread before ordinary ones.
-pub(crate) fn schedule() -> Result<(), Missing> {
-    sys::schedule_fifo(PRIORITY).map_err(|error| {
+/// Puts the calling thread before ordinary ones, and behind the loop.
+pub(crate) fn schedule_beside() -> Result<(), Missing> {
+    schedule(BESIDE)
+}
+
+fn schedule(priority: i32) -> Result<(), Missing> {
+    sys::schedule_fifo(priority).map_err(|error| {
         Missing(format!(
             "the loop runs as an ordinary thread, so a busy host can delay a heartbeat: {error}: \
              give CAP_SYS_NICE, or LimitRTPRIO={PRIORITY}"
@@ -155,5 +161,20 @@ mod tests {
         let policy = fs::read_to_string("/proc/thread-self/sched").unwrap_or_default();
         let fifo = policy.lines().any(|l| l.starts_with("policy") && l.ends_with(" 1"));
         assert_eq!(fifo, priority.is_ok() && !policy.is_empty());
+    }
+    #[test]
+    fn what_is_done_beside_the_loop_runs_behind_it() {
+        let priority = || {
+            let stat = fs::read_to_string("/proc/thread-self/stat").unwrap();
+            // proc_pid_stat(5): the name in brackets is field 2, the priority field 40.
+            let (_, rest) = stat.rsplit_once(") ").unwrap();
+            rest.split(' ').nth(37).unwrap().parse::<i32>().unwrap()
+        };
+        let ordered = std::thread::spawn(move || schedule_beside().map(|()| priority()));
+        let turning = std::thread::spawn(move || enter().priority.map(|()| priority()));
+        let (beside, turns) = (ordered.join().unwrap(), turning.join().unwrap());
+        if let (Ok(beside), Ok(turns)) = (beside, turns) {
+            assert!(0 < beside && beside < turns, "{beside} {turns}");
+        }
     }
 }
