@@ -15,7 +15,7 @@ use buoy_core::{Node, OrderError, Settings, Status};
 use buoy_kernel::gate::Answerer;
 use buoy_kernel::lifeline::Lifeline;
 use buoy_kernel::wake::{self, Waker, Wakeups};
-use buoy_kernel::{clock, packet, realtime};
+use buoy_kernel::{clock, memory, packet, realtime};
 use buoy_model::limits::{DATAGRAM_MAX, LOOP_COMMANDS_MAX, LOOP_REPORTS_MAX};
 use buoy_model::{
     Action, Desired, Event, GroupId, HeardAdvert, Incarnation, Instant, Leg, Message, MessageKind,
@@ -164,6 +164,10 @@ pub(crate) fn start(
     let feeder = systemd.feeder();
     let thread = std::thread::Builder::new().name("buoy-loop".into()).spawn(move || {
         let got = realtime::enter();
+        // Before the node is made: what it decides with is of this memory. Without it the loop may wait for others.
+        if let Err(error) = memory::claim(desired.groups.len()) {
+            tracing::warn!("the loop has no memory of its own: {error}");
+        }
         let lifeline = Lifeline::create();
         let (pulse, unheld) = Pulse::take(lifeline.as_ref().ok(), got.priority.is_ok());
         let lifeline = unheld.map_or(lifeline, Err);
@@ -417,6 +421,7 @@ impl Loop {
         let before = Arc::clone(&self.hardware.desired);
         let Self { hardware, pulse, news, .. } = self;
         let problems = pulse.slowly(|| {
+            memory::make_room(desired.groups.len());
             let problems = hardware.reload(Arc::clone(&desired));
             // Before the node takes anything new: an interface that could not be fenced is down.
             hardware.look(&mut |event| news.push(event));

@@ -40,11 +40,16 @@ mod why;
 mod witness;
 mod xdp;
 
+use buoy_kernel::memory::Memory;
 use clap::{Args, Parser, Subcommand};
 use failure::Failure;
 use output::Form;
 use std::path::PathBuf;
 use std::process::ExitCode;
+
+/// The loop of the agent has memory of its own; every other thread and command that of the C library.
+#[global_allocator]
+static MEMORY: Memory = Memory;
 
 /// Keeps IP addresses above water: a virtual-IP system for Linux.
 ///

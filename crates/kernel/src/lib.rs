@@ -20,6 +20,7 @@ pub mod host;
 pub mod interrupt;
 pub mod kept;
 pub mod lifeline;
+pub mod memory;
 pub mod netlink;
 pub mod nft;
 pub mod offload;

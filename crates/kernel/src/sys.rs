@@ -1,5 +1,8 @@
 //! The system calls that no safe crate offers as we need them; the only `unsafe` of the tree.
 
+mod pool;
+
+pub(crate) use pool::{claim_pool, grow_pool, pool_in_use};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
