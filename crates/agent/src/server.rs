@@ -29,6 +29,7 @@ mod socket;
 mod stream;
 mod support;
 pub(crate) mod tcp;
+mod vrrp;
 mod write;
 
 pub use changes::Changes;
@@ -226,6 +227,7 @@ fn router<A: Agent>(agent: Arc<A>) -> Router {
         .merge(page::routes::<A>())
         .merge(config::routes())
         .merge(pools::routes())
+        .merge(vrrp::routes())
         .merge(matrix::routes())
         .fallback(|| async { Failure::unknown_path() })
         .method_not_allowed_fallback(|| async { Failure::method() })

@@ -10,6 +10,7 @@
 
 pub mod client;
 mod config;
+mod instances;
 mod lists;
 mod matrix;
 mod me;
@@ -29,6 +30,7 @@ pub use config::{
     BaseView, ConfigReply, ConfigRequest, EditReply, HistoryReply, Origin, OriginView,
     RevisionView, RollbackRequest, StoreView, ValueView, ValuesReply,
 };
+pub use instances::{VrrpInstanceView, VrrpInstancesReply};
 pub use lists::{
     ClusterReply, FailoverView, FailoversReply, NodeReply, NodesReply, VipReply, VipsReply,
 };

@@ -144,7 +144,7 @@ impl Client {
     }
 }
 
-fn read<T: serde::de::DeserializeOwned>(
+pub(crate) fn read<T: serde::de::DeserializeOwned>(
     target: &str,
     event: &StreamEvent,
 ) -> Result<T, ClientError> {

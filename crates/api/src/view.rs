@@ -302,7 +302,7 @@ impl View<'_> {
         counters
     }
 
-    fn words(&self) -> Words<'_> {
+    pub(crate) fn words(&self) -> Words<'_> {
         Words::new(self.desired)
     }
 
@@ -346,7 +346,7 @@ impl View<'_> {
         vip
     }
 
-    fn check(&self, group: GroupId, check: &NodeCheck) -> CheckView {
+    pub(crate) fn check(&self, group: GroupId, check: &NodeCheck) -> CheckView {
         let report = self.host.checks.iter().find(|r| (r.group, &r.name) == (group, &check.name));
         let (state, reason) = match report.map(|report| (report.passes, &report.reason)) {
             Some((Some(true), reason)) => ("pass", reason.clone()),

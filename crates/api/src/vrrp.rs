@@ -58,11 +58,14 @@ pub(crate) fn elsewhere(status: &GroupStatus) -> Option<String> {
 
 /// How many packets were refused for which reason.
 pub(crate) fn refused(status: &GroupStatus) -> BTreeMap<String, u64> {
-    let names = status.refused.iter().map(|(reason, count)| (reason.name().to_owned(), *count));
-    names.collect()
+    counts(&status.refused)
 }
 
-fn router(router: &RouterStatus) -> RouterView {
+pub(crate) fn counts(counts: &[(AdvertReject, u64)]) -> BTreeMap<String, u64> {
+    counts.iter().map(|(reason, count)| (reason.name().to_owned(), *count)).collect()
+}
+
+pub(crate) fn router(router: &RouterStatus) -> RouterView {
     let millis =
         |duration: core::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let is_active = router.state == RouterState::Active;
@@ -171,6 +174,7 @@ pub(crate) fn cause(cause: &Cause) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use buoy_core::RouterTraffic;
     use core::time::Duration;
 
     fn status(state: RouterState) -> RouterStatus {
@@ -187,6 +191,9 @@ mod tests {
             interval: Duration::from_secs(1),
             heard: Some(heard),
             takes_over_in: None,
+            weight: 0,
+            gives_precedence: false,
+            traffic: RouterTraffic::default(),
         }
     }
 

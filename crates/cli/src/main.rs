@@ -35,6 +35,7 @@ mod token;
 mod top;
 mod version;
 mod vip;
+mod vrrp;
 mod whoami;
 mod why;
 mod witness;
@@ -98,6 +99,9 @@ enum Command {
     /// Show the VIPs; add or remove them, on all nodes
     #[command(subcommand)]
     Vip(vip::Command),
+    /// Show the virtual routers of VRRP: state, priority, who is active, what was refused
+    #[command(subcommand)]
+    Vrrp(vrrp::Command),
     /// Show the services behind the VIPs, add or remove them
     #[command(subcommand)]
     Service(service::Command),
@@ -212,6 +216,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Node(command) => node::run(command),
         Command::Pool(command) => pool::run(command),
         Command::Vip(command) => vip::run(command),
+        Command::Vrrp(command) => vrrp::run(command),
         Command::Service(command) => service::run(command),
         Command::Backend(command) => backend::run(command),
         Command::Move(arguments) => orders::move_vip(arguments),

@@ -11,7 +11,7 @@ use buoy_api::{
 use std::time::Duration;
 
 /// Longest time between two looks with `--watch`.
-const WATCH_EVERY: Duration = Duration::from_secs(1);
+pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Events at the foot of the screen.
 const EVENTS_SHOWN: usize = 5;
 /// Where there is none.
@@ -42,7 +42,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     loop {
         let mut shown = Ok(());
-        let ended = client.follow_status(WATCH_EVERY, |answer| {
+        let ended = client.follow_status(LOOK_EVERY, |answer| {
             shown = show(arguments.output, answer);
             shown.is_ok()
         });
@@ -51,7 +51,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         if let Err(error) = ended {
             show(arguments.output, Err(error))?;
         }
-        std::thread::sleep(WATCH_EVERY);
+        std::thread::sleep(LOOK_EVERY);
     }
 }
 
@@ -65,7 +65,7 @@ fn show(form: Form, answer: Result<ClusterStatus, ClientError>) -> Result<(), Fa
     }
 }
 
-fn draw(screen: &str) -> Result<(), Failure> {
+pub(crate) fn draw(screen: &str) -> Result<(), Failure> {
     let before = if output::terminal() { CLEAR } else { "" };
     output::text(&format!("{before}{screen}\n"))
 }

@@ -56,5 +56,5 @@ pub use node::{Fence, Node, Settings};
 pub use orders::OrderError;
 pub use status::{
     Beats, Candidate, Exclusion, GroupStatus, Hold, Ignored, NodeStatus, Quorum, RouterHeard,
-    RouterState, RouterStatus, Standing, Status,
+    RouterState, RouterStatus, RouterTraffic, Standing, Status,
 };

@@ -153,6 +153,23 @@ pub struct RouterStatus {
     pub heard: Option<RouterHeard>,
     /// A backup: how long until it takes over if nobody better is heard.
     pub takes_over_in: Option<Duration>,
+    /// What its checks add to its priority, or take away.
+    pub weight: i16,
+    /// Others go first, whatever they have: that is why its priority is 1.
+    pub gives_precedence: bool,
+    /// How many packets it has sent and heard since it is known to this agent.
+    pub traffic: RouterTraffic,
+}
+
+/// Advertisements of one virtual router on this node.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct RouterTraffic {
+    /// Times that it was said what this node is.
+    pub sent: u64,
+    /// Packets of others that were believed.
+    pub heard: u64,
+    /// Those that were not, for each reason that there was.
+    pub refused: Vec<(AdvertReject, u64)>,
 }
 
 /// What a node is to a virtual router (RFC 9568 §6.4).

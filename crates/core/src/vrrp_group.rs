@@ -7,10 +7,11 @@
 use crate::Node;
 use crate::ownership::State;
 use crate::reluctance::Reluctance;
-use crate::status::{RouterHeard, RouterState, RouterStatus};
+use crate::status::{RouterHeard, RouterState, RouterStatus, RouterTraffic};
 use crate::vrrp::{Election, Heard, Own, Reason, State as Router, Step};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
 use buoy_model::{
     Action, Advert, AdvertReject, Cause, Desired, Fact, Failback, Fitness, Group, HeardAdvert,
@@ -40,6 +41,17 @@ pub(crate) struct Routers {
     said: Vec<u8>,
     speakers: Vec<Speaker>,
     refused: [Refused; AdvertReject::ALL.len()],
+    /// One for each of `Group::vrrp`.
+    traffic: Vec<Traffic>,
+}
+
+/// What one virtual router has sent and heard since it is there.
+#[derive(Clone, Copy, Debug, Default)]
+struct Traffic {
+    sent: u64,
+    heard: u64,
+    /// In the order of `AdvertReject::ALL`.
+    refused: [u64; AdvertReject::ALL.len()],
 }
 
 /// Another host that speaks for one of the virtual routers.
@@ -69,7 +81,8 @@ impl Routers {
             return None;
         }
         let elections = group.vrrp.iter().map(|router| Election::new(router.interval)).collect();
-        Some(Box::new(Self { elections, ..Self::default() }))
+        let traffic = vec![Traffic::default(); group.vrrp.len()];
+        Some(Box::new(Self { elections, traffic, ..Self::default() }))
     }
 
     /// When one of them is due.
@@ -141,13 +154,14 @@ impl Node {
         let advert = match admit(routers, now, r, router, heard) {
             Ok(advert) => advert,
             Err(reason) => {
-                if let Some(fact) = note_refused(routers, now, router, reason, heard.source) {
+                if let Some(fact) = note_refused(routers, now, (r, router), reason, heard.source) {
                     let group = Some(desired.groups[i].id);
                     out.push(Action::Record(Record { at: now, group, fact }));
                 }
                 return;
             }
         };
+        routers.traffic[r].heard += 1;
         let speaker = routers.speaker(now, r, heard.source);
         speaker.plain_checksum = advert.plain_checksum;
         let differs = !same_addresses(&advert.addresses, &router.addresses);
@@ -359,7 +373,7 @@ impl Node {
     }
 
     fn advertise(
-        &self,
+        &mut self,
         now: Instant,
         desired: &Desired,
         i: usize,
@@ -367,8 +381,9 @@ impl Node {
         out: &mut Vec<Action>,
     ) {
         let priority = self.own(now, desired, i, r).priority;
-        let routers = self.owned[i].routers.as_ref();
-        let peers_are_plain = routers.is_some_and(|routers| routers.peers_are_plain(r));
+        let Some(routers) = self.owned[i].routers.as_mut() else { return };
+        routers.traffic[r].sent += 1;
+        let peers_are_plain = routers.peers_are_plain(r);
         let router = Arc::clone(&desired.groups[i].vrrp[r]);
         out.push(Action::Advertise { router, priority, peers_are_plain });
     }
@@ -381,6 +396,7 @@ impl Routers {
             let peers_are_plain = self.peers_are_plain(r);
             let was_active = self.elections.get_mut(r).is_some_and(Election::stop);
             if was_active {
+                self.traffic[r].sent += 1;
                 let (router, priority) = (Arc::clone(router), PRIORITY_RELEASE);
                 out.push(Action::Advertise { router, priority, peers_are_plain });
             }
@@ -392,9 +408,10 @@ impl Routers {
 /// The virtual routers of a group, for people.
 pub(crate) fn status(node: &Node, now: Instant, i: usize) -> Vec<RouterStatus> {
     let group = &node.desired.groups[i];
-    let elections = node.owned[i].routers.iter().flat_map(|routers| &routers.elections);
-    let routers = group.vrrp.iter().zip(elections).enumerate();
-    let status = routers.map(|(r, (router, election))| RouterStatus {
+    let Some(routers) = node.owned[i].routers.as_ref() else { return Vec::new() };
+    let gives_precedence = node.gives_precedence(now, i);
+    let all = group.vrrp.iter().zip(&routers.elections).zip(&routers.traffic).enumerate();
+    let status = all.map(|(r, ((router, election), traffic))| RouterStatus {
         id: router.id,
         v6: router.v6,
         state: match election.state {
@@ -414,8 +431,20 @@ pub(crate) fn status(node: &Node, now: Instant, i: usize) -> Vec<RouterStatus> {
             Router::Backup { down_at, .. } => Some(down_at.since(now)),
             Router::Stopped | Router::Due { .. } | Router::Active { .. } => None,
         },
+        weight: routers.weight,
+        gives_precedence: gives_precedence && router.priority != PRIORITY_OWNER,
+        traffic: RouterTraffic {
+            sent: traffic.sent,
+            heard: traffic.heard,
+            refused: came(AdvertReject::ALL.into_iter().zip(traffic.refused)),
+        },
     });
     status.collect()
+}
+
+/// Only what came.
+fn came(counts: impl Iterator<Item = (AdvertReject, u64)>) -> Vec<(AdvertReject, u64)> {
+    counts.filter(|(_, count)| *count > 0).collect()
 }
 
 /// Why the group can be taken, once every one of its elections says so.
@@ -538,11 +567,12 @@ fn check_proof(
 fn note_refused(
     routers: &mut Routers,
     now: Instant,
-    router: &VirtualRouter,
+    (r, router): (usize, &VirtualRouter),
     reason: AdvertReject,
     source: IpAddr,
 ) -> Option<Fact> {
     let at = AdvertReject::ALL.iter().position(|known| *known == reason)?;
+    routers.traffic[r].refused[at] += 1;
     let refused = &mut routers.refused[at];
     refused.count += 1;
     if refused.told_at.is_some_and(|told| now < told + TELL_REFUSED_EVERY) {

@@ -309,6 +309,7 @@ fn a_check_without_weight_gives_up_and_one_with_weight_changes_the_order() {
     assert_eq!(segment.owners(), [1], "without backends it owns if nobody else does");
     let router = segment.hosts[1].status(segment.now).groups[0].vrrp[0].clone();
     assert_eq!((router.state, router.priority), (RouterState::Active, 1));
+    assert!(router.gives_precedence, "that is why");
 }
 
 #[test]
@@ -394,6 +395,20 @@ fn what_is_wrong_with_a_packet_is_counted_by_its_reason_and_moves_nothing() {
     }
     assert_eq!(segment.hosts[0].status(segment.now).ignored.foreign_router, 3);
     assert_eq!(segment.owners(), [0]);
+    let traffic =
+        |host: usize| segment.hosts[host].status(segment.now).groups[0].vrrp[0].traffic.clone();
+    assert_eq!(
+        (traffic(0).sent, traffic(0).heard),
+        (traffic(1).heard, 0),
+        "what one says the other hears"
+    );
+    assert!(traffic(0).sent > 5 && traffic(1).sent == 0);
+    assert_eq!(
+        (traffic(0).refused.len(), traffic(1).refused.len()),
+        (7, 0),
+        "only reasons that there were"
+    );
+    assert!(traffic(0).refused.iter().all(|(_, count)| *count == 100));
 }
 
 #[test]
