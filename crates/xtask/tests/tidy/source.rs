@@ -66,6 +66,39 @@ fn unsafe_words(file: &File) -> Vec<String> {
     found.map(|(line, _)| format!("{}:{line}", file.path)).collect()
 }
 
+/// Crates of the agent's process.
+const OF_THE_AGENT: [&str; 5] = ["agent", "kernel", "proxy", "store", "api"];
+
+/// A fork holds up the loop (docs/design/leases.md). The standard library forks where it is to look for the program in
+/// a path of the child's own, where something is to run before it, and for another user.
+#[test]
+fn the_agent_starts_programs_without_a_fork() {
+    every_file("name the program by its whole path, and run nothing before it", forks);
+    for bad in ["Command::new(\"nft\")", "command.pre_exec(f)", "command.uid(1)", "libc::fork()"] {
+        assert_eq!(forks(&File::new("crates/kernel/src/a.rs", bad)).len(), 1, "{bad}");
+        assert_eq!(forks(&File::new("crates/lab/src/a.rs", bad)).len(), 0, "{bad}");
+        assert_eq!(forks(&File::new("crates/kernel/tests/a.rs", bad)).len(), 0, "{bad}");
+    }
+    let good = "Command::new(\"/bin/true\"); Command::new(path); peer.uid()\n#[cfg(test)]\nmod tests {\nCommand::new(\"ip\")\n}\n";
+    assert_eq!(forks(&File::new("crates/kernel/src/a.rs", good)).len(), 0);
+}
+
+fn forks(file: &File) -> Vec<String> {
+    let is_agent = file.krate().is_some_and(|krate| OF_THE_AGENT.contains(&krate));
+    // Checks and hooks of another user: the one fork there is.
+    let is_known = file.path == "crates/agent/src/health/ask/exec.rs";
+    if !is_agent || is_known || file.is_test() || !file.path.contains("/src/") {
+        return Vec::new();
+    }
+    let forks = |line: &&str| {
+        let bare = line.split("Command::new(\"").skip(1).any(|name| !name.starts_with('/'));
+        bare || [".pre_exec(", "::fork("].iter().any(|word| line.contains(word))
+            || line.split(".uid(").skip(1).any(|user| !user.starts_with(')'))
+    };
+    let lines = before_tests(&file.text).lines();
+    lines.filter(forks).map(|line| format!("{}: {}", file.path, line.trim())).collect()
+}
+
 #[test]
 fn pure_crates_know_no_clock_no_io_and_no_hash_order() {
     every_file("not in model, wire or core", impure);
