@@ -64,6 +64,8 @@ pub struct VrrpInstanceView {
     pub peers: Vec<String>,
     /// Whether the active one takes packets for the addresses (Accept_Mode).
     pub accept: bool,
+    /// The hardware address that moves with the addresses; null: they are reached at that of their owner.
+    pub virtual_mac: Option<String>,
     /// Who was heard last as the active one; null: nobody, or the node is.
     pub heard: Option<RouterHeardView>,
     /// A backup: how long until it takes over if nobody better is heard.
@@ -136,6 +138,7 @@ impl View<'_> {
             source: router.source.as_ref().map(text),
             peers: router.peers.iter().map(text).collect(),
             accept: router.takes_packets(),
+            virtual_mac: router.virtual_mac.then(|| router.mac().to_string()),
             heard: seen.heard,
             takes_over_in_ms: seen.takes_over_in_ms,
             adverts_sent: known.traffic.sent,

@@ -7,6 +7,9 @@ use crate::table::{Align, Table, Tone, plain};
 use crate::{Asking, status};
 use buoy_api::{ClientError, VrrpInstanceView, VrrpInstancesReply};
 
+/// Without `virtual_mac`.
+const OWNERS_MAC: &str = "the hardware address of its owner";
+
 /// Where there is none.
 const NONE: &str = "no VIP is owned by VRRP: `vrrp` of a [[vip]] makes it so\n";
 
@@ -163,6 +166,7 @@ fn one(instance: &VrrpInstanceView) -> String {
         ("addresses", list(&instance.addresses)),
         ("version", format!("{}, {}", instance.version, instance.family)),
         ("interface", instance.interface.clone()),
+        ("reached at", instance.virtual_mac.clone().unwrap_or_else(|| OWNERS_MAC.into())),
         ("speaks from", instance.source.clone().unwrap_or_default()),
         ("speaks to", peers),
         ("state", instance.state.clone()),
@@ -212,6 +216,7 @@ mod tests {
             source: Some("10.0.0.11".into()),
             takes_over_in_ms: Some(1400),
             accept: true,
+            virtual_mac: Some("00:00:5e:00:01:33".into()),
             adverts_sent: 3,
             adverts_received: 77,
             adverts_refused: [("ttl".into(), 2), ("checksum".into(), 1)].into(),
@@ -237,6 +242,7 @@ web VRID 51
   addresses     10.0.0.100, 10.0.0.101
   version       3, ipv4
   interface     eth0
+  reached at    00:00:5e:00:01:33
   speaks from   10.0.0.11
   speaks to     everybody, by multicast
   state         backup
