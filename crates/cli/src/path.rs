@@ -1,5 +1,7 @@
 //! `buoy path`: where a packet of a client would go on this node, and why.
 
+mod live;
+
 use crate::AgentSocket;
 use crate::failure::Failure;
 use crate::output::{self, Form};
@@ -24,6 +26,9 @@ pub(crate) struct Arguments {
     /// The transport
     #[arg(short, long, value_enum, default_value_t)]
     protocol: Protocol,
+    /// Go on with the counters of the backends that it could go to, each second until Ctrl-C; JSON is one object a line then
+    #[arg(long)]
+    live: bool,
     /// Form of the answer
     #[arg(short, long, value_enum, default_value_t)]
     output: Form,
@@ -50,10 +55,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         Protocol::Tcp => "tcp",
         Protocol::Udp => "udp",
     };
-    let reply = arguments.agent.client()?.path(arguments.from, arguments.to, protocol)?;
-    match arguments.output {
-        form @ (Form::Json | Form::Yaml) => output::value(form, &reply),
-        Form::Table => output::text(&screen(&reply, output::wrap())),
+    let client = arguments.agent.client()?;
+    let reply = client.path(arguments.from, arguments.to, protocol)?;
+    match (arguments.output, arguments.live) {
+        (form @ (Form::Json | Form::Yaml), false) => output::value(form, &reply)?,
+        (form @ (Form::Json | Form::Yaml), true) => output::item(form, &reply)?,
+        (Form::Table, _) => output::text(&screen(&reply, output::wrap()))?,
+    }
+    match arguments.live {
+        true => live::follow(&client, &reply, arguments.to, arguments.output),
+        false => Ok(()),
     }
 }
 

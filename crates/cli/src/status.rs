@@ -1,5 +1,7 @@
 //! `buoy status`: the whole cluster on one screen, as this node sees it.
 
+mod wide;
+
 use crate::AgentSocket;
 use crate::failure::Failure;
 use crate::output::{self, Form};
@@ -25,10 +27,25 @@ pub(crate) struct Arguments {
     agent: AgentSocket,
     /// Form of the answer
     #[arg(short, long, value_enum, default_value_t)]
-    output: Form,
+    output: Look,
     /// Go on with every change, and at least every second, until Ctrl-C; JSON is one object a line then
     #[arg(short, long)]
     watch: bool,
+}
+
+/// The forms of this answer.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
+enum Look {
+    /// For people.
+    #[default]
+    #[value(alias = "text")]
+    Table,
+    /// For people with a wide terminal: also legs, votes, leases, who is next, and every backend.
+    Wide,
+    /// For programs.
+    Json,
+    /// For people who read much, and for files.
+    Yaml,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -36,8 +53,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if !arguments.watch {
         let status = client.status()?;
         return match arguments.output {
-            form @ (Form::Json | Form::Yaml) => output::value(form, &status),
-            Form::Table => output::text(&screen(&status, output::colour(), output::wrap())),
+            Look::Json => output::value(Form::Json, &status),
+            Look::Yaml => output::value(Form::Yaml, &status),
+            look @ (Look::Table | Look::Wide) => output::text(&drawn(&status, look)),
         };
     }
     loop {
@@ -56,13 +74,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 /// One look of many.
-fn show(form: Form, answer: Result<ClusterStatus, ClientError>) -> Result<(), Failure> {
-    match (form, answer) {
-        (form @ (Form::Json | Form::Yaml), Ok(status)) => output::item(form, &status),
-        (Form::Json | Form::Yaml, Err(error)) => Err(error.into()),
-        (Form::Table, Ok(status)) => draw(&screen(&status, output::colour(), output::wrap())),
-        (Form::Table, Err(error)) => draw(&format!("{error}\n")),
+fn show(look: Look, answer: Result<ClusterStatus, ClientError>) -> Result<(), Failure> {
+    match (look, answer) {
+        (Look::Json, Ok(status)) => output::item(Form::Json, &status),
+        (Look::Yaml, Ok(status)) => output::item(Form::Yaml, &status),
+        (Look::Json | Look::Yaml, Err(error)) => Err(error.into()),
+        (Look::Table | Look::Wide, Ok(status)) => draw(&drawn(&status, look)),
+        (Look::Table | Look::Wide, Err(error)) => draw(&format!("{error}\n")),
     }
+}
+
+fn drawn(status: &ClusterStatus, look: Look) -> String {
+    screen(status, look == Look::Wide, (output::colour(), output::wrap()))
 }
 
 pub(crate) fn draw(screen: &str) -> Result<(), Failure> {
@@ -71,7 +94,7 @@ pub(crate) fn draw(screen: &str) -> Result<(), Failure> {
 }
 
 /// The screen as text.
-fn screen(status: &ClusterStatus, colour: bool, width: usize) -> String {
+fn screen(status: &ClusterStatus, is_wide: bool, (colour, width): (bool, usize)) -> String {
     let mut text = heading(status);
     if let Some(reason) = &status.draining {
         let left = status.drain_left_ms;
@@ -85,12 +108,7 @@ fn screen(status: &ClusterStatus, colour: bool, width: usize) -> String {
     if status.witness {
         text.push_str(&format!("WITNESS {} votes and never owns\n", status.node));
     }
-    text.push_str(&format!("\n{}", nodes(&status.nodes).render(colour)));
-    if status.vips.is_empty() {
-        text.push_str(&format!("\n{NO_VIP}"));
-    } else {
-        text.push_str(&format!("\n{}", vips(&status.vips).render(colour)));
-    }
+    text.push_str(&tables(status, is_wide, colour));
     let mut list = |heading: &str, lines: &[String], wrap: bool| {
         for (n, line) in lines.iter().enumerate() {
             let heading = if n == 0 { format!("\n{heading}\n") } else { String::new() };
@@ -105,6 +123,22 @@ fn screen(status: &ClusterStatus, colour: bool, width: usize) -> String {
     let latest: Vec<_> = status.events[latest..].iter().map(event).collect();
     list("LATEST (`buoy events` has more)", &latest, false);
     text
+}
+
+/// What there is to say of each node and each VIP.
+fn tables(status: &ClusterStatus, is_wide: bool, colour: bool) -> String {
+    let nodes = match is_wide {
+        true => wide::nodes(&status.nodes).render(colour),
+        false => nodes(&status.nodes).render(colour),
+    };
+    let vips = match (status.vips.is_empty(), is_wide) {
+        (true, _) => NO_VIP.to_owned(),
+        (false, true) => wide::vips(&status.vips).render(colour),
+        (false, false) => vips(&status.vips).render(colour),
+    };
+    let backends = wide::backends(status).filter(|_| is_wide);
+    let backends = backends.map_or_else(String::new, |all| format!("\n{}", all.render(colour)));
+    format!("\n{nodes}\n{vips}{backends}")
 }
 
 /// What the safeties in use mean, and how often it came to two owners.
@@ -249,7 +283,7 @@ mod tests {
     use super::*;
     use buoy_api::{BackendView, HeldView};
 
-    fn status() -> ClusterStatus {
+    pub(super) fn status() -> ClusterStatus {
         let node = |name: &str, alive: bool, state: &str| NodeView {
             name: name.into(),
             address: "10.0.0.11:4747".into(),
@@ -311,7 +345,7 @@ web  10.0.0.100/24     lb1       41   2d3h  443/tcp 2/3 up  web3: HTTP 503
      2001:db8::100/64
 db   10.0.0.200/24     -          7      -  -               -
 ";
-        assert_eq!(screen(&status(), false, usize::MAX), expected);
+        assert_eq!(screen(&status(), false, (false, usize::MAX)), expected);
     }
 
     #[test]
@@ -339,7 +373,7 @@ db   10.0.0.200/24     -          7      -  -               -
                 ..EventView::default()
             })
             .collect();
-        let screen = screen(&status, false, usize::MAX);
+        let screen = screen(&status, false, (false, usize::MAX));
         let foot = "
 PROBLEMS
   lb2 runs another configuration
@@ -374,6 +408,6 @@ LATEST (`buoy events` has more)
     #[test]
     fn a_cluster_without_vips_says_how_to_get_one() {
         let status = ClusterStatus { vips: vec![], ..status() };
-        assert!(screen(&status, false, usize::MAX).contains("\nno VIP: add a [[vip]]"));
+        assert!(screen(&status, false, (false, usize::MAX)).contains("\nno VIP: add a [[vip]]"));
     }
 }

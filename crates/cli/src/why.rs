@@ -6,7 +6,8 @@ use crate::failure::Failure;
 use crate::output::{self, Form};
 use crate::status::span;
 use crate::table::{Align, Table, Tone, plain, wrapped};
-use buoy_api::{BackendView, HeldView, PhasesView, VipView, WhyReply};
+use buoy_api::{BackendView, CandidateView, HeldView, PhasesView, VipView, WhyReply};
+use serde::Serialize;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
@@ -14,6 +15,9 @@ pub(crate) struct Arguments {
     agent: AgentSocket,
     /// Its name, or one of its addresses
     vip: String,
+    /// Why this node does or does not own it, and no more
+    #[arg(long, value_name = "NODE")]
+    node: Option<String>,
     /// Form of the answer
     #[arg(short, long, value_enum, default_value_t)]
     output: Form,
@@ -21,9 +25,76 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let reply = arguments.agent.client()?.why(&arguments.vip)?;
+    if let Some(node) = &arguments.node {
+        let standing = Standing::of(&reply, node)?;
+        return match arguments.output {
+            form @ (Form::Json | Form::Yaml) => output::value(form, &standing),
+            Form::Table => output::text(&standing.said(output::wrap())),
+        };
+    }
     match arguments.output {
         form @ (Form::Json | Form::Yaml) => output::value(form, &reply),
         Form::Table => output::text(&screen(&reply, output::colour(), output::wrap())),
+    }
+}
+
+/// What one node is to a VIP.
+#[derive(Serialize)]
+struct Standing<'r> {
+    vip: &'r str,
+    owner: Option<&'r str>,
+    /// Its place in line, counted from 1; null: it is not in line.
+    place: Option<usize>,
+    candidate: &'r CandidateView,
+    /// The node that says so.
+    seen_from: &'r str,
+}
+
+impl<'r> Standing<'r> {
+    fn of(reply: &'r WhyReply, node: &str) -> Result<Self, Failure> {
+        let vip = &reply.vip;
+        let Some(candidate) = vip.candidates.iter().find(|candidate| candidate.node == node) else {
+            let names: Vec<&str> = vip.candidates.iter().map(|c| c.node.as_str()).collect();
+            return Err(Failure::failed(format!(
+                "there is no node {node:?}: the configuration has {}",
+                names.join(", ")
+            )));
+        };
+        let waits = |c: &&CandidateView| c.standing == "candidate" || c.standing == "wants";
+        let place = vip.candidates.iter().filter(waits).position(|c| c.node == node);
+        Ok(Self {
+            vip: &vip.name,
+            owner: vip.owner.as_deref(),
+            place: place.map(|place| place + 1),
+            candidate,
+            seen_from: &reply.node,
+        })
+    }
+
+    fn said(&self, width: usize) -> String {
+        let Self { vip, owner, candidate, seen_from, .. } = self;
+        let CandidateView { node, reason, .. } = candidate;
+        let elsewhere = match owner {
+            Some(owner) if owner != node => format!("; {owner} has it"),
+            Some(_) => String::new(),
+            None => "; nobody has it".into(),
+        };
+        let answer = match (candidate.standing.as_str(), self.place) {
+            ("owner", _) => format!("{node} owns {vip}."),
+            ("wants", _) => format!("{node} does not own {vip} yet: {reason}{elsewhere}."),
+            (_, Some(1)) => format!("{node} does not own {vip}, and is next: {reason}{elsewhere}."),
+            (_, Some(place)) => {
+                let before = place - 1;
+                let nodes = if before == 1 { "node is" } else { "nodes are" };
+                format!(
+                    "{node} does not own {vip}: {reason}, but {before} {nodes} before it in line{elsewhere}."
+                )
+            }
+            (_, None) => format!("{node} cannot own {vip}: {reason}{elsewhere}."),
+        };
+        let prefer = candidate.preferred.map(|place| format!(" It is number {place} of `prefer`."));
+        let answer = format!("{answer}{} Seen from {seen_from}.", prefer.unwrap_or_default());
+        format!("{}\n", wrapped(&plain(&answer), 0, width))
     }
 }
 
@@ -238,7 +309,7 @@ fn opened(backend: &BackendView) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use buoy_api::{CandidateView, CheckView, EventView, ServiceView, Traffic, VipAddressView};
+    use buoy_api::{CheckView, EventView, ServiceView, Traffic, VipAddressView};
 
     fn backend() -> BackendView {
         BackendView {
@@ -316,6 +387,41 @@ mod tests {
                 ..EventView::default()
             }],
         }
+    }
+
+    #[test]
+    fn of_one_node_it_is_said_why_it_has_it_or_not() {
+        let mut reply = reply();
+        reply.vip.name = "web".into();
+        reply.vip.owner = Some("lb1".into());
+        let candidate = |node: &str| CandidateView {
+            node: node.into(),
+            standing: "candidate".into(),
+            reason: "could take it".into(),
+            preferred: None,
+        };
+        reply.vip.candidates.extend([candidate("lb3"), candidate("lb4")]);
+        let table = [
+            ("lb1", "lb1 owns web. It is number 1 of `prefer`. Seen from lb1.\n"),
+            ("lb2", "lb2 cannot own web: silent for 4.0 s; lb1 has it. Seen from lb1.\n"),
+            (
+                "lb3",
+                "lb3 does not own web, and is next: could take it; lb1 has it. Seen from lb1.\n",
+            ),
+            (
+                "lb4",
+                "lb4 does not own web: could take it, but 1 node is before it in line; lb1 has it. \
+                 Seen from lb1.\n",
+            ),
+        ];
+        for (node, expected) in table {
+            assert_eq!(Standing::of(&reply, node).unwrap().said(usize::MAX), expected);
+        }
+        reply.vip.owner = None;
+        let said = Standing::of(&reply, "lb2").unwrap().said(usize::MAX);
+        assert_eq!(said, "lb2 cannot own web: silent for 4.0 s; nobody has it. Seen from lb1.\n");
+        let unknown = Standing::of(&reply, "lb9").err().unwrap();
+        assert!(unknown.message.contains("lb1, lb2, lb3, lb4"), "{unknown:?}");
     }
 
     #[test]
