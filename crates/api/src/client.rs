@@ -7,6 +7,7 @@ use crate::lists::{NodesReply, VipReply, VipsReply};
 use crate::me::MeReply;
 use crate::order::{
     DrainReply, DrainRequest, HoldRequest, MoveRequest, NodePatch, OrderReply, ReleaseRequest,
+    UndrainRequest,
 };
 use crate::path::PathReply;
 use crate::problem::Problem;
@@ -233,8 +234,8 @@ impl Client {
     }
 
     /// Puts the agent's node back into service.
-    pub fn undrain(&self) -> Result<DrainReply, ClientError> {
-        self.ask(Method::POST, "/v1/undrain", Vec::new(), ANSWER_TIMEOUT)
+    pub fn undrain(&self, reason: Option<String>) -> Result<DrainReply, ClientError> {
+        self.post("/v1/undrain", &UndrainRequest { reason })
     }
 
     /// Drains or cordons a node, or takes that back.

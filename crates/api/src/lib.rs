@@ -38,6 +38,7 @@ pub use matrix::{HeardView, MatrixReply, MatrixRow, VipRoutersView};
 pub use me::MeReply;
 pub use order::{
     DrainReply, DrainRequest, HoldRequest, MoveRequest, NodePatch, OrderReply, ReleaseRequest,
+    UndrainRequest,
 };
 pub use path::{PathReply, WayView};
 pub use pools::{

@@ -17,6 +17,16 @@ pub struct DrainRequest {
     pub for_ms: Option<u64>,
 }
 
+/// The body of `POST /v1/undrain`; may be empty.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UndrainRequest {
+    /// For the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 200)]
+    pub reason: Option<String>,
+}
+
 /// The answer to `POST /v1/drain`, `POST /v1/undrain` and `PATCH /v1/nodes/{node}`.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 pub struct DrainReply {

@@ -540,9 +540,9 @@ const fn about(fact: &Fact, me: NodeId) -> Option<NodeId> {
         | Fact::AdvertRefused { .. }
         | Fact::AdvertDiffers { .. }
         | Fact::Drained { .. }
-        | Fact::Undrained
+        | Fact::Undrained { .. }
         | Fact::Cordoned { .. }
-        | Fact::Uncordoned => None,
+        | Fact::Uncordoned { .. } => None,
     }
 }
 
@@ -978,7 +978,8 @@ mod tests {
         let desired = desired(Safety::Exclusive);
         let mut status = status(Some(lb(1)), vec![]);
         let at = Instant::from_nanos(3_000_000_000);
-        let change = Record { at, group: Some(GroupId(1)), fact: Fact::Undrained };
+        let change =
+            Record { at, group: Some(GroupId(1)), fact: Fact::Undrained { reason: String::new() } };
         status.groups[0].last_change = Some(change);
         let host = HostReport::default();
         let view = View {

@@ -107,9 +107,9 @@ impl<'a> Words<'a> {
             Fact::Held { reason } => format!("{me} keeps it: {reason}"),
             Fact::Freed { reason } => format!("it may leave {me} again: {reason}"),
             Fact::Drained { reason } => format!("{me} is drained: {reason}"),
-            Fact::Undrained => format!("{me} takes part again"),
+            Fact::Undrained { reason } => format!("{me} takes part again: {reason}"),
             Fact::Cordoned { reason } => format!("{me} is cordoned: {reason}"),
-            Fact::Uncordoned => format!("{me} takes VIPs like any other node again"),
+            Fact::Uncordoned { reason } => format!("{me} takes VIPs like any other: {reason}"),
             Fact::BackendOrdered { order } => self.ordered(order),
             Fact::AdvertRefused { .. } | Fact::AdvertDiffers { .. } => vrrp::fact(fact),
             Fact::BackendOrderDropped { backend } => {
@@ -309,9 +309,9 @@ pub const fn kind(fact: &Fact) -> &'static str {
         Fact::Drained { .. } => "drained",
         Fact::AdvertRefused { .. } => "advert_refused",
         Fact::AdvertDiffers { .. } => "advert_differs",
-        Fact::Undrained => "undrained",
+        Fact::Undrained { .. } => "undrained",
         Fact::Cordoned { .. } => "cordoned",
-        Fact::Uncordoned => "uncordoned",
+        Fact::Uncordoned { .. } => "uncordoned",
         Fact::BackendOrdered { .. } => "backend_ordered",
         Fact::BackendOrderDropped { .. } => "backend_order_dropped",
     }
@@ -334,8 +334,8 @@ pub const fn gravity(fact: &Fact) -> Gravity {
         | Fact::BackendOrdered { .. }
         | Fact::BackendOrderDropped { .. }
         | Fact::Cordoned { .. }
-        | Fact::Uncordoned
-        | Fact::Undrained => Gravity::Info,
+        | Fact::Uncordoned { .. }
+        | Fact::Undrained { .. } => Gravity::Info,
         Fact::PeerDown { .. }
         | Fact::PeerGoodbye { .. }
         | Fact::Overlap { .. }
@@ -641,13 +641,21 @@ mod tests {
                 "drained",
                 "lb2 is drained: kernel upgrade (by root)",
             ),
-            (Fact::Undrained, "undrained", "lb2 takes part again"),
+            (
+                Fact::Undrained { reason: "done (by ann)".into() },
+                "undrained",
+                "lb2 takes part again: done (by ann)",
+            ),
             (
                 Fact::Cordoned { reason: "disk (by ann)".into() },
                 "cordoned",
                 "lb2 is cordoned: disk (by ann)",
             ),
-            (Fact::Uncordoned, "uncordoned", "lb2 takes VIPs like any other node again"),
+            (
+                Fact::Uncordoned { reason: "by ann".into() },
+                "uncordoned",
+                "lb2 takes VIPs like any other: by ann",
+            ),
         ];
         for (fact, name, sentence) in table {
             assert_said(&fact, name, Gravity::Info, sentence);
@@ -942,7 +950,11 @@ mod tests {
     #[test]
     fn a_record_of_a_vip_that_left_the_file_still_has_a_name() {
         let desired = desired();
-        let record = |group| Record { at: Instant::ZERO, group, fact: Fact::Undrained };
+        let record = |group| Record {
+            at: Instant::ZERO,
+            group,
+            fact: Fact::Undrained { reason: String::new() },
+        };
         let words = Words::new(&desired);
         assert_eq!(
             words.vip(&record(Some(GroupId(buoy_model::name_key("web"))))).as_deref(),

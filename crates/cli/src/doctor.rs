@@ -36,7 +36,7 @@ pub(crate) struct Arguments {
 }
 
 /// How well something is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Verdict {
     /// As it should be.
@@ -101,8 +101,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         findings.extend(mended);
     }
     show(&findings, arguments.output)?;
-    let failed = findings.iter().any(|finding| finding.verdict == Verdict::Fail);
-    if failed { Err(Failure::said(Exit::Failed)) } else { Ok(()) }
+    exit(&findings)
+}
+
+/// 0 where all is well, 1 with warnings, 2 where something is broken: what monitoring wants to know.
+fn exit(findings: &[Finding]) -> Result<(), Failure> {
+    match findings.iter().map(|finding| finding.verdict).max() {
+        None | Some(Verdict::Ok) => Ok(()),
+        Some(Verdict::Warn) => Err(Failure::said(Exit::Failed)),
+        Some(Verdict::Fail) => Err(Failure::said(Exit::Nothing)),
+    }
 }
 
 /// Looks at the host, and at what its agent knows.
@@ -216,6 +224,18 @@ FAIL  peer           lb2 is silent
 ";
         assert_eq!(screen(&findings, false, usize::MAX), expected);
         assert!(screen(&findings[..1], false, usize::MAX).ends_with("\n\nall is well\n"));
+    }
+
+    #[test]
+    fn the_exit_code_is_that_of_the_worst_finding() {
+        let (ok, warn) = (Finding::ok("a", "b"), Finding::warn("a", "b", "c"));
+        let fail = Finding::fail("a", "b", "c");
+        let code = |all: &[&Finding]| {
+            let all: Vec<Finding> = all.iter().map(|finding| (*finding).clone()).collect();
+            exit(&all).map_or_else(|failure| failure.exit as u8, |()| 0)
+        };
+        assert_eq!((code(&[]), code(&[&ok])), (0, 0));
+        assert_eq!((code(&[&warn, &ok]), code(&[&warn, &fail, &ok])), (1, 2));
     }
 
     #[test]

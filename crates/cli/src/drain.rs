@@ -45,6 +45,9 @@ pub(crate) struct UndrainArguments {
     agent: AgentSocket,
     /// Its name; without it: this node
     node: Option<String>,
+    /// For the record
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
     /// Form of the answer
     #[arg(short, long, value_enum, default_value_t)]
     output: Form,
@@ -123,13 +126,15 @@ fn end(for_ms: Option<u64>) -> String {
     format!("it is back in service in {time}, or with `buoy undrain`")
 }
 
-pub(crate) fn undrain(arguments: &UndrainArguments) -> Result<(), Failure> {
+pub(crate) fn undrain(arguments: UndrainArguments) -> Result<(), Failure> {
     let client = arguments.agent.client()?;
+    let reason = arguments.reason;
     let reply = match &arguments.node {
         Some(node) => {
-            client.patch_node(node, &NodePatch { drain: Some(false), ..NodePatch::default() })?
+            let patch = NodePatch { drain: Some(false), reason, ..NodePatch::default() };
+            client.patch_node(node, &patch)?
         }
-        None => client.undrain()?,
+        None => client.undrain(reason)?,
     };
     match arguments.output {
         form @ (Form::Json | Form::Yaml) => output::value(form, &reply),

@@ -245,7 +245,7 @@ fn move_away(client: &Client, vip: &str, me: &str) -> Result<Takeover, Failure> 
         let vip = find(status, vip)?;
         vip.owner.clone().filter(|owner| !vip.mine && owner != me)
     });
-    let put_back = client.undrain();
+    let put_back = client.undrain(Some("the drill is over".into()));
     let to = moved?.ok_or_else(|| {
         Failure::failed(format!("nobody took {vip} over: `buoy why {vip}` says why"))
     })?;

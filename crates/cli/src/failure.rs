@@ -15,9 +15,9 @@ pub(crate) struct Failure {
 /// The exit codes; 0 is success, and 2 also clap's, of wrong usage.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Exit {
-    /// It did not work.
+    /// It did not work; of `doctor`: not all is as well as it could be.
     Failed = 1,
-    /// There was nothing to do it with.
+    /// There was nothing to do it with; of `doctor`: the host cannot do its duty.
     Nothing = 2,
     /// No agent answers.
     Unreachable = 3,

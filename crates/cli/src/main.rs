@@ -55,6 +55,7 @@ static MEMORY: Memory = Memory;
 /// Keeps IP addresses above water: a virtual-IP system for Linux.
 ///
 /// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no agent answers, 4 not allowed or not without --yes, 78 bad configuration.
+/// Of `buoy doctor`: 0 all is well, 1 warnings, 2 something is broken.
 #[derive(Debug, Parser)]
 #[command(name = "buoy", version, arg_required_else_help = true)]
 struct CommandLine {
@@ -223,7 +224,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Hold(arguments) => orders::hold(arguments),
         Command::Release(arguments) => orders::release(arguments),
         Command::Drain(arguments) => drain::drain(arguments),
-        Command::Undrain(arguments) => drain::undrain(&arguments),
+        Command::Undrain(arguments) => drain::undrain(arguments),
         Command::Drill(arguments) => drill::run(&arguments),
         Command::Reload(arguments) => reload::run(&arguments),
         Command::Key(command) => key::run(command),

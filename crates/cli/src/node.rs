@@ -35,6 +35,9 @@ pub(crate) struct CordonArguments {
 pub(crate) struct UncordonArguments {
     #[command(flatten)]
     which: Which,
+    /// For the record
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
 }
 
 /// Which node, and how the answer looks.
@@ -57,13 +60,13 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
             asking.show(&reply, |reply| matrix(reply, output::colour()))
         }
         Command::Drain(arguments) => drain::drain(arguments),
-        Command::Undrain(arguments) => drain::undrain(&arguments),
+        Command::Undrain(arguments) => drain::undrain(arguments),
         Command::Cordon(CordonArguments { which, reason }) => {
             let patch = NodePatch { cordon: Some(true), reason, ..NodePatch::default() };
             order(&which, &patch)
         }
-        Command::Uncordon(UncordonArguments { which }) => {
-            order(&which, &NodePatch { cordon: Some(false), ..NodePatch::default() })
+        Command::Uncordon(UncordonArguments { which, reason }) => {
+            order(&which, &NodePatch { cordon: Some(false), reason, ..NodePatch::default() })
         }
     }
 }

@@ -110,7 +110,7 @@ fn what_would_drop_packets_ends_the_check_in_an_exit_code() {
     let (exits, rest) = out(&output).split_at(6);
     assert_eq!(exits, "1\n0\n0\n");
     let (json, exits) = rest.split_at(rest.rfind('}').unwrap() + 1);
-    assert_eq!(exits, "\n1\n1\n");
+    assert_eq!(exits, "\n1\n2\n");
     let reply: serde_json::Value = serde_json::from_str(json).unwrap();
     assert_eq!(reply["ok"], false);
     let first = std::fs::read_to_string(folder.join("first")).unwrap();

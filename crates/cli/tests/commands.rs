@@ -144,6 +144,22 @@ fn a_good_file_is_said_to_be_good() {
 }
 
 #[test]
+fn a_warning_is_an_error_where_it_is_denied() {
+    let folder = Folder::new("warned");
+    let no_vip = GOOD.split("[[vip]]").next().unwrap();
+    let file = folder.file("buoy.toml", no_vip);
+    let check = |more: &[&str]| {
+        let output = buoy(&[&["config", "check", path(&file), "--offline"], more].concat());
+        assert!(out(&output).contains("warning["), "{}", out(&output));
+        exit(&output)
+    };
+    assert_eq!((check(&[]), check(&["--deny-warnings"])), (0, 78));
+    let fine = folder.file("fine.toml", GOOD);
+    let output = buoy(&["config", "check", path(&fine), "--offline", "--deny-warnings"]);
+    assert_eq!(exit(&output), 0, "{}", out(&output));
+}
+
+#[test]
 fn a_file_of_other_hosts_is_refused_on_this_one() {
     let folder = Folder::new("elsewhere");
     let file = folder.file("buoy.toml", GOOD);
@@ -200,13 +216,13 @@ fn the_doctor_has_less_to_say_without_an_agent_and_fails() {
     let (file, socket) = (folder.file("buoy.toml", "peers = []\n"), folder.0.join("api.sock"));
     let arguments = ["doctor", "--config", path(&file), "--socket", path(&socket)];
     let output = buoy(&arguments);
-    assert_eq!(exit(&output), 1, "{}", err(&output));
+    assert_eq!(exit(&output), 2, "{}", err(&output));
     assert_eq!(err(&output), "", "it is all in the findings");
     for part in ["FAIL  agent", "fix: start it", "FAIL  configuration", "ok    clock"] {
         assert!(out(&output).contains(part), "{part}:\n{}", out(&output));
     }
     let output = buoy(&[&arguments[..], &["-o", "json"]].concat());
-    assert_eq!(exit(&output), 1);
+    assert_eq!(exit(&output), 2);
     let value: serde_json::Value = serde_json::from_str(out(&output)).unwrap();
     assert_eq!(value["ok"], false);
     assert!(value["findings"].as_array().unwrap().iter().any(|f| f["about"] == "agent"));

@@ -32,7 +32,7 @@ fn a_cordoned_node_keeps_what_it_has_and_takes_nothing_that_another_can_take() {
         assert_eq!(own, Some(&Standing::Excluded(Exclusion::Cordoned)));
         assert_eq!(status.cordoned.as_deref(), Some("disk"));
         // The drained one is back, and the others fill it up though the cordoned one gives it nothing.
-        order(&mut cluster, 1, Order::Undrain);
+        order(&mut cluster, 1, Order::Undrain { reason: "done".into() });
         run_and_agree(&mut cluster, SECOND * 5);
         assert_eq!(counts(&cluster, 8), [2, 2, 2, 2], "{safety:?}");
     }
@@ -46,20 +46,20 @@ fn others_share_out_evenly_though_the_fullest_is_cordoned() {
     }
     cluster.settle();
     assert_eq!(counts(&cluster, 9), [9, 0, 0]);
-    order(&mut cluster, 1, Order::Undrain);
+    order(&mut cluster, 1, Order::Undrain { reason: "done".into() });
     run_and_agree(&mut cluster, SECOND * 5);
     assert_eq!(counts(&cluster, 9), [5, 4, 0]);
     order(&mut cluster, 0, cordon());
-    order(&mut cluster, 2, Order::Undrain);
+    order(&mut cluster, 2, Order::Undrain { reason: "done".into() });
     run_and_agree(&mut cluster, SECOND * 5);
     assert_eq!(counts(&cluster, 9), [5, 2, 2], "the cordoned one keeps all of its own");
     let seen = cluster.nodes[1].status(cluster.now);
     let by_it = |group: &&crate::GroupStatus| group.owner == Some(NodeId::of("lb1"));
     assert!(seen.groups.iter().filter(by_it).all(|g| g.held.is_some()), "others see it as kept");
-    order(&mut cluster, 0, Order::Uncordon);
+    order(&mut cluster, 0, Order::Uncordon { reason: "done".into() });
     run_and_agree(&mut cluster, SECOND * 8);
     assert_eq!(counts(&cluster, 9), [3, 3, 3]);
-    assert!(facts(&cluster, 0).contains(&&Fact::Uncordoned));
+    assert!(facts(&cluster, 0).contains(&&Fact::Uncordoned { reason: "done".into() }));
 }
 
 #[test]
@@ -95,15 +95,15 @@ fn who_keeps_what_it_has_is_no_reason_for_others_to_stay_together() {
         }
         cluster.settle();
         assert_eq!(counts(&cluster, 5), [5, 0, 0]);
-        order(&mut cluster, 1, Order::Undrain);
+        order(&mut cluster, 1, Order::Undrain { reason: "done".into() });
         run_and_agree(&mut cluster, SECOND * 5);
         assert_eq!(counts(&cluster, 5), [3, 2, 0]);
         // The first one has the most, and gives nothing: the second one must.
         order(&mut cluster, 0, cordon());
-        order(&mut cluster, 2, Order::Undrain);
+        order(&mut cluster, 2, Order::Undrain { reason: "done".into() });
         run_and_agree(&mut cluster, SECOND * 5);
         assert_eq!(counts(&cluster, 5), [3, 1, 1], "{safety:?}");
-        order(&mut cluster, 0, Order::Uncordon);
+        order(&mut cluster, 0, Order::Uncordon { reason: "done".into() });
         run_and_agree(&mut cluster, SECOND * 5);
         assert_eq!(counts(&cluster, 5), [2, 2, 1], "{safety:?}");
     }

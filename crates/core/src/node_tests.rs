@@ -246,7 +246,7 @@ fn a_drained_owner_lets_go_before_it_says_so() {
     assert!(effects[removed..].iter().any(|a| is_beat(&a)));
     cluster.settle();
     assert_eq!(cluster.owner(0), next, "a drained node takes nothing back");
-    cluster.give(owner, Event::Order(Order::Undrain));
+    cluster.give(owner, Event::Order(Order::Undrain { reason: "done".into() }));
     cluster.settle();
     assert_eq!(cluster.owner(0), next, "failback is never by default");
 }
@@ -263,7 +263,7 @@ fn a_drain_with_nobody_to_take_over_keeps_serving() {
     cluster.give(owner, Event::Order(Order::Drain { reason: String::new(), until: None }));
     cluster.settle();
     assert_eq!(cluster.owner(0), owner);
-    cluster.give((owner + 1) % 3, Event::Order(Order::Undrain));
+    cluster.give((owner + 1) % 3, Event::Order(Order::Undrain { reason: "done".into() }));
     cluster.run(BEAT * 2);
     assert_eq!(cluster.owner(0), (owner + 1) % 3, "it goes as soon as somebody can take it");
 }

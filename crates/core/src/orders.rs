@@ -178,7 +178,9 @@ impl Node {
         };
         match order {
             Order::Drain { reason: _, until } => in_time(until),
-            Order::Undrain | Order::Cordon { reason: _ } | Order::Uncordon => Ok(()),
+            Order::Undrain { reason: _ }
+            | Order::Cordon { reason: _ }
+            | Order::Uncordon { reason: _ } => Ok(()),
             Order::Move { group, to, reason: _ } => self.can_move(now, *group, *to),
             Order::Hold { group, reason: _, until } => {
                 self.owned_group(*group)?;
@@ -233,12 +235,14 @@ impl Node {
                 self.drain_until = until;
                 Some((None, Fact::Drained { reason }))
             }
-            Order::Undrain => self.undrain().map(|fact| (None, fact)),
+            Order::Undrain { reason } => self.undrain(reason).map(|fact| (None, fact)),
             Order::Cordon { reason } => {
                 self.cordoned = Some(reason.clone());
                 Some((None, Fact::Cordoned { reason }))
             }
-            Order::Uncordon => self.cordoned.take().map(|_| (None, Fact::Uncordoned)),
+            Order::Uncordon { reason } => {
+                self.cordoned.take().map(|_| (None, Fact::Uncordoned { reason }))
+            }
             Order::Move { group, to, reason } => {
                 if let Some(i) = self.desired.group_index(group) {
                     self.owned[i].orders.moving = Some(Moving { to, reason, since: now });
@@ -270,9 +274,9 @@ impl Node {
         self.cordoned.is_some() || self.owned[i].orders.held.is_some()
     }
 
-    fn undrain(&mut self) -> Option<Fact> {
+    fn undrain(&mut self, reason: String) -> Option<Fact> {
         self.drain_until = None;
-        self.draining.take().map(|_| Fact::Undrained)
+        self.draining.take().map(|_| Fact::Undrained { reason })
     }
 
     /// Ends what was to end by now.
@@ -281,7 +285,7 @@ impl Node {
             return;
         }
         if self.drain_until.is_some_and(|at| at <= now)
-            && let Some(fact) = self.undrain()
+            && let Some(fact) = self.undrain("the time of the drain is over".into())
         {
             out.push(Action::Record(Record { at: now, group: None, fact }));
         }

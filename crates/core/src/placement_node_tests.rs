@@ -306,7 +306,7 @@ fn a_hold_ends_at_its_end_and_a_drain_too() {
     order(&mut cluster, 1, hold(group, Some(held_until)));
     cluster.done.clear();
     cluster.run(SECOND * 6);
-    assert!(facts(&cluster, 0).iter().any(|f| matches!(f, Fact::Undrained)));
+    assert!(facts(&cluster, 0).iter().any(|f| matches!(f, Fact::Undrained { .. })));
     assert_eq!(cluster.owner(0), 1, "the hold still lasts");
     assert!(held(&cluster, 1).unwrap().remaining.unwrap() <= SECOND * 3);
     run_and_agree(&mut cluster, SECOND * 3);
@@ -352,7 +352,8 @@ fn an_order_that_cannot_be_followed_says_why_and_what_to_do() {
         assert_eq!((before.groups, before.draining), (after.groups, after.draining));
     }
     cluster.give(0, Event::Stop);
-    let stopping = cluster.nodes[0].can_follow(cluster.now, &Order::Undrain);
+    let stopping =
+        cluster.nodes[0].can_follow(cluster.now, &Order::Undrain { reason: "done".into() });
     assert_eq!(stopping, Err(OrderError::Stopping));
 }
 

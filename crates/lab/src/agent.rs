@@ -220,7 +220,7 @@ impl Peer for Buoy {
             self.clients.insert(node.to_owned(), self.client(node)?);
         }
         let Some(client) = self.clients.get(node) else { return Ok(false) };
-        let done = if out { client.drain(Some("lab".to_owned())) } else { client.undrain() };
+        let done = if out { client.drain(Some("lab".to_owned())) } else { client.undrain(None) };
         done.map(|_reply| true).map_err(refused(node))
     }
 

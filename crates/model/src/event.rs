@@ -90,14 +90,20 @@ pub enum Order {
         until: Option<Instant>,
     },
     /// Take part again.
-    Undrain,
+    Undrain {
+        /// In the operator's words.
+        reason: String,
+    },
     /// Keep what is here and take nothing that another node can take.
     Cordon {
         /// In the operator's words.
         reason: String,
     },
     /// Take like any other node again.
-    Uncordon,
+    Uncordon {
+        /// In the operator's words.
+        reason: String,
+    },
     /// Give this group to that node; it stays there until somebody moves or releases it.
     Move {
         /// Which, owned by this node.

@@ -196,14 +196,20 @@ pub enum Fact {
         reason: String,
     },
     /// The node takes part again.
-    Undrained,
+    Undrained {
+        /// In the operator's words, or that the time of the drain is over.
+        reason: String,
+    },
     /// The node keeps what it has and takes nothing that another can take.
     Cordoned {
         /// In the operator's words.
         reason: String,
     },
     /// The node takes like any other again.
-    Uncordoned,
+    Uncordoned {
+        /// In the operator's words.
+        reason: String,
+    },
 }
 
 impl Fact {
@@ -234,9 +240,9 @@ impl Fact {
             | Self::Drained { .. }
             | Self::BackendOrdered { .. }
             | Self::BackendOrderDropped { .. }
-            | Self::Undrained
+            | Self::Undrained { .. }
             | Self::Cordoned { .. }
-            | Self::Uncordoned => false,
+            | Self::Uncordoned { .. } => false,
         }
     }
 }

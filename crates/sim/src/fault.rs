@@ -217,13 +217,20 @@ impl World {
     /// Said again even if it is so already: an order may have had an end.
     pub(crate) fn drain(&mut self, host: usize, on: bool) {
         self.agents[host].draining = on;
-        let order =
-            if on { Order::Drain { reason: reason(), until: None } } else { Order::Undrain };
+        let order = if on {
+            Order::Drain { reason: reason(), until: None }
+        } else {
+            Order::Undrain { reason: reason() }
+        };
         self.tell(host, News::Order(order));
     }
 
     pub(crate) fn cordon(&mut self, host: usize, on: bool) {
-        let order = if on { Order::Cordon { reason: reason() } } else { Order::Uncordon };
+        let order = if on {
+            Order::Cordon { reason: reason() }
+        } else {
+            Order::Uncordon { reason: reason() }
+        };
         self.tell(host, News::Order(order));
     }
 

@@ -80,7 +80,7 @@ mod tests {
         let change = Fact::OwnerHeard { node: NodeId(1), epoch: Epoch(7) };
         memory.keep(record(0, change.clone()));
         for n in 1..=2 * RECORDS_MAX as u64 {
-            memory.keep(record(n, Fact::Undrained));
+            memory.keep(record(n, Fact::Undrained { reason: String::new() }));
         }
         let all = memory.latest(usize::MAX, |_| true);
         assert_eq!(all.len(), RECORDS_MAX + 1);

@@ -90,9 +90,9 @@ const fn topic(fact: &Fact) -> HookTopic {
         | Fact::Link { .. }
         | Fact::Stalled { .. }
         | Fact::Drained { .. }
-        | Fact::Undrained
+        | Fact::Undrained { .. }
         | Fact::Cordoned { .. }
-        | Fact::Uncordoned => HookTopic::Nodes,
+        | Fact::Uncordoned { .. } => HookTopic::Nodes,
     }
 }
 

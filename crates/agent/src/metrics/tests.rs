@@ -100,7 +100,7 @@ fn page() -> String {
     let totals = Totals::new().unwrap();
     totals.note(Some("web"), "served", &served(2));
     totals.note(Some("web"), "served", &served(300));
-    totals.note(None, "undrained", &Fact::Undrained);
+    totals.note(None, "undrained", &Fact::Undrained { reason: String::new() });
     let aliases = [MetricAlias::Keepalived, MetricAlias::Metallb];
     totals.page(&status(), &pools(), true, &aliases).unwrap()
 }
@@ -211,7 +211,7 @@ fn others_names_tell_the_same_and_only_where_they_are_asked_for() {
     status.vips[0].addresses = vec![address("10.0.0.100/24"), address("2001:db8::100/64")];
     status.vips[1].addresses = vec![address("10.0.0.101/24")];
     let totals = Totals::new().unwrap();
-    totals.note(Some("web"), "acquired", &Fact::Undrained);
+    totals.note(Some("web"), "acquired", &Fact::Undrained { reason: String::new() });
     let page =
         totals.page(&status, &[], false, &[MetricAlias::Keepalived, MetricAlias::Metallb]).unwrap();
     for line in [

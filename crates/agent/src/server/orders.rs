@@ -17,7 +17,7 @@ use axum::response::{IntoResponse as _, Response};
 use buoy_api::words::{self, Words};
 use buoy_api::{
     DrainReply, DrainRequest, HoldRequest, MoveRequest, NodePatch, ORDER_FOR_MAX, OrderReply,
-    REASON_MAX, ReleaseRequest, segment,
+    REASON_MAX, ReleaseRequest, UndrainRequest, segment,
 };
 use buoy_core::{GroupStatus, Standing, Status};
 use buoy_model::{Desired, Group, Instant, NodeId, Order};
@@ -43,6 +43,7 @@ pub(super) fn operations() -> Vec<Operation> {
             .takes::<DrainRequest>(false)
             .answers::<DrainReply>(),
         order("post", "/v1/undrain", "undrain", "Put this node back into service.")
+            .takes::<UndrainRequest>(false)
             .answers::<DrainReply>(),
         order(
             "patch",
@@ -184,15 +185,19 @@ pub(super) async fn undrain<A: Agent>(
     State(agent): State<Arc<A>>,
     ConnectInfo(asker): ConnectInfo<Asker>,
     write: Write,
+    body: Body,
 ) -> Result<Json<DrainReply>, Failure> {
-    Ok(Json(undrained(&*agent, &asker, &write).await?))
+    let UndrainRequest { reason } = parsed(body)?;
+    Ok(Json(undrained(&*agent, &asker, &write, reason.as_deref()).await?))
 }
 
 async fn undrained<A: Agent>(
     agent: &A,
     asker: &Asker,
     write: &Write,
+    reason: Option<&str>,
 ) -> Result<DrainReply, Failure> {
+    let reason = Reason::of(reason, asker)?.recorded;
     let _turn = write.turn(agent).await;
     let snapshot = Snapshot::bare(agent).await?;
     write.check(&node_tag(&snapshot, &snapshot.me()))?;
@@ -204,8 +209,8 @@ async fn undrained<A: Agent>(
         let reply = drain_reply(&snapshot, owned(&snapshot.status).count());
         return Ok(DrainReply { dry_run: true, would: vec![would], ..reply });
     }
-    tracing::info!(by = asker.name(), "undrain");
-    let owned = follow(agent, Order::Undrain).await?;
+    tracing::info!(reason, "undrain");
+    let owned = follow(agent, Order::Undrain { reason }).await?;
     Ok(drain_reply(&snapshot, owned))
 }
 
@@ -244,7 +249,7 @@ pub(super) async fn patch_node<A: Agent>(
         }
         (Some(false), None) => {
             takes_no_time("drain = false")?;
-            undrained(&*agent, &asker, &write).await?
+            undrained(&*agent, &asker, &write, reason.as_deref()).await?
         }
         (None, Some(cordon)) => {
             takes_no_time("cordon")?;
@@ -290,7 +295,7 @@ async fn cordoned<A: Agent>(
         return Ok(DrainReply { dry_run: true, would: vec![would], ..reply });
     }
     tracing::info!(reason, cordon, "cordon");
-    let order = if cordon { Order::Cordon { reason } } else { Order::Uncordon };
+    let order = if cordon { Order::Cordon { reason } } else { Order::Uncordon { reason } };
     let owned = follow(agent, order).await?;
     Ok(DrainReply { owned, ..reply })
 }
@@ -483,9 +488,10 @@ impl Case {
                     format!("{vip} may leave {}, and nobody is better for it now", node(me))
                 }
             },
-            Order::Drain { .. } | Order::Undrain | Order::Cordon { .. } | Order::Uncordon => {
-                String::new()
-            }
+            Order::Drain { .. }
+            | Order::Undrain { .. }
+            | Order::Cordon { .. }
+            | Order::Uncordon { .. } => String::new(),
         })
     }
 }

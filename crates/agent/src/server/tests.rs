@@ -129,7 +129,10 @@ impl Agent for Fake {
             at,
             record: Record { at: Instant::ZERO, group, fact },
         };
-        let mut all = vec![dated(5, 1_000, None, Fact::Undrained), dated(6, 2_000, web, acquired)];
+        let mut all = vec![
+            dated(5, 1_000, None, Fact::Undrained { reason: "by ann".into() }),
+            dated(6, 2_000, web, acquired),
+        ];
         all.extend(self.more.lock().unwrap().iter().cloned());
         all.split_off(all.len().saturating_sub(count))
     }

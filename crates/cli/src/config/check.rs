@@ -16,6 +16,9 @@ pub(crate) struct Arguments {
     /// Leave out what needs this host: its addresses, interfaces and key files
     #[arg(long)]
     offline: bool,
+    /// Take a warning for an error: exit 78
+    #[arg(long)]
+    deny_warnings: bool,
     /// Form of the answer
     #[arg(short, long, value_enum, default_value_t)]
     output: Form,
@@ -33,7 +36,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
         Form::Table => say(&arguments.file, &result)?,
     }
-    result.map(drop).map_err(|_| Failure::said(Exit::Config))
+    let is_fine = match &result {
+        Ok(good) => !arguments.deny_warnings || good.warnings.warnings() == 0,
+        Err(_) => false,
+    };
+    if is_fine { Ok(()) } else { Err(Failure::said(Exit::Config)) }
 }
 
 /// What a good file says, and what is to be known about it.

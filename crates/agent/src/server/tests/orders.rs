@@ -28,11 +28,18 @@ fn a_drain_records_who_asked_by_the_kernels_word() {
     let with_reason = format!("kernel upgrade (by {who})");
     assert_eq!(reply.draining.as_ref(), Some(&with_reason));
     server.client().drain(None).unwrap();
-    assert_eq!(server.client().undrain().unwrap().draining, None);
+    assert_eq!(server.client().undrain(None).unwrap().draining, None);
+    server.client().undrain(Some("done".into())).unwrap();
     let drain = |reason: String| Order::Drain { reason, until: None };
+    let undrain = |reason: String| Order::Undrain { reason };
     assert_eq!(
         *server.fake.orders.lock().unwrap(),
-        [drain(with_reason), drain(format!("by {who}")), Order::Undrain]
+        [
+            drain(with_reason),
+            drain(format!("by {who}")),
+            undrain(format!("by {who}")),
+            undrain(format!("done (by {who})"))
+        ]
     );
     assert_eq!(problem(server.client().drain(Some("x".repeat(REASON_MAX + 1)))).code, "reason");
 }
@@ -158,7 +165,7 @@ fn an_order_that_cannot_be_followed_says_why() {
         problem(client.move_vip("web", &to("lb3"))),
         problem(client.release("web", &ReleaseRequest::default())),
         problem(client.drain(None)),
-        problem(client.undrain()),
+        problem(client.undrain(None)),
     ];
     for problem in table {
         assert_eq!(problem.code, "cannot_follow", "the loop has the last word");

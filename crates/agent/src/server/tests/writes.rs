@@ -173,8 +173,11 @@ fn a_node_is_cordoned_with_who_asked_and_shown_so_everywhere() {
     assert!(reason.starts_with("disk (by "), "{reason}");
     assert_eq!((&reply["owned"], &reply["draining"]), (&1.into(), &serde_json::Value::Null));
     assert_eq!(*server.fake.orders.lock().unwrap(), [Order::Cordon { reason }]);
-    assert_eq!(patch("", r#"{"cordon":false}"#)["cordoned"], serde_json::Value::Null);
-    assert_eq!(server.fake.orders.lock().unwrap().last(), Some(&Order::Uncordon));
+    let reply = patch("", r#"{"cordon":false,"reason":"new disk"}"#);
+    assert_eq!(reply["cordoned"], serde_json::Value::Null);
+    let orders = server.fake.orders.lock().unwrap().clone();
+    let Some(Order::Uncordon { reason }) = orders.last() else { panic!("{orders:?}") };
+    assert!(reason.starts_with("new disk (by "), "{reason}");
     server.fake.cordoned.store(true, Ordering::SeqCst);
     let get = |path: &str| ask(&server, "GET", path, None, "").body;
     assert_eq!(get("/v1/status")["cordoned"], "disk (by ann)");
