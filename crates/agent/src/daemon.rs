@@ -449,6 +449,8 @@ impl Agent for Daemon {
             );
         }
         HostReport {
+            version: env!("CARGO_PKG_VERSION").into(),
+            keys: self.published.keys.borrow().ids().collect(),
             pid: Some(std::process::id()),
             checks: self.checks.get().map_or_else(Vec::new, |states| reports(&states.borrow())),
             defences: self.handle.defences_now(),

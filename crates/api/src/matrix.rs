@@ -3,6 +3,7 @@
 use crate::view::View;
 use crate::vrrp::{self, RouterView};
 use crate::{Client, ClientError, segment};
+use buoy_model::WireVersion;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
@@ -25,6 +26,12 @@ pub struct MatrixRow {
     pub node: String,
     /// Why nothing is known of what it hears; null: all else here is known.
     pub unknown: Option<String>,
+    /// The version of its program; empty: it is older than this field.
+    pub version: String,
+    /// Forms of datagrams that it speaks.
+    pub wire: Vec<u8>,
+    /// Ids of the cluster's keys that it has, in hex; the first one's signs, all are accepted.
+    pub keys: Vec<String>,
     /// The operator's reason, while it is drained.
     pub draining: Option<String>,
     /// The operator's reason, while it is cordoned.
@@ -89,6 +96,9 @@ impl View<'_> {
         MatrixRow {
             node: self.desired.node_name(self.desired.me).into(),
             unknown: None,
+            version: self.host.version.clone(),
+            wire: WireVersion::ALL.map(WireVersion::number).into(),
+            keys: self.host.keys.iter().map(|id| format!("{id:08x}")).collect(),
             draining: self.status.draining.clone(),
             cordoned: self.status.cordoned.clone(),
             hears: others

@@ -85,6 +85,10 @@ pub struct CheckReport {
 pub struct HostReport {
     /// The agent's process.
     pub pid: Option<u32>,
+    /// The version of its program.
+    pub version: String,
+    /// Ids of the keys of the cluster that it has; the first one's signs.
+    pub keys: Vec<u32>,
     /// The checks of this node, in any order; one that is not listed counts as not asked yet.
     pub checks: Vec<CheckReport>,
     /// The lines of defence, one sentence each: which stand, which lack and why.

@@ -1,6 +1,7 @@
 //! `buoy config`: what a file says, before anything changes, and what is edited over it.
 
 mod check;
+mod convert;
 mod edit;
 mod explain;
 mod format;
@@ -21,6 +22,8 @@ pub(crate) enum Command {
     Explain(explain::Arguments),
     /// Set a file in order: columns, indents and empty lines; comments and meaning stay
     Fmt(format::Arguments),
+    /// Write a configuration as TOML, JSON or YAML; comments stay behind
+    Convert(convert::Arguments),
     /// Print a JSON Schema of the file, for editors
     Schema,
     /// Print the configuration in force: the file, with what was edited over it
@@ -40,6 +43,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Check(arguments) => check::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Fmt(arguments) => format::run(&arguments),
+        Command::Convert(arguments) => convert::run(&arguments),
         Command::Schema => schema::run(),
         Command::Show(arguments) => edit::show(&arguments),
         Command::Diff(arguments) => edit::diff(&arguments),

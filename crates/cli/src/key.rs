@@ -1,8 +1,15 @@
-//! `buoy key new`: writes a cluster key that nobody else can read, and never over another.
+//! `buoy key`: writes a cluster key that nobody else can read, and never over another; says which node has which.
+//!
+//! Keys are known by their ids, which tell nothing about them.
 
-use crate::failure::Failure;
+use crate::Asking;
+use crate::failure::{Exit, Failure};
 use crate::output;
+use crate::table::{Align, Table, Tone};
+use buoy_api::{MatrixReply, MatrixRow};
 use buoy_model::limits::KEY_LEN;
+use serde::Serialize;
+use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -15,6 +22,9 @@ const PATH_DEFAULT: &str = "/etc/buoy/cluster.key";
 pub(crate) enum Command {
     /// Write a new random key; an existing file is never overwritten
     New(NewArguments),
+    /// Which keys each node has and signs with, and what comes next where the key is being changed: exit 1 where two do not
+    /// understand each other, or one does not say
+    Status(Asking),
 }
 
 #[derive(clap::Args, Debug)]
@@ -27,6 +37,100 @@ pub(crate) struct NewArguments {
 pub(crate) fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::New(arguments) => new(&arguments.path),
+        Command::Status(asking) => {
+            let keys = Keys::of(&asking.client()?.matrix()?);
+            asking.show(&keys, |keys| keys.screen(output::colour()))?;
+            if keys.ok { Ok(()) } else { Err(Failure::said(Exit::Failed)) }
+        }
+    }
+}
+
+/// Which node has which keys.
+#[derive(Serialize)]
+struct Keys {
+    /// All are known, and each accepts what each signs.
+    ok: bool,
+    nodes: Vec<Has>,
+    /// What to know about it, and what comes next.
+    says: Vec<String>,
+}
+
+/// The keys of one node.
+#[derive(Serialize)]
+struct Has {
+    node: String,
+    signs_with: Option<String>,
+    accepts: Vec<String>,
+    /// Why its keys are not known.
+    unknown: Option<String>,
+}
+
+impl Keys {
+    fn of(reply: &MatrixReply) -> Self {
+        let has = |row: &MatrixRow| {
+            let unsaid = || "its agent is older than this question".to_owned();
+            let unknown = row.unknown.clone().or_else(|| row.keys.is_empty().then(unsaid));
+            let (signs_with, accepts) = (row.keys.first().cloned(), row.keys.clone());
+            Has { node: row.node.clone(), signs_with, accepts, unknown }
+        };
+        let nodes: Vec<Has> = reply.rows.iter().map(has).collect();
+        let known: Vec<&Has> = nodes.iter().filter(|node| node.unknown.is_none()).collect();
+        let mut ok = known.len() == nodes.len();
+        let signs: BTreeSet<&String> = known.iter().filter_map(|n| n.signs_with.as_ref()).collect();
+        let mut says = Vec::new();
+        for key in &signs {
+            let deaf = known.iter().filter(|node| !node.accepts.contains(key));
+            let deaf: Vec<&str> = deaf.map(|node| node.node.as_str()).collect();
+            if !deaf.is_empty() {
+                ok = false;
+                let deaf = deaf.join(", ");
+                says.push(format!("{deaf} does not believe what is signed with {key}: add its file to `secret` there"));
+            }
+        }
+        if ok {
+            says.push(next(&known, &signs));
+        }
+        Self { ok, nodes, says }
+    }
+
+    fn screen(&self, colour: bool) -> String {
+        let mut table = Table::new([
+            ("NODE", Align::Left),
+            ("SIGNS WITH", Align::Left),
+            ("ACCEPTS", Align::Left),
+            ("UNKNOWN", Align::Left),
+        ]);
+        for node in &self.nodes {
+            let tone = if node.unknown.is_some() { Tone::Wrong } else { Tone::Plain };
+            let signs = node.signs_with.clone().unwrap_or_default();
+            let unknown = node.unknown.clone().unwrap_or_default();
+            table.row(tone, [node.node.clone(), signs, node.accepts.join(", "), unknown]);
+        }
+        let says: String = self.says.iter().map(|line| format!("{line}\n")).collect();
+        format!("{}\n{says}", table.render(colour))
+    }
+}
+
+/// What comes next, where all nodes understand each other.
+fn next(known: &[&Has], signs: &BTreeSet<&String>) -> String {
+    let lists =
+        |nodes: Vec<&&Has>| nodes.iter().map(|n| n.node.as_str()).collect::<Vec<_>>().join(", ");
+    let all: BTreeSet<&String> = known.iter().flat_map(|node| &node.accepts).collect();
+    let lacking = |key: &String| lists(known.iter().filter(|n| !n.accepts.contains(key)).collect());
+    if let Some((key, nodes)) =
+        all.iter().map(|key| (key, lacking(key))).find(|(_, nodes)| !nodes.is_empty())
+    {
+        return format!(
+            "the key is being changed: {nodes} does not have {key} yet, or not any more"
+        );
+    }
+    match (signs.len(), all.len()) {
+        (1, 1) => "all nodes have one key, and sign with it".into(),
+        (1, n) => format!(
+            "all nodes sign with the same key and accept {n}: put the new one first in `secret` on each, or, where \
+             that is done, take the old one out"
+        ),
+        (_, _) => "all nodes accept all keys; put the new one first in `secret` on those that sign with the old one".into(),
     }
 }
 
@@ -78,4 +182,40 @@ fn next_steps(path: &Path) -> String {
          (scp -p {path} HOST:{path}), and name it in buoy.toml: secret = \"file:{file}\"\n",
         path = path.display()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_of_the_key_is_followed_step_by_step() {
+        let keys = |rows: &[&[&str]]| {
+            let row = |(n, keys): (usize, &&[&str])| MatrixRow {
+                node: format!("lb{}", n + 1),
+                keys: keys.iter().map(|key| (*key).to_owned()).collect(),
+                ..MatrixRow::default()
+            };
+            let rows = rows.iter().enumerate().map(row).collect();
+            let keys = Keys::of(&MatrixReply { node: "lb1".into(), rows });
+            (keys.ok, keys.says.join("; "))
+        };
+        let table: [(&[&[&str]], bool, &str); 7] = [
+            (&[&["a"], &["a"]], true, "all nodes have one key, and sign with it"),
+            (&[&["a", "b"], &["a"]], true, "lb2 does not have b yet, or not any more"),
+            (&[&["a", "b"], &["a", "b"]], true, "put the new one first"),
+            (&[&["b", "a"], &["a", "b"]], true, "on those that sign with the old one"),
+            (&[&["b", "a"], &["a"]], false, "lb2 does not believe what is signed with b"),
+            (&[&["b"], &["a"]], false, "lb1 does not believe what is signed with a"),
+            (&[&["a"], &[]], false, ""),
+        ];
+        for (rows, ok, says) in table {
+            let (is_ok, said) = keys(rows);
+            assert_eq!(is_ok, ok, "{rows:?}: {said}");
+            assert!(said.contains(says), "{rows:?}: {said}");
+        }
+        let silent = MatrixRow::unknown("lb2", "no answer within 1 s");
+        let keys = Keys::of(&MatrixReply { node: "lb1".into(), rows: vec![silent] });
+        assert!(!keys.ok && keys.screen(false).contains("no answer within 1 s"));
+    }
 }

@@ -46,6 +46,19 @@ pub enum WireVersion {
     V2,
 }
 
+impl WireVersion {
+    /// All that this program speaks, oldest first.
+    pub const ALL: [Self; 2] = [Self::V1, Self::V2];
+
+    /// As people count them.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::V1 => 1,
+            Self::V2 => 2,
+        }
+    }
+}
+
 /// What an answer says of the groups that it does not list.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Rest {

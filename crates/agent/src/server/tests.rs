@@ -191,6 +191,8 @@ impl Agent for Fake {
     fn host(&self) -> HostReport {
         HostReport {
             pid: Some(7),
+            version: "0.9.1".into(),
+            keys: vec![0x1a2b, 0x3c4d],
             defences: vec!["the kernel gate stands".into()],
             ..HostReport::default()
         }

@@ -22,6 +22,8 @@ fn every_other_node_is_asked_for_its_row() {
     let others: Vec<_> = own.hears.iter().map(|heard| heard.node.as_str()).collect();
     assert_eq!((others, &own.unknown), (vec!["lb2", "lb3"], &None));
     assert!(reply.rows.contains(&told));
+    assert_eq!((own.version.as_str(), &own.wire), ("0.9.1", &vec![1, 2]));
+    assert_eq!(own.keys, ["00001a2b", "00003c4d"], "the one that signs comes first");
     let mut asked: Vec<String> = server.fake.sent.lock().unwrap().iter().map(said).collect();
     asked.sort();
     assert_eq!(asked, ["lb2", "lb3", "w1"].map(|n| format!("{n} GET /v1/matrix/{n} read")));
