@@ -15,7 +15,7 @@ use crate::hooks::{self, Hooks};
 use crate::metrics::Totals;
 use crate::realtime::{self, Command, Gone, Handle};
 use crate::server::{
-    Agent, Changes, LoopGone, Problem, ReloadRefusal, errands, haproxy, metrics, tcp,
+    Agent, Changes, IsMeant, LoopGone, Problem, ReloadRefusal, errands, haproxy, metrics, tcp,
 };
 use crate::traces::Tracing;
 use buoy_api::view::{CheckReport, DatedRecord, HostReport, ServiceReport};
@@ -396,8 +396,13 @@ impl Agent for Daemon {
         &self.changes
     }
 
-    fn events_after(&self, seq: u64) -> (Vec<DatedRecord>, bool) {
-        self.memory().after(seq)
+    fn events_after(
+        &self,
+        seq: u64,
+        most: usize,
+        is_meant: IsMeant<'_>,
+    ) -> (Vec<DatedRecord>, bool) {
+        self.memory().after(seq, most, is_meant)
     }
 
     fn events(&self, count: usize) -> Vec<DatedRecord> {

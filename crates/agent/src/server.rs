@@ -74,6 +74,9 @@ const LOOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Records in an answer to "why".
 const WHY_EVENTS: usize = 20;
 
+/// Which records an answer is about.
+pub(crate) type IsMeant<'a> = &'a (dyn Fn(&DatedRecord) -> bool + Sync);
+
 /// What the server needs of the daemon. Implement the `async` ones with `async fn`.
 pub trait Agent: Send + Sync + 'static {
     /// The configuration in force.
@@ -85,8 +88,14 @@ pub trait Agent: Send + Sync + 'static {
     fn events(&self, count: usize) -> Vec<DatedRecord>;
     /// Those of one group that are kept, oldest first.
     fn events_of(&self, group: GroupId) -> Vec<DatedRecord>;
-    /// All records after that one, oldest first, and whether some of them are forgotten.
-    fn events_after(&self, seq: u64) -> (Vec<DatedRecord>, bool);
+    /// The latest records of those that are meant after that one, at most so many, oldest first, and whether some
+    /// after it are forgotten.
+    fn events_after(
+        &self,
+        seq: u64,
+        most: usize,
+        is_meant: IsMeant<'_>,
+    ) -> (Vec<DatedRecord>, bool);
     /// What counts changes.
     fn changes(&self) -> &Changes;
     /// Whether the real-time loop answers.
@@ -335,16 +344,18 @@ async fn owner<A: Agent>(
     State(agent): State<Arc<A>>,
     Path(vip): Path<String>,
 ) -> Result<Json<OwnerReply>, Failure> {
-    let snapshot = Snapshot::asked(&*agent, Some(group(&*agent, &vip)?)).await?;
-    let group = snapshot.group(&vip)?;
-    let known = snapshot.status.groups.iter().find(|status| status.id == group.id);
-    let me = snapshot.desired.node_name(snapshot.desired.me);
+    let desired = agent.desired();
+    let group = desired.find_group(&vip).ok_or_else(|| Failure::unknown_vip(&vip, &desired))?;
+    // It is asked often, and needs to know nothing else.
+    let status = ask_loop(&*agent, Some(group.id)).await?;
+    let known = status.groups.iter().find(|status| status.id == group.id);
+    let me = desired.node_name(desired.me);
     match known {
-        Some(known) if known.owner == Some(snapshot.desired.me) => {
+        Some(known) if known.owner == Some(desired.me) => {
             Ok(Json(OwnerReply { vip: group.name.clone(), owner: me.into(), epoch: known.epoch.0 }))
         }
         Some(known) => {
-            let owner = known.owner.map(|owner| snapshot.desired.node_name(owner));
+            let owner = known.owner.map(|owner| desired.node_name(owner));
             Err(Failure::not_owner(&group.name, me, owner))
         }
         None => Err(Failure::not_owner(&group.name, me, None)),

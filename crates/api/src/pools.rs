@@ -164,6 +164,9 @@ fn vips(desired: &Desired) -> BTreeMap<IpAddr, &str> {
 
 /// All pools with what is left of them.
 pub fn pools(desired: &Desired) -> Vec<PoolView> {
+    if desired.pools.is_empty() {
+        return Vec::new();
+    }
     let vips = vips(desired);
     desired.pools.iter().map(|pool| view(pool, &vips)).collect()
 }

@@ -11,12 +11,12 @@ use crate::status::{
 };
 use crate::vrrp;
 use crate::words::{self, Words};
-use buoy_core::{Candidate, Hold, Ignored, Standing};
+use buoy_core::{Candidate, GroupStatus, Hold, Ignored, Standing};
 use buoy_model::{
     Backend, BackendOrder, BackendState, Desired, Duty, Epoch, Fact, Group, GroupId, NodeCheck,
     NodeId, Ports, Presence, Protocol, Record, Safety, Service, VipAddress,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -164,10 +164,9 @@ impl View<'_> {
         let mine = digest(self.status.digest);
         let differs =
             |node: &NodeView| node.alive && node.digest.as_ref().is_some_and(|d| *d != mine);
-        let owned = |group: &Group| {
-            self.status.groups.iter().any(|g| g.id == group.id && g.owner.is_some())
-        };
-        let unowned = desired.groups.iter().filter(|group| !owned(group));
+        let owned: BTreeSet<GroupId> =
+            self.status.groups.iter().filter(|g| g.owner.is_some()).map(|g| g.id).collect();
+        let unowned = desired.groups.iter().filter(|group| !owned.contains(&group.id));
         ClusterReply {
             cluster: desired.cluster_name.clone(),
             node: desired.node_name(desired.me).into(),
@@ -196,7 +195,10 @@ impl View<'_> {
 
     /// All VIPs, by name.
     pub fn vips(&self) -> Vec<VipView> {
-        by_name(self.desired.groups.iter().map(|g| self.vip(g)), |v| &v.name)
+        let known: BTreeMap<GroupId, &GroupStatus> =
+            self.status.groups.iter().map(|status| (status.id, status)).collect();
+        let all = self.desired.groups.iter();
+        by_name(all.map(|g| self.vip_as(g, known.get(&g.id).copied())), |v| &v.name)
     }
 
     /// The takeovers among the events, oldest first.
@@ -312,6 +314,10 @@ impl View<'_> {
 
     /// One VIP.
     pub fn vip(&self, group: &Group) -> VipView {
+        self.vip_as(group, self.status.groups.iter().find(|status| status.id == group.id))
+    }
+
+    fn vip_as(&self, group: &Group, status: Option<&GroupStatus>) -> VipView {
         let words = self.words();
         let mut vip = VipView {
             name: group.name.clone(),
@@ -327,7 +333,7 @@ impl View<'_> {
             services: group.services.iter().map(|s| self.service(group, s)).collect(),
             ..VipView::default()
         };
-        if let Some(status) = self.status.groups.iter().find(|g| g.id == group.id) {
+        if let Some(status) = status {
             vip.owner = status.owner.map(|owner| words.node(owner));
             vip.mine = status.owner == Some(self.desired.me);
             vip.epoch = status.epoch.0;

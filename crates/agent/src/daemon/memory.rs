@@ -38,15 +38,29 @@ impl Memory {
         kept.push_back(dated);
     }
 
-    /// All that came after, oldest first, and whether some of it has been forgotten.
-    pub(super) fn after(&self, seq: u64) -> (Vec<DatedRecord>, bool) {
-        let newer = |kept: &VecDeque<DatedRecord>| {
-            let first = kept.partition_point(|dated| dated.seq <= seq);
-            kept.range(first..).cloned().collect::<Vec<_>>()
-        };
-        let mut all = newer(&self.changes);
-        all.extend(newer(&self.records));
-        all.sort_by_key(|dated| dated.seq);
+    /// The latest that are meant of all that came after, oldest first, and whether some of that has been forgotten.
+    pub(super) fn after(
+        &self,
+        seq: u64,
+        most: usize,
+        is_meant: impl Fn(&DatedRecord) -> bool,
+    ) -> (Vec<DatedRecord>, bool) {
+        // From both ends at once: of thousands that are kept, only those that are asked for are looked at.
+        let newer = |kept: &VecDeque<DatedRecord>| kept.partition_point(|dated| dated.seq <= seq);
+        let mut changes = self.changes.range(newer(&self.changes)..).rev().peekable();
+        let mut records = self.records.range(newer(&self.records)..).rev().peekable();
+        let mut all = Vec::new();
+        while all.len() < most {
+            let is_change = match (changes.peek(), records.peek()) {
+                (Some(change), Some(record)) => record.seq < change.seq,
+                (Some(_), None) => true,
+                (None, Some(_)) => false,
+                (None, None) => break,
+            };
+            let next = if is_change { changes.next() } else { records.next() };
+            all.extend(next.filter(|dated| is_meant(dated)).cloned());
+        }
+        all.reverse();
         (all, seq < self.forgotten)
     }
 
@@ -89,10 +103,21 @@ mod tests {
         assert_eq!(memory.latest(3, |_| true).len(), 3);
         let last = 2 * RECORDS_MAX as u64;
         assert_eq!(memory.latest(3, |_| true)[2].at, last, "the latest comes last");
-        let seqs = |seq| memory.after(seq).0.iter().map(|d| d.seq).collect::<Vec<_>>();
+        let meant = |seq, most, is_meant: fn(&DatedRecord) -> bool| {
+            let (all, lost) = memory.after(seq, most, is_meant);
+            (all.iter().map(|dated| dated.seq).collect::<Vec<_>>(), lost)
+        };
+        let after = |seq| meant(seq, usize::MAX, |_| true);
+        let seqs = |seq| after(seq).0;
         assert_eq!((seqs(last - 2), seqs(last)), (vec![last - 1, last], vec![]));
         let known = last - RECORDS_MAX as u64;
-        assert!(!memory.after(known).1, "all that came after it is there");
-        assert!(memory.after(known - 1).1, "something is forgotten, and that is said");
+        assert!(!after(known).1, "all that came after it is there");
+        assert!(after(known - 1).1, "something is forgotten, and that is said");
+        assert_eq!(meant(0, 2, |_| true).0, [last - 1, last], "the latest ones, oldest first");
+        assert_eq!(meant(0, 2, |dated| dated.seq.is_multiple_of(2)).0, [last - 2, last]);
+        let is_change = |dated: &DatedRecord| dated.record.fact.is_change_of_owner();
+        assert_eq!(meant(0, 2, is_change).0.len(), 1, "it is found behind all the noise");
+        let all = memory.after(0, usize::MAX, |_| true).0;
+        assert!(all.is_sorted_by_key(|dated| dated.seq) && all.len() == RECORDS_MAX + 1);
     }
 }

@@ -288,7 +288,7 @@ async fn events<A: Agent>(
         loop {
             let seen = agent.changes().now();
             let left = until.saturating_duration_since(tokio::time::Instant::now());
-            let is_new = agent.events_after(since).0.iter().any(|dated| meant.has(dated));
+            let is_new = !agent.events_after(since, 1, &|dated| meant.has(dated)).0.is_empty();
             if is_new || left.is_zero() || agent.changes().is_over() {
                 break;
             }
@@ -314,12 +314,10 @@ fn new_events<A: Agent>(
     since: u64,
     most: usize,
 ) -> (Vec<EventView>, bool) {
-    let (mut new, lost) = agent.events_after(since);
-    new.retain(|dated| meant.has(dated));
-    let surplus = new.len().saturating_sub(most);
+    let (new, lost) = agent.events_after(since, most, &|dated| meant.has(dated));
     let desired = agent.desired();
     let words = buoy_api::Words::new(&desired);
-    (new[surplus..].iter().map(|dated| buoy_api::view::event(&words, dated)).collect(), lost)
+    (new.iter().map(|dated| buoy_api::view::event(&words, dated)).collect(), lost)
 }
 
 /// Told to a reader who was away for so long that records are forgotten.

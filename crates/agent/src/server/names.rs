@@ -6,6 +6,7 @@
 use buoy_api::{haproxy_name, service_name};
 use buoy_config::nearest;
 use buoy_model::{Backend, Desired, Group, Service};
+use std::net::IpAddr;
 
 /// Names repeated in a message.
 const NAMES_SHOWN: usize = 10;
@@ -66,10 +67,12 @@ pub(crate) fn service<'d>(
     let is_whole = |group, service| {
         service_name(group, service) == asked || haproxy_name(group, service) == asked
     };
-    if let Some(found) = services(desired).find(|(group, service)| is_whole(group, service)) {
-        return Ok(found);
+    // Of thousands of services few are made names for.
+    let could_be: Vec<_> = services(desired).filter(|(g, s)| may_begin(g, s, asked)).collect();
+    if let Some(found) = could_be.iter().find(|(group, service)| is_whole(group, service)) {
+        return Ok(*found);
     }
-    let meant: Vec<_> = services(desired).filter(|(g, s)| is_short_for(g, s, asked)).collect();
+    let meant: Vec<_> = could_be.into_iter().filter(|(g, s)| is_short_for(g, s, asked)).collect();
     let names = |all: &mut dyn Iterator<Item = (&Group, &Service)>| {
         all.map(|(group, service)| service_name(group, service)).collect()
     };
@@ -79,6 +82,22 @@ pub(crate) fn service<'d>(
         [] => Err(NameError::Service { asked, known: names(&mut services(desired)) }),
         _ => Err(NameError::Ambiguous { asked, meant: names(&mut meant.into_iter()) }),
     }
+}
+
+/// Whether it begins with a name of the service's VIP, or with an address.
+fn may_begin(group: &Group, service: &Service, asked: &str) -> bool {
+    let asked = asked.strip_prefix('[').unwrap_or(asked);
+    let vip = group.vip_of(service).filter(|name| !name.is_empty());
+    let is_address = || {
+        let host = asked.split_once(']').or_else(|| asked.rsplit_once(':'));
+        let host = host.map_or(asked, |(host, _)| host);
+        [host, asked].iter().any(|text| {
+            text.parse::<IpAddr>().is_ok_and(|address| service.addresses.contains(&address))
+        })
+    };
+    asked.starts_with(group.name.as_str())
+        || vip.is_some_and(|vip| asked.starts_with(vip))
+        || is_address()
 }
 
 /// Whether it is a part of the name that could stand for the whole.

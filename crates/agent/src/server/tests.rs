@@ -137,10 +137,15 @@ impl Agent for Fake {
         all.split_off(all.len().saturating_sub(count))
     }
 
-    fn events_after(&self, seq: u64) -> (Vec<DatedRecord>, bool) {
+    fn events_after(
+        &self,
+        seq: u64,
+        most: usize,
+        is_meant: IsMeant<'_>,
+    ) -> (Vec<DatedRecord>, bool) {
         let mut all = self.events(usize::MAX);
-        all.retain(|dated| seq < dated.seq);
-        (all, seq < 5)
+        all.retain(|dated| seq < dated.seq && is_meant(dated));
+        (all.split_off(all.len().saturating_sub(most)), seq < 5)
     }
 
     fn changes(&self) -> &Changes {
