@@ -92,8 +92,8 @@ mod tests {
             DatedRecord { seq: n, at: n, record }
         };
         let change = Fact::OwnerHeard { node: NodeId(1), epoch: Epoch(7) };
-        memory.keep(record(0, change.clone()));
-        for n in 1..=2 * RECORDS_MAX as u64 {
+        memory.keep(record(1, change.clone()));
+        for n in 2..=2 * RECORDS_MAX as u64 {
             memory.keep(record(n, Fact::Undrained { reason: String::new() }));
         }
         let all = memory.latest(usize::MAX, |_| true);
