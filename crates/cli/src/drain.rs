@@ -92,7 +92,7 @@ pub(crate) fn drain(arguments: DrainArguments) -> Result<(), Failure> {
         let failed = arguments.wait && unfinished;
         return if failed { Err(Failure::said(Exit::Failed)) } else { Ok(()) };
     }
-    let text = drained(&reply, &status, took);
+    let text = outcome(&reply, &status, took);
     if arguments.wait && unfinished {
         return Err(Failure::failed(text));
     }
@@ -100,7 +100,7 @@ pub(crate) fn drain(arguments: DrainArguments) -> Result<(), Failure> {
 }
 
 /// What came of it, for people.
-fn drained(reply: &DrainReply, status: &ClusterStatus, took: Duration) -> String {
+pub(crate) fn outcome(reply: &DrainReply, status: &ClusterStatus, took: Duration) -> String {
     let DrainReply { node, owned, draining, .. } = reply;
     let Some(reason) = draining.as_ref().filter(|_| is_drained(status, node)) else {
         return format!("{node} is not drained any more: somebody put it back");
@@ -143,7 +143,11 @@ pub(crate) fn undrain(arguments: UndrainArguments) -> Result<(), Failure> {
 }
 
 /// Looks until the node has given everything away, or the time is over.
-fn watch(client: &Client, node: &str, limit: Duration) -> Result<ClusterStatus, ClientError> {
+pub(crate) fn watch(
+    client: &Client,
+    node: &str,
+    limit: Duration,
+) -> Result<ClusterStatus, ClientError> {
     let deadline = Instant::now() + limit;
     let progress = Progress::start(&format!("{node} is being drained"));
     loop {
@@ -167,7 +171,7 @@ fn left(kept: &[&str], node: &str) -> String {
     }
 }
 
-fn is_done(status: &ClusterStatus, node: &str) -> bool {
+pub(crate) fn is_done(status: &ClusterStatus, node: &str) -> bool {
     is_drained(status, node) && kept(status, node).is_empty()
 }
 
@@ -219,10 +223,10 @@ mod tests {
         ];
         let took = Duration::from_micros(6_200);
         for (owned, kept, expected) in table {
-            let text = drained(&reply(owned), &status(kept), took);
+            let text = outcome(&reply(owned), &status(kept), took);
             assert_eq!(text, format!("lb1 is drained: patching (by ann); {expected}"));
         }
-        let text = drained(&reply(1), &ClusterStatus::default(), took);
+        let text = outcome(&reply(1), &ClusterStatus::default(), took);
         assert_eq!(text, "lb1 is not drained any more: somebody put it back");
         assert_eq!(end(None), "`buoy undrain` puts it back into service");
         assert_eq!(end(Some(1_800_000)), "it is back in service in 30m, or with `buoy undrain`");

@@ -1,5 +1,7 @@
 //! `buoy node`: the members of the cluster, and what one of them is to do with VIPs.
 
+mod leave;
+
 use crate::failure::Failure;
 use crate::status::{self, span};
 use crate::table::{Align, Table, Tone};
@@ -18,6 +20,8 @@ pub(crate) enum Command {
     Uncordon(UncordonArguments),
     /// Take a node out of service: its VIPs move to the others (as `buoy drain`)
     Drain(drain::DrainArguments),
+    /// Have a node give everything away for good, and say what makes it no member any more
+    Leave(leave::Arguments),
     /// Put a node back into service (as `buoy undrain`)
     Undrain(drain::UndrainArguments),
 }
@@ -59,6 +63,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
             let reply = asking.client()?.matrix()?;
             asking.show(&reply, |reply| matrix(reply, output::colour()))
         }
+        Command::Leave(arguments) => leave::run(&arguments),
         Command::Drain(arguments) => drain::drain(arguments),
         Command::Undrain(arguments) => drain::undrain(arguments),
         Command::Cordon(CordonArguments { which, reason }) => {
