@@ -220,6 +220,7 @@ fn router<A: Agent>(agent: Arc<A>) -> Router {
         .route("/v1/vips/{vip}/move", post(orders::move_vip::<A>))
         .route("/v1/vips/{vip}/hold", post(orders::hold::<A>))
         .route("/v1/vips/{vip}/release", post(orders::release::<A>))
+        .route("/v1/vips/{vip}/announce", post(orders::announce::<A>))
         .route("/v1/path", get(path::path::<A>))
         .route("/v1/services", get(services::all::<A>))
         .route("/v1/services/{service}", get(services::one::<A>))

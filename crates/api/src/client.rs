@@ -6,8 +6,8 @@ use crate::config::{
 use crate::lists::{NodesReply, VipReply, VipsReply};
 use crate::me::MeReply;
 use crate::order::{
-    DrainReply, DrainRequest, HoldRequest, MoveRequest, NodePatch, OrderReply, ReleaseRequest,
-    UndrainRequest,
+    AnnounceRequest, DrainReply, DrainRequest, HoldRequest, MoveRequest, NodePatch, OrderReply,
+    ReleaseRequest, UndrainRequest,
 };
 use crate::path::PathReply;
 use crate::problem::Problem;
@@ -198,6 +198,15 @@ impl Client {
     /// Ends a hold, or the pin of a move.
     pub fn release(&self, vip: &str, request: &ReleaseRequest) -> Result<OrderReply, ClientError> {
         self.post(&format!("/v1/vips/{}/release", segment(vip)), request)
+    }
+
+    /// Has the owner of a VIP tell its neighbours again who has it.
+    pub fn announce(
+        &self,
+        vip: &str,
+        request: &AnnounceRequest,
+    ) -> Result<OrderReply, ClientError> {
+        self.post(&format!("/v1/vips/{}/announce", segment(vip)), request)
     }
 
     /// All services, as the agent's node forwards them.

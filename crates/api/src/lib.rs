@@ -37,8 +37,8 @@ pub use lists::{
 pub use matrix::{HeardView, MatrixReply, MatrixRow, VipRoutersView};
 pub use me::MeReply;
 pub use order::{
-    DrainReply, DrainRequest, HoldRequest, MoveRequest, NodePatch, OrderReply, ReleaseRequest,
-    UndrainRequest,
+    AnnounceRequest, DrainReply, DrainRequest, HoldRequest, MoveRequest, NodePatch, OrderReply,
+    ReleaseRequest, UndrainRequest,
 };
 pub use path::{PathReply, WayView};
 pub use pools::{

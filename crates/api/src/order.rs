@@ -86,7 +86,17 @@ pub struct ReleaseRequest {
     pub reason: Option<String>,
 }
 
-/// The answer to `POST /v1/vips/{vip}/move`, `hold` and `release`: the order was given. What comes of
+/// The body of `POST /v1/vips/{vip}/announce`; may be empty.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AnnounceRequest {
+    /// For the record and for `buoy why`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 200)]
+    pub reason: Option<String>,
+}
+
+/// The answer to `POST /v1/vips/{vip}/move`, `hold`, `release` and `announce`: the order was given. What comes of
 /// it is in the status.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(default)]
@@ -97,7 +107,7 @@ pub struct OrderReply {
     pub node: String,
     /// The epoch that it owned it in.
     pub epoch: u32,
-    /// `move`, `hold` or `release`.
+    /// `move`, `hold`, `release` or `announce`.
     pub order: String,
     /// To whom it is to go, of a move.
     pub to: Option<String>,

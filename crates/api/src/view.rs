@@ -452,6 +452,7 @@ const fn about(fact: &Fact, me: NodeId) -> Option<NodeId> {
         | Fact::Tempo { .. }
         | Fact::Held { .. }
         | Fact::Freed { .. }
+        | Fact::Announced { .. }
         | Fact::BackendOrdered { .. }
         | Fact::BackendOrderDropped { .. }
         | Fact::Occupied { .. }

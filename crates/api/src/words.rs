@@ -106,16 +106,19 @@ impl<'a> Words<'a> {
             Fact::Tempo { term } => format!("{me} asks for leases of {} now", span(*term)),
             Fact::Held { reason } => format!("{me} keeps it: {reason}"),
             Fact::Freed { reason } => format!("it may leave {me} again: {reason}"),
+            Fact::Announced { reason } => format!("{me} tells the neighbours again: {reason}"),
             Fact::Drained { reason } => format!("{me} is drained: {reason}"),
             Fact::Undrained { reason } => format!("{me} takes part again: {reason}"),
             Fact::Cordoned { reason } => format!("{me} is cordoned: {reason}"),
             Fact::Uncordoned { reason } => format!("{me} takes VIPs like any other: {reason}"),
             Fact::BackendOrdered { order } => self.ordered(order),
             Fact::AdvertRefused { .. } | Fact::AdvertDiffers { .. } => vrrp::fact(fact),
-            Fact::BackendOrderDropped { backend } => {
-                format!("no service has {} any more: its order is dropped", self.backend(backend))
-            }
+            Fact::BackendOrderDropped { backend } => self.dropped(backend),
         }
+    }
+
+    fn dropped(&self, backend: &buoy_model::BackendId) -> String {
+        format!("no service has {} any more: its order is dropped", self.backend(backend))
     }
 
     fn unheard(&self, link: LinkId, now: bool) -> String {
@@ -299,6 +302,7 @@ pub const fn kind(fact: &Fact) -> &'static str {
         Fact::Tempo { .. } => "tempo",
         Fact::Held { .. } => "held",
         Fact::Freed { .. } => "freed",
+        Fact::Announced { .. } => "announced",
         Fact::DuplicateNode { .. } => "duplicate_node",
         Fact::Occupied { .. } => "occupied",
         Fact::Conflict { .. } => "conflict",
@@ -330,6 +334,7 @@ pub const fn gravity(fact: &Fact) -> Gravity {
         | Fact::Tempo { .. }
         | Fact::Held { .. }
         | Fact::Freed { .. }
+        | Fact::Announced { .. }
         | Fact::Drained { .. }
         | Fact::BackendOrdered { .. }
         | Fact::BackendOrderDropped { .. }

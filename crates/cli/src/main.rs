@@ -17,6 +17,7 @@ mod import;
 mod key;
 mod lab;
 mod manual;
+mod neigh;
 mod node;
 mod orders;
 mod output;
@@ -115,6 +116,9 @@ enum Command {
     Hold(orders::HoldArguments),
     /// End a hold, or the pin of a move: the VIP goes where it belongs
     Release(orders::ReleaseArguments),
+    /// Have the owner of a VIP tell its neighbours again who has it
+    #[command(subcommand)]
+    Neigh(neigh::Command),
     /// Take a node out of service: its VIPs move to the others
     Drain(drain::DrainArguments),
     /// Put a node back into service
@@ -214,6 +218,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Page(arguments) => page::run(&arguments),
         Command::Events(arguments) => events::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Neigh(command) => neigh::run(command),
         Command::Node(command) => node::run(command),
         Command::Pool(command) => pool::run(command),
         Command::Vip(command) => vip::run(command),

@@ -122,6 +122,17 @@ impl Node {
         out.push(Action::Record(Record { at: now, group, fact: Fact::Restored { address } }));
     }
 
+    /// An operator wants the neighbours to hear it again.
+    pub(crate) fn announce_one(&mut self, now: Instant, group: GroupId, out: &mut Vec<Action>) {
+        let desired = Arc::clone(&self.desired);
+        let Some(i) = desired.group_index(group) else { return };
+        let context = self.context(now, &desired, i);
+        let State::Holding(holding) = &mut self.owned[i].state else { return };
+        holding.announcements.again(now);
+        self.owned[i].serve(context, out);
+        self.look_again();
+    }
+
     /// Somebody says that an address of ours is theirs.
     pub(crate) fn defend(
         &mut self,

@@ -186,7 +186,9 @@ impl Node {
                 self.owned_group(*group)?;
                 in_time(until)
             }
-            Order::Release { group, reason: _ } => self.owned_group(*group).map(|_| ()),
+            Order::Release { group, reason: _ } | Order::Announce { group, reason: _ } => {
+                self.owned_group(*group).map(|_| ())
+            }
         }
     }
 
@@ -255,6 +257,10 @@ impl Node {
                     self.owned[i].orders = GroupOrders { held: Some(held), moving: None };
                 }
                 Some((Some(group), Fact::Held { reason }))
+            }
+            Order::Announce { group, reason } => {
+                self.announce_one(now, group, out);
+                Some((Some(group), Fact::Announced { reason }))
             }
             Order::Release { group, reason } => {
                 let i = self.desired.group_index(group);

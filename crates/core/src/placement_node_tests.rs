@@ -517,5 +517,7 @@ fn a_node_without_backends_is_the_last_in_line() {
     }
 }
 
+#[path = "announce_order_tests.rs"]
+mod announce_order_tests;
 #[path = "cordon_tests.rs"]
 mod cordons;

@@ -122,6 +122,13 @@ pub enum Order {
         /// When it is free to move again by itself.
         until: Option<Instant>,
     },
+    /// Tell the neighbours again, now, who has the addresses of this group.
+    Announce {
+        /// Which, owned by this node.
+        group: GroupId,
+        /// In the operator's words.
+        reason: String,
+    },
     /// The end of a hold, or of what a move pinned: the group goes where it belongs.
     Release {
         /// Which, owned by this node.

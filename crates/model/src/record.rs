@@ -190,6 +190,11 @@ pub enum Fact {
         /// Which it says.
         addresses: Vec<IpAddr>,
     },
+    /// An operator had the neighbours told again who has the addresses.
+    Announced {
+        /// In the operator's words.
+        reason: String,
+    },
     /// The node was taken out of service.
     Drained {
         /// In the operator's words.
@@ -229,6 +234,7 @@ impl Fact {
             | Self::Tempo { .. }
             | Self::Held { .. }
             | Self::Freed { .. }
+            | Self::Announced { .. }
             | Self::DuplicateNode { .. }
             | Self::Occupied { .. }
             | Self::Conflict { .. }

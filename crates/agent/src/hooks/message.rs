@@ -74,6 +74,7 @@ const fn topic(fact: &Fact) -> HookTopic {
         | Fact::Overlap { .. }
         | Fact::Held { .. }
         | Fact::Freed { .. }
+        | Fact::Announced { .. }
         | Fact::Occupied { .. }
         | Fact::Conflict { .. }
         | Fact::Restored { .. }

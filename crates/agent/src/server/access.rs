@@ -249,7 +249,7 @@ fn may(role: &Role) -> String {
     match role {
         Role::Read => "ask for everything but the configuration",
         Role::Operate => {
-            "read the configuration; move, hold and release VIPs; drain and cordon nodes; order backends"
+            "read the configuration; move, hold, release and announce VIPs; drain and cordon nodes; order backends"
         }
         Role::Admin => "change the configuration, reload the file, collect a support archive",
     }
@@ -271,7 +271,7 @@ fn needed(method: &Method, path: &str) -> Option<Role> {
         };
     }
     Some(match (method.as_str(), parts.as_slice()) {
-        ("POST", ["v1", "vips", _, "move" | "hold" | "release"]) => Role::Operate,
+        ("POST", ["v1", "vips", _, "move" | "hold" | "release" | "announce"]) => Role::Operate,
         ("POST", ["v1", "services", _, "backends", _, _]) => Role::Operate,
         ("POST", ["v1", "drain" | "undrain"]) => Role::Operate,
         ("PATCH", ["v1", "nodes", _]) => Role::Operate,
@@ -303,6 +303,7 @@ mod tests {
             // Drains, and cordons.
             ("PATCH", "/v1/nodes/lb1", Some(Role::Operate)),
             ("POST", "/v1/vips/web/move", Some(Role::Operate)),
+            ("POST", "/v1/vips/web/announce", Some(Role::Operate)),
             ("POST", "/v1/services/web:443/backends/web1/drain", Some(Role::Operate)),
             ("PUT", "/v1/services/web:443/backends/web1", Some(Role::Admin)),
             ("PUT", "/v1/services/web:443", Some(Role::Admin)),

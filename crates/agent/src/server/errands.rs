@@ -95,7 +95,7 @@ fn request(from: &str, errand: Errand) -> Result<Request, Failure> {
     let segments: Vec<&str> = path.split('/').skip(1).collect();
     let is_order = matches!(
         (method.as_str(), segments.as_slice()),
-        ("POST", ["v1", "vips", _, "move" | "hold" | "release"])
+        ("POST", ["v1", "vips", _, "move" | "hold" | "release" | "announce"])
             | ("PATCH", ["v1", "nodes", _])
             | ("GET", ["v1", "matrix", _])
     );
@@ -177,6 +177,7 @@ mod tests {
         assert_eq!(asker.0.name(), "ann on lb2");
         assert!(asker.0.passes_on().is_none(), "once");
         assert!(of("PATCH", "/v1/nodes/lb1", "admin").is_ok());
+        assert!(of("POST", "/v1/vips/web/announce", "operate").is_ok());
         assert!(of("GET", "/v1/matrix/lb1", "read").is_ok());
         for (method, target, role) in [
             ("POST", "/v1/reload", "admin"),

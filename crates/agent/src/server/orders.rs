@@ -16,8 +16,8 @@ use axum::extract::{ConnectInfo, Path, State};
 use axum::response::{IntoResponse as _, Response};
 use buoy_api::words::{self, Words};
 use buoy_api::{
-    DrainReply, DrainRequest, HoldRequest, MoveRequest, NodePatch, ORDER_FOR_MAX, OrderReply,
-    REASON_MAX, ReleaseRequest, UndrainRequest, segment,
+    AnnounceRequest, DrainReply, DrainRequest, HoldRequest, MoveRequest, NodePatch, ORDER_FOR_MAX,
+    OrderReply, REASON_MAX, ReleaseRequest, UndrainRequest, segment,
 };
 use buoy_core::{GroupStatus, Standing, Status};
 use buoy_model::{Desired, Group, Instant, NodeId, Order};
@@ -39,6 +39,14 @@ pub(super) fn operations() -> Vec<Operation> {
         order("post", "/v1/vips/{vip}/release", "release", "End a hold, or the pin of a move.")
             .takes::<ReleaseRequest>(false)
             .answers::<OrderReply>(),
+        order(
+            "post",
+            "/v1/vips/{vip}/announce",
+            "announce",
+            "Tell the neighbours again who has a VIP.",
+        )
+        .takes::<AnnounceRequest>(false)
+        .answers::<OrderReply>(),
         order("post", "/v1/drain", "drain", "Take this node out of service.")
             .takes::<DrainRequest>(false)
             .answers::<DrainReply>(),
@@ -146,6 +154,27 @@ pub(super) async fn release<A: Agent>(
     let (group, reason) = (case.group().id, reason.recorded);
     let order = Order::Release { group, reason: reason.clone() };
     case.give(&*agent, order, "release", None, None, reason).await
+}
+
+/// Neighbours may believe something else: after a repair of the network, or of a host that had the address by mistake.
+pub(super) async fn announce<A: Agent>(
+    State(agent): State<Arc<A>>,
+    Path(vip): Path<String>,
+    ConnectInfo(asker): ConnectInfo<Asker>,
+    write: Write,
+    body: Body,
+) -> Result<Response, Failure> {
+    let request: AnnounceRequest = parsed(body)?;
+    let reason = Reason::of(request.reason.as_deref(), &asker)?;
+    let _turn = write.turn(&*agent).await;
+    let case = Case::of(&*agent, &vip, write).await?;
+    if let Some(owner) = case.elsewhere()? {
+        let command = format!("buoy neigh announce {}{}", case.group().name, reason.option());
+        return case.pass_on(&*agent, &asker, owner, ("announce", &request), &command).await;
+    }
+    let (group, reason) = (case.group().id, reason.recorded);
+    let order = Order::Announce { group, reason: reason.clone() };
+    case.give(&*agent, order, "announce", None, None, reason).await
 }
 
 pub(super) async fn drain<A: Agent>(
@@ -478,6 +507,11 @@ impl Case {
                     "{vip} stays on {} until somebody moves or releases it, or {0} fails",
                     node(me)
                 )
+            }
+            Order::Announce { .. } => {
+                let all = &self.group().addresses;
+                let all: Vec<String> = all.iter().map(|a| a.cidr.address().to_string()).collect();
+                format!("{} tells its neighbours that it has {}", node(me), all.join(", "))
             }
             Order::Release { .. } => match self.known()?.candidates.first().map(|c| c.node) {
                 Some(first) if first != me && next(self.known()?, me) == Some(first) => {

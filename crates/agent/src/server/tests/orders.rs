@@ -2,8 +2,8 @@
 
 use super::*;
 use buoy_api::{
-    DrainRequest, HoldRequest, MoveRequest, NodePatch, ORDER_FOR_MAX, OrderReply, REASON_MAX,
-    ReleaseRequest,
+    AnnounceRequest, DrainRequest, HoldRequest, MoveRequest, NodePatch, ORDER_FOR_MAX, OrderReply,
+    REASON_MAX, ReleaseRequest,
 };
 use buoy_store::Arrived;
 
@@ -72,14 +72,17 @@ fn an_owner_takes_orders_about_what_it_owns() {
     assert_eq!(client.hold("10.0.0.100", &hold).unwrap().for_ms, Some(1_000));
     client.release("web", &ReleaseRequest { reason: said() }).unwrap();
     client.hold("web", &HoldRequest::default()).unwrap();
+    let reply = client.announce("web", &AnnounceRequest { reason: said() }).unwrap();
+    assert_eq!((reply.order.as_str(), &reply.reason), ("announce", &reason));
     let until = Some(known().at + Duration::from_secs(1));
     assert_eq!(
         *server.fake.orders.lock().unwrap(),
         [
             Order::Move { group: web(), to: NodeId::of("lb3"), reason: reason.clone() },
             Order::Hold { group: web(), reason: reason.clone(), until },
-            Order::Release { group: web(), reason },
+            Order::Release { group: web(), reason: reason.clone() },
             Order::Hold { group: web(), reason: format!("by {}", me()), until: None },
+            Order::Announce { group: web(), reason },
         ]
     );
 }

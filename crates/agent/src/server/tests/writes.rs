@@ -44,6 +44,7 @@ fn a_dry_run_says_what_would_be_and_does_nothing() {
         ("move", r#"{"to":"lb3"}"#, "web goes to lb3 and stays there"),
         ("move", r#"{"to":"lb1"}"#, "web stays on lb1 until somebody"),
         ("hold", r#"{"for_ms":1000}"#, "web stays on lb1 until the time is over"),
+        ("announce", "", "lb1 tells its neighbours that it has 10.0.0.100"),
         ("release", "", "web may leave lb1, and nobody is better for it now"),
     ];
     for (verb, body, part) in orders {
