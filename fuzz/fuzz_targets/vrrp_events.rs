@@ -30,6 +30,7 @@ fn desired() -> Desired {
         interval: INTERVAL,
         peers: vec![],
         accept: true,
+        virtual_mac: false,
         min_ttl: 255,
         checksum: VrrpChecksum::Auto,
         auth: VrrpAuth::None,
