@@ -326,6 +326,7 @@ impl Daemon {
         reply.changes.extend(api_change(&self.published.api.borrow(), checked.api.as_ref()));
         let seed = checked.keyring.flow_seed(desired.cluster);
         let new = Box::new((Arc::clone(&desired), checked.keyring.clone()));
+        self.forward.refusal().begin(&desired).await;
         self.command(Command::Reload(new))?;
         self.published.seed.send_if_modified(|known| std::mem::replace(known, seed) != seed);
         self.published.keys.send_replace(checked.keyring);

@@ -15,10 +15,12 @@ mod meters;
 mod near;
 mod owned;
 mod proxied;
+mod refusal;
 mod report;
 mod shares;
 mod xdp;
 
+pub use refusal::Refusal;
 pub use xdp::Traced;
 
 use crate::health::{self, Key, States};
@@ -66,6 +68,7 @@ pub struct Forward {
     joiner: xdp::Joiner,
     counted: Arc<Mutex<xdp::Counted>>,
     meters: meters::Meters,
+    refusal: Refusal,
     owners: Arc<watch::Sender<owned::Owners>>,
     task: AbortHandle,
 }
@@ -106,6 +109,7 @@ impl Forward {
         states: watch::Receiver<States>,
         seed: watch::Receiver<u64>,
         answerer: Result<Answerer, String>,
+        refusal: Refusal,
     ) -> io::Result<Self> {
         let findings = Arc::new(Mutex::new(Findings::default()));
         let (owners, owned) = watch::channel(owned::Owners::new());
@@ -116,7 +120,7 @@ impl Forward {
         let (by_xdp, tracer, joiner) = (engine.found.clone(), engine.tracer(), engine.joiner());
         let counted = Arc::clone(&engine.counted);
         let meters = meters::Meters::default();
-        let engines = Engines::new(meters.clone());
+        let engines = Engines::new(meters.clone(), refusal.clone());
         let task = tokio::spawn(follow(news, engine, engines, Arc::clone(&findings)));
         let task = task.abort_handle();
         Ok(Self {
@@ -128,6 +132,7 @@ impl Forward {
             joiner,
             counted,
             meters,
+            refusal,
             owners,
             task,
         })
@@ -147,6 +152,11 @@ impl Forward {
     /// Ends forwarding by proxies; what they carry goes on.
     pub fn stop(&self) {
         self.task.abort();
+    }
+
+    /// What is to be dropped before the loop gets another configuration.
+    pub const fn refusal(&self) -> &Refusal {
+        &self.refusal
     }
 
     /// What this host can forward.
@@ -297,11 +307,8 @@ struct WantedProxy {
 
 /// What should be there, from what people want, what is known of the backends, and what XDP refused.
 fn wanted(desired: &Desired, states: &States, refused: &BTreeMap<Place, String>) -> Wanted {
-    let mut wanted = Wanted::default();
+    let mut wanted = Wanted { unaccepted: refusal::unaccepted(desired), ..Wanted::default() };
     for group in &desired.groups {
-        // On every node that may own it, owner or not: a failover then has nothing to set up.
-        let refusing = group.vrrp.iter().filter(|r| r.link.is_some() && !r.takes_packets());
-        wanted.unaccepted.extend(refusing.flat_map(|router| router.addresses.iter().copied()));
         let addresses = group.addresses.iter().filter(|a| a.link.is_some());
         for address in addresses.map(|a| a.cidr.address()) {
             let services = group.services.iter().filter(|s| s.addresses.contains(&address));

@@ -43,7 +43,7 @@ use daemon::{Daemon, Published};
 use discovery::Accepted;
 use edits::Edits;
 use exchange::Exchange;
-use forward::Forward;
+use forward::{Forward, Refusal};
 use metrics::Totals;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use realtime::{Command, Running};
@@ -156,9 +156,11 @@ pub fn run(options: &Options) -> Result<(), RunError> {
     let checked = runtime.block_on(discovery::begin(&mut accepted, checked));
     let desired = Arc::new(checked.desired);
     let (keyring, api) = (checked.keyring.clone(), checked.api);
+    let refusal = Refusal::default();
+    runtime.block_on(refusal.begin(&desired));
     let running = realtime::start(Arc::clone(&desired), checked.keyring, &systemd, options.log)
         .map_err(RunError::Start)?;
-    let wish = Wish { desired, keyring, api, accepted, edits };
+    let wish = Wish { desired, keyring, api, accepted, edits, refusal };
     runtime.block_on(live(options, wish, running, sockets, systemd))
 }
 
@@ -187,12 +189,13 @@ struct Wish {
     api: Option<buoy_config::Api>,
     accepted: Accepted,
     edits: Edits,
+    refusal: Refusal,
 }
 
 /// Everything that may be slow, until the end.
 async fn live(
     options: &Options,
-    Wish { desired, keyring, api, accepted, edits }: Wish,
+    Wish { desired, keyring, api, accepted, edits, refusal }: Wish,
     running: Running,
     (socket, questions): (server::Socket, server::Socket),
     systemd: Systemd,
@@ -214,7 +217,7 @@ async fn live(
     let states = backend_orders.states(health.states());
     let checks = fitness::start(watched.clone());
     let (watch, known) = (watched.clone(), checks.states());
-    let forward = Forward::start(watched, states.clone(), seeds, answerer);
+    let forward = Forward::start(watched, states.clone(), seeds, answerer, refusal);
     let forward = forward.map_err(RunError::Runtime)?;
     forward.join(exchange.handle(), handle.clone());
     let ability = forward.ability();

@@ -5,7 +5,7 @@
 
 mod sample;
 
-use buoy_agent::forward::Forward;
+use buoy_agent::forward::{Forward, Refusal};
 use buoy_agent::health::{BackendHealth, Key, States};
 use buoy_kernel::nft;
 use buoy_model::{
@@ -59,7 +59,7 @@ fn start(desired: watch::Receiver<Arc<Desired>>, states: watch::Receiver<States>
     let (seed, seeds) = watch::channel(7);
     // For ever.
     tokio::spawn(async move { seed.closed().await });
-    Forward::start(desired, states, seeds, Err("none here".into())).unwrap()
+    Forward::start(desired, states, seeds, Err("none here".into()), Refusal::default()).unwrap()
 }
 
 async fn until(what: &str, mut done: impl FnMut() -> bool) {

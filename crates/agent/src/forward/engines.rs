@@ -1,7 +1,7 @@
 //! nftables and the proxies: does the difference between what should be there and what was done.
 
 use super::meters::Meters;
-use super::{Findings, NFT_TIMEOUT, Place, Wanted, WantedProxy};
+use super::{Findings, NFT_TIMEOUT, Place, Refusal, Wanted, WantedProxy};
 use buoy_kernel::conntrack::{self, Flows};
 use buoy_kernel::nft;
 use buoy_model::Protocol;
@@ -38,6 +38,8 @@ pub(super) struct Engines {
     direct: Kept,
     /// Addresses without their packets, as last applied; `None`: not known.
     unaccepted: Option<BTreeSet<IpAddr>>,
+    /// And those that a later configuration has.
+    refusal: Refusal,
     pub(super) proxies: BTreeMap<(SocketAddr, Protocol), (WantedProxy, Proxy)>,
     /// Where the proxies are shown.
     meters: Meters,
@@ -49,8 +51,8 @@ pub(super) struct Engines {
 
 impl Engines {
     /// Nothing was done yet; what proxies carry is to be seen there.
-    pub(super) fn new(meters: Meters) -> Self {
-        Self { meters, ..Self::default() }
+    pub(super) fn new(meters: Meters, refusal: Refusal) -> Self {
+        Self { meters, refusal, ..Self::default() }
     }
 
     /// Does the difference, and returns what could not be done.
@@ -108,6 +110,10 @@ impl Engines {
 
     async fn converge_accept(&mut self, wanted: BTreeSet<IpAddr>, findings: &mut Findings) {
         let known = self.unaccepted.take();
+        // Held until the table stands: what is written later is newer.
+        let refusal = self.refusal.clone();
+        let refused = refusal.0.lock().await;
+        let wanted: BTreeSet<IpAddr> = wanted.union(&refused).copied().collect();
         let changed = known.as_ref() != Some(&wanted);
         let work = {
             let addresses = wanted.clone();
@@ -229,6 +235,12 @@ impl Engines {
 
 fn start(at: SocketAddr, protocol: Protocol, wish: &WantedProxy) -> Result<Proxy, StartError> {
     Proxy::start(at, protocol, wish.settings.clone(), &wish.backends)
+}
+
+/// Drops packets for these addresses; rounds, which follow, say why where it cannot be.
+pub(super) async fn refuse(addresses: BTreeSet<IpAddr>) {
+    let work = tokio::task::spawn_blocking(move || nft::accept::apply(&addresses));
+    let _ = ended(work).await;
 }
 
 /// What work on a table brought, or why it was not done.
