@@ -191,6 +191,30 @@ fn who_only_listens_does_not_sign_and_other_trailers_are_named() {
 }
 
 #[test]
+fn a_key_is_changed_host_by_host_and_none_is_refused_meanwhile() {
+    let key = |id: u8| VrrpKey { id, secret: vec![id; 32] };
+    let host = |ids: &[u8]| {
+        let keys = ids.iter().map(|id| key(*id)).collect();
+        let mode = buoy_model::HmacMode::Enforce;
+        VrrpHmac { keys, mode, window: Duration::from_secs(5) }
+    };
+    // The new one is known, then signs, and then the old one goes: at no time two neighbouring steps refuse each other.
+    let steps: [&[u8]; 4] = [&[1], &[1, 2], &[2, 1], &[2]];
+    let proof = |from: &[u8], to: &[u8]| {
+        let mut router = router(VrrpVersion::V3, &["10.0.0.100"]);
+        router.auth = VrrpAuth::Hmac(host(from));
+        let message = emit(&router, v4(), said(200));
+        parse(&message, v4(), Some(&host(to))).unwrap().proof
+    };
+    for pair in steps.windows(2) {
+        for (from, to) in [(pair[0], pair[1]), (pair[1], pair[0])] {
+            assert_eq!(proof(from, to), Proof::Signed(said(200).stamp), "{from:?} to {to:?}");
+        }
+    }
+    assert_eq!(proof(&[2], &[1]), Proof::Forged, "who skips the steps is refused");
+}
+
+#[test]
 fn what_is_cut_or_wrong_is_refused_by_name() {
     let router = router(VrrpVersion::V3, &["10.0.0.100", "10.0.0.101"]);
     let message = emit(&router, v4(), said(200));

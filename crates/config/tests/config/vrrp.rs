@@ -3,7 +3,7 @@
 use crate::cases::Case;
 use crate::support::{self, SMALL};
 use buoy_config::Code;
-use buoy_model::{Failback, HmacMode, Safety, VrrpAuth, VrrpVersion};
+use buoy_model::{Failback, HmacMode, Safety, VrrpAuth, VrrpChecksum, VrrpVersion};
 use std::time::Duration;
 
 /// After `[[vip]]`. 10.0.0.20 runs something else than Buoy.
@@ -175,6 +175,25 @@ fn a_router_is_what_the_file_says_with_what_this_host_knows() {
     assert_eq!((router.version, router.interval), (VrrpVersion::V3, Duration::from_secs(1)));
     assert_eq!((router.peers.len(), router.min_ttl), (0, 255));
     assert_eq!(router.auth, VrrpAuth::None);
+}
+
+#[test]
+fn the_checksum_is_what_the_file_says_of_each_router() {
+    let checksum = |more: &str| {
+        let [router] = &routers(&format!("vrrp = {{ id = 51{more} }}"))[..] else {
+            panic!("one router")
+        };
+        router.checksum
+    };
+    let cases = [
+        ("", VrrpChecksum::Auto),
+        (", checksum = \"auto\"", VrrpChecksum::Auto),
+        (", checksum = \"pseudo-header\"", VrrpChecksum::PseudoHeader),
+        (", checksum = \"message\"", VrrpChecksum::Message),
+    ];
+    for (more, expected) in cases {
+        assert_eq!(checksum(more), expected, "{more}");
+    }
 }
 
 #[test]

@@ -73,7 +73,10 @@ impl Instance {
                         if millis == 0 { Failback::Now } else { Failback::After(millis) };
                 }
             }
-            "accept" => self.accept = true,
+            "accept" => {
+                self.accept = true;
+                notes.say_at(&line.place, "`accept` needs no key: the owner takes packets in Buoy");
+            }
             "no_accept" => self.accept = false,
             "use_vmac" | "use_vmac_addr" => self.read_virtual_mac(line, notes),
             "v3_checksum_as_v2" => self.is_message_checksum = true,
