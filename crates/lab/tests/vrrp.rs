@@ -213,6 +213,29 @@ fn a_tie_between_two_owners_goes_to_the_greater_address() {
 }
 
 #[test]
+fn version_2_with_a_word_hears_keepalived_with_the_same_and_none_with_another() {
+    let test = "version_2_with_a_word_hears_keepalived_with_the_same_and_none_with_another";
+    let Some(mut pair) = Pair::new(test) else { return };
+    let way = WAYS[4];
+    let with = |word| {
+        way.instance(150, &format!("authentication {{\nauth_type PASS\nauth_pass {word}\n}}\n"))
+    };
+    let vip = way.vip_table(100, "failback = \"now\"").replace(" }", ", password = \"lab\" }");
+    // A mistake, as people make it: Buoy goes on as if nobody were there, and says so.
+    pair.start_keepalived(with("other"));
+    pair.wait_holders(way.vip(), &[OTHER], "keepalived alone");
+    pair.start_buoy(&vip);
+    let refused = |s: &buoy_api::ClusterStatus| s.vips[0].refused.contains_key("password");
+    pair.cluster.buoy.wait_status("n1", SOON, "another word to be refused", refused).unwrap();
+    pair.wait_holders(way.vip(), &["n1", OTHER], "another word");
+    pair.keepalived.stop().unwrap();
+    pair.start_keepalived(with("lab"));
+    pair.wait_holders(way.vip(), &[OTHER], "the same word");
+    pair.keepalived.stop().unwrap();
+    pair.wait_holders(way.vip(), &["n1"], "keepalived stopped");
+}
+
+#[test]
 fn preemption_is_what_failback_and_nopreempt_say() {
     let test = "preemption_is_what_failback_and_nopreempt_say";
     let Some(mut pair) = Pair::new(test) else { return };
