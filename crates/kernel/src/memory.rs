@@ -22,7 +22,7 @@ pub(crate) const SHORTEST: usize = 16;
 pub(crate) const ALIGNED: usize = 4096;
 
 /// What any cluster takes: buffers, and lists that have room for all groups there may be.
-const ROOM_ANY: usize = 1 << 20;
+const ROOM_ANY: usize = 512 << 10;
 /// What each group takes more: the state of it and of its voters, an answer about it, and all actions of a takeover.
 const ROOM_GROUP: usize = 4 << 10;
 
