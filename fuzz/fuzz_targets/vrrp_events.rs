@@ -70,6 +70,8 @@ fn desired() -> Desired {
             services: vec![],
             vrrp: vec![Arc::new(router)],
             shares: vec![],
+            routes: Vec::new(),
+            rules: Vec::new(),
         }],
     }
 }

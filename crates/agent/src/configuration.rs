@@ -245,6 +245,8 @@ mod tests {
                 services: vec![],
                 vrrp: Vec::new(),
                 shares: Vec::new(),
+                routes: Vec::new(),
+                rules: Vec::new(),
             })
             .collect();
         desired

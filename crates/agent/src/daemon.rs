@@ -14,6 +14,7 @@ use crate::forward::{Forward, Traced};
 use crate::hooks::{self, Hooks};
 use crate::metrics::Totals;
 use crate::realtime::{self, Command, Gone, Handle};
+use crate::routes;
 use crate::server::{
     Agent, Changes, IsMeant, LoopGone, Problem, ReloadRefusal, errands, haproxy, metrics, tcp,
 };
@@ -35,7 +36,7 @@ use memory::Memory;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 
 /// Problems of the kernel that are remembered for the status.
@@ -161,6 +162,7 @@ impl Daemon {
             tcp::keep(this(), self.published.api.subscribe(), Arc::clone(&self.tcp)),
             errands::keep(this(), self.edits.store().errands()),
             self.traces.clone().keep(),
+            routes::keep(this(), desired()),
         );
     }
 
@@ -202,7 +204,8 @@ impl Daemon {
         memory.keep(DatedRecord { seq, at: since_1970(at), record });
     }
 
-    fn refused(&self, problem: String) {
+    /// Keeps what the kernel has refused, for the status.
+    pub(crate) fn refused(&self, problem: String) {
         tracing::warn!("{problem}");
         let mut memory = self.memory();
         self.changes.note();
@@ -225,6 +228,21 @@ impl Daemon {
         counters.extend(self.hooks.counters().map(owned));
         counters.extend(self.traces.counters().map(owned));
         counters
+    }
+
+    /// What the loop knows of one group; `None`: it has ended.
+    pub(crate) async fn ask_about(&self, group: GroupId) -> Option<Status> {
+        self.handle.status(Some(group)).await.ok()
+    }
+
+    /// Counts what changes.
+    pub(crate) fn revision(&self) -> u64 {
+        self.changes.now()
+    }
+
+    /// Waits until something has changed since, but not longer than that.
+    pub(crate) async fn other_revision(&self, known: u64, at_most: Duration) {
+        self.changes.other_than(known, at_most).await;
     }
 
     fn command(&self, command: Command) -> Result<(), LoopGone> {

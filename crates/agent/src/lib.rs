@@ -24,6 +24,7 @@ mod phases;
 mod post;
 mod pulse;
 pub mod realtime;
+mod routes;
 #[cfg(test)]
 #[path = "../tests/sample/mod.rs"]
 mod sample;
@@ -282,8 +283,9 @@ async fn follow_edits(daemon: Arc<Daemon>) {
     tokio::join!(Arc::clone(&daemon).hear_edits(), edits::keep(daemon), settle());
 }
 
-/// What is carried goes on in the agent that is started next, where there is somebody who keeps it so long.
+/// What is carried goes on in the agent that is started next, where there is somebody who keeps it so long. Routes go.
 async fn hand_over(daemon: Arc<Daemon>, systemd: &Systemd) {
+    routes::remove(&daemon.desired());
     let Some(manager) = systemd.manager() else { return };
     let left = tokio::task::spawn_blocking(move || {
         let all = buoy_proxy::handover::hand_over(|| daemon.stop_forwarding());

@@ -282,6 +282,8 @@ impl Supervisor {
             });
             // What counts is a look that finds nothing.
             if result.as_ref().is_ok_and(|left| *left == 0) {
+                // Last, for a host may have a million others to look through. What stays is the next agent's to remove.
+                let _ = self.requests.remove_all_virtual();
                 return Ok(removed);
             }
         }

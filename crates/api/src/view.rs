@@ -546,6 +546,8 @@ mod tests {
             services: vec![],
             vrrp: Vec::new(),
             shares: Vec::new(),
+            routes: Vec::new(),
+            rules: Vec::new(),
         };
         Desired {
             leg_links: vec![None],

@@ -566,6 +566,8 @@ mod tests {
                 services: vec![],
                 vrrp: Vec::new(),
                 shares: Vec::new(),
+                routes: Vec::new(),
+                rules: Vec::new(),
             }],
         }
     }

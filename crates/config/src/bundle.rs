@@ -6,6 +6,7 @@ use crate::cluster::Cluster;
 use crate::keys::{Key, vip as keys};
 use crate::node_check::Asked;
 use crate::report::{At, Problems, listed};
+use crate::routes;
 use crate::settings::Settings;
 use crate::vip::{self, Vip};
 use crate::vrrp;
@@ -67,6 +68,7 @@ pub(crate) fn unite(vips: Vec<Vip>, cluster: &Cluster, problems: &mut Problems<'
     let bundles = bundles.into_iter().filter_map(|vips| bundle(vips, cluster, problems));
     let bundles: Vec<Bundle> = bundles.collect();
     across::check_bundles(&bundles, problems);
+    routes::check_bundles(&bundles, problems);
     vrrp::check_bundles(&bundles, cluster, problems);
     warn_of_idle_witness(&bundles, cluster, problems);
     bundles

@@ -198,6 +198,9 @@ codes! {
     VrrpAccept = "V0706", Error, "The owner of a VIP takes packets that `accept = false` drops.";
     VrrpVirtualMac = "V0707", Error, "A VIP that is on no interface cannot have a hardware address of its own.";
     VrrpAmongBuoys = "V0710", Warning, "Hosts that run Buoy share a VIP by VRRP, where the lease is safer and faster.";
+
+    BadRoute = "V0720", Error, "An entry of `routes` is not a route, or is there twice.";
+    BadRule = "V0721", Error, "An entry of `rules` is not a rule, or is there twice.";
 }
 
 impl Code {

@@ -9,8 +9,8 @@ use buoy_model::{
     Backend, BackendLife, Balance, Check, CheckKind, Discovery, Eject, Failback, FlowFields,
     Forward, Front, Giving, Group, HttpCheck, Load, Locality, Location, Mode, Node, NodeCheck,
     NodeCheckKind, Pace, Pool, Presence, Quic, Rate, Reserved, Route, Safety, SendProxy, Service,
-    Share, SourceAddress, SourceRule, Sources, Stick, Timing, TlsCheck, VirtualRouter, VrrpAuth,
-    name_key,
+    Share, SourceAddress, SourceRule, Sources, Stick, Timing, TlsCheck, VirtualRoute,
+    VirtualRouter, VirtualRule, VrrpAuth, name_key,
 };
 use std::fmt::Write as _;
 
@@ -73,6 +73,8 @@ fn add_group(out: &mut String, group: &Group) {
         checks,
         vrrp,
         shares,
+        routes,
+        rules,
     } = group;
     let safety = match safety {
         Safety::Exclusive => "exclusive",
@@ -105,6 +107,13 @@ fn add_group(out: &mut String, group: &Group) {
     }
     for Share { vip, addresses, ports } in shares {
         line(out, format_args!("shares {vip} {addresses:?} {ports:?}"));
+    }
+    for VirtualRoute { to, via, link: _, source, table, metric } in routes {
+        line(out, format_args!("route {to} {via:?} {source:?} {table} {metric}"));
+    }
+    for VirtualRule { v6, from, to, incoming, mark, table, priority } in rules {
+        let of = format_args!("{v6} {from:?} {to:?} {incoming:?} {mark:?}").to_string();
+        line(out, format_args!("rule {of} {table} {priority:?}"));
     }
     for router in vrrp {
         add_router(out, router);

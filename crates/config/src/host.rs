@@ -134,9 +134,9 @@ pub(crate) fn find_me(
 pub(crate) fn place(vip: &Vip, host: &Host, problems: &mut Problems<'_>) -> Vec<VipAddress> {
     let named = match &vip.interface {
         Some(name) => {
-            let link = host.links.iter().find(|link| link.name == name.value);
+            let fix = "remove the line: the interface is found by its subnet";
+            let link = find_interface(name, host, fix, problems);
             if link.is_none() {
-                refuse_interface(name, host, problems);
                 return elsewhere(vip);
             }
             link
@@ -177,13 +177,27 @@ pub(crate) fn elsewhere(vip: &Vip) -> Vec<VipAddress> {
     vip.addresses.iter().map(absent).collect()
 }
 
-fn refuse_interface(name: &At<String>, host: &Host, problems: &mut Problems<'_>) {
+/// The interface of a name; where there is none, and none is called alike, `fix` says what to do.
+pub(crate) fn find_interface<'h>(
+    name: &At<String>,
+    host: &'h Host,
+    fix: &str,
+    problems: &mut Problems<'_>,
+) -> Option<&'h HostLink> {
+    let link = host.links.iter().find(|link| link.name == name.value);
+    if link.is_none() {
+        refuse_interface(name, host, fix, problems);
+    }
+    link
+}
+
+fn refuse_interface(name: &At<String>, host: &Host, fix: &str, problems: &mut Problems<'_>) {
     let message = format!("this host has no interface {}", name.value);
     let names = || host.links.iter().map(|l| l.name.as_str());
     let reason = format!("its interfaces are {}", listed(names()));
     let fix = match value::nearest(&name.value, names()) {
         Some(near) => format!("did you mean \"{near}\"?"),
-        None => "remove the line: the interface is found by its subnet".to_owned(),
+        None => fix.to_owned(),
     };
     problems.add_once(Code::NoInterface, &name.span, message, reason, fix);
 }

@@ -239,6 +239,8 @@ schema! {
         CHECK: "check", "a table, or a list of them", r#"{ process = "haproxy" }"#, "none", Live;
         SERVICE: "service", "a list of tables `[[vip.service]]`", r#"[[vip.service]]"#, "none", Live;
         VRRP: "vrrp", "a table `{ id, priority, ... }`", r#"{ id = 51, priority = 100 }"#, "none: by lease", Vip;
+        ROUTES: "routes", "\"DESTINATION via ADDRESS\", or a list of them", r#""192.168.3.0/24 via 10.0.0.1""#, "none", Live;
+        RULES: "rules", "\"from PREFIX table NUMBER\", or a list of them", r#""from 10.0.0.100 table 100""#, "none", Live;
     }
     later {
         "follow": "remove it; this version chooses the owner by `nodes`, `prefer` and who is alive";
@@ -256,7 +258,7 @@ schema! {
         "services": "service"; "real_server": "service"; "listen": "service"; "frontend": "service";
         "hosts": "nodes"; "peers": "nodes"; "id": "name"; "address_pool": "pool"; "ip_family": "family"; "ipFamilyPolicy": "family"; "loadBalancerIP": "address";
         "sync_group": "group"; "vrrp_sync_group": "group"; "anti_affinity": "apart"; "antiaffinity": "apart"; "spread": "apart";
-        "checks": "check"; "health": "check"; "track": "check";
+        "checks": "check"; "health": "check"; "track": "check"; "virtual_routes": "routes"; "route": "routes"; "virtual_rules": "rules"; "rule": "rules";
     }
     unneeded {
         "notify": "write a [[hook]] at the top: exec = [\"/usr/local/lib/told\"], style = \"keepalived\", vips = [\"web\"]";

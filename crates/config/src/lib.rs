@@ -50,6 +50,7 @@ mod rate;
 pub mod reference;
 mod render;
 mod report;
+mod routes;
 mod service;
 mod settings;
 mod source;
@@ -71,6 +72,7 @@ pub use files::{FileFacts, ReadFile};
 pub use host::{Host, HostAddress, HostLink};
 pub use mask::mask;
 pub use report::{Problem, Report};
+pub use routes::{route_fault, rule_fault};
 pub use store::{EtcdTls, Store};
 pub use value::nearest;
 
@@ -79,7 +81,7 @@ use bundle::Bundle;
 use buoy_model::limits::{CONFIG_BYTES_MAX, GROUPS_MAX};
 use buoy_model::{
     CheckKind, ClusterId, Desired, DiscoveryPlace, Group, Node, NodeCheck, NodeCheckKind, Pool,
-    Timing, VipAddress, VirtualRouter,
+    Timing, VipAddress, VirtualRoute, VirtualRouter,
 };
 use buoy_wire::Keyring;
 use cluster::Cluster;
@@ -187,7 +189,7 @@ pub fn check_found(
         let checks = node_check::place(&bundle.checks, link, name, host, files, problems);
         let here = (name, Some(host), me);
         let vrrp = vrrp::place(bundle, &addresses, here, files, problems);
-        Placed { addresses, checks, vrrp }
+        Placed { addresses, checks, vrrp, routes: routes::place(bundle, Some(host), problems) }
     };
     let groups = draft.groups(name, place, &mut problems);
     let hooks = hook::place(&draft.hooks, name, files, &mut problems);
@@ -273,6 +275,7 @@ struct Placed {
     addresses: Vec<VipAddress>,
     checks: Vec<NodeCheck>,
     vrrp: Vec<Arc<VirtualRouter>>,
+    routes: Vec<VirtualRoute>,
 }
 
 impl Placed {
@@ -284,6 +287,7 @@ impl Placed {
             vrrp: vrrp::place(bundle, &addresses, nowhere, &read_file, problems),
             addresses,
             checks: bundle.checks.iter().map(|c| c.check.clone()).collect(),
+            routes: routes::place(bundle, None, problems),
         }
     }
 }
@@ -310,7 +314,7 @@ impl<'t> Draft<'t> {
         problems: &mut Problems<'_>,
     ) -> Vec<Group> {
         let group = |bundle: &Bundle| {
-            let Placed { mut addresses, checks, vrrp } = place(bundle, problems);
+            let Placed { mut addresses, checks, vrrp, routes } = place(bundle, problems);
             let mut seen = BTreeSet::new();
             addresses.retain(|address| seen.insert(address.cidr.address()));
             Group {
@@ -326,6 +330,8 @@ impl<'t> Draft<'t> {
                 services: bundle.vips.iter().flat_map(Vip::services).collect(),
                 vrrp,
                 shares: bundle.shares(),
+                routes,
+                rules: bundle.vips.iter().flat_map(Vip::rules).collect(),
             }
         };
         let mut groups: Vec<Group> = self.bundles.iter().map(group).collect();

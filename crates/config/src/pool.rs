@@ -140,6 +140,8 @@ fn read_each(
         services: services.iter().filter_map(|s| of_one(s, address.value.address())).collect(),
         pool: pool.clone(),
         vrrp: None,
+        routes: Vec::new(),
+        rules: Vec::new(),
         addresses: vec![address],
     };
     let vips: Vec<Vip> = addresses.into_iter().map(vip).collect();

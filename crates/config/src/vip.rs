@@ -5,13 +5,14 @@ use crate::allocate::Got;
 use crate::cluster::{self, Cluster};
 use crate::keys::{Schema, service, vip};
 use crate::report::{At, Problems, Span, shown};
+use crate::routes::Route;
 use crate::service as services;
 use crate::settings::{self, Settings};
 use crate::tree::{self, Section};
 use crate::value::{self, Unfit};
-use crate::{ports, range, vrrp};
+use crate::{ports, range, routes, vrrp};
 use buoy_model::limits::{GROUP_ADDRESSES_MAX, GROUP_SERVICES_MAX};
-use buoy_model::{Cidr, Forward, Mode, Presence, Service};
+use buoy_model::{Cidr, Forward, Mode, Presence, Service, VirtualRule};
 use core::net::IpAddr;
 
 /// One `[[vip]]` or one address of a `[[pool]]`, as far as the file alone says it.
@@ -29,12 +30,21 @@ pub(crate) struct Vip {
     pub(crate) pool: Vec<At<IpAddr>>,
     /// What decides who owns it, where that is VRRP.
     pub(crate) vrrp: Option<vrrp::Draft>,
+    /// Routes that are where it is.
+    pub(crate) routes: Vec<At<Route>>,
+    /// Rules of routing that are where it is.
+    pub(crate) rules: Vec<At<VirtualRule>>,
 }
 
 impl Vip {
     /// What it serves, without where that is written.
     pub(crate) fn services(&self) -> impl Iterator<Item = Service> {
         self.services.iter().map(|service| service.value.clone())
+    }
+
+    /// Its rules of routing, without where they are written.
+    pub(crate) fn rules(&self) -> impl Iterator<Item = VirtualRule> {
+        self.rules.iter().map(|rule| rule.value.clone())
     }
 }
 
@@ -55,6 +65,8 @@ pub(crate) fn read(
     let group = settings::read_label(section, &vip::GROUP, problems);
     let settings = settings::read(section, &addresses, cluster, problems);
     let vrrp = vrrp::read(section, cluster, problems);
+    let (routes, rules) =
+        (routes::read_routes(section, problems), routes::read_rules(section, problems));
     let mut pool = Vec::new();
     let services = read_services(section, &service::SCHEMA, &addresses, &mut pool, problems);
     let presence = read_presence(section, &service::SCHEMA, &services, problems);
@@ -63,7 +75,19 @@ pub(crate) fn read(
         Some(name) => At::new(name.value.to_owned(), name.span),
         None => At::new(first.value.address().to_string(), first.span.clone()),
     };
-    Some(Vip { name, interface, presence, group, settings, services, pool, vrrp, addresses })
+    Some(Vip {
+        name,
+        interface,
+        presence,
+        group,
+        settings,
+        services,
+        pool,
+        vrrp,
+        addresses,
+        routes,
+        rules,
+    })
 }
 
 /// The interface that is named, if one is.

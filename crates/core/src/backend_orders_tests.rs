@@ -49,6 +49,8 @@ fn desired(backends: &[&str]) -> Desired {
         services: vec![service],
         vrrp: Vec::new(),
         shares: Vec::new(),
+        routes: Vec::new(),
+        rules: Vec::new(),
     };
     Desired {
         leg_links: vec![None],

@@ -76,6 +76,8 @@ fn group(id: u32, vips: &[&str], services: Vec<Service>) -> Group {
         services,
         vrrp: Vec::new(),
         shares: Vec::new(),
+        routes: Vec::new(),
+        rules: Vec::new(),
     }
 }
 

@@ -82,6 +82,8 @@ fn desired(mode: Mode, life: BackendLife, backends: &[&str]) -> Desired {
         services: vec![service],
         vrrp: Vec::new(),
         shares: Vec::new(),
+        routes: Vec::new(),
+        rules: Vec::new(),
     };
     Desired {
         leg_links: vec![None],

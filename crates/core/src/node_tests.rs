@@ -43,6 +43,8 @@ fn desired(nodes: usize, groups: usize, safety: Safety, me: usize) -> Desired {
             services: vec![],
             vrrp: Vec::new(),
             shares: Vec::new(),
+            routes: Vec::new(),
+            rules: Vec::new(),
         })
         .collect();
     groups.sort_by_key(|g| g.id);

@@ -28,6 +28,8 @@ fn group(safety: Safety) -> Group {
         services: vec![],
         vrrp: Vec::new(),
         shares: Vec::new(),
+        routes: Vec::new(),
+        rules: Vec::new(),
     }
 }
 

@@ -18,6 +18,8 @@ fn group(name: &str, prefer: Vec<NodeId>) -> Group {
         services: vec![],
         vrrp: Vec::new(),
         shares: Vec::new(),
+        routes: Vec::new(),
+        rules: Vec::new(),
     }
 }
 

@@ -88,6 +88,8 @@ fn desired(host: u8, routers: Vec<VirtualRouter>) -> Desired {
             services: vec![],
             vrrp: routers.into_iter().map(Arc::new).collect(),
             shares: vec![],
+            routes: Vec::new(),
+            rules: Vec::new(),
         }],
     }
 }

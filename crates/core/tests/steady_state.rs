@@ -131,6 +131,8 @@ fn desired(me: NodeId) -> Desired {
             services: vec![],
             vrrp: Vec::new(),
             shares: Vec::new(),
+            routes: Vec::new(),
+            rules: Vec::new(),
         })
         .collect();
     groups.sort_by_key(|g| g.id);

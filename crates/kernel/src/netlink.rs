@@ -11,6 +11,7 @@ mod message;
 mod monitor;
 mod neighbour;
 mod requests;
+mod virtual_routes;
 mod xdp;
 
 pub use address::{AddressChange, AddressFacts};
@@ -20,6 +21,7 @@ pub(crate) use macvlan::MacvlanFacts;
 pub use monitor::{Monitor, News};
 pub use neighbour::{NeighbourFacts, RouteFacts};
 pub use requests::{NetlinkError, Requests};
+pub use virtual_routes::{is_route, is_rule};
 pub(crate) use xdp::{XdpFacts, XdpPlace};
 
 /// The mark of our addresses, IFA_PROTO: what carries it was put there by Buoy.

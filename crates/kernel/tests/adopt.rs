@@ -50,6 +50,8 @@ fn desired(link: LinkId, addresses: &[&str]) -> Desired {
         services: Vec::new(),
         vrrp: Vec::new(),
         shares: Vec::new(),
+        routes: Vec::new(),
+        rules: Vec::new(),
     };
     Desired {
         generation: 1,

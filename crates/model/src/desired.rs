@@ -8,7 +8,9 @@ use crate::hook::Hook;
 use crate::pool::Pool;
 use crate::ports::Ports;
 use crate::service::{Protocol, Service};
-use crate::{Cidr, ClusterId, GroupId, LinkId, NodeId, Traces, VirtualRouter};
+use crate::{
+    Cidr, ClusterId, GroupId, LinkId, NodeId, Traces, VirtualRoute, VirtualRouter, VirtualRule,
+};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -139,6 +141,10 @@ pub struct Group {
     pub vrrp: Vec<Arc<VirtualRouter>>,
     /// VIPs that have addresses of another VIP of this group, and serve other ports there.
     pub shares: Vec<Share>,
+    /// Routes that are here while this host has it.
+    pub routes: Vec<VirtualRoute>,
+    /// Rules that are here while this host has it.
+    pub rules: Vec<VirtualRule>,
 }
 
 /// A VIP that has addresses of another one of its group.

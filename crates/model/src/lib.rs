@@ -35,6 +35,7 @@ mod service;
 mod sources;
 mod time;
 mod traces;
+mod virtual_route;
 mod vrrp;
 
 pub use action::{Action, FrameKind, Guard, SharedLease};
@@ -75,6 +76,7 @@ pub use service::{
 pub use sources::{SourceRule, Sources, is_mapped, network};
 pub use time::Instant;
 pub use traces::Traces;
+pub use virtual_route::{TABLE_MAIN, VirtualRoute, VirtualRule};
 pub use vrrp::{
     Advert, AdvertReject, HeardAdvert, HmacMode, PRIORITY_OWNER, PRIORITY_RELEASE, Password, Proof,
     Stamp, VirtualRouter, VrrpAuth, VrrpChecksum, VrrpHmac, VrrpKey, VrrpVersion, router_label,

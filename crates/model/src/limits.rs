@@ -16,6 +16,10 @@ pub const NODE_WEIGHT_MAX: u16 = 100;
 pub const VOTER_GROUPS_MAX: usize = 2 * GROUPS_MAX;
 /// Addresses of one group.
 pub const GROUP_ADDRESSES_MAX: usize = 64;
+/// Routes of one `[[vip]]` that go where it goes.
+pub const VIP_ROUTES_MAX: usize = 64;
+/// Rules of routing of one `[[vip]]` that go where it goes.
+pub const VIP_RULES_MAX: usize = 64;
 /// Services of one group.
 pub const GROUP_SERVICES_MAX: usize = 32;
 /// Ports of a range that get other numbers by nftables, which has an entry for each.

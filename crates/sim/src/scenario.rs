@@ -356,6 +356,8 @@ fn group(i: usize, nodes: &[NodeId], safety: Safety) -> Group {
         services: Vec::new(),
         vrrp: Vec::new(),
         shares: Vec::new(),
+        routes: Vec::new(),
+        rules: Vec::new(),
     }
 }
 

@@ -114,6 +114,8 @@ fn desired(host: usize, failback: Failback) -> Desired {
             services: vec![],
             vrrp: vec![Arc::new(router)],
             shares: vec![],
+            routes: Vec::new(),
+            rules: Vec::new(),
         }],
     }
 }

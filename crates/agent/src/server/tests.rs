@@ -73,6 +73,8 @@ fn group(name: &str, address: &str, services: Vec<Service>) -> Group {
         services,
         vrrp: Vec::new(),
         shares: Vec::new(),
+        routes: Vec::new(),
+        rules: Vec::new(),
     }
 }
 

@@ -74,6 +74,8 @@ pub fn desired(vips: &[&str], link_name: &str, services: Vec<Service>) -> Desire
         services,
         vrrp: Vec::new(),
         shares: Vec::new(),
+        routes: Vec::new(),
+        rules: Vec::new(),
     };
     Desired {
         leg_links: vec![None],

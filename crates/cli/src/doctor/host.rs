@@ -383,6 +383,8 @@ mod tests {
             services: vec![],
             vrrp: Vec::new(),
             shares: Vec::new(),
+            routes: Vec::new(),
+            rules: Vec::new(),
         };
         Desired {
             generation: 1,

@@ -61,6 +61,8 @@ fn desired(services: Vec<Service>) -> Desired {
         services,
         vrrp: Vec::new(),
         shares: Vec::new(),
+        routes: Vec::new(),
+        rules: Vec::new(),
     };
     Desired {
         generation: 1,

@@ -5,6 +5,7 @@
 use crate::api::API;
 use crate::asked::BACKEND_CHECK;
 use crate::pools::{ASKING, SHARING};
+use crate::routes::ROUTES;
 use crate::support::{self, SMALL};
 use crate::vrrp::VRRP;
 use crate::wrong::{CHECK, GROUP, HOOK, LOCAL, POOL, SERVICES, TRACES, TUNNEL};
@@ -495,6 +496,7 @@ fn all() -> Vec<(Code, String, &'static str)> {
             .chain(HOOK)
             .chain(TRACES)
             .chain(VRRP)
+            .chain(ROUTES)
             .map(|c| small(c, format!("{SMALL}{}\n", c.1))),
     );
     all.extend(CLUSTER.iter().map(|c| small(c, format!("{}\n{vip}", c.1))));

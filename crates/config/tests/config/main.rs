@@ -17,6 +17,7 @@ mod pools;
 mod proxy;
 mod reference;
 mod replay;
+mod routes;
 mod services;
 mod support;
 mod together;

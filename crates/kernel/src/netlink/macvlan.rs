@@ -1,7 +1,7 @@
 //! Interfaces with a hardware address of their own on another one (macvlan), in the words of route netlink.
 
 use super::message::{Message, Request, attributes, word};
-use super::{NetlinkError, PROTOCOL_MARK, Requests};
+use super::{NetlinkError, Requests};
 use buoy_model::{LinkId, Mac};
 
 const FIXED_LEN: usize = 16; // struct ifinfomsg
@@ -97,7 +97,7 @@ fn link_local_route(link: LinkId) -> Request {
     let (family, table) = (libc::AF_INET6.to_le_bytes()[0], libc::RT_TABLE_MAIN);
     // struct rtmsg: a /64 to what is on the link, as the kernel's own one is.
     let kind = [libc::RT_SCOPE_UNIVERSE, libc::RTN_UNICAST];
-    let fixed = [family, 64, 0, 0, table, PROTOCOL_MARK, kind[0], kind[1], 0, 0, 0, 0];
+    let fixed = [family, 64, 0, 0, table, libc::RTPROT_KERNEL, kind[0], kind[1], 0, 0, 0, 0];
     let mut request = Request::new(libc::RTM_NEWROUTE, flags, &fixed);
     let mut subnet = [0; 16];
     subnet[..2].copy_from_slice(&[0xfe, 0x80]);
