@@ -10,6 +10,7 @@ mod hooks;
 mod instance;
 mod lines;
 mod model;
+mod routes;
 mod script;
 mod server;
 mod tree;
@@ -84,13 +85,8 @@ fn read_block(node: &Node, model: &mut Model, groups: &mut server::Groups, notes
                 "Buoy sets no addresses, routes or rules that stay: leave them to the system",
             );
         }
-        "vrrp_track_file" | "track_file" | "bfd_instance" => {
-            notes.left_at(
-                &node.place,
-                &node.text(),
-                "Buoy has checks of files that are there or not (`file`, `no_file`), and no BFD",
-            );
-        }
+        "vrrp_track_file" | "track_file" => model.files.push(Tracked::file(node, notes)),
+        "bfd_instance" => notes.left_at(&node.place, &node.text(), "Buoy has no BFD"),
         "garp_group"
         | "interface_up_down_delays"
         | "linkbeat_interfaces"

@@ -4,7 +4,8 @@ use super::hmac::Hmac;
 use super::model::{
     Address, Failback, Instance, Notify, Tracks, may_be_often, number, say_mail, seconds,
 };
-use super::tree::Node;
+use super::routes;
+use super::tree::{Node, Place};
 use crate::draft::name;
 use crate::notes::Notes;
 use crate::vaddrs::split;
@@ -37,6 +38,8 @@ impl Instance {
             is_message_checksum: false,
             tracks: Tracks::default(),
             notifies: Vec::new(),
+            routes: Vec::new(),
+            rules: Vec::new(),
         };
         for line in node.lines_once(&[], may_be_often, notes) {
             instance.read_line(&line, notes);
@@ -61,6 +64,8 @@ impl Instance {
             "unicast_peer" => self.read_peers(line, notes),
             "virtual_ipaddress" => self.read_addresses(line, false, notes),
             "virtual_ipaddress_excluded" => self.read_addresses(line, true, notes),
+            "virtual_routes" => self.routes.extend(texts(line, routes::route, notes)),
+            "virtual_rules" => self.rules.extend(texts(line, routes::rule, notes)),
             "authentication" => self.read_authentication(line, notes),
             "auth_hmac" => self.hmac = Some(Hmac::read(line, notes)),
             "nopreempt" => self.failback = Failback::Never,
@@ -100,13 +105,6 @@ impl Instance {
             }
             "dont_track_primary" => {
                 notes.left_at(&line.place, &line.text(), "the interface of a VIP is always watched")
-            }
-            "virtual_routes" | "virtual_rules" => {
-                notes.left_at(
-                    &line.place,
-                    line.keyword(),
-                    "Buoy moves addresses: set routes and rules in a program of a [[hook]]",
-                );
             }
             "vmac_xmit_base" => {
                 let why = "advertisements leave with the hardware address of the virtual router (RFC 9568 §7.3)";
@@ -260,6 +258,16 @@ impl Instance {
             }
         }
     }
+}
+
+/// The lines of a list that Buoy can have, each with its place.
+fn texts(
+    list: &Node,
+    read: fn(&Node, &mut Notes) -> Option<String>,
+    notes: &mut Notes,
+) -> Vec<(Place, String)> {
+    let text = |line: &Node| Some((line.place.clone(), read(line, notes)?));
+    list.nodes.iter().filter_map(text).collect()
 }
 
 /// The name of an interface; what a template left there is none.

@@ -12,6 +12,7 @@ use std::net::IpAddr;
 pub(super) struct Model {
     pub(super) scripts: Vec<Tracked>,
     pub(super) processes: Vec<Tracked>,
+    pub(super) files: Vec<Tracked>,
     pub(super) instances: Vec<Instance>,
     pub(super) groups: Vec<SyncGroup>,
     pub(super) fifos: Vec<(Place, String)>,
@@ -19,13 +20,15 @@ pub(super) struct Model {
     pub(super) version: Option<u8>,
 }
 
-/// A `vrrp_script` or a `vrrp_track_process`.
+/// A `vrrp_script`, a `vrrp_track_process` or a `track_file`.
 #[derive(Clone, Debug)]
 pub(super) struct Tracked {
     pub(super) place: Place,
     pub(super) name: String,
     pub(super) script: Script,
     pub(super) process: Option<String>,
+    /// The file that has a number in it.
+    pub(super) file: Option<String>,
     /// Milliseconds.
     pub(super) interval: u64,
     pub(super) timeout: Option<u64>,
@@ -57,6 +60,9 @@ pub(super) struct Instance {
     pub(super) is_message_checksum: bool,
     pub(super) tracks: Tracks,
     pub(super) notifies: Vec<Notify>,
+    /// As Buoy writes them, each with its line.
+    pub(super) routes: Vec<(Place, String)>,
+    pub(super) rules: Vec<(Place, String)>,
 }
 
 /// When a host with a higher priority takes over.
@@ -85,6 +91,7 @@ pub(super) struct Tracks {
     pub(super) interfaces: Vec<(Place, String, Option<i32>)>,
     pub(super) scripts: Vec<(Place, String, Option<i32>)>,
     pub(super) processes: Vec<(Place, String, Option<i32>)>,
+    pub(super) files: Vec<(Place, String, Option<i32>)>,
 }
 
 /// A program that is told.
@@ -193,12 +200,29 @@ impl Tracked {
         tracked
     }
 
+    pub(super) fn file(node: &Node, notes: &mut Notes) -> Self {
+        let mut tracked = Self { weight: 1, ..Self::new(node) };
+        for line in node.lines_once(&[], |_| false, notes) {
+            match line.keyword() {
+                "file" => tracked.file = Some(line.word(1).to_owned()),
+                "weight" => tracked.read_weight(&line, notes),
+                _ => notes.left_at(
+                    &line.place,
+                    &line.text(),
+                    "Buoy reads the file, and never writes it",
+                ),
+            }
+        }
+        tracked
+    }
+
     fn new(node: &Node) -> Self {
         Self {
             place: node.place.clone(),
             name: node.word(1).to_owned(),
             script: Script::default(),
             process: None,
+            file: None,
             interval: 1000,
             timeout: None,
             fall: 1,
@@ -221,7 +245,9 @@ impl Tracked {
 
 /// Lists, which grow with each of their blocks.
 pub(super) fn may_be_often(keyword: &str) -> bool {
-    keyword.starts_with("virtual_ipaddress") || keyword.starts_with("track_") || keyword == "group"
+    keyword.starts_with("virtual_ipaddress")
+        || keyword.starts_with("track_")
+        || matches!(keyword, "group" | "virtual_routes" | "virtual_rules")
 }
 
 impl SyncGroup {
@@ -266,9 +292,9 @@ impl Tracks {
             "track_interface" => &mut self.interfaces,
             "track_script" => &mut self.scripts,
             "track_process" => &mut self.processes,
-            "track_file" | "track_bfd" => {
-                let why = "Buoy has checks of files that are there or not (`file`, `no_file`), and no BFD";
-                notes.left_at(&line.place, line.keyword(), why);
+            "track_file" => &mut self.files,
+            "track_bfd" => {
+                notes.left_at(&line.place, line.keyword(), "Buoy has no BFD");
                 return true;
             }
             _ => return false,

@@ -2,10 +2,15 @@
 
 use super::model::{Address, Failback, Instance, Model, SyncGroup, Tracked, Tracks};
 use super::server::Service;
+use super::tree::Place;
 use crate::Options;
 use crate::draft::{Table, duration, inline, list, name, one_or_list, quoted};
 use crate::notes::Notes;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+
+/// Routes, and rules, that a `[[vip]]` can have.
+const VIP_ROUTES_MAX: usize = 64;
 
 /// A `[[vip]]`, and whose it is.
 pub(super) struct Vip {
@@ -26,6 +31,7 @@ pub(super) fn write(
     notes: &mut Notes,
 ) -> Vec<Vip> {
     let mut vips: Vec<Vip> = Vec::new();
+    let mut taken = BTreeSet::new();
     for instance in &model.instances {
         if instance.addresses.is_empty() {
             let what = format!("vrrp_instance {}", instance.name);
@@ -63,11 +69,15 @@ pub(super) fn write(
                 false => {}
             }
             if place == 0 {
+                for (key, lines) in [("routes", &instance.routes), ("rules", &instance.rules)] {
+                    write_routes(&mut vip.table, key, lines, &mut taken, notes);
+                }
                 write_checks(&mut vip.table, instance, group, model, options.native, notes);
             }
             vips.push(vip);
         }
     }
+    say_untracked(model, notes);
     for group in &model.groups {
         for member in group
             .members
@@ -120,6 +130,33 @@ fn write_head(vip: &mut Vip, instance: &Instance, part: &[Address]) {
     }
     if let Some(group) = &vip.group {
         vip.table.set("group", quoted(group));
+    }
+}
+
+/// `taken` are those of VIPs before: two of them would take away each other's.
+fn write_routes(
+    table: &mut Table,
+    key: &'static str,
+    lines: &[(Place, String)],
+    taken: &mut BTreeSet<(&'static str, String)>,
+    notes: &mut Notes,
+) {
+    let mut texts = Vec::new();
+    for (place, text) in lines {
+        if texts.len() == VIP_ROUTES_MAX {
+            let why = format!(
+                "a VIP has at most {VIP_ROUTES_MAX} `{key}`: give it to another one of its group"
+            );
+            notes.left_at(place, text, &why);
+        } else if taken.insert((key, text.clone())) {
+            texts.push(quoted(text));
+        } else {
+            let why = "a VIP before has it, and the first that goes would take it away: those that need it can be one `group`";
+            notes.left_at(place, text, why);
+        }
+    }
+    if !texts.is_empty() {
+        table.set(key, one_or_list(texts));
     }
 }
 
@@ -315,24 +352,62 @@ fn read_tracks(
     }
     let scripts = tracks.scripts.iter().map(|track| (track, &model.scripts));
     let processes = tracks.processes.iter().map(|track| (track, &model.processes));
-    for ((place, called, weight), known) in scripts.chain(processes) {
+    let files = tracks.files.iter().map(|track| (track, &model.files));
+    for ((place, called, weight), known) in scripts.chain(processes).chain(files) {
         let Some(tracked) = known.iter().find(|tracked| tracked.name == *called) else {
             notes.left_at(
                 place,
                 called,
-                "there is no vrrp_script or vrrp_track_process of that name",
+                "there is no vrrp_script, vrrp_track_process or track_file of that name",
             );
             continue;
         };
-        let Some(mut pairs) = ask(tracked, notes) else { continue };
-        pairs.extend(weigh(weight.unwrap_or(tracked.weight), has_weights, place, notes));
+        let weight = weight.unwrap_or(tracked.weight);
+        if tracked.file.is_some() && weight > 0 && !has_weights {
+            notes.left_at(
+                place,
+                called,
+                "under the lease nothing makes a host better than another",
+            );
+            continue;
+        }
+        let Some(mut pairs) = ask(tracked, weight, notes) else { continue };
+        pairs.extend(weigh(weight, has_weights, place, notes));
         checks.push(inline(pairs));
     }
     checks
 }
 
-/// What a script or process is as a check.
-fn ask(tracked: &Tracked, notes: &mut Notes) -> Option<Vec<(&'static str, String)>> {
+/// A file has a number in it, which is multiplied by the weight. A check passes or fails, so it stands for 0 and 1; a
+/// positive weight is added while it passes, a negative one while it fails.
+fn ask_file(tracked: &Tracked, file: &str, weight: i32, notes: &mut Notes) -> String {
+    let said = format!(
+        "what is in {file} counts as 0 or 1, and a file that is not there {}",
+        if weight > 0 { "as 0" } else { "as 1" }
+    );
+    notes.say_at(&tracked.place, said);
+    let pattern = if weight > 0 { "[1-9]" } else { "^[[:space:]]*-?0+[[:space:]]*$" };
+    list(["/bin/grep", "-qE", pattern, file].map(quoted))
+}
+
+/// Those that no instance and no group names: nothing would ask them.
+fn say_untracked(model: &Model, notes: &mut Notes) {
+    let instances = model.instances.iter().map(|instance| &instance.tracks);
+    let tracks: Vec<&Tracks> =
+        instances.chain(model.groups.iter().map(|group| &group.tracks)).collect();
+    let named = |tracked: &Tracked| {
+        let mut all =
+            tracks.iter().flat_map(|t| t.scripts.iter().chain(&t.processes).chain(&t.files));
+        all.any(|(_, name, _)| *name == tracked.name)
+    };
+    let all = model.scripts.iter().chain(&model.processes).chain(&model.files);
+    for tracked in all.filter(|tracked| !named(tracked)) {
+        notes.left_at(&tracked.place, &tracked.name, "nothing tracks it");
+    }
+}
+
+/// What a script, process or file is as a check.
+fn ask(tracked: &Tracked, weight: i32, notes: &mut Notes) -> Option<Vec<(&'static str, String)>> {
     let process = tracked.process.as_deref().or_else(|| tracked.script.process());
     let mut pairs = vec![("name", quoted(&name(&tracked.name)))];
     match process {
@@ -347,6 +422,10 @@ fn ask(tracked: &Tracked, notes: &mut Notes) -> Option<Vec<(&'static str, String
                 );
             }
             pairs.push(("process", quoted(process)));
+        }
+        None if tracked.file.is_some() => {
+            let file = tracked.file.as_deref().unwrap_or_default();
+            pairs.push(("exec", ask_file(tracked, file, weight, notes)));
         }
         None if tracked.script.argv.is_empty() => {
             notes.left_at(&tracked.place, &tracked.name, "it has nothing to run");

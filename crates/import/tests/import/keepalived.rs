@@ -188,6 +188,26 @@ fn a_pair_of_keepaliveds_becomes_a_vip_under_vrrp_that_they_can_share() {
 }
 
 #[test]
+fn a_number_in_a_file_is_a_check_that_weighs_something() {
+    let found = vrrp("processes");
+    let toml = accepted(&found);
+    let zero = "name = \"standby\", exec = [\"/bin/grep\", \"-qE\", \"^[[:space:]]*-?0+[[:space:]]*$\", \"/etc/keepalived/standby\"]";
+    assert!(toml.contains(zero), "{toml}");
+    assert!(toml.contains("weight = -20"), "{toml}");
+    let more = "name = \"better\", exec = [\"/bin/grep\", \"-qE\", \"[1-9]\", \"/run/better\"]";
+    assert!(toml.contains(more), "{toml}");
+    // The weight of the instance, not that of the file.
+    assert_eq!(toml.matches("weight = 5").count(), 2, "{toml}");
+    has_note(&found, 8, "counts as 0 or 1, and a file that is not there as 1");
+    has_note(&found, 11, "never writes it");
+    has_note(&vrrp("routes"), 7, "nothing tracks it");
+    // Under the lease a host is not better than another by a number.
+    let native = native("processes");
+    assert!(!accepted(&native).contains("/run/better"));
+    has_note(&native, 30, "nothing makes a host better than another");
+}
+
+#[test]
 fn where_all_hosts_run_buoy_the_lease_decides_and_the_rest_stays() {
     let toml = accepted(&native("pair-master"));
     has_lines(&toml, &["prefer = [\"lb1\"]", "failback = \"now\""]);
@@ -204,6 +224,54 @@ fn where_all_hosts_run_buoy_the_lease_decides_and_the_rest_stays() {
         (3, 2),
         "{apart}"
     );
+}
+
+#[test]
+fn routes_and_rules_go_along_and_what_would_change_their_meaning_is_left_out() {
+    let text = "routes";
+    for imported in [vrrp(text), native(text)] {
+        let toml = accepted(&imported);
+        let routes = r#"routes = ["192.168.3.0/24 via 10.0.0.1", "192.168.109.0/24 via 10.0.0.254 dev eth0 src 10.0.0.100 metric 20", "192.168.111.0/24 dev eth1", "0.0.0.0/0 via 10.0.0.254 table 100", "default via 2001:db8::1 table 253"]"#;
+        let rules = r#"rules = ["from 10.0.0.100 table 1", "to 192.168.2.0/24 iif eth1 fwmark 5 table 100 priority 39"]"#;
+        has_lines(&toml, &[routes, rules, "routes = \"192.168.4.0/24 via 10.0.0.1\""]);
+        for (at, words) in [
+            (1, "leave them to the system"),
+            (26, "`no_track` is not carried"),
+            (26, "`scope link` needs no word"),
+            (27, "`protocol bird` is not carried"),
+            (29, "nothing like \"or\""),
+            (30, "nothing like \"blackhole\""),
+            (31, "nothing like \"nexthop\""),
+            (32, "nothing like \"onlink\""),
+            (33, "not \"host\" here"),
+            (34, "write \"192.168.117.0/24\""),
+            (35, "where it leads"),
+            (36, "write the number of the table"),
+            (40, "`no_track` is not carried"),
+            (41, "nothing like \"oif\""),
+            (42, "\"24/12\""),
+            (43, "which routing table"),
+            (57, "a VIP before has it"),
+        ] {
+            has_note(&imported, at, words);
+        }
+        // The lists above are whole lines; VI_2 has nothing but what it does not share.
+        assert_eq!(toml.matches("192.168.3.0/24").count(), 1, "{toml}");
+    }
+}
+
+#[test]
+fn a_vip_gets_as_many_routes_as_it_can_have_and_the_rest_is_said() {
+    let routes: Vec<String> = (0..66).map(|n| format!("10.9.{n}.0/24 via 10.0.0.1\n")).collect();
+    let text = format!(
+        "vrrp_instance VI {{\nvirtual_router_id 5\ninterface eth0\nvirtual_ipaddress {{\n10.0.0.100/24\n}}\nvirtual_routes {{\n{}}}\n}}\n",
+        routes.concat()
+    );
+    let imported = import(&text, &options());
+    assert_eq!(accepted(&imported).matches("via 10.0.0.1").count(), 64);
+    for line in [72, 73] {
+        has_note(&imported, line, "at most 64 `routes`");
+    }
 }
 
 #[test]
