@@ -127,14 +127,14 @@ fn family(address: IpAddr) -> (u8, u8) {
     (u8::try_from(family).unwrap_or(0), prefix)
 }
 
-fn put_address(request: &mut Request, kind: u16, address: IpAddr) {
+pub(super) fn put_address(request: &mut Request, kind: u16, address: IpAddr) {
     match address {
         IpAddr::V4(v4) => request.attribute(kind, &v4.octets()),
         IpAddr::V6(v6) => request.attribute(kind, &v6.octets()),
     };
 }
 
-fn ip(bytes: &[u8]) -> Option<IpAddr> {
+pub(super) fn ip(bytes: &[u8]) -> Option<IpAddr> {
     let v4 = || <[u8; 4]>::try_from(bytes).ok().map(|b| Ipv4Addr::from(b).into());
     let v6 = || <[u8; 16]>::try_from(bytes).ok().map(|b| Ipv6Addr::from(b).into());
     v4().or_else(v6)

@@ -1,6 +1,7 @@
 //! Routes and rules that go along with VIPs, in the words of route netlink. Ours carry our mark as their protocol.
 
 use super::message::{Message, Request, attributes, word};
+use super::neighbour::{ip, put_address};
 use super::{NetlinkError, PROTOCOL_MARK, Requests};
 use buoy_model::{Cidr, LinkId, VirtualRoute, VirtualRule};
 use nix::errno::Errno;
@@ -97,13 +98,6 @@ fn family(address: IpAddr) -> u8 {
     family.to_le_bytes()[0]
 }
 
-fn put(request: &mut Request, kind: u16, address: IpAddr) {
-    match address {
-        IpAddr::V4(v4) => request.attribute(kind, &v4.octets()),
-        IpAddr::V6(v6) => request.attribute(kind, &v6.octets()),
-    };
-}
-
 /// The address without the bits behind its prefix, as the kernel wants it.
 fn subnet(cidr: Cidr) -> IpAddr {
     let prefix = u32::from(cidr.prefix());
@@ -135,16 +129,16 @@ fn route_request(kind: u16, flags: i32, route: &VirtualRoute) -> Request {
     let fixed = [family, to.prefix(), 0, 0, 0, kind_of[0], kind_of[1], kind_of[2], 0, 0, 0, 0];
     let mut request = Request::new(kind, flags, &fixed);
     if to.prefix() > 0 {
-        put(&mut request, libc::RTA_DST, subnet(*to));
+        put_address(&mut request, libc::RTA_DST, subnet(*to));
     }
     if let Some(via) = via {
-        put(&mut request, libc::RTA_GATEWAY, *via);
+        put_address(&mut request, libc::RTA_GATEWAY, *via);
     }
     if let Some(link) = link {
         request.attribute(libc::RTA_OIF, &link.0.to_ne_bytes());
     }
     if let Some(source) = source {
-        put(&mut request, libc::RTA_PREFSRC, *source);
+        put_address(&mut request, libc::RTA_PREFSRC, *source);
     }
     if *metric > 0 {
         request.attribute(libc::RTA_PRIORITY, &metric.to_ne_bytes());
@@ -160,10 +154,10 @@ fn rule_request(kind: u16, flags: i32, rule: &VirtualRule) -> Request {
     let fixed = [family, length(to), length(from), 0, 0, 0, 0, TO_TABLE, 0, 0, 0, 0];
     let mut request = Request::new(kind, flags, &fixed);
     if let Some(from) = from {
-        put(&mut request, FRA_SRC, subnet(*from));
+        put_address(&mut request, FRA_SRC, subnet(*from));
     }
     if let Some(to) = to {
-        put(&mut request, FRA_DST, subnet(*to));
+        put_address(&mut request, FRA_DST, subnet(*to));
     }
     if let Some(incoming) = incoming {
         let mut name = incoming.as_bytes().to_vec();
@@ -179,12 +173,6 @@ fn rule_request(kind: u16, flags: i32, rule: &VirtualRule) -> Request {
     request.attribute(FRA_TABLE, &table.to_ne_bytes());
     request.attribute(FRA_PROTOCOL, &[PROTOCOL_MARK]);
     request
-}
-
-fn ip(bytes: &[u8]) -> Option<IpAddr> {
-    let v4 = || <[u8; 4]>::try_from(bytes).ok().map(|b| Ipv4Addr::from(b).into());
-    let v6 = || <[u8; 16]>::try_from(bytes).ok().map(|b| Ipv6Addr::from(b).into());
-    v4().or_else(v6)
 }
 
 fn anywhere(family: u8) -> IpAddr {
