@@ -9,7 +9,7 @@ use buoy_model::{Ports, Protocol, SourceAddress};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::time::Duration;
 
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -34,9 +34,14 @@ impl Family {
     }
 }
 
+/// Below the ports that the kernel gives away, and above those of the services.
+const FIRST_PORT: u16 = 20000;
+
 /// Five hosts on a switch. Gone when dropped.
 pub struct Lab {
     run: String,
+    /// The port of the next UDP socket.
+    port: AtomicU16,
 }
 
 impl Lab {
@@ -44,7 +49,8 @@ impl Lab {
     pub fn new(test: &str) -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let lab = Self { run: format!("buoy-{}-{count}", std::process::id()) };
+        let run = format!("buoy-{}-{count}", std::process::id());
+        let lab = Self { run, port: AtomicU16::new(FIRST_PORT) };
         if let Err(reason) = lab.build() {
             eprintln!("SKIPPED: {test}: {reason}");
             return None;
@@ -161,10 +167,12 @@ impl Lab {
         Ok(connection)
     }
 
-    /// A UDP socket that speaks with one service.
+    /// A UDP socket that speaks with one service, from a port that no socket of this lab had before:
+    /// conntrack gives a port that comes again the backend that its flow had.
     pub fn socket(&self, from: &str, to: SocketAddr) -> std::io::Result<UdpSocket> {
-        let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-        let socket = self.inside(from, || UdpSocket::bind(any))?;
+        let any = if to.is_ipv4() { "0.0.0.0" } else { "::" };
+        let own = self.port.fetch_add(1, Ordering::Relaxed);
+        let socket = self.inside(from, || UdpSocket::bind((any, own)))?;
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.connect(to)?;
         Ok(socket)
