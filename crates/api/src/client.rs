@@ -274,6 +274,11 @@ impl Client {
         self.ask(Method::POST, "/v1/reload", Vec::new(), RELOAD_TIMEOUT)
     }
 
+    /// What that would change; changes nothing.
+    pub fn rehearse_reload(&self) -> Result<ReloadReply, ClientError> {
+        self.ask(Method::POST, "/v1/reload?dry_run=1", Vec::new(), RELOAD_TIMEOUT)
+    }
+
     /// The configuration, and where each part of it comes from.
     pub fn config(&self) -> Result<ConfigReply, ClientError> {
         self.get("/v1/config")

@@ -2,6 +2,8 @@
 //!
 //! Keys are known by their ids, which tell nothing about them.
 
+mod rotate;
+
 use crate::Asking;
 use crate::failure::{Exit, Failure};
 use crate::output;
@@ -24,7 +26,19 @@ pub(crate) enum Command {
     New(NewArguments),
     /// Which keys each node has and signs with, and what comes next where the key is being changed: exit 1 where two do not
     /// understand each other, or one does not say
-    Status(Asking),
+    Status(StatusArguments),
+    /// Bring this host a step further to a new key, once all others have come far enough: accept it, sign with it, accept
+    /// it alone. The same command on every host, in any order, until all are done
+    Rotate(rotate::Arguments),
+}
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct StatusArguments {
+    #[command(flatten)]
+    asking: Asking,
+    /// The file of the key that is to be the new one: says how far each node has come
+    #[arg(long, value_name = "FILE")]
+    new: Option<PathBuf>,
 }
 
 #[derive(clap::Args, Debug)]
@@ -37,8 +51,11 @@ pub(crate) struct NewArguments {
 pub(crate) fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::New(arguments) => new(&arguments.path),
-        Command::Status(asking) => {
-            let keys = Keys::of(&asking.client()?.matrix()?);
+        Command::Rotate(arguments) => rotate::run(&arguments),
+        Command::Status(arguments) => {
+            let new = arguments.new.as_deref().map(rotate::id_of).transpose()?;
+            let asking = &arguments.asking;
+            let keys = Keys::of(&asking.client()?.matrix()?, new.as_deref());
             asking.show(&keys, |keys| keys.screen(output::colour()))?;
             if keys.ok { Ok(()) } else { Err(Failure::said(Exit::Failed)) }
         }
@@ -61,17 +78,20 @@ struct Has {
     node: String,
     signs_with: Option<String>,
     accepts: Vec<String>,
+    /// How far it has come to the new key, of 3 steps; null: no new key is named, or its keys are not known.
+    step: Option<u8>,
     /// Why its keys are not known.
     unknown: Option<String>,
 }
 
 impl Keys {
-    fn of(reply: &MatrixReply) -> Self {
+    fn of(reply: &MatrixReply, new: Option<&str>) -> Self {
         let has = |row: &MatrixRow| {
             let unsaid = || "its agent is older than this question".to_owned();
             let unknown = row.unknown.clone().or_else(|| row.keys.is_empty().then(unsaid));
             let (signs_with, accepts) = (row.keys.first().cloned(), row.keys.clone());
-            Has { node: row.node.clone(), signs_with, accepts, unknown }
+            let step = new.filter(|_| unknown.is_none()).map(|new| step(&accepts, new));
+            Has { node: row.node.clone(), signs_with, accepts, step, unknown }
         };
         let nodes: Vec<Has> = reply.rows.iter().map(has).collect();
         let known: Vec<&Has> = nodes.iter().filter(|node| node.unknown.is_none()).collect();
@@ -94,20 +114,43 @@ impl Keys {
     }
 
     fn screen(&self, colour: bool) -> String {
+        let says: String = self.says.iter().map(|line| format!("{line}\n")).collect();
+        format!("{}\n{says}", self.table(colour))
+    }
+
+    fn table(&self, colour: bool) -> String {
         let mut table = Table::new([
             ("NODE", Align::Left),
             ("SIGNS WITH", Align::Left),
             ("ACCEPTS", Align::Left),
+            ("STEP", Align::Left),
             ("UNKNOWN", Align::Left),
         ]);
         for node in &self.nodes {
             let tone = if node.unknown.is_some() { Tone::Wrong } else { Tone::Plain };
             let signs = node.signs_with.clone().unwrap_or_default();
             let unknown = node.unknown.clone().unwrap_or_default();
-            table.row(tone, [node.node.clone(), signs, node.accepts.join(", "), unknown]);
+            let step = match node.step {
+                Some(0) => "0 of 3: old key alone",
+                Some(1) => "1 of 3: accepts",
+                Some(2) => "2 of 3: signs",
+                Some(_) => "3 of 3: new key alone",
+                None => "",
+            };
+            let accepts = node.accepts.join(", ");
+            table.row(tone, [node.node.clone(), signs, accepts, step.into(), unknown]);
         }
-        let says: String = self.says.iter().map(|line| format!("{line}\n")).collect();
-        format!("{}\n{says}", table.render(colour))
+        table.render(colour)
+    }
+}
+
+/// How far a node with these keys has come to the new one.
+fn step(keys: &[String], new: &str) -> u8 {
+    match keys.iter().position(|key| key == new) {
+        None => 0,
+        Some(0) if keys.len() == 1 => 3,
+        Some(0) => 2,
+        Some(_) => 1,
     }
 }
 
@@ -164,8 +207,8 @@ fn explain(path: &Path, error: &io::Error) -> String {
     let path = path.display();
     if error.kind() == io::ErrorKind::AlreadyExists {
         return format!(
-            "{path} exists and stays as it is: write the new key to another file, and see \
-             `secret = [\"file:new\", \"file:old\"]` for how a cluster changes its key"
+            "{path} exists and stays as it is: write the new key to another file, copy that to every host, and \
+             `buoy key rotate FILE` on each changes the key without an outage"
         );
     }
     if error.kind() == io::ErrorKind::PermissionDenied {
@@ -197,7 +240,7 @@ mod tests {
                 ..MatrixRow::default()
             };
             let rows = rows.iter().enumerate().map(row).collect();
-            let keys = Keys::of(&MatrixReply { node: "lb1".into(), rows });
+            let keys = Keys::of(&MatrixReply { node: "lb1".into(), rows }, None);
             (keys.ok, keys.says.join("; "))
         };
         let table: [(&[&[&str]], bool, &str); 7] = [
@@ -215,7 +258,7 @@ mod tests {
             assert!(said.contains(says), "{rows:?}: {said}");
         }
         let silent = MatrixRow::unknown("lb2", "no answer within 1 s");
-        let keys = Keys::of(&MatrixReply { node: "lb1".into(), rows: vec![silent] });
+        let keys = Keys::of(&MatrixReply { node: "lb1".into(), rows: vec![silent] }, Some("b"));
         assert!(!keys.ok && keys.screen(false).contains("no answer within 1 s"));
     }
 }

@@ -127,7 +127,7 @@ enum Command {
     Drill(drill::Arguments),
     /// Make the agent read its file again and apply the difference
     Reload(reload::Arguments),
-    /// Make cluster keys
+    /// Make the cluster's keys, and change them without an outage
     #[command(subcommand)]
     Key(key::Command),
     /// Let users in to the API over TCP

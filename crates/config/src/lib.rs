@@ -51,6 +51,7 @@ pub mod reference;
 mod render;
 mod report;
 mod routes;
+pub mod secret;
 mod service;
 mod settings;
 mod source;
