@@ -1,19 +1,23 @@
 //! `buoy config convert`: the same configuration as TOML, JSON or YAML, for programs that make or read one.
 //!
-//! The agent reads TOML. YAML is written only: a program that has YAML has JSON too.
+//! The agent reads TOML; what other tools write as JSON or YAML becomes it here.
 
 use super::FILE_DEFAULT;
 use super::format::{read, standard_input};
 use crate::failure::{Exit, Failure};
 use crate::output;
 use serde_json::Value;
+use serde_saphyr::UserMessageFormatter;
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
-    /// The configuration, as TOML or JSON; `-` reads standard input
+    /// The configuration; `-` reads standard input
     #[arg(value_name = "FILE", default_value = FILE_DEFAULT)]
     file: PathBuf,
+    /// What it is written in; without this the end of its name says it (.json, .yaml, .yml), or a brace at its beginning
+    #[arg(long, value_enum)]
+    from: Option<Language>,
     /// What to write to standard output
     #[arg(long, value_enum)]
     to: Language,
@@ -34,11 +38,24 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let text = if is_stream { standard_input()? } else { read(&arguments.file)? };
     let name =
         if is_stream { "standard input".into() } else { arguments.file.display().to_string() };
-    output::text(&convert(&text, &name, arguments.to)?)
+    let from = arguments.from.unwrap_or_else(|| Language::of(&name, &text));
+    output::text(&convert(&text, &name, from, arguments.to)?)
 }
 
-fn convert(text: &str, name: &str, to: Language) -> Result<String, Failure> {
-    let value = value(text, name)?;
+impl Language {
+    /// What a file is written in; JSON begins with a brace, which TOML cannot.
+    fn of(name: &str, text: &str) -> Self {
+        match Path::new(name).extension().and_then(|end| end.to_str()) {
+            Some("yaml" | "yml") => Self::Yaml,
+            Some("json") => Self::Json,
+            Some(_) | None if text.trim_start().starts_with('{') => Self::Json,
+            Some(_) | None => Self::Toml,
+        }
+    }
+}
+
+fn convert(text: &str, name: &str, from: Language, to: Language) -> Result<String, Failure> {
+    let value = value(text, name, from)?;
     match to {
         Language::Toml => toml(&value, name),
         Language::Json => {
@@ -52,19 +69,36 @@ fn convert(text: &str, name: &str, to: Language) -> Result<String, Failure> {
     }
 }
 
-/// The configuration as a value: JSON begins with a brace, which TOML cannot.
-fn value(text: &str, name: &str) -> Result<Value, Failure> {
-    let bad = |kind: &str, error: &dyn std::fmt::Display| Failure {
+/// The configuration as a value.
+fn value(text: &str, name: &str, from: Language) -> Result<Value, Failure> {
+    let bad = |kind: &str, error: &dyn std::fmt::Display, fix: &str| Failure {
         exit: Exit::Config,
-        message: format!("{name} is no {kind}: {error}"),
+        message: format!("{name} is no {kind}: {error}{fix}"),
     };
-    if text.trim_start().starts_with('{') {
-        return serde_json::from_str(text).map_err(|error| bad("JSON", &error));
+    match from {
+        Language::Json => serde_json::from_str(text).map_err(|error| bad("JSON", &error, "")),
+        Language::Yaml => {
+            // In words for whoever writes YAML, not for whoever writes programs that read it.
+            let said =
+                |error: serde_saphyr::Error| error.render_with_formatter(&UserMessageFormatter);
+            let value: Value = serde_saphyr::from_str(text)
+                .map_err(|error| bad("YAML", &said(error).trim_start_matches("error: "), ""))?;
+            if value.is_object() {
+                return Ok(value);
+            }
+            Err(bad(
+                "configuration in YAML",
+                &"it has no names at its top, as in `peers: [...]`",
+                "",
+            ))
+        }
+        Language::Toml => {
+            let fix = "if it is YAML or JSON, say --from yaml or --from json";
+            let table: toml::Table =
+                toml::from_str(text).map_err(|error| bad("TOML", &error, fix))?;
+            serde_json::to_value(table).map_err(Failure::failed)
+        }
     }
-    let table: toml::Table = toml::from_str(text).map_err(|error| {
-        bad("TOML (nor JSON, which begins with a brace; YAML is not read)", &error)
-    })?;
-    serde_json::to_value(table).map_err(Failure::failed)
 }
 
 fn toml(value: &Value, name: &str) -> Result<String, Failure> {
@@ -114,33 +148,73 @@ address = "10.0.0.100/24"
   check = { http = "GET /health" }
 "#;
 
+    /// The same text in another language, from a file without an ending.
+    fn to(text: &str, to: Language) -> String {
+        convert(text, "a", Language::of("a", text), to).unwrap()
+    }
+
     #[test]
     fn a_configuration_means_the_same_in_each_language() {
-        let json = convert(FILE, "a", Language::Json).unwrap();
-        let back = convert(&json, "b", Language::Toml).unwrap();
+        let json = to(FILE, Language::Json);
+        let back = to(&json, Language::Toml);
         let parsed = |text: &str| toml::from_str::<toml::Table>(text).unwrap();
         assert_eq!(parsed(&back), parsed(FILE));
-        assert_eq!(convert(&back, "c", Language::Json).unwrap(), json);
-        let yaml = convert(&json, "b", Language::Yaml).unwrap();
+        assert_eq!(to(&back, Language::Json), json);
+        let yaml = to(&json, Language::Yaml);
         assert!(yaml.contains("secret: file:cluster.key\n"), "{yaml}");
         assert!(yaml.contains("port: 443/tcp"), "{yaml}");
         assert!(buoy_config::check_offline(&back, "back.toml").is_ok(), "{back}");
+        for name in ["a.yaml", "a.yml"] {
+            let again = convert(&yaml, name, Language::of(name, &yaml), Language::Json).unwrap();
+            assert_eq!(again, json);
+        }
+    }
+
+    #[test]
+    fn yaml_as_people_write_it_is_read() {
+        let yaml = "# ours\npeers: [10.0.0.11, 10.0.0.12]\nsecret: 'file:cluster.key'\nvip:\n  - name: web\n    \
+                    address: 10.0.0.100/24\n    failback: now\n    service:\n      - &s\n        port: 443/tcp\n        \
+                    backends:\n          - web1 10.0.0.21:8443\n      - <<: *s\n        port: 80/tcp\n";
+        let toml = convert(yaml, "a", Language::Yaml, Language::Toml).unwrap();
+        let checked = buoy_config::check_offline(&toml, "a.toml").unwrap();
+        assert_eq!(checked.groups[0].services.len(), 2, "{toml}");
     }
 
     #[test]
     fn what_cannot_be_converted_says_where_and_why() {
         let table = [
-            ("peers = [", Language::Json, "a is no TOML"),
-            ("peers:\n  - 10.0.0.11\n", Language::Toml, "YAML is not read"),
-            ("{\"peers\": [", Language::Toml, "a is no JSON"),
-            ("{\"vip\": [{\"pool\": null}]}", Language::Toml, "a: vip[0].pool is null"),
-            ("{\"a\": [1, null]}", Language::Toml, "a: a[1] is null"),
+            ("a", "peers = [", Language::Json, "a is no TOML"),
+            ("a", "peers:\n  - 10.0.0.11\n", Language::Toml, "say --from yaml"),
+            ("a", "{\"peers\": [", Language::Toml, "a is no JSON"),
+            ("a", "{\"vip\": [{\"pool\": null}]}", Language::Toml, "a: vip[0].pool is null"),
+            ("a", "{\"a\": [1, null]}", Language::Toml, "a: a[1] is null"),
+            ("a.json", "peers = []", Language::Toml, "a.json is no JSON"),
+            ("a.yml", "peers: [", Language::Toml, "a.yml is no YAML"),
+            (
+                "a.yml",
+                "a: 1\na: 2\n",
+                Language::Json,
+                "a.yml is no YAML: line 2 column 1: duplicate",
+            ),
+            ("a.yml", "peers = []", Language::Json, "no names at its top"),
+            ("a.yml", "peers:\n", Language::Toml, "a.yml: peers is null"),
         ];
-        for (text, to, says) in table {
-            let failure = convert(text, "a", to).unwrap_err();
+        for (name, text, to, says) in table {
+            let failure = convert(text, name, Language::of(name, text), to).unwrap_err();
             assert_eq!(failure.exit, Exit::Config, "{text}");
             assert!(failure.message.contains(says), "{text}: {}", failure.message);
         }
-        assert_eq!(convert("{\"a\": null}", "a", Language::Yaml).unwrap(), "a: null\n");
+        assert_eq!(to("{\"a\": null}", Language::Yaml), "a: null\n");
+    }
+
+    #[test]
+    fn a_text_that_grows_without_end_is_refused() {
+        let mut yaml = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for n in 1..9 {
+            let all = vec![format!("*a{}", n - 1); 10].join(", ");
+            yaml.push_str(&format!("a{n}: &a{n} [{all}]\n"));
+        }
+        let failure = convert(&yaml, "a.yml", Language::Yaml, Language::Json).unwrap_err();
+        assert_eq!(failure.exit, Exit::Config, "{}", failure.message);
     }
 }
