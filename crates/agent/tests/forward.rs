@@ -122,11 +122,13 @@ fn the_kernel_follows_the_configuration_and_the_checks() {
         let both = vec![service(Mode::Kernel, 80), other];
         wish.send(Arc::new(sample::desired(&[VIP, "127.0.0.101"], "lo", both))).unwrap();
         until("the second VIP", || {
-            let rule = |vip: &str, to: &str| {
-                ruleset().lines().any(|l| l.contains(vip) && l.contains("dnat") && l.contains(to))
+            let all = ruleset();
+            let leads = |vip: &str, to: &str| {
+                let name = format!("pick_tcp_80_{vip}_");
+                all.split("chain ").any(|chain| chain.starts_with(&name) && chain.contains(to))
             };
-            rule("daddr 127.0.0.101 ", "map { 0 : 127.0.0.31 . 8080 }")
-                && rule("daddr 127.0.0.100 ", "map { 0 : 127.0.0.22 . 8080 }")
+            leads("127.0.0.101", "map { 0 : 127.0.0.31 . 8080 }")
+                && leads("127.0.0.100", "map { 0 : 127.0.0.22 . 8080 }")
         })
         .await;
         assert_eq!(forward.services(None).len(), 2);

@@ -1,9 +1,12 @@
-//! Renders every kernel-mode service into one nftables table and applies it in one transaction.
+//! Renders every kernel-mode service into one nftables table (`translate`), and does the difference to what is there
+//! (`ruleset`).
 //!
 //! ```text
 //! client ─► guard (counts; drops what may not be answered) ─► pick (dnat to a backend)
 //!        ─► source (snat to the VIP) ─► backend        without a backend: refuse (reject)
 //! ```
+//!
+//! Each of these looks a packet's service up once and goes to a chain of that service.
 //!
 //! Every node has the same rules at all times; only announcing is exclusive. So a node that takes
 //! a VIP over gets packets of connections that it never saw begin. Conntrack picks them up
@@ -27,19 +30,23 @@ mod limit;
 mod named;
 pub(crate) mod ports;
 mod program;
+#[cfg(test)]
+mod random_tests;
+pub(crate) mod ruleset;
 mod settings;
 mod stick;
+mod translate;
 
 use crate::relay;
 use crate::sysctl::SysctlError;
 use buoy_model::{
     FlowFields, Ports, Protocol, Quic, Rate, ServerId, SourceAddress, Sources, Stick,
 };
-use ports::NOT_FIRST;
 use program::run;
+use ruleset::{Names, Ruleset, There};
 pub use settings::{enable_forwarding, enable_pickup, pickup_problem};
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::{self, Write as _};
+use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -98,6 +105,9 @@ pub enum Spread {
     Turns(Vec<SocketAddr>),
 }
 
+/// What `nft` says of a table that is not there.
+const ABSENT: &str = "No such file or directory";
+
 /// Counts the packets of backends that no connection here knows (yet).
 const GUARDED: &str = "guarded";
 /// Counts the packets of clients that a service is not there for.
@@ -129,8 +139,6 @@ pub struct Counts {
 pub struct Observed {
     /// Packets and bytes of each named counter.
     counters: BTreeMap<String, (u64, u64)>,
-    /// The sets of clients of services with a limit.
-    sets: BTreeSet<String>,
 }
 
 impl Observed {
@@ -196,28 +204,61 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Makes the kernel forward exactly this. Twice is the same as once; counters go on counting.
-pub fn apply(forwards: &[Forward]) -> Result<(), Error> {
+/// Makes the kernel forward exactly this. Twice is the same as once; counters go on counting. Where it is known what
+/// was applied before, only the difference is done.
+pub fn apply(forwards: &[Forward], before: Option<&[Forward]>) -> Result<(), Error> {
     if forwards.is_empty() {
         return remove();
     }
-    let observed = observe()?;
-    replace("inet", observed.as_ref(), |observed| render(forwards, observed))
+    let before = before.map(tables);
+    replace(&tables(forwards), before.as_ref().map(<[Ruleset; 3]>::as_slice))
 }
 
-/// Puts a table in place of the one that is there, by a script that knows what is there.
-fn replace(
-    family: &str,
-    observed: Option<&Observed>,
-    script: impl Fn(Option<&Observed>) -> String,
-) -> Result<(), Error> {
-    match run(&["-f", "-"], &script(observed)) {
-        Ok(_) => Ok(()),
-        // A table of another version, whose chains hang elsewhere, cannot be changed in place.
-        Err(Error::Refused { .. }) if observed.is_some() => {
-            let anew = format!("delete table {family} {TABLE}\n{}", script(None));
-            run(&["-f", "-"], &anew).map(|_| ())
+/// What `nft -f` needs to forward so where there is no table yet.
+pub fn script(forwards: &[Forward]) -> String {
+    tables(forwards).iter().flat_map(|table| table.steps(&There::Nothing)).collect()
+}
+
+fn tables(forwards: &[Forward]) -> [Ruleset; 3] {
+    let [v4, v6] = Family::BOTH.map(|family| relay::ruleset(forwards, family));
+    [translate::ruleset(forwards), v4, v6]
+}
+
+/// Puts tables in place of those that are there.
+fn replace(tables: &[Ruleset], before: Option<&[Ruleset]>) -> Result<(), Error> {
+    if let Some(before) = before {
+        let known = |(table, before): (&Ruleset, _)| table.steps(&There::known(before));
+        match run_all(tables.iter().zip(before).flat_map(known).collect()) {
+            // Somebody else has changed it.
+            Err(Error::Refused { .. }) => {}
+            done => return done,
         }
+    }
+    let there = tables.iter().map(|table| seen(table.family())).collect::<Result<Vec<_>, _>>()?;
+    let steps = tables.iter().zip(&there).flat_map(|(table, there)| table.steps(there));
+    match run_all(steps.collect()) {
+        // A table of another version, whose chains hang elsewhere, cannot be changed in place.
+        Err(Error::Refused { .. }) => {
+            let anew = |table: &Ruleset| {
+                let family = table.family();
+                let gone = format!("add table {family} {TABLE}\ndelete table {family} {TABLE}\n");
+                [gone, table.steps(&There::Nothing).concat()].concat()
+            };
+            run(&["-f", "-"], &tables.iter().map(anew).collect::<String>()).map(|_| ())
+        }
+        done => done,
+    }
+}
+
+fn run_all(steps: Vec<String>) -> Result<(), Error> {
+    ruleset::transactions(steps).iter().try_for_each(|script| run(&["-f", "-"], script).map(|_| ()))
+}
+
+/// What the kernel has, by names.
+fn seen(family: &str) -> Result<There<'static>, Error> {
+    match run(&["--terse", "list", "table", family, TABLE], "") {
+        Ok(text) => Ok(There::Seen(Names::parse(&text))),
+        Err(Error::Refused { said }) if said.contains(ABSENT) => Ok(There::Nothing),
         Err(error) => Err(error),
     }
 }
@@ -246,258 +287,9 @@ pub fn observe() -> Result<Option<Observed>, Error> {
 
 fn observe_of(family: &str) -> Result<Option<Observed>, Error> {
     match run(&["list", "counters", "table", family, TABLE], "") {
-        Ok(text) => {
-            let sets = observe_sets(family, &text)?;
-            Ok(Some(Observed { counters: parse_counters(&text), sets }))
-        }
-        Err(Error::Refused { said }) if said.contains("No such file or directory") => Ok(None),
+        Ok(text) => Ok(Some(Observed { counters: parse_counters(&text) })),
+        Err(Error::Refused { said }) if said.contains(ABSENT) => Ok(None),
         Err(error) => Err(error),
-    }
-}
-
-/// The names of the sets, where the counters say that there are some: nobody else pays for the question.
-fn observe_sets(family: &str, counters: &str) -> Result<BTreeSet<String>, Error> {
-    if !counters.contains("_limited {") && !counters.contains("_stuck {") {
-        return Ok(BTreeSet::new());
-    }
-    // Without their elements, which may be many.
-    let text = run(&["--terse", "list", "sets", "table", family, TABLE], "")?;
-    Ok(limit::parse_sets(&text).chain(stick::parse_sets(&text)).collect())
-}
-
-/// The whole table as a script for `nft -f`, from whatever `observed` says is there.
-pub fn render(forwards: &[Forward], observed: Option<&Observed>) -> String {
-    let mut text = begin("inet", forwards, &[GUARDED, INVALID, DENIED], observed);
-    guard(forwards, &mut text);
-    pick(forwards, &mut text);
-    source(forwards, &mut text);
-    refuse(forwards, &mut text);
-    text.push_str("}\n");
-    relay::render(forwards, &mut text);
-    text
-}
-
-/// The table as far as its counters and sets: those that are there go on. `others` count for all services.
-fn begin(
-    family: &str,
-    forwards: &[Forward],
-    others: &[&str],
-    observed: Option<&Observed>,
-) -> String {
-    let of_services = forwards.iter().flat_map(|f| {
-        let limited = f.new_connections.map(|_| Of::Limited);
-        let limited = limited.into_iter().chain(f.stick.map(|_| Of::Stuck));
-        let limited = limited.chain(f.quic.as_ref().map(|_| Of::Unnamed));
-        let all = [Of::Traffic, Of::Connections, Of::Refused].into_iter().chain(limited);
-        all.map(|of| counter(f, of))
-    });
-    let wanted: Vec<String> =
-        of_services.chain(others.iter().map(|name| (*name).to_owned())).collect();
-    let mut text = format!("add table {family} {TABLE}\nflush table {family} {TABLE}\n");
-    for stale in observed.iter().flat_map(|o| o.counters.keys()) {
-        if !wanted.contains(stale) {
-            let _ = writeln!(text, "delete counter {family} {TABLE} {stale}");
-        }
-    }
-    for known in observed.iter().map(|o| &o.sets) {
-        limit::forget(family, forwards, known, &mut text);
-        stick::forget(family, forwards, known, &mut text);
-    }
-    let _ = writeln!(text, "table {family} {TABLE} {{");
-    limit::sets(forwards, &mut text);
-    if family == "inet" {
-        stick::sets(forwards, &mut text);
-    }
-    for name in wanted {
-        let _ = writeln!(text, "\tcounter {name} {{ }}");
-    }
-    text
-}
-
-/// After conntrack has seen the packet and before it is given to a backend.
-fn guard(forwards: &[Forward], text: &mut String) {
-    chain(text, "guard", "filter hook prerouting priority mangle");
-    for family in [Family::V4, Family::V6] {
-        let ip = family.word();
-        let services: Vec<&Forward> =
-            forwards.iter().filter(|f| Family::of(f.vip) == family).collect();
-        deny::render(&services, family, "ct direction original ", text);
-        limit::render(&services, family, "ct state new ", text);
-        let counted = services.iter().flat_map(|f| {
-            let (name, protocol) = (counter(f, Of::Traffic), f.protocol.name());
-            let own = ports::own(f).into_iter().map(ports::written);
-            own.map(move |ports| format!("{} . {protocol} . {ports} : \"{name}\"", f.vip))
-        });
-        let rule = format!("counter name {ip} daddr . meta l4proto . th dport map");
-        over_set(text, &rule, counted, "");
-        // A segment that fits no connection, as after a failover without pick-up.
-        // What this host takes itself is the business of its own firewall.
-        let tcp = services.iter().filter(|f| is_tcp(f) && f.spread != Spread::Local);
-        let invalid = tcp.flat_map(|f| {
-            let own = ports::own(f).into_iter().map(ports::written);
-            own.map(|ports| format!("{} . {ports}", f.vip))
-        });
-        let rule = format!("ct state invalid {ip} daddr . tcp dport");
-        over_set(text, &rule, invalid, &format!("counter name \"{INVALID}\" drop"));
-        answers(&services, ip, text);
-    }
-    text.push_str("\t}\n");
-}
-
-/// Drops what backends send while their client has not been heard here yet.
-fn answers(services: &[&Forward], ip: &str, text: &mut String) {
-    let drop = format!("counter name \"{GUARDED}\" drop");
-    for (protocol, is_range) in [
-        (Protocol::Tcp, false),
-        (Protocol::Tcp, true),
-        (Protocol::Udp, false),
-        (Protocol::Udp, true),
-    ] {
-        // The kernel would reset a connection whose client has not been heard here yet.
-        let name = protocol.name();
-        let of = services.iter().filter(|f| f.protocol == protocol && is_range != f.ports.is_one());
-        let of =
-            of.flat_map(|f| f.source.in_place_of_clients(f.vip).into_iter().map(move |s| (f, s)));
-        let from = of.flat_map(|(f, seen)| {
-            let to = format!(" . {seen}");
-            ports::answering(f).map(move |(backend, ports)| (backend, ports, to.clone()))
-        });
-        let key = format!("ct state {{ new, invalid }} {ip} saddr . {name} sport . {ip} daddr");
-        let verdict = match (protocol, is_range) {
-            (Protocol::Tcp, true) => format!("{NOT_FIRST} {drop}"),
-            (Protocol::Tcp, false) | (Protocol::Udp, true | false) => drop.clone(),
-        };
-        over_set(text, &key, ports::elements(from), &verdict);
-    }
-    // With the client's address as source an answer would pass untranslated, and the client
-    // would reset it.
-    let of = services.iter().filter(|f| is_tcp(f) && f.source == SourceAddress::Client);
-    let from = of.flat_map(|f| ports::answering(f));
-    let from = from.map(|(backend, ports)| (backend, ports, String::new()));
-    let rule = format!("ct state {{ new, invalid }} {ip} saddr . tcp sport");
-    over_set(text, &rule, ports::elements(from), &format!("{NOT_FIRST} {drop}"));
-}
-
-/// Gives a new connection to a backend, whether it comes from outside or from this host.
-fn pick(forwards: &[Forward], text: &mut String) {
-    text.push_str("\tchain pick {\n");
-    for forward in forwards {
-        let Some(ports) = ports::matched(forward) else { continue };
-        let family = Family::of(forward.vip);
-        let (ip, protocol) = (family.word(), forward.protocol.name());
-        named::pick(forward, family, &ports, text);
-        stick::pick(forward, family, &ports, text);
-        let Some((key, list)) = choice(&forward.spread, ip, protocol) else { continue };
-        let to = |backend: &SocketAddr| match forward.ports.is_one() {
-            true => format!("{} . {}", backend.ip(), backend.port()),
-            false => backend.ip().to_string(),
-        };
-        let entries: Vec<String> =
-            list.iter().enumerate().map(|(i, b)| format!("{i} : {}", to(b))).collect();
-        let moved = if forward.ports.is_one() { String::new() } else { ports::moved(forward) };
-        let _ = writeln!(
-            text,
-            "\t\t{ip} daddr {} {protocol} dport {ports} counter name \"{}\" dnat {ip} to {key} map {{ {} }}{moved}",
-            forward.vip,
-            counter(forward, Of::Connections),
-            entries.join(", "),
-        );
-    }
-    text.push_str("\t}\n");
-    chain(text, "arriving", "nat hook prerouting priority dstnat");
-    text.push_str("\t\tjump pick\n\t}\n");
-    chain(text, "local", "nat hook output priority -100");
-    text.push_str("\t\tjump pick\n\t}\n");
-}
-
-/// What chooses a backend, and among whom; `None`: nobody is there.
-fn choice<'f>(
-    spread: &'f Spread,
-    ip: &str,
-    protocol: &str,
-) -> Option<(String, &'f Vec<SocketAddr>)> {
-    match spread {
-        Spread::Refuse | Spread::Local => None,
-        Spread::Hash(slots) => {
-            let hash = format!("jhash {ip} saddr . {protocol} sport mod {}", slots.len());
-            Some((format!("{hash} seed {SEED:#x}"), slots))
-        }
-        Spread::HashClient(slots, fields) => {
-            let client = stick::client(ip, *fields);
-            let hash = format!("jhash {client} mod {}", slots.len());
-            Some((format!("{hash} seed {SEED:#x}"), slots))
-        }
-        Spread::Turns(turns) => Some((format!("numgen inc mod {}", turns.len()), turns)),
-    }
-}
-
-/// Makes answers come back to whoever owns the VIP.
-fn source(forwards: &[Forward], text: &mut String) {
-    chain(text, "source", "nat hook postrouting priority srcnat");
-    for forward in forwards {
-        let Some(ports) = ports::matched(forward) else { continue };
-        let (ip, vip) = (Family::of(forward.vip).word(), forward.vip);
-        let protocol = forward.protocol.name();
-        stick::learn(forward, &ports, text);
-        let seen = forward.source.in_place_of_clients(vip);
-        let to = match &seen[..] {
-            [] => continue,
-            [one] => one.to_string(),
-            // The same one on each node.
-            many => {
-                let entries = many.iter().enumerate().map(|(n, seen)| format!("{n} : {seen}"));
-                let entries = entries.collect::<Vec<_>>().join(", ");
-                let hash = format!("jhash {ip} saddr . {protocol} sport mod {}", many.len());
-                format!("{hash} seed {SEED:#x} map {{ {entries} }}")
-            }
-        };
-        // This host's own connections keep their source: their answers come here anyway.
-        let _ = writeln!(
-            text,
-            "\t\tct status dnat meta l4proto {protocol} ct original {ip} daddr {vip} \
-             ct original proto-dst {ports} fib saddr type != local snat {ip} to {to}",
-        );
-    }
-    text.push_str("\t}\n");
-}
-
-/// Tells clients at once that nobody is there, instead of letting them wait.
-fn refuse(forwards: &[Forward], text: &mut String) {
-    chain(text, "refuse", "filter hook input priority filter");
-    for forward in forwards {
-        let Some(ports) = ports::matched(forward) else { continue };
-        match forward.spread {
-            Spread::Local | Spread::Hash(_) | Spread::HashClient(..) | Spread::Turns(_) => {}
-            Spread::Refuse => {
-                let with = match forward.protocol {
-                    Protocol::Tcp => "tcp reset",
-                    Protocol::Udp => "icmpx type port-unreachable",
-                };
-                let _ = writeln!(
-                    text,
-                    "\t\tct state new {} daddr {} {} dport {ports} counter name \"{}\" reject with {with}",
-                    Family::of(forward.vip).word(),
-                    forward.vip,
-                    forward.protocol.name(),
-                    counter(forward, Of::Refused),
-                );
-            }
-        }
-    }
-    text.push_str("\t}\n");
-}
-
-fn chain(text: &mut String, name: &str, hook: &str) {
-    let _ = writeln!(text, "\tchain {name} {{\n\t\ttype {hook}; policy accept;");
-}
-
-/// One rule over a set; none, if the set is empty.
-fn over_set(text: &mut String, rule: &str, set: impl Iterator<Item = String>, verdict: &str) {
-    // Sorted and without doubles: two services may share a backend.
-    let set: BTreeSet<String> = set.collect();
-    if !set.is_empty() {
-        let set = set.into_iter().collect::<Vec<_>>().join(", ");
-        let _ = writeln!(text, "\t\t{rule} {{ {set} }} {verdict}");
     }
 }
 
@@ -509,23 +301,33 @@ fn is_tcp(forward: &Forward) -> bool {
 }
 
 #[derive(Clone, Copy, Eq, PartialEq)]
-enum Family {
+pub(crate) enum Family {
     V4,
     V6,
 }
 
 impl Family {
-    const fn of(address: IpAddr) -> Self {
+    pub(crate) const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    pub(crate) const fn of(address: IpAddr) -> Self {
         match address {
             IpAddr::V4(_) => Self::V4,
             IpAddr::V6(_) => Self::V6,
         }
     }
 
-    const fn word(self) -> &'static str {
+    pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::V4 => "ip",
             Self::V6 => "ip6",
+        }
+    }
+
+    /// The type of its addresses.
+    pub(crate) const fn address(self) -> &'static str {
+        match self {
+            Self::V4 => "ipv4_addr",
+            Self::V6 => "ipv6_addr",
         }
     }
 }
@@ -541,7 +343,7 @@ enum Of {
     Unnamed,
 }
 
-/// The name of a counter. Colons are not allowed in names; an address has no underscore.
+/// The name of a counter.
 fn counter(forward: &Forward, of: Of) -> String {
     let of = match of {
         Of::Traffic => "traffic",
@@ -551,8 +353,18 @@ fn counter(forward: &Forward, of: Of) -> String {
         Of::Stuck => "stuck",
         Of::Unnamed => "unnamed",
     };
-    let vip = forward.vip.to_string().replace(':', "_");
-    format!("{}_{}_{vip}_{of}", forward.protocol.name(), ports::named(forward.ports))
+    format!("{}_{of}", name(forward))
+}
+
+/// The name of a service.
+fn name(forward: &Forward) -> String {
+    let (protocol, ports) = (forward.protocol.name(), ports::named(forward.ports));
+    format!("{protocol}_{ports}_{}", word(forward.vip))
+}
+
+/// An address in a name, where colons are not allowed; an address has no underscore.
+fn word(address: IpAddr) -> String {
+    address.to_string().replace(':', "_")
 }
 
 /// Reads `counter NAME { packets N bytes N }`, whatever the white space.
@@ -596,7 +408,7 @@ mod tests {
     #[test]
     fn the_hash_is_keyed_alike_on_every_node() {
         let list = forward(Spread::Refuse).backends;
-        let text = render(&[forward(Spread::Hash(list))], None);
+        let text = script(&[forward(Spread::Hash(list))]);
         let rule = "dnat ip to jhash ip saddr . tcp sport mod 2 seed 0x62756f79 \
                     map { 0 : 10.0.0.21 . 80, 1 : 10.0.0.22 . 81 }";
         assert!(text.contains(rule), "{text}");
@@ -607,7 +419,7 @@ mod tests {
         let list = ["10.0.0.100", "fd00::1", "10.0.0.51"].map(|ip| ip.parse().unwrap());
         let forward = forward(Spread::Refuse);
         let forward = Forward { source: SourceAddress::Pool(list.into()), ..forward };
-        let text = render(&[forward], None);
+        let text = script(&[forward]);
         let rule = "snat ip to jhash ip saddr . tcp sport mod 2 seed 0x62756f79 \
                     map { 0 : 10.0.0.100, 1 : 10.0.0.51 }";
         assert!(text.contains(rule), "{text}");
@@ -618,19 +430,16 @@ mod tests {
 
     #[test]
     fn only_counters_of_services_that_left_are_deleted() {
-        let observed = Observed {
-            counters: parse_counters(
-                "table inet buoy {\n\tcounter tcp_443_10.0.0.100_traffic {\n\t\tpackets 5 bytes 300\n\t}\n\
-                 \tcounter tcp_80_10.0.0.100_traffic {\n\t\tpackets 7 bytes 9\n\t}\n}\n",
-            ),
-            sets: BTreeSet::new(),
-        };
+        let listed = "table inet buoy {\n\tcounter tcp_443_10.0.0.100_traffic {\n\t\tpackets 5 bytes 300\n\t}\n\
+                      \tcounter tcp_80_10.0.0.100_traffic {\n\t\tpackets 7 bytes 9\n\t}\n}\n";
+        let observed = Observed { counters: parse_counters(listed) };
         let wanted = forward(Spread::Refuse);
         assert_eq!(observed.counts(&wanted).packets, 5);
         assert_eq!(observed.counts(&wanted).bytes, 300);
-        let text = render(&[wanted], Some(&observed));
+        let seen = There::Seen(Names::parse(listed));
+        let text = translate::ruleset(&[wanted]).steps(&seen).concat();
         assert!(text.contains("delete counter inet buoy tcp_80_10.0.0.100_traffic\n"), "{text}");
-        assert!(!text.contains("delete counter inet buoy tcp_443"), "{text}");
+        assert!(!text.contains("counter inet buoy tcp_443_10.0.0.100_traffic"), "{text}");
     }
 
     #[test]

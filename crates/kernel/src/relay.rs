@@ -6,58 +6,77 @@
 //! tables of their own, because nftables duplicates packets in `ip` and `ip6` tables only.
 
 use crate::nft::ports::{self, NOT_FIRST};
-use crate::nft::{Forward, TABLE};
-use buoy_model::Protocol;
-use std::collections::BTreeSet;
-use std::fmt::Write as _;
+use crate::nft::ruleset::{Elements, Ruleset};
+use crate::nft::{Family, Forward};
+use buoy_model::{Ports, Protocol};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// Adds both tables to a script for `nft -f`, in place of those that are there.
-pub(crate) fn render(forwards: &[Forward], text: &mut String) {
-    for (ip, is_ours) in [("ip", IpAddr::is_ipv4 as fn(&IpAddr) -> bool), ("ip6", IpAddr::is_ipv6)]
-    {
-        // `add` first, so that `delete` always finds one.
-        let _ = writeln!(text, "add table {ip} {TABLE}\ndelete table {ip} {TABLE}");
-        let rules: BTreeSet<String> =
-            forwards.iter().filter(|f| is_ours(&f.vip)).filter_map(|f| rule(ip, f)).collect();
-        if rules.is_empty() {
-            continue;
+/// Where a backend answers from and to what, and all ports there with whom copies are for, by which link.
+type Places<'f> = BTreeMap<(IpAddr, String), (Vec<Ports>, BTreeSet<(IpAddr, &'f str)>)>;
+
+/// The table of a family.
+pub(crate) fn ruleset(forwards: &[Forward], family: Family) -> Ruleset {
+    let mut ruleset = Ruleset::new(family.word());
+    let (ip, address) = (family.word(), family.address());
+    let mut rules = Vec::new();
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        for of_ranges in [false, true] {
+            let here = |f: &&Forward| {
+                Family::of(f.vip) == family
+                    && f.protocol == protocol
+                    && of_ranges != f.ports.is_one()
+            };
+            let all = copied(forwards.iter().filter(here), &mut ruleset);
+            let word = protocol.name();
+            let name = format!("copy_{word}{}", if of_ranges { "_of_ranges" } else { "" });
+            let key = format!("{address} . {address} . inet_service");
+            // Of many ports a backend may use one to ask the VIP itself.
+            let which = match protocol {
+                Protocol::Tcp if of_ranges => format!("{NOT_FIRST} "),
+                Protocol::Tcp | Protocol::Udp => String::new(),
+            };
+            let sets = ruleset.shared(&name, &key, Some("verdict"), all).into_iter();
+            rules.extend(sets.map(|set| {
+                format!(
+                    "ct state new,invalid {which}{ip} daddr . {ip} saddr . {word} sport vmap @{set}"
+                )
+            }));
         }
-        let _ = writeln!(text, "table {ip} {TABLE} {{\n\tchain relay {{");
-        // Before the guard, which drops the original.
-        let _ = writeln!(text, "\t\ttype filter hook prerouting priority -151; policy accept;");
-        rules.iter().for_each(|rule| text.push_str(rule));
-        text.push_str("\t}\n}\n");
     }
+    if !rules.is_empty() {
+        // Before the guard, which drops the original.
+        let at = "filter hook prerouting priority -151".to_owned();
+        ruleset.hook("relay".to_owned(), at, rules);
+    }
+    ruleset
 }
 
-/// Only where the VIP is: a copy that comes back to a node without it ends there.
-fn rule(ip: &str, forward: &Forward) -> Option<String> {
-    let Forward { vip, protocol, source, backends, relays, link, .. } = forward;
-    let seen = source.in_place_of_clients(*vip);
-    if seen.is_empty() || relays.is_empty() || backends.is_empty() {
-        return None;
+/// What is copied, and to whom.
+fn copied<'f>(forwards: impl Iterator<Item = &'f Forward>, ruleset: &mut Ruleset) -> Elements {
+    let mut places = Places::new();
+    for forward in forwards {
+        for seen in forward.source.in_place_of_clients(forward.vip) {
+            for (backend, ports) in ports::answering(forward) {
+                let (all, copies) = places.entry((seen, backend)).or_default();
+                all.push(ports);
+                copies.extend(forward.relays.iter().map(|to| (*to, forward.link.as_str())));
+            }
+        }
     }
-    let seen: Vec<String> = seen.iter().map(ToString::to_string).collect();
-    let seen = match &seen[..] {
-        [one] => one.clone(),
-        many => format!("{{ {} }}", many.join(", ")),
-    };
-    let protocol = protocol.name();
-    let places = ports::answering(forward).map(|(backend, ports)| (backend, ports, String::new()));
-    let places = ports::elements(places).collect::<Vec<_>>().join(", ");
-    if places.is_empty() {
-        return None;
+    let mut elements = Elements::default();
+    for ((seen, backend), (ports, copies)) in places {
+        if copies.is_empty() {
+            continue;
+        }
+        // Only where the VIP is: a copy that comes back to a node without it ends there.
+        let copies = copies.iter().map(|(to, link)| format!(" dup to {to} device \"{link}\""));
+        let rule = format!("fib daddr type local{}", copies.collect::<String>());
+        let chain = ruleset.chain("copy", vec![rule]);
+        for ports in ports::apart(ports) {
+            let key = format!("{seen} . {backend} . {}", ports::written(ports));
+            elements.add(key, !ports.is_one(), format!("goto {chain}"));
+        }
     }
-    // Of many ports a backend may use one to ask the VIP itself.
-    let not_first = match forward.protocol {
-        Protocol::Tcp if !forward.ports.is_one() => format!(" {NOT_FIRST}"),
-        Protocol::Tcp | Protocol::Udp => String::new(),
-    };
-    let copies: String =
-        relays.iter().map(|to| format!(" dup to {to} device \"{link}\"")).collect();
-    Some(format!(
-        "\t\tct state {{ new, invalid }} {ip} daddr {seen} fib daddr type local \
-         {ip} saddr . {protocol} sport {{ {places} }}{not_first}{copies}\n"
-    ))
+    elements
 }

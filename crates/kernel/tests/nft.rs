@@ -81,7 +81,7 @@ fn a_connection_goes_on_when_the_vip_moves_to_the_other_balancer() {
     lab.apply(&forwards);
     // What is picked up is new to conntrack, and yet no new connection.
     forwards.iter_mut().for_each(|f| f.new_connections = Rate::new(1, Per::Hour, 1));
-    lab.inside("b", || nft::apply(&forwards).unwrap());
+    lab.inside("b", || nft::apply(&forwards, None).unwrap());
     for family in [Family::V4, Family::V6] {
         lab.own("a");
         let mut open: Vec<_> =
@@ -281,8 +281,8 @@ fn an_answer_under_way_reaches_its_client_through_the_old_owner() {
             forwards.iter_mut().filter(is_its).for_each(|f| f.relays = vec![family.address(host)]);
             forwards
         };
-        lab.inside("a", || nft::apply(&other(12)).unwrap());
-        lab.inside("b", || nft::apply(&other(11)).unwrap());
+        lab.inside("a", || nft::apply(&other(12), None).unwrap());
+        lab.inside("b", || nft::apply(&other(11), None).unwrap());
         let listeners: Vec<_> = [("s1", 21), ("s2", 22)]
             .map(|(server, number)| {
                 lab.inside(server, || TcpListener::bind(backend(family, number)).unwrap())

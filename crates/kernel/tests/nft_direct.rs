@@ -40,7 +40,7 @@ fn prepared(test: &str) -> Option<Lab> {
 }
 
 fn apply(lab: &Lab, forwards: &[Forward]) {
-    lab.inside("a", || nft::direct::apply(forwards).unwrap());
+    lab.inside("a", || nft::direct::apply(forwards, None).unwrap());
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn a_packet_goes_as_it_is_and_its_answer_past_the_balancer() {
         assert_eq!(counts.refused, 0, "{forward:?}");
         assert!(0 < counts.packets && 0 < counts.bytes, "{counts:?}");
     }
-    lab.inside("a", || nft::direct::apply(&[])).unwrap();
+    lab.inside("a", || nft::direct::apply(&[], None)).unwrap();
     assert!(lab.inside("a", nft::direct::observe).unwrap().is_none());
 }
 

@@ -112,7 +112,7 @@ fn a_client_opens_so_many_connections_and_another_ones_are_its_own() {
     });
     nft::enable_forwarding(true, true).unwrap();
     let hour = |number| Rate::new(number, Per::Hour, number);
-    if let Err(error) = nft::apply(&forwards(hour(2))) {
+    if let Err(error) = nft::apply(&forwards(hour(2)), None) {
         assert!(matches!(error, nft::Error::Missing), "{error}");
         eprintln!("SKIPPED: a_client_opens_so_many_connections: {error}");
         return;
@@ -125,11 +125,11 @@ fn a_client_opens_so_many_connections_and_another_ones_are_its_own() {
         assert_eq!(opened(&segment, vip, same), 1, "{vip}: two of one client");
         assert_eq!(opened(&segment, vip, other), 2, "{vip}: two of another one");
         // The same again takes no bucket away, and another limit holds at once.
-        nft::apply(&forwards(hour(2))).unwrap();
+        nft::apply(&forwards(hour(2)), None).unwrap();
         assert_eq!(opened(&segment, vip, client), 0, "{vip}");
         open.write_all(b"on").unwrap();
         server.read_exact(&mut [0; 2]).unwrap();
-        nft::apply(&forwards(hour(3))).unwrap();
+        nft::apply(&forwards(hour(3)), None).unwrap();
         assert_eq!((opened(&segment, vip, client), sets()), (3, 2), "{vip}");
         let socket = UdpSocket::bind(at).unwrap();
         socket.set_read_timeout(Some(QUIET)).unwrap();
@@ -140,9 +140,9 @@ fn a_client_opens_so_many_connections_and_another_ones_are_its_own() {
             let wanted = if forward.protocol == Protocol::Tcp { 14 } else { 2 };
             assert_eq!(limited, wanted, "{vip}");
         }
-        nft::apply(&forwards(None)).unwrap();
+        nft::apply(&forwards(None), None).unwrap();
         assert_eq!((opened(&segment, vip, client), sets()), (5, 0), "{vip}");
-        nft::apply(&forwards(hour(2))).unwrap();
+        nft::apply(&forwards(hour(2)), None).unwrap();
     }
     nft::remove().unwrap();
 }

@@ -6,7 +6,7 @@ use crate::segment::{ECHO_PORT, HTTP_PORT, Segment};
 use crate::topology::ipv4;
 use crate::{Error, Result, command};
 use buoy_core::balance;
-use buoy_kernel::nft::{Forward, Spread, render};
+use buoy_kernel::nft::{Forward, Spread, script};
 use buoy_model::{Backend, Ports, Protocol, SourceAddress};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
@@ -92,7 +92,7 @@ impl Keepalived {
         inside.sysctl("ipv4.ip_forward", "1")?;
         inside.sysctl("ipv4.conf.all.send_redirects", "0")?;
         inside.sysctl("ipv4.conf.eth0.send_redirects", "0")?;
-        inside.nft(&render(&forwards(vip), None))?;
+        inside.nft(&script(&forwards(vip)))?;
         // Buoy sets it too: a connection that comes back from another node is not out of window.
         inside.sysctl("netfilter.nf_conntrack_tcp_be_liberal", "1")
     }

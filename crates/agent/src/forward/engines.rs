@@ -76,13 +76,15 @@ impl Engines {
     ) {
         let (places, table): (Vec<Place>, Vec<nft::Forward>) = wanted.into_iter().unzip();
         let known = self.translated.table.take();
+        let observed = std::mem::take(&mut self.translated.observed);
         let changed = known.as_ref() != Some(&table);
         // With another table a flow may have come back; with the same one nothing brings it back.
         let done = std::mem::take(&mut self.forgotten);
         let due = if changed { dead.clone() } else { dead.difference(&done).copied().collect() };
         let work = {
             let table = table.clone();
-            tokio::task::spawn_blocking(move || converge_table(&table, &due, changed))
+            let known = known.map(|known| (known, observed));
+            tokio::task::spawn_blocking(move || converge_table(&table, known, &due))
         };
         if let Some(found) = self.finish(&places, work, findings).await {
             self.forgotten = dead;
@@ -98,10 +100,11 @@ impl Engines {
     ) {
         let (places, table): (Vec<Place>, Vec<nft::Forward>) = wanted.into_iter().unzip();
         let known = self.direct.table.take();
-        let changed = known.as_ref() != Some(&table);
+        let observed = std::mem::take(&mut self.direct.observed);
         let work = {
             let table = table.clone();
-            tokio::task::spawn_blocking(move || converge_direct(&table, changed))
+            let known = known.map(|known| (known, observed));
+            tokio::task::spawn_blocking(move || converge_direct(&table, known))
         };
         if let Some(observed) = self.finish(&places, work, findings).await {
             self.direct = Kept { table: Some(table), places, observed };
@@ -260,15 +263,18 @@ struct Standing {
     observed: nft::Observed,
 }
 
+/// A table as it was last applied, and what it had counted by then.
+type Known = (Vec<nft::Forward>, nft::Observed);
+
 /// Runs where it may block.
 fn converge_table(
     table: &[nft::Forward],
+    known: Option<Known>,
     dead: &BTreeSet<Flows>,
-    changed: bool,
 ) -> Result<Standing, nft::Error> {
     let mut standing = Standing::default();
     if table.is_empty() {
-        if changed {
+        if known.is_none_or(|(known, _)| !known.is_empty()) {
             nft::remove()?;
         }
         return Ok(standing);
@@ -279,13 +285,7 @@ fn converge_table(
     for change in nft::enable_forwarding(v4, v6)? {
         tracing::info!("forwarding needs it: {change}");
     }
-    match nft::observe()? {
-        Some(observed) if !changed => standing.observed = observed,
-        Some(_) | None => {
-            nft::apply(table)?;
-            standing.observed = nft::observe()?.unwrap_or_default();
-        }
-    }
+    standing.observed = stand(table, known, nft::observe, nft::apply)?;
     forget(dead, &mut standing.problems);
     match nft::enable_pickup() {
         Ok(changes) => {
@@ -302,20 +302,38 @@ fn converge_table(
 }
 
 /// Runs where it may block.
-fn converge_direct(table: &[nft::Forward], changed: bool) -> Result<nft::Observed, nft::Error> {
+fn converge_direct(
+    table: &[nft::Forward],
+    known: Option<Known>,
+) -> Result<nft::Observed, nft::Error> {
     if table.is_empty() {
-        if changed {
+        if known.is_none_or(|(known, _)| !known.is_empty()) {
             nft::direct::remove()?;
         }
         return Ok(nft::Observed::default());
     }
-    match nft::direct::observe()? {
-        Some(observed) if !changed => Ok(observed),
-        Some(_) | None => {
-            nft::direct::apply(table)?;
-            Ok(nft::direct::observe()?.unwrap_or_default())
+    stand(table, known, nft::direct::observe, nft::direct::apply)
+}
+
+/// Makes a table stand, and says what it has counted.
+fn stand(
+    table: &[nft::Forward],
+    known: Option<Known>,
+    observe: impl Fn() -> Result<Option<nft::Observed>, nft::Error>,
+    apply: impl Fn(&[nft::Forward], Option<&[nft::Forward]>) -> Result<(), nft::Error>,
+) -> Result<nft::Observed, nft::Error> {
+    if let Some((known, observed)) = known {
+        if known != table {
+            apply(table, Some(&known))?;
+            // To read all counters takes longer than to change a service: the next round does.
+            return Ok(observed);
+        }
+        if let Some(observed) = observe()? {
+            return Ok(observed);
         }
     }
+    apply(table, None)?;
+    Ok(observe()?.unwrap_or_default())
 }
 
 /// Runs where it may block.

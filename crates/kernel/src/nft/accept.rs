@@ -5,7 +5,7 @@
 //! refuses clients of a service without backends, so they are told. ARP does not come by, and neighbour discovery must
 //! pass (RFC 9568 §6.4.3). What this host sends to itself does not come from the segment.
 
-use super::{Error, chain, run};
+use super::{ABSENT, Error, run};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -32,7 +32,7 @@ pub fn is_there() -> Result<bool, Error> {
     match run(&["list", "chain", "inet", TABLE, "input"], "") {
         // Somebody may have flushed it.
         Ok(text) => Ok(text.contains(" drop")),
-        Err(Error::Refused { said }) if said.contains("No such file or directory") => Ok(false),
+        Err(Error::Refused { said }) if said.contains(ABSENT) => Ok(false),
         Err(error) => Err(error),
     }
 }
@@ -46,7 +46,8 @@ fn gone() -> String {
 fn render(addresses: &BTreeSet<IpAddr>) -> String {
     let mut text = gone();
     let _ = writeln!(text, "table inet {TABLE} {{");
-    chain(&mut text, "input", "filter hook input priority filter + 10");
+    text.push_str("\tchain input {\n");
+    text.push_str("\t\ttype filter hook input priority filter + 10; policy accept;\n");
     text.push_str("\t\tiifname \"lo\" accept\n");
     text.push_str("\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept\n");
     for (ip, v4) in [("ip", true), ("ip6", false)] {

@@ -1,31 +1,27 @@
-//! Renders who is refused: one rule for each list of clients and family, over ranges that do not overlap.
+//! Renders who is refused: a chain for each list of clients and family, over ranges that do not overlap.
 //!
-//! It stands before everything else of `guard`, so it holds for established connections as well.
+//! It stands before everything else that a service does, so it holds for established connections as well.
 
-use super::{DENIED, Family, Forward, over_set, ports};
+use super::ruleset::Ruleset;
+use super::{DENIED, Family, Forward};
 use buoy_model::Sources;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The rules of one family, over its services; each begins with what only packets of clients match.
-pub(super) fn render(services: &[&Forward], family: Family, of_client: &str, text: &mut String) {
-    let mut lists: Vec<(&Sources, Vec<&Forward>)> = Vec::new();
-    for &forward in services.iter().filter(|forward| !forward.sources.is_empty()) {
-        match lists.iter_mut().find(|(sources, _)| **sources == *forward.sources) {
-            Some((_, those)) => those.push(forward),
-            None => lists.push((&forward.sources, vec![forward])),
-        }
+/// What a service's chain begins with; it matches what only packets of clients do. Services with the same list share
+/// what it is.
+pub(super) fn rules(
+    forward: &Forward,
+    family: Family,
+    of_client: &str,
+    ruleset: &mut Ruleset,
+) -> Vec<String> {
+    if forward.sources.is_empty() {
+        return Vec::new();
     }
-    let ip = family.word();
-    for (sources, those) in lists {
-        let Some(from) = refused(sources, family) else { continue };
-        let to = those.iter().flat_map(|f| {
-            let own = ports::own(f).into_iter().map(ports::written);
-            own.map(|ports| format!("{} . {} . {ports}", f.vip, f.protocol.name()))
-        });
-        // An answer of a backend may go to the same port, where a client has that one.
-        let rule = format!("{of_client}{ip} daddr . meta l4proto . th dport");
-        over_set(text, &rule, to, &format!("{from}counter name \"{DENIED}\" drop"));
-    }
+    let Some(from) = refused(&forward.sources, family) else { return Vec::new() };
+    // An answer of a backend may go to the same port, where a client has that one.
+    let rule = format!("{of_client}{from}counter name \"{DENIED}\" drop");
+    vec![format!("jump {}", ruleset.chain("deny", vec![rule]))]
 }
 
 /// The match of whoever is refused; empty for everybody, `None` for nobody.

@@ -5,9 +5,11 @@
 //! here, so a backend is hashed for every packet: where a slot gets another backend, its connections break,
 //! and later fragments, which name no port, pass by to the kernel.
 
+use super::ruleset::{Elements, Ruleset};
+use super::translate::{self, choice};
 use super::{
-    DENIED, Error, Family, Forward, Observed, Of, begin, chain, choice, counter, deny, is_tcp,
-    limit, observe_of, ports, remove_of, replace,
+    DENIED, Error, Family, Forward, Observed, Of, counter, deny, is_tcp, limit, name, observe_of,
+    remove_of, replace,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -16,11 +18,12 @@ const FAMILY: &str = "netdev";
 
 /// Makes the kernel forward exactly this, by interfaces that are all there. Twice is the same as once; counters
 /// go on counting. Of a service, what translates it (`source`, `relays`) does not matter here.
-pub fn apply(forwards: &[Forward]) -> Result<(), Error> {
+pub fn apply(forwards: &[Forward], before: Option<&[Forward]>) -> Result<(), Error> {
     if forwards.is_empty() {
         return remove();
     }
-    replace(FAMILY, observe()?.as_ref(), |observed| render(forwards, observed))
+    let before = before.map(|before| [ruleset(before)]);
+    replace(&[ruleset(forwards)], before.as_ref().map(<[Ruleset; 1]>::as_slice))
 }
 
 /// Takes the table away; being gone already is success.
@@ -33,32 +36,38 @@ pub fn observe() -> Result<Option<Observed>, Error> {
     observe_of(FAMILY)
 }
 
-/// The whole table as a script for `nft -f`, from whatever `observed` says is there.
-pub fn render(forwards: &[Forward], observed: Option<&Observed>) -> String {
-    let mut text = begin(FAMILY, forwards, &[DENIED], observed);
+/// The table of these services.
+pub(super) fn ruleset(forwards: &[Forward]) -> Ruleset {
+    let mut ruleset = Ruleset::new(FAMILY);
     let mut by_link: BTreeMap<&str, Vec<&Forward>> = BTreeMap::new();
     for forward in forwards {
+        ruleset.counter(DENIED.to_owned());
+        translate::counters(forward, &mut ruleset);
         by_link.entry(&forward.link).or_default().push(forward);
     }
     for (link, forwards) in by_link {
-        let hook = format!("filter hook ingress device \"{link}\" priority filter");
-        chain(&mut text, &chain_of(link), &hook);
-        for family in [Family::V4, Family::V6] {
-            let of = |f: &&Forward| Family::of(f.vip) == family;
-            let services: Vec<&Forward> = forwards.iter().copied().filter(of).collect();
-            deny::render(&services, family, "", &mut text);
-            limit::render(&services, family, "", &mut text);
-            services.iter().for_each(|forward| send(forward, family, &mut text));
+        let (mut hook, link_in_names) = (Vec::new(), word_of(link));
+        for family in Family::BOTH {
+            let mut all = Elements::default();
+            for forward in forwards.iter().filter(|f| Family::of(f.vip) == family) {
+                let rules = send(forward, family, &mut ruleset);
+                let chain = ruleset.chain(&format!("send_{}", name(forward)), rules);
+                translate::lead(forward, &format!("goto {chain}"), &mut all);
+            }
+            let (key, of) = (translate::key(family), translate::key_type(family));
+            let set = format!("send_{link_in_names}_{}", family.word());
+            let sets = ruleset.shared(&set, &of, Some("verdict"), all).into_iter();
+            hook.extend(sets.map(|set| format!("{key} vmap @{set}")));
         }
-        text.push_str("\t}\n");
+        let at = format!("filter hook ingress device \"{link}\" priority filter");
+        ruleset.hook(format!("ingress_{link_in_names}"), at, hook);
     }
-    text.push_str("}\n");
-    text
+    ruleset
 }
 
-/// The name of an interface's chain: that of an interface may have what that of a chain may not.
-fn chain_of(link: &str) -> String {
-    let mut name = String::from("ingress_");
+/// An interface in a name, which may not have all that the name of an interface may.
+fn word_of(link: &str) -> String {
+    let mut name = String::new();
     for byte in link.bytes() {
         match byte {
             b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => name.push(char::from(byte)),
@@ -70,29 +79,26 @@ fn chain_of(link: &str) -> String {
     name
 }
 
-/// Counts a packet, and sends it to its backend.
-fn send(forward: &Forward, family: Family, text: &mut String) {
-    let Some(ports) = ports::matched(forward) else { return };
+/// Count a packet, and send it to its backend.
+fn send(forward: &Forward, family: Family, ruleset: &mut Ruleset) -> Vec<String> {
     let (ip, protocol) = (family.word(), forward.protocol.name());
-    let matched = format!("{ip} daddr {} {protocol} dport {ports}", forward.vip);
-    let mut count = |what: &str, of| {
-        let _ = writeln!(text, "\t\t{matched} {what}counter name \"{}\"", counter(forward, of));
-    };
-    count("", Of::Traffic);
+    let mut rules = deny::rules(forward, family, "", ruleset);
+    rules.extend(limit::rule(forward, family, ""));
+    let count = |of| format!("counter name \"{}\"", counter(forward, of));
+    rules.push(count(Of::Traffic));
     if is_tcp(forward) {
-        count("tcp flags & (syn | ack) == syn ", Of::Connections);
+        rules.push(format!("tcp flags & (syn | ack) == syn {}", count(Of::Connections)));
     }
     let Some((key, list)) = choice(&forward.spread, ip, protocol) else {
-        let name = counter(forward, Of::Refused);
-        let _ = writeln!(text, "\t\t{matched} counter name \"{name}\" drop");
-        return;
+        rules.push(format!("{} drop", count(Of::Refused)));
+        return rules;
     };
     let entries: Vec<String> =
         list.iter().enumerate().map(|(i, b)| format!("{i} : {}", b.ip())).collect();
-    let _ = writeln!(
-        text,
-        "\t\t{matched} fwd {ip} to {key} map {{ {} }} device \"{}\"",
+    rules.push(format!(
+        "fwd {ip} to {key} map {{ {} }} device \"{}\"",
         entries.join(", "),
         forward.link
-    );
+    ));
+    rules
 }

@@ -5,101 +5,48 @@
 //! asked for any more leaves the set by itself, and where a set is full others are let through. A set is named
 //! after its limit too, because a bucket keeps the limit that it was made with.
 
-use super::{Family, Forward, Of, TABLE, counter, ports};
+use super::ruleset::Ruleset;
+use super::{Family, Forward, Of, counter, name};
 use buoy_model::limits::RATE_CLIENTS_MAX;
 use buoy_model::{Per, Protocol, Rate};
-use std::collections::BTreeSet;
-use std::fmt::Write as _;
 
-/// What the names of all sets have.
-pub(super) const MARK: &str = "_limit_";
-
-/// The sets that the kernel has and nobody wants any more; before the table, which makes the others.
-pub(super) fn forget(
-    family: &str,
-    forwards: &[Forward],
-    known: &BTreeSet<String>,
-    text: &mut String,
-) {
-    let wanted: BTreeSet<String> =
-        forwards.iter().filter_map(|f| Some(name(f, f.new_connections?))).collect();
-    for stale in known.difference(&wanted).filter(|name| name.contains(MARK)) {
-        let _ = writeln!(text, "delete set {family} {TABLE} {stale}");
-    }
+/// The set of a service with a limit.
+pub(super) fn set(forward: &Forward, ruleset: &mut Ruleset) {
+    let Some(rate) = forward.new_connections else { return };
+    let kind = Family::of(forward.vip).address();
+    let definition = format!("type {kind}; size {RATE_CLIENTS_MAX}; flags dynamic, timeout;");
+    ruleset.learning(set_of(forward, rate), definition);
 }
 
-/// The sets of all services.
-pub(super) fn sets(forwards: &[Forward], text: &mut String) {
-    for forward in forwards {
-        let Some(rate) = forward.new_connections else { continue };
-        let kind = match Family::of(forward.vip) {
-            Family::V4 => "ipv4_addr",
-            Family::V6 => "ipv6_addr",
-        };
-        let _ = writeln!(
-            text,
-            "\tset {} {{ type {kind}; size {RATE_CLIENTS_MAX}; flags dynamic, timeout; }}",
-            name(forward, rate)
-        );
-    }
-}
-
-/// The rules of one family; each begins with what only new connections match.
-pub(super) fn render(services: &[&Forward], family: Family, is_new: &str, text: &mut String) {
-    let ip = family.word();
-    for forward in services {
-        let (Some(rate), Some(own)) = (forward.new_connections, ports::matched(forward)) else {
-            continue;
-        };
-        let opens = match forward.protocol {
-            Protocol::Tcp => "tcp flags & (syn | ack) == syn ",
-            Protocol::Udp => "",
-        };
-        let client = match family {
-            Family::V4 => "ip saddr",
-            Family::V6 => "ip6 saddr & ffff:ffff:ffff:ffff::",
-        };
-        // Whoever has been away so long owes nothing.
-        let timeout = rate.span().as_secs() + 1;
-        let per = match rate.per() {
-            Per::Second => "second",
-            Per::Minute => "minute",
-            Per::Hour => "hour",
-        };
-        let _ = writeln!(
-            text,
-            "\t\t{is_new}{ip} daddr {} {} dport {own} {opens}update @{} {{ {client} timeout {timeout}s \
-             limit rate over {}/{per} burst {} packets }} counter name \"{}\" drop",
-            forward.vip,
-            forward.protocol.name(),
-            name(forward, rate),
-            rate.number(),
-            rate.burst(),
-            counter(forward, Of::Limited),
-        );
-    }
-}
-
-fn name(forward: &Forward, rate: Rate) -> String {
-    let vip = forward.vip.to_string().replace(':', "_");
-    let (protocol, letter) = (forward.protocol.name(), rate.per().letter());
-    let (number, burst) = (rate.number(), rate.burst());
-    let ports = ports::named(forward.ports);
-    format!("{protocol}_{ports}_{vip}{MARK}{number}{letter}_{burst}")
-}
-
-/// The names of all sets in what `nft` lists.
-pub(super) fn parse_sets(text: &str) -> impl Iterator<Item = String> + use<> {
-    parse_sets_with(MARK, text)
-}
-
-/// The names of sets that have this in them.
-pub(super) fn parse_sets_with(mark: &str, text: &str) -> impl Iterator<Item = String> + use<> {
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let name = |pair: &[&str]| match pair {
-        ["set", name] if name.contains(mark) => Some((*name).to_owned()),
-        _ => None,
+/// The rule of a service with a limit; it begins with what only new connections match.
+pub(super) fn rule(forward: &Forward, family: Family, is_new: &str) -> Option<String> {
+    let rate = forward.new_connections?;
+    let opens = match forward.protocol {
+        Protocol::Tcp => "tcp flags & (syn | ack) == syn ",
+        Protocol::Udp => "",
     };
-    let names: BTreeSet<String> = words.windows(2).filter_map(name).collect();
-    names.into_iter()
+    let client = match family {
+        Family::V4 => "ip saddr",
+        Family::V6 => "ip6 saddr & ffff:ffff:ffff:ffff::",
+    };
+    // Whoever has been away so long owes nothing.
+    let timeout = rate.span().as_secs() + 1;
+    let per = match rate.per() {
+        Per::Second => "second",
+        Per::Minute => "minute",
+        Per::Hour => "hour",
+    };
+    Some(format!(
+        "{is_new}{opens}update @{} {{ {client} timeout {timeout}s limit rate over {}/{per} burst {} packets }} \
+         counter name \"{}\" drop",
+        set_of(forward, rate),
+        rate.number(),
+        rate.burst(),
+        counter(forward, Of::Limited),
+    ))
+}
+
+fn set_of(forward: &Forward, rate: Rate) -> String {
+    let (letter, number, burst) = (rate.per().letter(), rate.number(), rate.burst());
+    format!("{}_limit_{number}{letter}_{burst}", name(forward))
 }

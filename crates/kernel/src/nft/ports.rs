@@ -63,21 +63,23 @@ pub(crate) fn answering(forward: &Forward) -> impl Iterator<Item = (String, Port
     })
 }
 
-/// Elements of a set without a port twice: services may share backends.
+/// Elements of a set without a port twice, and whether each is a range: services may share backends.
 pub(crate) fn elements(
     all: impl Iterator<Item = (String, Ports, String)>,
-) -> impl Iterator<Item = String> {
+) -> impl Iterator<Item = (String, bool)> {
     let mut ports_of: BTreeMap<(String, String), Vec<Ports>> = BTreeMap::new();
     for (before, ports, behind) in all {
         ports_of.entry((before, behind)).or_default().push(ports);
     }
     ports_of.into_iter().flat_map(|((before, behind), ports)| {
-        let written = move |ports| format!("{before} . {}{behind}", written(ports));
+        let written =
+            move |ports: Ports| (format!("{before} . {}{behind}", written(ports)), !ports.is_one());
         apart(ports).into_iter().map(written)
     })
 }
 
-fn apart(mut all: Vec<Ports>) -> Vec<Ports> {
+/// Ports that overlap as one.
+pub(crate) fn apart(mut all: Vec<Ports>) -> Vec<Ports> {
     all.sort_unstable();
     let mut apart: Vec<Ports> = Vec::new();
     for ports in all {
@@ -102,6 +104,7 @@ mod tests {
         let list = [("b", 10, 19), ("a", 80, 80), ("b", 15, 30), ("a", 80, 80), ("b", 31, 31)];
         let list = list.map(|(ip, first, last)| (ip.to_owned(), ports(first, last), " . v".into()));
         let set: Vec<_> = elements(list.into_iter()).collect();
-        assert_eq!(set, ["a . 80 . v", "b . 10-30 . v", "b . 31 . v"]);
+        let wanted = [("a . 80 . v", false), ("b . 10-30 . v", true), ("b . 31 . v", false)];
+        assert_eq!(set, wanted.map(|(element, is_range)| (element.to_owned(), is_range)));
     }
 }

@@ -8,8 +8,8 @@ use buoy_kernel::nft::{self, Forward, Spread};
 use buoy_model::{Ports, Protocol, SourceAddress};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -42,6 +42,8 @@ pub struct Lab {
     run: String,
     /// The port of the next UDP socket.
     port: AtomicU16,
+    /// What was applied last.
+    applied: Mutex<Option<Vec<Forward>>>,
 }
 
 impl Lab {
@@ -50,7 +52,7 @@ impl Lab {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let run = format!("buoy-{}-{count}", std::process::id());
-        let lab = Self { run, port: AtomicU16::new(FIRST_PORT) };
+        let lab = Self { run, port: AtomicU16::new(FIRST_PORT), applied: Mutex::default() };
         if let Err(reason) = lab.build() {
             eprintln!("SKIPPED: {test}: {reason}");
             return None;
@@ -76,7 +78,7 @@ impl Lab {
             ip(&["-n", &name, "address", "add", &v6, "dev", "eth0", "nodad"])?;
             ip(&["-n", &name, "link", "set", "eth0", "up"])?;
         }
-        self.inside("a", || nft::apply(&[]).map_err(|e| e.to_string()))?;
+        self.inside("a", || nft::apply(&[], None).map_err(|e| e.to_string()))?;
         let found = Command::new("nft").arg("--version").stdout(Stdio::null()).status();
         found.map(|_| ()).map_err(|_| "no nft on this host".into())
     }
@@ -120,12 +122,13 @@ impl Lab {
         }
     }
 
-    /// Both balancers get the same rules.
+    /// Both balancers get the same rules: one by what has changed, and one by what it finds.
     pub fn apply(&self, forwards: &[Forward]) {
-        for balancer in ["a", "b"] {
+        let before = self.applied.lock().unwrap().replace(forwards.to_vec());
+        for (balancer, before) in [("a", before.as_deref()), ("b", None)] {
             self.inside(balancer, || {
                 nft::enable_forwarding(true, true).unwrap();
-                nft::apply(forwards).unwrap();
+                nft::apply(forwards, before).unwrap();
                 nft::enable_pickup().unwrap();
             });
         }

@@ -1,0 +1,381 @@
+//! One table of nftables as data, and the transactions that make one of another.
+//!
+//! ```text
+//! hook ─► shared map (address, protocol, port) ─► chain of a service
+//! ```
+//!
+//! A chain of a service has a name that tells what is in it (a hash), so it is never changed: another one is put beside
+//! it, the map leads there, and the old one goes. So a change of one service costs the same among one and among
+//! thousands, and what an earlier agent left is known by its names alone.
+//!
+//! The kernel does a transaction in one go, and where it does not preempt itself nothing else runs on that processor
+//! meanwhile, not even the loop, which is a lease. So much work is cut into many transactions: first all that is
+//! new and that nothing leads to yet, then what changes (in one transaction, however much it is), then what has
+//! gone. Between them, everything that was there before goes on as it was.
+
+use super::TABLE;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+/// Characters of a script in one transaction: some 4 ms of a processor.
+const TRANSACTION_MAX: usize = 32 << 10;
+/// Elements in one command.
+const ELEMENTS_MAX: usize = 64;
+/// The least size of a shared set.
+const SIZE_MIN: usize = 64;
+
+/// All that a table has.
+#[derive(Debug)]
+pub(crate) struct Ruleset {
+    family: &'static str,
+    counters: BTreeSet<String>,
+    /// Sets that rules put elements into, with what they are.
+    learning: BTreeMap<String, String>,
+    shared: Vec<Shared>,
+    /// In the order in which one may speak of another.
+    chains: Vec<(String, Vec<String>)>,
+    names: BTreeSet<String>,
+    hooks: BTreeMap<String, Hook>,
+}
+
+/// A chain that the kernel calls.
+#[derive(Debug, Eq, PartialEq)]
+struct Hook {
+    at: String,
+    rules: Vec<String>,
+}
+
+/// A set or a map that rules of a hook look into.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    name: String,
+    kind: &'static str,
+    definition: String,
+    has_ranges: bool,
+    /// By their keys; what they lead to, or nothing.
+    elements: BTreeMap<String, String>,
+}
+
+/// The elements of a set, with and without ranges: the kernel keeps them in different ways.
+#[derive(Debug, Default)]
+pub(crate) struct Elements {
+    one: BTreeMap<String, String>,
+    ranges: BTreeMap<String, String>,
+}
+
+impl Elements {
+    /// What a key leads to.
+    pub(crate) fn add(&mut self, key: String, is_range: bool, to: String) {
+        let of = if is_range { &mut self.ranges } else { &mut self.one };
+        of.insert(key, to);
+    }
+}
+
+/// What the kernel has of a table.
+#[derive(Debug, Default, Eq, PartialEq)]
+pub(crate) struct Names {
+    counters: BTreeSet<String>,
+    /// With `set` or `map`.
+    sets: BTreeMap<String, String>,
+    chains: BTreeSet<String>,
+}
+
+/// What a table is made from.
+pub(crate) enum There<'r> {
+    /// There is none.
+    Nothing,
+    /// Exactly this.
+    Known(&'r Ruleset),
+    /// Whatever has these names.
+    Seen(Names),
+}
+
+impl<'r> There<'r> {
+    /// What is there after somebody made it so.
+    pub(crate) fn known(ruleset: &'r Ruleset) -> Self {
+        if ruleset.is_empty() { Self::Nothing } else { Self::Known(ruleset) }
+    }
+}
+
+impl Ruleset {
+    pub(crate) const fn new(family: &'static str) -> Self {
+        Self {
+            family,
+            counters: BTreeSet::new(),
+            learning: BTreeMap::new(),
+            shared: Vec::new(),
+            chains: Vec::new(),
+            names: BTreeSet::new(),
+            hooks: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) const fn family(&self) -> &'static str {
+        self.family
+    }
+
+    /// Whether it does nothing.
+    fn is_empty(&self) -> bool {
+        self.hooks.is_empty()
+    }
+
+    pub(crate) fn counter(&mut self, name: String) {
+        self.counters.insert(name);
+    }
+
+    /// A set that rules put elements into.
+    pub(crate) fn learning(&mut self, name: String, definition: String) {
+        self.learning.insert(name, definition);
+    }
+
+    /// A chain with these rules; its name.
+    pub(crate) fn chain(&mut self, name: &str, rules: Vec<String>) -> String {
+        let mut hasher = DefaultHasher::new();
+        rules.hash(&mut hasher);
+        let name = format!("{name}_{:016x}", hasher.finish());
+        if self.names.insert(name.clone()) {
+            self.chains.push((name.clone(), rules));
+        }
+        name
+    }
+
+    /// Sets or maps with these elements, to whose keys that type belongs; the names of those that are needed.
+    pub(crate) fn shared(
+        &mut self,
+        name: &str,
+        key: &str,
+        to: Option<&str>,
+        all: Elements,
+    ) -> Vec<String> {
+        let (kind, of) = match to {
+            Some(to) => ("map", format!("type {key} : {to};")),
+            None => ("set", format!("type {key};")),
+        };
+        let size = all.one.len().next_power_of_two().max(SIZE_MIN);
+        // Of that size the kernel makes a table that needs no growing, the faster one.
+        let one = (format!("{name}_{size}"), format!("{of} size {size};"), false, all.one);
+        let ranges = (format!("{name}_ranges"), format!("{of} flags interval;"), true, all.ranges);
+        let mut names = Vec::new();
+        for (name, definition, has_ranges, elements) in [one, ranges] {
+            if !elements.is_empty() {
+                names.push(name.clone());
+                self.shared.push(Shared { name, kind, definition, has_ranges, elements });
+            }
+        }
+        names
+    }
+
+    /// A chain that the kernel calls.
+    pub(crate) fn hook(&mut self, name: String, at: String, rules: Vec<String>) {
+        self.hooks.insert(name, Hook { at, rules });
+    }
+
+    fn find(&self, name: &str) -> Option<&Shared> {
+        self.shared.iter().find(|set| set.name == name)
+    }
+
+    fn names(&self) -> Names {
+        let shared = self.shared.iter().map(|set| (set.name.clone(), set.kind.to_owned()));
+        let learning = self.learning.keys().map(|name| (name.clone(), "set".to_owned()));
+        Names {
+            counters: self.counters.clone(),
+            sets: shared.chain(learning).collect(),
+            chains: self.names.iter().chain(self.hooks.keys()).cloned().collect(),
+        }
+    }
+
+    /// What makes the table into this one, in the order in which it has to happen; each is done in one go.
+    pub(crate) fn steps(&self, there: &There<'_>) -> Vec<String> {
+        if self.is_empty() {
+            return match there {
+                There::Nothing => Vec::new(),
+                There::Known(_) | There::Seen(_) => {
+                    vec![format!("delete table {} {TABLE}\n", self.family)]
+                }
+            };
+        }
+        let (known, names) = match there {
+            There::Nothing => (None, &Names::default()),
+            There::Known(known) => (Some(*known), &known.names()),
+            There::Seen(names) => (None, names),
+        };
+        let mut steps = Vec::new();
+        if known.is_none() {
+            steps.push(format!("add table {} {TABLE}\n", self.family));
+        }
+        self.add(known, names, &mut steps);
+        let switch = self.switch(known, names);
+        if !switch.is_empty() {
+            steps.push(switch);
+        }
+        self.sweep(names, &mut steps);
+        steps
+    }
+
+    /// `nft`'s words for something of this table.
+    fn at(&self, name: &str) -> String {
+        format!("{} {TABLE} {name}", self.family)
+    }
+
+    /// What is new and does not change what is there.
+    fn add(&self, known: Option<&Self>, names: &Names, steps: &mut Vec<String>) {
+        for name in self.counters.difference(&names.counters) {
+            steps.push(format!("add counter {}\n", self.at(name)));
+        }
+        let learning = self.learning.iter().map(|(name, of)| (name, "set", of));
+        let shared = self.shared.iter().map(|set| (&set.name, set.kind, &set.definition));
+        for (name, kind, definition) in learning.chain(shared) {
+            if !names.sets.contains_key(name) {
+                steps.push(format!("add {kind} {} {{ {definition} }}\n", self.at(name)));
+            }
+        }
+        for (name, rules) in self.chains.iter().filter(|(name, _)| !names.chains.contains(name)) {
+            let mut text = format!("add chain {}\n", self.at(name));
+            self.rules(name, rules, &mut text);
+            steps.push(text);
+        }
+        for set in self.shared.iter().filter(|set| !set.has_ranges) {
+            let before = known.and_then(|known| known.find(&set.name));
+            if before.is_none() && names.sets.contains_key(&set.name) {
+                continue;
+            }
+            let is_new = |key: &String| before.is_none_or(|set| !set.elements.contains_key(key));
+            let new = set.elements.iter().filter(|(key, _)| is_new(key));
+            steps.extend(self.elements("add", &set.name, new.map(|(key, to)| written(key, to))));
+        }
+    }
+
+    /// What changes what is there.
+    fn switch(&self, known: Option<&Self>, names: &Names) -> String {
+        let mut text = String::new();
+        for set in &self.shared {
+            let before = known.and_then(|known| known.find(&set.name));
+            let (gone, new) = match before {
+                Some(before) => changed(before, set),
+                None if names.sets.contains_key(&set.name) => {
+                    let _ = writeln!(text, "flush {} {}", set.kind, self.at(&set.name));
+                    (Vec::new(), set.elements.iter().collect())
+                }
+                None if set.has_ranges => (Vec::new(), set.elements.iter().collect()),
+                None => continue,
+            };
+            let new = new.into_iter().map(|(key, to)| written(key, to));
+            text.extend(self.elements("delete", &set.name, gone.into_iter().cloned()));
+            text.extend(self.elements("add", &set.name, new));
+        }
+        for (name, hook) in &self.hooks {
+            let before = known.and_then(|known| known.hooks.get(name));
+            if before == Some(hook) {
+                continue;
+            }
+            let at = self.at(name);
+            let _ = writeln!(text, "add chain {at} {{ type {}; policy accept; }}", hook.at);
+            if names.chains.contains(name) {
+                let _ = writeln!(text, "flush chain {at}");
+            }
+            self.rules(name, &hook.rules, &mut text);
+        }
+        // Nothing comes by there any more, also where what they look into stays for a while.
+        for name in known.iter().flat_map(|known| known.hooks.keys()) {
+            if !self.hooks.contains_key(name) {
+                let _ = writeln!(text, "flush chain {}", self.at(name));
+            }
+        }
+        text
+    }
+
+    /// What nobody needs any more.
+    fn sweep(&self, names: &Names, steps: &mut Vec<String>) {
+        let stays = |name: &String| self.names.contains(name) || self.hooks.contains_key(name);
+        let gone: Vec<&String> = names.chains.iter().filter(|name| !stays(name)).collect();
+        // Chains speak of sets and of other chains, and maps lead to chains.
+        let chains = |verb| {
+            let line = move |name: &&String| format!("{verb} chain {}\n", self.at(name));
+            gone.iter().map(line)
+        };
+        steps.extend(chains("flush"));
+        for (name, kind) in &names.sets {
+            if !self.learning.contains_key(name) && self.find(name).is_none() {
+                steps.push(format!("delete {kind} {}\n", self.at(name)));
+            }
+        }
+        steps.extend(chains("delete"));
+        for name in names.counters.difference(&self.counters) {
+            steps.push(format!("delete counter {}\n", self.at(name)));
+        }
+    }
+
+    fn rules(&self, chain: &str, rules: &[String], text: &mut String) {
+        for rule in rules {
+            let _ = writeln!(text, "add rule {} {rule}", self.at(chain));
+        }
+    }
+
+    /// A verb of elements, not too many at a time.
+    fn elements(
+        &self,
+        verb: &str,
+        set: &str,
+        all: impl Iterator<Item = String>,
+    ) -> impl Iterator<Item = String> {
+        let all: Vec<String> = all.collect();
+        let at = self.at(set);
+        let line = |some: &[String]| format!("{verb} element {at} {{ {} }}\n", some.join(", "));
+        all.chunks(ELEMENTS_MAX).map(line).collect::<Vec<_>>().into_iter()
+    }
+}
+
+fn written(key: &str, to: &str) -> String {
+    if to.is_empty() { key.to_owned() } else { format!("{key} : {to}") }
+}
+
+/// The keys that have to go, and the elements that come after them. Ranges may overlap, so they all change here.
+fn changed<'s>(
+    before: &'s Shared,
+    set: &'s Shared,
+) -> (Vec<&'s String>, Vec<(&'s String, &'s String)>) {
+    let stays = |key: &String, to: &String| set.elements.get(key) == Some(to);
+    let gone = before.elements.iter().filter(|(key, to)| !stays(key, to)).map(|(key, _)| key);
+    let is_due = |key: &String, to: &String| match before.elements.get(key) {
+        Some(before) => before != to,
+        None => set.has_ranges,
+    };
+    let new = set.elements.iter().filter(|(key, to)| is_due(key, to));
+    (gone.collect(), new.collect())
+}
+
+/// Steps as scripts, each a transaction: as many in one as it may have.
+pub(crate) fn transactions(steps: Vec<String>) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for step in steps {
+        match all.last_mut().filter(|last| last.len() + step.len() <= TRANSACTION_MAX) {
+            Some(last) => last.push_str(&step),
+            None => all.push(step),
+        }
+    }
+    all
+}
+
+impl Names {
+    /// Reads what `nft --terse list table` prints.
+    pub(crate) fn parse(text: &str) -> Self {
+        let mut names = Self::default();
+        for line in text.lines() {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words.as_slice() {
+                ["counter", name, "{"] => {
+                    names.counters.insert((*name).to_owned());
+                }
+                [kind @ ("set" | "map"), name, "{"] => {
+                    names.sets.insert((*name).to_owned(), (*kind).to_owned());
+                }
+                ["chain", name, "{"] => {
+                    names.chains.insert((*name).to_owned());
+                }
+                _ => {}
+            }
+        }
+        names
+    }
+}
