@@ -1,6 +1,6 @@
 //! The HTTP API as values: what the agent answers, in which words, and a client that asks.
 //!
-//! `status` has the types of the largest answer, `lists` those of its parts, `problem` that of a refusal, `order` those of what operators order, `path` those of made-up packets, `pools` those of pools of addresses, `matrix` what each node hears of each other,
+//! `status` has the types of the largest answer, `lists` those of its parts, `problem` that of a refusal, `order` those of what operators order, `path` those of made-up packets, `pools` those of pools of addresses, `matrix` what each node hears of each other, `budget` how well each VIP has kept its promise,
 //! `services` those of services and orders of their backends, `view` makes them from what the core knows, `words`
 //! turns decisions into sentences for the log, the status and the event list alike, and `client`
 //! asks over the agent's UNIX socket. A new endpoint is a type here, a route in the agent's
@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod budget;
 pub mod client;
 mod config;
 mod instances;
@@ -25,6 +26,7 @@ pub mod view;
 mod vrrp;
 pub mod words;
 
+pub use budget::{BudgetReply, BudgetView};
 pub use client::{Client, ClientError, Edit, segment};
 pub use config::{
     BaseView, ConfigReply, ConfigRequest, EditReply, HistoryReply, Origin, OriginView,

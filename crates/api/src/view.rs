@@ -506,12 +506,12 @@ fn digest(digest: u32) -> String {
 }
 
 /// Milliseconds, no finer than a microsecond, so that JSON stays readable.
-fn millis(duration: Duration) -> f64 {
+pub(crate) fn millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
 /// In the order people look for: the ids on the wire are hashes.
-fn by_name<T>(all: impl Iterator<Item = T>, name: impl Fn(&T) -> &String) -> Vec<T> {
+pub(crate) fn by_name<T>(all: impl Iterator<Item = T>, name: impl Fn(&T) -> &String) -> Vec<T> {
     let mut all: Vec<T> = all.collect();
     all.sort_by(|a, b| name(a).cmp(name(b)));
     all
@@ -586,6 +586,8 @@ mod tests {
             last_change: None,
             vrrp: vec![],
             refused: vec![],
+            uptime: None,
+            slack: None,
         };
         Status {
             at: Instant::from_nanos(5_000_000_000),

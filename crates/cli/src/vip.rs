@@ -3,10 +3,13 @@
 //! What is applied is what was shown: the difference first, then the question, then the edit on the revision that was
 //! looked at.
 
+mod budget;
+
 use crate::config::{AGREED, CHECKED, Consent, during};
 use crate::failure::Failure;
 use crate::service::plain_lines;
 use crate::{AgentSocket, Asking, output, status};
+use budget::BudgetArguments;
 use buoy_api::{Client, Edit, VipView};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -18,6 +21,9 @@ pub(crate) enum Command {
     Ls(Asking),
     /// One VIP: how it is, and how it is written
     Show(ShowArguments),
+    /// How well each VIP has kept its promise since the agent of this node started: for how long it was served, how long it
+    /// took to find it another owner, and by how much its lease was renewed in time
+    Budget(BudgetArguments),
     /// Add a VIP on all nodes
     Add(AddArguments),
     /// Take a VIP away on all nodes
@@ -180,6 +186,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
                 format!("{}\n{}", table.render(output::colour()), plain_lines(&text))
             })
         }
+        Command::Budget(arguments) => budget::run(arguments),
         Command::Add(AddArguments { agent, name, address, keys, consent }) => {
             let vip = keys.with(json!({ "name": name, "address": address }));
             apply(&agent.client()?, &Edit::AddVip(vip), None, &consent)

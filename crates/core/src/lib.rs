@@ -11,6 +11,7 @@ extern crate alloc;
 mod announce;
 pub mod backend_orders;
 pub mod balance;
+mod budget;
 pub mod check;
 mod damping;
 pub mod eject;
@@ -50,6 +51,7 @@ mod vrrp_group;
 pub mod weigh;
 mod why;
 
+pub use budget::{Gaps, Slack, Uptime};
 #[cfg(feature = "mutants")]
 pub use mutation::Mutation;
 pub use node::{Fence, Node, Settings};

@@ -3,6 +3,7 @@
 //! The order within a step is the safety of the whole: first leases that have run out end, then the
 //! event is taken, then the view is judged, and only then anything is said to the peers.
 
+use crate::budget::Renewed;
 use crate::damping::Damping;
 use crate::judge::Verdicts;
 use crate::legs::Legs;
@@ -77,6 +78,8 @@ pub struct Node {
     pub(crate) renewals: Renewals,
     /// The end of the lease that the loop itself renews (`Safety::Available`).
     pub(crate) loop_until: Instant,
+    /// What was left of those leases when they were renewed.
+    pub(crate) renewed: Renewed,
     pub(crate) tempo: Tempo,
     /// What this node says of its groups, and the name of that list.
     pub(crate) said: Vec<Claim>,
@@ -150,6 +153,7 @@ impl Node {
             voter: Voter::new(now),
             renewals: Renewals::new(),
             loop_until: Instant::ZERO,
+            renewed: Renewed::new(),
             tempo: Tempo::default(),
             said: Vec::with_capacity(GROUPS_MAX),
             list: ListVersion(0),
@@ -219,6 +223,7 @@ impl Node {
         if !core::mem::replace(&mut self.due_is_known, true) {
             self.due = self.owned.iter().filter_map(Ownership::deadline).min();
             self.sharers = self.find_sharers();
+            self.watch_uptime(now);
         }
         self.check_invariants(now);
     }
@@ -496,6 +501,7 @@ impl Node {
                 break;
             }
             self.judge_all(now, out);
+            self.watch_uptime(now);
         }
         if core::mem::take(&mut self.news) {
             self.speak(now, out);

@@ -135,6 +135,12 @@ impl Cluster {
         (0..self.nodes.len()).find(|i| *i != owner).unwrap()
     }
 
+    /// Who owns the first group among those.
+    fn owner_of(&self, among: &[usize]) -> usize {
+        let owners = self.owners(0);
+        *among.iter().find(|i| owners.contains(i)).expect("one of them")
+    }
+
     fn settle(&mut self) {
         self.run(LEASE_MAX * 2);
     }
@@ -569,5 +575,7 @@ fn a_restarted_voter_says_for_how_long_it_will_not_vote() {
 #[path = "placement_node_tests.rs"]
 mod placement;
 
+#[path = "budget_tests.rs"]
+mod budget;
 #[path = "judge_tests.rs"]
 mod judging;

@@ -4,6 +4,7 @@
 //! one order only: close the gate, remove the addresses, then let the next heartbeat say so.
 
 use crate::announce::Announcements;
+use crate::budget::Watch;
 use crate::orders::GroupOrders;
 use crate::rhythm::{self, Lifetime};
 use crate::votes::{Renewals, Votes};
@@ -29,6 +30,8 @@ pub(crate) struct Ownership {
     pub(crate) orders: GroupOrders,
     /// The elections that decide about it, where VRRP does.
     pub(crate) routers: Option<Box<Routers>>,
+    /// For how long it was served, and for how long not.
+    pub(crate) watch: Watch,
 }
 
 /// Each timer lives in the one state that uses it.
@@ -107,6 +110,7 @@ impl Ownership {
             fitness: Fitness::Fit,
             orders: GroupOrders { held: None, moving: None },
             routers: Routers::new(group),
+            watch: Watch::default(),
         }
     }
 

@@ -151,8 +151,10 @@ impl Node {
 
     /// Asks our own vote and everybody else's.
     pub(crate) fn speak(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let before = self.loop_until;
         self.loop_until = lease_end(now, self.tempo.term(self.desired.timing));
         if self.sharers.looped {
+            self.renewed.note(now, Safety::Available, before);
             out.push(Action::Renew { lease: SharedLease::Loop, until: self.loop_until });
         }
         self.say(now);
@@ -205,8 +207,10 @@ impl Node {
     /// Renews the lease that the groups share, and looks at those that do not share it (yet).
     pub(crate) fn recount(&mut self, now: Instant, out: &mut Vec<Action>) {
         let desired = Arc::clone(&self.desired);
+        let before = self.renewals.shared_until;
         let later = self.renewals.renew(self.shares_from(&desired));
         if later && self.sharers.majority {
+            self.renewed.note(now, Safety::Exclusive, before);
             let until = self.renewals.shared_until;
             out.push(Action::Renew { lease: SharedLease::Majority, until });
         }

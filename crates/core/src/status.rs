@@ -1,5 +1,6 @@
 //! What a node can say about itself when asked: values for `status`, `why`, metrics and the page.
 
+use crate::budget::{Slack, Uptime};
 use alloc::string::String;
 use alloc::vec::Vec;
 use buoy_model::{AdvertReject, Epoch, GroupId, Incarnation, Instant, LinkId, NodeId, Record};
@@ -134,6 +135,10 @@ pub struct GroupStatus {
     pub vrrp: Vec<RouterStatus>,
     /// How many packets about them were refused for which reason since the start; only what came.
     pub refused: Vec<(AdvertReject, u64)>,
+    /// For how long it was served and for how long not, as far as this node has seen; `None`: VRRP decides about it.
+    pub uptime: Option<Uptime>,
+    /// What was left of its lease when this node renewed that; `None`: it is not served here, or by a lease of its own.
+    pub slack: Option<Slack>,
 }
 
 /// A virtual router, as this node sees it.

@@ -142,6 +142,8 @@ fn group_status(node: &Node, now: Instant, i: usize, candidates: Vec<Candidate>)
         last_change: ownership.last_change.clone(),
         vrrp: crate::vrrp_group::status(node, now, i),
         refused: refused(ownership),
+        uptime: ownership.routers.is_none().then(|| ownership.watch.seen(now)),
+        slack: holding.filter(|h| h.shares).and_then(|_| node.renewed.slack(now, group.safety)),
     }
 }
 

@@ -120,6 +120,11 @@ pub const ANNOUNCE_REFRESH: Duration = Duration::from_secs(60);
 /// At most one defence of an address in this time (RFC 5227 §1.1, DEFEND_INTERVAL).
 pub const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Times without an owner that are kept of each group, the latest.
+pub const GAPS_KEPT: usize = 32;
+/// Minutes of which it is known what was left of leases.
+pub const SLACK_MINUTES: usize = 60;
+
 /// Records kept in memory that are not about a change of owner.
 pub const RECORDS_MAX: usize = 1024;
 /// Records of changes of owner kept in memory: room for some takeovers of every group there can be.

@@ -14,8 +14,8 @@ use axum::routing::get;
 use axum::{Json, Router};
 use buoy_api::view::DatedRecord;
 use buoy_api::{
-    ClusterReply, ClusterStatus, EventView, EventsReply, FailoversReply, NodeReply, NodesReply,
-    VipReply, VipsReply,
+    BudgetReply, ClusterReply, ClusterStatus, EventView, EventsReply, FailoversReply, NodeReply,
+    NodesReply, VipReply, VipsReply,
 };
 use buoy_model::GroupId;
 use serde::{Deserialize, Serialize};
@@ -41,6 +41,7 @@ pub(super) fn routes<A: Agent>() -> Router<Arc<A>> {
         .route("/v1/vips/{vip}", get(vip::<A>))
         .route("/v1/events", get(events::<A>))
         .route("/v1/failovers", get(failovers::<A>))
+        .route("/v1/budget", get(budget::<A>))
 }
 
 pub(super) fn operations() -> Vec<Operation> {
@@ -76,6 +77,13 @@ pub(super) fn operations() -> Vec<Operation> {
             count_ms(),
             "Only what is not older, in milliseconds since 1970.",
         ),
+        get(
+            "/v1/budget",
+            "budget",
+            "How well each VIP has kept its promise, as this node has seen since its agent started.",
+        )
+        .answers::<BudgetReply>()
+        .list(),
         get("/v1/failovers", "failovers", "The takeovers that this node made, with their phases.")
             .answers::<FailoversReply>()
             .list()
@@ -329,6 +337,14 @@ fn gap(after: u64) -> axum::body::Bytes {
     }
     let detail = "records that came after this one are forgotten: only the latest are kept";
     message("gap", after, &Gap { after, detail })
+}
+
+async fn budget<A: Agent>(State(agent): State<Arc<A>>, asked: Asked) -> Result<Response, Failure> {
+    let make = |agent: Arc<A>| async move {
+        let snapshot = Snapshot::bare(&*agent).await?;
+        Ok(snapshot.view().budget(snapshot.revision))
+    };
+    asked.answer(agent, "budget", make).await
 }
 
 #[derive(Clone, Deserialize)]

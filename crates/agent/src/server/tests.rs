@@ -16,7 +16,9 @@ use super::*;
 use buoy_api::view::BackendReport;
 use buoy_api::{Client, ClientError, Problem};
 use buoy_core::backend_orders::BackendOrders;
-use buoy_core::{Candidate, Exclusion, GroupStatus, Ignored, NodeStatus, Quorum, Standing};
+use buoy_core::{
+    Candidate, Exclusion, GroupStatus, Ignored, NodeStatus, Quorum, Slack, Standing, Uptime,
+};
 use buoy_model::{
     Backend, BackendState, Balance, Cause, Cidr, ClusterId, Epoch, Fact, Failback, FlowFields,
     GroupId, Incarnation, Instant, LinkId, Mode, Node, NodeId, Ports, Protocol, Record, Safety,
@@ -140,6 +142,13 @@ fn known() -> Status {
         last_change: None,
         vrrp: vec![],
         refused: vec![],
+        uptime: owner.map(|_| Uptime {
+            served: Duration::from_secs(999),
+            unserved: Duration::from_secs(1),
+            ..Uptime::default()
+        }),
+        slack: owner
+            .map(|_| Slack { last: Duration::from_millis(31), least: Duration::from_millis(12) }),
     };
     let excluded = Standing::Excluded(Exclusion::Draining);
     Status {

@@ -56,9 +56,17 @@ fn json(server: &Running, target: &str) -> serde_json::Value {
 #[test]
 fn a_question_waits_for_news_and_no_longer_than_it_says() {
     let server = Running::start();
-    for list in
-        ["status", "cluster", "nodes", "nodes/lb2", "vips", "vips/web", "services", "failovers"]
-    {
+    for list in [
+        "status",
+        "cluster",
+        "nodes",
+        "nodes/lb2",
+        "vips",
+        "vips/web",
+        "services",
+        "failovers",
+        "budget",
+    ] {
         let known = json(&server, &format!("/v1/{list}"))["revision"].as_u64().unwrap();
         // The first look of all finds something that was not known.
         let known = json(&server, &format!("/v1/{list}?wait=1s&since={known}"))["revision"]
@@ -183,6 +191,29 @@ fn watchers_take_no_place_from_others_and_end_with_the_agent() {
     let began = Clock::now();
     drop(server);
     assert!(began.elapsed() < Duration::from_secs(2), "nobody waits for the stream to end");
+}
+
+#[test]
+fn how_well_each_vip_kept_its_promise_is_told_against_the_bound() {
+    let server = Running::start();
+    let told = json(&server, "/v1/budget");
+    assert_eq!((&told["node"], &told["term_ms"]), (&"lb1".into(), &50.0.into()));
+    // The longest term, a 64th of it and a heartbeat.
+    let timing = server.fake.desired().timing;
+    let longest = timing.lease_max.as_secs_f64() * 1000.0;
+    let bound = longest + longest / 64.0 + timing.heartbeat.as_secs_f64() * 1000.0;
+    assert!((told["bound_ms"].as_f64().unwrap() - bound).abs() < 0.001, "{told}");
+    let vip = |name: &str| {
+        let vips = told["vips"].as_array().unwrap();
+        vips.iter().find(|vip| vip["vip"] == name).unwrap().clone()
+    };
+    let web = vip("web");
+    assert_eq!((&web["availability"], &web["unserved_ms"]), (&0.999.into(), &1000.0.into()));
+    assert_eq!((&web["slack_ms"], &web["slack_least_ms"]), (&31.0.into(), &12.0.into()));
+    assert_eq!((&web["unknown"], &web["owner"]), (&serde_json::Value::Null, &"lb1".into()));
+    let db = vip("db");
+    assert!(db["unknown"].as_str().unwrap().contains("VRRP"), "{db}");
+    assert_eq!(db["availability"], serde_json::Value::Null);
 }
 
 #[test]
