@@ -109,9 +109,12 @@ fn the_kernel_follows_the_configuration_and_the_checks() {
 
         assert!(forward.counters().contains_key("forward_connections"));
 
-        // Somebody flushes everything: the next round puts it back.
-        assert!(Command::new("nft").args(["flush", "ruleset"]).status().unwrap().success());
-        until("the table to come back", || ruleset().contains("127.0.0.22 . 8080 }")).await;
+        // Somebody flushes everything, or our rules: the next round puts them back.
+        for flushed in [&["ruleset"][..], &["table", "inet", "buoy"]] {
+            let done = Command::new("nft").arg("flush").args(flushed).status();
+            assert!(done.unwrap().success());
+            until("the rules to come back", || ruleset().contains("127.0.0.22 . 8080 }")).await;
+        }
 
         // A second VIP of the group has other backends on the same port.
         let other = Service {

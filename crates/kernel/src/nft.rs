@@ -280,14 +280,22 @@ fn remove_of(families: &[&str]) -> Result<(), Error> {
     }
 }
 
-/// What the kernel has; `None` when there is no table.
+/// What the kernel has; `None` when there is no table, or nothing in it that does anything.
 pub fn observe() -> Result<Option<Observed>, Error> {
-    observe_of("inet")
+    observe_of("inet", Some(translate::GUARD))
 }
 
-fn observe_of(family: &str) -> Result<Option<Observed>, Error> {
-    match run(&["list", "counters", "table", family, TABLE], "") {
-        Ok(text) => Ok(Some(Observed { counters: parse_counters(&text) })),
+/// `always` is a chain that has rules wherever the table is what it should be.
+fn observe_of(family: &str, always: Option<&str>) -> Result<Option<Observed>, Error> {
+    let mut question = format!("list counters table {family} {TABLE}");
+    if let Some(chain) = always {
+        question.push_str(&format!("; list chain {family} {TABLE} {chain}"));
+    }
+    match run(&[&question], "") {
+        Ok(text) => {
+            let is_whole = always.is_none_or(|chain| Names::parse(&text).has_rules(chain));
+            Ok(is_whole.then(|| Observed { counters: parse_counters(&text) }))
+        }
         Err(Error::Refused { said }) if said.contains(ABSENT) => Ok(None),
         Err(error) => Err(error),
     }

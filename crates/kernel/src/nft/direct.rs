@@ -33,7 +33,7 @@ pub fn remove() -> Result<(), Error> {
 
 /// What the kernel has; `None` when there is no table.
 pub fn observe() -> Result<Option<Observed>, Error> {
-    observe_of(FAMILY)
+    observe_of(FAMILY, None)
 }
 
 /// The table of these services.

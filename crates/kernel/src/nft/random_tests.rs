@@ -172,10 +172,16 @@ fn a_table_that_was_changed_is_the_one_that_is_made_from_nothing() {
     for round in 0..40 {
         let services = if round == 20 { Vec::new() } else { services(&mut random) };
         let tables = all(&services);
+        // Somebody else takes rules away, and that is seen where it is looked for.
+        let is_emptied = random.one_in(4) && seen("inet").is_ok_and(|there| is_table(&there));
+        if is_emptied {
+            run(&["flush", "table", "inet", TABLE], "").unwrap();
+            assert!(super::observe().unwrap().is_none());
+        }
         // By what is known, or by what is found.
         let is_known = random.one_in(2);
         let there = |of: usize| match &before {
-            Some(before) if is_known => There::known(&before[of]),
+            Some(before) if is_known && !is_emptied => There::known(&before[of]),
             Some(_) | None => seen(tables[of].family()).unwrap(),
         };
         let steps = (0..tables.len()).flat_map(|of| tables[of].steps(&there(of)));
@@ -191,6 +197,13 @@ fn a_table_that_was_changed_is_the_one_that_is_made_from_nothing() {
         let none: (Vec<String>, Vec<String>) = Default::default();
         assert_eq!((kept, missing), none, "round {round}, by what is known: {is_known}");
         before = Some(tables);
+    }
+}
+
+fn is_table(there: &There<'_>) -> bool {
+    match there {
+        There::Nothing => false,
+        There::Known(_) | There::Seen(_) => true,
     }
 }
 

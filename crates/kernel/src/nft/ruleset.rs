@@ -78,7 +78,8 @@ pub(crate) struct Names {
     counters: BTreeSet<String>,
     /// With `set` or `map`.
     sets: BTreeMap<String, String>,
-    chains: BTreeSet<String>,
+    /// With the number of their rules.
+    chains: BTreeMap<String, usize>,
 }
 
 /// What a table is made from.
@@ -181,8 +182,15 @@ impl Ruleset {
         Names {
             counters: self.counters.clone(),
             sets: shared.chain(learning).collect(),
-            chains: self.names.iter().chain(self.hooks.keys()).cloned().collect(),
+            chains: self.lengths().collect(),
         }
+    }
+
+    /// All chains, and how many rules each has.
+    fn lengths(&self) -> impl Iterator<Item = (String, usize)> {
+        let chains = self.chains.iter().map(|(name, rules)| (name, rules));
+        let hooks = self.hooks.iter().map(|(name, hook)| (name, &hook.rules));
+        chains.chain(hooks).map(|(name, rules)| (name.clone(), rules.len()))
     }
 
     /// What makes the table into this one, in the order in which it has to happen; each is done in one go.
@@ -230,8 +238,14 @@ impl Ruleset {
                 steps.push(format!("add {kind} {} {{ {definition} }}\n", self.at(name)));
             }
         }
-        for (name, rules) in self.chains.iter().filter(|(name, _)| !names.chains.contains(name)) {
-            let mut text = format!("add chain {}\n", self.at(name));
+        for (name, rules) in &self.chains {
+            let verb = match names.chains.get(name) {
+                Some(length) if *length == rules.len() => continue,
+                // Somebody has emptied it.
+                Some(_) => "flush",
+                None => "add",
+            };
+            let mut text = format!("{verb} chain {}\n", self.at(name));
             self.rules(name, rules, &mut text);
             steps.push(text);
         }
@@ -271,7 +285,7 @@ impl Ruleset {
             }
             let at = self.at(name);
             let _ = writeln!(text, "add chain {at} {{ type {}; policy accept; }}", hook.at);
-            if names.chains.contains(name) {
+            if names.chains.contains_key(name) {
                 let _ = writeln!(text, "flush chain {at}");
             }
             self.rules(name, &hook.rules, &mut text);
@@ -288,7 +302,7 @@ impl Ruleset {
     /// What nobody needs any more.
     fn sweep(&self, names: &Names, steps: &mut Vec<String>) {
         let stays = |name: &String| self.names.contains(name) || self.hooks.contains_key(name);
-        let gone: Vec<&String> = names.chains.iter().filter(|name| !stays(name)).collect();
+        let gone: Vec<&String> = names.chains.keys().filter(|name| !stays(name)).collect();
         // Chains speak of sets and of other chains, and maps lead to chains.
         let chains = |verb| {
             let line = move |name: &&String| format!("{verb} chain {}\n", self.at(name));
@@ -358,22 +372,31 @@ pub(crate) fn transactions(steps: Vec<String>) -> Vec<String> {
 }
 
 impl Names {
+    /// Whether that chain does anything.
+    pub(super) fn has_rules(&self, chain: &str) -> bool {
+        self.chains.get(chain).is_some_and(|rules| *rules > 0)
+    }
+
     /// Reads what `nft --terse list table` prints.
     pub(crate) fn parse(text: &str) -> Self {
         let mut names = Self::default();
+        let mut chain: Option<&mut usize> = None;
         for line in text.lines() {
             let words: Vec<&str> = line.split_whitespace().collect();
-            match words.as_slice() {
-                ["counter", name, "{"] => {
+            match (words.as_slice(), &mut chain) {
+                (["}"], _) => chain = None,
+                (["type", "filter" | "nat", "hook", ..] | [], Some(_)) => {}
+                (_, Some(rules)) => **rules += 1,
+                (["counter", name, "{"], None) => {
                     names.counters.insert((*name).to_owned());
                 }
-                [kind @ ("set" | "map"), name, "{"] => {
+                ([kind @ ("set" | "map"), name, "{"], None) => {
                     names.sets.insert((*name).to_owned(), (*kind).to_owned());
                 }
-                ["chain", name, "{"] => {
-                    names.chains.insert((*name).to_owned());
+                (["chain", name, "{"], None) => {
+                    chain = Some(names.chains.entry((*name).to_owned()).or_default());
                 }
-                _ => {}
+                (_, None) => {}
             }
         }
         names

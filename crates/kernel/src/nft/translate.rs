@@ -11,6 +11,9 @@ use buoy_model::{Ports, Protocol, SourceAddress};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+/// The chain that has rules wherever there is a service.
+pub(super) const GUARD: &str = "guard";
+
 /// The table of these services.
 pub(super) fn ruleset(forwards: &[Forward]) -> Ruleset {
     let mut ruleset = Ruleset::new("inet");
@@ -81,7 +84,7 @@ fn guard(by_family: &ByFamily<'_>, ruleset: &mut Ruleset) {
         rules.extend(answers(*family, services, ruleset));
     }
     let at = "filter hook prerouting priority mangle".to_owned();
-    ruleset.hook("guard".to_owned(), at, rules);
+    ruleset.hook(GUARD.to_owned(), at, rules);
 }
 
 /// Refuses whom a service is not there for, or who asks too often, and counts the others.
