@@ -180,6 +180,23 @@ try {
   await says(page.locator('.drawer h2'), 'web went to');
   await picture('timeline');
 
+  // So has the budget: nobody had it for a while, within the bound or not, and its owner's lease has slack.
+  await page.keyboard.press('-');
+  const web = page.locator('.budget tbody tr', { has: page.locator('th a:text-is("web")') });
+  await web.locator('.gap').first().waitFor({ state: 'attached' });
+  const kept = await page.evaluate(async () => (await (await fetch('/v1/budget')).json()).vips.find((vip) => vip.vip === 'web'));
+  if (!(kept.gaps > 0 && kept.gap_p99_ms > 0 && kept.availability < 1 && kept.known_ms > kept.unserved_ms)) fail(`the budget of web: ${JSON.stringify(kept)}`);
+  console.log(`FIGURES web had no owner for ${kept.latest_gaps_ms.map((gap) => gap.toFixed(1)).join(', ')} ms`);
+  await picture('budget');
+
+  // What a packet would meet, and the counters of where it could go.
+  await page.goto(`${new URL(url).origin}/#/path`);
+  await page.getByLabel('Client').fill('10.77.0.200');
+  await page.getByLabel('VIP and port').fill('10.77.0.100:80');
+  await page.getByRole('button', { name: 'Ask' }).click();
+  await says(page.locator('.counters tbody tr'), 'web');
+  await picture('path');
+
   // This node is drained and put back.
   await page.goto(`${new URL(url).origin}/#/nodes`);
   await page.getByRole('button', { name: 'Drain n1' }).click();

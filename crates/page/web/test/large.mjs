@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { fail, open, violations } from './browser.mjs';
 import { serve } from './serve.mjs';
 
-const views = ['map', 'map/vip003', 'map/vip002', 'timeline', 'nodes', 'services/vip002%3A443%2Ftcp', 'health', 'path', 'pools/web', 'config', 'problems', 'events'];
+const views = ['map', 'map/vip003', 'map/vip002', 'timeline', 'nodes', 'services/vip002%3A443%2Ftcp', 'health', 'path', 'pools/web', 'config', 'problems', 'events', 'budget'];
 
 async function large() {
   const { server, url } = await serve();
@@ -51,12 +51,14 @@ async function small() {
       await page.evaluate((name) => (location.hash = `#/${name}`), view);
       await page.locator('h1').waitFor();
       if (view === 'nodes') await hearing(page);
+      if (view === 'budget') await promises(page);
       if (view === 'map/vip003') await page.locator('.drawer .routers tbody tr', { hasText: 'lb3' }).filter({ hasText: 'active' }).first().waitFor();
       if (view === 'path') {
         await page.getByLabel('Client').fill('203.0.113.7');
         await page.getByLabel('VIP and port').fill('10.0.0.0:443');
         await page.getByRole('button', { name: 'Ask' }).click();
         await page.locator('ol.path').waitFor();
+        await counting(page);
       }
       for (const violation of await violations(page, rules)) fail(`${view} in ${theme}: ${violation}`);
       if (theme === 'light') await saved(page, view);
@@ -70,9 +72,31 @@ async function small() {
   server.close();
 }
 
+/** Who kept the promise and who did not, the worst first; a key of its own leads there. */
+async function promises(page) {
+  const rows = page.locator('.budget tbody tr');
+  await rows.first().locator('.state.bad', { hasText: '1 over the bound' }).waitFor();
+  await rows.first().locator('.gap.over').waitFor({ state: 'attached' });
+  const bad = await page.locator('.budget .gap.over').count();
+  if (bad !== 1) fail(`${bad} gaps are over the bound`);
+  await rows.filter({ hasText: 'vip003' }).filter({ hasText: 'VRRP decides about it' }).waitFor();
+  await rows.filter({ hasText: 'vip001' }).locator('.slack .least').waitFor({ state: 'attached' });
+  await page.keyboard.press('1');
+  await page.locator('table.map').waitFor();
+  await page.keyboard.press('-');
+  await rows.first().waitFor();
+}
+
+/** The counters of where the packet goes move. */
+async function counting(page) {
+  const row = page.locator('.counters tbody tr', { hasText: 'web2' }).filter({ hasText: 'this packet' });
+  await row.filter({ hasText: /\(\+[\d,]+\)/ }).waitFor();
+  if ((await page.locator('.counters tbody tr').count()) !== 1) fail('counters of other backends are shown');
+}
+
 /** Every picture is saved as SVG that stands alone, and every table as CSV, with what is seen in them. */
-const pictures = { map: 'vip007', timeline: 'vip007', nodes: 'both ways', 'services/vip002%3A443%2Ftcp': 'web3', health: 'HTTP 503', path: '203.0.113.7', 'pools/web': 'printer' };
-const tables = { map: 'VIP,lb1', timeline: 'When,VIP,From,To', nodes: 'Node,State', 'services/vip002%3A443%2Ftcp': 'Backend,State,Weight', health: 'Backend,Service', 'pools/web': 'Address,VIP,Reserved for', problems: 'How bad,About', events: 'When,Kind' };
+const pictures = { map: 'vip007', timeline: 'vip007', nodes: 'both ways', 'services/vip002%3A443%2Ftcp': 'web3', health: 'HTTP 503', path: '203.0.113.7', 'pools/web': 'printer', budget: 'over the bound' };
+const tables = { map: 'VIP,lb1', timeline: 'When,VIP,From,To', nodes: 'Node,State', 'services/vip002%3A443%2Ftcp': 'Backend,State,Weight', health: 'Backend,Service', 'pools/web': 'Address,VIP,Reserved for', problems: 'How bad,About', events: 'When,Kind', budget: 'VIP,Owner,Promise' };
 async function saved(page, view) {
   const download = async (kind) => {
     const button = page.locator('.headline .save').first().getByRole('button', { name: kind });

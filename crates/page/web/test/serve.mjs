@@ -67,6 +67,7 @@ export function serve(size, { readOnly = false, token = null } = {}) {
       if (url.pathname === '/v1/status') return json(fake.status());
       if (url.pathname === '/v1/me') return json({ node: 'lb1', name: 'ann', by: 'kernel', uid: 1000, role: readOnly ? 'read' : 'admin', may: [] });
       if (url.pathname === '/v1/matrix') return json(fake.matrix());
+      if (url.pathname === '/v1/budget') return json(fake.budget());
       if (url.pathname === '/v1/pools') return json({ node: 'lb1', revision: 7, pools: fake.pools() });
       if (url.pathname === '/v1/events') return json(fake.events());
       if (why) return json(fake.why(decodeURIComponent(why[1])));

@@ -217,3 +217,38 @@ export interface Row {
   hears: Heard[];
   vrrp: { vip: string; routers: Router[]; refused: Record<string, number> }[];
 }
+
+/** How well one VIP has kept its promise. */
+export interface Kept {
+  vip: string;
+  owner: string | null;
+  unknown: string | null;
+  availability: number | null;
+  known_ms: number;
+  unserved_ms: number;
+  unknown_ms: number;
+  gaps: number;
+  latest_gaps_ms: number[];
+  gap_p50_ms: number | null;
+  gap_p99_ms: number | null;
+  over_bound: number;
+  slack_ms: number | null;
+  slack_least_ms: number | null;
+}
+
+export interface Budget {
+  node: string;
+  bound_ms: number;
+  term_ms: number;
+  vips: Kept[];
+}
+
+/** What the engine has counted for a backend; null: it does not count that. */
+export interface Counts {
+  open: number | null;
+  opened: number | null;
+  packets: number | null;
+  bytes: number | null;
+  bytes_back: number | null;
+  source: string;
+}
