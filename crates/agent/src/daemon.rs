@@ -16,7 +16,8 @@ use crate::metrics::Totals;
 use crate::realtime::{self, Command, Gone, Handle};
 use crate::routes;
 use crate::server::{
-    Agent, Changes, IsMeant, LoopGone, Problem, ReloadRefusal, errands, haproxy, metrics, tcp,
+    Agent, Changes, Drills, IsMeant, LoopGone, Problem, ReloadRefusal, errands, haproxy, metrics,
+    tcp,
 };
 use crate::traces::Tracing;
 use buoy_api::view::{CheckReport, DatedRecord, HostReport, ServiceReport};
@@ -60,6 +61,7 @@ pub(crate) struct Daemon {
     hooks: Hooks,
     traces: Tracing,
     changes: Changes,
+    drills: Drills,
     /// What the checks of this node found.
     checks: OnceLock<watch::Receiver<fitness::States>>,
     /// Why nobody counts what this node finds of backends, if so.
@@ -111,6 +113,7 @@ impl Daemon {
             tcp: Problem::default(),
             totals,
             changes: Changes::new(),
+            drills: Drills::default(),
             checks: OnceLock::new(),
             doubt: OnceLock::new(),
             memory: Mutex::default(),
@@ -413,6 +416,10 @@ impl Agent for Daemon {
 
     fn changes(&self) -> &Changes {
         &self.changes
+    }
+
+    fn drills(&self) -> &Drills {
+        &self.drills
     }
 
     fn events_after(

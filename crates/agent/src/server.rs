@@ -9,6 +9,7 @@ mod access;
 pub(crate) mod account;
 mod changes;
 mod config;
+mod drills;
 pub(crate) mod errands;
 mod failure;
 mod follow;
@@ -33,6 +34,7 @@ mod vrrp;
 mod write;
 
 pub use changes::Changes;
+pub use drills::Drills;
 pub(crate) use failure::config_problem;
 pub(crate) use follow::Problem;
 pub use socket::{Socket, SocketError};
@@ -98,6 +100,8 @@ pub trait Agent: Send + Sync + 'static {
     ) -> (Vec<DatedRecord>, bool);
     /// What counts changes.
     fn changes(&self) -> &Changes;
+    /// The drills that were begun here.
+    fn drills(&self) -> &Drills;
     /// Whether the real-time loop answers.
     fn is_alive(&self) -> impl Future<Output = Result<(), LoopGone>> + Send;
     /// What the checks and the engines know of the services of one group, or of all: those of a
@@ -239,6 +243,7 @@ fn router<A: Agent>(agent: Arc<A>) -> Router {
         .merge(pools::routes())
         .merge(vrrp::routes())
         .merge(matrix::routes())
+        .merge(drills::routes())
         .fallback(|| async { Failure::unknown_path() })
         .method_not_allowed_fallback(|| async { Failure::method() })
         .layer(DefaultBodyLimit::max(BODY_MAX))

@@ -11,6 +11,7 @@
 mod budget;
 pub mod client;
 mod config;
+mod drills;
 mod instances;
 mod lists;
 mod matrix;
@@ -32,6 +33,7 @@ pub use config::{
     BaseView, ConfigReply, ConfigRequest, EditReply, HistoryReply, Origin, OriginView,
     RevisionView, RollbackRequest, StoreView, ValueView, ValuesReply,
 };
+pub use drills::{DRILL_REPEAT_MAX, DrillRequest, DrillTakeoverView, DrillView, DrillsReply};
 pub use instances::{VrrpInstanceView, VrrpInstancesReply};
 pub use lists::{
     ClusterReply, FailoverView, FailoversReply, NodeReply, NodesReply, VipReply, VipsReply,

@@ -1,8 +1,10 @@
 //! `buoy drill`: breaks the owner of a VIP on purpose, again and again, and says how long each step of the
 //! takeover took.
 //!
-//! In the lab of `buoy lab up` every kind of fault is real. On a live cluster there is only the planned
-//! move, and only with consent: this node is drained and put back.
+//! In the lab of `buoy lab up` every kind of fault is real. On a live cluster there is only what is planned, and only with
+//! consent: this node is drained and put back, or the VIP alone is moved to another node and back, from any node.
+
+mod moves;
 
 use crate::failure::Failure;
 use crate::output;
@@ -26,7 +28,7 @@ const RECORD_MAX: Duration = Duration::from_secs(3);
 pub(crate) struct Arguments {
     /// The VIP, by name or by address
     vip: String,
-    /// What happens to its owner; on a live cluster only `drain`
+    /// What happens to its owner, or to it; on a live cluster `move` or `drain`
     #[arg(long, value_enum, default_value_t = Kind::Drain)]
     kind: Kind,
     /// How often
@@ -35,7 +37,13 @@ pub(crate) struct Arguments {
     /// The agent of a live cluster's node; without it the lab of `buoy lab up`, if one stands
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// On a live cluster: yes, take this node out of service, with every VIP that it owns
+    /// With --kind move: to which node, and back; without it to the next best
+    #[arg(long, value_name = "NODE")]
+    to: Option<String>,
+    /// With --kind move: for the record
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// On a live cluster: yes, move the VIP, or with --kind drain every VIP of this node
     #[arg(long)]
     yes: bool,
 }
@@ -50,15 +58,19 @@ enum Kind {
     Link,
     /// The node is taken out of service
     Drain,
+    /// The VIP alone goes to another node and back (live cluster)
+    Move,
 }
 
 impl Kind {
-    const fn drill(self) -> Drill {
+    /// As a fault of the lab; `None`: that is none.
+    const fn drill(self) -> Option<Drill> {
         match self {
-            Self::Kill => Drill::Kill,
-            Self::Freeze => Drill::Freeze,
-            Self::Link => Drill::Link,
-            Self::Drain => Drill::Drain,
+            Self::Kill => Some(Drill::Kill),
+            Self::Freeze => Some(Drill::Freeze),
+            Self::Link => Some(Drill::Link),
+            Self::Drain => Some(Drill::Drain),
+            Self::Move => None,
         }
     }
 }
@@ -76,16 +88,19 @@ struct Takeover {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let lab = if arguments.socket.is_none() { Standing::find() } else { None };
+    let Some(drill) = arguments.kind.drill() else { return moves::run(arguments, lab.as_ref()) };
+    if arguments.to.is_some() || arguments.reason.is_some() {
+        return Err(Failure::failed("`--to` and `--reason` go with `--kind move`"));
+    }
     let takeovers = match lab {
-        Some(lab) => in_lab(arguments, &lab)?,
-        None => live(arguments)?,
+        Some(lab) => in_lab(arguments, drill, &lab)?,
+        None => live(arguments, drill)?,
     };
     output::text(&table(&takeovers).render(output::colour()))?;
     output::text(&summary(&takeovers))
 }
 
-fn in_lab(arguments: &Arguments, lab: &Standing) -> Result<Vec<Takeover>, Failure> {
-    let drill = arguments.kind.drill();
+fn in_lab(arguments: &Arguments, drill: Drill, lab: &Standing) -> Result<Vec<Takeover>, Failure> {
     let mut takeovers = Vec::new();
     for number in 1..=arguments.repeat {
         let owner = whole(lab, &arguments.vip)?;
@@ -185,12 +200,12 @@ fn taken_over(
     Err(Failure::failed(format!("nobody took {vip} over from {} in {seconds} s", before.node)))
 }
 
-fn live(arguments: &Arguments) -> Result<Vec<Takeover>, Failure> {
+fn live(arguments: &Arguments, drill: Drill) -> Result<Vec<Takeover>, Failure> {
     if arguments.kind != Kind::Drain {
         return Err(Failure::failed(format!(
             "`--kind {}` breaks a host, which this command does in the lab only: `buoy lab up` first, or \
-             use `--kind drain` here",
-            arguments.kind.drill().name()
+             use `--kind move` or `--kind drain` here",
+            drill.name()
         )));
     }
     let client = Client::connect(arguments.socket.as_deref().unwrap_or(SOCKET_DEFAULT.as_ref()))?;

@@ -49,6 +49,38 @@ fn a_drill_on_a_live_cluster_needs_consent_and_breaks_nothing() {
 }
 
 #[test]
+fn a_drill_by_moves_is_run_from_any_node_and_leaves_the_vip_as_free_as_before() {
+    let test = "a_drill_by_moves_is_run_from_any_node_and_leaves_the_vip_as_free_as_before";
+    let Some(cluster) = cluster(test, 3, &format!("{LOCAL}prefer = [\"n1\"]\n")) else { return };
+    let observer = cluster.observer(&[VIP]);
+    cluster.wait_at(&observer, "n1");
+    let moves =
+        |node: &str, words: &[&str]| drill(&cluster, node, &[&["--kind", "move"], words].concat());
+    for (words, complaint) in [
+        (&[][..], "and back, 3 times; nothing else moves"),
+        (&["--to", "n1", "--yes"], "n1 cannot take it from its owner now"),
+        (&["--repeat", "0", "--yes"], "from 1 to 20"),
+    ] {
+        let (well, said) = moves("n3", words);
+        assert!(!well && said.contains(complaint), "{words:?}: {said}");
+        assert_eq!(cluster.buoy.owner("n3", "web").as_deref(), Some("n1"), "it moved");
+    }
+    let words = ["--to", "n2", "--repeat", "2", "--reason", "a test", "--yes"];
+    let (well, said) = moves("n3", &words);
+    assert!(well && said.contains("1: n1 -> n2, seen after "), "{said}");
+    assert!(said.contains("4: n2 -> n1, ") && said.contains("(4 takeovers)"), "{said}");
+    cluster.wait_at(&observer, "n1");
+    let free = |status: &buoy_api::ClusterStatus| status.vips.iter().all(|vip| vip.held.is_none());
+    cluster.buoy.wait_status("n1", SOON, "web to be free", free).unwrap();
+    // Two of them went by n2: its record has why, and who asked where.
+    let events = cluster.buoy.client("n2").unwrap().events(200).unwrap().events;
+    let why = |event: &&buoy_api::EventView| event.sentence.contains("drill: a test");
+    assert!(events.iter().any(|event| why(&event)), "{events:?}");
+    let drills = cluster.buoy.client("n3").unwrap().drills().unwrap().drills;
+    assert_eq!((drills.len(), &drills[0].failed, drills[0].takeovers.len()), (1, &None, 4));
+}
+
+#[test]
 fn a_drill_breaks_a_standing_lab_and_mends_it() {
     let test = "a_drill_breaks_a_standing_lab_and_mends_it";
     if let Some(reason) = privilege::missing() {

@@ -249,7 +249,7 @@ fn may(role: &Role) -> String {
     match role {
         Role::Read => "ask for everything but the configuration",
         Role::Operate => {
-            "read the configuration; move, hold, release and announce VIPs; drain and cordon nodes; order backends"
+            "read the configuration; move, hold, release and announce VIPs; drain and cordon nodes; order backends; run drills"
         }
         Role::Admin => "change the configuration, reload the file, collect a support archive",
     }
@@ -273,7 +273,7 @@ fn needed(method: &Method, path: &str) -> Option<Role> {
     Some(match (method.as_str(), parts.as_slice()) {
         ("POST", ["v1", "vips", _, "move" | "hold" | "release" | "announce"]) => Role::Operate,
         ("POST", ["v1", "services", _, "backends", _, _]) => Role::Operate,
-        ("POST", ["v1", "drain" | "undrain"]) => Role::Operate,
+        ("POST", ["v1", "drain" | "undrain" | "drills"]) => Role::Operate,
         ("PATCH", ["v1", "nodes", _]) => Role::Operate,
         _ => Role::Admin,
     })

@@ -4,7 +4,7 @@
 //! route is described and that every description has its route. The types describe themselves (`ToSchema`); the
 //! operations are told here and not by attributes of their functions, which are generic over the agent.
 
-use super::{config, lists, matrix, orders, path, pools, services, support, vrrp};
+use super::{config, drills, lists, matrix, orders, path, pools, services, support, vrrp};
 use axum::Json;
 use buoy_api::{PROBLEM_TYPE, Problem, REASON_MAX, STREAM_TYPE};
 use serde_json::{Map, Value, json};
@@ -212,6 +212,7 @@ pub(super) fn operations() -> Vec<Operation> {
     all.extend(pools::operations());
     all.extend(vrrp::operations());
     all.extend(matrix::operations());
+    all.extend(drills::operations());
     all.extend(super::operations());
     all
 }

@@ -358,7 +358,7 @@ fn next(known: &GroupStatus, without: NodeId) -> Option<NodeId> {
 
 /// Gives the order; how many groups the node served before. What the status allowed a moment ago the
 /// loop may have to refuse all the same.
-async fn follow<A: Agent>(agent: &A, order: Order) -> Result<usize, Failure> {
+pub(super) async fn follow<A: Agent>(agent: &A, order: Order) -> Result<usize, Failure> {
     let answer = tokio::time::timeout(LOOP_TIMEOUT, agent.order(order)).await;
     Ok(answer.unwrap_or(Err(LoopGone))??)
 }

@@ -1,6 +1,7 @@
 //! The API over a real socket, with a fake daemon behind it.
 
 mod config;
+mod drills;
 mod fake;
 mod haproxy;
 mod matrix;

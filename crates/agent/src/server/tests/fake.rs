@@ -5,6 +5,7 @@ use super::*;
 /// A daemon that answers from values and remembers its orders.
 pub(super) struct Fake {
     pub(super) changes: Changes,
+    pub(super) drills: Drills,
     pub(super) edits: Edits,
     pub(super) gone: AtomicBool,
     pub(super) drained: AtomicBool,
@@ -29,6 +30,7 @@ impl Default for Fake {
     fn default() -> Self {
         Self {
             changes: Changes::new(),
+            drills: Drills::default(),
             edits: crate::edits::tests::tried(config::FILE),
             gone: AtomicBool::new(false),
             drained: AtomicBool::new(false),
@@ -120,6 +122,10 @@ impl Agent for Fake {
         let mut all = self.events(usize::MAX);
         all.retain(|dated| seq < dated.seq && is_meant(dated));
         (all.split_off(all.len().saturating_sub(most)), seq < 5)
+    }
+
+    fn drills(&self) -> &Drills {
+        &self.drills
     }
 
     fn changes(&self) -> &Changes {
