@@ -16,7 +16,7 @@ use axum::{Json, Router};
 use buoy_api::view::phases;
 use buoy_api::{
     DRILL_REPEAT_MAX, DrillRequest, DrillTakeoverView, DrillView, DrillsReply, MoveRequest,
-    Problem, ReleaseRequest, segment,
+    Problem, REASON_MAX, ReleaseRequest, segment,
 };
 use buoy_core::{GroupStatus, Standing};
 use buoy_model::{Group, GroupId, NodeId, Order};
@@ -107,11 +107,10 @@ async fn begin<A: Agent>(
     body: Body,
 ) -> Result<Json<DrillView>, Failure> {
     let request: DrillRequest = needed(body)?;
-    let words = match request.reason.as_deref().map(str::trim) {
-        Some(words) if !words.is_empty() => format!("drill: {words}"),
-        Some(_) | None => "drill".into(),
-    };
-    let Reason { said, recorded } = Reason::of(Some(&words), &asker)?;
+    let Reason { said, recorded } = Reason::of(request.reason.as_deref(), &asker)?;
+    // What is passed on may be as long as any reason, and says first that it is a drill.
+    let said = if said.is_empty() { "drill".into() } else { format!("drill: {said}") };
+    let said: String = said.chars().take(REASON_MAX).collect();
     let repeat = request.repeat.unwrap_or(1);
     if !(1..=DRILL_REPEAT_MAX).contains(&repeat) {
         return Err(Failure::repeat());
@@ -125,7 +124,7 @@ async fn begin<A: Agent>(
         from: name(from),
         to: name(to),
         repeat,
-        reason: recorded,
+        reason: format!("drill: {recorded}"),
         at: wall_clock(),
         ..DrillView::default()
     };

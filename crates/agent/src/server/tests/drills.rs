@@ -59,7 +59,7 @@ fn what_cannot_be_moved_there_and_back_is_no_drill() {
         (with("db", None, None), "no_owner"),
         (with("web", None, Some(0)), "repeat"),
         (with("web", None, Some(21)), "repeat"),
-        (DrillRequest { reason: Some("x".repeat(200)), ..web() }, "reason"),
+        (DrillRequest { reason: Some("x".repeat(201)), ..web() }, "reason"),
     ] {
         let said = refused(request.clone());
         assert!(said.contains(code), "{request:?}: {said}");
@@ -80,10 +80,11 @@ fn a_drill_moves_a_vip_there_and_back_by_whoever_owns_it_and_goes_on_alone() {
         announce: phase,
         first_packet: None,
     });
-    let request = DrillRequest { reason: Some("a test".into()), ..web() };
+    let longest = "x".repeat(200);
+    let request = DrillRequest { reason: Some(longest.clone()), ..web() };
     let begun = drill(&server, request, false).unwrap();
     assert_eq!((begun.id, begun.running, begun.to.as_str()), (1, true, "lb3"));
-    assert!(begun.reason.starts_with("drill: a test (by "), "{}", begun.reason);
+    assert!(begun.reason.starts_with(&format!("drill: {longest} (by ")), "{}", begun.reason);
     assert_eq!(problem(drill(&server, web(), false)).code, "drill_goes_on");
     let first = || server.fake.orders.lock().unwrap().first().cloned();
     let order = wait_for("a move by lb1", first);
@@ -98,7 +99,9 @@ fn a_drill_moves_a_vip_there_and_back_by_whoever_owns_it_and_goes_on_alone() {
     let (node, Errand { target, body, .. }) = errand;
     assert_eq!((node.as_str(), target.as_str()), ("lb3", "/v1/vips/web/move"));
     let body: serde_json::Value = serde_json::from_str(&body).unwrap();
-    assert_eq!((&body["to"], &body["reason"]), (&"lb1".into(), &"drill: a test".into()));
+    let reason = body["reason"].as_str().unwrap();
+    assert_eq!((&body["to"], reason.len()), (&"lb1".into(), 200), "no longer than it may be");
+    assert!(longest.contains(reason.strip_prefix("drill: ").unwrap()), "{reason}");
     server.fake.elsewhere.store(false, Ordering::SeqCst);
     let over = wait_for("the end of the drill", || {
         server.client().drills().unwrap().drills.pop().filter(|drill| !drill.running)
