@@ -42,7 +42,7 @@ fn alone(test: &str, work: impl AsyncFnOnce() + Send) {
                 eprintln!("SKIPPED: {test}: no namespaces: {error}");
                 return;
             }
-            if nft::observe().is_err() {
+            if nft::works().is_err() {
                 eprintln!("SKIPPED: {test}: no nft on this host");
                 return;
             }

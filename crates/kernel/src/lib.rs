@@ -22,6 +22,7 @@ pub mod kept;
 pub mod lifeline;
 pub mod memory;
 pub mod netlink;
+mod nfnetlink;
 pub mod nft;
 pub mod offload;
 mod orders;

@@ -23,6 +23,7 @@
 //! Absent on purpose: who is up and who gets which slot (`core::balance`), and the VIP itself.
 
 pub mod accept;
+mod counters;
 mod deny;
 pub mod direct;
 pub(crate) mod filter;
@@ -43,7 +44,7 @@ use buoy_model::{
     FlowFields, Ports, Protocol, Quic, Rate, ServerId, SourceAddress, Sources, Stick,
 };
 use program::run;
-use ruleset::{Names, Ruleset, There};
+use ruleset::{Names, Ruleset, There, Transactions};
 pub use settings::{enable_forwarding, enable_pickup, pickup_problem};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -177,6 +178,8 @@ pub enum Error {
     Missing,
     /// `nft` could not be started or fed.
     Run(io::Error),
+    /// The kernel does not say what it has.
+    Observe(io::Error),
     /// `nft` said no.
     Refused {
         /// In its own words.
@@ -193,6 +196,9 @@ impl fmt::Display for Error {
                 "no `nft` on this host: install nftables (apt install nftables); services can have mode = \"proxy\" instead",
             ),
             Self::Run(error) => write!(f, "cannot run `nft`: {error}"),
+            Self::Observe(error) => {
+                write!(f, "cannot ask the kernel for the tables of nftables: {error}")
+            }
             Self::Refused { said } if said.contains("Operation not permitted") => f.write_str(
                 "not permitted to change nftables: run the agent as root or give it CAP_NET_ADMIN",
             ),
@@ -216,7 +222,7 @@ pub fn apply(forwards: &[Forward], before: Option<&[Forward]>) -> Result<(), Err
 
 /// What `nft -f` needs to forward so where there is no table yet.
 pub fn script(forwards: &[Forward]) -> String {
-    tables(forwards).iter().flat_map(|table| table.steps(&There::Nothing)).collect()
+    steps(&tables(forwards), &[const { There::Nothing }; 3]).scripts().concat()
 }
 
 fn tables(forwards: &[Forward]) -> [Ruleset; 3] {
@@ -227,31 +233,39 @@ fn tables(forwards: &[Forward]) -> [Ruleset; 3] {
 /// Puts tables in place of those that are there.
 fn replace(tables: &[Ruleset], before: Option<&[Ruleset]>) -> Result<(), Error> {
     if let Some(before) = before {
-        let known = |(table, before): (&Ruleset, _)| table.steps(&There::known(before));
-        match run_all(tables.iter().zip(before).flat_map(known).collect()) {
+        let there: Vec<There<'_>> = before.iter().map(There::known).collect();
+        match run_all(&steps(tables, &there)) {
             // Somebody else has changed it.
             Err(Error::Refused { .. }) => {}
             done => return done,
         }
     }
     let there = tables.iter().map(|table| seen(table.family())).collect::<Result<Vec<_>, _>>()?;
-    let steps = tables.iter().zip(&there).flat_map(|(table, there)| table.steps(there));
-    match run_all(steps.collect()) {
+    match run_all(&steps(tables, &there)) {
         // A table of another version, whose chains hang elsewhere, cannot be changed in place.
         Err(Error::Refused { .. }) => {
-            let anew = |table: &Ruleset| {
+            let gone = |table: &Ruleset| {
                 let family = table.family();
-                let gone = format!("add table {family} {TABLE}\ndelete table {family} {TABLE}\n");
-                [gone, table.steps(&There::Nothing).concat()].concat()
+                format!("add table {family} {TABLE}\ndelete table {family} {TABLE}\n")
             };
-            run(&["-f", "-"], &tables.iter().map(anew).collect::<String>()).map(|_| ())
+            let nothing: Vec<There<'_>> = tables.iter().map(|_| There::Nothing).collect();
+            let anew = steps(tables, &nothing).scripts().concat();
+            let gone: String = tables.iter().map(gone).collect();
+            run(&["-f", "-"], &(gone + &anew)).map(|_| ())
         }
         done => done,
     }
 }
 
-fn run_all(steps: Vec<String>) -> Result<(), Error> {
-    ruleset::transactions(steps).iter().try_for_each(|script| run(&["-f", "-"], script).map(|_| ()))
+/// What makes tables of those that are there.
+fn steps(tables: &[Ruleset], there: &[There<'_>]) -> Transactions {
+    let mut steps = Transactions::default();
+    tables.iter().zip(there).for_each(|(table, there)| table.steps(there, &mut steps));
+    steps
+}
+
+fn run_all(steps: &Transactions) -> Result<(), Error> {
+    steps.scripts().iter().try_for_each(|script| run(&["-f", "-"], script).map(|_| ()))
 }
 
 /// What the kernel has, by names.
@@ -280,6 +294,11 @@ fn remove_of(families: &[&str]) -> Result<(), Error> {
     }
 }
 
+/// Whether there is an `nft` that may do its work.
+pub fn works() -> Result<(), Error> {
+    run(&["list", "tables"], "").map(|_| ())
+}
+
 /// What the kernel has; `None` when there is no table, or nothing in it that does anything.
 pub fn observe() -> Result<Option<Observed>, Error> {
     observe_of("inet", Some(translate::GUARD))
@@ -287,18 +306,11 @@ pub fn observe() -> Result<Option<Observed>, Error> {
 
 /// `always` is a chain that has rules wherever the table is what it should be.
 fn observe_of(family: &str, always: Option<&str>) -> Result<Option<Observed>, Error> {
-    let mut question = format!("list counters table {family} {TABLE}");
-    if let Some(chain) = always {
-        question.push_str(&format!("; list chain {family} {TABLE} {chain}"));
-    }
-    match run(&[&question], "") {
-        Ok(text) => {
-            let is_whole = always.is_none_or(|chain| Names::parse(&text).has_rules(chain));
-            Ok(is_whole.then(|| Observed { counters: parse_counters(&text) }))
-        }
-        Err(Error::Refused { said }) if said.contains(ABSENT) => Ok(None),
-        Err(error) => Err(error),
-    }
+    let counters = counters::read(family).map_err(Error::Observe)?;
+    let has_rules = |chain| counters::has_rules(family, chain).map_err(Error::Observe);
+    // Whatever does something here counts it.
+    let is_whole = !counters.is_empty() && always.map_or(Ok(true), has_rules)?;
+    Ok(is_whole.then_some(Observed { counters }))
 }
 
 fn is_tcp(forward: &Forward) -> bool {
@@ -375,20 +387,6 @@ fn word(address: IpAddr) -> String {
     address.to_string().replace(':', "_")
 }
 
-/// Reads `counter NAME { packets N bytes N }`, whatever the white space.
-fn parse_counters(text: &str) -> BTreeMap<String, (u64, u64)> {
-    let words: Vec<&str> = text.split_whitespace().collect();
-    words
-        .windows(7)
-        .filter_map(|w| match w {
-            ["counter", name, "{", "packets", packets, "bytes", bytes] => {
-                Some(((*name).to_owned(), (packets.parse().ok()?, bytes.parse().ok()?)))
-            }
-            _ => None,
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -440,12 +438,13 @@ mod tests {
     fn only_counters_of_services_that_left_are_deleted() {
         let listed = "table inet buoy {\n\tcounter tcp_443_10.0.0.100_traffic {\n\t\tpackets 5 bytes 300\n\t}\n\
                       \tcounter tcp_80_10.0.0.100_traffic {\n\t\tpackets 7 bytes 9\n\t}\n}\n";
-        let observed = Observed { counters: parse_counters(listed) };
+        let counters = BTreeMap::from([("tcp_443_10.0.0.100_traffic".to_owned(), (5, 300))]);
+        let observed = Observed { counters };
         let wanted = forward(Spread::Refuse);
         assert_eq!(observed.counts(&wanted).packets, 5);
         assert_eq!(observed.counts(&wanted).bytes, 300);
         let seen = There::Seen(Names::parse(listed));
-        let text = translate::ruleset(&[wanted]).steps(&seen).concat();
+        let text = steps(&[translate::ruleset(&[wanted])], &[seen]).scripts().concat();
         assert!(text.contains("delete counter inet buoy tcp_80_10.0.0.100_traffic\n"), "{text}");
         assert!(!text.contains("counter inet buoy tcp_443_10.0.0.100_traffic"), "{text}");
     }

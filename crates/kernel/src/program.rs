@@ -51,6 +51,11 @@ pub fn begin() {
     sys::return_blocks_from(LARGE);
 }
 
+/// Gives back memory that was freed: after work that needs much for a moment.
+pub fn trim() {
+    sys::trim_heap();
+}
+
 /// Gives back what has run and is not kept, such as the code of a start: what still runs comes back by itself. No
 /// thread waits for it: the kernel changes no mapping here (which a page fault of the loop would have to wait for, and
 /// locking or unlocking memory while the loop runs does).

@@ -3,7 +3,7 @@
 use super::meters::Meters;
 use super::{Findings, NFT_TIMEOUT, Place, Refusal, Wanted, WantedProxy};
 use buoy_kernel::conntrack::{self, Flows};
-use buoy_kernel::nft;
+use buoy_kernel::{nft, program};
 use buoy_model::Protocol;
 use buoy_proxy::{Proxy, StartError};
 use std::collections::{BTreeMap, BTreeSet};
@@ -324,7 +324,9 @@ fn stand(
 ) -> Result<nft::Observed, nft::Error> {
     if let Some((known, observed)) = known {
         if known != table {
-            apply(table, Some(&known))?;
+            let done = apply(table, Some(&known));
+            program::trim();
+            done?;
             // To read all counters takes longer than to change a service: the next round does.
             return Ok(observed);
         }
@@ -332,8 +334,9 @@ fn stand(
             return Ok(observed);
         }
     }
-    apply(table, None)?;
-    Ok(observe()?.unwrap_or_default())
+    let done = apply(table, None).and_then(|()| observe());
+    program::trim();
+    Ok(done?.unwrap_or_default())
 }
 
 /// Runs where it may block.

@@ -332,8 +332,8 @@ fn forwarding(desired: &Desired) -> Vec<Finding> {
         return Vec::new();
     }
     let kernel = words::mode(Mode::Kernel);
-    match nft::observe() {
-        Ok(_) => {
+    match nft::works() {
+        Ok(()) => {
             let mut findings =
                 vec![Finding::ok("nft", format!("nft works, for services with mode {kernel}"))];
             findings.extend(nft::pickup_problem().map(|problem| {

@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)] // All of it is test.
 
-use super::ruleset::{Ruleset, There, transactions};
-use super::{Forward, Spread, TABLE, direct, run, run_all, seen, tables};
+use super::ruleset::{Ruleset, There};
+use super::{Forward, Spread, TABLE, direct, run, run_all, seen, steps, tables};
 use buoy_model::{
     Cidr, FlowFields, Per, Ports, Prefixes, Protocol, Quic, Rate, ServerId, SourceAddress,
     SourceRule, Sources, Stick,
@@ -184,11 +184,11 @@ fn a_table_that_was_changed_is_the_one_that_is_made_from_nothing() {
             Some(before) if is_known && !is_emptied => There::known(&before[of]),
             Some(_) | None => seen(tables[of].family()).unwrap(),
         };
-        let steps = (0..tables.len()).flat_map(|of| tables[of].steps(&there(of)));
-        run_all(steps.collect()).unwrap();
+        let there: Vec<There<'_>> = (0..tables.len()).map(there).collect();
+        run_all(&steps(&tables, &there)).unwrap();
         let changed = listed();
         run(&["flush", "ruleset"], "").unwrap();
-        run_all(tables.iter().flat_map(|table| table.steps(&There::Nothing)).collect()).unwrap();
+        run_all(&steps(&tables, &[const { There::Nothing }; 4])).unwrap();
         let made = listed();
         let differs = |of: &[String], other: &[String]| -> Vec<String> {
             of.iter().filter(|block| !other.contains(block)).cloned().collect()
@@ -232,17 +232,15 @@ fn many(count: u32) -> Vec<Forward> {
 fn much_work_is_many_transactions_and_a_change_of_one_of_many_services_is_a_small_one() {
     let mut services = many(1000);
     let before = tables(&services);
-    let steps = before.iter().flat_map(|table| table.steps(&There::Nothing)).collect();
-    let made = transactions(steps);
+    let made = steps(&before, &[const { There::Nothing }; 3]);
+    let made = made.scripts();
     assert!(made.len() > 20, "{}", made.len());
     assert!(made.iter().all(|script| script.len() <= 64 << 10));
     let down = services[500].backends[3];
     services[500].standing.retain(|backend| *backend != down);
     services[500].spread = Spread::Hash(services[500].standing.clone());
     let after = tables(&services);
-    let known = |(table, before): (&Ruleset, _)| table.steps(&There::known(before));
-    let steps = after.iter().zip(&before).flat_map(known).collect();
-    let change = transactions(steps).concat();
+    let change = steps(&after, &before.each_ref().map(There::known)).scripts().concat();
     assert!(change.contains(TABLE) && change.len() < 4096, "{change}");
     assert!(!change.contains("10.0.1.243"), "another service: {change}");
 }

@@ -193,13 +193,13 @@ impl Ruleset {
         chains.chain(hooks).map(|(name, rules)| (name.clone(), rules.len()))
     }
 
-    /// What makes the table into this one, in the order in which it has to happen; each is done in one go.
-    pub(crate) fn steps(&self, there: &There<'_>) -> Vec<String> {
+    /// What makes the table into this one, in the order in which it has to happen.
+    pub(crate) fn steps(&self, there: &There<'_>, steps: &mut Transactions) {
         if self.is_empty() {
             return match there {
-                There::Nothing => Vec::new(),
+                There::Nothing => {}
                 There::Known(_) | There::Seen(_) => {
-                    vec![format!("delete table {} {TABLE}\n", self.family)]
+                    steps.push(format!("delete table {} {TABLE}\n", self.family));
                 }
             };
         }
@@ -208,17 +208,15 @@ impl Ruleset {
             There::Known(known) => (Some(*known), &known.names()),
             There::Seen(names) => (None, names),
         };
-        let mut steps = Vec::new();
         if known.is_none() {
             steps.push(format!("add table {} {TABLE}\n", self.family));
         }
-        self.add(known, names, &mut steps);
+        self.add(known, names, steps);
         let switch = self.switch(known, names);
         if !switch.is_empty() {
             steps.push(switch);
         }
-        self.sweep(names, &mut steps);
-        steps
+        self.sweep(names, steps);
     }
 
     /// `nft`'s words for something of this table.
@@ -227,7 +225,7 @@ impl Ruleset {
     }
 
     /// What is new and does not change what is there.
-    fn add(&self, known: Option<&Self>, names: &Names, steps: &mut Vec<String>) {
+    fn add(&self, known: Option<&Self>, names: &Names, steps: &mut Transactions) {
         for name in self.counters.difference(&names.counters) {
             steps.push(format!("add counter {}\n", self.at(name)));
         }
@@ -256,7 +254,8 @@ impl Ruleset {
             }
             let is_new = |key: &String| before.is_none_or(|set| !set.elements.contains_key(key));
             let new = set.elements.iter().filter(|(key, _)| is_new(key));
-            steps.extend(self.elements("add", &set.name, new.map(|(key, to)| written(key, to))));
+            let new = new.map(|(key, to)| written(key, to));
+            self.elements("add", &set.name, new).for_each(|step| steps.push(step));
         }
     }
 
@@ -300,7 +299,7 @@ impl Ruleset {
     }
 
     /// What nobody needs any more.
-    fn sweep(&self, names: &Names, steps: &mut Vec<String>) {
+    fn sweep(&self, names: &Names, steps: &mut Transactions) {
         let stays = |name: &String| self.names.contains(name) || self.hooks.contains_key(name);
         let gone: Vec<&String> = names.chains.keys().filter(|name| !stays(name)).collect();
         // Chains speak of sets and of other chains, and maps lead to chains.
@@ -308,13 +307,13 @@ impl Ruleset {
             let line = move |name: &&String| format!("{verb} chain {}\n", self.at(name));
             gone.iter().map(line)
         };
-        steps.extend(chains("flush"));
+        chains("flush").for_each(|step| steps.push(step));
         for (name, kind) in &names.sets {
             if !self.learning.contains_key(name) && self.find(name).is_none() {
                 steps.push(format!("delete {kind} {}\n", self.at(name)));
             }
         }
-        steps.extend(chains("delete"));
+        chains("delete").for_each(|step| steps.push(step));
         for name in names.counters.difference(&self.counters) {
             steps.push(format!("delete counter {}\n", self.at(name)));
         }
@@ -359,24 +358,25 @@ fn changed<'s>(
     (gone.collect(), new.collect())
 }
 
-/// Steps as scripts, each a transaction: as many in one as it may have.
-pub(crate) fn transactions(steps: Vec<String>) -> Vec<String> {
-    let mut all: Vec<String> = Vec::new();
-    for step in steps {
-        match all.last_mut().filter(|last| last.len() + step.len() <= TRANSACTION_MAX) {
+/// Scripts for `nft -f`, each of which is done in one go, one after the other.
+#[derive(Debug, Default)]
+pub(crate) struct Transactions(Vec<String>);
+
+impl Transactions {
+    /// Does this too, all at once; with what comes before it if that is not too much.
+    fn push(&mut self, step: String) {
+        match self.0.last_mut().filter(|last| last.len() + step.len() <= TRANSACTION_MAX) {
             Some(last) => last.push_str(&step),
-            None => all.push(step),
+            None => self.0.push(step),
         }
     }
-    all
+
+    pub(crate) fn scripts(&self) -> &[String] {
+        &self.0
+    }
 }
 
 impl Names {
-    /// Whether that chain does anything.
-    pub(super) fn has_rules(&self, chain: &str) -> bool {
-        self.chains.get(chain).is_some_and(|rules| *rules > 0)
-    }
-
     /// Reads what `nft --terse list table` prints.
     pub(crate) fn parse(text: &str) -> Self {
         let mut names = Self::default();
