@@ -49,6 +49,7 @@ pub(crate) fn keep() -> io::Result<()> {
 /// not keep.
 pub fn begin() {
     sys::return_blocks_from(LARGE);
+    sys::share_heap();
 }
 
 /// Gives back memory that was freed: after work that needs much for a moment.

@@ -240,6 +240,16 @@ pub(crate) fn return_blocks_from(bytes: i32) {
     let _ = bytes;
 }
 
+/// Has all threads allocate from one place, where the C library can: with one for each, what a thread needs for a
+/// moment is kept for ever, once for each of them.
+pub(crate) fn share_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: no memory is passed; only where allocations to come are made changes.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
 /// Marks every descriptor from that one on to be closed by the next `exec`.
 pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
     let flags = libc::CLOSE_RANGE_CLOEXEC;
