@@ -510,7 +510,7 @@ impl News {
         let weighed = shares::weighed(&self.desired.borrow_and_update(), &states);
         xdp::Order {
             desired: near::kept_near(weighed, &states, &self.owners.borrow_and_update()),
-            states,
+            states: Arc::new(states),
             seed: *self.seed.borrow_and_update(),
         }
     }

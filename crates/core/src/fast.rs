@@ -8,13 +8,13 @@
 //!
 //! Absent on purpose: maps, interfaces and neighbours (the kernel crate fills them in), and checks.
 
-use crate::balance::{self, Share};
+mod making;
+
 use crate::history::Malformed;
 use crate::maglev::{Base, Table};
 use crate::random::mix;
-use crate::transition::{Member, Transition};
-use alloc::collections::BTreeMap;
-use alloc::string::String;
+use crate::transition::Transition;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use buoy_model::limits::MOVED_PORTS_MAX;
@@ -25,6 +25,7 @@ use buoy_model::{
 };
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
+use making::{Changes, Making, Tables, Wish, Wishes};
 
 /// What nftables does for a service where XDP cannot.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -91,6 +92,12 @@ pub fn is_answered(group: &Group, service: &Service) -> bool {
 pub struct Fast {
     seed: u64,
     services: BTreeMap<Key, Entry>,
+    /// Those that `tick` makes others of.
+    draining: BTreeSet<Key>,
+    /// Those that may differ from what `changed` has told.
+    touched: BTreeSet<Key>,
+    /// Some have come or gone since.
+    is_other: bool,
 }
 
 /// A service, in the order of `FastPath::services`.
@@ -144,7 +151,13 @@ struct Past {
 impl Fast {
     /// Nothing yet. The seed (`Keyring::flow_seed`) must be the same on all nodes and unknown to clients.
     pub const fn new(seed: u64) -> Self {
-        Self { seed, services: BTreeMap::new() }
+        Self {
+            seed,
+            services: BTreeMap::new(),
+            draining: BTreeSet::new(),
+            touched: BTreeSet::new(),
+            is_other: false,
+        }
     }
 
     /// What it began with.
@@ -181,9 +194,10 @@ impl Fast {
                 followed: None,
             };
             if let Some(ports) = Ports::new(service.ports.0, service.ports.1) {
-                fast.services.insert((service.address, service.protocol, ports), entry);
+                fast.put((service.address, service.protocol, ports), entry);
             }
         }
+        fast.is_other = true;
         fast
     }
 
@@ -195,75 +209,120 @@ impl Fast {
         desired: &Desired,
         state: impl Fn(&Group, &Service, &Backend) -> Standing,
     ) {
-        let mut tables = Tables::default();
-        let mut changes = Changes::default();
-        let nothing = Arc::new(Past::default());
+        let mut making = Making::default();
         let mut before = core::mem::take(&mut self.services);
+        self.draining.clear();
         for group in &desired.groups {
             for service in &group.services {
-                let Mode::Xdp { forward, flow } = service.mode else { continue };
-                let mut wishes = Wishes::default();
-                let quorum = service.life.quorum;
-                for address in addresses(group, service) {
-                    let key = (address, service.protocol, service.ports);
-                    let flow = flow.behind(address);
-                    let known = before.remove(&key).filter(|entry| entry.flow == flow);
-                    let mut entry = known.unwrap_or_else(|| Entry {
-                        forward,
-                        flow,
-                        stick: None,
-                        quic: None,
-                        sources: Arc::clone(&service.sources),
-                        new_connections: service.new_connections,
-                        pool: Arc::default(),
-                        wish: None,
-                        base: None,
-                        past: Arc::clone(&nothing),
-                        digest: 0,
-                        followed: None,
-                    });
-                    entry.forward = forward;
-                    (entry.stick, entry.quic) =
-                        (service.life.stick.map(|s| s.timeout), service.front.quic);
-                    entry.sources = Arc::clone(&service.sources);
-                    entry.new_connections = service.new_connections;
-                    let pool = service.source.in_place_of_clients(address);
-                    if pool[..] != entry.pool[..] {
-                        entry.pool = pool.into();
-                    }
-                    let same = |b: &&Backend| b.address.is_ipv4() == address.is_ipv4();
-                    let owner = [owner(address, service.ports)];
-                    let backends = match forward {
-                        Forward::Local => &owner[..],
-                        Forward::Dsr | Forward::Tunnel | Forward::Gue { .. } | Forward::Nat => {
-                            &service.backends
-                        }
-                    };
-                    let able = backends.iter().filter(same);
-                    let able = able.map(|b| (b, state(group, service, b)));
-                    if !entry.wish.as_ref().is_some_and(|wish| wish.is(quorum, able.clone())) {
-                        let wish = wishes.of(address, quorum, able);
-                        let made = tables.of(wish, entry.base.take());
-                        let table = made.as_ref().map(|made| &*made.table);
-                        entry.past = changes.of(now, &entry.past, wish, table);
-                        entry.digest = table.map_or(0, Table::digest);
-                        entry.base = made.map(|made| made.base);
-                        entry.wish = Some(Arc::clone(wish));
-                    }
-                    let twice = self.services.insert(key, entry);
-                    debug_assert!(twice.is_none(), "config lets a port be served once");
-                }
+                self.serve(now, (group, service), &state, &mut before, &mut making);
             }
         }
+        self.is_other |= !before.is_empty();
+    }
+
+    /// The same where only backends of these services have another state, in a time that does not depend on the
+    /// others.
+    pub fn change_of<'d>(
+        &mut self,
+        now: Instant,
+        services: impl Iterator<Item = (&'d Group, &'d Service)>,
+        state: impl Fn(&Group, &Service, &Backend) -> Standing,
+    ) {
+        let mut making = Making::default();
+        for (group, service) in services {
+            let keys = addresses(group, service).map(|a| (a, service.protocol, service.ports));
+            let known = keys.filter_map(|key| self.services.remove_entry(&key));
+            let mut before: BTreeMap<Key, Entry> = known.collect();
+            self.serve(now, (group, service), &state, &mut before, &mut making);
+            self.is_other |= !before.is_empty();
+        }
+    }
+
+    /// Makes a service what it should be, of what it was.
+    fn serve(
+        &mut self,
+        now: Instant,
+        (group, service): (&Group, &Service),
+        state: &impl Fn(&Group, &Service, &Backend) -> Standing,
+        before: &mut BTreeMap<Key, Entry>,
+        making: &mut Making,
+    ) {
+        let Mode::Xdp { forward, flow } = service.mode else { return };
+        let mut wishes = Wishes::default();
+        let quorum = service.life.quorum;
+        for address in addresses(group, service) {
+            let key = (address, service.protocol, service.ports);
+            let flow = flow.behind(address);
+            let was = before.remove(&key);
+            let known = was.as_ref().filter(|entry| entry.flow == flow).cloned();
+            let mut entry =
+                known.unwrap_or_else(|| Entry::new(service, (forward, flow), &making.nothing));
+            entry.forward = forward;
+            (entry.stick, entry.quic) = (service.life.stick.map(|s| s.timeout), service.front.quic);
+            entry.sources = Arc::clone(&service.sources);
+            entry.new_connections = service.new_connections;
+            let pool = service.source.in_place_of_clients(address);
+            if pool[..] != entry.pool[..] {
+                entry.pool = pool.into();
+            }
+            let same = |b: &&Backend| b.address.is_ipv4() == address.is_ipv4();
+            let owner = [owner(address, service.ports)];
+            let backends = match forward {
+                Forward::Local => &owner[..],
+                Forward::Dsr | Forward::Tunnel | Forward::Gue { .. } | Forward::Nat => {
+                    &service.backends
+                }
+            };
+            let able = backends.iter().filter(same);
+            let able = able.map(|b| (b, state(group, service, b)));
+            if !entry.wish.as_ref().is_some_and(|wish| wish.is(quorum, able.clone())) {
+                let wish = wishes.of(address, quorum, able);
+                let made = making.tables.of(wish, entry.base.take());
+                let table = made.as_ref().map(|made| &*made.table);
+                entry.past = making.changes.of(now, &entry.past, wish, table);
+                entry.digest = table.map_or(0, Table::digest);
+                entry.base = made.map(|made| made.base);
+                entry.wish = Some(Arc::clone(wish));
+            }
+            self.is_other |= was.is_none();
+            if !was.is_some_and(|was| was.is_as(&entry)) {
+                self.touched.insert(key);
+            }
+            let twice = self.put(key, entry);
+            debug_assert!(twice.is_none(), "config lets a port be served once");
+        }
+    }
+
+    /// Keeps a service; what was there before.
+    fn put(&mut self, key: Key, entry: Entry) -> Option<Entry> {
+        if entry.past.transition.deadline().is_some() {
+            self.draining.insert(key);
+        } else {
+            self.draining.remove(&key);
+        }
+        self.services.insert(key, entry)
+    }
+
+    /// The services that may not be what they were when this was asked before; `None`: some have come or gone,
+    /// and `path` says what should be there.
+    pub fn changed(&mut self) -> Option<Vec<FastService>> {
+        let touched = core::mem::take(&mut self.touched);
+        if core::mem::take(&mut self.is_other) {
+            return None;
+        }
+        let touched = touched.iter().filter_map(|key| self.services.get_key_value(key));
+        Some(touched.map(|(key, entry)| entry.service(*key)).collect())
     }
 
     /// To be called when `deadline` has passed.
     pub fn tick(&mut self, now: Instant) {
         let mut ticked: BTreeMap<*const Past, Arc<Past>> = BTreeMap::new();
         let mut kept = Vec::new();
-        let is_due = |e: &&mut Entry| e.past.transition.deadline().is_some_and(|at| at <= now);
-
-        for entry in self.services.values_mut().filter(is_due) {
+        for key in self.draining.iter().copied().collect::<Vec<_>>() {
+            let Some(entry) = self.services.get_mut(&key) else { continue };
+            if entry.past.transition.deadline().is_none_or(|at| now < at) {
+                continue;
+            }
             let next = ticked.entry(Arc::as_ptr(&entry.past)).or_insert_with(|| {
                 let mut transition = entry.past.transition.clone();
                 transition.tick(now);
@@ -271,13 +330,21 @@ impl Fast {
             });
             // The one before lives as long as this loop: nothing else gets its address.
             let before = core::mem::replace(&mut entry.past, Arc::clone(next));
+            if next.transition.deadline().is_none() {
+                self.draining.remove(&key);
+            }
+            self.touched.insert(key);
             kept.push(before);
         }
     }
 
     /// When to call `tick`: then a backend has had its time to finish, and `path` is another.
     pub fn deadline(&self) -> Option<Instant> {
-        self.services.values().filter_map(|entry| entry.past.transition.deadline()).min()
+        self.drained().filter_map(|entry| entry.past.transition.deadline()).min()
+    }
+
+    fn drained(&self) -> impl Iterator<Item = &Entry> {
+        self.draining.iter().filter_map(|key| self.services.get(key))
     }
 
     /// What should be there now.
@@ -287,20 +354,7 @@ impl Fast {
 
     /// The services of `path`, one after the other: a thousand tables at once are many megabytes.
     pub fn services(&self) -> impl Iterator<Item = FastService> {
-        self.services.iter().map(|(&(address, protocol, ports), entry)| FastService {
-            address,
-            protocol,
-            ports: (ports.first(), ports.last()),
-            forward: entry.forward,
-            flow: entry.flow,
-            stick: entry.stick,
-            quic: entry.quic,
-            sources: Arc::clone(&entry.sources),
-            new_connections: entry.new_connections,
-            pool: Arc::clone(&entry.pool),
-            backends: entry.backends(),
-            slots: Arc::clone(&entry.past.slots),
-        })
+        self.services.iter().map(|(key, entry)| entry.service(*key))
     }
 
     /// The hash of each service's history, which is equal on two hosts that send every flow to the same backend.
@@ -336,20 +390,22 @@ impl Fast {
         let before = Arc::new(Past::of(transition, &Arc::default()));
         let (mut tables, mut changes) = (Tables::default(), Changes::default());
         for key in keys {
-            let Some(entry) = self.services.get_mut(&key) else { continue };
+            let Some(mut entry) = self.services.get(&key).cloned() else { continue };
             let Some(wish) = &entry.wish else { continue };
             let made = tables.of(wish, entry.base.take());
             let table = made.as_ref().map(|made| &*made.table);
             entry.past = changes.of(now, &before, wish, table);
             entry.base = made.map(|made| made.base);
             entry.followed = Some((told, entry.past.fingerprint));
+            self.touched.insert(key);
+            self.put(key, entry);
         }
         Ok(())
     }
 
     /// Slots in a change, of all services together.
     pub fn moving(&self) -> usize {
-        self.services.values().map(|entry| entry.past.transition.moving()).sum()
+        self.drained().map(|entry| entry.past.transition.moving()).sum()
     }
 
     /// Equal on two nodes that send every new flow to the same backend. What a change leaves behind does
@@ -408,6 +464,55 @@ pub const fn standing(service: &Service, state: BackendState, is_cut: bool) -> S
 }
 
 impl Entry {
+    /// One of which nothing is known yet.
+    fn new(service: &Service, (forward, flow): (Forward, FlowFields), nothing: &Arc<Past>) -> Self {
+        Self {
+            forward,
+            flow,
+            stick: None,
+            quic: None,
+            sources: Arc::clone(&service.sources),
+            new_connections: service.new_connections,
+            pool: Arc::default(),
+            wish: None,
+            base: None,
+            past: Arc::clone(nothing),
+            digest: 0,
+            followed: None,
+        }
+    }
+
+    /// Whether nothing of `service` was made anew.
+    fn is_as(&self, other: &Self) -> bool {
+        let wish = |entry: &Self| entry.wish.as_ref().map(Arc::as_ptr);
+        self.forward == other.forward
+            && self.flow == other.flow
+            && (self.stick, self.quic) == (other.stick, other.quic)
+            && self.new_connections == other.new_connections
+            && Arc::ptr_eq(&self.sources, &other.sources)
+            && Arc::ptr_eq(&self.pool, &other.pool)
+            && Arc::ptr_eq(&self.past, &other.past)
+            && wish(self) == wish(other)
+    }
+
+    /// As the kernel needs it.
+    fn service(&self, (address, protocol, ports): Key) -> FastService {
+        FastService {
+            address,
+            protocol,
+            ports: (ports.first(), ports.last()),
+            forward: self.forward,
+            flow: self.flow,
+            stick: self.stick,
+            quic: self.quic,
+            sources: Arc::clone(&self.sources),
+            new_connections: self.new_connections,
+            pool: Arc::clone(&self.pool),
+            backends: self.backends(),
+            slots: Arc::clone(&self.past.slots),
+        }
+    }
+
     /// Whom slots name. How they stand and what they are called matters only where a slot alone does not decide.
     fn backends(&self) -> Vec<FastBackend> {
         let mut backends = self.past.transition.backends();
@@ -435,127 +540,6 @@ impl Past {
         let fingerprint = transition.fingerprint();
         let slots = if is_same { Arc::clone(before) } else { slots.into() };
         Self { transition, slots, fingerprint }
-    }
-}
-
-/// Changes made in one go: what was one table and is to become the same stays one.
-#[derive(Default)]
-struct Changes {
-    /// With what was before, so that nothing else gets its address.
-    made: BTreeMap<ChangeOf, (Arc<Past>, Arc<Past>)>,
-}
-
-/// What it was, who is in the service, and which table it gets.
-type ChangeOf = (*const Past, Vec<Member>, Option<*const Table>);
-
-impl Changes {
-    fn of(
-        &mut self,
-        now: Instant,
-        before: &Arc<Past>,
-        wish: &Wish,
-        table: Option<&Table>,
-    ) -> Arc<Past> {
-        let key = (Arc::as_ptr(before), wish.members(), table.map(core::ptr::from_ref));
-        let made = self.made.entry(key).or_insert_with_key(|(_, members, _)| {
-            let mut transition = before.transition.clone();
-            transition.change(now, members, table.map_or(&[][..], |table| table.slots()));
-            let after = Past::of(transition, &before.slots);
-            (Arc::clone(before), Arc::new(after))
-        });
-        Arc::clone(&made.1)
-    }
-}
-
-/// What a table is made from.
-#[derive(Debug)]
-struct Wish {
-    /// Those of the address's family, in the file's order.
-    backends: Vec<Backend>,
-    standings: Vec<Standing>,
-    /// Fewer of them are not enough.
-    quorum: u16,
-}
-
-impl Wish {
-    fn is<'b>(&'b self, quorum: u16, able: impl Iterator<Item = (&'b Backend, Standing)>) -> bool {
-        self.quorum == quorum && able.eq(self.backends.iter().zip(self.standings.iter().copied()))
-    }
-
-    fn members(&self) -> Vec<Member> {
-        // Who keeps what it has is to the table as one that is drained.
-        let alive = |standing: Standing| standing != Standing::Down;
-        let all = self.backends.iter().zip(&self.standings);
-        all.map(|(b, &standing)| Member { address: b.address, alive: alive(standing) }).collect()
-    }
-
-    fn shares(&self) -> Vec<Share> {
-        let state = |standing: &Standing| match standing {
-            Standing::Up => BackendState::Up,
-            Standing::Keeps | Standing::Down => BackendState::Down,
-        };
-        let states: Vec<BackendState> = self.standings.iter().map(state).collect();
-        balance::shares_of_quorum(&self.backends, &states, self.quorum)
-    }
-}
-
-/// The wishes of one service, one for each family.
-#[derive(Default)]
-struct Wishes {
-    v4: Option<Arc<Wish>>,
-    v6: Option<Arc<Wish>>,
-}
-
-impl Wishes {
-    fn of<'b>(
-        &mut self,
-        vip: IpAddr,
-        quorum: u16,
-        able: impl Iterator<Item = (&'b Backend, Standing)>,
-    ) -> &Arc<Wish> {
-        let family = match vip {
-            IpAddr::V4(_) => &mut self.v4,
-            IpAddr::V6(_) => &mut self.v6,
-        };
-        family.get_or_insert_with(|| {
-            let (backends, standings) = able.map(|(b, standing)| (b.clone(), standing)).unzip();
-            Arc::new(Wish { backends, standings, quorum })
-        })
-    }
-}
-
-/// Tables made in one go: the addresses of a pool have the same backends.
-#[derive(Default)]
-struct Tables {
-    made: BTreeMap<MadeFrom, Option<Made>>,
-}
-
-/// The names of all backends, and the weights of those that share.
-type MadeFrom = (Vec<String>, Vec<(usize, u16)>);
-
-#[derive(Clone)]
-struct Made {
-    base: Arc<Base>,
-    table: Arc<Table>,
-}
-
-impl Tables {
-    /// `base` is what the service had before: while only states change, it goes on.
-    fn of(&mut self, wish: &Wish, base: Option<Arc<Base>>) -> Option<Made> {
-        let (backends, shares) = (&wish.backends, wish.shares());
-        let names = backends.iter().map(|backend| backend.name.clone());
-        let weights = shares.iter().map(|share| (share.backend, share.weight));
-        let made = self.made.entry((names.collect(), weights.collect()));
-        let make = || {
-            let kept = base.filter(|base| base.is_of(backends, &shares));
-            let base = match kept {
-                Some(base) => base,
-                None => Arc::new(Base::new(backends, &shares)?),
-            };
-            let table = Arc::new(base.table(&shares)?);
-            Some(Made { base, table })
-        };
-        made.or_insert_with(make).clone()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which services a host has in its fast path, and how they follow the file and the checks.
 
 use super::*;
-use alloc::string::ToString as _;
+use alloc::string::{String, ToString as _};
 use alloc::{format, vec};
 use buoy_model::limits::FAST_DRAIN;
 use buoy_model::{
@@ -501,4 +501,73 @@ fn backends_have_the_names_that_connection_ids_call_them() {
     let ids: Vec<_> = ids.collect();
     assert_eq!(ids, [(Some(7), Standing::Up), (None, Standing::Down)], "who is down is nobody");
     assert_eq!(service.quic, Some(Quic { config: 1, length: 1 }));
+}
+
+/// Groups, each with a service of its own backends on two VIPs, but for the last two, which have the same.
+fn many() -> Desired {
+    let one = |n: u32| {
+        let vips = [format!("10.0.1.{n}"), format!("fd00::{n}")];
+        let pool = n.min(4);
+        let backends: Vec<String> = (0..3)
+            .flat_map(|at| {
+                [
+                    format!("{pool}-{at} 10.0.{pool}.{at}:80 1"),
+                    format!("{pool}+{at} [fd01:{pool}::{at}]:80 1"),
+                ]
+            })
+            .collect();
+        let backends: Vec<&str> = backends.iter().map(String::as_str).collect();
+        let vips: Vec<&str> = vips.iter().map(String::as_str).collect();
+        group(n, &vips, vec![service(XDP, &vips, 80, &backends)])
+    };
+    desired((0..6).map(one).collect())
+}
+
+/// Random states of random backends: one path follows all services, one those that are said to be other, and one is
+/// put together of what `changed` tells.
+#[test]
+fn a_path_that_follows_what_changed_is_the_one_that_follows_everything() {
+    let desired = many();
+    let mut down: Vec<String> = vec![];
+    let (mut whole, mut some) = (fast(&desired, &[]), fast(&desired, &[]));
+    assert_eq!(some.changed(), None, "all of it has come");
+    let mut told = some.path();
+    let (mut word, mut now, mut most) = (1, 0, 0);
+    for _ in 0..400 {
+        word = mix(word);
+        now += 1 + (word >> 32) % 60;
+        let pool = word % 5;
+        let name = format!("{pool}-{}", (word >> 8) % 3);
+        match down.iter().position(|known| *known == name) {
+            Some(place) => drop(down.remove(place)),
+            None => down.push(name),
+        }
+        let down: Vec<&str> = down.iter().map(String::as_str).collect();
+        whole.tick(at(now));
+        change(&mut whole, now, &desired, &down);
+        some.tick(at(now));
+        let groups = desired.groups.iter().filter(|g| u64::from(g.id.0.min(4)) == pool);
+        let services = groups.flat_map(|g| g.services.iter().map(move |s| (g, s)));
+        some.change_of(at(now), services, |_, service, backend| {
+            let is_down = down.contains(&backend.name.as_str());
+            let state = if is_down { BackendState::Down } else { BackendState::Unknown };
+            standing(service, state, false)
+        });
+        let changed = some.changed().expect("nothing came or went");
+        most = most.max(changed.len());
+        for service in changed {
+            let key = |s: &FastService| (s.address, s.protocol, s.ports);
+            let place = told.services.iter().position(|s| key(s) == key(&service)).unwrap();
+            told.services[place] = service;
+        }
+        let path = whole.path();
+        assert_eq!(some.path(), path);
+        assert_eq!(told, path);
+        assert_eq!((some.deadline(), some.moving()), (whole.deadline(), whole.moving()));
+        assert_eq!(some.digest(), whole.digest());
+    }
+    assert!(most < told.services.len(), "never all of them");
+    assert_eq!(some.changed(), Some(vec![]));
+    change(&mut some, now, &one(&TWO), &[]);
+    assert_eq!(some.changed(), None, "others have come, and those have gone");
 }

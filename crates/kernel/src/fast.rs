@@ -49,7 +49,7 @@ use aya::programs::xdp::{XdpLink, XdpLinkId};
 use aya::programs::{ProgramError, ProgramFd, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
 use buoy_model::limits::{FAST_DRAIN, FAST_PLACES_MAX, FAST_POOL_MAX};
-use buoy_model::{FastPath, LinkId};
+use buoy_model::{FastPath, FastService, LinkId};
 use buoy_xdp::forward::{
     self, ANSWER_PLACE, BACKENDS, BUCKETS, FORWARD, LINKS, NEXT_PROGRAMS, PROGRAM, PROGRAMS_MAP,
     REVERSE, SERVICES, SLOTS, SLOTS_IN_LINE, TALLIES, VLANS,
@@ -105,7 +105,7 @@ impl Capacity {
 
     /// Room for that, with as much again and some more; a small table does not cost its maximum.
     pub fn of(path: &FastPath) -> Self {
-        let sum = |count: &dyn Fn(&buoy_model::FastService) -> usize, least: u32| {
+        let sum = |count: &dyn Fn(&FastService) -> usize, least: u32| {
             let sum: usize = path.services.iter().map(count).sum();
             u32::try_from(sum.saturating_mul(3)).unwrap_or(u32::MAX / 2).max(least)
         };
@@ -114,7 +114,7 @@ impl Capacity {
         let lines = |slots: usize| slots.next_multiple_of(SLOTS_IN_LINE as usize);
         let shared: usize = tables.into_values().map(lines).sum();
         let shared = u32::try_from(shared).unwrap_or(u32::MAX / 4);
-        let blocks = |s: &buoy_model::FastService| forward::blocks(s.ports.0, s.ports.1).len();
+        let blocks = |s: &FastService| forward::blocks(s.ports.0, s.ports.1).len();
         Self {
             services: sum(&|_| 1, 64).next_power_of_two(),
             backends: sum(&|s| s.backends.len(), 1024).next_power_of_two(),
@@ -299,6 +299,13 @@ impl Fast {
     pub fn apply(&mut self, path: &FastPath, resolve: Resolve<'_>) -> Result<(), FastError> {
         self.reclaim();
         self.tables.apply(path, resolve)
+    }
+
+    /// Makes these services so, and leaves all others as they are, in a time that does not depend on how many there
+    /// are; whether that was possible. It is where only slots differ, and who of the backends is there: what a
+    /// backend that goes down or comes back changes. Else nothing was touched, and `apply` does it.
+    pub fn amend(&mut self, seed: u64, services: &[FastService], resolve: Resolve<'_>) -> bool {
+        self.tables.amend(seed, services, resolve)
     }
 
     /// What is there, of this run or an earlier one.

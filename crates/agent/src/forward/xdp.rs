@@ -7,6 +7,7 @@
 
 mod company;
 mod running;
+mod turned;
 
 use super::Place;
 use crate::health::States;
@@ -35,7 +36,7 @@ const RETRY: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub(super) struct Order {
     pub(super) desired: Arc<Desired>,
-    pub(super) states: States,
+    pub(super) states: Arc<States>,
     pub(super) seed: u64,
 }
 
@@ -328,7 +329,7 @@ impl Work {
         found: &mut Found,
     ) -> Result<(), FastError> {
         if let Some(running) = self.running.as_mut().filter(|_| is_new) {
-            running.follow_anew();
+            running.hear_of_order();
         }
         if let Some((_, error)) = self.failed.as_ref().filter(|(until, _)| now < *until) {
             return Err(error.clone());

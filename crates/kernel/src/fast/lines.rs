@@ -89,6 +89,17 @@ impl Lines {
         }
     }
 
+    /// How many services lead to the table that begins there.
+    pub(super) fn users(&self, first: u32) -> usize {
+        let table = self.tables.get(&first);
+        table.map_or(0, |table| usize::try_from(table.users).unwrap_or(usize::MAX))
+    }
+
+    /// Whether the table that begins there is that one.
+    pub(super) fn is(&self, first: u32, slots: &Arc<[Slot]>) -> bool {
+        self.tables.get(&first).is_some_and(|table| is_same(&table.slots, slots))
+    }
+
     /// What a service has.
     pub(super) fn slots(&self, service: &Service) -> Arc<[Slot]> {
         let table = self.tables.get(&lines_of(service).start);

@@ -152,6 +152,11 @@ pub(super) fn check(path: &FastPath) -> Result<(), FastError> {
     Ok(())
 }
 
+/// Whether it could not be forwarded, for what it is beside its pool and other services.
+pub(super) fn is_faulty(service: &FastService) -> bool {
+    fault(service, &mut Seen::new()).or_else(|| apart::fault(service)).is_some()
+}
+
 fn fault(service: &FastService, seen: &mut Seen) -> Option<&'static str> {
     let (first, last) = service.ports;
     let count = service.backends.len();

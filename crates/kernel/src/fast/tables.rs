@@ -4,6 +4,7 @@
 //! that lead to it are redirected, each with one store. What the old one occupied is used again only
 //! after every program that may still look at it has ended. So a packet sees the old table or the new.
 
+mod amend;
 mod clients;
 mod flows;
 mod settings;
@@ -279,7 +280,9 @@ impl Tables {
             return Err(error);
         }
         self.retired.append(&mut self.uncertain);
-        self.rewrite(path, &next, rewrites, resolve);
+        let placed = |wanted| (wanted, next[&Key::from(wanted)].service);
+        let services: Vec<_> = path.services.iter().map(placed).collect();
+        self.rewrite(&services, rewrites, resolve);
         for (key, old) in std::mem::replace(&mut self.placed, next) {
             if self.placed.get(&key).is_none_or(|new| new.place != old.place) {
                 self.retired.push((key, old));
@@ -318,15 +321,13 @@ impl Tables {
     /// who goes goes after.
     fn rewrite(
         &mut self,
-        path: &FastPath,
-        next: &BTreeMap<Key, Placed>,
+        services: &[(&FastService, Service)],
         mut rewrites: BTreeMap<u32, Arc<[Slot]>>,
         resolve: Resolve<'_>,
     ) {
-        self.stand(path, next);
+        self.stand(services);
         for is_there in [true, false] {
-            for wanted in &path.services {
-                let service = &next[&Key::from(wanted)].service;
+            for (wanted, service) in services {
                 let places = backends_of(service).zip(&wanted.backends).enumerate();
                 for (at, (place, backend)) in places {
                     let ip = backend.address.ip();

@@ -1,5 +1,6 @@
 //! The programs while they run: tables, interfaces, ways to backends, and what is wrong with them.
 
+use super::turned::Turned;
 use super::{About, Barred, Counted, Found, Order, RETRY, ServiceKey, TURN, Traced, Wanted};
 use crate::forward::Place;
 use crate::health::{Key, States};
@@ -11,7 +12,8 @@ use buoy_kernel::gate::Answerer;
 use buoy_kernel::solicited::Solicited;
 use buoy_kernel::{host, nft};
 use buoy_model::{
-    BackendState, Desired, FastPath, Forward, Instant, LinkId, Ports, Presence, Protocol,
+    Backend, BackendState, Desired, FastPath, Forward, Group, Instant, LinkId, Ports, Presence,
+    Protocol, Service, Standing,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -32,12 +34,16 @@ pub(super) struct Running {
     kernel: Fast,
     neighbours: Neighbours,
     began: Instant,
-    /// People want something else, or a backend has another state, and `core` has not heard of it yet.
+    /// What `core` should make of all services has to be looked at.
     is_changed: bool,
+    /// There is an order that `core` has not heard of yet.
+    is_ordered: bool,
+    /// The one that it has heard of.
+    followed: Option<Order>,
     /// See `stands`.
     stands: bool,
-    /// What the tables are; `None`: not known.
-    applied: Option<FastPath>,
+    /// Whether the tables are what `core` last told of.
+    is_applied: bool,
     /// See `Found::tables`.
     digests: BTreeMap<Place, u32>,
     /// Services that are left out, for the program is not where their packets come in.
@@ -88,8 +94,10 @@ impl Running {
             neighbours: Neighbours::open()?,
             began: now,
             is_changed: true,
+            is_ordered: true,
+            followed: None,
             stands: false,
-            applied: None,
+            is_applied: false,
             digests: BTreeMap::new(),
             out: BTreeSet::new(),
             refreshed: None,
@@ -105,9 +113,14 @@ impl Running {
         })
     }
 
-    /// People want something else, or a backend has another state.
+    /// All services have to be looked at, whatever people want.
     pub(super) const fn follow_anew(&mut self) {
         self.is_changed = true;
+    }
+
+    /// People want something else, or a backend has another state.
+    pub(super) const fn hear_of_order(&mut self) {
+        self.is_ordered = true;
     }
 
     /// Whether all was as it should be once: since then the kernel forwards, whatever this side does.
@@ -175,32 +188,61 @@ impl Running {
             self.is_changed = true;
         }
         let is_over = self.core.deadline().is_some_and(|at| at <= now);
-        if !self.is_changed && !is_over && self.applied.is_some() {
+        if !self.is_changed && !self.is_ordered && !is_over && self.is_applied {
             return Ok(());
         }
         self.answer(services)?;
         self.core.tick(now);
         let is_barred = |service: &&Wanted<'_>| barred.contains_key(&service.link);
-        self.out = services.iter().filter(is_barred).map(|s| s.key).collect();
-        if self.out.is_empty() {
-            change(&mut self.core, now, &order.desired, &order.states);
+        let out: BTreeSet<_> = services.iter().filter(is_barred).map(|s| s.key).collect();
+        let is_plain = !self.is_changed && out.is_empty() && self.out.is_empty();
+        let before = self.followed.as_ref().filter(|_| is_plain);
+        let turned = before.and_then(|before| Turned::of(before, order));
+        self.out = out;
+        self.followed = Some(order.clone());
+        if let Some(turned) = &turned {
+            let standing = standing(&order.states);
+            self.core.change_of(now, turned.services(&order.desired), standing);
+            let digests = self.digests(services, |place| turned.places.contains(place));
+            self.digests.extend(digests);
         } else {
-            change(&mut self.core, now, &without(&order.desired, &self.out), &order.states);
+            let desired = &order.desired;
+            let left = (!self.out.is_empty()).then(|| without(desired, &self.out));
+            change(&mut self.core, now, left.as_ref().unwrap_or(desired), &order.states);
+            self.digests = self.digests(services, |_| true);
         }
-        self.digests = self.digests(services);
-        let path = self.core.path();
-        if self.applied.as_ref() != Some(&path) {
-            self.apply(&path)?;
-            self.applied = Some(path);
-            self.refreshed = None;
-        }
-        self.is_changed = false;
+        self.write(turned.is_none_or(|turned| turned.is_some_there))?;
+        (self.is_changed, self.is_ordered) = (false, false);
         Ok(())
     }
 
-    fn digests(&self, services: &[Wanted<'_>]) -> BTreeMap<Place, u32> {
+    /// Brings the tables of the kernel up to date: those of services that are not what they were, where that is
+    /// possible. `is_some_new`: there may be backends whose ways are not known.
+    fn write(&mut self, is_some_new: bool) -> Result<(), FastError> {
+        let changed = self.core.changed();
+        let neighbours = &mut self.neighbours;
+        let amends = changed.filter(|_| self.is_applied).is_some_and(|changed| {
+            self.refreshed = self.refreshed.filter(|_| changed.is_empty() || !is_some_new);
+            let seed = self.core.seed();
+            self.kernel.amend(seed, &changed, &mut |to| neighbours.resolve(to))
+        });
+        if !amends {
+            let path = self.core.path();
+            self.apply(&path)?;
+            self.is_applied = true;
+            self.refreshed = None;
+        }
+        Ok(())
+    }
+
+    fn digests(
+        &self,
+        services: &[Wanted<'_>],
+        is_asked: impl Fn(&Place) -> bool,
+    ) -> BTreeMap<Place, u32> {
         let mut keys: BTreeMap<Place, Vec<ServiceKey>> = BTreeMap::new();
-        for service in services.iter().filter(|s| !self.out.contains(&s.key)) {
+        let is_here = |s: &&Wanted<'_>| is_asked(&s.place) && !self.out.contains(&s.key);
+        for service in services.iter().filter(is_here) {
             keys.entry(service.place).or_default().push(service.key);
         }
         let digest =
@@ -209,7 +251,7 @@ impl Running {
     }
 
     fn apply(&mut self, path: &FastPath) -> Result<(), FastError> {
-        self.applied = None;
+        self.is_applied = false;
         let neighbours = &mut self.neighbours;
         match self.kernel.apply(path, &mut |to| neighbours.resolve(to)) {
             Err(FastError::Full { .. }) => {}
@@ -486,10 +528,15 @@ fn without(desired: &Desired, out: &BTreeSet<ServiceKey>) -> Desired {
 }
 
 fn change(core: &mut core::Fast, now: Instant, desired: &Desired, states: &States) {
-    core.change(now, desired, |group, service, backend| {
+    core.change(now, desired, standing(states));
+}
+
+/// What each backend gets.
+fn standing(states: &States) -> impl Fn(&Group, &Service, &Backend) -> Standing + '_ {
+    |group, service, backend| {
         let key = Key::of(group.id, service, &backend.name);
         let known = states.get(&key);
         let state = known.map_or(BackendState::Unknown, |known| known.state);
         core::standing(service, state, known.is_some_and(|known| known.is_cut()))
-    });
+    }
 }

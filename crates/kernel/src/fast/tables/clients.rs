@@ -3,12 +3,11 @@
 
 use super::super::apart;
 use super::super::memory::Region;
-use super::super::plan::{Key, backends_of};
-use super::{Placed, Tables};
-use buoy_model::FastPath;
+use super::super::plan::backends_of;
+use super::Tables;
+use buoy_model::FastService;
 use buoy_xdp::flow::TICK_MASK;
-use buoy_xdp::forward::{BUCKET_WAYS, Backend, CLIENT_UNIT, REMEMBERED_SECONDS};
-use std::collections::BTreeMap;
+use buoy_xdp::forward::{BUCKET_WAYS, Backend, CLIENT_UNIT, REMEMBERED_SECONDS, Service};
 use std::sync::atomic::Ordering;
 
 /// It is looked for old ones after so many units of time.
@@ -51,9 +50,8 @@ impl Clients {
 
 impl Tables {
     /// Who is up, and who keeps what he has.
-    pub(super) fn stand(&self, path: &FastPath, next: &BTreeMap<Key, Placed>) {
-        for wanted in &path.services {
-            let service = &next[&Key::from(wanted)].service;
+    pub(super) fn stand(&self, services: &[(&FastService, Service)]) {
+        for (wanted, service) in services {
             for (place, backend) in backends_of(service).zip(&wanted.backends) {
                 let standing = apart::standing(backend.standing);
                 let word = Backend { standing, ..self.backend(place) }.to_words()[STANDING];

@@ -5,6 +5,7 @@ use super::cases::named::{self, Flood};
 use super::cases::{self, Case};
 use super::live::{Live, Load, Path};
 use super::measure::{Figures, net};
+use super::one::One;
 use super::tables::{Cost, Down};
 use super::world::{Family, How};
 
@@ -15,6 +16,7 @@ pub(super) struct Outcome {
     pub(super) live: Live,
     pub(super) costs: Vec<Cost>,
     pub(super) down: Option<Down>,
+    pub(super) one: Option<One>,
     /// Numbers of services, beside one.
     pub(super) services: Vec<u32>,
 }
@@ -153,6 +155,7 @@ fn times(outcome: &Outcome) -> Vec<Goal> {
         unit: " ms",
     };
     let services = most.map_or(0, |cost| cost.services);
+    let many = outcome.one.as_ref().map_or(0, |one| one.services);
     vec![
         ms(
             &format!("apply {services} services x 100 backends"),
@@ -163,6 +166,11 @@ fn times(outcome: &Outcome) -> Vec<Goal> {
             "one backend down until the last slot, one service",
             1.0,
             outcome.down.as_ref().map(|d| d.all),
+        ),
+        ms(
+            &format!("one backend of one of {many} services down until the last slot"),
+            1.0,
+            outcome.one.as_ref().map(|one| one.all),
         ),
         ms(
             &format!("the same in the kernel for all of {services} services"),

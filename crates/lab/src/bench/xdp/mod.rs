@@ -8,6 +8,7 @@ mod cases;
 mod goals;
 mod live;
 mod measure;
+mod one;
 mod page;
 mod tables;
 mod verify;
@@ -68,6 +69,9 @@ fn measure_all(options: &XdpOptions) -> Result<(Outcome, Vec<Length>)> {
     if options.wants("down") {
         println!("A backend goes down, again and again.");
         outcome.down = Some(tables::down()?);
+        if let Some(&most) = options.services.iter().max() {
+            outcome.one = Some(one::one_of(most)?);
+        }
     }
     if options.wants("frames") {
         println!("Frames through veth pairs, {LIVE_ROUNDS} rounds.");

@@ -5,6 +5,7 @@ use super::cases::{Case, Subject};
 use super::goals::{self, Goal, Limit, Outcome};
 use super::live::Load;
 use super::measure::net;
+use super::one::BACKENDS;
 use super::world::Family;
 use crate::bench::report::machine;
 use buoy_kernel::fast::Length;
@@ -157,6 +158,20 @@ fn tables(outcome: &Outcome) -> String {
             ms(down.table),
             ms(down.transition),
             ms(down.apply)
+        );
+    }
+    if let Some(one) = &outcome.one {
+        let _infallible = writeln!(
+            text,
+            "\nOne backend of {BACKENDS} down, of one of {} services with backends of their own and {} slots each: {:.3} ms \
+             in all, the\nmedian; what should be there {:.3} ms, the kernel's memory {:.3} ms. Where all services are \
+             looked at, as after an edit\nof the file: {:.1} ms.",
+            one.services,
+            one.slots,
+            ms(one.all),
+            ms(one.core),
+            ms(one.kernel),
+            ms(one.whole)
         );
     }
     text

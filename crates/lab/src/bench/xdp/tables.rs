@@ -85,7 +85,7 @@ fn give(path: &mut FastPath, slots: &Arc<[Slot]>) {
     path.services.iter_mut().for_each(|service| service.slots = Arc::clone(slots));
 }
 
-fn write(fast: &mut Fast, path: &FastPath) -> Result<()> {
+pub(super) fn write(fast: &mut Fast, path: &FastPath) -> Result<()> {
     fast.apply(path, &mut |to| world::way(LOOPBACK, world::OWN_MAC, to)).map_err(refused)
 }
 
