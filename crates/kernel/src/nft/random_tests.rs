@@ -229,6 +229,19 @@ fn many(count: u32) -> Vec<Forward> {
 }
 
 #[test]
+fn services_that_all_give_way_to_others_need_no_table_made_anew() {
+    if let Err(errno) = unshare(CloneFlags::CLONE_NEWNET) {
+        eprintln!("SKIPPED: services_that_all_give_way: no network namespace: {errno}");
+        return;
+    }
+    let mut all = many(80);
+    all.iter_mut().for_each(|forward| forward.link = "lo".into());
+    let (old, new) = (tables(&all[..40]), tables(&all[40..]));
+    run_all(&steps(&old, &[const { There::Nothing }; 3])).unwrap();
+    run_all(&steps(&new, &old.each_ref().map(There::known))).unwrap();
+}
+
+#[test]
 fn much_work_is_many_transactions_and_a_change_of_one_of_many_services_is_a_small_one() {
     let mut services = many(1000);
     let before = tables(&services);

@@ -153,7 +153,8 @@ impl Ruleset {
             Some(to) => ("map", format!("type {key} : {to};")),
             None => ("set", format!("type {key};")),
         };
-        let size = all.one.len().next_power_of_two().max(SIZE_MIN);
+        // What comes is there before what goes has gone.
+        let size = (2 * all.one.len()).next_power_of_two().max(SIZE_MIN);
         // Of that size the kernel makes a table that needs no growing, the faster one.
         let one = (format!("{name}_{size}"), format!("{of} size {size};"), false, all.one);
         let ranges = (format!("{name}_ranges"), format!("{of} flags interval;"), true, all.ranges);
