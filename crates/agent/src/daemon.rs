@@ -16,8 +16,8 @@ use crate::metrics::Totals;
 use crate::realtime::{self, Command, Gone, Handle};
 use crate::routes;
 use crate::server::{
-    Agent, Changes, Drills, IsMeant, LoopGone, Problem, ReloadRefusal, errands, haproxy, metrics,
-    tcp,
+    Agent, Answers, Changes, Drills, IsMeant, LoopGone, Problem, ReloadRefusal, errands, haproxy,
+    metrics, tcp,
 };
 use crate::traces::Tracing;
 use buoy_api::view::{CheckReport, DatedRecord, HostReport, ServiceReport};
@@ -62,6 +62,7 @@ pub(crate) struct Daemon {
     traces: Tracing,
     changes: Changes,
     drills: Drills,
+    answers: Answers,
     /// What the checks of this node found.
     checks: OnceLock<watch::Receiver<fitness::States>>,
     /// Why nobody counts what this node finds of backends, if so.
@@ -114,6 +115,7 @@ impl Daemon {
             totals,
             changes: Changes::new(),
             drills: Drills::default(),
+            answers: Answers::default(),
             checks: OnceLock::new(),
             doubt: OnceLock::new(),
             memory: Mutex::default(),
@@ -420,6 +422,10 @@ impl Agent for Daemon {
 
     fn drills(&self) -> &Drills {
         &self.drills
+    }
+
+    fn answers(&self) -> &Answers {
+        &self.answers
     }
 
     fn events_after(

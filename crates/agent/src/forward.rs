@@ -272,8 +272,19 @@ impl Place {
     }
 
     fn key(&self, backend: &Backend) -> Key {
+        Key { backend: backend.name.clone(), ..self.first_key() }
+    }
+
+    /// No key of its backends comes before this one.
+    const fn first_key(&self) -> Key {
         let Self { group, address, protocol, ports } = *self;
-        Key { group, address, protocol, ports, backend: backend.name.clone() }
+        Key { group, address, protocol, ports, backend: String::new() }
+    }
+
+    /// Whether it is that of one of its backends.
+    fn has(&self, key: &Key) -> bool {
+        let Self { group, address, protocol, ports } = self;
+        (group, address, protocol, ports) == (&key.group, &key.address, &key.protocol, &key.ports)
     }
 }
 

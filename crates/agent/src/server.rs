@@ -31,6 +31,7 @@ mod stream;
 mod support;
 pub(crate) mod tcp;
 mod vrrp;
+mod whole;
 mod write;
 
 pub use changes::Changes;
@@ -38,6 +39,7 @@ pub use drills::Drills;
 pub(crate) use failure::config_problem;
 pub(crate) use follow::Problem;
 pub use socket::{Socket, SocketError};
+pub use whole::Answers;
 
 use crate::edits::Edits;
 use crate::forward::Traced;
@@ -102,6 +104,8 @@ pub trait Agent: Send + Sync + 'static {
     fn changes(&self) -> &Changes;
     /// The drills that were begun here.
     fn drills(&self) -> &Drills;
+    /// What is kept of the whole status while somebody asks for it.
+    fn answers(&self) -> &Answers;
     /// Whether the real-time loop answers.
     fn is_alive(&self) -> impl Future<Output = Result<(), LoopGone>> + Send;
     /// What the checks and the engines know of the services of one group, or of all: those of a

@@ -35,7 +35,7 @@ use tokio::runtime::Runtime;
 /// How long a support archive may take: each of its programs has some seconds.
 const SUPPORT_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long an answer may take: the agent itself gives up on its loop much earlier.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A reload may wait for `nft` and for all services of a large file.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -408,7 +408,7 @@ impl Client {
             .map_err(|error| ClientError::NotUnderstood { asked, reason: error.to_string() })
     }
 
-    fn bytes(
+    pub(crate) fn bytes(
         &self,
         method: Method,
         target: &str,

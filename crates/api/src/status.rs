@@ -4,8 +4,11 @@
 //! reader ignores fields that it does not know and does without those that it misses, so that
 //! client and agent may be of different versions while a host is upgraded.
 
+use crate::client::ANSWER_TIMEOUT;
 use crate::services::OrderedView;
 use crate::vrrp::RouterView;
+use crate::{Client, ClientError};
+use hyper::Method;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
@@ -416,4 +419,11 @@ pub struct ReloadReply {
     /// Nothing was done: it was only asked what would be.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
+}
+
+impl Client {
+    /// The status as it travels: read whole, and not understood.
+    pub fn status_text(&self) -> Result<Vec<u8>, ClientError> {
+        Ok(self.bytes(Method::GET, "/v1/status", Vec::new(), ANSWER_TIMEOUT)?.into())
+    }
 }

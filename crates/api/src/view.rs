@@ -2,8 +2,10 @@
 
 mod nodes;
 mod reports;
+mod texts;
 
 pub use reports::{BackendReport, CheckReport, DatedRecord, HostReport, ServiceReport};
+pub use texts::Texts;
 
 use crate::lists::{ClusterReply, FailoverView};
 use crate::services::{OrderedView, ordered_view, service_name};
@@ -44,6 +46,11 @@ pub struct View<'a> {
 impl View<'_> {
     /// The answer to `GET /v1/status`.
     pub fn cluster(&self) -> ClusterStatus {
+        ClusterStatus { vips: self.vips(), ..self.cluster_alone() }
+    }
+
+    /// The same without VIPs.
+    pub fn cluster_alone(&self) -> ClusterStatus {
         let desired = self.desired;
         ClusterStatus {
             cluster: desired.cluster_name.clone(),
@@ -65,7 +72,7 @@ impl View<'_> {
             loop_: LoopView { realtime: self.host.realtime.clone(), counters: self.counters() },
             revision: 0,
             nodes: self.nodes(),
-            vips: self.vips(),
+            vips: Vec::new(),
             events: self.events.iter().map(|event| self.event(event)).collect(),
         }
     }
@@ -230,6 +237,14 @@ impl View<'_> {
     }
 
     fn vip_as(&self, group: &Group, status: Option<&GroupStatus>) -> VipView {
+        let services: Vec<_> = group.services.iter().map(|s| self.service(group, s)).collect();
+        let alone = self.vip_alone(group, status);
+        let problem = vip_problem(&alone, services.iter().flat_map(service_problems));
+        VipView { services, problem, ..alone }
+    }
+
+    /// A VIP without what is behind it, and whether anything is wrong with it.
+    fn vip_alone(&self, group: &Group, status: Option<&GroupStatus>) -> VipView {
         let words = self.words();
         let mut vip = VipView {
             name: group.name.clone(),
@@ -242,7 +257,6 @@ impl View<'_> {
                 Safety::Exclusive => self.desired.majority(),
                 Safety::Available => 0,
             },
-            services: group.services.iter().map(|s| self.service(group, s)).collect(),
             ..VipView::default()
         };
         if let Some(status) = status {
@@ -264,7 +278,6 @@ impl View<'_> {
                 told(&self.words(), at, record)
             });
         }
-        vip.problem = vip_problem(&vip);
         vip
     }
 
@@ -294,11 +307,16 @@ impl View<'_> {
         }
     }
 
+    /// What the slow side knows of the services of one group.
+    fn services_of(&self, group: GroupId) -> &[ServiceReport] {
+        let from = self.services.partition_point(|report| report.group < group);
+        let its = &self.services[from..];
+        &its[..its.partition_point(|report| report.group == group)]
+    }
+
     /// One service with its backends.
     pub fn service(&self, group: &Group, service: &Service) -> ServiceView {
-        let from = self.services.partition_point(|report| report.group < group.id);
-        let mut reports = self.services[from..].iter().take_while(|r| r.group == group.id);
-        let report = reports.find(|report| {
+        let report = self.services_of(group.id).iter().find(|report| {
             (report.protocol, report.ports, Some(&report.address))
                 == (service.protocol, service.ports, service.addresses.first())
         });
@@ -390,13 +408,13 @@ fn takes_connections(backend: &BackendView) -> bool {
 }
 
 /// What an operator should look at first: nobody serves it, else what is behind it.
-fn vip_problem(vip: &VipView) -> Option<String> {
+fn vip_problem(vip: &VipView, behind: impl IntoIterator<Item = String>) -> Option<String> {
     if vip.owner.is_none() && vip.router.is_none() {
         return Some(format!("no owner: {}", line(vip)));
     }
     let failing = vip.checks.iter().filter(|check| check.state == "fail");
     let checks = failing.map(|check| format!("check {} fails here: {}", check.name, check.reason));
-    let all: Vec<_> = checks.chain(vip.services.iter().flat_map(service_problems)).collect();
+    let all: Vec<_> = checks.chain(behind).collect();
     if all.is_empty() { None } else { Some(all.join("; ")) }
 }
 
@@ -528,7 +546,7 @@ mod tests {
     }
 
     /// lb1 asks; the VIP is web.
-    fn desired(safety: Safety) -> Desired {
+    pub(super) fn desired(safety: Safety) -> Desired {
         let node = |n: u8| Node {
             id: lb(n.into()),
             ..Node::new(&format!("lb{n}"), ([10, 0, 0, n], 4747).into())
@@ -572,7 +590,7 @@ mod tests {
         }
     }
 
-    fn status(owner: Option<NodeId>, candidates: Vec<Candidate>) -> Status {
+    pub(super) fn status(owner: Option<NodeId>, candidates: Vec<Candidate>) -> Status {
         let group = GroupStatus {
             id: GroupId(1),
             owner,

@@ -2,7 +2,7 @@
 
 use super::meters::Meters;
 use super::{Forward, Place, near, shares, xdp};
-use crate::health::{Key, States, WHOLE_SHARE, usual};
+use crate::health::{BackendHealth, Key, States, WHOLE_SHARE, usual};
 use buoy_api::Traffic;
 use buoy_api::view::{BackendReport, ServiceReport};
 use buoy_core::fast::{Substitute, substitute};
@@ -99,9 +99,9 @@ impl Rests<'_> {
 }
 
 /// What share a backend takes for its load, and why, in words; empty where it follows none, or nothing is known.
-fn loaded(service: &Service, key: &Key, states: &States) -> String {
+fn loaded(service: &Service, (key, known): (&Key, &BackendHealth), states: &States) -> String {
     let load = service.check.as_ref().and_then(|check| check.load.as_ref());
-    let known = states.get(key).filter(|known| known.state == BackendState::Up);
+    let known = Some(known).filter(|known| known.state == BackendState::Up);
     let Some((load, known)) = load.zip(known) else { return String::new() };
     let share = known.share;
     match (load, known.load, known.last_latency) {
@@ -127,8 +127,15 @@ fn backends(
     (states, rests): (&States, &Rests<'_>),
     (counted, meters): (&xdp::Counted, &Meters),
 ) -> Vec<BackendReport> {
+    // One search for all of them: their keys differ in the name alone, and are beside each other.
+    let of_service: Vec<(&Key, &BackendHealth)> = match states.is_empty() {
+        true => Vec::new(),
+        false => states.range(place.first_key()..).take_while(|(key, _)| place.has(key)).collect(),
+    };
     let report = |(i, backend): (usize, &Backend)| {
-        let known = states.get(&place.key(backend));
+        let at = of_service.binary_search_by(|(key, _)| key.backend.cmp(&backend.name));
+        let checked = at.ok().and_then(|at| of_service.get(at)).copied();
+        let known = checked.map(|(_, known)| known);
         let traffic = counted.backends.get(&(*place, backend.address)).map(|count| Traffic {
             connections: count.flows,
             packets: count.packets,
@@ -142,8 +149,8 @@ fn backends(
             state: known.map_or(BackendState::Unknown, |known| known.state),
             reason: meters.ejected(place, backend).unwrap_or_else(|| {
                 let said = known.map_or_else(String::new, |known| known.reason.clone());
-                let all =
-                    [said, loaded(service, &place.key(backend), states), rests.of(i, service)];
+                let loaded = checked.map(|checked| loaded(service, checked, states));
+                let all = [said, loaded.unwrap_or_default(), rests.of(i, service)];
                 all.into_iter().filter(|said| !said.is_empty()).collect::<Vec<_>>().join("; ")
             }),
             urgent: known.is_some_and(|known| known.urgent),

@@ -4,7 +4,7 @@ use super::failure::Failure;
 use super::openapi::{Operation, count, text};
 use super::stream::{Asked, News, message, place, streamed};
 use super::write::{node_tag, tagged, vip_tag};
-use super::{Agent, Snapshot, alive, ask_loop, orders};
+use super::{Agent, Snapshot, alive, ask_loop, orders, whole};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
@@ -22,8 +22,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// Records in a status.
-const STATUS_EVENTS: usize = 10;
 /// Records in an answer that does not say how many.
 const EVENTS_DEFAULT: usize = 100;
 /// Media type of a table.
@@ -33,7 +31,7 @@ pub(super) fn routes<A: Agent>() -> Router<Arc<A>> {
     Router::new()
         .route("/readyz", get(ready::<A>))
         .route("/v1/readyz", get(ready::<A>))
-        .route("/v1/status", get(status::<A>))
+        .route("/v1/status", get(whole::status::<A>))
         .route("/v1/cluster", get(cluster::<A>))
         .route("/v1/nodes", get(nodes::<A>))
         .route("/v1/nodes/{node}", get(node::<A>).patch(orders::patch_node::<A>))
@@ -54,7 +52,8 @@ pub(super) fn operations() -> Vec<Operation> {
         get("/v1/readyz", "readyz_v1", ready).answers_with("text/plain", text()),
         get("/v1/status", "status", "The cluster as this node sees it: all of it.")
             .answers::<ClusterStatus>()
-            .list(),
+            .list()
+            .unless_known(),
         get("/v1/cluster", "cluster", "The cluster as a whole.").answers::<ClusterReply>().list(),
         get("/v1/nodes", "nodes", "All members.").answers::<NodesReply>().list(),
         get("/v1/nodes/{node}", "node", "One member.").answers::<NodeReply>().list().tagged(),
@@ -120,15 +119,6 @@ async fn ready<A: Agent>(State(agent): State<Arc<A>>) -> Result<&'static str, Fa
         Some(Some(_)) => Err(not_yet("it has started lately, and grants no votes yet")),
         None => Err(not_yet("it is no member")),
     }
-}
-
-async fn status<A: Agent>(State(agent): State<Arc<A>>, asked: Asked) -> Result<Response, Failure> {
-    asked.answer(agent, "status", whole).await
-}
-
-async fn whole<A: Agent>(agent: Arc<A>) -> Result<ClusterStatus, Failure> {
-    let snapshot = Snapshot::of(&*agent, STATUS_EVENTS).await?;
-    Ok(ClusterStatus { revision: snapshot.revision, ..snapshot.view().cluster() })
 }
 
 async fn cluster<A: Agent>(State(agent): State<Arc<A>>, asked: Asked) -> Result<Response, Failure> {

@@ -69,6 +69,21 @@ impl Operation {
         self
     }
 
+    /// Who has it already names its tag, and is told that it is still the same.
+    pub(super) fn unless_known(mut self) -> Self {
+        let tag = json!({ "schema": { "type": "string" }, "description": "For `If-None-Match` of the next question." });
+        self.add(json!({
+            "name": "If-None-Match", "in": "header", "schema": { "type": "string" },
+            "description": "The `ETag` of what is known already.",
+        }));
+        self.value["responses"]["304"] =
+            json!({ "description": "Nothing is another but ages and counters." });
+        for status in ["200", "304"] {
+            self.value["responses"][status]["headers"]["ETag"] = tag.clone();
+        }
+        self
+    }
+
     /// It is a list: it can be waited for, and followed.
     pub(super) fn list(self) -> Self {
         let this = self

@@ -5,9 +5,9 @@
 //! is not kept for him: the next message tells what holds then. Who takes nothing for too long is sent away. So
 //! no client can make the agent keep anything for him, and none of this is near the real-time loop.
 
+use super::Agent;
 use super::changes::{Changes, WATCHERS_MAX};
 use super::failure::Failure;
-use super::{Agent, Json};
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, Query};
 use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
@@ -24,6 +24,8 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, timeout};
 
+/// Media type of answers.
+const JSON: &str = "application/json";
 /// Least time between two messages: at most ten a second.
 const PACE: Duration = Duration::from_millis(100);
 /// After so long without news a comment says that the agent is still there.
@@ -102,6 +104,19 @@ fn time(name: &str, text: &str) -> Result<Duration, Failure> {
     })
 }
 
+/// What an answer is made of.
+pub(super) trait Reply {
+    /// It as JSON, in one line.
+    fn text(self) -> Bytes;
+}
+
+impl<T: Serialize> Reply for T {
+    fn text(self) -> Bytes {
+        // Infallible: the types that travel have no keys that are no strings.
+        serde_json::to_vec(&self).unwrap_or_default().into()
+    }
+}
+
 impl Asked {
     /// Answers with what `make` makes, as it was asked for; `name` is that of the stream's events.
     pub(super) async fn answer<A, T, M, F>(
@@ -112,7 +127,7 @@ impl Asked {
     ) -> Result<Response, Failure>
     where
         A: Agent,
-        T: Serialize + Send,
+        T: Reply + Send,
         M: Fn(Arc<A>) -> F + Send + Sync + 'static,
         F: Future<Output = Result<T, Failure>> + Send,
     {
@@ -124,7 +139,7 @@ impl Asked {
             }));
         }
         self.waited(&*agent).await?;
-        Ok(Json(make(agent).await?).into_response())
+        Ok(([(CONTENT_TYPE, JSON)], make(agent).await?.text()).into_response())
     }
 
     /// Waits for news, if that was asked for.
@@ -149,7 +164,7 @@ impl Asked {
     async fn tell<A, T, M, F>(self, agent: &Arc<A>, name: &str, make: M, told: Told)
     where
         A: Agent,
-        T: Serialize + Send,
+        T: Reply + Send,
         M: Fn(Arc<A>) -> F + Send + Sync + 'static,
         F: Future<Output = Result<T, Failure>> + Send,
     {
@@ -161,7 +176,7 @@ impl Asked {
                 News::Over => return,
             };
             let message = match make(Arc::clone(agent)).await {
-                Ok(value) => message(name, now, &value),
+                Ok(value) => message(name, now, value),
                 Err(failure) => message("problem", now, failure.problem()),
             };
             if !told.take(message).await {
@@ -226,10 +241,15 @@ impl Told {
 }
 
 /// One message of a stream, as <https://html.spec.whatwg.org/multipage/server-sent-events.html> has it.
-pub(super) fn message(name: &str, id: u64, value: &impl Serialize) -> Bytes {
+pub(super) fn message(name: &str, id: u64, value: impl Reply) -> Bytes {
     // JSON in one line has no line feed outside of its own escapes.
-    let data = serde_json::to_string(value).unwrap_or_default();
-    format!("id: {id}\nevent: {name}\ndata: {data}\n\n").into()
+    let data = value.text();
+    let head = format!("id: {id}\nevent: {name}\ndata: ");
+    let mut all = Vec::with_capacity(head.len() + data.len() + 2);
+    all.extend_from_slice(head.as_bytes());
+    all.extend_from_slice(&data);
+    all.extend_from_slice(b"\n\n");
+    all.into()
 }
 
 /// An answer that goes on for as long as `tell` has something to say and the client listens.

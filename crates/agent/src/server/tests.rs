@@ -11,6 +11,7 @@ mod services;
 mod streams;
 mod support;
 mod tcp;
+mod whole;
 mod writes;
 
 use super::*;
@@ -37,7 +38,7 @@ fn web_id() -> GroupId {
     GroupId(buoy_model::name_key("web"))
 }
 
-fn desired() -> Desired {
+pub(super) fn desired() -> Desired {
     let node = |name: &str, last: u8| Node::new(name, ([10, 0, 0, last], 4747).into());
     let witness = Node { witness: true, ..node("w1", 14) };
     let mut nodes = vec![node("lb1", 11), node("lb2", 12), node("lb3", 13), witness];

@@ -77,7 +77,14 @@ impl View<'_> {
     /// What the safeties that are in use mean, each explained once.
     pub(super) fn safety(&self) -> Vec<String> {
         let mut said: Vec<String> = Vec::new();
+        // A thousand groups that are alike need one sentence, and a look each.
+        let mut seen = Vec::new();
         for group in &self.desired.groups {
+            let kind = (group.safety, &group.nodes, group.vrrp.is_empty());
+            if seen.contains(&kind) {
+                continue;
+            }
+            seen.push(kind);
             let means = words::safety_means(self.desired, group);
             let sentence = format!("{}: {means}", words::safety(group.safety));
             if !said.contains(&sentence) {

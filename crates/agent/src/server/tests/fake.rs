@@ -4,8 +4,10 @@ use super::*;
 
 /// A daemon that answers from values and remembers its orders.
 pub(super) struct Fake {
+    pub(super) desired: Arc<Desired>,
     pub(super) changes: Changes,
     pub(super) drills: Drills,
+    pub(super) answers: Answers,
     pub(super) edits: Edits,
     pub(super) gone: AtomicBool,
     pub(super) drained: AtomicBool,
@@ -29,8 +31,10 @@ pub(super) struct Fake {
 impl Default for Fake {
     fn default() -> Self {
         Self {
+            desired: Arc::new(desired()),
             changes: Changes::new(),
             drills: Drills::default(),
+            answers: Answers::default(),
             edits: crate::edits::tests::tried(config::FILE),
             gone: AtomicBool::new(false),
             drained: AtomicBool::new(false),
@@ -75,7 +79,7 @@ impl Agent for Fake {
     }
 
     fn desired(&self) -> Arc<Desired> {
-        Arc::new(desired())
+        Arc::clone(&self.desired)
     }
 
     async fn status(&self, of: Option<GroupId>) -> Result<Status, LoopGone> {
@@ -126,6 +130,10 @@ impl Agent for Fake {
 
     fn drills(&self) -> &Drills {
         &self.drills
+    }
+
+    fn answers(&self) -> &Answers {
+        &self.answers
     }
 
     fn changes(&self) -> &Changes {
