@@ -5,7 +5,8 @@
 //! too, and the lock of the process's mappings, which growing an arena, a large block and a page that is touched first
 //! take. So one thread, the loop's, has a pool: mapped, touched and locked before it turns, and its lists of free
 //! blocks are its own. Other threads put what they free of it on lists beside them, by one atomic exchange, and the
-//! loop takes these when its own are empty.
+//! loop takes these when its own are empty. What the loop frees that is the C library's, it leaves to them in the same
+//! way: the next that allocates frees it.
 //!
 //! A block is as long as the next power of two, and stays so long for ever. What the pool has no room for, the C
 //! library gives: the loop goes on, and may wait. All other threads have the C library as ever.

@@ -45,6 +45,7 @@ fn what_the_loop_allocates_waits_for_no_other_thread() {
         what_others_free_is_used_again();
         what_is_used_again_is_as_new();
         more_groups_get_more_room();
+        what_others_allocated_is_freed_by_others();
         let is_second = thread::spawn(|| memory::claim(GROUPS).unwrap()).join().unwrap();
         assert!(!is_second);
     });
@@ -100,6 +101,25 @@ fn what_is_used_again_is_as_new() {
     let mut foreign = thread::spawn(|| vec![5_u8; 300]).join().unwrap();
     foreign.extend_from_slice(&[6; 3000]);
     assert_eq!((foreign[299], foreign[300], foreign.len()), (5, 6, 3300));
+}
+
+/// Bytes of this process that are in memory.
+fn resident() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+/// The C library gives a large block back to the kernel when it is freed.
+fn what_others_allocated_is_freed_by_others() {
+    const LARGE: usize = 16 << 20;
+    let blocks =
+        thread::spawn(|| (vec![5_u8; LARGE], [vec![6_u8; 1], vec![7; 300], vec![8; 5000]]));
+    let blocks = blocks.join().unwrap();
+    let before = resident();
+    drop(blocks);
+    assert!(resident() + LARGE / 2 > before, "the loop has freed it itself");
+    thread::spawn(|| drop(std::hint::black_box(vec![0_u8; 100]))).join().unwrap();
+    assert!(resident() + LARGE / 2 < before, "nobody has freed it");
 }
 
 fn more_groups_get_more_room() {

@@ -30,6 +30,15 @@ static POOL_OF_THE_LOOP: Pool = Pool {
     returned: [const { AtomicPtr::new(null_mut()) }; CLASSES],
 };
 
+/// Blocks of the C library that the loop has done with, for others to free: to free one is to take a lock that they hold.
+static LEFT_TO_OTHERS: AtomicPtr<Left> = AtomicPtr::new(null_mut());
+
+/// What is written into such a block.
+struct Left {
+    next: *mut Left,
+    layout: Layout,
+}
+
 thread_local! {
     /// Whether this thread has the pool. It is no more than a byte: to ask for it allocates nothing.
     static HAS_POOL: Cell<bool> = const { Cell::new(false) };
@@ -123,34 +132,73 @@ impl Pool {
     }
 }
 
+/// As the C library is asked for it: with room for `Left`, which its smallest block has anyway.
+fn outside(layout: Layout) -> Layout {
+    let (size, align) =
+        (layout.size().max(size_of::<Left>()), layout.align().max(align_of::<Left>()));
+    Layout::from_size_align(size, align).unwrap_or(layout)
+}
+
+/// Leaves a block of the C library, asked for with this layout, to the next other thread that allocates.
+fn leave_to_others(block: *mut u8, layout: Layout) {
+    let left = block.cast::<Left>();
+    let mut next = LEFT_TO_OTHERS.load(Relaxed);
+    loop {
+        // SAFETY: who frees a block has done with it, and `outside` made it long enough and so aligned.
+        unsafe { left.write(Left { next, layout }) };
+        match LEFT_TO_OTHERS.compare_exchange_weak(next, left, Release, Relaxed) {
+            Ok(_) => return,
+            Err(now) => next = now,
+        }
+    }
+}
+
+/// Frees what was left.
+fn free_left() {
+    if LEFT_TO_OTHERS.load(Relaxed).is_null() {
+        return;
+    }
+    // All of them at once, so that each is one thread's.
+    let mut left = LEFT_TO_OTHERS.swap(null_mut(), Acquire);
+    while !left.is_null() {
+        // SAFETY: `leave_to_others` wrote it, and the list was taken from all others.
+        let Left { next, layout } = unsafe { left.read() };
+        // SAFETY: a block of the C library, asked for with this layout, that nobody has any more.
+        unsafe { System.dealloc(left.cast(), layout) };
+        left = next;
+    }
+}
+
 // SAFETY: a block of the pool is as long and as aligned as its class, which the layout alone decides, and is in one
 // list or somebody's, never both. All else is the C library's.
 unsafe impl GlobalAlloc for Memory {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if HAS_POOL.get()
-            && let Some(class) = class(layout)
-        {
+        if !HAS_POOL.get() {
+            free_left();
+        } else if let Some(class) = class(layout) {
             let block = POOL_OF_THE_LOOP.take(class);
             if !block.is_null() {
                 return block;
             }
         }
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
+        // SAFETY: the caller's promise, and no shorter.
+        unsafe { System.alloc(outside(layout)) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         match class(layout) {
             Some(class) if POOL_OF_THE_LOOP.has(block) => POOL_OF_THE_LOOP.give_back(class, block),
+            Some(_) | None if HAS_POOL.get() => leave_to_others(block, outside(layout)),
             // SAFETY: the caller's promise, and no block of the pool.
-            Some(_) | None => unsafe { System.dealloc(block, layout) },
+            Some(_) | None => unsafe { System.dealloc(block, outside(layout)) },
         }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         if !HAS_POOL.get() {
-            // SAFETY: the caller's promise.
-            return unsafe { System.alloc_zeroed(layout) };
+            free_left();
+            // SAFETY: the caller's promise, and no shorter.
+            return unsafe { System.alloc_zeroed(outside(layout)) };
         }
         // SAFETY: the caller's promise.
         let block = unsafe { self.alloc(layout) };
@@ -162,13 +210,13 @@ unsafe impl GlobalAlloc for Memory {
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: the caller's promise: the size is no larger than an `isize` when it is aligned.
+        let new = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
         let is_pool = POOL_OF_THE_LOOP.has(block);
         if !is_pool && !HAS_POOL.get() {
             // SAFETY: the caller's promise, and no block of the pool.
-            return unsafe { System.realloc(block, layout, size) };
+            return unsafe { System.realloc(block, outside(layout), outside(new).size()) };
         }
-        // SAFETY: the caller's promise: the size is no larger than an `isize` when it is aligned.
-        let new = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
         if is_pool && class(new) == class(layout) {
             return block;
         }
