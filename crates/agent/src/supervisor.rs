@@ -4,8 +4,8 @@
 //! gate with one store, says goodbye to every peer on every leg, takes the addresses off, and ends.
 //! Where there is no gate, the addresses go first: nobody may be told before nothing answers.
 //! When the loop stands still while the supervisor itself is on time, it kills the agent and does
-//! the same. A loop that cannot even die (it waits for a device in the kernel) is never said to be
-//! dead: its peers wait for the end of the lease, and the gate closes by itself.
+//! the same. A loop that could not even die (it waits for a lock or a device in the kernel) is neither
+//! killed nor said to be dead: its peers wait for the end of the lease, and the gate closes by itself.
 //!
 //! Absent on purpose: threads, the runtime, the configuration, keys. Everything is opened, and tried
 //! once, before it is needed; words for the log come last, because a log can be slow.
@@ -13,7 +13,7 @@
 use crate::log::{self, Format};
 use buoy_kernel::gate::{GateError, MasterSwitch};
 use buoy_kernel::lifeline::{
-    LifelineError, Process, Seen, Watch, on_processor, schedule_supervisor,
+    LifelineError, Process, Seen, Watch, Whereabouts, on_processor, schedule_supervisor,
 };
 use buoy_kernel::netlink::{NetlinkError, Requests};
 use buoy_kernel::{clock, program, realtime};
@@ -45,6 +45,21 @@ const TOO_LATE: Duration = Duration::from_secs(1);
 const DEATH_SLOW: Duration = Duration::from_secs(1);
 /// How often addresses are taken off, where the kernel does not do it at once.
 const REMOVALS_MAX: usize = 5;
+
+/// What is said of a loop that no signal reaches.
+const WAITS: &str = "the agent's loop waits for the kernel: it is not killed, for it would not die before \
+                     the kernel lets it go; its addresses stop answering when their leases end";
+
+/// Why a loop stands still.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Cause {
+    /// It turns again, or had no processor.
+    Turns,
+    /// It waits for the kernel, where it cannot be killed.
+    Kernel,
+    /// It does not come back by itself.
+    Hangs,
+}
 
 /// Why there is no supervisor.
 #[derive(Debug)]
@@ -127,6 +142,8 @@ pub struct Supervisor {
     legs: [Option<UdpSocket>; LEGS_MAX],
     /// For a leg whose own address cannot be used any more.
     anywhere: [Option<UdpSocket>; 2],
+    /// In which calls of the kernel the loop stood before it was killed.
+    stood_in: Option<String>,
 }
 
 /// How it ended.
@@ -158,7 +175,7 @@ impl Supervisor {
             *socket = address.and_then(|address| bind(address.ip()));
         }
         let anywhere = [bind(IpAddr::from([0; 4])), bind(IpAddr::from([0; 16]))];
-        Ok(Self { watch, agent, switch, requests, legs, anywhere })
+        Ok(Self { watch, agent, switch, requests, legs, anywhere, stood_in: None })
     }
 
     /// Watches until the end, and does what is to be done then.
@@ -182,31 +199,54 @@ impl Supervisor {
                 }
                 Seen::Died => return self.bury(End::Died),
                 Seen::Alive(beats) => {
-                    if stillness.look(now, beats, nap, patience) && self.stands_still_there(beats) {
-                        return self.put_down();
+                    if !stillness.look(now, beats, nap, patience) {
+                        continue;
+                    }
+                    match self.cause(beats) {
+                        Cause::Turns => {}
+                        Cause::Kernel => {
+                            if stillness.forgive() {
+                                let calls = self.calls();
+                                tracing::warn!(calls, "{WAITS}");
+                            }
+                        }
+                        Cause::Hangs => return self.put_down(),
                     }
                 }
             }
         }
     }
 
-    /// Whether the loop stands still although its processor runs: that of a virtual machine may be taken
-    /// away for a while, and a loop that waits for it is not to be killed.
-    fn stands_still_there(&self, beats: u32) -> bool {
-        let Some(processor) = self.processor() else { return true };
-        on_processor(processor, || {
+    /// Why the loop stands still. The processor of a virtual machine may be taken away for a while, and a
+    /// loop that waits for it is not to be killed; nor is one that waits for the kernel, as for the lock
+    /// of all of its interfaces (RTNL), which others may hold for long.
+    fn cause(&self, beats: u32) -> Cause {
+        let Some(there) = self.whereabouts() else { return Cause::Hangs };
+        if there.waits_for_kernel {
+            return Cause::Kernel;
+        }
+        on_processor(there.processor, || {
             let before = clock::now();
-            let seen = self.watch.wait(CONFIRM);
-            seen == Seen::Alive(beats) && clock::now().since(before) < CONFIRM * 2
+            let stands = self.watch.wait(CONFIRM) == Seen::Alive(beats);
+            match self.whereabouts() {
+                _ if !stands || clock::now().since(before) >= CONFIRM * 2 => Cause::Turns,
+                Some(Whereabouts { waits_for_kernel: true, .. }) => Cause::Kernel,
+                Some(_) | None => Cause::Hangs,
+            }
         })
     }
 
-    fn processor(&self) -> Option<usize> {
-        self.agent.as_ref().and_then(|agent| self.watch.processor(agent.pid()))
+    fn whereabouts(&self) -> Option<Whereabouts> {
+        self.agent.as_ref().and_then(|agent| self.watch.whereabouts(agent.pid()))
+    }
+
+    fn calls(&self) -> String {
+        self.agent.as_ref().map(|agent| self.watch.calls(agent.pid())).unwrap_or_default()
     }
 
     /// Kills an agent that hangs. Until it is dead it may wake up and answer, so nothing is said before.
     fn put_down(&mut self) -> End {
+        self.stood_in = Some(self.calls());
         let killed = self.agent.as_ref().map_or(Ok(()), Process::kill);
         let since = clock::now();
         let mut warned = false;
@@ -249,7 +289,7 @@ impl Supervisor {
         if self.agent.as_ref().is_some_and(|agent| agent.wait_end(DEATH_SLOW)) {
             let _ = self.remove_addresses();
         }
-        report(end, said, &removed);
+        report(end, self.stood_in.as_deref(), said, &removed);
         end
     }
 
@@ -291,7 +331,7 @@ impl Supervisor {
     }
 }
 
-fn report(end: End, said: usize, removed: &Result<usize, NetlinkError>) {
+fn report(end: End, stood_in: Option<&str>, said: usize, removed: &Result<usize, NetlinkError>) {
     let what = match end {
         End::Hung => "hung and was killed",
         End::Died | End::Ended | End::TooLate | End::Undying => "died",
@@ -300,10 +340,12 @@ fn report(end: End, said: usize, removed: &Result<usize, NetlinkError>) {
         Ok(removed) => tracing::error!(
             goodbyes = said,
             addresses = removed,
+            stood_in,
             "the agent {what}; its addresses are off this host, and its peers were told"
         ),
         Err(error) => tracing::error!(
             goodbyes = said,
+            stood_in,
             "the agent {what}, and its addresses cannot be taken off: {error}; the kernel forgets them \
              when their lifetime ends"
         ),
@@ -322,11 +364,13 @@ struct Stillness {
     at: Instant,
     beats: Option<u32>,
     still: Duration,
+    /// The turn that was forgiven.
+    forgiven: Option<u32>,
 }
 
 impl Stillness {
     const fn new(now: Instant) -> Self {
-        Self { at: now, beats: None, still: Duration::ZERO }
+        Self { at: now, beats: None, still: Duration::ZERO, forgiven: None }
     }
 
     /// Takes a look at the count of turns; whether the loop hangs.
@@ -341,6 +385,12 @@ impl Stillness {
         }
         (self.at, self.beats) = (now, Some(beats));
         self.still >= patience
+    }
+
+    /// It stood still for a good reason, and has its whole time again; whether that is new.
+    fn forgive(&mut self) -> bool {
+        self.still = Duration::ZERO;
+        std::mem::replace(&mut self.forgiven, self.beats) != self.beats
     }
 }
 
@@ -382,5 +432,23 @@ mod tests {
         for (case, looks, expected) in table {
             assert_eq!(hangs_at(&looks), expected, "{case}");
         }
+    }
+
+    #[test]
+    fn a_loop_that_waited_for_the_kernel_has_its_whole_time_again() {
+        let mut now = Instant::from_nanos(1);
+        let mut stillness = Stillness::new(now);
+        let mut hangs_after = |stillness: &mut Stillness, beats| {
+            (1..20).find(|_| {
+                now = now + NAP;
+                stillness.look(now, beats, NAP, PATIENCE)
+            })
+        };
+        assert_eq!(hangs_after(&mut stillness, 1), Some(6));
+        assert!(stillness.forgive(), "it is said once");
+        assert_eq!(hangs_after(&mut stillness, 1), Some(5));
+        assert!(!stillness.forgive(), "and not again for the same turn");
+        assert_eq!(hangs_after(&mut stillness, 2), Some(6));
+        assert!(stillness.forgive(), "the next time is another");
     }
 }

@@ -27,6 +27,8 @@ use std::time::Duration;
 
 /// Goodbyes that can lie ready: one for each peer and leg.
 pub const GOODBYES_MAX: usize = NODES_MAX * LEGS_MAX;
+/// Functions of the kernel that are named of a thread that stands still.
+const CALLS_MAX: usize = 6;
 /// Bytes of the longest goodbye.
 pub const GOODBYE_LEN_MAX: usize = 256;
 
@@ -253,13 +255,23 @@ impl Watch {
         Duration::from_micros(self.words[PATIENCE_US].load(Ordering::Relaxed).into())
     }
 
-    /// The processor on which the loop's thread was last, as long as it lives.
-    pub fn processor(&self, agent: u32) -> Option<usize> {
+    /// Where the loop's thread is, as long as it lives.
+    pub fn whereabouts(&self, agent: u32) -> Option<Whereabouts> {
+        let stat = fs::read_to_string(self.about_thread(agent, "stat")).ok()?;
+        Whereabouts::from_stat(&stat)
+    }
+
+    /// The functions of the kernel in which the loop's thread is, the innermost first; "" where the
+    /// kernel does not say it, or where it is in none.
+    pub fn calls(&self, agent: u32) -> String {
+        let stack = fs::read_to_string(self.about_thread(agent, "stack")).unwrap_or_default();
+        let names = stack.lines().filter_map(|line| line.split_once("] ")?.1.split('+').next());
+        names.take(CALLS_MAX).collect::<Vec<_>>().join(" < ")
+    }
+
+    fn about_thread(&self, agent: u32, file: &str) -> String {
         let thread = self.words[FUTEX].load(Ordering::Relaxed) & libc::FUTEX_TID_MASK;
-        let stat = fs::read_to_string(format!("/proc/{agent}/task/{thread}/stat")).ok()?;
-        // The name before the last parenthesis may contain anything; `processor` is field 39 of proc(5).
-        let (_, after_name) = stat.rsplit_once(") ")?;
-        after_name.split_ascii_whitespace().nth(36)?.parse().ok()
+        format!("/proc/{agent}/task/{thread}/{file}")
     }
 
     /// From which addresses this host speaks, by leg.
@@ -280,6 +292,26 @@ impl Watch {
 
     fn has_ended(&self) -> bool {
         self.words[ENDED].load(Ordering::Acquire) != 0
+    }
+}
+
+/// Where a thread is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Whereabouts {
+    /// It sleeps in the kernel until that has done something, and dies of no signal before.
+    pub waits_for_kernel: bool,
+    /// The processor on which it was last.
+    pub processor: usize,
+}
+
+impl Whereabouts {
+    /// From proc(5), `/proc/PID/stat`: `state` is field 3, `processor` field 39.
+    fn from_stat(stat: &str) -> Option<Self> {
+        // The name before the last parenthesis may contain anything.
+        let (_, after_name) = stat.rsplit_once(") ")?;
+        let mut fields = after_name.split_ascii_whitespace();
+        let waits_for_kernel = fields.next()? == "D";
+        Some(Self { waits_for_kernel, processor: fields.nth(35)?.parse().ok()? })
     }
 }
 

@@ -147,9 +147,40 @@ fn the_processor_of_the_loop_is_known_and_can_be_gone_to() {
     let allowed: Vec<usize> =
         (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false)).collect();
     for cpu in allowed {
-        let there = on_processor(cpu, || watch.processor(std::process::id()));
-        assert_eq!(there, Some(cpu));
+        let there = on_processor(cpu, || watch.whereabouts(std::process::id())).unwrap();
+        assert_eq!(there, Whereabouts { waits_for_kernel: false, processor: cpu });
     }
+}
+
+#[test]
+fn a_thread_that_waits_for_the_kernel_is_told_from_others() {
+    let stat = |state: &str| format!("7 (a) b) D 1) {state} {}3 0 0\n", "1 ".repeat(35));
+    for (state, waits_for_kernel) in [("D", true), ("S", false), ("R", false), ("T", false)] {
+        let expected = Some(Whereabouts { waits_for_kernel, processor: 3 });
+        assert_eq!(Whereabouts::from_stat(&stat(state)), expected, "{state}");
+    }
+    for cut in ["", "7 (a) ", "7 (a) D 1 2 3"] {
+        assert_eq!(Whereabouts::from_stat(cut), None, "{cut}");
+    }
+}
+
+#[test]
+fn where_a_thread_stands_is_said_in_the_names_of_the_kernel() {
+    let (lifeline, watch) = pair();
+    let (holds, is_held) = channel();
+    let (end, ended) = channel::<()>();
+    let holder = thread::spawn(move || {
+        let _hold = lifeline.hold().unwrap();
+        holds.send(()).unwrap();
+        let _ = ended.recv();
+    });
+    is_held.recv().unwrap();
+    let sleeps = |calls: &str| calls.contains("futex") && calls.contains(" < ");
+    while !sleeps(&watch.calls(std::process::id())) {
+        thread::yield_now();
+    }
+    drop(end);
+    holder.join().unwrap();
 }
 
 #[test]
