@@ -22,7 +22,7 @@ use crate::server::{
 use crate::traces::Tracing;
 use buoy_api::view::{CheckReport, DatedRecord, HostReport, ServiceReport};
 use buoy_api::words::{self, Gravity, Words};
-use buoy_api::{ClusterStatus, FlowsView, ReloadReply};
+use buoy_api::{BudgetReply, ClusterStatus, FlowsView, ReloadReply};
 use buoy_config::{Api, Report};
 use buoy_core::backend_orders::{Change, Full};
 use buoy_core::{OrderError, Status};
@@ -497,13 +497,15 @@ impl Agent for Daemon {
         }
     }
 
-    fn metrics(&self, status: &ClusterStatus) -> Result<String, prometheus::Error> {
-        let memory = self.memory();
-        let file_refused = memory.refused_file.is_some() || memory.refused_edits.is_some();
-        drop(memory);
+    fn metrics(
+        &self,
+        status: &ClusterStatus,
+        budget: &BudgetReply,
+    ) -> Result<String, prometheus::Error> {
+        let file_refused = self.memory().is_refused();
         let desired = self.desired();
         let pools = buoy_api::pools::pools(&desired);
-        self.totals.page(status, &pools, file_refused, &desired.metric_aliases)
+        self.totals.page((status, budget), &pools, file_refused, &desired.metric_aliases)
     }
 
     async fn order(&self, order: Order) -> Result<Result<usize, OrderError>, LoopGone> {

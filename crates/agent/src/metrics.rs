@@ -6,8 +6,9 @@
 //! asks `promtool` for its opinion.
 
 mod alias;
+mod budget;
 
-use buoy_api::{BackendView, ClusterStatus, NodeView, PoolView, ServiceView, VipView};
+use buoy_api::{BackendView, BudgetReply, ClusterStatus, NodeView, PoolView, ServiceView, VipView};
 use buoy_model::{Fact, MetricAlias};
 use prometheus::{
     CounterVec, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder,
@@ -69,7 +70,7 @@ impl Totals {
     /// The page, with what holds at this moment. `file_refused`: the file on disk is not the one that runs.
     pub(crate) fn page(
         &self,
-        status: &ClusterStatus,
+        (status, budget): (&ClusterStatus, &BudgetReply),
         pools: &[PoolView],
         file_refused: bool,
         aliases: &[MetricAlias],
@@ -78,6 +79,7 @@ impl Totals {
         page.agent(status, file_refused)?;
         page.peers(&status.nodes, &status.digest)?;
         page.vips(status)?;
+        budget::show(&page, budget)?;
         page.pools(pools)?;
         page.services(&status.vips)?;
         alias::show(&page, self, status, aliases)?;

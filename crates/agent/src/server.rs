@@ -50,7 +50,9 @@ use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, State};
 use axum::middleware;
 use axum::routing::{get, post};
 use buoy_api::view::{DatedRecord, HostReport, ServiceReport, View};
-use buoy_api::{BODY_MAX, ClusterStatus, FlowsView, OwnerReply, ReloadReply, WhyReply};
+use buoy_api::{
+    BODY_MAX, BudgetReply, ClusterStatus, FlowsView, OwnerReply, ReloadReply, WhyReply,
+};
 use buoy_config::{Report, Role};
 use buoy_core::backend_orders::{Change, Full};
 use buoy_core::{OrderError, Status};
@@ -113,8 +115,12 @@ pub trait Agent: Send + Sync + 'static {
     fn services(&self, of: Option<GroupId>) -> Vec<ServiceReport>;
     /// Lines of defence, problems, scheduling and counters.
     fn host(&self) -> HostReport;
-    /// The page that monitoring reads, of this status.
-    fn metrics(&self, status: &ClusterStatus) -> Result<String, prometheus::Error>;
+    /// The page that monitoring reads, of this status and this budget.
+    fn metrics(
+        &self,
+        status: &ClusterStatus,
+        budget: &BudgetReply,
+    ) -> Result<String, prometheus::Error>;
     /// Gives the order to the real-time loop, which follows it or says why it cannot; its reason says
     /// already who gave it. Answers how many groups the node served before.
     fn order(

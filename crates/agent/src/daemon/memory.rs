@@ -38,6 +38,11 @@ impl Memory {
         kept.push_back(dated);
     }
 
+    /// Whether what is written is not what runs.
+    pub(super) const fn is_refused(&self) -> bool {
+        self.refused_file.is_some() || self.refused_edits.is_some()
+    }
+
     /// The latest that are meant of all that came after, oldest first, and whether some of that has been forgotten.
     pub(super) fn after(
         &self,

@@ -1,7 +1,7 @@
 //! The page, and whether it, the alert rules and the dashboard fit each other.
 
 use super::*;
-use buoy_api::Traffic;
+use buoy_api::{BudgetView, Traffic};
 use buoy_model::Epoch;
 use regex::Regex;
 use std::collections::BTreeSet;
@@ -70,6 +70,27 @@ fn status() -> ClusterStatus {
     status
 }
 
+/// Of web all is known, of db nothing.
+fn budget() -> BudgetReply {
+    let web = BudgetView {
+        vip: "web".into(),
+        availability: Some(1.0),
+        known_ms: 86_400_000.0,
+        unserved_ms: 450.0,
+        unknown_ms: 2_000.0,
+        gaps: 40,
+        gap_p50_ms: Some(1.2),
+        gap_p99_ms: Some(400.0),
+        over_bound: 1,
+        slack_ms: Some(21.5),
+        slack_least_ms: Some(4.0),
+        ..BudgetView::default()
+    };
+    let why = Some("VRRP decides about it".to_owned());
+    let db = BudgetView { vip: "db".into(), unknown: why, ..BudgetView::default() };
+    BudgetReply { bound_ms: 314.7, vips: vec![db, web], ..BudgetReply::default() }
+}
+
 fn served(decide: u64) -> Fact {
     let millis = Duration::from_millis;
     Fact::Served {
@@ -102,7 +123,7 @@ fn page() -> String {
     totals.note(Some("web"), "served", &served(300));
     totals.note(None, "undrained", &Fact::Undrained { reason: String::new() });
     let aliases = [MetricAlias::Keepalived, MetricAlias::Metallb];
-    totals.page(&status(), &pools(), true, &aliases).unwrap()
+    totals.page((&status(), &budget()), &pools(), true, &aliases).unwrap()
 }
 
 #[test]
@@ -131,6 +152,16 @@ fn the_page_says_what_the_status_says() {
         "buoy_vip_owner{node=\"lb1\",safety=\"exclusive\",vip=\"db\"} 0",
         "buoy_vip_epoch{vip=\"web\"} 4",
         "buoy_vip_lease_seconds{vip=\"web\"} 0.025",
+        "buoy_vip_gap_bound_seconds 0.3147",
+        "buoy_vip_known_seconds_total{vip=\"web\"} 86400",
+        "buoy_vip_unserved_seconds_total{vip=\"web\"} 0.45",
+        "buoy_vip_unknown_seconds_total{vip=\"web\"} 2",
+        "buoy_vip_gaps_total{vip=\"web\"} 40",
+        "buoy_vip_gaps_over_bound{vip=\"web\"} 1",
+        "buoy_vip_gap_p50_seconds{vip=\"web\"} 0.0012",
+        "buoy_vip_gap_p99_seconds{vip=\"web\"} 0.4",
+        "buoy_vip_lease_slack_seconds{vip=\"web\"} 0.0215",
+        "buoy_vip_lease_slack_least_seconds{vip=\"web\"} 0.004",
         "buoy_service_backends{service=\"web:443/tcp\",state=\"up\"} 1",
         "buoy_service_backends{service=\"web:443/tcp\",state=\"maint\"} 0",
         "buoy_service_backends_ready{service=\"web:443/tcp\"} 1",
@@ -148,6 +179,10 @@ fn the_page_says_what_the_status_says() {
     }
     assert!(!page.contains("phase=\"first_packet\""), "it was not seen");
     assert!(!page.contains("peer=\"lb1\""), "nobody is its own peer");
+    assert!(
+        !page.contains("gaps_total{vip=\"db\"}"),
+        "of what VRRP decides about nothing is known"
+    );
 }
 
 fn packaging(path: &str) -> PathBuf {
@@ -160,7 +195,7 @@ fn rules_and_dashboard_ask_for_what_there_is() {
     let page = page();
     let names: BTreeSet<&str> =
         page.lines().filter_map(|line| line.split(['{', ' ']).next()).collect();
-    let asked = Regex::new("buoy_[a-z_]+").unwrap();
+    let asked = Regex::new("buoy_[a-z0-9_]+").unwrap();
     let rules = ["buoy.rules.yml", "buoy.rules.test.yml", "buoy.rules.hours.test.yml"];
     let rules = rules.map(|name| format!("prometheus/{name}"));
     for path in rules.iter().map(String::as_str).chain(["grafana/buoy.json"]) {
@@ -213,16 +248,17 @@ fn others_names_tell_the_same_and_only_where_they_are_asked_for() {
     let totals = Totals::new().unwrap();
     totals.note(Some("web"), "acquired", &Fact::Undrained { reason: String::new() });
     let page =
-        totals.page(&status, &[], false, &[MetricAlias::Keepalived, MetricAlias::Metallb]).unwrap();
+        |aliases: &[MetricAlias]| totals.page((&status, &budget()), &[], false, aliases).unwrap();
+    let told = page(&[MetricAlias::Keepalived, MetricAlias::Metallb]);
     for line in [
         r#"keepalived_vrrp_state{iname="web",intf="eth0",ip_address="2001:db8::100",vrid="0"} 2"#,
         r#"keepalived_vrrp_state{iname="db",intf="eth0",ip_address="10.0.0.101",vrid="0"} 1"#,
         r#"keepalived_become_master_total{iname="web",intf="eth0",vrid="0"} 1"#,
         r#"metallb_speaker_announced{ip="10.0.0.100",node="lb1",protocol="layer2",service="web"} 1"#,
     ] {
-        assert!(page.lines().any(|l| l == line), "{line} in\n{page}");
+        assert!(told.lines().any(|l| l == line), "{line} in\n{told}");
     }
-    assert!(!page.contains(r#"service="db""#), "only who announces says so");
-    let plain = totals.page(&status, &[], false, &[]).unwrap();
+    assert!(!told.contains(r#"service="db""#), "only who announces says so");
+    let plain = page(&[]);
     assert!(!plain.contains("keepalived_") && !plain.contains("metallb_"));
 }

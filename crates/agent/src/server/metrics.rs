@@ -28,8 +28,10 @@ const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub(super) async fn page<A: Agent>(
     State(agent): State<Arc<A>>,
 ) -> Result<impl IntoResponse, Failure> {
-    let status = Snapshot::of(&*agent, 0).await?.view().cluster();
-    let page = agent.metrics(&status).map_err(|error| Failure::internal(&error))?;
+    let snapshot = Snapshot::of(&*agent, 0).await?;
+    let view = snapshot.view();
+    let (status, budget) = (view.cluster(), view.budget(snapshot.revision));
+    let page = agent.metrics(&status, &budget).map_err(|error| Failure::internal(&error))?;
     Ok(([(CONTENT_TYPE, FORMAT)], page))
 }
 

@@ -191,8 +191,12 @@ impl Agent for Fake {
         }
     }
 
-    fn metrics(&self, status: &ClusterStatus) -> Result<String, prometheus::Error> {
-        crate::metrics::Totals::new()?.page(status, &[], false, &[])
+    fn metrics(
+        &self,
+        status: &ClusterStatus,
+        budget: &BudgetReply,
+    ) -> Result<String, prometheus::Error> {
+        crate::metrics::Totals::new()?.page((status, budget), &[], false, &[])
     }
 
     async fn order(&self, order: Order) -> Result<Result<usize, OrderError>, LoopGone> {
