@@ -1,5 +1,6 @@
 //! Drives the real agent: its file and key, its process, and what it says over its socket.
 
+use crate::fault::END_MAX;
 use crate::peer::Peer;
 use crate::process::{Process, wait_until};
 use crate::segment::Segment;
@@ -164,6 +165,14 @@ impl Buoy {
             .map_err(Error::system(format!("open {}", path.display())))?;
         std::io::Write::write_all(&mut file, format!("{digits}\n").as_bytes())
             .map_err(Error::system("write the key"))
+    }
+
+    /// Ends all agents in order: what they leave behind when they are killed fences their addresses on.
+    pub fn end(mut self) -> Result<()> {
+        for (process, _) in self.agents.values() {
+            process.signal(Signal::SIGTERM)?;
+        }
+        self.agents.values_mut().try_for_each(|(process, _)| process.wait_end(END_MAX).map(drop))
     }
 
     /// Asks an agent to read its file again, as `systemctl reload` does.

@@ -106,7 +106,7 @@ pub fn run(options: &Options) -> Result<Outcome> {
     let mut rows = start_cluster(&mut buoy, &segment)
         .and_then(|()| story(&segment, &mut buoy, vip, options, &mut outcome))
         .inspect_err(|_| show_logs(&buoy))?;
-    drop(buoy);
+    buoy.end()?;
 
     for (interval, repeats) in options.peer_settings() {
         match compare(&segment, vip, interval, repeats) {

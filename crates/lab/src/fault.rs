@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use std::time::Duration;
 
 /// How long a daemon may take to end after SIGTERM before it is killed.
-const END_MAX: Duration = Duration::from_secs(5);
+pub(crate) const END_MAX: Duration = Duration::from_secs(5);
 
 /// One kind of fault, at one node.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
