@@ -243,21 +243,7 @@ fn service_screen(reply: &ServiceReply, colour: bool) -> String {
 }
 
 fn backends(all: &[ServiceReply]) -> Table<7> {
-    let mut table = Table::new([
-        ("SERVICE", Align::Left),
-        ("BACKEND", Align::Left),
-        ("ADDRESS", Align::Left),
-        ("STATE", Align::Left),
-        ("WEIGHT", Align::Right),
-        ("OPENED", Align::Right),
-        ("REASON", Align::Left),
-    ]);
-    for service in all.iter().map(|reply| &reply.service) {
-        for backend in &service.backends {
-            why::backend_row(&mut table, service.name.clone(), backend);
-        }
-    }
-    table
+    why::backends_of(all.iter().map(|reply| &reply.service))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::output::{self, Form};
 use crate::status::span;
 use crate::table::{Align, Table, Tone, plain, wrapped};
-use buoy_api::{BackendView, CandidateView, HeldView, PhasesView, VipView, WhyReply};
+use buoy_api::{BackendView, CandidateView, HeldView, PhasesView, ServiceView, VipView, WhyReply};
 use serde::Serialize;
 
 #[derive(clap::Args, Debug)]
@@ -255,6 +255,19 @@ fn candidates(vip: &VipView) -> Table<4> {
 }
 
 fn backends(vip: &VipView) -> Table<7> {
+    backend_table(vip.services.iter().map(|service| {
+        let by = if service.engine.is_empty() { &service.mode } else { &service.engine };
+        (format!("{} {by} {}", service.port, service.balance), service)
+    }))
+}
+
+/// The backends of all these services.
+pub(crate) fn backends_of<'s>(services: impl Iterator<Item = &'s ServiceView>) -> Table<7> {
+    backend_table(services.map(|service| (service.name.clone(), service)))
+}
+
+/// The same, with what each service is called.
+fn backend_table<'s>(services: impl Iterator<Item = (String, &'s ServiceView)>) -> Table<7> {
     let mut table = Table::new([
         ("SERVICE", Align::Left),
         ("BACKEND", Align::Left),
@@ -264,18 +277,16 @@ fn backends(vip: &VipView) -> Table<7> {
         ("OPENED", Align::Right),
         ("REASON", Align::Left),
     ]);
-    for service in &vip.services {
-        let by = if service.engine.is_empty() { &service.mode } else { &service.engine };
+    for (name, service) in services {
         for backend in &service.backends {
-            let service = format!("{} {by} {}", service.port, service.balance);
-            backend_row(&mut table, service, backend);
+            backend_row(&mut table, name.clone(), backend);
         }
     }
     table
 }
 
 /// What a table of backends says of one, behind its service.
-pub(crate) fn backend_row(table: &mut Table<7>, service: String, backend: &BackendView) {
+fn backend_row(table: &mut Table<7>, service: String, backend: &BackendView) {
     let tone = if backend.state == "down" { Tone::Wrong } else { Tone::Plain };
     let backup = if backend.backup { " backup" } else { "" };
     table.row(

@@ -100,23 +100,9 @@ fn votes(vip: &VipView) -> String {
 
 /// The backends of all services; `None` where there are none.
 pub(super) fn backends(status: &ClusterStatus) -> Option<Table<7>> {
-    let mut table = Table::new([
-        ("SERVICE", Align::Left),
-        ("BACKEND", Align::Left),
-        ("ADDRESS", Align::Left),
-        ("STATE", Align::Left),
-        ("WEIGHT", Align::Right),
-        ("OPENED", Align::Right),
-        ("REASON", Align::Left),
-    ]);
     let mut services = status.vips.iter().flat_map(|vip| &vip.services).peekable();
     services.peek()?;
-    for service in services {
-        for backend in &service.backends {
-            why::backend_row(&mut table, service.name.clone(), backend);
-        }
-    }
-    Some(table)
+    Some(why::backends_of(services))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 // How well each VIP has kept its promise: asked for as long as somebody looks.
+import { again } from './again';
 import { Refused, get } from './ask';
 import { words } from './dialog.svelte';
-import { pause } from './live.svelte';
 import type { Budget, Kept } from './types';
 
 /** Nothing here changes fast. */
@@ -13,14 +13,7 @@ class Budgets {
 
   /** Asks again and again; call what it answers to end that. */
   look(): () => void {
-    let over = false;
-    void (async () => {
-      while (!over) {
-        await this.read();
-        await pause(document.hidden ? 5 * EVERY : EVERY);
-      }
-    })();
-    return () => (over = true);
+    return again(EVERY, () => this.read());
   }
 
   private async read(): Promise<void> {

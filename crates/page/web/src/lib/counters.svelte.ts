@@ -1,7 +1,7 @@
 // The counters of the backends that a packet could go to: asked for each second, as `buoy path --live` does.
+import { again } from './again';
 import { get, part } from './ask';
 import { words } from './dialog.svelte';
-import { pause } from './live.svelte';
 import type { Counts, Path, Service, Status } from './types';
 
 const EVERY = 1000;
@@ -23,22 +23,16 @@ class Counters {
 
   /** Counts for as long as that path is looked at; call what it answers to end that. */
   look(service: Service, path: Path): () => void {
-    let over = false;
     const chosen = path.ways.flatMap((way) => (way.backend ? [way.backend] : []));
     // Where it is not known which one is chosen, it could be any.
     const names = service.backends.map((backend) => backend.name).filter((name) => !chosen.length || chosen.includes(name)).slice(0, ASKED_MAX);
     this.service = service.name;
     this.rows = [];
     this.problem = '';
-    void (async () => {
-      while (!over) {
-        const rows = await this.read(service.name, names, chosen);
-        if (over) return;
-        if (rows) this.rows = rows;
-        await pause(document.hidden ? 5 * EVERY : EVERY);
-      }
-    })();
-    return () => (over = true);
+    return again(EVERY, async (isOver) => {
+      const rows = await this.read(service.name, names, chosen);
+      if (rows && !isOver()) this.rows = rows;
+    });
   }
 
   private async read(service: string, names: string[], chosen: string[]): Promise<Counted[] | null> {

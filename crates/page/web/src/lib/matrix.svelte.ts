@@ -1,7 +1,7 @@
 // What each node says it hears: asked of all of them by way of this one, as long as somebody looks.
+import { again } from './again';
 import { Refused, get } from './ask';
 import { words } from './dialog.svelte';
-import { pause } from './live.svelte';
 import type { Heard, Row, Status } from './types';
 
 /** Round trips and losses change all the time, and each look is a question to every node. */
@@ -13,14 +13,7 @@ class Matrix {
 
   /** Asks again and again; call what it answers to end that. */
   look(): () => void {
-    let over = false;
-    void (async () => {
-      while (!over) {
-        await this.read();
-        await pause(document.hidden ? 5 * EVERY : EVERY);
-      }
-    })();
-    return () => (over = true);
+    return again(EVERY, () => this.read());
   }
 
   row(node: string): Row | undefined {
