@@ -76,14 +76,12 @@ impl Engines {
     ) {
         let (places, table): (Vec<Place>, Vec<nft::Forward>) = wanted.into_iter().unzip();
         let known = self.translated.table.take();
-        let observed = std::mem::take(&mut self.translated.observed);
         let changed = known.as_ref() != Some(&table);
         // With another table a flow may have come back; with the same one nothing brings it back.
         let done = std::mem::take(&mut self.forgotten);
         let due = if changed { dead.clone() } else { dead.difference(&done).copied().collect() };
         let work = {
             let table = table.clone();
-            let known = known.map(|known| (known, observed));
             tokio::task::spawn_blocking(move || converge_table(&table, known, &due))
         };
         if let Some(found) = self.finish(&places, work, findings).await {
@@ -100,10 +98,8 @@ impl Engines {
     ) {
         let (places, table): (Vec<Place>, Vec<nft::Forward>) = wanted.into_iter().unzip();
         let known = self.direct.table.take();
-        let observed = std::mem::take(&mut self.direct.observed);
         let work = {
             let table = table.clone();
-            let known = known.map(|known| (known, observed));
             tokio::task::spawn_blocking(move || converge_direct(&table, known))
         };
         if let Some(observed) = self.finish(&places, work, findings).await {
@@ -263,18 +259,15 @@ struct Standing {
     observed: nft::Observed,
 }
 
-/// A table as it was last applied, and what it had counted by then.
-type Known = (Vec<nft::Forward>, nft::Observed);
-
 /// Runs where it may block.
 fn converge_table(
     table: &[nft::Forward],
-    known: Option<Known>,
+    known: Option<Vec<nft::Forward>>,
     dead: &BTreeSet<Flows>,
 ) -> Result<Standing, nft::Error> {
     let mut standing = Standing::default();
     if table.is_empty() {
-        if known.is_none_or(|(known, _)| !known.is_empty()) {
+        if known.is_none_or(|known| !known.is_empty()) {
             nft::remove()?;
         }
         return Ok(standing);
@@ -304,10 +297,10 @@ fn converge_table(
 /// Runs where it may block.
 fn converge_direct(
     table: &[nft::Forward],
-    known: Option<Known>,
+    known: Option<Vec<nft::Forward>>,
 ) -> Result<nft::Observed, nft::Error> {
     if table.is_empty() {
-        if known.is_none_or(|(known, _)| !known.is_empty()) {
+        if known.is_none_or(|known| !known.is_empty()) {
             nft::direct::remove()?;
         }
         return Ok(nft::Observed::default());
@@ -318,23 +311,17 @@ fn converge_direct(
 /// Makes a table stand, and says what it has counted.
 fn stand(
     table: &[nft::Forward],
-    known: Option<Known>,
+    known: Option<Vec<nft::Forward>>,
     observe: impl Fn() -> Result<Option<nft::Observed>, nft::Error>,
     apply: impl Fn(&[nft::Forward], Option<&[nft::Forward]>) -> Result<(), nft::Error>,
 ) -> Result<nft::Observed, nft::Error> {
-    if let Some((known, observed)) = known {
-        if known != table {
-            let done = apply(table, Some(&known));
-            program::trim();
-            done?;
-            // To read all counters takes longer than to change a service: the next round does.
-            return Ok(observed);
-        }
-        if let Some(observed) = observe()? {
-            return Ok(observed);
-        }
+    let stays = known.as_deref() == Some(table);
+    if stays && let Some(observed) = observe()? {
+        return Ok(observed);
     }
-    let done = apply(table, None).and_then(|()| observe());
+    // Where it stays and yet is not there, somebody else has changed it: then nothing is known of it.
+    let known = known.filter(|_| !stays);
+    let done = apply(table, known.as_deref()).and_then(|()| observe());
     program::trim();
     Ok(done?.unwrap_or_default())
 }
