@@ -33,9 +33,8 @@ pub(crate) struct Ruleset {
     /// Sets that rules put elements into, with what they are.
     learning: BTreeMap<String, String>,
     shared: Vec<Shared>,
-    /// In the order in which one may speak of another.
-    chains: Vec<(String, Vec<String>)>,
-    names: BTreeSet<String>,
+    /// Their rules by their names, which come of them.
+    chains: BTreeMap<String, Vec<String>>,
     hooks: BTreeMap<String, Hook>,
 }
 
@@ -106,8 +105,7 @@ impl Ruleset {
             counters: BTreeSet::new(),
             learning: BTreeMap::new(),
             shared: Vec::new(),
-            chains: Vec::new(),
-            names: BTreeSet::new(),
+            chains: BTreeMap::new(),
             hooks: BTreeMap::new(),
         }
     }
@@ -135,9 +133,7 @@ impl Ruleset {
         let mut hasher = DefaultHasher::new();
         rules.hash(&mut hasher);
         let name = format!("{name}_{:016x}", hasher.finish());
-        if self.names.insert(name.clone()) {
-            self.chains.push((name.clone(), rules));
-        }
+        self.chains.insert(name.clone(), rules);
         name
     }
 
@@ -189,9 +185,8 @@ impl Ruleset {
 
     /// All chains, and how many rules each has.
     fn lengths(&self) -> impl Iterator<Item = (String, usize)> {
-        let chains = self.chains.iter().map(|(name, rules)| (name, rules));
         let hooks = self.hooks.iter().map(|(name, hook)| (name, &hook.rules));
-        chains.chain(hooks).map(|(name, rules)| (name.clone(), rules.len()))
+        self.chains.iter().chain(hooks).map(|(name, rules)| (name.clone(), rules.len()))
     }
 
     /// What makes the table into this one, in the order in which it has to happen.
@@ -237,14 +232,17 @@ impl Ruleset {
                 steps.push(format!("add {kind} {} {{ {definition} }}\n", self.at(name)));
             }
         }
-        for (name, rules) in &self.chains {
-            let verb = match names.chains.get(name) {
-                Some(length) if *length == rules.len() => continue,
-                // Somebody has emptied it.
-                Some(_) => "flush",
-                None => "add",
-            };
-            let mut text = format!("{verb} chain {}\n", self.at(name));
+        let is_new = |(name, rules): &(&String, &Vec<String>)| {
+            names.chains.get(*name).is_none_or(|length| *length != rules.len())
+        };
+        // All chains before the first rule, for rules speak of other chains.
+        for (name, _) in self.chains.iter().filter(is_new) {
+            // Somebody may have emptied it.
+            let verb = if names.chains.contains_key(name) { "flush" } else { "add" };
+            steps.push(format!("{verb} chain {}\n", self.at(name)));
+        }
+        for (name, rules) in self.chains.iter().filter(is_new) {
+            let mut text = String::new();
             self.rules(name, rules, &mut text);
             steps.push(text);
         }
@@ -301,7 +299,7 @@ impl Ruleset {
 
     /// What nobody needs any more.
     fn sweep(&self, names: &Names, steps: &mut Transactions) {
-        let stays = |name: &String| self.names.contains(name) || self.hooks.contains_key(name);
+        let stays = |name: &String| self.chains.contains_key(name) || self.hooks.contains_key(name);
         let gone: Vec<&String> = names.chains.keys().filter(|name| !stays(name)).collect();
         // Chains speak of sets and of other chains, and maps lead to chains.
         let chains = |verb| {
