@@ -10,7 +10,8 @@
 //! One dump of the family's flows, looked through here, and one deletion for each that is meant. It
 //! happens when a backend of a UDP service fails, or by order, and is on no other path.
 
-use crate::nfnetlink::{self, NESTED, attribute, exchange, find};
+use crate::netlink::message::Request;
+use crate::nfnetlink::{self, BEFORE, NESTED, exchange, find};
 use buoy_model::{Ports, Protocol};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -52,8 +53,9 @@ pub fn forget(flows: &Flows) -> io::Result<usize> {
     let socket = nfnetlink::open()?;
     let found = dump(&socket, flows)?;
     for original in &found {
-        let request = message(CT_DELETE, libc::NLM_F_ACK, flows, original);
-        match exchange(&socket, &request, |_| {}) {
+        let mut request = request(CT_DELETE, libc::NLM_F_ACK, flows);
+        request.attribute(CTA_TUPLE_ORIG | NESTED, original);
+        match exchange(&socket, &mut request, |_| {}) {
             Ok(()) => {}
             // Gone by itself in the meantime.
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
@@ -63,17 +65,18 @@ pub fn forget(flows: &Flows) -> io::Result<usize> {
     Ok(found.len())
 }
 
-/// The original direction of each flow, as the attribute that a deletion wants.
+/// The original direction of each flow, which a deletion wants.
 fn dump(socket: &OwnedFd, flows: &Flows) -> io::Result<Vec<Vec<u8>>> {
-    let request = message(CT_GET, libc::NLM_F_DUMP, flows, &[]);
     let mut found = Vec::new();
-    exchange(socket, &request, |entry| found.extend(matching(entry, flows)))?;
+    exchange(socket, &mut request(CT_GET, libc::NLM_F_DUMP, flows), |entry| {
+        found.extend(matching(entry, flows))
+    })?;
     Ok(found)
 }
 
-/// The attribute with the original direction, if the entry is one of these flows.
+/// The original direction, if the entry is one of these flows.
 fn matching(entry: &[u8], flows: &Flows) -> Option<Vec<u8>> {
-    let attributes = entry.get(4..)?;
+    let attributes = entry.get(BEFORE..)?;
     let original = find(attributes, CTA_TUPLE_ORIG)?;
     let reply = find(attributes, CTA_TUPLE_REPLY)?;
     let protocol = [number(flows.protocol)];
@@ -93,12 +96,12 @@ fn matching(entry: &[u8], flows: &Flows) -> Option<Vec<u8>> {
     let from = port_of(reply, (CTA_IP_V4_SRC, CTA_PROTO_SRC_PORT), flows.backend.ip())?;
     let to = asked.wrapping_sub(flows.ports.first()).wrapping_add(flows.backend.port());
     let is_one = flows.ports.contains(asked) && from == to;
-    is_one.then(|| attribute(CTA_TUPLE_ORIG | NESTED, original))
+    is_one.then(|| original.to_vec())
 }
 
-fn message(kind: u16, flags: i32, flows: &Flows, attributes: &[u8]) -> Vec<u8> {
+fn request(kind: u16, flags: i32, flows: &Flows) -> Request {
     let family = if flows.vip.is_ipv4() { libc::NFPROTO_IPV4 } else { libc::NFPROTO_IPV6 };
-    nfnetlink::message(kind, flags, family, attributes)
+    nfnetlink::request(kind, flags, family)
 }
 
 const fn number(protocol: Protocol) -> u8 {

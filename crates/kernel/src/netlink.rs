@@ -7,7 +7,7 @@ mod address;
 mod filter;
 mod link;
 mod macvlan;
-mod message;
+pub(crate) mod message;
 mod monitor;
 mod neighbour;
 mod requests;

@@ -2,7 +2,7 @@
 //! and 55 MiB where there are a thousand services, every few seconds.
 
 use super::TABLE;
-use crate::nfnetlink::{attribute, exchange, find, message, open};
+use crate::nfnetlink::{BEFORE, exchange, find, open, request};
 use std::collections::BTreeMap;
 use std::io;
 
@@ -18,25 +18,22 @@ const OBJECT_DATA: u16 = 4;
 const COUNTER: u32 = 1;
 const COUNTER_BYTES: u16 = 1;
 const COUNTER_PACKETS: u16 = 2;
-/// `nfgenmsg`, which stands before the attributes.
-const BEFORE: usize = 4;
 
 /// Packets and bytes of each counter of a family's table by name; none where there is no table.
 pub(super) fn read(family: &str) -> io::Result<BTreeMap<String, (u64, u64)>> {
-    let wanted =
-        [attribute(OBJECT_TABLE, &text(TABLE)), attribute(OBJECT_TYPE, &COUNTER.to_be_bytes())];
+    let mut question = request(GET_OBJECT, libc::NLM_F_DUMP, number(family));
+    question.attribute(OBJECT_TABLE, &text(TABLE)).attribute(OBJECT_TYPE, &COUNTER.to_be_bytes());
     let mut counters = BTreeMap::new();
-    let question = message(GET_OBJECT, libc::NLM_F_DUMP, number(family), &wanted.concat());
-    exchange(&open()?, &question, |entry| counters.extend(counter(entry)))?;
+    exchange(&open()?, &mut question, |entry| counters.extend(counter(entry)))?;
     Ok(counters)
 }
 
 /// Whether a chain of a family's table has rules.
 pub(super) fn has_rules(family: &str, chain: &str) -> io::Result<bool> {
-    let wanted = [attribute(RULE_TABLE, &text(TABLE)), attribute(RULE_CHAIN, &text(chain))];
-    let question = message(GET_RULE, libc::NLM_F_DUMP, number(family), &wanted.concat());
+    let mut question = request(GET_RULE, libc::NLM_F_DUMP, number(family));
+    question.attribute(RULE_TABLE, &text(TABLE)).attribute(RULE_CHAIN, &text(chain));
     let mut has = false;
-    exchange(&open()?, &question, |_| has = true)?;
+    exchange(&open()?, &mut question, |_| has = true)?;
     Ok(has)
 }
 
