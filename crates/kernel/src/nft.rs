@@ -44,7 +44,7 @@ use buoy_model::{
     FlowFields, Ports, Protocol, Quic, Rate, ServerId, SourceAddress, Sources, Stick,
 };
 use program::run;
-use ruleset::{Names, Ruleset, There, Transactions};
+use ruleset::{Names, Ruleset, TableFamily, There, Transactions};
 pub use settings::{enable_forwarding, enable_pickup, pickup_problem};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -245,7 +245,7 @@ fn replace(tables: &[Ruleset], before: Option<&[Ruleset]>) -> Result<(), Error> 
         // A table of another version, whose chains hang elsewhere, cannot be changed in place.
         Err(Error::Refused { .. }) => {
             let gone = |table: &Ruleset| {
-                let family = table.family();
+                let family = table.family().word();
                 format!("add table {family} {TABLE}\ndelete table {family} {TABLE}\n")
             };
             let nothing: Vec<There<'_>> = tables.iter().map(|_| There::Nothing).collect();
@@ -269,8 +269,8 @@ fn run_all(steps: &Transactions) -> Result<(), Error> {
 }
 
 /// What the kernel has, by names.
-fn seen(family: &str) -> Result<There<'static>, Error> {
-    match run(&["--terse", "list", "table", family, TABLE], "") {
+fn seen(family: TableFamily) -> Result<There<'static>, Error> {
+    match run(&["--terse", "list", "table", family.word(), TABLE], "") {
         Ok(text) => Ok(There::Seen(Names::parse(&text))),
         Err(Error::Refused { said }) if said.contains(ABSENT) => Ok(There::Nothing),
         Err(error) => Err(error),
@@ -279,14 +279,14 @@ fn seen(family: &str) -> Result<There<'static>, Error> {
 
 /// Takes the table away; being gone already is success.
 pub fn remove() -> Result<(), Error> {
-    remove_of(&["inet", "ip", "ip6"])
+    remove_of(&[TableFamily::Inet, TableFamily::Ip, TableFamily::Ip6])
 }
 
-fn remove_of(families: &[&str]) -> Result<(), Error> {
+fn remove_of(families: &[TableFamily]) -> Result<(), Error> {
     // `add` first, so that `delete` always finds one.
     let both =
-        |family: &&str| format!("add table {family} {TABLE}\ndelete table {family} {TABLE}\n");
-    let text: String = families.iter().map(both).collect();
+        |family: &str| format!("add table {family} {TABLE}\ndelete table {family} {TABLE}\n");
+    let text: String = families.iter().map(|family| both(family.word())).collect();
     match run(&["-f", "-"], &text) {
         // No program: then no table of ours either.
         Ok(_) | Err(Error::Missing) => Ok(()),
@@ -301,11 +301,11 @@ pub fn works() -> Result<(), Error> {
 
 /// What the kernel has; `None` when there is no table, or nothing in it that does anything.
 pub fn observe() -> Result<Option<Observed>, Error> {
-    observe_of("inet", Some(translate::GUARD))
+    observe_of(TableFamily::Inet, Some(translate::GUARD))
 }
 
 /// `always` is a chain that has rules wherever the table is what it should be.
-fn observe_of(family: &str, always: Option<&str>) -> Result<Option<Observed>, Error> {
+fn observe_of(family: TableFamily, always: Option<&str>) -> Result<Option<Observed>, Error> {
     let counters = counters::read(family).map_err(Error::Observe)?;
     let has_rules = |chain| counters::has_rules(family, chain).map_err(Error::Observe);
     // Whatever does something here counts it.
@@ -340,6 +340,13 @@ impl Family {
         match self {
             Self::V4 => "ip",
             Self::V6 => "ip6",
+        }
+    }
+
+    pub(crate) const fn table(self) -> TableFamily {
+        match self {
+            Self::V4 => TableFamily::Ip,
+            Self::V6 => TableFamily::Ip6,
         }
     }
 

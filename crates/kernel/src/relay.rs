@@ -17,7 +17,7 @@ type Places<'f> = BTreeMap<(IpAddr, String), (Vec<Ports>, BTreeSet<(IpAddr, &'f 
 
 /// The table of a family.
 pub(crate) fn ruleset(forwards: &[Forward], family: Family) -> Ruleset {
-    let mut ruleset = Ruleset::new(family.word());
+    let mut ruleset = Ruleset::new(family.table());
     let (ip, address) = (family.word(), family.address());
     let mut rules = Vec::new();
     for protocol in [Protocol::Tcp, Protocol::Udp] {

@@ -2,6 +2,7 @@
 //! and 55 MiB where there are a thousand services, every few seconds.
 
 use super::TABLE;
+use super::ruleset::TableFamily;
 use crate::nfnetlink::{BEFORE, exchange, find, open, request};
 use std::collections::BTreeMap;
 use std::io;
@@ -20,8 +21,8 @@ const COUNTER_BYTES: u16 = 1;
 const COUNTER_PACKETS: u16 = 2;
 
 /// Packets and bytes of each counter of a family's table by name; none where there is no table.
-pub(super) fn read(family: &str) -> io::Result<BTreeMap<String, (u64, u64)>> {
-    let mut question = request(GET_OBJECT, libc::NLM_F_DUMP, number(family));
+pub(super) fn read(family: TableFamily) -> io::Result<BTreeMap<String, (u64, u64)>> {
+    let mut question = request(GET_OBJECT, libc::NLM_F_DUMP, family.number());
     question.attribute(OBJECT_TABLE, &text(TABLE)).attribute(OBJECT_TYPE, &COUNTER.to_be_bytes());
     let mut counters = BTreeMap::new();
     exchange(&open()?, &mut question, |entry| counters.extend(counter(entry)))?;
@@ -29,8 +30,8 @@ pub(super) fn read(family: &str) -> io::Result<BTreeMap<String, (u64, u64)>> {
 }
 
 /// Whether a chain of a family's table has rules.
-pub(super) fn has_rules(family: &str, chain: &str) -> io::Result<bool> {
-    let mut question = request(GET_RULE, libc::NLM_F_DUMP, number(family));
+pub(super) fn has_rules(family: TableFamily, chain: &str) -> io::Result<bool> {
+    let mut question = request(GET_RULE, libc::NLM_F_DUMP, family.number());
     question.attribute(RULE_TABLE, &text(TABLE)).attribute(RULE_CHAIN, &text(chain));
     let mut has = false;
     exchange(&open()?, &mut question, |_| has = true)?;
@@ -47,13 +48,4 @@ fn counter(entry: &[u8]) -> Option<(String, (u64, u64))> {
 
 fn text(name: &str) -> Vec<u8> {
     [name.as_bytes(), &[0]].concat()
-}
-
-fn number(family: &str) -> i32 {
-    match family {
-        "ip" => libc::NFPROTO_IPV4,
-        "ip6" => libc::NFPROTO_IPV6,
-        "netdev" => libc::NFPROTO_NETDEV,
-        _ => libc::NFPROTO_INET,
-    }
 }

@@ -5,7 +5,7 @@
 //! here, so a backend is hashed for every packet: where a slot gets another backend, its connections break,
 //! and later fragments, which name no port, pass by to the kernel.
 
-use super::ruleset::{Elements, Ruleset};
+use super::ruleset::{Elements, Ruleset, TableFamily};
 use super::translate::{self, choice};
 use super::{
     DENIED, Error, Family, Forward, Observed, Of, counter, deny, is_tcp, limit, name, observe_of,
@@ -14,7 +14,7 @@ use super::{
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-const FAMILY: &str = "netdev";
+const FAMILY: TableFamily = TableFamily::Netdev;
 
 /// Makes the kernel forward exactly this, by interfaces that are all there. Twice is the same as once; counters
 /// go on counting. Of a service, what translates it (`source`, `relays`) does not matter here.

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)] // All of it is test.
 
-use super::ruleset::{Ruleset, There};
+use super::ruleset::{Ruleset, TableFamily, There};
 use super::{Forward, Spread, TABLE, direct, run, run_all, seen, steps, tables};
 use buoy_model::{
     Cidr, FlowFields, Per, Ports, Prefixes, Protocol, Quic, Rate, ServerId, SourceAddress,
@@ -173,7 +173,8 @@ fn a_table_that_was_changed_is_the_one_that_is_made_from_nothing() {
         let services = if round == 20 { Vec::new() } else { services(&mut random) };
         let tables = all(&services);
         // Somebody else takes rules away, and that is seen where it is looked for.
-        let is_emptied = random.one_in(4) && seen("inet").is_ok_and(|there| is_table(&there));
+        let is_emptied =
+            random.one_in(4) && seen(TableFamily::Inet).is_ok_and(|there| is_table(&there));
         if is_emptied {
             run(&["flush", "table", "inet", TABLE], "").unwrap();
             assert!(super::observe().unwrap().is_none());

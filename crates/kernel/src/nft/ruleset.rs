@@ -25,10 +25,41 @@ const ELEMENTS_MAX: usize = 64;
 /// The least size of a shared set.
 const SIZE_MIN: usize = 64;
 
+/// What packets a table is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum TableFamily {
+    Inet,
+    Ip,
+    Ip6,
+    Netdev,
+}
+
+impl TableFamily {
+    /// The word of `nft`.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Inet => "inet",
+            Self::Ip => "ip",
+            Self::Ip6 => "ip6",
+            Self::Netdev => "netdev",
+        }
+    }
+
+    /// The number of the kernel.
+    pub(super) const fn number(self) -> i32 {
+        match self {
+            Self::Inet => libc::NFPROTO_INET,
+            Self::Ip => libc::NFPROTO_IPV4,
+            Self::Ip6 => libc::NFPROTO_IPV6,
+            Self::Netdev => libc::NFPROTO_NETDEV,
+        }
+    }
+}
+
 /// All that a table has.
 #[derive(Debug)]
 pub(crate) struct Ruleset {
-    family: &'static str,
+    family: TableFamily,
     counters: BTreeSet<String>,
     /// Sets that rules put elements into, with what they are.
     learning: BTreeMap<String, String>,
@@ -99,7 +130,7 @@ impl<'r> There<'r> {
 }
 
 impl Ruleset {
-    pub(crate) const fn new(family: &'static str) -> Self {
+    pub(crate) const fn new(family: TableFamily) -> Self {
         Self {
             family,
             counters: BTreeSet::new(),
@@ -110,7 +141,7 @@ impl Ruleset {
         }
     }
 
-    pub(crate) const fn family(&self) -> &'static str {
+    pub(crate) const fn family(&self) -> TableFamily {
         self.family
     }
 
@@ -195,7 +226,7 @@ impl Ruleset {
             return match there {
                 There::Nothing => {}
                 There::Known(_) | There::Seen(_) => {
-                    steps.push(format!("delete table {} {TABLE}\n", self.family));
+                    steps.push(format!("delete table {} {TABLE}\n", self.family.word()));
                 }
             };
         }
@@ -205,7 +236,7 @@ impl Ruleset {
             There::Seen(names) => (None, names),
         };
         if known.is_none() {
-            steps.push(format!("add table {} {TABLE}\n", self.family));
+            steps.push(format!("add table {} {TABLE}\n", self.family.word()));
         }
         self.add(known, names, steps);
         let switch = self.switch(known, names);
@@ -217,7 +248,7 @@ impl Ruleset {
 
     /// `nft`'s words for something of this table.
     fn at(&self, name: &str) -> String {
-        format!("{} {TABLE} {name}", self.family)
+        format!("{} {TABLE} {name}", self.family.word())
     }
 
     /// What is new and does not change what is there.

@@ -2,7 +2,7 @@
 //! are, and chains of each service.
 
 use super::ports::{self, NOT_FIRST};
-use super::ruleset::{Elements, Ruleset};
+use super::ruleset::{Elements, Ruleset, TableFamily};
 use super::{
     DENIED, Family, Forward, GUARDED, INVALID, Of, SEED, Spread, counter, deny, is_tcp, limit,
     name, named, stick, word,
@@ -16,7 +16,7 @@ pub(super) const GUARD: &str = "guard";
 
 /// The table of these services.
 pub(super) fn ruleset(forwards: &[Forward]) -> Ruleset {
-    let mut ruleset = Ruleset::new("inet");
+    let mut ruleset = Ruleset::new(TableFamily::Inet);
     if forwards.is_empty() {
         return ruleset;
     }
