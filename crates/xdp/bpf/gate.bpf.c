@@ -65,6 +65,9 @@ static __always_inline int traffic(const struct __sk_buff *skb, const struct key
 
 	if (!entry || (direction == INGRESS && skb->pkt_type == PACKET_OTHERHOST))
 		return TC_ACT_UNSPEC;
+	// Nothing would be held back, and nothing is to be noted: most packets need no look at the clock.
+	if (~LOOK(entry->rule) & (GUARD_TRAFFIC | PRESENT) && (direction == EGRESS || LOOK(entry->first_packet)))
+		return TC_ACT_UNSPEC;
 	if (is_open(entry)) {
 		if (direction == INGRESS && !LOOK(entry->first_packet))
 			entry->first_packet = bpf_ktime_get_boot_ns();
