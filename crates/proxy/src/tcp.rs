@@ -92,27 +92,37 @@ pub(crate) async fn arrive(waiting: Waiting, pool: Arc<Pool>) {
     }
 }
 
-async fn carry(mut arrived: Arrived, pool: Arc<Pool>, (seat, opening): (Seat, Opening)) {
-    let settings = pool.settings();
-    let caller = match front::is_heard(&settings, arrived.from) {
-        false => Some(Caller::new(arrived.from)),
-        true => Box::pin(front::hear(&mut arrived, &pool, &settings)).await,
-    };
-    let Some(caller) = caller else { return arrived.reset() };
-    let connected = connect(&pool, &settings, &caller, &arrived).await;
-    let Some((backend, turn)) = connected else {
-        pool.count_refused();
-        return arrived.reset();
-    };
-    let Some(client) = arrived.client.take() else { return };
-    let mut link = Link::new(client, backend, turn, seat, pool);
-    if let Err(error) = link.begin(&settings, caller) {
-        return link.broken(&error);
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an `async fn` keeps its arguments twice, for each connection"
+)]
+fn carry(
+    mut arrived: Arrived,
+    pool: Arc<Pool>,
+    (seat, opening): (Seat, Opening),
+) -> impl Future<Output = ()> {
+    async move {
+        let settings = pool.settings();
+        let caller = match front::is_heard(&settings, arrived.from) {
+            false => Some(Caller::new(arrived.from)),
+            true => Box::pin(front::hear(&mut arrived, &pool, &settings)).await,
+        };
+        let Some(caller) = caller else { return arrived.reset() };
+        let connected = connect(&pool, &settings, &caller, &arrived).await;
+        let Some((backend, turn)) = connected else {
+            pool.count_refused();
+            return arrived.reset();
+        };
+        let Some(client) = arrived.client.take() else { return };
+        let mut link = Link::new(client, backend, turn, seat, pool);
+        if let Err(error) = link.begin(&settings, caller) {
+            return link.broken(&error);
+        }
+        drop(opening);
+        let idle_timeout = settings.idle_timeout;
+        drop(settings);
+        link.run(idle_timeout).await;
     }
-    drop(opening);
-    let idle_timeout = settings.idle_timeout;
-    drop(settings);
-    link.run(idle_timeout).await;
 }
 
 /// Goes on with a connection that an earlier run of the agent had.
@@ -307,9 +317,11 @@ impl Link {
         let (bytes_to, bytes_from) = (&entry.bytes_to, &entry.bytes_from);
         let (from, to) = (client_in, backend_out);
         let piece = PROXY_BUFFER;
-        let ahead = Pump { from, to, way: there, other: back, activity, bytes: bytes_to, piece };
+        let mut ahead =
+            Pump { from, to, way: there, other: back, activity, bytes: bytes_to, piece };
         let (from, to) = (backend_in, client_out);
-        let behind = Pump { from, to, way: back, other: there, activity, bytes: bytes_from, piece };
+        let mut behind =
+            Pump { from, to, way: back, other: there, activity, bytes: bytes_from, piece };
         let heard = |seen: &io::Result<usize>| match seen {
             Ok(0) => {}
             Ok(_) => {
@@ -319,8 +331,10 @@ impl Link {
             }
             Err(_) => dismissed.store(!answered.load(Relaxed), Relaxed),
         };
+        // By reference all the way down: a future keeps what it is given twice, as it came and where it is used.
+        let both = async { tokio::try_join!(ahead.run(|_| {}), behind.run(&heard)) };
         tokio::select! {
-            ended = async { tokio::try_join!(ahead.run(|_| {}), behind.run(heard)) } => ended.map(|_| ()),
+            ended = both => ended.map(|_| ()),
             () = activity.idle_for(idle_timeout) => Err(io::ErrorKind::TimedOut.into()),
             () = entry.cut() => Err(io::ErrorKind::ConnectionAborted.into()),
         }
@@ -375,7 +389,7 @@ struct Pump<'l> {
 }
 
 impl Pump<'_> {
-    async fn run(mut self, seen: impl Fn(&io::Result<usize>)) -> io::Result<()> {
+    async fn run(&mut self, seen: impl Fn(&io::Result<usize>)) -> io::Result<()> {
         if self.way.ended.load(Relaxed) {
             return Ok(());
         }
@@ -489,6 +503,16 @@ impl Activity {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The size of what `f` returns.
+    fn returned<A, B, C, F>(_: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_connection_takes_little_memory_of_its_thread() {
+        assert!(returned(carry) <= 1536, "{} bytes", returned(carry));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn every_byte_starts_the_idle_time_anew() {
