@@ -73,8 +73,9 @@ pub(super) fn lead(forward: &Forward, to: &str, elements: &mut Elements) {
 
 /// After conntrack has seen the packet and before it is given to a backend.
 fn guard(by_family: &ByFamily<'_>, ruleset: &mut Ruleset) {
-    // Answers are nobody's business here once their connection is known.
-    let mut rules = vec!["ct state established,related ct direction reply accept".to_owned()];
+    // Answers are nobody's business here once their connection is known; until then they have no direction, or are
+    // the first of one.
+    let mut rules = vec!["ct direction reply accept".to_owned()];
     for (family, services) in by_family {
         rules.extend(entered(*family, services, ruleset));
     }
