@@ -72,7 +72,7 @@ bench-xdp: ## what a packet costs on the fast path, beside simple programs and n
 	$(CARGO) build --release --locked -p buoy-cli
 	@$(TARGET)/release/buoy lab bench xdp $(BENCH)
 
-bench-balance: ## mode "proxy" beside HAProxy and nginx, mode "kernel" beside nftables by hand: 6 minutes
+bench-balance: ## mode "proxy" beside HAProxy and nginx, mode "kernel" beside nftables by hand: 7 minutes
 	@scripts/install-deps demo
 	$(CARGO) build --release --locked -p buoy-cli
 	@$(TARGET)/release/buoy lab bench balance $(BENCH)

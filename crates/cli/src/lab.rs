@@ -51,6 +51,9 @@ pub(crate) struct BalanceArguments {
     /// Only to see that it works: one short round, few connections
     #[arg(long, conflicts_with_all = ["rounds", "seconds", "idle"])]
     quick: bool,
+    /// Only systems whose name has one of these words, as in `--only "kernel,by hand"`
+    #[arg(long, value_name = "WORD,..", value_delimiter = ',')]
+    only: Vec<String>,
     /// Where the report goes
     #[arg(long, value_name = "FILE", default_value = "bench/results/balance.md")]
     report: PathBuf,
@@ -256,6 +259,7 @@ fn balance(arguments: BalanceArguments) -> Result<(), Failure> {
         rounds: rounds.into(),
         turn,
         idle: usize::try_from(idle).unwrap_or(usize::MAX),
+        only: arguments.only,
         report: arguments.report,
     };
     bench::balance(&options).map_err(Failure::failed)

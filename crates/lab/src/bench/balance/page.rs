@@ -54,7 +54,7 @@ fn figures(outcome: &Outcome, load: Load, system: System) -> Vec<f64> {
     turns.into_iter().flatten().map(|turn| figure(load, turn)).collect()
 }
 
-/// The median of the rounds' ratios: both sides of each had the machine at nearly the same time.
+/// The median of the turns' ratios: both sides of each had the machine at nearly the same time.
 fn ratio(outcome: &Outcome, load: Load, mine: System, other: System) -> Option<f64> {
     let (mine, other) = (figures(outcome, load, mine), figures(outcome, load, other));
     let pairs = mine.iter().zip(&other);
@@ -69,14 +69,16 @@ fn ratio(outcome: &Outcome, load: Load, mine: System, other: System) -> Option<f
 
 /// The whole page, in Markdown.
 pub(super) fn render(options: &BalanceOptions, outcome: &Outcome, took: Duration) -> String {
-    let BalanceOptions { rounds, turn, idle, .. } = options;
+    let BalanceOptions { rounds, turn, idle, only, .. } = options;
+    let only =
+        if only.is_empty() { String::new() } else { format!(" --only \"{}\"", only.join(",")) };
     let mut text = format!(
         "# Balancing: Buoy beside HAProxy, nginx and nftables\n\n\
-         Written by `make bench-balance` (`buoy lab bench balance --rounds {rounds} --seconds {} --idle {idle}`), \
+         Written by `make bench-balance` (`buoy lab bench balance --rounds {rounds} --seconds {} --idle {idle}{only}`), \
          which took {:.0} s.\n\n| | |\n|---|---|\n{}\n\
          Each system stands in a namespace of its own between the same clients and the same backends, and all take \
-         turns in each\nround. Clients, backends and system share the processors. A ratio is the median of the \
-         ratios of the rounds, and greater is better.\n",
+         turns in each\nround, in one order and in the next round in the other. Clients, backends and system share the processors. A ratio is \
+         the median of the\nratios of all turns, and greater is better.\n",
         turn.as_secs_f64(),
         took.as_secs_f64(),
         machine(),
@@ -157,11 +159,16 @@ fn table(outcome: &Outcome, load: Load) -> String {
         }
         Load::Stream => format!("{STREAMS} connections on which the backend writes without end."),
         Load::Paced => {
-            format!("{PACE} questions a second by the clock, over {CONNECTIONS} connections.")
+            format!(
+                "{PACE} questions a second by the clock, over {CONNECTIONS} connections; {} turns in each round, each {} \
+                 times shorter than\nof the other loads. A p99 is mostly when the machine gives whom a processor.",
+                load.turns().0,
+                load.turns().1
+            )
         }
     };
     let mut text = format!(
-        "\n## {}\n\n{how}\n\n| system | median | worst round | best round | p99 latency, us | processor time of each, us | failed |\n\
+        "\n## {}\n\n{how}\n\n| system | median | worst turn | best turn | p99 latency, us | processor time of each, us | failed |\n\
          |---|--:|--:|--:|--:|--:|--:|\n",
         load.title()
     );

@@ -130,13 +130,13 @@ pub(super) struct Field {
 }
 
 impl Field {
-    /// `connections`: how many each system is told that it may have.
-    pub(super) fn build(folder: &Path, connections: usize) -> Result<Self> {
+    /// `connections`: how many each system is told that it may have; `only`: words of names, none for all.
+    pub(super) fn build(folder: &Path, connections: usize, only: &[String]) -> Result<Self> {
         let run = std::process::id().to_string();
         let clients = Namespace::create(&run, "clients")?;
         let backends = Namespace::create(&run, "backends")?;
         let (there, missing): (Vec<System>, Vec<System>) =
-            System::ALL.into_iter().partition(|system| system.is_there());
+            wanted(only).partition(|system| system.is_there());
         let mut insides = Vec::new();
         for &system in &there {
             let inside = Namespace::create(&run, &format!("balancer{}", system.number()))?;
@@ -168,6 +168,14 @@ impl Field {
         }
         Ok(field)
     }
+}
+
+/// The systems whose name has one of these words; without any: all.
+fn wanted(only: &[String]) -> impl Iterator<Item = System> {
+    let is_meant = |system: &System| {
+        only.is_empty() || only.iter().any(|word| system.name().contains(word.as_str()))
+    };
+    System::ALL.into_iter().filter(is_meant)
 }
 
 impl Drop for Field {
@@ -406,4 +414,21 @@ fn ruleset(system: System) -> String {
         map.join(", "),
         system.address(2, 1)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_names_choose_systems() {
+        let names = |words: &[&str]| {
+            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+            wanted(&words).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&[]), System::ALL);
+        assert_eq!(names(&["kernel", "by hand"]), [System::Kernel, System::Nftables]);
+        assert_eq!(names(&["Buoy"]), [System::Proxy, System::Kernel]);
+        assert_eq!(names(&["nobody"]), []);
+    }
 }
