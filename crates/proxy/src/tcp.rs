@@ -41,7 +41,11 @@ thread_local! {
 
 /// Listens on the thread that this is spawned on.
 pub(crate) async fn start(listener: std::net::TcpListener, address: SocketAddr, pool: Arc<Pool>) {
-    let listener = listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener));
+    // An earlier run may have left it otherwise.
+    let listener = SockRef::from(&listener)
+        .set_tcp_nodelay(true)
+        .and_then(|()| listener.set_nonblocking(true))
+        .and_then(|()| TcpListener::from_std(listener));
     match listener {
         Ok(listener) => {
             listen(Listening { listener, address, _opening: Opening::new() }, pool).await;
@@ -81,7 +85,10 @@ async fn listen(listening: Listening, pool: Arc<Pool>) {
 
 /// Goes on with a client that had no backend yet when an earlier run of the agent ended.
 pub(crate) async fn arrive(waiting: Waiting, pool: Arc<Pool>) {
-    match TcpStream::from_std(waiting.client) {
+    // The run before may have accepted it before it listened so.
+    let client =
+        waiting.client.set_nodelay(true).and_then(|()| TcpStream::from_std(waiting.client));
+    match client {
         Ok(client) => {
             let mut arrived = Arrived::new(client, waiting.from, pool.address());
             arrived.said = waiting.said;
@@ -267,7 +274,7 @@ impl Link {
     /// What the backend hears first: whose it is, and what was heard already.
     fn begin(&mut self, settings: &Settings, caller: Caller) -> io::Result<()> {
         // What arrives is passed on at once; waiting for more is the ends' business.
-        self.client.set_nodelay(true)?;
+        // The client's socket has it from the one that listens.
         self.backend.set_nodelay(true)?;
         let mut first = match settings.send_proxy {
             SendProxy::Off => Vec::new(),
