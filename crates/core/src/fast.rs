@@ -142,8 +142,9 @@ struct Entry {
 #[derive(Debug, Default)]
 struct Past {
     transition: Transition,
-    /// As the kernel needs it.
+    /// As the kernel needs it, and so whom slots name: both are the same ones as long as they say the same.
     slots: Arc<[Slot]>,
+    backends: Arc<[FastBackend]>,
     /// `Transition::fingerprint`.
     fingerprint: u64,
 }
@@ -174,7 +175,8 @@ impl Fast {
             let backends: Vec<_> = service.backends.iter().map(|b| b.address).collect();
             let past = pasts.entry((service.slots.as_ptr(), service.slots.len(), backends));
             let past = past.or_insert_with(|| {
-                Arc::new(Past::of(Transition::adopt(now, service), &service.slots))
+                let left = (&service.slots, &service.backends);
+                Arc::new(Past::of(Transition::adopt(now, service), left))
             });
             let (forward, flow, past) = (service.forward, service.flow, Arc::clone(past));
             let sources = Arc::clone(&service.sources);
@@ -326,7 +328,7 @@ impl Fast {
             let next = ticked.entry(Arc::as_ptr(&entry.past)).or_insert_with(|| {
                 let mut transition = entry.past.transition.clone();
                 transition.tick(now);
-                Arc::new(Past::of(transition, &entry.past.slots))
+                Arc::new(Past::of(transition, entry.past.told()))
             });
             // The one before lives as long as this loop: nothing else gets its address.
             let before = core::mem::replace(&mut entry.past, Arc::clone(next));
@@ -387,7 +389,7 @@ impl Fast {
         (told, history): (u64, &History),
     ) -> Result<(), Malformed> {
         let transition = Transition::of_history(now, history)?;
-        let before = Arc::new(Past::of(transition, &Arc::default()));
+        let before = Arc::new(Past::of(transition, Past::default().told()));
         let (mut tables, mut changes) = (Tables::default(), Changes::default());
         for key in keys {
             let Some(mut entry) = self.services.get(&key).cloned() else { continue };
@@ -514,33 +516,39 @@ impl Entry {
     }
 
     /// Whom slots name. How they stand and what they are called matters only where a slot alone does not decide.
-    fn backends(&self) -> Vec<FastBackend> {
-        let mut backends = self.past.transition.backends();
+    fn backends(&self) -> Arc<[FastBackend]> {
         if self.stick.is_none() && self.quic.is_none() {
-            return backends;
+            return Arc::clone(&self.past.backends);
         }
         let known = |of: SocketAddr| {
             let wish = self.wish.as_ref()?;
             let at = wish.backends.iter().position(|b| b.address == of)?;
             Some((wish.standings[at], wish.backends[at].server_id))
         };
-        for backend in &mut backends {
-            let (standing, server_id) = known(backend.address).unwrap_or((Standing::Down, None));
-            backend.standing = standing;
-            backend.server_id = server_id.filter(|_| self.quic.is_some());
-        }
-        backends
+        let stands = |&FastBackend { address, .. }: &FastBackend| {
+            let (standing, server_id) = known(address).unwrap_or((Standing::Down, None));
+            FastBackend { address, standing, server_id: server_id.filter(|_| self.quic.is_some()) }
+        };
+        self.past.backends.iter().map(stands).collect()
     }
 }
 
 impl Past {
-    fn of(transition: Transition, before: &Arc<[Slot]>) -> Self {
-        let slots = transition.slots();
-        let is_same = slots[..] == before[..];
+    fn of(transition: Transition, before: (&Arc<[Slot]>, &Arc<[FastBackend]>)) -> Self {
         let fingerprint = transition.fingerprint();
-        let slots = if is_same { Arc::clone(before) } else { slots.into() };
-        Self { transition, slots, fingerprint }
+        let slots = kept(before.0, transition.slots());
+        let backends = kept(before.1, transition.backends());
+        Self { transition, slots, backends, fingerprint }
     }
+
+    const fn told(&self) -> (&Arc<[Slot]>, &Arc<[FastBackend]>) {
+        (&self.slots, &self.backends)
+    }
+}
+
+/// The list of before, where it says the same: who has it sees at once that nothing is other.
+fn kept<T: PartialEq>(before: &Arc<[T]>, now: Vec<T>) -> Arc<[T]> {
+    if now[..] == before[..] { Arc::clone(before) } else { now.into() }
 }
 
 #[cfg(test)]

@@ -332,6 +332,7 @@ fn another_list_of_clients_keeps_the_table_and_is_kept_by_the_next_run() {
     let after = fast.path();
     assert!(Arc::ptr_eq(&after.services[0].sources, &list));
     assert!(Arc::ptr_eq(&after.services[0].slots, &before.services[0].slots));
+    assert!(Arc::ptr_eq(&after.services[0].backends, &before.services[0].backends));
     assert_eq!(fast.deadline(), None, "no slot changes hands");
     assert_eq!(Fast::adopt(SEED, at(2), &after).path(), after);
 }
@@ -364,7 +365,9 @@ fn a_pool_of_many_addresses_has_the_table_of_one() {
     let hold = |fast: &Fast, moving: usize| {
         let path = fast.path();
         assert_eq!(path.services.len(), 200);
-        assert!(path.services.iter().all(|s| Arc::ptr_eq(&s.slots, &path.services[0].slots)));
+        let one = &path.services[0];
+        assert!(path.services.iter().all(|s| Arc::ptr_eq(&s.slots, &one.slots)));
+        assert!(path.services.iter().all(|s| Arc::ptr_eq(&s.backends, &one.backends)));
         assert_eq!(fast.moving(), moving * 200);
         path
     };

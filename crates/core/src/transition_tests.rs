@@ -299,11 +299,11 @@ fn what_another_agent_left_goes_on() {
         pool: alloc::sync::Arc::default(),
         sources: alloc::sync::Arc::default(),
         new_connections: None,
-        backends: service.0.backends(),
+        backends: service.0.backends().into(),
         slots: service.0.slots().into(),
     };
     let mut next = Service(Transition::adopt(at(100), &left));
-    assert_eq!((next.0.slots(), next.0.backends()), (left.slots.to_vec(), left.backends.clone()));
+    assert_eq!((next.0.slots(), next.0.backends()), (left.slots.to_vec(), left.backends.to_vec()));
     next.change(101, "++++", B);
     assert_eq!(next.slot(), (B, A), "the same table is no change");
     assert_eq!(next.deadline(), Some(100 + DRAIN));

@@ -8,7 +8,7 @@ mod packets;
 mod world;
 
 use buoy_kernel::fast::Fast;
-use buoy_model::{FastPath, FastService, Forward, Protocol, Slot};
+use buoy_model::{FastBackend, FastPath, FastService, Forward, Protocol, Slot};
 use packets::tcp;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use world::{open, service, way};
 
 const SERVICES: u16 = 24;
 const STEPS: u32 = 400;
-/// The first services have one table.
+/// The first services have one table, and the same backends.
 const ALIKE: usize = 4;
 
 /// Numbers that a seed gives (splitmix64).
@@ -46,8 +46,21 @@ fn first() -> FastPath {
     };
     let mut path = FastPath { seed: 5, services: (1..=SERVICES).map(one).collect() };
     let shared = Arc::clone(&path.services[0].slots);
-    path.services[..ALIKE].iter_mut().for_each(|s| s.slots = Arc::clone(&shared));
+    let backends = Arc::clone(&path.services[0].backends);
+    for alike in &mut path.services[..ALIKE] {
+        (alike.slots, alike.backends) = (Arc::clone(&shared), Arc::clone(&backends));
+    }
     path
+}
+
+/// One list of backends, some of which are nobody.
+fn backends(dice: &mut Dice) -> Arc<[FastBackend]> {
+    let mut one = |at: u16| {
+        let is_there = at == 3 || dice.below(3) != 0;
+        let nobody = SocketAddr::from(([0; 4], 0));
+        FastBackend::new(if is_there { place(1, at) } else { nobody })
+    };
+    (0..4).map(&mut one).collect()
 }
 
 /// Random slots, some of which are in a change.
@@ -69,13 +82,18 @@ fn step(dice: &mut Dice, path: &mut FastPath) -> Vec<usize> {
             path.services[..ALIKE].iter_mut().for_each(|s| s.slots = Arc::clone(&all));
             (0..ALIKE).collect()
         }
+        9 | 10 => {
+            let all = backends(dice);
+            path.services[..ALIKE].iter_mut().for_each(|s| s.backends = Arc::clone(&all));
+            (0..ALIKE).collect()
+        }
         1 => {
             path.services[any].slots = slots(dice, 128);
             vec![any]
         }
         2 => {
             let moved: SocketAddr = place(dice.below(9) as u16, dice.below(4) as u16);
-            path.services[any].backends[3].address = moved;
+            Arc::make_mut(&mut path.services[any].backends)[3].address = moved;
             vec![any]
         }
         3 => {
@@ -84,8 +102,8 @@ fn step(dice: &mut Dice, path: &mut FastPath) -> Vec<usize> {
         }
         4..9 => {
             let at = dice.below(3) as usize;
-            let (port, _) = path.services[any].ports;
-            let backend = &mut path.services[any].backends[at].address;
+            let port = if any < ALIKE { 1 } else { path.services[any].ports.0 };
+            let backend = &mut Arc::make_mut(&mut path.services[any].backends)[at].address;
             let nobody = SocketAddr::from(([0; 4], 0));
             *backend = if *backend == nobody { place(port, at as u16) } else { nobody };
             vec![any]
@@ -156,8 +174,8 @@ fn what_takes_more_than_slots_is_not_amended_and_nothing_is_touched() {
         other(&|s| s.slots = vec![slot(1); 128].into()),
         other(&|s| s.slots = vec![slot(4); 64].into()),
         other(&|s| s.forward = Forward::Gue { port: 6080 }),
-        other(&|s| s.backends[1].address = place(9, 0)),
-        other(&|s| s.backends.truncate(3)),
+        other(&|s| Arc::make_mut(&mut s.backends)[1].address = place(9, 0)),
+        other(&|s| s.backends = s.backends[..3].into()),
         other(&|s| s.new_connections = world::hourly(3)),
         other(&|s| s.sources = world::sources(&["!10.0.0.0/8"])),
         shared,

@@ -14,6 +14,7 @@ use buoy_model::{
 use buoy_xdp::forward::Drop;
 use cases::{Case, check, dropped, near};
 use packets::{Packet, icmp, tcp, udp};
+use std::sync::Arc;
 use std::time::Duration;
 use world::{open, service, way};
 
@@ -100,7 +101,7 @@ fn a_client_that_comes_again_in_time_gets_the_backend_it_had() {
         assert_eq!(taker(&fast, &packet("10.9.0.1:1004")), 12);
         for standing in [Standing::Down, Standing::Keeps, Standing::Up] {
             let mut path = between(&path, 2, 2);
-            path.services[0].backends[1].standing = standing;
+            Arc::make_mut(&mut path.services[0].backends)[1].standing = standing;
             fast.apply(&path, &mut way).unwrap();
             assert_eq!(fast.path(), path);
             assert_eq!(taker(&fast, &packet("10.9.0.1:1005")), 13, "{standing:?}");
@@ -119,7 +120,7 @@ fn connections_stay_where_they_are_whatever_their_client_gets_next() {
     assert_eq!(taker(&fast, &tcp(first, VIP)), 11);
     // Its backend is down and keeps what it has: the client's next connection goes elsewhere.
     let mut down = between(&path, 0, 1);
-    down.services[0].backends[0].standing = Standing::Keeps;
+    Arc::make_mut(&mut down.services[0].backends)[0].standing = Standing::Keeps;
     fast.apply(&down, &mut way).unwrap();
     assert_eq!(taker(&fast, &syn(second)), 12);
     for (flow, wanted) in [(first, 11), (second, 12)] {
@@ -189,7 +190,7 @@ fn named() -> FastPath {
     for (vip, backends) in [("10.0.0.100", BACKENDS), ("fd00::100", V6)] {
         let mut service = service(Protocol::Udp, vip, (443, 443), Forward::Dsr, &backends);
         service.quic = Some(Quic { config: 2, length: 2 });
-        for (n, backend) in (1..).zip(&mut service.backends) {
+        for (n, backend) in (1..).zip(Arc::make_mut(&mut service.backends)) {
             backend.server_id = ServerId::new(&[0x0a, n]);
         }
         path.services.push(service);
@@ -243,13 +244,14 @@ fn a_datagram_goes_to_the_server_that_it_names() {
     for (standing, wanted) in
         [(Standing::Up, other), (Standing::Keeps, by_hash), (Standing::Down, by_hash)]
     {
-        path.services[0].backends[usize::from(other) - 11].standing = standing;
+        Arc::make_mut(&mut path.services[0].backends)[usize::from(other) - 11].standing = standing;
         fast.apply(&path, &mut way).unwrap();
         check(&fast, &[("standing", packet.clone(), near(packet.clone(), wanted))]);
     }
     // It has another name now.
-    path.services[0].backends[usize::from(other) - 11].standing = Standing::Up;
-    path.services[0].backends[usize::from(other) - 11].server_id = ServerId::new(&[0xff, 0xff]);
+    Arc::make_mut(&mut path.services[0].backends)[usize::from(other) - 11].standing = Standing::Up;
+    Arc::make_mut(&mut path.services[0].backends)[usize::from(other) - 11].server_id =
+        ServerId::new(&[0xff, 0xff]);
     fast.apply(&path, &mut way).unwrap();
     assert_eq!(taker(&fast, &packet), by_hash);
     let renamed = udp("10.9.0.9:1234", VIP).payload(&short(0x40, [0xff, 0xff]));
@@ -292,8 +294,11 @@ fn what_names_nobody_goes_by_the_hash_and_is_counted() {
 fn what_cannot_be_is_refused() {
     let Some(mut fast) = open("what_cannot_be_is_refused", &named()) else { return };
     let wrong: [fn(&mut FastPath); 6] = [
-        |path| path.services[0].backends[0].server_id = ServerId::new(&[1]),
-        |path| path.services[0].backends[0].server_id = path.services[0].backends[1].server_id,
+        |path| Arc::make_mut(&mut path.services[0].backends)[0].server_id = ServerId::new(&[1]),
+        |path| {
+            Arc::make_mut(&mut path.services[0].backends)[0].server_id =
+                path.services[0].backends[1].server_id
+        },
         |path| path.services[0].quic = None,
         |path| path.services[0].protocol = Protocol::Tcp,
         |path| path.services[0].stick = Some(Duration::from_secs(60)),

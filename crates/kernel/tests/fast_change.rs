@@ -105,11 +105,11 @@ fn who_is_not_there_any_more_gets_nothing_and_its_flows_go_the_way_of_their_slot
     let flow = client(1);
     assert_eq!(taker(&fast, &tcp(&flow, VIP).syn()), 12);
     let mut without = between(path.clone(), 0, 2);
-    without.services[0].backends[1].address = "0.0.0.0:0".parse().unwrap();
+    Arc::make_mut(&mut without.services[0].backends)[1].address = "0.0.0.0:0".parse().unwrap();
     fast.apply(&without, &mut way).unwrap();
     assert_eq!(fast.path(), without);
     assert_eq!(taker(&fast, &tcp(&flow, VIP)), 11);
-    without.services[0].backends[0].address = "0.0.0.0:0".parse().unwrap();
+    Arc::make_mut(&mut without.services[0].backends)[0].address = "0.0.0.0:0".parse().unwrap();
     fast.apply(&without, &mut way).unwrap();
     assert_eq!(taker(&fast, &tcp(&flow, VIP)), 13, "the previous one is not there either");
     fast.apply(&between(path.clone(), 0, 2), &mut way).unwrap();
@@ -293,7 +293,8 @@ fn what_cannot_be_forwarded_is_refused_and_changes_nothing() {
         (
             broken(&|p| {
                 p.services[0].forward = Forward::Nat;
-                p.services[0].backends[0].address = "[fd00::1]:80".parse().unwrap();
+                Arc::make_mut(&mut p.services[0].backends)[0].address =
+                    "[fd00::1]:80".parse().unwrap();
             }),
             "other family",
         ),
@@ -301,7 +302,8 @@ fn what_cannot_be_forwarded_is_refused_and_changes_nothing() {
             broken(&|p| {
                 p.services[0].forward = Forward::Nat;
                 p.services[0].ports = (80, 90);
-                p.services[0].backends[0].address = "10.0.0.1:65530".parse().unwrap();
+                Arc::make_mut(&mut p.services[0].backends)[0].address =
+                    "10.0.0.1:65530".parse().unwrap();
             }),
             "above a backend's port",
         ),

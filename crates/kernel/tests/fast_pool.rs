@@ -22,6 +22,7 @@ use packets::{ACK, NEAR, Packet, ROUTER, SYN, icmp, tcp, udp};
 use pools::{client, one, pooled, pools, port_of, source_of};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::thread;
 use world::{FAR_MAC, FAR_ROUTER, LOOPBACK_MAC, ip, mac_of, open, service, way};
 
@@ -497,11 +498,11 @@ fn a_flow_keeps_its_backend_while_that_is_there_and_its_port_longer() {
     check(&fast, &[("of the one before", tcp("10.0.0.36:8080", &pool), Pass)]);
     // Its backend is down: it goes where its slot says, and is reset there.
     let mut down = to(&path, 0);
-    down.services[0].backends[1].address = "0.0.0.0:0".parse().unwrap();
+    Arc::make_mut(&mut down.services[0].backends)[1].address = "0.0.0.0:0".parse().unwrap();
     fast.apply(&down, &mut way).unwrap();
     check(&fast, &[goes(data(), 36)]);
     // And nobody is there.
-    down.services[0].backends[0].address = "0.0.0.0:0".parse().unwrap();
+    Arc::make_mut(&mut down.services[0].backends)[0].address = "0.0.0.0:0".parse().unwrap();
     down.services[0].slots = [].into();
     fast.apply(&down, &mut way).unwrap();
     check(&fast, &[("nobody", data(), dropped(Drop::NoBackend))]);

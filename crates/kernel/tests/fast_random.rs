@@ -18,6 +18,7 @@ use buoy_xdp::watch::HEAD_LEN;
 use mirror::{Fate, Mirror};
 use packets::{Body, Packet, raw};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use watched::open_pinned;
 use world::{hourly, ip, open, path, service, sources, way};
@@ -145,7 +146,7 @@ fn busy_path(stage: usize) -> FastPath {
         service.slots = (0..64).map(slot).collect();
         if stage == 1 {
             let nobody = if service.backends[2].address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-            service.backends[2].address = nobody.parse().unwrap();
+            Arc::make_mut(&mut service.backends)[2].address = nobody.parse().unwrap();
         }
         if n % 2 == stage % 2 {
             service.sources = sources(LISTS[(n + stage) % LISTS.len()]);
@@ -198,7 +199,7 @@ fn apart(pairs: &[(u16, u16)], stage: usize) -> Vec<FastService> {
                 Slot { current: if is_gone { 1 } else { current }, previous }
             };
             service.slots = (0..64).map(slot).collect();
-            for (at, backend) in service.backends.iter_mut().enumerate() {
+            for (at, backend) in Arc::make_mut(&mut service.backends).iter_mut().enumerate() {
                 backend.standing =
                     [Standing::Up, Standing::Keeps, Standing::Down][(at + stage * n) % 3];
                 backend.server_id =
@@ -206,7 +207,7 @@ fn apart(pairs: &[(u16, u16)], stage: usize) -> Vec<FastService> {
             }
             if stage == 1 {
                 let nobody = if service.address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-                service.backends[2].address = nobody.parse().unwrap();
+                Arc::make_mut(&mut service.backends)[2].address = nobody.parse().unwrap();
             }
             service
         };

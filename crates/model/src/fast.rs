@@ -47,7 +47,8 @@ pub struct FastService {
     /// `Forward::Nat`; empty: backends see the client itself. Of the VIP's family.
     pub pool: Arc<[IpAddr]>,
     /// Whom `Slot`s name, by place. A place keeps its meaning as long as anything refers to it.
-    pub backends: Vec<FastBackend>,
+    /// Services with the same past share one list.
+    pub backends: Arc<[FastBackend]>,
     /// A power of two of slots; empty: nobody takes connections, and what comes is dropped. A flow's
     /// slot is its hash modulo the number of slots: a table written twice in a row means the same.
     /// Services with the same past share one.

@@ -41,7 +41,7 @@ impl Changes {
         let made = self.made.entry(key).or_insert_with_key(|(_, members, _)| {
             let mut transition = before.transition.clone();
             transition.change(now, members, table.map_or(&[][..], |table| table.slots()));
-            let after = Past::of(transition, &before.slots);
+            let after = Past::of(transition, before.told());
             (Arc::clone(before), Arc::new(after))
         });
         Arc::clone(&made.1)

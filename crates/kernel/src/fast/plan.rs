@@ -96,7 +96,7 @@ pub(super) fn kinds(service: &FastService) -> Kinds {
 }
 
 /// Tables that were looked at, with the number of backends that they may name.
-type Seen = BTreeMap<*const Slot, usize>;
+pub(super) type Seen = BTreeMap<*const Slot, usize>;
 
 /// How packets get to the backends of a service.
 pub(super) fn forward_of(service: &Service) -> Option<Forward> {
@@ -153,12 +153,12 @@ pub(super) fn check(path: &FastPath) -> Result<(), FastError> {
 }
 
 /// Whether it could not be forwarded, for what it is beside its pool and other services.
-pub(super) fn is_faulty(service: &FastService) -> bool {
-    fault(service, &mut Seen::new()).or_else(|| apart::fault(service)).is_some()
+pub(super) fn is_faulty(service: &FastService, seen: &mut Seen) -> bool {
+    fault(service, seen).or_else(|| apart::fault(service)).is_some()
 }
 
-fn fault(service: &FastService, seen: &mut Seen) -> Option<&'static str> {
-    let (first, last) = service.ports;
+/// Whether a slot names a backend that the service does not have.
+pub(super) fn names_nobody(service: &FastService, seen: &mut Seen) -> bool {
     let count = service.backends.len();
     let is_wrong = |slot: &Slot| {
         let is_place = |place: u16| usize::from(place) < count;
@@ -168,9 +168,19 @@ fn fault(service: &FastService, seen: &mut Seen) -> Option<&'static str> {
             || slot.previous == slot.current;
         !current || !previous
     };
-    let names_nobody = seen.insert(Arc::as_ptr(&service.slots).cast::<Slot>(), count)
-        != Some(count)
-        && service.slots.iter().any(is_wrong);
+    let table = Arc::as_ptr(&service.slots).cast::<Slot>();
+    seen.get(&table) != Some(&count) && {
+        let is_wrong = service.slots.iter().any(is_wrong);
+        if !is_wrong {
+            seen.insert(table, count);
+        }
+        is_wrong
+    }
+}
+
+fn fault(service: &FastService, seen: &mut Seen) -> Option<&'static str> {
+    let (first, last) = service.ports;
+    let count = service.backends.len();
     let translated = service.forward == Forward::Nat;
     let other_family = |b: &SocketAddr| b.is_ipv4() != service.address.is_ipv4();
     let beyond = |b: &SocketAddr| u32::from(b.port()) + u32::from(last - first) > 0xffff;
@@ -181,7 +191,7 @@ fn fault(service: &FastService, seen: &mut Seen) -> Option<&'static str> {
         Some("it has too many backends")
     } else if !service.slots.is_empty() && !service.slots.len().is_power_of_two() {
         Some("its slots are not a power of two")
-    } else if names_nobody {
+    } else if names_nobody(service, seen) {
         Some("a slot names a backend that it does not have")
     } else if translated && backends.clone().any(other_family) {
         Some("the destination cannot become an address of the other family")

@@ -84,7 +84,7 @@ impl Pools {
     pub(super) fn fits(&self, place: u32, service: &Service) -> bool {
         let table = |place: &u16| self.tables.get(&u32::from(*place));
         let is_one = |pool: Option<&Pool>| pool.is_some_and(|p| p.protocol == service.protocol);
-        let outlets = self.of(&Placed { place, service: *service });
+        let outlets = self.of(&Placed { place, service: *service, told: None });
         outlets.tables().iter().all(|place| is_one(table(place)))
     }
 
@@ -134,6 +134,18 @@ impl Pools {
         match placed.service.guard & POOLED {
             0 => Outlets::default(),
             _ => Outlets::from_words(self.outlets.read(placed.place)),
+        }
+    }
+
+    /// Whether a service has the tables of these addresses.
+    pub(super) fn is(&self, placed: &Placed, wanted: &FastService) -> bool {
+        match (wanted.pool.is_empty(), placed.service.guard & POOLED) {
+            (true, guard) => guard == 0,
+            (false, _) => {
+                let outlets = self.place(wanted);
+                // An address without a table is another one than those that are there.
+                outlets.tables().len() == wanted.pool.len() && outlets == self.of(placed)
+            }
         }
     }
 

@@ -109,6 +109,12 @@ impl Lists {
         self.lists.get(&number).map(|list| Arc::clone(&list.sources)).unwrap_or_default()
     }
 
+    /// Whether a service that has this list has what is wanted.
+    pub(super) fn is(&self, number: u32, wanted: &Arc<Sources>) -> bool {
+        let list = self.lists.get(&number);
+        list.map_or_else(|| wanted.is_empty(), |list| is_same(&list.sources, wanted))
+    }
+
     fn remove(&mut self, number: u32) {
         let Some(list) = self.lists.remove(&number) else { return };
         let keys: Vec<_> = if list.is_whole {

@@ -19,9 +19,10 @@ use super::links;
 use super::memory::Region;
 use super::plan::{self, Key, Kinds, backends_of, way_to};
 use super::pools::Pools;
-use super::sources::{self, Lists};
+use super::sources::Lists;
 use super::{Resolve, Unreached, Way, WhyNot};
-use buoy_model::{FastPath, FastService, Slot};
+use amend::Differences;
+use buoy_model::{FastBackend, FastPath, FastService, Slot};
 use buoy_xdp::forward::{
     self, Address, BITMAP_WORDS, Backend, NEXT_HOP_LOCAL, OWN_MAX, POOLED, SLOTS_IN_LINE, Service,
     bit_of, key_of_vip, next_hop,
@@ -74,6 +75,8 @@ pub(super) struct Placed {
     pub(super) place: u32,
     /// What is written there.
     pub(super) service: Service,
+    /// Its backends as they were wanted last; `None`: an earlier run wrote them.
+    pub(super) told: Option<Arc<[FastBackend]>>,
 }
 
 pub(super) struct Tables {
@@ -147,7 +150,7 @@ impl Tables {
             }
             self.buckets.adopt(key_of_vip(service.address), place);
             self.adopt_reverse(&service);
-            let placed = Placed { place, service };
+            let placed = Placed { place, service, told: None };
             if let Some(other) = self.placed.insert(key, placed) {
                 // The run ended while it replaced one with the other.
                 self.retired.push((key, other));
@@ -248,15 +251,24 @@ impl Tables {
 
     /// Makes it so. After an error, what was there before goes on, with or without some of the changes.
     pub(super) fn apply(&mut self, path: &FastPath, resolve: Resolve<'_>) -> Result<(), FastError> {
+        if path.services.len() == self.placed.len()
+            && self.amend(path.seed, &path.services, resolve)
+        {
+            return Ok(());
+        }
         plan::check(path)?;
         self.is_switched &= !self.pools.prepare(path)?;
-        let rewrites = self.rewrites(path);
+        let mut differences = Differences::default();
+        let rewrites = self.rewrites(path, &mut differences);
         let mut shared: BTreeMap<*const Slot, u32> = BTreeMap::new();
-        let mut next = BTreeMap::new();
+        let (mut next, mut steps) = (BTreeMap::new(), Vec::new());
         for service in &path.services {
             let key = Key::from(service);
             let placed = match self.placed.get(&key) {
-                Some(placed) if self.stays(placed, service, &rewrites) => placed.clone(),
+                Some(placed) if self.stays(placed, service, &rewrites, &mut differences) => {
+                    steps.extend(self.step(placed, service, &mut differences));
+                    Placed { told: Some(Arc::clone(&service.backends)), ..placed.clone() }
+                }
                 Some(_) | None => {
                     let like = shared.get(&Arc::as_ptr(&service.slots).cast()).copied();
                     match self.place(service, like, resolve) {
@@ -280,9 +292,7 @@ impl Tables {
             return Err(error);
         }
         self.retired.append(&mut self.uncertain);
-        let placed = |wanted| (wanted, next[&Key::from(wanted)].service);
-        let services: Vec<_> = path.services.iter().map(placed).collect();
-        self.rewrite(&services, rewrites, resolve);
+        self.rewrite(&steps, rewrites, resolve);
         for (key, old) in std::mem::replace(&mut self.placed, next) {
             if self.placed.get(&key).is_none_or(|new| new.place != old.place) {
                 self.retired.push((key, old));
@@ -292,11 +302,15 @@ impl Tables {
     }
 
     /// What becomes of the tables that are there: the first service that keeps one decides.
-    fn rewrites(&self, path: &FastPath) -> BTreeMap<u32, Arc<[Slot]>> {
+    fn rewrites(
+        &self,
+        path: &FastPath,
+        differences: &mut Differences,
+    ) -> BTreeMap<u32, Arc<[Slot]>> {
         let mut rewrites = BTreeMap::new();
         for service in &path.services {
             if let Some(placed) = self.placed.get(&Key::from(service))
-                && self.is_like(placed, service)
+                && self.step(placed, service, differences).is_some()
             {
                 let first = lines_of(&placed.service).start;
                 rewrites.entry(first).or_insert_with(|| Arc::clone(&service.slots));
@@ -311,42 +325,11 @@ impl Tables {
         placed: &Placed,
         wanted: &FastService,
         rewrites: &BTreeMap<u32, Arc<[Slot]>>,
+        differences: &mut Differences,
     ) -> bool {
         let table = rewrites.get(&lines_of(&placed.service).start);
-        self.is_like(placed, wanted)
+        self.step(placed, wanted, differences).is_some()
             && table.is_some_and(|table| lines::is_same(table, &wanted.slots))
-    }
-
-    /// Slots and backends that change where they are: who comes first comes before the slots that name it,
-    /// who goes goes after.
-    fn rewrite(
-        &mut self,
-        services: &[(&FastService, Service)],
-        mut rewrites: BTreeMap<u32, Arc<[Slot]>>,
-        resolve: Resolve<'_>,
-    ) {
-        self.stand(services);
-        for is_there in [true, false] {
-            for (wanted, service) in services {
-                let places = backends_of(service).zip(&wanted.backends).enumerate();
-                for (at, (place, backend)) in places {
-                    let ip = backend.address.ip();
-                    let identity = forward::identity(at, backend.address);
-                    let known = self.backend(place);
-                    if known.identity == identity || ip.is_unspecified() == is_there {
-                        continue;
-                    }
-                    let way = is_there.then(|| self.reached(service, way_to(service, ip, resolve)));
-                    let hop = way.and_then(Result::ok).unwrap_or_default().0;
-                    let facts = Backend { identity, ..known }.to_words()[FACTS];
-                    self.backends.change(place, NEXT_HOP, hop);
-                    self.backends.change(place, FACTS, facts);
-                }
-            }
-            for (first, slots) in std::mem::take(&mut rewrites) {
-                self.lines.rewrite(first, &slots);
-            }
-        }
     }
 
     fn switch_if_other(
@@ -421,23 +404,6 @@ impl Tables {
         }
     }
 
-    /// Whether it differs in its slots, and in who of its backends is there, at most.
-    fn is_like(&self, placed: &Placed, wanted: &FastService) -> bool {
-        let service = &placed.service;
-        Kinds::from(service) == plan::kinds(wanted)
-            && limits::of(service) == wanted.new_connections
-            && sources::is_same(&self.lists.get(limits::list_of(service)), &wanted.sources)
-            && self.pools.place(wanted) == self.pools.of(placed)
-            && backends_of(service).zip(&wanted.backends).all(|(place, wanted)| {
-                let backend = self.backend(place);
-                // Whoever is not there any more keeps its place.
-                wanted.address.ip().is_unspecified()
-                    || (backend.address == Address::from(wanted.address.ip())
-                        && backend.port == wanted.address.port()
-                        && apart::server_id(service, &backend) == wanted.server_id)
-            })
-    }
-
     /// Writes a service where nothing is yet, after the list that says whom it is there for.
     fn place(
         &mut self,
@@ -508,7 +474,7 @@ impl Tables {
             self.backends.write(at, backend.to_words());
         }
         self.write_own();
-        Ok(Placed { place, service })
+        Ok(Placed { place, service, told: Some(Arc::clone(&wanted.backends)) })
     }
 
     /// Nothing leads to these that are not placed.

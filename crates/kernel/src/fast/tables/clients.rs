@@ -3,11 +3,10 @@
 
 use super::super::apart;
 use super::super::memory::Region;
-use super::super::plan::backends_of;
 use super::Tables;
-use buoy_model::FastService;
+use super::amend::Step;
 use buoy_xdp::flow::TICK_MASK;
-use buoy_xdp::forward::{BUCKET_WAYS, Backend, CLIENT_UNIT, REMEMBERED_SECONDS, Service};
+use buoy_xdp::forward::{BUCKET_WAYS, Backend, CLIENT_UNIT, REMEMBERED_SECONDS};
 use std::sync::atomic::Ordering;
 
 /// It is looked for old ones after so many units of time.
@@ -50,9 +49,9 @@ impl Clients {
 
 impl Tables {
     /// Who is up, and who keeps what he has.
-    pub(super) fn stand(&self, services: &[(&FastService, Service)]) {
-        for (wanted, service) in services {
-            for (place, backend) in backends_of(service).zip(&wanted.backends) {
+    pub(super) fn stand(&self, steps: &[Step<'_>]) {
+        for step in steps {
+            for (_, place, backend) in step.backends() {
                 let standing = apart::standing(backend.standing);
                 let word = Backend { standing, ..self.backend(place) }.to_words()[STANDING];
                 self.backends.change(place, STANDING, word);

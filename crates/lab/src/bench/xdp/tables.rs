@@ -7,11 +7,14 @@ use buoy_core::balance::shares;
 use buoy_core::maglev::{Base, Table};
 use buoy_core::transition::{Member, Transition};
 use buoy_kernel::fast::{Capacity, Fast};
-use buoy_model::{BackendState, FastPath, Instant, Slot};
+use buoy_model::{BackendState, FastBackend, FastPath, Instant, Slot};
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The backend that does.
+const DOWN: usize = 7;
 /// How often a backend goes down, and comes back.
 const CHANGES: usize = 50;
 
@@ -55,20 +58,25 @@ pub(super) fn cost(world: World) -> Result<(Cost, Fast, Arc<[Slot]>)> {
     let settled = path.services.first().map_or_else(|| Arc::from([]), |s| Arc::clone(&s.slots));
     let mut changes = Vec::new();
     let backends = world.backends();
+    let all: Arc<[FastBackend]> = backends.iter().map(|b| FastBackend::new(b.address)).collect();
+    let mut without = all.to_vec();
+    without[DOWN] = FastBackend::new(nobody(world.family));
+    let without: Arc<[FastBackend]> = without.into();
     for round in 0..CHANGES {
+        let is_down = round % 2 == 0;
         let mut states = vec![BackendState::Up; backends.len()];
-        if round % 2 == 0 {
-            states[7] = BackendState::Down;
+        if is_down {
+            states[DOWN] = BackendState::Down;
         }
         let table = Table::new(&backends, &shares(&backends, &states));
         let slots = table.iter().flat_map(|t| t.slots());
         let slot = |&current: &u16| Slot { current, previous: current };
-        give(&mut path, &slots.map(slot).collect());
+        give(&mut path, &slots.map(slot).collect(), if is_down { &without } else { &all });
         let (done, took) = timed(|| write(&mut fast, &path));
         done?;
         changes.push(took);
     }
-    give(&mut path, &settled);
+    give(&mut path, &settled, &all);
     write(&mut fast, &path)?;
     let cost = Cost {
         services: world.services,
@@ -81,8 +89,17 @@ pub(super) fn cost(world: World) -> Result<(Cost, Fast, Arc<[Slot]>)> {
     Ok((cost, fast, settled))
 }
 
-fn give(path: &mut FastPath, slots: &Arc<[Slot]>) {
-    path.services.iter_mut().for_each(|service| service.slots = Arc::clone(slots));
+fn give(path: &mut FastPath, slots: &Arc<[Slot]>, backends: &Arc<[FastBackend]>) {
+    for service in &mut path.services {
+        (service.slots, service.backends) = (Arc::clone(slots), Arc::clone(backends));
+    }
+}
+
+fn nobody(family: Family) -> SocketAddr {
+    match family {
+        Family::V4 => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        Family::V6 => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    }
 }
 
 pub(super) fn write(fast: &mut Fast, path: &FastPath) -> Result<()> {
@@ -105,7 +122,7 @@ pub(super) fn down() -> Result<Down> {
     let mut moved = 0;
     for round in 0..2 * CHANGES {
         let is_down = round % 2 == 0;
-        let state = |at| if is_down && at == 7 { BackendState::Down } else { BackendState::Up };
+        let state = |at| if is_down && at == DOWN { BackendState::Down } else { BackendState::Up };
         let states: Vec<_> = (0..backends.len()).map(state).collect();
         let (table, first) = timed(|| {
             let shares = shares(&backends, &states);
@@ -120,7 +137,7 @@ pub(super) fn down() -> Result<Down> {
             };
             let members: Vec<Member> = backends.iter().zip(&states).map(member).collect();
             transition.change(Instant::ZERO, &members, table.slots());
-            path.services[0].backends = transition.backends();
+            path.services[0].backends = transition.backends().into();
             path.services[0].slots = transition.slots().into();
         });
         let (done, third) = timed(|| write(&mut fast, &path));

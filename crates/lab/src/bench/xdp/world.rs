@@ -97,6 +97,8 @@ impl World {
             previous: if self.in_change { (current + 1) % count } else { current },
         };
         let slots: Arc<[Slot]> = table.slots().iter().map(slot).collect();
+        let told: Arc<[FastBackend]> =
+            backends.iter().map(|b| FastBackend::new(b.address)).collect();
         let service = |number| {
             let address = vip(self.family, number);
             FastService {
@@ -110,7 +112,7 @@ impl World {
                 sources: Arc::default(),
                 new_connections: None,
                 pool: Arc::default(),
-                backends: backends.iter().map(|b| FastBackend::new(b.address)).collect(),
+                backends: Arc::clone(&told),
                 slots: Arc::clone(&slots),
             }
         };
