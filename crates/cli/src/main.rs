@@ -133,7 +133,7 @@ enum Command {
     /// Let users in to the API over TCP
     #[command(subcommand)]
     Token(token::Command),
-    /// Take away what XDP forwarding has left in the kernel
+    /// Take away what Buoy has left in the kernel
     #[command(subcommand)]
     Xdp(xdp::Command),
     /// Run a cluster in network namespaces on this machine

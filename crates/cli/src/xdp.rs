@@ -1,17 +1,17 @@
-//! `buoy xdp`: takes away what XDP forwarding has left in the kernel.
+//! `buoy xdp`: takes away what Buoy has left in the kernel.
 
 use crate::AgentSocket;
 use crate::failure::Failure;
 use crate::output;
 use buoy_api::ClientError;
-use buoy_kernel::fast::Fast;
+use buoy_kernel::leftovers;
 
 #[derive(clap::Subcommand, Debug)]
 pub(crate) enum Command {
-    /// Take the XDP programs off all interfaces of this host, with their maps: forwarding ends at once
+    /// Take away all that a stopped agent leaves in the kernel of this host: forwarding ends at once
     ///
-    /// They stay when the agent stops, so that a restart drops no packet; this is for a host that Buoy
-    /// leaves for good.
+    /// XDP programs with their maps and rules of nftables stay when the agent stops, so that a restart drops no
+    /// packet; where it was killed, the gate and addresses as well. This is for a host that Buoy leaves for good.
     Detach(DetachArguments),
 }
 
@@ -37,16 +37,11 @@ fn detach(arguments: &DetachArguments) -> Result<(), Failure> {
             ));
         }
     }
-    if !Fast::kept() {
-        return output::text("no XDP programs of Buoy are here\n");
-    }
-    Fast::detach_earlier().map_err(|reason| {
-        Failure::failed(format!("the XDP programs stay: {reason} (are you root?)"))
+    let gone = leftovers::remove().map_err(|stays| {
+        Failure::failed(format!("not all of it is gone: {stays} (are you root?)"))
     })?;
-    if Fast::kept() {
-        return Err(Failure::failed(
-            "the XDP programs stay: their files under /sys/fs/bpf/buoy cannot be removed (are you root?)",
-        ));
+    if gone.is_empty() {
+        return output::text("nothing of Buoy is in the kernel of this host\n");
     }
-    output::text("the XDP programs of Buoy and their maps are gone from this host\n")
+    output::text(&format!("gone from this host: {}\n", gone.join(", ")))
 }

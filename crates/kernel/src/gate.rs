@@ -27,7 +27,7 @@ pub(crate) use error::errno as errno_of;
 pub use lease::MasterSwitch;
 
 use crate::clock;
-use crate::netlink::{Direction, Hook, NetlinkError, Requests};
+use crate::netlink::{Direction, Filter, Hook, LinkFacts, NetlinkError, Requests};
 use answers::Answers;
 use aya::maps::{Map, MapData, PerCpuArray};
 use aya::programs::{ProgramFd, SchedClassifier, Xdp};
@@ -289,6 +289,31 @@ impl Gate {
             self.requests.remove_clsact(place.link)?;
         }
         Ok(())
+    }
+
+    /// Takes away what an agent that died has left, with a clsact that nobody uses then: on which interfaces.
+    pub(crate) fn remove_left(requests: &mut Requests) -> Result<Vec<String>, NetlinkError> {
+        let mut left = Vec::new();
+        for LinkFacts { id: link, name, .. } in requests.links()? {
+            let (mut ours, mut others) = (false, 0);
+            for direction in Direction::ALL {
+                let hook = Hook { link, direction };
+                let is_ours =
+                    |f: &Filter| f.is_in_our_place() && f.name.as_bytes() == NAME.to_bytes();
+                if requests.filters(hook)?.iter().any(is_ours) {
+                    requests.remove_filter(hook)?;
+                    ours = true;
+                }
+                others += requests.filters(hook)?.len();
+            }
+            if ours && others == 0 {
+                requests.remove_clsact(link)?;
+            }
+            if ours {
+                left.push(name);
+            }
+        }
+        Ok(left)
     }
 
     /// Puts this gate in the place of an earlier run's, on all these interfaces.

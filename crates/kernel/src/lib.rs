@@ -19,6 +19,7 @@ pub mod gate;
 pub mod host;
 pub mod interrupt;
 pub mod kept;
+pub mod leftovers;
 pub mod lifeline;
 pub mod memory;
 pub mod netlink;

@@ -15,7 +15,7 @@ mod virtual_routes;
 mod xdp;
 
 pub use address::{AddressChange, AddressFacts};
-pub(crate) use filter::{Direction, Hook};
+pub(crate) use filter::{Direction, Filter, Hook};
 pub use link::LinkFacts;
 pub(crate) use macvlan::MacvlanFacts;
 pub use monitor::{Monitor, News};

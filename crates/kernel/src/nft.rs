@@ -294,6 +294,22 @@ fn remove_of(families: &[TableFamily]) -> Result<(), Error> {
     }
 }
 
+/// Takes all tables away that an agent makes: which there were.
+pub fn remove_all() -> Result<Vec<String>, Error> {
+    let said = match run(&["list", "tables"], "") {
+        // No program: then no table of ours either.
+        Err(Error::Missing) => return Ok(Vec::new()),
+        said => said?,
+    };
+    let ours = |line: &str| {
+        let (family, name) = line.strip_prefix("table ")?.split_once(' ')?;
+        [TABLE, accept::TABLE].contains(&name).then(|| format!("{family} {name}"))
+    };
+    let tables: Vec<String> = said.lines().filter_map(ours).collect();
+    let gone: String = tables.iter().map(|table| format!("delete table {table}\n")).collect();
+    run(&["-f", "-"], &gone).map(|_| tables)
+}
+
 /// Whether there is an `nft` that may do its work.
 pub fn works() -> Result<(), Error> {
     run(&["list", "tables"], "").map(|_| ())

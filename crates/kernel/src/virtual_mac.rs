@@ -57,6 +57,12 @@ struct Made {
     is_wanted: bool,
 }
 
+/// The names of those that there are, whoever has made them.
+pub(crate) fn left(requests: &mut Requests) -> Vec<String> {
+    let there = requests.macvlans().unwrap_or_default().into_iter();
+    there.filter(|facts| facts.alias.starts_with(MARK)).map(|facts| facts.name).collect()
+}
+
 impl VirtualMacs {
     /// Makes what the configuration asks for and is not there yet; what it does not ask for any more stays until
     /// `forget`. What could not be made has no home.

@@ -11,6 +11,7 @@ use buoy_lab::probe::arp::ArpObserver;
 use buoy_lab::process::wait_until;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::process::Command;
 use std::time::{Duration, Instant};
 use support::{Cluster, LOCAL, MS, SOON, VIP, prepared, watch};
 
@@ -205,6 +206,58 @@ fn a_host_that_stood_still_kills_nobody_and_speaks_for_nothing() {
     watch(&observer, 1_000);
     assert!(cluster.buoy.process(&owner).unwrap().is_running(), "it was not hung");
     assert_eq!(observer.answered_by_two(VIP, until_now(from)), []);
+}
+
+/// For a host that Buoy leaves: an agent that was killed has taken nothing away.
+#[test]
+fn what_a_killed_agent_has_left_is_taken_away_by_one_command() {
+    let test = "what_a_killed_agent_has_left_is_taken_away_by_one_command";
+    let vips = format!(
+        "{LOCAL}[[vip.service]]\nport = \"81/tcp\"\ncheck = false\nbackends = [\"10.77.0.21:80\"]\n"
+    );
+    let Some(mut cluster) = prepared(test, 3, &vips) else { return };
+    cluster.buoy.start_all(&cluster.segment).unwrap();
+    let observer = cluster.observer(&[VIP]);
+    let owner = cluster.wait_answerer(&observer, VIP);
+    let inside = |cluster: &Cluster, command: &mut Command| {
+        let done = cluster.segment.inside(&owner).unwrap().enter(|| command.output());
+        let done = done.unwrap().unwrap();
+        (done.status.success(), String::from_utf8([done.stdout, done.stderr].concat()).unwrap())
+    };
+    let left = |cluster: &Cluster| {
+        let (_, filters) =
+            inside(cluster, Command::new("tc").args("filter show dev eth0 ingress".split(' ')));
+        let (_, tables) = inside(cluster, Command::new("nft").args(["list", "tables"]));
+        (
+            filters.contains("buoy"),
+            tables.contains("buoy"),
+            cluster.has_address(&owner, "10.77.0.100"),
+        )
+    };
+    wait_until(SOON, "rules", || Ok(left(&cluster).1)).unwrap();
+    let watchman = supervisor(&mut cluster, &owner);
+    kill(watchman, Signal::SIGSTOP).unwrap();
+    let agent = cluster.buoy.process(&owner).unwrap();
+    agent.signal(Signal::SIGKILL).unwrap();
+    agent.wait_end(SOON).unwrap();
+    kill(watchman, Signal::SIGKILL).unwrap();
+    assert_eq!(left(&cluster), (true, true, true), "they are there for a successor");
+
+    let detach = |cluster: &Cluster| {
+        let socket = cluster.buoy.socket(&owner);
+        let mut command = Command::new(cluster.buoy.program());
+        inside(cluster, command.args(["xdp", "detach", "--socket"]).arg(socket))
+    };
+    let (done, said) = detach(&cluster);
+    assert!(done, "{said}");
+    for what in ["10.77.0.100/24", "the gate of eth0", "nftables table inet buoy"] {
+        assert!(said.contains(what), "{what}: {said}");
+    }
+    assert_eq!(left(&cluster), (false, false, false), "{said}");
+    let (_, places) = inside(&cluster, Command::new("tc").args("qdisc show dev eth0".split(' ')));
+    assert!(!places.contains("clsact"), "{places}");
+    let (done, said) = detach(&cluster);
+    assert!(done && said.contains("nothing of Buoy is in the kernel"), "{said}");
 }
 
 /// Where BPF is not permitted, nobody is told before the address is gone.

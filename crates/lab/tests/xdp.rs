@@ -345,10 +345,10 @@ fn every_node_says_where_a_packet_goes_and_there_it_goes() {
     end.wait_end(SOON).unwrap();
     assert!(is_attached(&cluster, "n2"), "a restart drops no packet");
     let (done, said) = buoy(&cluster, "n2", &["xdp", "detach"]);
-    assert!(done && said.contains("are gone"), "{said}");
+    assert!(done && said.contains("gone from this host: the XDP programs"), "{said}");
     wait_until(SOON, "n2 to be without programs", || Ok(!is_attached(&cluster, "n2"))).unwrap();
     let (done, said) = buoy(&cluster, "n2", &["xdp", "detach"]);
-    assert!(done && said.contains("no XDP programs"), "{said}");
+    assert!(done && said.contains("nothing of Buoy"), "{said}");
 }
 
 /// A command that prints packets, and what it has printed so far.
