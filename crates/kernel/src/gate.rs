@@ -279,12 +279,7 @@ impl Gate {
     }
 
     fn clear(&mut self, place: Place) -> Result<(), NetlinkError> {
-        let mut others = 0;
-        for direction in Direction::ALL {
-            let hook = Hook { link: place.link, direction };
-            self.requests.remove_filter(hook)?;
-            others += self.requests.filters(hook)?.len();
-        }
+        let (_, others) = take_off(&mut self.requests, place.link)?;
         if place.clsact_is_ours && others == 0 {
             self.requests.remove_clsact(place.link)?;
         }
@@ -295,23 +290,11 @@ impl Gate {
     pub(crate) fn remove_left(requests: &mut Requests) -> Result<Vec<String>, NetlinkError> {
         let mut left = Vec::new();
         for LinkFacts { id: link, name, .. } in requests.links()? {
-            let (mut ours, mut others) = (false, 0);
-            for direction in Direction::ALL {
-                let hook = Hook { link, direction };
-                let is_ours =
-                    |f: &Filter| f.is_in_our_place() && f.name.as_bytes() == NAME.to_bytes();
-                if requests.filters(hook)?.iter().any(is_ours) {
-                    requests.remove_filter(hook)?;
-                    ours = true;
-                }
-                others += requests.filters(hook)?.len();
-            }
-            if ours && others == 0 {
+            let (was_there, others) = take_off(requests, link)?;
+            if was_there && others == 0 {
                 requests.remove_clsact(link)?;
             }
-            if ours {
-                left.push(name);
-            }
+            left.extend(was_there.then_some(name));
         }
         Ok(left)
     }
@@ -374,6 +357,21 @@ impl Gate {
         }
         Ok(())
     }
+}
+
+/// Takes the filters of a gate off an interface: whether there were any, and how many are left of others.
+fn take_off(requests: &mut Requests, link: LinkId) -> Result<(bool, usize), NetlinkError> {
+    let is_ours = |f: &Filter| f.is_in_our_place() && f.name.as_bytes() == NAME.to_bytes();
+    let (mut were_there, mut others) = (false, 0);
+    for direction in Direction::ALL {
+        let hook = Hook { link, direction };
+        if requests.filters(hook)?.iter().any(is_ours) {
+            requests.remove_filter(hook)?;
+            were_there = true;
+        }
+        others += requests.filters(hook)?.len();
+    }
+    Ok((were_there, others))
 }
 
 fn key(link: LinkId, address: IpAddr) -> entries::Key {
