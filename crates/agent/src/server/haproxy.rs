@@ -168,6 +168,7 @@ const COMMANDS: &str = "  disable server (DEPRECATED)             : disable a se
   show servers state [<backend>]          : dump volatile server information (all or for a single backend)
   show stat [{<iid>|<proxy>} <type> <sid>] [up|no-maint] : report counters for each proxy and server
   show version                            : show version of the current process
+  shutdown sessions server <bk>/<srv>     : kill sessions on a server (here: one in maintenance has none)
   help [<command>]                        : list matching or all commands
   prompt                                  : toggle interactive mode with prompt
   quit                                    : disconnect
@@ -195,6 +196,7 @@ async fn answer<A: Agent>(agent: &A, session: &mut Session, command: &str) -> Ne
         ["set", "weight", rest @ ..] => set::weight(agent, &session.who, rest).await,
         ["disable", "server", rest @ ..] => set::state(agent, &session.who, rest, "maint").await,
         ["enable", "server", rest @ ..] => set::state(agent, &session.who, rest, "ready").await,
+        ["shutdown", "sessions", "server", rest @ ..] => set::shut(agent, rest),
         _ => {
             format!("Unknown command. Please enter one of the following commands only:\n{COMMANDS}")
         }

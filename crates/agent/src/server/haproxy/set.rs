@@ -5,7 +5,7 @@ use super::super::services;
 use super::{Agent, Session, TIMEOUT_MAX};
 use buoy_core::backend_orders::{self, Change};
 use buoy_model::limits::BACKEND_WEIGHT_MAX;
-use buoy_model::{Backend, BackendId, Desired, Duty, OrderedWeight, Service};
+use buoy_model::{Backend, BackendId, BackendOrder, Desired, Duty, OrderedWeight, Service};
 use std::time::Duration;
 
 /// What can be set of a server here.
@@ -111,13 +111,31 @@ pub(super) fn weight_of<A: Agent>(agent: &A, words: &[&str]) -> String {
         Ok(found) => found,
         Err(said) => return said,
     };
-    let id = BackendId::of(service, &backend.name);
-    let reports = agent.services(None);
-    let backends = reports.iter().flat_map(|report| &report.backends);
-    let mut orders = backends.filter_map(|report| report.order.as_ref());
-    let ordered = orders.find(|order| order.backend == id).map(|order| order.weight);
-    let weight = weighed(backend.weight, ordered.unwrap_or_default());
+    let ordered = standing(agent, &BackendId::of(service, &backend.name));
+    let weight = weighed(backend.weight, ordered.map(|order| order.weight).unwrap_or_default());
     format!("{weight} (initial {})\n", backend.weight)
+}
+
+/// Who puts a server into maintenance ends its connections by that; Ansible says this after it.
+pub(super) fn shut<A: Agent>(agent: &A, words: &[&str]) -> String {
+    let desired = agent.desired();
+    let (service, backend) = match find(&desired, words.first().copied().unwrap_or_default()) {
+        Ok(found) => found,
+        Err(said) => return said,
+    };
+    let ordered = standing(agent, &BackendId::of(service, &backend.name));
+    match ordered.map(|order| order.duty) {
+        Some(Duty::Maint) => String::new(),
+        Some(Duty::Configured | Duty::Ready | Duty::Drain { .. }) | None => {
+            "Connections end here when their server is put into maintenance: use 'disable server'.\n".into()
+        }
+    }
+}
+
+/// What was ordered of a backend.
+fn standing<A: Agent>(agent: &A, id: &BackendId) -> Option<BackendOrder> {
+    let reports = agent.services(None).into_iter().flat_map(|report| report.backends);
+    reports.filter_map(|report| report.order).find(|order| order.backend == *id)
 }
 
 /// The weight that holds, in the measure of the file.

@@ -391,6 +391,18 @@ pub(super) fn backends<A: Agent>(agent: &A) -> String {
     format!("# name\n{}", names.collect::<String>())
 }
 
+/// The day of HAProxy 2.6.12, whose forms these are: `hatop` ends without one, and exporters show it.
+const RELEASE_DATE: &str = "2023/03/28";
+
+/// What the proxies of this host may have at once.
+fn connections_max(desired: &Desired) -> u64 {
+    let all = names::services(desired).map(|(_, service)| match service.mode {
+        Mode::Proxy => u64::from(service.connections_max),
+        Mode::Kernel | Mode::Xdp { .. } => 0,
+    });
+    all.sum()
+}
+
 /// Which HAProxy's commands these are, and who speaks them.
 fn version_text() -> String {
     format!("2.6-buoy-{}", env!("CARGO_PKG_VERSION"))
@@ -409,11 +421,13 @@ pub(super) fn info<A: Agent>(agent: &A, started: Instant) -> String {
     let lines = [
         ("Name", "HAProxy".to_owned()),
         ("Version", version_text()),
+        ("Release_date", RELEASE_DATE.into()),
         ("Nbproc", "1".into()),
         ("Process_num", "1".into()),
         ("Pid", host.pid.unwrap_or_default().to_string()),
         ("Uptime", uptime(started.elapsed())),
         ("Uptime_sec", started.elapsed().as_secs().to_string()),
+        ("Maxconn", connections_max(&desired).to_string()),
         ("CurrConns", counted("proxy_active").to_string()),
         ("CumConns", counted("proxy_accepted").to_string()),
         ("Maxpipes", "0".into()),

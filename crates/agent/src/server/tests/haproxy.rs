@@ -5,6 +5,7 @@ use crate::server::follow::Problem;
 use crate::server::haproxy;
 use buoy_model::{Duty, OrderedWeight};
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 use tokio::sync::watch;
 
@@ -118,6 +119,12 @@ fn servers_are_drained_disabled_and_weighed_in_the_words_of_haproxy() {
         assert_eq!(socket.ask(line), answer, "{line}");
         assert_eq!(socket.ordered("web1"), ordered, "{line}");
     }
+    // As Ansible's module says it, with `shutdown_sessions`.
+    let shut = "shutdown sessions server web:443-tcp/web1";
+    assert!(socket.ask(shut).starts_with("Connections end here when"), "it is drained only");
+    let disable = "get weight web:443-tcp/web1; disable server web:443-tcp/web1";
+    assert_eq!(socket.ask(&format!("{disable}; {shut}")), "1 (initial 1)\n\n\n\n");
+    assert_eq!(socket.ordered("web1").0, Duty::Maint);
     let who = account::user_name(nix::unistd::getuid().as_raw());
     let reason = socket.fake.ordered("web1").unwrap().reason;
     assert_eq!(reason, format!("by {who}, over the HAProxy socket"));
@@ -145,6 +152,7 @@ fn what_is_no_order_is_refused_as_haproxy_refuses_it() {
         ("disable server", "Require 'backend/server'.\n\n"),
         ("get weight web", "Require 'backend/server'.\n\n"),
         ("get weight web:443-tcp/x", "No such server.\n\n"),
+        ("shutdown sessions server web:443-tcp/x", "No such server.\n\n"),
         ("show servers state nope", "Can't find backend.\n\n"),
         ("set timeout cli 0", "Invalid timeout value.\n\n"),
     ];
@@ -206,11 +214,75 @@ fn the_state_of_servers_and_the_process_are_told_as_haproxy_tells_them() {
     assert_eq!(socket.ask("show backend"), "# name\nweb:443-tcp\n\n");
 
     let info = socket.ask("show info");
-    for line in
-        ["Name: HAProxy\n", "Version: 2.6-buoy-", "Pid: 7\n", "Uptime: 0d 0h00m", "node: lb1\n"]
-    {
+    for line in [
+        "Name: HAProxy\n",
+        "Version: 2.6-buoy-",
+        "Release_date: 2023/03/28\n",
+        "Pid: 7\n",
+        "Uptime: 0d 0h00m",
+        "Maxconn: 0\n",
+        "node: lb1\n",
+    ] {
         assert!(info.contains(line), "{line}: {info}");
     }
+}
+
+/// A program that does not outlive its test.
+struct Ends(Child);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn hatop_shows_the_servers_and_disables_one() {
+    let known = ["/usr/bin", "/usr/local/bin"].map(|at| PathBuf::from(at).join("hatop"));
+    let Some(hatop) = known.iter().find(|file| file.is_file()) else {
+        eprintln!("SKIPPED: hatop_shows_the_servers_and_disables_one: apt-get install hatop");
+        return;
+    };
+    let socket = Socket::start();
+    let line = format!(
+        "stty rows 40 cols 120; exec {} -s {}",
+        hatop.display(),
+        socket.path("haproxy.sock").display()
+    );
+    // It wants a terminal: `script` gives it one.
+    let mut terminal = Command::new("script");
+    terminal.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm");
+    let mut hatop = Ends(terminal.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
+    let (mut keys, mut screen) = (hatop.0.stdin.take().unwrap(), hatop.0.stdout.take().unwrap());
+    let seen = Arc::new(Mutex::new(String::new()));
+    let sees = Arc::clone(&seen);
+    let reader = std::thread::spawn(move || {
+        let mut piece = [0; 4096];
+        while let Ok(length @ 1..) = screen.read(&mut piece) {
+            sees.lock().unwrap().push_str(&String::from_utf8_lossy(&piece[..length]));
+        }
+    });
+    let shows = |text: &str| {
+        socket.wait(text, || {
+            // Also what it says when it does not go on.
+            let seen = seen.lock().unwrap();
+            assert!(!seen.contains("rror"), "{seen}");
+            seen.contains(text)
+        });
+    };
+    ["web:443-tcp", "web1", "web3", "FRONTEND"].iter().for_each(|text| shows(text));
+    // Its own shell is screen 5, and what stands is on screen 1.
+    keys.write_all(b"5").unwrap();
+    shows("Welcome on the embedded interactive HAProxy shell");
+    keys.write_all(b"disable server web:443-tcp/web1\r").unwrap();
+    socket.wait("order", || socket.ordered("web1").0 == Duty::Maint);
+    keys.write_all(b"\x1b1").unwrap();
+    shows("MAINT");
+    keys.write_all(b"q").unwrap();
+    let ended = hatop.0.wait().unwrap();
+    reader.join().unwrap();
+    assert!(ended.success(), "{ended}: {}", seen.lock().unwrap());
 }
 
 #[test]
