@@ -296,7 +296,7 @@ impl Loop {
     /// when the sockets are empty. Whether to go on.
     fn turn(&mut self) -> bool {
         let deadline = self.node.deadline();
-        self.pulse.settle(self.heartbeat, self.term, self.hardware.desired.groups.len());
+        self.pulse.settle(self.node.interval(), self.term, self.hardware.desired.groups.len());
         self.pulse.beat();
         if self.hardware.wait(deadline).is_err() {
             self.tell(Report::Problem("the loop cannot wait for its sockets".into()));

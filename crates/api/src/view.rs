@@ -693,6 +693,7 @@ mod tests {
             id: lb(2),
             alive: true,
             heard: Some(Duration::from_millis(4)),
+            silence: Duration::from_millis(320),
             legs,
             round_trip: None,
             beats: Beats::default(),
@@ -706,6 +707,8 @@ mod tests {
         let (lately, long_ago) = (Duration::from_millis(4), Duration::from_secs(4));
         let table = [
             (vec![Some(lately), Some(lately)], "healthy", [true, true]),
+            // As of one at rest.
+            (vec![Some(lately), Some(Duration::from_millis(300))], "healthy", [true, true]),
             (vec![Some(lately), Some(long_ago)], "leg 2 silent", [true, false]),
             (vec![None, Some(lately)], "leg 1 silent", [false, true]),
         ];
@@ -775,6 +778,7 @@ mod tests {
             id: lb(id),
             alive,
             heard: None,
+            silence: Duration::from_millis(40),
             legs: vec![],
             round_trip: None,
             beats: Beats::default(),

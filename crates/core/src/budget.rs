@@ -96,6 +96,13 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
+    /// This node hears too few. If it missed the owner no longer ago, it was deaf then already.
+    fn doubt(&mut self, now: Instant, no_longer: Duration) {
+        if self.is == Is::Nobodys && now.since(self.since) <= no_longer {
+            self.is = Is::Unknown;
+        }
+    }
+
     /// Somebody serves it now, or nobody; the owner before fell silent so long ago, or has said that it let go.
     fn note(&mut self, now: Instant, is: Is, silent: Duration) {
         let is_before_the_first = self.is == Is::Unseen && !is.is_served();
@@ -217,6 +224,8 @@ impl Node {
         let heard = 1 + self.peers.iter().filter(|peer| peer.is_alive()).count();
         let knows = self.majority(&self.desired) <= heard;
         let heartbeat = self.desired.timing.heartbeat;
+        // The owner is missed first, and those who were at rest one silence after it.
+        let doubt = self.silence() * 2 + heartbeat;
         for (i, ownership) in self.owned.iter_mut().enumerate() {
             if ownership.routers.is_some() {
                 continue;
@@ -250,6 +259,9 @@ impl Node {
                     Duration::ZERO
                 }
             };
+            if is == Is::Unknown {
+                ownership.watch.doubt(now, doubt);
+            }
             ownership.watch.note(now, is, silent);
         }
     }
@@ -294,6 +306,20 @@ mod tests {
         let seen = watch.seen(at(2300));
         assert_eq!((seen.unknown, seen.unserved, seen.gaps.count()), (200 * MS, 51 * MS, 2));
         assert_eq!(seen.served + seen.unserved + seen.unknown, 2200 * MS);
+    }
+
+    #[test]
+    fn who_misses_the_owner_and_then_all_others_was_deaf_from_the_first() {
+        for (doubt, unknown, unserved) in [(80, 100, 0), (79, 20, 80)] {
+            let mut watch = Watch::default();
+            watch.note(at(0), LB2, Duration::ZERO);
+            watch.note(at(1000), Is::Nobodys, 40 * MS);
+            watch.doubt(at(1040), doubt * MS);
+            watch.note(at(1040), Is::Unknown, Duration::ZERO);
+            let seen = watch.seen(at(1060));
+            let expected = (960 * MS, unknown * MS, unserved * MS);
+            assert_eq!((seen.served, seen.unknown, seen.unserved), expected, "{doubt}");
+        }
     }
 
     #[test]

@@ -49,6 +49,8 @@ impl Node {
             }
             Reception::Unproven => {
                 self.ignored.unproven += 1;
+                // A new life is met at the usual pace: what it must echo is in our heartbeats.
+                self.stir(now);
                 return;
             }
             Reception::Duplicate => {
@@ -96,6 +98,7 @@ impl Node {
     fn begin(&mut self, now: Instant, at: usize, out: &mut Vec<Action>) {
         self.announce_again(now);
         self.shuffle(now, out);
+        self.stir(now);
         self.unsettled = true;
         // Whoever is heard says at once what it serves, and the others follow within a term.
         self.listening_until = self.listening_until.min(now + self.silence());
@@ -219,7 +222,9 @@ impl Node {
     fn hear_answer(&mut self, now: Instant, at: usize, message: &Message, out: &mut Vec<Action>) {
         let Some(sent) = self.peers[at].take_answer(now, message.answered) else { return };
         let timing = self.desired.timing;
-        if let Some(gap) = self.peers[at].note_answer(now).filter(|gap| *gap <= timing.lease_max) {
+        let asked_seldom = self.rests();
+        let gap = self.peers[at].note_answer(now).filter(|_| !asked_seldom);
+        if let Some(gap) = gap.filter(|gap| *gap <= timing.lease_max) {
             self.tempo.gap(now, timing, gap);
         }
         let end = lease_end(self.counts_from(sent.at, now), sent.term);

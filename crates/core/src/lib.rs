@@ -36,6 +36,7 @@ mod placement;
 mod random;
 mod reload;
 mod reluctance;
+mod rest;
 mod rhythm;
 pub mod routes;
 mod speak;

@@ -8,9 +8,9 @@ use crate::damping::Damping;
 use crate::judge::Verdicts;
 use crate::legs::Legs;
 use crate::ownership::{self, Context, Judgement, Ownership};
-use crate::patience::WithPeers;
 use crate::peer::Peer;
 use crate::random::Random;
+use crate::rest::Pace;
 use crate::rhythm::Lifetime;
 use crate::speak::{Reply, Scratch};
 use crate::tempo::Tempo;
@@ -81,6 +81,8 @@ pub struct Node {
     /// What was left of those leases when they were renewed.
     pub(crate) renewed: Renewed,
     pub(crate) tempo: Tempo,
+    /// Whether it rests.
+    pub(crate) pace: Pace,
     /// What this node says of its groups, and the name of that list.
     pub(crate) said: Vec<Claim>,
     pub(crate) list: ListVersion,
@@ -118,7 +120,7 @@ pub struct Node {
     pub(crate) news: bool,
     fresh: bool,
     /// The time of listening for owners was over once since it began.
-    has_listened: bool,
+    pub(crate) has_listened: bool,
     /// When a group needs a look, but for what all of them share; `None` until it is looked up again.
     due: Option<Instant>,
     due_is_known: bool,
@@ -155,6 +157,7 @@ impl Node {
             loop_until: Instant::ZERO,
             renewed: Renewed::new(),
             tempo: Tempo::default(),
+            pace: Pace::Usual { stirred_at: now },
             said: Vec::with_capacity(GROUPS_MAX),
             list: ListVersion(0),
             unsaid: true,
@@ -234,8 +237,7 @@ impl Node {
         let mut earliest = |at: Option<Instant>| due = at.map_or(due, |at| due.min(at));
         earliest(self.due);
         earliest(self.lease_due());
-        let patience = self.patience();
-        self.peers.iter().for_each(|p| earliest(p.silent_at(patience.one(p.term))));
+        self.peers.iter().for_each(|p| earliest(p.silent_at(self.silence_of(p))));
         earliest(self.ask_again_at);
         earliest(self.verdicts.review_at);
         earliest(self.verdicts.orders_end_at);
@@ -261,18 +263,6 @@ impl Node {
             Fence::Gate => self.tempo.term(self.desired.timing),
             Fence::Lifetime => LEASE_WITHOUT_GATE,
         }
-    }
-
-    fn patience(&self) -> WithPeers {
-        let timing = self.desired.timing;
-        WithPeers::new(timing, self.tempo.term(timing))
-    }
-
-    /// How long any peer may be silent.
-    pub(crate) fn silence(&self) -> Duration {
-        let patience = self.patience();
-        let longest = self.peers.iter().map(|p| patience.one(p.term)).max();
-        longest.unwrap_or(self.desired.timing.lease)
     }
 
     pub(crate) fn me(&self) -> Asker {
@@ -380,10 +370,10 @@ impl Node {
             self.peers.iter_mut().for_each(|p| p.excuse(late, now));
             self.tempo.gap(now, timing, timing.heartbeat + late);
         }
-        let patience = self.patience();
         for i in 0..self.peers.len() {
-            let silence = patience.one(self.peers[i].term);
+            let silence = self.silence_of(&self.peers[i]);
             if let Some(silent) = self.peers[i].expire(now, silence) {
+                self.stir(now);
                 self.lose(now, i, silent, out);
             }
         }

@@ -579,3 +579,6 @@ mod placement;
 mod budget;
 #[path = "judge_tests.rs"]
 mod judging;
+
+#[path = "rest_tests.rs"]
+mod rest;

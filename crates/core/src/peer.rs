@@ -38,6 +38,8 @@ pub(crate) struct Peer {
     pub(crate) term: Duration,
     /// What it said last of each group, sorted by group.
     pub(crate) offers: Vec<Offer>,
+    /// It asks for votes for one of them.
+    asks: bool,
     /// Which list of its claims that is.
     pub(crate) list: ListVersion,
     /// Which list of ours it knows.
@@ -131,6 +133,7 @@ impl Peer {
             digest: None,
             term: Duration::ZERO,
             offers: Vec::new(),
+            asks: false,
             list: ListVersion(0),
             knows: ListVersion(0),
             has_exceptions: false,
@@ -230,6 +233,7 @@ impl Peer {
     /// A session begins: of the one before, or of another life, nothing counts.
     fn forget(&mut self) {
         self.offers.clear();
+        self.asks = false;
         self.list = ListVersion(0);
         self.knows = ListVersion(0);
         self.beat_heard_at = None;
@@ -251,7 +255,8 @@ impl Peer {
         self.digest = Some(message.digest);
         self.term = message.term;
         let before = self.beat_heard_at.replace(now);
-        before.map(|at| now.since(at))
+        // How often one at rest speaks says nothing of the network.
+        before.filter(|_| !self.may_rest()).map(|at| now.since(at))
     }
 
     /// Notes in which form it speaks; true at the first datagram of the second one.
@@ -301,6 +306,7 @@ impl Peer {
     pub(crate) fn take_claims(&mut self, now: Instant, message: &Message) -> bool {
         let mut changed = false;
         self.list = message.list;
+        self.asks = message.claims.iter().any(|claim| claim.kind.asks());
         if self.offers.len() == message.claims.len() {
             for (offer, claim) in self.offers.iter_mut().zip(&message.claims) {
                 changed |= offer.update(now, claim);
@@ -388,6 +394,18 @@ impl Peer {
             Session::Up { heard_at, .. } => *heard_at = (*heard_at + late).min(now),
             Session::Down { .. } | Session::Unknown => {}
         }
+    }
+
+    /// It was at rest, as we were, and is not any more: nothing that was not said until now is missing.
+    pub(crate) fn spare(&mut self, quiet: Duration, now: Instant) {
+        self.excuse(quiet, now);
+        let answered_at = self.answered_at.map(|at| (at + quiet).min(now));
+        self.answered_at = answered_at;
+    }
+
+    /// Whether it may say little, as far as we know it: it serves nothing and asks for nothing.
+    pub(crate) const fn may_rest(&self) -> bool {
+        self.is_alive() && self.list.0 != 0 && !self.asks
     }
 
     /// When `expire` is due.

@@ -163,8 +163,9 @@ impl Node {
         // What the count changed is in this very heartbeat.
         self.say(now);
         self.news = false;
+        self.settle_pace(now, now < self.beat_at);
         self.peers.iter().for_each(|p| out.push(Action::Heartbeat { to: p.id }));
-        self.beat_at = now + self.desired.timing.heartbeat;
+        self.beat_at = now + self.interval();
         self.ask_again(now, refused_for);
     }
 

@@ -87,7 +87,9 @@ pub struct NodeStatus {
     pub alive: bool,
     /// How long ago it was last heard; `None`: never, or itself.
     pub heard: Option<Duration>,
-    /// The same, leg by leg, for the legs that both nodes have; empty: itself.
+    /// It may be silent for so long before it counts as gone.
+    pub silence: Duration,
+    /// How long ago it was heard, leg by leg, for the legs that both nodes have; empty: itself.
     pub legs: Vec<Option<Duration>>,
     /// Round trip of the last answered heartbeat; `None`: never, or itself.
     pub round_trip: Option<Duration>,

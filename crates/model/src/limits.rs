@@ -81,6 +81,8 @@ pub const LEASE_MAX: Duration = Duration::from_millis(2_500);
 pub const LEASE_WITHOUT_GATE: Duration = Duration::from_millis(2_500);
 /// After a silence of so many heartbeats, and of the term it asked for, a peer counts as gone.
 pub const SILENT_HEARTBEATS: u32 = 3;
+/// How often a node speaks that serves nothing and asks for nothing, or as often as others, if that is seldomer.
+pub const REST_HEARTBEAT: Duration = Duration::from_millis(100);
 
 /// A node that asks for votes in vain for so long is passed over by the next in line.
 pub const PASSED_OVER_AFTER: Duration = Duration::from_millis(5_500);

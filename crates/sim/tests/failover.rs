@@ -68,6 +68,21 @@ fn an_owner_that_nobody_hears_is_succeeded_when_its_lease_is_over() {
 }
 
 #[test]
+fn an_owner_that_falls_silent_together_with_the_next_in_line_is_succeeded_when_both_were_missed() {
+    // A node at rest is missed later than an owner: once it is, and was expected to speak.
+    for seed in 0..15 {
+        let both = 1 << OWNER | 1 << 1;
+        let mut scenario =
+            scenario(seed, 5, Safety::Exclusive, Fault::Cut { from: both, to: u64::MAX });
+        let next = scenario.hosts[1].id;
+        scenario.groups[0].prefer.push(next);
+        let outage = outage(scenario);
+        let longest = LEASE * 2 + HEARTBEAT;
+        assert!(outage <= longest, "seed {seed}: {outage:?} is more than {longest:?}");
+    }
+}
+
+#[test]
 fn a_planned_move_takes_a_round_trip() {
     for fault in [Fault::Drain { host: OWNER, on: true }, Fault::Stop { host: OWNER }] {
         within(Duration::from_millis(2), 3, Safety::Exclusive, fault.clone());

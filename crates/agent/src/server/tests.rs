@@ -117,6 +117,7 @@ fn known() -> Status {
         beats: buoy_core::Beats::default(),
         hears_us: alive,
         draining: false,
+        silence: Duration::from_millis(40),
         legs: heard.iter().map(|heard| Some(*heard)).collect(),
         witness: false,
         digest,

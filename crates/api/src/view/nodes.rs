@@ -195,8 +195,8 @@ impl View<'_> {
     /// a single lost datagram is no news.
     fn legs(&self, node: &NodeStatus) -> Vec<LegView> {
         let Some(member) = self.desired.node(node.id) else { return Vec::new() };
-        let timing = self.desired.timing;
-        let silence = (timing.heartbeat * (SILENT_HEARTBEATS + 1)).max(self.status.term);
+        let beats = self.desired.timing.heartbeat * (SILENT_HEARTBEATS + 1);
+        let silence = beats.max(self.status.term).max(node.silence);
         let leg = |(n, heard): (usize, &Option<Duration>)| LegView {
             leg: u8::try_from(n + 1).unwrap_or(u8::MAX),
             address: member.addresses.get(n).map_or_else(String::new, ToString::to_string),
