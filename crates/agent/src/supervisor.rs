@@ -111,7 +111,7 @@ pub fn run(options: Options) -> Result<(), SuperviseError> {
     let switch = switch.map_err(SuperviseError::Gate)?;
     let mut supervisor = Supervisor::new(watch, agent(options.agent)?, switch)?;
     let exempt = std::fs::write("/proc/self/oom_score_adj", "-1000");
-    let got = realtime::enter();
+    let got = realtime::enter_supervisor();
     program::give_back();
     let ahead = schedule_supervisor();
     tracing::debug!(

@@ -11,7 +11,9 @@ const PRIORITY: i32 = 49;
 /// Before ordinary threads, and behind every loop of this host: what is done beside it is not to hold it up.
 const BESIDE: i32 = PRIORITY - 1;
 /// Deeper than the loop's calls go.
-const STACK: usize = 256 << 10;
+const LOOP_STACK: usize = 256 << 10;
+/// Deeper than the supervisor's calls go: it looks, says goodbye, and takes addresses off.
+const SUPERVISOR_STACK: usize = 96 << 10;
 /// The smallest page of any machine.
 const PAGE: usize = 4096;
 const CAP_IPC_LOCK: u64 = 1 << 14;
@@ -35,16 +37,25 @@ impl fmt::Display for Missing {
     }
 }
 
-/// Asks for all of it, for the calling thread; goes on with what it gets.
+/// Asks for all of it, for the loop's thread; goes on with what it gets.
 pub fn enter() -> Realtime {
+    enter_with(touch_stack::<LOOP_STACK>)
+}
+
+/// The same for the supervisor, whose process has one thread.
+pub fn enter_supervisor() -> Realtime {
+    enter_with(touch_stack::<SUPERVISOR_STACK>)
+}
+
+fn enter_with(touch_stack: fn()) -> Realtime {
     // Timers of ordinary threads may be 50 us late to save power.
     let _ = prctl::set_timerslack(1);
     // What the start has freed: the C library cannot give back what is locked.
     sys::trim_heap();
-    Realtime { locked: lock(), priority: schedule(PRIORITY) }
+    Realtime { locked: lock(touch_stack), priority: schedule(PRIORITY) }
 }
 
-fn lock() -> Result<(), Missing> {
+fn lock(touch_stack: fn()) -> Result<(), Missing> {
     // With a finite limit the lock would succeed now and make a later allocation fail.
     if !may_lock_everything() {
         return Err(Missing(
@@ -70,10 +81,10 @@ fn not_locked(why: &dyn fmt::Display) -> Missing {
     Missing(format!("memory is not locked: {why} (a container's memory limit?)"))
 }
 
-/// The deepest call of the loop finds its stack in memory.
+/// The deepest call of the thread finds its stack in memory.
 #[inline(never)]
-fn touch_stack() {
-    let mut stack = [0_u8; STACK];
+fn touch_stack<const DEPTH: usize>() {
+    let mut stack = [0_u8; DEPTH];
     stack.iter_mut().step_by(PAGE).for_each(|byte| *byte = 1);
     std::hint::black_box(&mut stack);
 }
