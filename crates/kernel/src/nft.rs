@@ -444,6 +444,30 @@ mod tests {
     }
 
     #[test]
+    fn a_few_services_are_compared_and_more_are_looked_up() {
+        let of = |count: u16| {
+            let backends = forward(Spread::Refuse).backends;
+            let one = |port| Forward {
+                ports: Ports::one(port),
+                ..forward(Spread::Hash(backends.clone()))
+            };
+            script(&(1..=count).map(one).collect::<Vec<_>>())
+        };
+        let few = of(4);
+        for port in 1..=4 {
+            let service = format!("ip daddr 10.0.0.100 tcp dport {port}");
+            let counter = format!("{service} counter name \"tcp_{port}_10.0.0.100_traffic\"");
+            assert!(few.contains(&counter), "{few}");
+            let chain = format!("{service} goto pick_tcp_{port}_10.0.0.100_");
+            assert_eq!(few.matches(&chain).count(), 2, "from outside and from this host: {few}");
+        }
+        assert!(!few.contains("vmap @pick") && !few.contains("map @traffic"), "{few}");
+        let many = of(5);
+        assert!(many.contains("vmap @pick_ip_64") && many.contains("map @traffic_ip_64"), "{many}");
+        assert!(!many.contains("ip daddr 10.0.0.100 tcp dport"), "{many}");
+    }
+
+    #[test]
     fn each_client_has_the_same_source_of_a_list_on_every_node() {
         let list = ["10.0.0.100", "fd00::1", "10.0.0.51"].map(|ip| ip.parse().unwrap());
         let forward = forward(Spread::Refuse);

@@ -13,7 +13,7 @@ use buoy_kernel::nft::{self, Forward, Spread};
 use buoy_model::{Per, Ports, Protocol, Rate, SourceAddress};
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::time::Instant;
 use talk::ip;
@@ -23,21 +23,117 @@ fn every_family_and_protocol_is_forwarded_and_backends_see_the_vip() {
     let Some(lab) = Lab::new("every_family_and_protocol_is_forwarded") else { return };
     lab.serve();
     lab.own("a");
-    let forwards = everywhere(Spread::Hash);
-    lab.apply(&forwards);
-    for family in [Family::V4, Family::V6] {
-        let mut connection = lab.connect("client", service(family)).unwrap();
-        assert_eq!(connection.peer, family.vip().to_string());
-        assert!(connection.echoes("hello").unwrap());
-        let (_, peer) = lab.ask("client", service(family)).unwrap();
-        assert_eq!(peer, family.vip().to_string(), "udp {family:?}");
+    // A few services of a family are compared one by one, and more are looked up.
+    let few = everywhere(Spread::Hash);
+    let many = [few.clone(), others()].concat();
+    for (forwards, connections) in [(&few, 1), (&many, 2)] {
+        lab.apply(forwards);
+        for family in [Family::V4, Family::V6] {
+            let mut connection = lab.connect("client", service(family)).unwrap();
+            assert_eq!(connection.peer, family.vip().to_string());
+            assert!(connection.echoes("hello").unwrap());
+            let (_, peer) = lab.ask("client", service(family)).unwrap();
+            assert_eq!(peer, family.vip().to_string(), "udp {family:?}");
+        }
+        let observed = lab.inside("a", nft::observe).unwrap().unwrap();
+        for forward in &few {
+            let counts = observed.counts(forward);
+            assert_eq!(counts.connections, connections, "{forward:?}");
+            assert!(connections <= counts.packets && 0 < counts.bytes, "{counts:?}");
+        }
     }
-    let observed = lab.inside("a", nft::observe).unwrap().unwrap();
-    for forward in &forwards {
-        let counts = observed.counts(forward);
-        assert_eq!(counts.connections, 1, "{forward:?}");
-        assert!(0 < counts.packets && 0 < counts.bytes, "{counts:?}");
+}
+
+/// Five services in each family that nobody asks.
+fn others() -> Vec<Forward> {
+    let of = |family| {
+        let service = forward(family, Protocol::Udp, Spread::Hash);
+        (81..86).map(move |port| Forward { ports: Ports::one(port), ..service.clone() })
+    };
+    [Family::V4, Family::V6].into_iter().flat_map(of).collect()
+}
+
+/// Backends by their hosts and ports, with what they have of eight slots.
+const SHARES: [(u8, u16, u64); 3] = [(21, 8081, 1), (21, 8082, 2), (22, 8083, 5)];
+
+#[test]
+fn a_thousand_flows_and_a_hundred_thousand_are_shared_by_weight() {
+    let test = "a_thousand_flows_and_a_hundred_thousand_are_shared_by_weight";
+    let hash = Spread::Hash as fn(Vec<SocketAddr>) -> Spread;
+    // Slots are exact, and clients fall on them by chance: 4.5 times the standard deviation. Turns are exact.
+    for (spread, deviations, beside) in [(hash, 4.5, vec![]), (Spread::Turns, 0.0, others())] {
+        let Some(lab) = Lab::new(test) else { return };
+        lab.serve();
+        lab.own("a");
+        let all = SHARES.map(|(host, port, _)| SocketAddr::new(Family::V4.address(host), port));
+        let slot = |n: usize| all[[0, 1, 1, 2, 2, 2, 2, 2][n % 8]];
+        let forward = Forward {
+            // Else flows of clients with one port would look for others, and there are not as many.
+            source: SourceAddress::Client,
+            spread: spread((0..256).map(slot).collect()),
+            standing: all.to_vec(),
+            backends: all.to_vec(),
+            ..forward(Family::V4, Protocol::Udp, spread)
+        };
+        lab.apply(&[vec![forward], beside].concat());
+        SHARES.iter().for_each(|(host, port, _)| count_at(&lab, *host, *port));
+        let mut flows = (131..134).flat_map(|host| (1024..41024).map(move |port| (host, port)));
+        let mut before = [0; 3];
+        for count in [1000, 100_000_u64] {
+            begin(&lab, flows.by_ref().take(count as usize));
+            let counted = || SHARES.map(|(host, port, _)| counted_at(&lab, host, port));
+            let got = || std::array::from_fn(|n| counted()[n] - before[n]);
+            wait_for("all flows", || got().iter().sum::<u64>() == count);
+            let got: [u64; 3] = got();
+            for ((_, _, weight), got) in SHARES.into_iter().zip(got) {
+                let (share, of) = (count * weight / 8, weight as f64 / 8.0);
+                let allowed = deviations * (count as f64 * of * (1.0 - of)).sqrt();
+                assert!(got.abs_diff(share) as f64 <= allowed, "{got} of {count}, not {share}");
+            }
+            before = counted();
+        }
     }
+}
+
+/// Has a server count and drop what comes for a port.
+fn count_at(lab: &Lab, host: u8, port: u16) {
+    let rule = format!(
+        "add table ip count\nadd counter ip count at_{port}\n\
+         add chain ip count in {{ type filter hook prerouting priority raw; }}\n\
+         add rule ip count in udp dport {port} counter name at_{port} drop\n"
+    );
+    let done = Command::new("ip")
+        .args(["netns", "exec", &lab.name(&format!("s{}", host - 20)), "nft", &rule])
+        .status();
+    assert!(done.unwrap().success());
+}
+
+fn counted_at(lab: &Lab, host: u8, port: u16) -> u64 {
+    let (server, counter) = (lab.name(&format!("s{}", host - 20)), format!("at_{port}"));
+    let list = ["netns", "exec", &server, "nft", "list", "counter", "ip", "count", &counter];
+    let output = Command::new("ip").args(list).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut words = text.split_whitespace().skip_while(|word| *word != "packets");
+    words.nth(1).unwrap().parse().unwrap()
+}
+
+/// A datagram of each of these clients, and no more at a time than a queue takes.
+fn begin(lab: &Lab, flows: impl Iterator<Item = (u8, u16)> + Send) {
+    let client = lab.name("client");
+    for host in 131..134 {
+        let cidr = format!("{}/24", Family::V4.address(host));
+        ip(&["-n", &client, "address", "replace", &cidr, "dev", "eth0"]).unwrap();
+    }
+    let through = lab.socket("client", backend(Family::V4, 21)).unwrap();
+    lab.inside("client", || {
+        for (number, (host, port)) in flows.enumerate() {
+            let socket = UdpSocket::bind((Family::V4.address(host), port)).unwrap();
+            socket.send_to(b"x", service(Family::V4)).unwrap();
+            if number % 64 == 0 {
+                answer(&through).unwrap();
+            }
+        }
+    });
 }
 
 #[test]

@@ -73,6 +73,11 @@ fn services(random: &mut Random) -> Vec<Forward> {
         }
     }
     all.retain(|_| !random.one_in(4));
+    // A few have rules of their own, and more than that are looked up.
+    if random.one_in(2) {
+        all.sort_by_cached_key(|_| random.below(1 << 16));
+        all.truncate(random.below(7) as usize);
+    }
     all
 }
 
