@@ -23,6 +23,7 @@ pub(crate) mod names;
 mod openapi;
 mod orders;
 mod page;
+mod paging;
 mod path;
 mod pools;
 mod services;
@@ -110,9 +111,9 @@ pub trait Agent: Send + Sync + 'static {
     fn answers(&self) -> &Answers;
     /// Whether the real-time loop answers.
     fn is_alive(&self) -> impl Future<Output = Result<(), LoopGone>> + Send;
-    /// What the checks and the engines know of the services of one group, or of all: those of a
-    /// group together, in the order of the groups' ids.
-    fn services(&self, of: Option<GroupId>) -> Vec<ServiceReport>;
+    /// What the checks and the engines know of the services of some groups (in the order of their ids), or of all:
+    /// those of a group together, in the same order.
+    fn services(&self, of: Option<&[GroupId]>) -> Vec<ServiceReport>;
     /// Lines of defence, problems, scheduling and counters.
     fn host(&self) -> HostReport;
     /// The page that monitoring reads, of this status and this budget.
@@ -301,7 +302,7 @@ impl Snapshot {
     /// Of one group: a thousand others cost it nothing.
     async fn about<A: Agent>(agent: &A, group: GroupId) -> Result<Self, LoopGone> {
         let bare = Self::asked(agent, Some(group)).await?;
-        Ok(Self { services: agent.services(Some(group)), ..bare })
+        Ok(Self { services: agent.services(Some(&[group])), ..bare })
     }
 
     /// Without services and records.

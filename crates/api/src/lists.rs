@@ -1,6 +1,8 @@
 //! Lists of the API and their items, exactly as they travel in JSON; what they list is in `status`.
 
+use crate::client::segment;
 use crate::status::{NodeView, PhasesView, TimingView, VipView};
+use crate::{Client, ClientError};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -90,6 +92,9 @@ pub struct VipsReply {
     pub revision: u64,
     /// All VIPs, by name.
     pub vips: Vec<VipView>,
+    /// What to name as `after` for the rest, where `limit` has left one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// `GET /v1/vips/{vip}`: what a VIP should be, and what it is.
@@ -136,6 +141,14 @@ pub struct FailoverView {
     pub took_ms: f64,
     /// How it went on; null: not measured yet, or not to be measured.
     pub phases: Option<PhasesView>,
+}
+
+impl Client {
+    /// The first so many VIPs, by name, behind that one.
+    pub fn vips_page(&self, limit: u32, after: Option<&str>) -> Result<VipsReply, ClientError> {
+        let after = after.map_or_else(String::new, |after| format!("&after={}", segment(after)));
+        self.get(&format!("/v1/vips?limit={limit}{after}"))
+    }
 }
 
 impl FailoversReply {

@@ -18,6 +18,9 @@ pub struct ServicesReply {
     pub revision: u64,
     /// All services, in the order of VIPs.
     pub services: Vec<ServiceReply>,
+    /// What to name as `after` for the rest, where `limit` has left one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// The answer to `GET /v1/services/{service}`.
@@ -104,6 +107,9 @@ pub struct BackendsReply {
     pub revision: u64,
     /// All of them, in the order of services.
     pub backends: Vec<BackendReply>,
+    /// What to name as `after` for the rest, where `limit` has left one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// `GET /v1/services/{service}/backends/{backend}`: one backend.

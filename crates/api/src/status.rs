@@ -422,8 +422,8 @@ pub struct ReloadReply {
 }
 
 impl Client {
-    /// The status as it travels: read whole, and not understood.
-    pub fn status_text(&self) -> Result<Vec<u8>, ClientError> {
-        Ok(self.bytes(Method::GET, "/v1/status", Vec::new(), ANSWER_TIMEOUT)?.into())
+    /// An answer as it travels: read whole, and not understood.
+    pub fn text(&self, target: &str) -> Result<Vec<u8>, ClientError> {
+        Ok(self.bytes(Method::GET, target, Vec::new(), ANSWER_TIMEOUT)?.into())
     }
 }

@@ -114,10 +114,16 @@ impl View<'_> {
 
     /// All VIPs, by name.
     pub fn vips(&self) -> Vec<VipView> {
+        let all: Vec<GroupId> = self.desired.groups.iter().map(|group| group.id).collect();
+        self.vips_of(&all)
+    }
+
+    /// Those of them, by name.
+    pub fn vips_of(&self, groups: &[GroupId]) -> Vec<VipView> {
         let known: BTreeMap<GroupId, &GroupStatus> =
             self.status.groups.iter().map(|status| (status.id, status)).collect();
-        let all = self.desired.groups.iter();
-        by_name(all.map(|g| self.vip_as(g, known.get(&g.id).copied())), |v| &v.name)
+        let groups = groups.iter().filter_map(|id| self.desired.group(*id));
+        by_name(groups.map(|g| self.vip_as(g, known.get(&g.id).copied())), |v| &v.name)
     }
 
     /// The takeovers among the events, oldest first.
@@ -308,7 +314,8 @@ impl View<'_> {
     }
 
     /// What the slow side knows of the services of one group.
-    fn services_of(&self, group: GroupId) -> &[ServiceReport] {
+    /// What is known of the services of one group.
+    pub fn services_of(&self, group: GroupId) -> &[ServiceReport] {
         let from = self.services.partition_point(|report| report.group < group);
         let its = &self.services[from..];
         &its[..its.partition_point(|report| report.group == group)]

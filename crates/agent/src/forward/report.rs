@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 impl Forward {
-    /// Each service, of one group or of all, in the order of `Desired` (two of a group may share a port), what keeps this host
-    /// from forwarding it, and its backends.
-    pub fn services(&self, of: Option<GroupId>) -> Vec<ServiceReport> {
+    /// Each service, of some groups (in the order of their ids) or of all, in the order of `Desired` (two of a group may share
+    /// a port), what keeps this host from forwarding it, and its backends.
+    pub fn services(&self, of: Option<&[GroupId]>) -> Vec<ServiceReport> {
         let desired = Arc::clone(&self.desired.borrow());
         let states = self.states.borrow();
         let counted = self.counted();
@@ -26,7 +26,7 @@ impl Forward {
         };
         let mut all = Vec::new();
         for (group, weighed_group) in desired.groups.iter().zip(&weighed.groups) {
-            if of.is_some_and(|of| of != group.id) {
+            if of.is_some_and(|of| of.binary_search(&group.id).is_err()) {
                 continue;
             }
             let owner = owners.get(&group.id).copied();

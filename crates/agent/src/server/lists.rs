@@ -2,7 +2,8 @@
 
 use super::failure::Failure;
 use super::openapi::{Operation, count, text};
-use super::stream::{Asked, News, message, place, streamed};
+use super::paging::{Page, Paged};
+use super::stream::{Asked, News, Reply as _, Text, message, place, streamed};
 use super::write::{node_tag, tagged, vip_tag};
 use super::{Agent, Snapshot, alive, ask_loop, orders, whole};
 use axum::extract::rejection::QueryRejection;
@@ -57,7 +58,7 @@ pub(super) fn operations() -> Vec<Operation> {
         get("/v1/cluster", "cluster", "The cluster as a whole.").answers::<ClusterReply>().list(),
         get("/v1/nodes", "nodes", "All members.").answers::<NodesReply>().list(),
         get("/v1/nodes/{node}", "node", "One member.").answers::<NodeReply>().list().tagged(),
-        get("/v1/vips", "vips", "All VIPs.").answers::<VipsReply>().list(),
+        get("/v1/vips", "vips", "All VIPs.").answers::<VipsReply>().paged(),
         get("/v1/vips/{vip}", "vip", "One VIP: what it should be, and what it is.")
             .answers::<VipReply>()
             .list()
@@ -184,11 +185,22 @@ pub(super) fn one_node(snapshot: &Snapshot, name: &str) -> Result<NodeReply, Fai
     })
 }
 
-async fn vips<A: Agent>(State(agent): State<Arc<A>>, asked: Asked) -> Result<Response, Failure> {
-    let make = |agent: Arc<A>| async move {
-        let snapshot = Snapshot::of(&*agent, 0).await?;
-        let vips = snapshot.view().vips();
-        Ok(VipsReply { node: snapshot.me(), revision: snapshot.revision, vips })
+async fn vips<A: Agent>(
+    State(agent): State<Arc<A>>,
+    page: Page,
+    asked: Asked,
+) -> Result<Response, Failure> {
+    let make = move |agent: Arc<A>| {
+        let page = page.clone();
+        async move {
+            if page == Page::default() {
+                return Ok(Text(whole::vips(agent).await?));
+            }
+            let Paged { snapshot, groups, next } = page.of(&*agent).await?;
+            let vips = snapshot.view().vips_of(&groups);
+            let reply = VipsReply { node: snapshot.me(), revision: snapshot.revision, vips, next };
+            Ok(Text(reply.text()))
+        }
     };
     asked.answer(agent, "vips", make).await
 }

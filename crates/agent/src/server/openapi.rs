@@ -95,6 +95,14 @@ impl Operation {
         this.answers_with(STREAM_TYPE, json!({ "type": "string", "description": stream }))
     }
 
+    /// It is a list, and may be read in pages.
+    pub(super) fn paged(self) -> Self {
+        let limit = json!({ "type": "integer", "minimum": 1, "maximum": u32::MAX });
+        let page = "At most those of so many VIPs, by name; `next` says where the rest begins.";
+        let after = "Only those of VIPs behind this name: the `next` of the page before.";
+        self.list().query("limit", limit, page).query("after", text(), after)
+    }
+
     /// A parameter of the query that may be left out.
     pub(super) fn query(mut self, name: &str, schema: Value, description: &str) -> Self {
         let parameter =

@@ -4,6 +4,7 @@ use super::failure::Failure;
 use super::names::NameError;
 use super::openapi::Operation;
 use super::orders::{Body, Reason, length, parsed};
+use super::paging::{Page, Paged};
 use super::stream::Asked;
 use super::write::{Write, backend_tag, ordered_in, tagged};
 use super::{Agent, Asker, Snapshot, names, wall_clock};
@@ -25,11 +26,11 @@ pub(super) fn operations() -> Vec<Operation> {
     let mut all = vec![
         get("/v1/services", "services", "All services, as this node forwards them.")
             .answers::<ServicesReply>()
-            .list(),
+            .paged(),
         get("/v1/services/{service}", "service", "One service.").answers::<ServiceReply>(),
         get("/v1/backends", "backends", "Every backend of every service.")
             .answers::<BackendsReply>()
-            .list(),
+            .paged(),
         get("/v1/services/{service}/backends/{backend}", "backend", "One backend.")
             .answers::<BackendReply>()
             .tagged(),
@@ -98,18 +99,23 @@ const WEIGHT: &str =
 
 pub(super) async fn all<A: Agent>(
     State(agent): State<Arc<A>>,
+    page: Page,
     asked: Asked,
 ) -> Result<Response, Failure> {
-    asked.answer(agent, "services", listed).await
-}
-
-async fn listed<A: Agent>(agent: Arc<A>) -> Result<ServicesReply, Failure> {
-    let snapshot = Snapshot::of(&*agent, 0).await?;
-    let mut services: Vec<ServiceReply> =
-        names::services(&snapshot.desired).map(|(g, s)| shown(&snapshot, g, s)).collect();
-    services.sort_by(|a, b| (&a.vip, &a.addresses).cmp(&(&b.vip, &b.addresses)));
-    let node = snapshot.desired.node_name(snapshot.desired.me).into();
-    Ok(ServicesReply { node, revision: snapshot.revision, services })
+    let make = move |agent: Arc<A>| {
+        let page = page.clone();
+        async move {
+            let Paged { snapshot, groups, next } = page.of(&*agent).await?;
+            let groups = groups.iter().filter_map(|id| snapshot.desired.group(*id));
+            let all = groups.flat_map(|group| group.services.iter().map(move |s| (group, s)));
+            let mut services: Vec<ServiceReply> =
+                all.map(|(group, service)| shown(&snapshot, group, service)).collect();
+            services.sort_by(|a, b| (&a.vip, &a.addresses).cmp(&(&b.vip, &b.addresses)));
+            let (node, revision) = (snapshot.me(), snapshot.revision);
+            Ok(ServicesReply { node, revision, services, next })
+        }
+    };
+    asked.answer(agent, "services", make).await
 }
 
 pub(super) async fn one<A: Agent>(
@@ -139,7 +145,7 @@ pub(super) async fn flows<A: Agent>(
     let desired = agent.desired();
     let (group, service) = names::service(&desired, &service)?;
     let name = names::backend((group, service), &backend)?.name.clone();
-    let reports = agent.services(Some(group.id));
+    let reports = agent.services(Some(&[group.id]));
     let report = reports.into_iter().find(|r| {
         (r.protocol, r.ports, Some(&r.address))
             == (service.protocol, service.ports, service.addresses.first())
@@ -169,7 +175,7 @@ pub(super) async fn order<A: Agent>(
     let name = names::backend((group, service), &backend)?.name.clone();
     let id = BackendId::of(service, &name);
     let _turn = write.turn(&*agent).await;
-    let known = ordered_in(&agent.services(Some(group.id)), &id);
+    let known = ordered_in(&agent.services(Some(&[group.id])), &id);
     write.check(&backend_tag(known.as_ref()))?;
     let given = if write.dry_run {
         rehearsed(&desired, known, id, change, reason)?
@@ -206,27 +212,31 @@ fn rehearsed(
 /// All backends, as a list of its own.
 pub(super) async fn backends<A: Agent>(
     State(agent): State<Arc<A>>,
+    page: Page,
     asked: Asked,
 ) -> Result<Response, Failure> {
-    let make = |agent: Arc<A>| async move {
-        let all = listed(Arc::clone(&agent)).await?;
-        let reports = agent.services(None);
-        let desired = agent.desired();
-        let mut backends = Vec::new();
-        for (group, service) in names::services(&desired) {
-            let name = service_name(group, service);
-            let Some(shown) = all.services.iter().find(|shown| shown.service.name == name) else {
-                continue;
-            };
-            for backend in &shown.service.backends {
-                let id = BackendId::of(service, &backend.name);
-                let etag = backend_tag(ordered_in(&reports, &id).as_ref());
-                let (vip, service) = (shown.vip.clone(), name.clone());
-                backends.push(BackendReply { vip, service, backend: backend.clone(), etag });
+    let make = move |agent: Arc<A>| {
+        let page = page.clone();
+        async move {
+            let Paged { snapshot, groups, next } = page.of(&*agent).await?;
+            let view = snapshot.view();
+            let mut backends = Vec::new();
+            for group in groups.iter().filter_map(|id| snapshot.desired.group(*id)) {
+                let reports = view.services_of(group.id);
+                for service in &group.services {
+                    let shown = view.service(group, service);
+                    backends.extend(shown.backends.into_iter().map(|backend| {
+                        let id = BackendId::of(service, &backend.name);
+                        let etag = backend_tag(ordered_in(reports, &id).as_ref());
+                        let (vip, service) = (group.name.clone(), shown.name.clone());
+                        BackendReply { vip, service, backend, etag }
+                    }));
+                }
             }
+            backends.sort_by(|a, b| a.service.cmp(&b.service));
+            let (node, revision) = (snapshot.me(), snapshot.revision);
+            Ok(BackendsReply { node, revision, backends, next })
         }
-        backends.sort_by(|a, b| a.service.cmp(&b.service));
-        Ok(BackendsReply { node: all.node, revision: all.revision, backends })
     };
     asked.answer(agent, "backends", make).await
 }

@@ -117,6 +117,15 @@ impl<T: Serialize> Reply for T {
     }
 }
 
+/// An answer that is text already.
+pub(super) struct Text(pub(super) Bytes);
+
+impl Reply for Text {
+    fn text(self) -> Bytes {
+        self.0
+    }
+}
+
 impl Asked {
     /// Answers with what `make` makes, as it was asked for; `name` is that of the stream's events.
     pub(super) async fn answer<A, T, M, F>(

@@ -1,4 +1,4 @@
-//! Answers with all that there is: from texts that are kept while somebody asks.
+//! Answers with all that there is, or all VIPs: from texts that are kept while somebody asks.
 //!
 //! Who asks again names the tag of what he has, and is told when nothing but ages and counters is another. Texts
 //! that nobody has asked for lately are given back: an agent that nobody watches keeps none.
@@ -11,8 +11,8 @@ use axum::extract::State;
 use axum::http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use buoy_api::ClusterStatus;
-use buoy_api::view::Texts;
+use buoy_api::view::{Texts, View};
+use buoy_api::{ClusterStatus, VipsReply};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -98,6 +98,15 @@ fn is_equal(known: &str, tag: &str) -> bool {
     known.trim_start_matches("W/") == tag.trim_start_matches("W/")
 }
 
+/// The list of all VIPs.
+pub(super) async fn vips<A: Agent>(agent: Arc<A>) -> Result<Bytes, Failure> {
+    let snapshot = Snapshot::of(&*agent, 0).await?;
+    let (node, revision) = (snapshot.me(), snapshot.revision);
+    let frame = VipsReply { node, revision, ..VipsReply::default() };
+    let view = snapshot.view();
+    Ok(kept(&agent, &snapshot, &view, |kept| kept.texts.whole(&view, &frame)).into())
+}
+
 async fn whole<A: Agent>(agent: Arc<A>) -> Result<Whole, Failure> {
     let snapshot = Snapshot::of(&*agent, STATUS_EVENTS).await?;
     let (Ok(whole) | Err(whole)) =
@@ -113,6 +122,22 @@ fn told<A: Agent>(
 ) -> Result<Whole, String> {
     let view = snapshot.view();
     let status = ClusterStatus { revision: snapshot.revision, ..view.cluster_alone() };
+    kept(agent, snapshot, &view, |Kept { texts, name, .. }| {
+        let tag = format!("W/\"{name:x}-{:x}-{:08x}\"", texts.made(), mark(&status) >> 32);
+        match is_known(&tag) {
+            true => Err(tag),
+            false => Ok(Whole { text: texts.whole(&view, &status), tag }),
+        }
+    })
+}
+
+/// What is made of the texts, as they are at that moment.
+fn kept<A: Agent, T>(
+    agent: &Arc<A>,
+    snapshot: &Snapshot,
+    view: &View<'_>,
+    make: impl FnOnce(&Kept) -> T,
+) -> T {
     let mut answers = agent.answers().lock();
     let is_first = answers.is_none();
     let kept = answers.take().filter(|kept| kept.texts.are_of(&snapshot.desired));
@@ -122,16 +147,12 @@ fn told<A: Agent>(
         asked: Instant::now(),
     }));
     kept.asked = Instant::now();
-    kept.texts.update(&view);
+    kept.texts.update(view);
     if is_first {
         let agent = Arc::clone(agent);
         drop(tokio::spawn(async move { agent.answers().wither().await }));
     }
-    let tag = format!("W/\"{:x}-{:x}-{:08x}\"", kept.name, kept.texts.made(), mark(&status) >> 32);
-    if is_known(&tag) {
-        return Err(tag);
-    }
-    Ok(Whole { text: kept.texts.whole(&view, &status), tag })
+    make(kept)
 }
 
 /// A hash of all in it that is news when it changes, but for VIPs: not of ages, round trips and counters, which always do.

@@ -6,7 +6,7 @@
 //! that is still the same. What grows by itself is written into gaps that the texts have for it.
 
 use super::{CheckReport, ServiceReport, View, millis, service_problems, vip_problem};
-use crate::status::{ClusterStatus, ServiceView};
+use crate::status::ServiceView;
 use buoy_core::GroupStatus;
 use buoy_model::{Desired, Group, GroupId};
 use serde::Serialize;
@@ -104,9 +104,9 @@ impl Texts {
         }
     }
 
-    /// The whole status: this one, whose VIPs are left out, with all VIPs.
-    pub fn whole(&self, view: &View<'_>, status: &ClusterStatus) -> String {
-        let frame = json(status);
+    /// All VIPs, in a frame that has none: the status, or their list.
+    pub fn whole(&self, view: &View<'_>, frame: &impl Serialize) -> String {
+        let frame = json(frame);
         let (before, after) = frame.split_once(VIPS).unwrap_or((&frame, ""));
         let room: usize = self.vips.iter().flat_map(|(_, text)| text).map(VipText::room).sum();
         let mut out = String::with_capacity(frame.len() + room);
@@ -268,6 +268,7 @@ const fn whole_millis(nanos: u64) -> u64 {
 mod tests {
     use super::super::{BackendReport, HostReport, tests};
     use super::*;
+    use crate::lists::VipsReply;
     use buoy_core::{Candidate, Exclusion, Standing, Status};
     use buoy_model::{
         Backend, BackendId, BackendLife, BackendOrder, BackendState, Balance, Duty, Fact,
@@ -364,6 +365,10 @@ mod tests {
         texts.update(&view);
         let text = texts.whole(&view, &view.cluster_alone());
         let plain = serde_json::to_string(&view.cluster()).unwrap();
+        assert_eq!(text, plain, "{what}");
+        let list = VipsReply { node: "\"vips\":[]".into(), revision: 7, ..VipsReply::default() };
+        let text = texts.whole(&view, &list);
+        let plain = serde_json::to_string(&VipsReply { vips: view.vips(), ..list }).unwrap();
         assert_eq!(text, plain, "{what}");
         texts.made() - before
     }

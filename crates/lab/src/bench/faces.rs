@@ -188,7 +188,19 @@ fn ask(buoy: &Buoy) -> Result<Vec<Asked>> {
     time("why one VIP is where it is (`/v1/vips/{vip}/why`)", &|| client.why(&vip).map(drop))?;
     time("one service (`/v1/services/{service}`)", &|| client.service(&service).map(drop))?;
     time("20 events (`/v1/events`)", &|| client.events(20).map(drop))?;
-    time("all that there is (`/v1/status`, read whole)", &|| client.status_text().map(drop))?;
+    time("a page of 50 VIPs, with their backends (`/v1/vips?limit=50`)", &|| {
+        client.vips_page(50, Some(&vip)).map(drop)
+    })?;
+    for (what, target) in [
+        ("50 VIPs' services (`/v1/services?limit=50`)", "/v1/services?limit=50"),
+        ("50 VIPs' backends (`/v1/backends?limit=50`)", "/v1/backends?limit=50"),
+        ("all VIPs (`/v1/vips`, read whole)", "/v1/vips"),
+        ("all services (`/v1/services`, read whole)", "/v1/services"),
+        ("all backends (`/v1/backends`, read whole)", "/v1/backends"),
+        ("all that there is (`/v1/status`, read whole)", "/v1/status"),
+    ] {
+        time(what, &|| client.text(target).map(drop))?;
+    }
     time(
         "the same, understood: ten thousand backends, each with its name and its reason",
         &|| client.status().map(drop),

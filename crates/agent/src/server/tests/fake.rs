@@ -150,8 +150,8 @@ impl Agent for Fake {
         all
     }
 
-    fn services(&self, of: Option<GroupId>) -> Vec<ServiceReport> {
-        if of.is_some_and(|of| of != web_id()) {
+    fn services(&self, of: Option<&[GroupId]>) -> Vec<ServiceReport> {
+        if of.is_some_and(|of| !of.contains(&web_id())) {
             return vec![];
         }
         let backend = |name: &str, state, reason: &str| BackendReport {

@@ -3,6 +3,7 @@
 use super::*;
 use buoy_api::BackendOrderRequest;
 use buoy_model::{Duty, OrderedWeight};
+use serde_json::json;
 
 const WEB1: (&str, &str) = ("web:443", "web1");
 
@@ -21,6 +22,42 @@ fn services_are_told_with_their_names_and_backends() {
     assert_eq!((one.addresses.as_slice(), one.service.up), (&["10.0.0.100".to_owned()][..], 2));
     let flows = server.client().flows("web", "web1").unwrap();
     assert_eq!((flows.flows.open, flows.engine.as_str()), (Some(3), "nftables"));
+}
+
+#[test]
+fn lists_are_read_in_pages_of_so_many_vips() {
+    let server = Running::start();
+    let client = server.client();
+    let all = client.vips().unwrap();
+    let (mut after, mut pages) = (None, Vec::new());
+    loop {
+        let page = client.vips_page(1, after.as_deref()).unwrap();
+        assert_eq!((page.vips.len(), page.node.as_str()), (1, "lb1"));
+        pages.extend(page.vips);
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(pages, all.vips, "the pages are the list");
+    assert_eq!(all.next, None);
+
+    let ask = |target: &str| -> serde_json::Value {
+        serde_json::from_slice(&client.text(target).unwrap()).unwrap()
+    };
+    for list in ["services", "backends"] {
+        let target = format!("/v1/{list}?limit=1");
+        let first = ask(&target);
+        // Of two VIPs the first has nothing to balance.
+        assert_eq!((&first[list], &first["next"]), (&json!([]), &json!("db")), "{list}");
+        let second = ask(&format!("{target}&after=db"));
+        assert_eq!((&second[list], second.get("next")), (&ask(&format!("/v1/{list}"))[list], None));
+        assert!(second[list].as_array().is_some_and(|all| !all.is_empty()), "{list}");
+    }
+    for wrong in ["0", "-1", "x", "4294967296"] {
+        let refused = client.text(&format!("/v1/vips?limit={wrong}")).unwrap_err();
+        assert!(matches!(&refused, ClientError::Refused(p) if p.status == 400), "{refused}");
+    }
 }
 
 #[test]
