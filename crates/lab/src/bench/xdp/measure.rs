@@ -19,6 +19,11 @@ pub(super) const LOOPBACK: LinkId = LinkId(1);
 /// Packets that go before those that are measured: caches that another case has emptied.
 const WARM: u32 = 200;
 
+/// The floors are small, and all else is compared with them: they have their turn before every so many other cases.
+const BETWEEN_FLOORS: usize = 12;
+/// Of the rounds: what differs among them, a run cannot say better than that.
+pub(super) const PARTS: usize = 5;
+
 /// Nanoseconds of one packet, with what the measuring costs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Figure {
@@ -27,6 +32,8 @@ pub(super) struct Figure {
     /// Nine of ten rounds were slower.
     pub(super) tenth: f64,
     pub(super) median: f64,
+    /// The best round of each part of the run.
+    pub(super) parts: [f64; PARTS],
 }
 
 /// What was measured, by case.
@@ -53,8 +60,9 @@ pub(super) fn measure(
     packets: u32,
 ) -> Result<Figures> {
     let mut times: BTreeMap<Case, Vec<f64>> = BTreeMap::new();
+    let turns = turns(cases);
     for round in 0..rounds {
-        for &case in cases {
+        for &case in &turns {
             let loaded = match case.subject {
                 Subject::Floor(floor, _) => {
                     rig.aim_at_floor(floor).map_err(refused)?;
@@ -81,10 +89,22 @@ pub(super) fn measure(
     Ok(times.into_iter().map(|(case, times)| (case, figure(times))).collect())
 }
 
+/// The order of one round.
+fn turns(cases: &[Case]) -> Vec<Case> {
+    let is_floor = |case: &Case| matches!(case.subject, Subject::Floor(..));
+    let (floors, others): (Vec<Case>, Vec<Case>) = cases.iter().partition(|case| is_floor(case));
+    let others = others.chunks(BETWEEN_FLOORS).flat_map(|some| [&floors, some].concat());
+    others.chain(floors.iter().copied()).collect()
+}
+
 fn figure(mut times: Vec<f64>) -> Figure {
+    let mut parts = [0.0; PARTS];
+    for (part, times) in parts.iter_mut().zip(times.chunks(times.len().div_ceil(PARTS).max(1))) {
+        *part = times.iter().copied().fold(f64::INFINITY, f64::min);
+    }
     times.sort_by(f64::total_cmp);
     let at = |part: usize| times.get(times.len() * part / 100).copied().unwrap_or_default();
-    Figure { best: at(0), tenth: at(10), median: at(50) }
+    Figure { best: at(0), tenth: at(10), median: at(50), parts }
 }
 
 fn check(case: Case, loaded: Option<&Loaded>, run: &Run) -> Result<()> {
@@ -133,6 +153,19 @@ pub(super) fn net(figures: &Figures, case: Case) -> Option<f64> {
     Some(figures.get(&case)?.best - figures.get(&nothing)?.best)
 }
 
+/// The same, least and most of the parts of the run; `None` where there were too few rounds.
+pub(super) fn net_of_parts(figures: &Figures, case: Case) -> Option<(f64, f64)> {
+    let nothing = Case::floor(buoy_kernel::rig::Floor::Nothing, case.family());
+    let (case, nothing) = (figures.get(&case)?.parts, figures.get(&nothing)?.parts);
+    if nothing.contains(&0.0) {
+        return None;
+    }
+    let nets = case.iter().zip(nothing).map(|(case, nothing)| case - nothing);
+    Some(nets.fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), net| {
+        (least.min(net), most.max(net))
+    }))
+}
+
 /// The time of one piece of work.
 pub(super) fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     let start = std::time::Instant::now();
@@ -147,6 +180,32 @@ mod tests {
     #[test]
     fn a_figure_is_the_best_round_the_tenth_and_the_middle() {
         let times: Vec<f64> = (0..100).rev().map(f64::from).collect();
-        assert_eq!(figure(times), Figure { best: 0.0, tenth: 10.0, median: 50.0 });
+        let parts = [80.0, 60.0, 40.0, 20.0, 0.0];
+        assert_eq!(figure(times), Figure { best: 0.0, tenth: 10.0, median: 50.0, parts });
+    }
+
+    #[test]
+    fn floors_have_their_turn_among_the_other_cases() {
+        let cases = [super::super::cases::floors(), super::super::cases::cases(&[])].concat();
+        let turns = turns(&cases);
+        let is_array = |case: &&Case| **case == super::super::cases::named::ARRAY;
+        let others = cases.len() - super::super::cases::floors().len();
+        assert_eq!(turns.iter().filter(is_array).count(), others.div_ceil(BETWEEN_FLOORS) + 1);
+        for case in &cases {
+            assert!(turns.contains(case), "{}", case.name());
+        }
+    }
+
+    #[test]
+    fn how_much_a_floor_differs_within_a_run_is_said_where_there_were_rounds_enough() {
+        let case = super::super::cases::named::ARRAY;
+        let nothing = Case::floor(buoy_kernel::rig::Floor::Nothing, case.family());
+        let figures = |rounds: usize| {
+            let (floor, idle) = ([44.0, 43.0, 42.0, 45.0, 43.5], [40.0, 41.0, 40.0, 40.0, 40.0]);
+            let of = |times: [f64; 5]| figure(times[..rounds].to_vec());
+            Figures::from([(case, of(floor)), (nothing, of(idle))])
+        };
+        assert_eq!(net_of_parts(&figures(5), case), Some((2.0, 5.0)));
+        assert_eq!(net_of_parts(&figures(4), case), None);
     }
 }

@@ -1,12 +1,12 @@
 //! Turns what was measured into a page for people.
 
 use super::XdpOptions;
-use super::cases::{Case, Subject};
+use super::cases::{Case, Subject, named};
 use super::goals::{self, Goal, Limit, Outcome};
 use super::live::Load;
-use super::measure::net;
+use super::measure::{net, net_of_parts};
 use super::one::BACKENDS;
-use super::world::Family;
+use super::world::{Family, How};
 use crate::bench::report::machine;
 use buoy_kernel::fast::Length;
 use buoy_kernel::rig::Floor;
@@ -22,6 +22,7 @@ pub(super) fn render(
 ) -> String {
     let mut text = circumstances(options, took);
     text += &goals_reached(&goals::goals(outcome));
+    text += &floor_differs(outcome);
     text += &packets(outcome, &goals::all_cases(&outcome.services));
     text += &frames(outcome);
     text += &tables(outcome);
@@ -67,6 +68,20 @@ fn goals_reached(goals: &[Goal]) -> String {
         let _infallible = writeln!(text, "| {} | {limit} | {value} | {met} |", goal.what);
     }
     text
+}
+
+/// What a ratio to the least of the floors is worth.
+fn floor_differs(outcome: &Outcome) -> String {
+    let Some((least, most)) = net_of_parts(&outcome.figures, named::ARRAY) else {
+        return String::new();
+    };
+    let hit = net(&outcome.figures, named::hit(How::Dsr, Family::V4)).unwrap_or_default();
+    format!(
+        "\nParse + array is so little that it differs within this run: {least:.1} to {most:.1} ns in its five parts, each of \
+         which\nhas a best round. By these, the {hit:.1} ns of dsr are {:.1}x to {:.1}x.\n",
+        hit / most,
+        hit / least.max(0.1)
+    )
 }
 
 fn packets(outcome: &Outcome, cases: &[Case]) -> String {
@@ -191,8 +206,7 @@ fn programs(lengths: &[Length]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::measure::Figure;
-    use super::super::world::How;
+    use super::super::measure::{Figure, PARTS};
     use super::*;
 
     #[test]
@@ -206,14 +220,36 @@ mod tests {
     }
 
     #[test]
+    fn a_ratio_to_a_floor_stands_beside_how_much_the_floor_differs() {
+        let mut outcome = Outcome::default();
+        assert_eq!(floor_differs(&outcome), "");
+        let nothing = Case::floor(Floor::Nothing, Family::V4);
+        let hit = named::hit(How::Dsr, Family::V4);
+        for (case, best, parts) in [
+            (nothing, 40.0, [40.0; PARTS]),
+            (named::ARRAY, 42.0, [42.0, 43.0, 44.0, 42.5, 42.5]),
+            (hit, 60.0, [60.0; PARTS]),
+        ] {
+            outcome.figures.insert(case, Figure { best, tenth: best, median: best, parts });
+        }
+        let text = floor_differs(&outcome);
+        assert!(text.contains("2.0 to 4.0 ns"), "{text}");
+        assert!(text.contains("the 20.0 ns of dsr are 5.0x to 10.0x"), "{text}");
+    }
+
+    #[test]
     fn packets_stand_beside_the_floors_of_the_same_run() {
         let mut outcome = Outcome::default();
         let cases = goals::all_cases(&[]);
         for (case, best) in [(cases[0], 10.0), (cases[2], 15.0), (cases[3], 30.0)] {
-            outcome.figures.insert(case, Figure { best, tenth: best, median: best });
+            outcome
+                .figures
+                .insert(case, Figure { best, tenth: best, median: best, parts: [best; PARTS] });
         }
         let hit = super::super::cases::named::hit(How::Dsr, Family::V4);
-        outcome.figures.insert(hit, Figure { best: 50.0, tenth: 51.0, median: 52.0 });
+        outcome
+            .figures
+            .insert(hit, Figure { best: 50.0, tenth: 51.0, median: 52.0, parts: [50.0; PARTS] });
         let text = packets(&outcome, &cases);
         assert!(
             text.contains("| dsr IPv4: 1 flow | 40.0 | 8.00 | 2.00 | 50.0 | 51.0 | 52.0 |"),
