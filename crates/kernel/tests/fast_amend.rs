@@ -5,15 +5,17 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)] // All of it is test.
 
 mod packets;
+mod pools;
 mod world;
 
 use buoy_kernel::fast::Fast;
 use buoy_model::{FastBackend, FastPath, FastService, Forward, Protocol, Slot};
 use packets::tcp;
+use pools::one;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
-use world::{open, service, way};
+use world::{ip, open, service, way};
 
 const SERVICES: u16 = 24;
 const STEPS: u32 = 400;
@@ -188,4 +190,50 @@ fn what_takes_more_than_slots_is_not_amended_and_nothing_is_touched() {
     assert!(!fast.amend(before.seed, &twice, &mut way));
     assert!(!fast.amend(before.seed + 1, std::slice::from_ref(base), &mut way));
     assert!(fast.amend(before.seed, std::slice::from_ref(base), &mut way));
+}
+
+/// Addresses in place of clients' are no matter of slots: which tables a service has is looked at before it is amended.
+#[test]
+fn a_service_is_not_amended_into_other_addresses_in_place_of_its_clients() {
+    let test = "a_service_is_not_amended_into_other_addresses_in_place_of_its_clients";
+    let mut path = one();
+    path.services[0].pool = [ip("10.0.0.50"), ip("10.0.0.51")].into();
+    let Some(mut fast) = open(test, &path) else { return };
+    let with = |pool: &[&str]| FastService {
+        pool: pool.iter().map(|text| ip(text)).collect(),
+        ..path.services[0].clone()
+    };
+    for pool in [
+        &["10.0.0.50", "10.0.0.51", "10.0.0.52"][..], // a new one has no table yet
+        &["10.0.0.50", "10.0.0.52"],
+        &["10.0.0.50"],
+        &["10.0.0.51", "10.0.0.50"],
+        &[],
+    ] {
+        assert!(!fast.amend(path.seed, &[with(pool)], &mut way), "{pool:?}");
+        assert_eq!(fast.path(), path, "{pool:?}");
+    }
+    let same = with(&["10.0.0.50", "10.0.0.51"]);
+    assert!(fast.amend(path.seed, std::slice::from_ref(&same), &mut way));
+    // Written anew it has them, and is amended with these only.
+    let other = with(&["10.0.0.52"]);
+    path.services = vec![other.clone()];
+    fast.apply(&path, &mut way).unwrap();
+    assert_eq!(fast.path(), path);
+    assert!(fast.amend(path.seed, &[other], &mut way));
+    assert!(!fast.amend(path.seed, &[same], &mut way));
+}
+
+/// And not where it had none, or is to have none.
+#[test]
+fn a_service_is_not_amended_into_addresses_in_place_of_its_clients_that_it_had_none_of() {
+    let test =
+        "a_service_is_not_amended_into_addresses_in_place_of_its_clients_that_it_had_none_of";
+    let mut path = one();
+    let pooled = path.services[0].clone();
+    path.services[0].pool = Arc::default();
+    let Some(mut fast) = open(test, &path) else { return };
+    assert!(!fast.amend(path.seed, &[pooled], &mut way));
+    assert_eq!(fast.path(), path);
+    assert!(fast.amend(path.seed, &path.services, &mut way));
 }
