@@ -62,12 +62,13 @@ impl Region {
         }
     }
 
-    /// Stores a word if it is another one, and says whether it was.
+    /// Stores a word if it is another one, and says whether it was. A program that sees it sees what was stored before
+    /// it, too. It does not wait until all processors see it, which is most of what a store would cost.
     pub(super) fn change(&self, element: u32, at: usize, value: u64) -> bool {
         let word = self.word(element, at);
         let changes = word.load(Ordering::Relaxed) != value;
         if changes {
-            word.store(value, Ordering::SeqCst);
+            word.store(value, Ordering::Release);
         }
         changes
     }
