@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((choice, bytes)) = bytes.split_first() else { return };
-    match choice % 9 {
+    match choice % 10 {
         0 => drop(lines::agent(bytes)),
         1 => drop(lines::redis(bytes)),
         2 => drop(lines::smtp(bytes, "220")),
@@ -19,6 +19,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
         6 => drop(grpc::status(bytes)),
         7 => drop(certificate::end(bytes)),
+        8 => assert!(lines::load(bytes).is_none_or(|load| load <= 100)),
         _ => drop(text::judge("/f", bytes, Some("ready"), true)),
     }
 });

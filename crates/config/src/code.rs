@@ -143,6 +143,7 @@ codes! {
     BadLoad = "V0486", Error, "What `load` of a check says does not tell how loaded a backend is.";
     BadLocality = "V0487", Error, "`locality` cannot tell which backends are near.";
     LonelyZone = "V0488", Warning, "A backend is in a zone where no peer is.";
+    IdleWeight = "V0489", Warning, "`balance = \"first\"` does not look at weights.";
     BadServerId = "V0490", Error, "What connection ids call a backend is not a name, or not one of its own.";
     NeedsUdp = "V0491", Error, "The setting exists for UDP only.";
 

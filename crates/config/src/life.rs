@@ -114,6 +114,14 @@ pub(crate) fn refuse_idle(
         let fix = "add eject_after = N, or remove the line";
         problems.add(Code::NeedsOther, &span, message, "without it nobody is left alone", fix);
     }
+    if let (Balance::First, Some(heavy)) = (balance, backends.iter().find(|b| b.weight > 1))
+        && let Some(span) = section.key_span(&service::BALANCE)
+    {
+        let message = format!("backend {} has a weight of {}", heavy.name, heavy.weight);
+        let reason = "the first one with room gets a connection, whatever it weighs";
+        let fix = "remove weight=N and put the backends in the order that you want, or write balance = \"leastconn\"";
+        problems.add(Code::IdleWeight, &span, message, reason, fix);
+    }
     if let (Balance::First, Some(span)) = (balance, section.key_span(&service::SLOW_START)) {
         let message = "`slow_start` and `balance = \"first\"` contradict each other";
         let reason =

@@ -54,6 +54,37 @@ fn flows_are_spread_over_all_backends_and_stay_where_they_are() {
 }
 
 #[test]
+fn a_thousand_flows_and_a_hundred_thousand_are_shared_by_the_slots() {
+    let test = "a_thousand_flows_and_a_hundred_thousand_are_shared_by_the_slots";
+    // Who deserves which slot is `core::maglev`'s, and exact to one; here it is the hash of the program.
+    let weights = [1_u64, 2, 5];
+    let of = |n: usize| {
+        let current = [0, 1, 1, 2, 2, 2, 2, 2][n % 8];
+        Slot { current, previous: current }
+    };
+    let mut path = one(Protocol::Tcp, &BACKENDS);
+    path.services[0].slots = (0..4096).map(of).collect::<Vec<_>>().into();
+    let Some(fast) = open(test, &path) else { return };
+    let address = |n: u64| format!("10.{}.{}.{}", 16 + (n >> 16), n >> 8 & 0xff, n & 0xff);
+    let mut clients = 0..;
+    for count in [1000, 100_000_u64] {
+        let mut got = BTreeMap::<u8, u64>::new();
+        for n in clients.by_ref().take(count as usize) {
+            let client = format!("{}:{}", address(n / 7), 1000 + n % 7);
+            *got.entry(taker(&fast, &tcp(&client, VIP).syn())).or_default() += 1;
+        }
+        for (got, weight) in got.values().zip(weights) {
+            let of = weight as f64 / 8.0;
+            // Clients fall on slots by chance: 4.5 times the standard deviation.
+            let allowed = 4.5 * (count as f64 * of * (1.0 - of)).sqrt();
+            let share = count * weight / 8;
+            assert!(got.abs_diff(share) as f64 <= allowed, "{got} of {count}, not {share}");
+        }
+        assert_eq!(got.len(), 3);
+    }
+}
+
+#[test]
 fn all_that_a_client_opens_goes_to_one_backend_where_it_is_to_be_so() {
     let test = "all_that_a_client_opens_goes_to_one_backend_where_it_is_to_be_so";
     let mut path = one(Protocol::Tcp, &BACKENDS);

@@ -42,6 +42,11 @@ pub(crate) const BALANCE: &[Case] = &[
         "balance = \"first\"\nbackend_max_connections = 9\n»slow_start = \"30s\"",
         "remove `slow_start`",
     ),
+    (
+        Code::IdleWeight,
+        "backends = [\"10.0.0.21:80 max=9 weight=3\"]\n»balance = \"first\"",
+        "in the order that you want",
+    ),
     (Code::NotInKernel, "»balance = \"maglev\"", "balance = \"hash\""),
     (Code::NotInKernel, "mode = \"kernel\"\n»balance = \"mh\"", "balance = \"hash\""),
     (Code::NeedsProxy, "mode = \"kernel\"\n»balance = \"first\"", "mode = \"proxy\""),
