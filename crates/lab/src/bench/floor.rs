@@ -1,8 +1,9 @@
-//! What heartbeats cost whoever sends them: three threads that carry the datagrams of three nodes at rest, of the same
-//! length and as often, and do nothing else. No agent with such a pace goes below it.
+//! What heartbeats cost whoever sends them: three threads that carry the datagrams of an owner and of two nodes that
+//! serve nothing, of the same length and as often, and do nothing else. No agent with such a pace goes below it.
 
 use crate::segment::Segment;
 use crate::{Error, Result};
+use buoy_model::limits::REST_HEARTBEAT;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime};
@@ -27,7 +28,10 @@ pub(super) fn share(segment: &Segment, time: Duration) -> Result<f64> {
     let mut threads = Vec::new();
     for (node, own) in nodes.iter().zip(addresses.iter().copied()) {
         let peers: Vec<_> = addresses.iter().copied().filter(|peer| *peer != own).collect();
-        threads.push(segment.inside(node)?.spawn("floor", move || beat(own, &peers, time))?);
+        // The first node is the owner.
+        let interval = if threads.is_empty() { INTERVAL } else { REST_HEARTBEAT };
+        let beat = move || beat(own, &peers, interval, time);
+        threads.push(segment.inside(node)?.spawn("floor", beat)?);
     }
     let failed = Error::system("carry bare heartbeats");
     let used: std::result::Result<Vec<Duration>, std::io::Error> = threads
@@ -39,7 +43,12 @@ pub(super) fn share(segment: &Segment, time: Duration) -> Result<f64> {
 }
 
 /// Says a heartbeat to every peer at each interval, and answers theirs; how much of a processor that took.
-fn beat(own: Ipv4Addr, peers: &[Ipv4Addr], time: Duration) -> std::io::Result<Duration> {
+fn beat(
+    own: Ipv4Addr,
+    peers: &[Ipv4Addr],
+    interval: Duration,
+    time: Duration,
+) -> std::io::Result<Duration> {
     let socket = UdpSocket::bind(SocketAddrV4::new(own, PORT))?;
     socket.set_nonblocking(true)?;
     let mut buffer = [0; 2 * LENGTH];
@@ -61,7 +70,7 @@ fn beat(own: Ipv4Addr, peers: &[Ipv4Addr], time: Duration) -> std::io::Result<Du
             for peer in peers {
                 let _ = socket.send_to(&heartbeat, SocketAddrV4::new(*peer, PORT));
             }
-            next += INTERVAL;
+            next += interval;
         }
     }
     Ok(used()?.saturating_sub(before))
