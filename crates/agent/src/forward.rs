@@ -522,6 +522,7 @@ impl News {
         xdp::Order {
             desired: near::kept_near(weighed, &states, &self.owners.borrow_and_update()),
             states: Arc::new(states),
+            out: Arc::default(),
             seed: *self.seed.borrow_and_update(),
         }
     }

@@ -90,6 +90,8 @@ pub(crate) fn refuse_of_backends(section: &Section<'_>, problems: &mut Problems<
         &service::QUIC,
         &service::QUORUM,
         &service::ON_DOWN,
+        &service::EJECT_AFTER,
+        &service::EJECT_TIME,
         &service::LOCALITY,
         &service::SOURCE,
         &service::CHECK,

@@ -44,6 +44,30 @@ fn read_eject(section: &Section<'_>, problems: &mut Problems<'_>) -> Option<Ejec
     Some(Eject { after: after.value, time: time.map_or(EJECT_DEFAULT, |time| time.value) })
 }
 
+/// Where nobody sees what becomes of connections.
+pub(crate) fn refuse_eject(
+    section: &Section<'_>,
+    (reason, fix): (&str, &str),
+    problems: &mut Problems<'_>,
+) {
+    for key in [&service::EJECT_AFTER, &service::EJECT_TIME] {
+        let Some(span) = section.key_span(key) else { continue };
+        let message = format!("`{}` works in modes \"proxy\" and \"xdp\" only", key.name);
+        problems.add(Code::NeedsProxy, &span, message, reason, fix);
+    }
+}
+
+/// A time to leave backends alone for, and nothing to do it after.
+pub(crate) fn refuse_idle_eject(section: &Section<'_>, problems: &mut Problems<'_>) {
+    if let (false, Some(span)) =
+        (section.has(&service::EJECT_AFTER), section.key_span(&service::EJECT_TIME))
+    {
+        let message = "`eject_time` without `eject_after`";
+        let fix = "add eject_after = N, or remove the line";
+        problems.add(Code::NeedsOther, &span, message, "without it nobody is left alone", fix);
+    }
+}
+
 /// Flows of UDP get another backend in any case: who asks by datagrams would go on asking the dead.
 pub(crate) fn refuse_of_udp(
     section: &Section<'_>,
@@ -106,13 +130,6 @@ pub(crate) fn refuse_idle(
         let message = "`queue_timeout` without `queue`";
         let fix = "add queue = N, or remove the line";
         problems.add(Code::NeedsOther, &span, message, "without a queue nobody waits", fix);
-    }
-    if let (false, Some(span)) =
-        (section.has(&service::EJECT_AFTER), section.key_span(&service::EJECT_TIME))
-    {
-        let message = "`eject_time` without `eject_after`";
-        let fix = "add eject_after = N, or remove the line";
-        problems.add(Code::NeedsOther, &span, message, "without it nobody is left alone", fix);
     }
     if let (Balance::First, Some(heavy)) = (balance, backends.iter().find(|b| b.weight > 1))
         && let Some(span) = section.key_span(&service::BALANCE)

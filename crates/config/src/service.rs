@@ -133,6 +133,10 @@ fn read_life(
     if settings.readable && !forward::is_local(settings.mode) && is_complete {
         life::refuse_unmet(section, (life.quorum, settings.mode), backends, problems);
     }
+    let can_eject = settings.mode != Mode::Kernel && !forward::is_local(settings.mode);
+    if settings.readable && can_eject && !backends.is_empty() {
+        life::refuse_idle_eject(section, problems);
+    }
     if settings.readable && settings.mode == Mode::Proxy && !backends.is_empty() && is_complete {
         let balance = settings.balance.of(settings.mode);
         life::refuse_idle(section, balance, (backends, ports), problems);
@@ -251,6 +255,7 @@ fn refuse_misplaced(
             let fix = "write mode = \"proxy\", or remove the line";
             refuse_of_proxy(section, settings, (reason, fix), problems);
             refuse_of_xdp(section, reason, problems);
+            life::refuse_eject(section, (reason, fix), problems);
         }
         Mode::Proxy => {
             let reason = "in mode \"proxy\" the agent ends connections, and it has no such setting";
@@ -268,6 +273,14 @@ fn refuse_misplaced(
         let message = "`send_proxy` works with TCP only";
         let fix = "make one [[vip.service]] for tcp and one without `send_proxy` for udp";
         problems.add(Code::NeedsTcp, &udp.span, message, "this port is UDP", fix);
+    }
+    if let (Mode::Xdp { .. }, true, Some(udp)) =
+        (settings.mode, section.has(&service::EJECT_AFTER), udp)
+    {
+        let message = "`eject_after` works with TCP only in mode \"xdp\"";
+        let reason = "this port is UDP, and clients of it do not show whether they are answered";
+        let fix = "make one [[vip.service]] for tcp and one without `eject_after` for udp";
+        problems.add(Code::NeedsTcp, &udp.span, message, reason, fix);
     }
     let is_limited = section.has(&service::NEW_CONNECTIONS);
     if let (Mode::Xdp { .. }, true, Some(udp)) = (settings.mode, is_limited, udp) {
@@ -301,8 +314,6 @@ fn refuse_of_proxy(
         &service::SLOW_START,
         &service::ACCEPT_PROXY,
         &service::SNI,
-        &service::EJECT_AFTER,
-        &service::EJECT_TIME,
         &service::IDLE_TIMEOUT,
         &service::CONNECT_TIMEOUT,
     ] {

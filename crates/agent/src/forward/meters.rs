@@ -8,6 +8,7 @@ use buoy_proxy::Meter;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// The proxies that run, by where they listen.
 type All = BTreeMap<(SocketAddr, Protocol), (Place, Meter)>;
@@ -33,7 +34,7 @@ impl Meters {
         let of_service = all.values().filter(|(at, _)| at == place);
         let counts = of_service.flat_map(|(_, meter)| meter.counts().backends);
         let left = counts.filter(|b| b.name == backend.name).filter_map(|b| b.ejected).max()?;
-        Some(format!("left alone for {} s more: connections to it fail", left.as_secs() + 1))
+        Some(left_alone(left))
     }
 
     /// What all proxies of a service carry to a backend.
@@ -60,6 +61,11 @@ impl Meters {
         }
         sum
     }
+}
+
+/// Why a backend gets no connections although its checks say nothing against it, in words.
+pub(super) fn left_alone(left: Duration) -> String {
+    format!("left alone for {} s more: connections to it fail", left.as_secs() + 1)
 }
 
 impl Forward {

@@ -1,6 +1,6 @@
 //! Tells what this host forwards, by which engine, and what is known of the backends.
 
-use super::meters::Meters;
+use super::meters::{Meters, left_alone};
 use super::{Forward, Place, near, shares, xdp};
 use crate::health::{BackendHealth, Key, States, WHOLE_SHARE, usual};
 use buoy_api::Traffic;
@@ -43,7 +43,7 @@ impl Forward {
                     address: place.address,
                     protocol: service.protocol,
                     ports: service.ports,
-                    problem: findings.services.get(&place).cloned(),
+                    problem: problem(service, findings.services.get(&place), instead.is_some()),
                     engine: engine(service, instead, &findings.attached),
                     table: findings.tables.get(&place).copied(),
                     backends: backends(
@@ -61,6 +61,20 @@ impl Forward {
         }
         all
     }
+}
+
+/// What is wrong with a service, in words. Nobody watches its packets where another engine has them in place of XDP.
+pub(super) fn problem(
+    service: &Service,
+    known: Option<&String>,
+    elsewhere: bool,
+) -> Option<String> {
+    let known = known?;
+    let watched = matches!(service.mode, Mode::Xdp { .. }) && service.life.eject.is_some();
+    Some(match elsewhere && watched {
+        true => format!("{known}; meanwhile `eject_after` leaves no backend alone"),
+        false => known.clone(),
+    })
 }
 
 /// What forwards a service on this host, in words; `instead`: who does where XDP refused it.
@@ -141,13 +155,15 @@ fn backends(
             packets: count.packets,
             bytes: count.bytes,
         });
+        let left = || counted.ejected.get(&(*place, backend.address)).copied().map(left_alone);
+        let ejected = meters.ejected(place, backend).or_else(left);
         BackendReport {
             traffic,
             lasts: known.map(|known| buoy_kernel::clock::now().since(known.since)),
             order: known.and_then(|known| known.ordered.as_ref()).map(|o| o.order.clone()),
             name: backend.name.clone(),
             state: known.map_or(BackendState::Unknown, |known| known.state),
-            reason: meters.ejected(place, backend).unwrap_or_else(|| {
+            reason: ejected.unwrap_or_else(|| {
                 let said = known.map_or_else(String::new, |known| known.reason.clone());
                 let loaded = checked.map(|checked| loaded(service, checked, states));
                 let all = [said, loaded.unwrap_or_default(), rests.of(i, service)];

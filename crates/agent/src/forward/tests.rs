@@ -186,6 +186,21 @@ fn nftables_forwards_nothing_for_an_address_that_only_xdp_answers_for() {
 }
 
 #[test]
+fn where_nftables_forwards_instead_it_says_that_nobody_is_left_alone() {
+    let mode = Mode::Xdp { forward: model::Forward::Nat, flow: FlowFields::Connection };
+    let mut service = service(mode, VIP, 80, two());
+    let known = "no BPF here".to_owned();
+    let plain = Some(known.clone());
+    assert_eq!(report::problem(&service, Some(&known), true), plain);
+    let after = 3;
+    service.life.eject = Some(model::Eject { after, time: Duration::from_secs(10) });
+    assert_eq!(report::problem(&service, Some(&known), false), plain, "XDP forwards it");
+    let said = report::problem(&service, Some(&known), true).unwrap();
+    assert!(said.contains("`eject_after` leaves no backend alone"), "{said}");
+    assert_eq!(report::problem(&service, None, false), None);
+}
+
+#[test]
 fn a_host_that_cannot_own_a_group_forwards_nothing_of_it() {
     let mut desired = desired(
         &[VIP],

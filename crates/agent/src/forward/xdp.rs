@@ -7,10 +7,11 @@
 
 mod company;
 mod running;
+mod trusted;
 mod turned;
 
 use super::Place;
-use crate::health::States;
+use crate::health::{Key, States};
 use buoy_kernel::clock;
 use buoy_kernel::fast::{Count, Fast, FastError, Fate, Packet};
 use buoy_kernel::gate::Answerer;
@@ -18,12 +19,13 @@ use buoy_model::{Desired, Forward, Instant, LinkId, Mode, Ports, Presence, Proto
 pub(crate) use company::Peers;
 use company::{About, Company, LOOK};
 use running::Running;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
+use trusted::Trusted;
 
 /// How often neighbours are read, and flows get older.
 const TURN: Duration = Duration::from_secs(1);
@@ -37,6 +39,8 @@ const RETRY: Duration = Duration::from_secs(30);
 pub(super) struct Order {
     pub(super) desired: Arc<Desired>,
     pub(super) states: Arc<States>,
+    /// Backends that get no new connections, whatever their state.
+    pub(super) out: Arc<BTreeSet<Key>>,
     pub(super) seed: u64,
 }
 
@@ -61,6 +65,8 @@ pub(super) struct Found {
 pub(super) struct Counted {
     pub(super) totals: BTreeMap<&'static str, u64>,
     pub(super) backends: BTreeMap<(Place, SocketAddr), Count>,
+    /// Backends that are left alone, and for how much longer.
+    pub(super) ejected: BTreeMap<(Place, SocketAddr), Duration>,
 }
 
 impl Counted {
@@ -159,6 +165,7 @@ fn live(
     count: &Mutex<Counted>,
 ) {
     let mut order: Option<Order> = None;
+    let mut trusted = Trusted::default();
     let (mut is_new, mut count_at, mut turn_at) = (false, Instant::ZERO, Instant::ZERO);
     loop {
         // Only the latest order counts.
@@ -175,7 +182,9 @@ fn live(
         };
         while let Some(message) = waiting {
             match message {
-                Message::Follow(newer) => (order, is_new) = (Some(newer), true),
+                Message::Follow(newer) => {
+                    (order, is_new) = (Some(trusted.applied_to(&newer)), true);
+                }
                 Message::Join(peers) => work.company = Some(Company::new(clock::now(), peers)),
                 Message::Trace(packet, reply) => {
                     // Nobody waits any more, if it cannot be sent.
@@ -184,20 +193,24 @@ fn live(
             }
             waiting = messages.try_recv().ok();
         }
-        let Some(order) = &order else { continue };
+        let Some(order) = &mut order else { continue };
         let has_followed = work.talk(clock::now(), order);
         if !is_asked && !has_followed && clock::now() < turn_at {
             continue;
         }
         turn_at = clock::now() + TURN;
-        let found = Some(work.turn(clock::now(), order, std::mem::take(&mut is_new)));
         let now = clock::now();
         if count_at <= now {
-            let counted = work.count(order);
+            let mut counted = work.count(order);
+            if trusted.look(now, &order.desired, &mut counted) {
+                (*order, is_new) = (trusted.applied_to(order), true);
+            }
             *count.lock().unwrap_or_else(PoisonError::into_inner) = counted;
             let done = clock::now();
-            count_at = done + done.since(now) * COUNT_REST;
+            // What clients ask for has the time to be answered until the next look.
+            count_at = (done + done.since(now) * COUNT_REST).max(now + TURN / 2);
         }
+        let found = Some(work.turn(clock::now(), order, std::mem::take(&mut is_new)));
         tell.send_if_modified(|before| {
             let changed = *before != found;
             *before = found;

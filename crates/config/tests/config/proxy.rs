@@ -13,6 +13,8 @@ pub(crate) const PROXY: &[Case] = &[
     ),
     (Code::NeedsProxy, "forward = \"nat\"\n»accept_proxy = true", "remove the line"),
     (Code::NeedsProxy, "mode = \"kernel\"\n»eject_after = 3", "mode = \"proxy\""),
+    (Code::NeedsTcp, "port = »\"53/udp\"\nforward = \"nat\"\neject_after = 3", "for tcp"),
+    (Code::NeedsOther, "forward = \"nat\"\n»eject_time = \"5s\"", "eject_after"),
     (Code::NeedsOther, "mode = \"proxy\"\n»eject_time = \"5s\"", "eject_after"),
     (Code::OutOfRange, "mode = \"proxy\"\neject_after = »0", "1 to 1000"),
     (Code::BadSource, "accept_proxy = »\"10.0.0.1/8\"", "10.0.0.0/8"),

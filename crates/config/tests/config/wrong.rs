@@ -276,6 +276,7 @@ pub(crate) const LOCAL: &[Case] = &[
     (Code::OfBackends, "»balance = \"hash\"", "remove the line"),
     (Code::OfBackends, "»persist = \"client\"", "remove the line"),
     (Code::OfBackends, "»quorum = 2", "remove the line"),
+    (Code::OfBackends, "»eject_after = 3", "remove the line"),
     (Code::OfBackends, "»source = \"client\"", "remove the line"),
     (Code::OfBackends, "»check = false", "remove the line"),
 ];

@@ -3,7 +3,7 @@
 use super::turned::Turned;
 use super::{About, Barred, Counted, Found, Order, RETRY, ServiceKey, TURN, Traced, Wanted};
 use crate::forward::Place;
-use crate::health::{Key, States};
+use crate::health::Key;
 use buoy_core::fast as core;
 use buoy_kernel::fast::{
     self, Capacity, Count, Drop, Fast, FastError, Fate, Neighbours, Packet, Unreached, Way,
@@ -78,7 +78,7 @@ impl Running {
             (core::Fast::adopt(seed, now, &kernel.path()), kernel)
         } else {
             let mut core = core::Fast::new(seed);
-            change(&mut core, now, &order.desired, &order.states);
+            change(&mut core, now, &order.desired, order);
             let kernel = Fast::open(Capacity::of(&core.path()))?;
             (core, kernel)
         };
@@ -201,14 +201,14 @@ impl Running {
         self.out = out;
         self.followed = Some(order.clone());
         if let Some(turned) = &turned {
-            let standing = standing(&order.states);
+            let standing = standing(order);
             self.core.change_of(now, turned.services(&order.desired), standing);
             let digests = self.digests(services, |place| turned.places.contains(place));
             self.digests.extend(digests);
         } else {
             let desired = &order.desired;
             let left = (!self.out.is_empty()).then(|| without(desired, &self.out));
-            change(&mut self.core, now, left.as_ref().unwrap_or(desired), &order.states);
+            change(&mut self.core, now, left.as_ref().unwrap_or(desired), order);
             self.digests = self.digests(services, |_| true);
         }
         self.write(turned.is_none_or(|turned| turned.is_some_there))?;
@@ -527,16 +527,21 @@ fn without(desired: &Desired, out: &BTreeSet<ServiceKey>) -> Desired {
     desired
 }
 
-fn change(core: &mut core::Fast, now: Instant, desired: &Desired, states: &States) {
-    core.change(now, desired, standing(states));
+fn change(core: &mut core::Fast, now: Instant, desired: &Desired, order: &Order) {
+    core.change(now, desired, standing(order));
 }
 
 /// What each backend gets.
-fn standing(states: &States) -> impl Fn(&Group, &Service, &Backend) -> Standing + '_ {
+fn standing(order: &Order) -> impl Fn(&Group, &Service, &Backend) -> Standing + '_ {
     |group, service, backend| {
         let key = Key::of(group.id, service, &backend.name);
-        let known = states.get(&key);
+        let known = order.states.get(&key);
         let state = known.map_or(BackendState::Unknown, |known| known.state);
-        core::standing(service, state, known.is_some_and(|known| known.is_cut()))
+        let standing = core::standing(service, state, known.is_some_and(|known| known.is_cut()));
+        match standing {
+            // Clients that it has let in may well be content with it.
+            Standing::Up if order.out.contains(&key) => Standing::Keeps,
+            Standing::Up | Standing::Keeps | Standing::Down => standing,
+        }
     }
 }

@@ -20,7 +20,14 @@ impl Turned {
     /// hashed otherwise.
     pub(super) fn of(before: &Order, now: &Order) -> Option<Self> {
         let is_same = Arc::ptr_eq(&before.desired, &now.desired) && before.seed == now.seed;
-        is_same.then(|| Self::between(&before.states, &now.states))
+        is_same.then(|| {
+            let mut turned = Self::between(&before.states, &now.states);
+            for key in before.out.symmetric_difference(&now.out) {
+                turned.places.insert(place(key));
+                turned.is_some_there |= before.out.contains(key);
+            }
+            turned
+        })
     }
 
     fn between(before: &States, now: &States) -> Self {
@@ -41,11 +48,8 @@ impl Turned {
             if stands(was) == stands(is) {
                 continue;
             }
-            let Some((Key { group, address, protocol, ports, backend: _ }, _)) = is.or(was) else {
-                continue;
-            };
-            let (group, address, protocol, ports) = (*group, *address, *protocol, *ports);
-            turned.places.insert(Place { group, address, protocol, ports });
+            let Some((key, _)) = is.or(was) else { continue };
+            turned.places.insert(place(key));
             turned.is_some_there |= stands(is).0 != BackendState::Down;
         }
     }
@@ -61,6 +65,12 @@ impl Turned {
             Some((group, service))
         })
     }
+}
+
+/// The service of a backend.
+const fn place(key: &Key) -> Place {
+    let Key { group, address, protocol, ports, backend: _ } = key;
+    Place { group: *group, address: *address, protocol: *protocol, ports: *ports }
 }
 
 #[cfg(test)]
