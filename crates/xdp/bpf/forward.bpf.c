@@ -3,11 +3,11 @@
 // The fast path: packets for a VIP go to a backend before the kernel has made anything of them.
 //
 // This is the way of TCP and UDP packets without anything unusual. Everything there is an inlined array
-// access: no hash map, no clock, no call, no state of a flow but where a slot is changing hands. Only a service
-// that is not there for everybody costs one look into a trie, and one that clients may not open as often as they
-// like costs a SYN another program, which looks first. What is
-// unusual (options, fragments, ICMP, what does not fit, what is malformed) is looked at again by another
-// program for each family, and answers of translated backends by one more: they cost this one nothing.
+// access: no hash map, no clock, no call, no state of a flow. Only a service that is not there for everybody costs
+// one look into a trie, and one that clients may not open as often as they like costs a SYN another program, which
+// looks first. What is unusual (options, fragments, ICMP, what does not fit, what is malformed, a slot that is
+// changing hands) is looked at again by another program for each family, and answers of translated backends by
+// one more: they cost this one nothing.
 //
 //   headers      what it does
 //   packet.h     reads and writes headers
@@ -46,7 +46,8 @@ static __always_inline int unusual(struct xdp_md *ctx, const struct settings *se
 		return pooled(ctx, is_ipv6);
 	if (verdict == VERDICT_APART)
 		return apart(ctx, is_ipv6);
-	if (LOOK(settings->flags) & HAS_LIMITS)
+	// Who opens a connection to a service that has a limit never gets as far as to its slot.
+	if (verdict != VERDICT_MOVES && LOOK(settings->flags) & HAS_LIMITS)
 		bpf_tail_call(ctx, &fast_programs, PROGRAM_LIMIT);
 	if (is_ipv6)
 		bpf_tail_call(ctx, &fast_programs, PROGRAM_RARE_IPV6);

@@ -130,12 +130,18 @@ static __always_inline __u32 slot_of(const struct service *service, __u64 hash)
 	return line ? LOOK(line->slots[place % SLOTS_IN_LINE]) : NONE;
 }
 
+// Over the client's port too, unless all of a client goes to one backend.
+static __always_inline __u64 hash_chosen(const struct settings *settings, const struct service *service,
+					 const struct flow *flow)
+{
+	return hash_flow(settings->seed, flow, service->flow ? 0 : flow->client_port);
+}
+
 // The place of the flow's backend among all; NONE if nobody takes it. `is_new`: its first packet opens it.
 static __always_inline __u32 choose(const struct settings *settings, const struct service *service,
 				    const struct flow *flow, int *is_new)
 {
-	__be16 port = service->flow ? 0 : flow->client_port;
-	__u32 slot = slot_of(service, hash_flow(settings->seed, flow, port)), place = slot & 0xffff;
+	__u32 slot = slot_of(service, hash_chosen(settings, service, flow)), place = slot & 0xffff;
 
 	if (place != slot >> 16)
 		place = choose_in_change(settings, service, flow, slot, is_new);

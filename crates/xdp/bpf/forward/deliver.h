@@ -32,6 +32,8 @@ struct parcel {
 #define VERDICT_POOLED -4
 // More than its slot decides which backend it gets: apart.h.
 #define VERDICT_APART -5
+// Its slot changes hands: rare.h looks what is remembered of the flow.
+#define VERDICT_MOVES -6
 
 static __always_inline int send(const struct xdp_md *ctx, const struct link *link)
 {
@@ -133,17 +135,20 @@ static __always_inline int stopped(const struct service *service, const struct f
 	return service->guard & APART ? VERDICT_APART : 0;
 }
 
-// VERDICT_TOO_BIG, VERDICT_LIMITED, VERDICT_POOLED, VERDICT_APART, or what XDP says.
+// VERDICT_TOO_BIG, VERDICT_LIMITED, VERDICT_POOLED, VERDICT_APART, VERDICT_MOVES, or what XDP says.
 static __always_inline int forward(struct xdp_md *ctx, const struct settings *settings, const struct flow *flow,
 				   const struct parcel *parcel, const struct service *service)
 {
-	int is_new = 0, verdict = stopped(service, flow);
-	__u32 place;
+	int verdict = stopped(service, flow);
+	__u32 slot, place;
 
 	if (verdict)
 		return verdict;
-	place = choose(settings, service, flow, &is_new);
-	if (place == NONE)
+	slot = slot_of(service, hash_chosen(settings, service, flow));
+	place = slot & 0xffff;
+	if (__builtin_expect(place != slot >> 16, 0))
+		return VERDICT_MOVES;
+	if (place >= service->backends_count)
 		return dropped(DROP_NO_BACKEND);
-	return deliver(ctx, settings, flow, parcel, service, place, is_new);
+	return deliver(ctx, settings, flow, parcel, service, service->backends_first + place, flow->opens);
 }
