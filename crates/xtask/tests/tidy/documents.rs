@@ -64,6 +64,39 @@ fn machine_paths(file: &File) -> Vec<String> {
     found
 }
 
+/// The socket for HAProxy's commands is where the file says: this is what documents have it say.
+const HAPROXY_SOCKET: &str = "haproxy.sock";
+
+#[test]
+fn documents_name_the_sockets_that_there_are() {
+    let sources = ["crates/api/src/lib.rs", "crates/agent/src/server/socket.rs"].map(read).concat();
+    let found: Vec<String> = documents().iter().flat_map(|f| wrong_sockets(f, &sources)).collect();
+    fail_if_any("sockets that no agent has", &found);
+    for (name, count) in [("api.sock", 0), ("ro.sock", 0), (HAPROXY_SOCKET, 0), ("buoy.sock", 1)] {
+        let file = File::new("a.md", &format!("curl --unix-socket /run/buoy/{name} http://x/"));
+        assert_eq!(wrong_sockets(&file, &sources).len(), count, "{name}");
+    }
+}
+
+fn wrong_sockets(file: &File, sources: &str) -> Vec<String> {
+    let folder = "/run/buoy/";
+    let mut found = Vec::new();
+    for (number, line) in file.text.lines().enumerate() {
+        for (at, _) in line.match_indices(folder) {
+            let rest = &line[at + folder.len()..];
+            let end = rest.find(|c: char| !c.is_alphanumeric() && !"._-".contains(c));
+            let name = rest[..end.unwrap_or(rest.len())].trim_end_matches('.');
+            let is_known = [format!("{folder}{name}\""), format!("\"{name}\"")]
+                .iter()
+                .any(|quoted| sources.contains(quoted));
+            if name.ends_with(".sock") && !is_known && name != HAPROXY_SOCKET {
+                found.push(format!("{}:{}: {folder}{name}", file.path, number + 1));
+            }
+        }
+    }
+    found
+}
+
 #[test]
 fn the_code_map_names_every_crate() {
     let map = read("ARCHITECTURE.md");
