@@ -98,7 +98,7 @@ codes! {
     BackendIsVip = "V0405", Error, "A backend is the VIP itself.";
     FamilyMismatch = "V0406", Error, "The VIP and its backends are not of the same IP version, and the kernel does not translate.";
     NeedsProxy = "V0407", Error, "The setting exists in mode \"proxy\" only.";
-    NeedsKernel = "V0408", Error, "The setting exists in mode \"kernel\" only.";
+    NeedsKernel = "V0408", Error, "The setting exists where packets are forwarded only: in modes \"kernel\" and \"xdp\".";
     NeedsTcp = "V0409", Error, "The setting exists for TCP only.";
     BadCheck = "V0410", Error, "A health check asks nothing, or more than one thing.";
     SlowCheck = "V0411", Warning, "A health check may take longer than the time between two of them.";

@@ -103,9 +103,9 @@ pub(crate) fn refuse_misplaced(
         | (Mode::Xdp { .. }, SourceAddress::Client)
         | (Mode::Proxy, SourceAddress::Vip) => {}
         (Mode::Proxy, SourceAddress::Client) => {
-            let message = "`source = \"client\"` works in mode \"kernel\" only";
+            let message = "`source = \"client\"` does not work in mode \"proxy\"";
             let reason = "a proxy opens its own connections, so a backend sees the proxy's address";
-            let fix = "write mode = \"kernel\", or tell the backend with send_proxy = \"v2\"";
+            let fix = "write mode = \"kernel\" or forward = \"nat\", or tell the backend with send_proxy = \"v2\"";
             problems.add(Code::NeedsKernel, &span, message, reason, fix);
         }
         (Mode::Proxy, SourceAddress::Pool(_)) => {
