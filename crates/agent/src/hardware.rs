@@ -254,6 +254,11 @@ impl Hardware {
         Ok(())
     }
 
+    /// Whether somebody called the loop: else there is no call to forget.
+    pub(crate) const fn is_called(&self) -> bool {
+        self.ready.contains(WAKEUPS)
+    }
+
     pub(crate) fn read_news(&mut self, pulse: &Pulse, tell: &mut dyn FnMut(Event<'static>)) {
         if !self.ready.contains(MONITOR) {
             return;

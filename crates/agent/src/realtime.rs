@@ -378,7 +378,9 @@ impl Loop {
     }
 
     fn read_orders(&mut self) {
-        self.wakeups.clear();
+        if self.hardware.is_called() {
+            self.wakeups.clear();
+        }
         while let Ok(command) = self.orders.try_recv() {
             let now = clock::now();
             match command {
