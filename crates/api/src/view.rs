@@ -314,7 +314,6 @@ impl View<'_> {
     }
 
     /// What the slow side knows of the services of one group.
-    /// What is known of the services of one group.
     pub fn services_of(&self, group: GroupId) -> &[ServiceReport] {
         let from = self.services.partition_point(|report| report.group < group);
         let its = &self.services[from..];

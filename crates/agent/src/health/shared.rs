@@ -64,7 +64,8 @@ pub(super) async fn share(ends: Ends, exchange: Handle) {
                     sharing.hear(news);
                 }
             }
-            _ = beat.tick() => sharing.beat(),
+            // Where nothing is shared there is nothing to say again.
+            _ = beat.tick(), if !sharing.subjects.is_empty() => sharing.beat(),
         }
         if sharing.turned {
             sharing.judge();
