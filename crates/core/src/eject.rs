@@ -56,6 +56,12 @@ impl Trust {
     }
 }
 
+/// Whether those of a service that are out are left alone at all: where nobody else is up, there is nobody to take their
+/// place. Of each backend: whether it is out, and whether it is up.
+pub fn has_others(mut backends: impl Iterator<Item = (bool, bool)>) -> bool {
+    backends.any(|(is_out, is_up)| !is_out && is_up)
+}
+
 /// What the packets of clients to one backend say, counted from time to time.
 ///
 /// Who is let in goes on: his first SYN is followed by an acknowledgement at least. Who is refused sends nothing more, and who gets no
@@ -161,6 +167,20 @@ mod tests {
         trust.worked(S(3));
         assert_eq!(trust.left(S(3)), Some(S(9)), "an answer of before does not bring it back");
         assert_eq!(out(&mut trust, S(12)), S(20));
+    }
+
+    #[test]
+    fn nobody_is_left_alone_for_want_of_others() {
+        let (out, other, down) = ((true, true), (false, true), (false, false));
+        for (backends, expected) in [
+            (&[out, other][..], true),
+            (&[out, out], false),
+            (&[out, down], false),
+            (&[out, down, other], true),
+            (&[], false),
+        ] {
+            assert_eq!(has_others(backends.iter().copied()), expected, "{backends:?}");
+        }
     }
 
     #[test]

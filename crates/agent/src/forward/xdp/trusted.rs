@@ -2,7 +2,7 @@
 
 use super::{Counted, Order, Place};
 use crate::health::Key;
-use buoy_core::eject::{Beginnings, Packets, Shown, Trust};
+use buoy_core::eject::{Beginnings, Packets, Shown, Trust, has_others};
 use buoy_model::{BackendState, Desired, Eject, Group, Instant, Mode, Protocol, Service};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -66,8 +66,8 @@ impl Trusted {
                     let known = order.states.get(key);
                     known.is_none_or(|known| known.state != BackendState::Down && !known.is_cut())
                 };
-                let mut others = service.backends.iter().map(|backend| place.key(backend));
-                if others.any(|key| !mine.contains(&&key) && is_up(&key)) {
+                let all = service.backends.iter().map(|backend| place.key(backend));
+                if has_others(all.map(|key| (mine.contains(&&key), is_up(&key)))) {
                     out.extend(mine.into_iter().cloned());
                 }
             }
