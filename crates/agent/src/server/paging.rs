@@ -4,12 +4,15 @@
 //! place, so that a VIP that comes or goes meanwhile makes no other one be told twice or never.
 
 use super::failure::Failure;
+use super::stream::Asked;
 use super::{Agent, Snapshot};
 use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
+use axum::response::Response;
 use buoy_model::{Desired, GroupId};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 /// Which part of a list is asked for.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
@@ -46,6 +49,20 @@ impl Page {
         let (groups, next) = self.groups(&bare.desired);
         let services = agent.services(Some(&groups));
         Ok(Paged { snapshot: Snapshot { services, ..bare }, groups, next })
+    }
+
+    /// Answers with what `make` makes of it, as it was asked for; the name is that of the stream's events.
+    pub(super) async fn answer<A: Agent, T: Serialize + Send + 'static>(
+        self,
+        agent: Arc<A>,
+        (asked, name): (Asked, &'static str),
+        make: fn(Paged) -> T,
+    ) -> Result<Response, Failure> {
+        let make = move |agent: Arc<A>| {
+            let page = self.clone();
+            async move { Ok(make(page.of(&*agent).await?)) }
+        };
+        asked.answer(agent, name, make).await
     }
 
     fn groups(&self, desired: &Desired) -> (Vec<GroupId>, Option<String>) {

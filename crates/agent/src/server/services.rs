@@ -102,20 +102,17 @@ pub(super) async fn all<A: Agent>(
     page: Page,
     asked: Asked,
 ) -> Result<Response, Failure> {
-    let make = move |agent: Arc<A>| {
-        let page = page.clone();
-        async move {
-            let Paged { snapshot, groups, next } = page.of(&*agent).await?;
-            let groups = groups.iter().filter_map(|id| snapshot.desired.group(*id));
-            let all = groups.flat_map(|group| group.services.iter().map(move |s| (group, s)));
-            let mut services: Vec<ServiceReply> =
-                all.map(|(group, service)| shown(&snapshot, group, service)).collect();
-            services.sort_by(|a, b| (&a.vip, &a.addresses).cmp(&(&b.vip, &b.addresses)));
-            let (node, revision) = (snapshot.me(), snapshot.revision);
-            Ok(ServicesReply { node, revision, services, next })
-        }
-    };
-    asked.answer(agent, "services", make).await
+    page.answer(agent, (asked, "services"), listed).await
+}
+
+fn listed(Paged { snapshot, groups, next }: Paged) -> ServicesReply {
+    let groups = groups.iter().filter_map(|id| snapshot.desired.group(*id));
+    let all = groups.flat_map(|group| group.services.iter().map(move |s| (group, s)));
+    let mut services: Vec<ServiceReply> =
+        all.map(|(group, service)| shown(&snapshot, group, service)).collect();
+    services.sort_by(|a, b| (&a.vip, &a.addresses).cmp(&(&b.vip, &b.addresses)));
+    let (node, revision) = (snapshot.me(), snapshot.revision);
+    ServicesReply { node, revision, services, next }
 }
 
 pub(super) async fn one<A: Agent>(
@@ -215,30 +212,27 @@ pub(super) async fn backends<A: Agent>(
     page: Page,
     asked: Asked,
 ) -> Result<Response, Failure> {
-    let make = move |agent: Arc<A>| {
-        let page = page.clone();
-        async move {
-            let Paged { snapshot, groups, next } = page.of(&*agent).await?;
-            let view = snapshot.view();
-            let mut backends = Vec::new();
-            for group in groups.iter().filter_map(|id| snapshot.desired.group(*id)) {
-                let reports = view.services_of(group.id);
-                for service in &group.services {
-                    let shown = view.service(group, service);
-                    backends.extend(shown.backends.into_iter().map(|backend| {
-                        let id = BackendId::of(service, &backend.name);
-                        let etag = backend_tag(ordered_in(reports, &id).as_ref());
-                        let (vip, service) = (group.name.clone(), shown.name.clone());
-                        BackendReply { vip, service, backend, etag }
-                    }));
-                }
-            }
-            backends.sort_by(|a, b| a.service.cmp(&b.service));
-            let (node, revision) = (snapshot.me(), snapshot.revision);
-            Ok(BackendsReply { node, revision, backends, next })
+    page.answer(agent, (asked, "backends"), told).await
+}
+
+fn told(Paged { snapshot, groups, next }: Paged) -> BackendsReply {
+    let view = snapshot.view();
+    let mut backends = Vec::new();
+    for group in groups.iter().filter_map(|id| snapshot.desired.group(*id)) {
+        let reports = view.services_of(group.id);
+        for service in &group.services {
+            let shown = view.service(group, service);
+            backends.extend(shown.backends.into_iter().map(|backend| {
+                let id = BackendId::of(service, &backend.name);
+                let etag = backend_tag(ordered_in(reports, &id).as_ref());
+                let (vip, service) = (group.name.clone(), shown.name.clone());
+                BackendReply { vip, service, backend, etag }
+            }));
         }
-    };
-    asked.answer(agent, "backends", make).await
+    }
+    backends.sort_by(|a, b| a.service.cmp(&b.service));
+    let (node, revision) = (snapshot.me(), snapshot.revision);
+    BackendsReply { node, revision, backends, next }
 }
 
 /// One backend, with the tag that a change of it may name.
