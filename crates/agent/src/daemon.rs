@@ -30,6 +30,7 @@ use buoy_kernel::clock;
 use buoy_kernel::fast::Packet;
 use buoy_model::{
     BackendId, BackendOrder, BackendState, Desired, Fact, Group, GroupId, HookTopic, Order, Record,
+    Service,
 };
 use buoy_store::{Done, Errand, Lost};
 use buoy_wire::{Keyring, Reject};
@@ -521,9 +522,8 @@ impl Agent for Daemon {
         self.backend_orders.give(backend, change, reason).await
     }
 
-    async fn flows(&self, backend: &BackendId) -> Option<FlowsView> {
-        let desired = self.desired();
-        self.forward.flows(&desired, backend).await
+    async fn flows(&self, services: &[(&Group, &Service)]) -> Vec<Vec<FlowsView>> {
+        self.forward.flows(services).await
     }
 
     async fn trace(&self, packet: Packet) -> Result<Traced, String> {

@@ -9,6 +9,7 @@
 //! When the agent stops, the kernel's table and the XDP programs stay: a restart must not drop a packet.
 //! What XDP cannot forward on this host and nftables can, nftables does, and it is said.
 
+mod conntracked;
 mod dead;
 mod engines;
 mod meters;
@@ -68,6 +69,7 @@ pub struct Forward {
     joiner: xdp::Joiner,
     counted: Arc<Mutex<xdp::Counted>>,
     meters: meters::Meters,
+    conntracked: conntracked::Conntracked,
     refusal: Refusal,
     owners: Arc<watch::Sender<owned::Owners>>,
     task: AbortHandle,
@@ -132,6 +134,7 @@ impl Forward {
             joiner,
             counted,
             meters,
+            conntracked: conntracked::Conntracked::default(),
             refusal,
             owners,
             task,

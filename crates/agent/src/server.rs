@@ -58,7 +58,7 @@ use buoy_config::{Report, Role};
 use buoy_core::backend_orders::{Change, Full};
 use buoy_core::{OrderError, Status};
 use buoy_kernel::fast::Packet;
-use buoy_model::{BackendId, BackendOrder, Desired, Group, GroupId, Order};
+use buoy_model::{BackendId, BackendOrder, Desired, Group, GroupId, Order, Service};
 use buoy_store::{Done, Errand, Lost};
 use failure::Failure;
 use listen::Hall;
@@ -135,8 +135,11 @@ pub trait Agent: Send + Sync + 'static {
         change: Change,
         reason: String,
     ) -> impl Future<Output = Result<BackendOrder, Full>> + Send;
-    /// What this host knows of the connections of a backend; `None`: there is no such backend any more.
-    fn flows(&self, backend: &BackendId) -> impl Future<Output = Option<FlowsView>> + Send;
+    /// What this host knows of the connections of the services' backends, in their order.
+    fn flows(
+        &self,
+        services: &[(&Group, &Service)],
+    ) -> impl Future<Output = Vec<Vec<FlowsView>>> + Send;
     /// What the XDP program does with such a packet; why that is not known, in words.
     fn trace(&self, packet: Packet) -> impl Future<Output = Result<Traced, String>> + Send;
     /// Reads the file and says what a reload would change; changes nothing.
@@ -241,7 +244,8 @@ fn router<A: Agent>(agent: Arc<A>) -> Router {
         .route("/v1/services/{service}", get(services::one::<A>))
         .route("/v1/backends", get(services::backends::<A>))
         .route("/v1/services/{service}/backends/{backend}", get(services::backend::<A>))
-        .route("/v1/services/{service}/backends/{backend}/flows", get(services::flows::<A>))
+        .route("/v1/services/{service}/flows", get(services::flows::<A>))
+        .route("/v1/services/{service}/backends/{backend}/flows", get(services::flows_of::<A>))
         .route("/v1/services/{service}/backends/{backend}/{verb}", post(services::order::<A>))
         .route("/v1/drain", post(orders::drain::<A>))
         .route("/v1/undrain", post(orders::undrain::<A>))

@@ -12,7 +12,8 @@ use crate::order::{
 use crate::path::PathReply;
 use crate::problem::Problem;
 use crate::services::{
-    BackendOrderReply, BackendOrderRequest, FlowsReply, ServiceReply, ServicesReply,
+    BackendOrderReply, BackendOrderRequest, FlowsReply, ServiceFlowsReply, ServiceReply,
+    ServicesReply,
 };
 use crate::status::{ClusterStatus, EventsReply, OwnerReply, ReloadReply, WhyReply};
 use crate::{REPLY_MAX, SOCKET_DEFAULT};
@@ -223,6 +224,11 @@ impl Client {
     /// One service, by its name or what is left of it where that is enough.
     pub fn service(&self, service: &str) -> Result<ServiceReply, ClientError> {
         self.get(&format!("/v1/services/{}", segment(service)))
+    }
+
+    /// What the agent's node knows of the connections of a service's backends.
+    pub fn flows_of_all(&self, service: &str) -> Result<ServiceFlowsReply, ClientError> {
+        self.get(&format!("/v1/services/{}/flows", segment(service)))
     }
 
     /// What the agent's node knows of the connections of a backend.

@@ -51,8 +51,9 @@ pub use pools::{
 };
 pub use problem::{ConfigProblem, PROBLEM_TYPE, Problem, Span};
 pub use services::{
-    BackendOrderReply, BackendOrderRequest, BackendReply, BackendsReply, FlowsReply, FlowsView,
-    OrderedView, ServiceReply, ServicesReply, haproxy_name, ordered_view, service_name,
+    BackendFlows, BackendOrderReply, BackendOrderRequest, BackendReply, BackendsReply, FlowsReply,
+    FlowsView, OrderedView, ServiceFlowsReply, ServiceReply, ServicesReply, haproxy_name,
+    ordered_view, service_name,
 };
 pub use status::{
     BackendView, CandidateView, CheckView, ClusterStatus, EventView, EventsReply, HeldView,

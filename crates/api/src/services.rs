@@ -126,6 +126,30 @@ pub struct BackendReply {
     pub etag: String,
 }
 
+/// The answer to `GET /v1/services/{service}/flows`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
+#[serde(default)]
+pub struct ServiceFlowsReply {
+    /// The node that answers.
+    pub node: String,
+    /// The service's name.
+    pub service: String,
+    /// What forwards the service here.
+    pub engine: String,
+    /// Its backends, in the order of the configuration.
+    pub backends: Vec<BackendFlows>,
+}
+
+/// One backend of them.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
+#[serde(default)]
+pub struct BackendFlows {
+    /// The backend's name.
+    pub backend: String,
+    /// What is known of its connections.
+    pub flows: FlowsView,
+}
+
 /// The answer to `GET /v1/services/{service}/backends/{backend}/flows`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
 #[serde(default)]

@@ -11,7 +11,9 @@ use crate::table::{Align, Table, Tone, plain};
 use crate::time;
 use crate::vip;
 use crate::why;
-use buoy_api::{BackendOrderRequest, FlowsReply, ServiceReply};
+use buoy_api::{
+    BackendFlows, BackendOrderRequest, FlowsReply, FlowsView, ServiceFlowsReply, ServiceReply,
+};
 use std::time::Duration;
 
 #[derive(Debug, clap::Subcommand)]
@@ -103,7 +105,11 @@ pub(crate) struct WeightArguments {
 #[derive(clap::Args, Debug)]
 pub(crate) struct FlowsArguments {
     #[command(flatten)]
-    backend: Backend,
+    asking: Asking,
+    /// As in web:443/tcp; what tells it from the others is enough
+    service: String,
+    /// The backend's name, or its address and port; without it: all backends of the service
+    backend: Option<String>,
 }
 
 pub(crate) fn run(command: Command) -> Result<(), Failure> {
@@ -164,9 +170,35 @@ fn order(backend: &Backend, verb: &str, request: &BackendOrderRequest) -> Result
 }
 
 pub(crate) fn flows(arguments: &FlowsArguments) -> Result<(), Failure> {
-    let FlowsArguments { backend: Backend { asking, service, backend } } = arguments;
-    let reply = asking.client()?.flows(service, backend)?;
-    asking.show(&reply, flows_screen)
+    let FlowsArguments { asking, service, backend } = arguments;
+    match backend {
+        Some(backend) => asking.show(&asking.client()?.flows(service, backend)?, flows_screen),
+        None => asking.show(&asking.client()?.flows_of_all(service)?, |reply| {
+            flows_table(reply, output::colour())
+        }),
+    }
+}
+
+fn flows_table(reply: &ServiceFlowsReply, colour: bool) -> String {
+    let mut table = Table::new([
+        ("BACKEND", Align::Left),
+        ("OPEN", Align::Right),
+        ("OPENED", Align::Right),
+        ("PACKETS", Align::Right),
+        ("BYTES", Align::Right),
+        ("BACK", Align::Right),
+    ]);
+    let number = |n: Option<u64>| n.map_or_else(String::new, |n| n.to_string());
+    for BackendFlows { backend, flows } in &reply.backends {
+        let FlowsView { open, opened, packets, bytes, bytes_back, source: _ } = flows;
+        let numbers = [open, opened, packets, bytes, bytes_back].map(|n| number(*n));
+        let [open, opened, packets, bytes, back] = numbers;
+        table.row(Tone::Plain, [backend.clone(), open, opened, packets, bytes, back]);
+    }
+    // One engine counts all of them.
+    let source = reply.backends.first().map_or("", |of| of.flows.source.as_str());
+    let first = format!("{} on {}, by {}: {source}", reply.service, reply.node, reply.engine);
+    format!("{}\n{}", plain(&first), table.render(colour))
 }
 
 fn flows_screen(reply: &FlowsReply) -> String {
@@ -249,7 +281,7 @@ fn backends(all: &[ServiceReply]) -> Table<7> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use buoy_api::{BackendView, FlowsView, OrderedView, ServiceView};
+    use buoy_api::{BackendView, OrderedView, ServiceView};
 
     fn reply() -> ServiceReply {
         let half = OrderedView { weight: Some("50%".into()), ..OrderedView::default() };
@@ -301,6 +333,27 @@ web:443/tcp  web2     10.0.0.21:8443  drain                4       -  patching?[
         let all = services(&[reply()], false);
         assert!(all.contains("web:443/tcp  10.0.0.100  proxy   roundrobin  1/2"), "{all}");
         assert!(services(&[], false).contains("[[vip.service]]"));
+    }
+
+    #[test]
+    fn all_backends_of_a_service_are_counted_in_one_table() {
+        let of = |backend: &str, open| BackendFlows {
+            backend: backend.into(),
+            flows: FlowsView { open, source: "conntrack".into(), ..FlowsView::default() },
+        };
+        let reply = ServiceFlowsReply {
+            node: "lb1".into(),
+            service: "web:443/tcp".into(),
+            engine: "nftables".into(),
+            backends: vec![of("web1", Some(17)), of("web\x1b2", None)],
+        };
+        let expected = "\
+web:443/tcp on lb1, by nftables: conntrack
+BACKEND  OPEN  OPENED  PACKETS  BYTES  BACK
+web1       17       -        -      -     -
+web?2       -       -        -      -     -
+";
+        assert_eq!(flows_table(&reply, false), expected);
     }
 
     #[test]

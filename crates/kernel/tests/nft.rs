@@ -291,6 +291,29 @@ fn a_backend_that_leaves_takes_no_connection_and_breaks_none() {
 }
 
 #[test]
+fn connections_that_are_over_are_not_counted_as_open() {
+    let Some(lab) = Lab::new("connections_that_are_over_are_not_counted") else { return };
+    lab.serve();
+    lab.own("a");
+    for family in [Family::V4, Family::V6] {
+        lab.apply(&[forward(family, Protocol::Tcp, |b| Spread::Turns(vec![b[0]]))]);
+        let (vip, ports) = (service(family).ip(), Ports::one(service(family).port()));
+        let of =
+            |host| Flows { protocol: Protocol::Tcp, vip, ports, backend: backend(family, host) };
+        let count = || lab.inside("a", || conntrack::count(&[of(22), of(21)]).unwrap());
+        let mut open: Vec<_> =
+            (0..5).map(|_| lab.connect("client", service(family)).unwrap()).collect();
+        assert_eq!(count(), [0, 5], "{family:?}");
+        open.truncate(2);
+        wait_for("three to be over", || count() == [0, 2]);
+        assert!(open[1].echoes("still here").unwrap());
+        // What is over is forgotten with the others.
+        let forgotten = lab.inside("a", || conntrack::forget(&of(21)).unwrap());
+        assert_eq!((forgotten, count()), (5, vec![0, 0]), "{family:?}");
+    }
+}
+
+#[test]
 fn a_udp_client_that_keeps_its_port_leaves_a_dead_backend_when_told() {
     let Some(lab) = Lab::new("a_udp_client_that_keeps_its_port_leaves_a_dead_backend") else {
         return;

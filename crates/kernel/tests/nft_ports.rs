@@ -124,11 +124,21 @@ fn udp_flows_of_a_range_are_forgotten_port_by_port() {
             ports,
             backend: SocketAddr::new(family.address(server), port),
         };
+        let asked = [
+            flows(range(7000, 7079), 22, 8000),
+            flows(range(7000, 7078), 22, 8001),
+            flows(range(7000, 7079), 22, 8001),
+            flows(Ports::ALL, 21, 0),
+            Flows { protocol: Protocol::Tcp, ..flows(Ports::ALL, 21, 0) },
+        ];
+        let counted = lab.inside("a", || conntrack::count(&asked)).unwrap();
+        assert_eq!(counted, [0, 0, 1, 1, 0], "{family:?}");
         let forget = |flows: Flows| lab.inside("a", || conntrack::forget(&flows)).unwrap();
         assert_eq!(forget(flows(range(7000, 7079), 22, 8000)), 0, "another distance");
         assert_eq!(forget(flows(range(7000, 7078), 22, 8001)), 0, "another range");
         assert_eq!(forget(flows(range(7000, 7079), 22, 8001)), 1);
         assert_eq!(forget(flows(Ports::ALL, 21, 0)), 1);
+        assert_eq!(lab.inside("a", || conntrack::count(&asked)).unwrap(), [0; 5], "{family:?}");
     }
 }
 

@@ -75,6 +75,13 @@ fn a_backend_is_drained_and_disabled_on_all_nodes_by_one_word_to_any() {
 
         order(&cluster, other, "web:7", "disable", None);
         wait_until(SOON, "its connections to be cut", || Ok(tcp.alive_at("web1") == 0)).unwrap();
+        let rest = 40 - kept as u64;
+        wait_until(SOON, "the count to say so", || {
+            let all = cluster.buoy.client(&owner)?.flows_of_all("web:7").unwrap().backends;
+            let open: Vec<_> = all.iter().map(|b| (b.backend.as_str(), b.flows.open)).collect();
+            Ok(matches!(open[..], [("web1", Some(0)), ("web2", Some(n))] if rest <= n))
+        })
+        .unwrap();
 
         let to = MoveRequest { to: other.into(), reason: None };
         cluster.buoy.client(&owner).unwrap().move_vip("web", &to).unwrap();

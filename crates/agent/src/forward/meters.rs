@@ -1,9 +1,10 @@
-//! Counts the connections of one backend now, for whoever asks: by the engine that forwards its service.
+//! Counts the connections of backends now, for whoever asks: by the engine that forwards their service.
 
-use super::{Forward, Place, dead};
+use super::conntracked::Counts;
+use super::{Forward, Place, dead, within};
 use buoy_api::FlowsView;
-use buoy_kernel::conntrack;
-use buoy_model::{Backend, Desired, Group, Mode, Protocol, Service};
+use buoy_kernel::conntrack::Flows;
+use buoy_model::{Backend, Group, Mode, Protocol, Service};
 use buoy_proxy::Meter;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -68,27 +69,56 @@ pub(super) fn left_alone(left: Duration) -> String {
     format!("left alone for {} s more: connections to it fail", left.as_secs() + 1)
 }
 
+/// Who counts the connections of a service.
+enum Counter {
+    Proxy,
+    Conntrack,
+    Xdp,
+    /// nftables forwards it as it comes, without conntrack.
+    Nobody,
+}
+
 impl Forward {
-    /// What is known of the connections of that backend on this host.
-    pub async fn flows(&self, desired: &Desired, id: &buoy_model::BackendId) -> Option<FlowsView> {
-        let all = desired.groups.iter().flat_map(|g| g.services.iter().map(move |s| (g, s)));
-        let is_it = |service: &Service| buoy_model::BackendId::of(service, &id.name) == *id;
-        let (group, service) = all.into_iter().find(|(_, service)| is_it(service))?;
-        let backend = service.backends.iter().find(|backend| backend.name == id.name)?;
-        let place = Place::of(group, service);
-        let refused = self.findings().refused.contains(&place);
-        Some(match service.mode {
-            Mode::Proxy => self.meters.of(&place, backend),
-            Mode::Kernel => by_conntrack(group, service, backend).await,
-            Mode::Xdp { forward: buoy_model::Forward::Nat, .. } if refused => {
-                by_conntrack(group, service, backend).await
-            }
-            Mode::Xdp { .. } if refused => FlowsView {
-                source: "nftables forwards it in place of XDP, and counts no connections".into(),
-                ..FlowsView::default()
-            },
-            Mode::Xdp { .. } => self.by_xdp(&place, backend),
-        })
+    /// What is known of the connections of these services' backends on this host, in their order.
+    pub async fn flows(&self, services: &[(&Group, &Service)]) -> Vec<Vec<FlowsView>> {
+        let by_conntrack = |(group, service): &(&Group, &Service)| {
+            let is_it = matches!(self.counter(group, service), Counter::Conntrack);
+            if is_it { translated(group, service) } else { Vec::new() }
+        };
+        let needed: Vec<Flows> = services.iter().flat_map(by_conntrack).collect();
+        let all = || {
+            let desired = self.desired.borrow();
+            let all = desired.groups.iter().flat_map(|g| g.services.iter().map(move |s| (g, s)));
+            all.flat_map(|both| by_conntrack(&both)).collect()
+        };
+        let counts = self.conntracked.count(&needed, all).await;
+        let of_service = |(group, service): &(&Group, &Service)| {
+            let place = Place::of(group, service);
+            let counter = self.counter(group, service);
+            let of = |backend| match counter {
+                Counter::Proxy => self.meters.of(&place, backend),
+                Counter::Conntrack => by_conntrack_of(&counts, group, service, backend),
+                Counter::Xdp => self.by_xdp(&place, backend),
+                Counter::Nobody => FlowsView {
+                    source: "nftables forwards it in place of XDP, and counts no connections"
+                        .into(),
+                    ..FlowsView::default()
+                },
+            };
+            service.backends.iter().map(of).collect()
+        };
+        services.iter().map(of_service).collect()
+    }
+
+    fn counter(&self, group: &Group, service: &Service) -> Counter {
+        let is_refused = || self.findings().refused.contains(&Place::of(group, service));
+        match service.mode {
+            Mode::Proxy => Counter::Proxy,
+            Mode::Kernel => Counter::Conntrack,
+            Mode::Xdp { .. } if !is_refused() => Counter::Xdp,
+            Mode::Xdp { forward: buoy_model::Forward::Nat, .. } => Counter::Conntrack,
+            Mode::Xdp { .. } => Counter::Nobody,
+        }
     }
 
     fn by_xdp(&self, place: &Place, backend: &Backend) -> FlowsView {
@@ -107,26 +137,41 @@ impl Forward {
     }
 }
 
-/// The kernel knows each connection; one that is over stays in its list for a while.
-async fn by_conntrack(group: &Group, service: &Service, backend: &Backend) -> FlowsView {
+/// What conntrack has of a service's backends.
+pub(super) fn translated(group: &Group, service: &Service) -> Vec<Flows> {
+    service.backends.iter().flat_map(|backend| translated_to(group, service, backend)).collect()
+}
+
+/// What conntrack has of a backend: of each VIP, without ports that are another service's.
+fn translated_to(group: &Group, service: &Service, backend: &Backend) -> Vec<Flows> {
     let vips = group.addresses.iter().map(|a| a.cidr.address());
-    let vips = vips.filter(|vip| service.addresses.contains(vip));
-    let vips = vips.filter(|vip| vip.is_ipv4() == backend.address.is_ipv4());
-    let all: Vec<_> = vips.map(|vip| dead::flows(service, vip, service.ports, backend)).collect();
-    let count = move || all.iter().try_fold(0, |sum, flows| Ok(sum + conntrack::count(flows)?));
-    let counted: std::io::Result<usize> = tokio::task::spawn_blocking(count)
-        .await
-        .unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into()));
-    match counted {
-        Ok(open) => FlowsView {
-            open: u64::try_from(open).ok(),
-            source: "conntrack on this node, which keeps a connection that is over for up to two minutes"
-                .into(),
-            ..FlowsView::default()
-        },
-        Err(error) => FlowsView {
-            source: format!("conntrack cannot be asked: {error}"),
-            ..FlowsView::default()
-        },
+    let vips = vips.filter(|vip| {
+        service.addresses.contains(vip) && vip.is_ipv4() == backend.address.is_ipv4()
+    });
+    let of_vip = |vip| {
+        let own = service.ports.without(&within(group, vip, service));
+        own.into_iter().map(move |ports| dead::flows(service, vip, ports, backend))
+    };
+    vips.flat_map(of_vip).collect()
+}
+
+/// The kernel knows each connection.
+fn by_conntrack_of(
+    counts: &Result<Arc<Counts>, String>,
+    group: &Group,
+    service: &Service,
+    backend: &Backend,
+) -> FlowsView {
+    match counts {
+        Ok(counts) => {
+            let all = translated_to(group, service, backend);
+            FlowsView {
+                open: Some(all.iter().filter_map(|flows| counts.get(flows)).sum()),
+                source: "conntrack on this node, which keeps a session of UDP until it was silent for a while"
+                    .into(),
+                ..FlowsView::default()
+            }
+        }
+        Err(error) => FlowsView { source: error.clone(), ..FlowsView::default() },
     }
 }

@@ -365,6 +365,22 @@ fn what_others_have_of_a_range_is_left_out_of_it() {
     let dead: Vec<_> = wanted.dead.iter().map(|f| (f.ports, f.backend.port())).collect();
     let own = [(0, 7999), (8100, 65535)];
     assert_eq!(dead, own.map(|(first, last)| (Ports::new(first, last).unwrap(), first)));
+    // So it is for who counts them.
+    let counted = |ports| {
+        let group = &desired.groups[0];
+        let service = group.services.iter().find(|s| s.ports == ports).unwrap();
+        let all = meters::translated(group, service).into_iter();
+        all.map(|f| (f.ports.first(), f.ports.last(), f.backend.to_string())).collect::<Vec<_>>()
+    };
+    let of = |first, last, to: &str| (first, last, to.to_owned());
+    let whole = [
+        of(0, 7999, "10.0.0.21:0"),
+        of(8100, 65535, "10.0.0.21:8100"),
+        of(0, 7999, "10.0.0.22:0"),
+        of(8100, 65535, "10.0.0.22:8100"),
+    ];
+    assert_eq!(counted(Ports::ALL), whole);
+    assert_eq!(counted(one), [of(8050, 8050, "10.0.0.21:8080"), of(8050, 8050, "10.0.0.22:8080")]);
 }
 
 #[test]

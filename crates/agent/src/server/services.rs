@@ -12,8 +12,9 @@ use axum::Json;
 use axum::extract::{ConnectInfo, Path, State};
 use axum::response::{IntoResponse as _, Response};
 use buoy_api::{
-    BackendOrderReply, BackendOrderRequest, BackendReply, BackendsReply, FlowsReply, ORDER_FOR_MAX,
-    REASON_MAX, ServiceReply, ServicesReply, Words, haproxy_name, ordered_view, service_name,
+    BackendFlows, BackendOrderReply, BackendOrderRequest, BackendReply, BackendsReply, FlowsReply,
+    ORDER_FOR_MAX, REASON_MAX, ServiceFlowsReply, ServiceReply, ServicesReply, Words, haproxy_name,
+    ordered_view, service_name,
 };
 use buoy_core::backend_orders::{BackendOrders, Change, Full};
 use buoy_model::limits::{BACKEND_WEIGHT_MAX, CHECK_SHARE_MAX};
@@ -23,7 +24,7 @@ use std::sync::Arc;
 
 pub(super) fn operations() -> Vec<Operation> {
     let get = |path, id, summary| Operation::new("get", path, id, summary);
-    let mut all = vec![
+    let read = [
         get("/v1/services", "services", "All services, as this node forwards them.")
             .answers::<ServicesReply>()
             .paged(),
@@ -35,12 +36,22 @@ pub(super) fn operations() -> Vec<Operation> {
             .answers::<BackendReply>()
             .tagged(),
         get(
-            "/v1/services/{service}/backends/{backend}/flows",
+            "/v1/services/{service}/flows",
             "flows",
+            "What this node knows of the connections of a service's backends.",
+        )
+        .answers::<ServiceFlowsReply>(),
+        get(
+            "/v1/services/{service}/backends/{backend}/flows",
+            "backend_flows",
             "What this node knows of the connections of a backend.",
         )
         .answers::<FlowsReply>(),
     ];
+    read.into_iter().chain(order_operations()).collect()
+}
+
+fn order_operations() -> impl Iterator<Item = Operation> {
     let reason = json!({ "type": ["string", "null"], "maxLength": REASON_MAX });
     let for_ms = json!({ "type": ["integer", "null"], "minimum": 1, "maximum": ORDER_FOR_MAX.as_millis() as u64 });
     let of = |properties: Value, required: &[&str]| json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false });
@@ -82,15 +93,14 @@ pub(super) fn operations() -> Vec<Operation> {
             weight,
         ),
     ];
-    all.extend(orders.map(|(path, id, summary, body)| {
+    orders.into_iter().map(|(path, id, summary, body)| {
         let is_needed = id == "backend_weight";
         Operation::new("post", path, id, summary)
             .takes_json(body, is_needed)
             .changes()
             .answers::<BackendOrderReply>()
             .tagged()
-    }));
-    all
+    })
 }
 
 /// What a weight looks like in JSON schema: what `weight` reads.
@@ -137,24 +147,48 @@ fn shown(snapshot: &Snapshot, group: &Group, service: &Service) -> ServiceReply 
 
 pub(super) async fn flows<A: Agent>(
     State(agent): State<Arc<A>>,
+    Path(service): Path<String>,
+) -> Result<Json<ServiceFlowsReply>, Failure> {
+    let desired = agent.desired();
+    let found = names::service(&desired, &service)?;
+    Ok(Json(counted(&*agent, &desired, found).await))
+}
+
+pub(super) async fn flows_of<A: Agent>(
+    State(agent): State<Arc<A>>,
     Path((service, backend)): Path<(String, String)>,
 ) -> Result<Json<FlowsReply>, Failure> {
     let desired = agent.desired();
-    let (group, service) = names::service(&desired, &service)?;
-    let name = names::backend((group, service), &backend)?.name.clone();
+    let found = names::service(&desired, &service)?;
+    let backend = names::backend(found, &backend)?.name.clone();
+    let ServiceFlowsReply { node, service, engine, backends } =
+        counted(&*agent, &desired, found).await;
+    let flows = backends.into_iter().find(|of| of.backend == backend);
+    let flows = flows.map(|of| of.flows).unwrap_or_default();
+    Ok(Json(FlowsReply { node, service, backend, engine, flows }))
+}
+
+async fn counted<A: Agent>(
+    agent: &A,
+    desired: &Desired,
+    (group, service): (&Group, &Service),
+) -> ServiceFlowsReply {
     let reports = agent.services(Some(&[group.id]));
     let report = reports.into_iter().find(|r| {
         (r.protocol, r.ports, Some(&r.address))
             == (service.protocol, service.ports, service.addresses.first())
     });
-    let flows = agent.flows(&BackendId::of(service, &name)).await.unwrap_or_default();
-    Ok(Json(FlowsReply {
+    let flows = agent.flows(&[(group, service)]).await.into_iter().flatten();
+    let names = service.backends.iter().map(|backend| backend.name.clone());
+    ServiceFlowsReply {
         node: desired.node_name(desired.me).into(),
         service: service_name(group, service),
-        backend: name,
         engine: report.map_or_else(String::new, |report| report.engine),
-        flows,
-    }))
+        backends: names
+            .zip(flows)
+            .map(|(backend, flows)| BackendFlows { backend, flows })
+            .collect(),
+    }
 }
 
 pub(super) async fn order<A: Agent>(

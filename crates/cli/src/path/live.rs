@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use crate::output::{self, Form};
 use crate::table::{Align, Table, Tone};
-use buoy_api::{Client, FlowsReply, PathReply, ServiceReply};
+use buoy_api::{BackendFlows, Client, PathReply, ServiceReply};
 use serde::Serialize;
 use std::net::SocketAddr;
 use std::thread;
@@ -18,7 +18,7 @@ struct Look {
     service: String,
     /// Those that the packet goes to, as it was traced.
     chosen: Vec<String>,
-    backends: Vec<FlowsReply>,
+    backends: Vec<BackendFlows>,
 }
 
 /// Shows them again and again.
@@ -53,11 +53,10 @@ pub(super) fn follow(
 fn look(client: &Client, reply: &PathReply, service: &ServiceReply) -> Result<Look, Failure> {
     let name = &service.service.name;
     let chosen: Vec<String> = reply.ways.iter().filter_map(|way| way.backend.clone()).collect();
-    let all = service.service.backends.iter().map(|backend| &backend.name);
+    let mut backends = client.flows_of_all(name)?.backends;
     // Where it is not known which one is chosen, it could be any.
-    let shown = all.filter(|name| chosen.is_empty() || chosen.contains(name));
-    let backends: Result<Vec<_>, _> = shown.map(|backend| client.flows(name, backend)).collect();
-    Ok(Look { service: name.clone(), chosen, backends: backends? })
+    backends.retain(|of| chosen.is_empty() || chosen.contains(&of.backend));
+    Ok(Look { service: name.clone(), chosen, backends })
 }
 
 /// The service that answers for the port: that with the fewest ports.
@@ -159,10 +158,9 @@ mod tests {
         let look = |open, packets| Look {
             service: "web:80/tcp".into(),
             chosen: vec!["web1".into()],
-            backends: vec![FlowsReply {
+            backends: vec![BackendFlows {
                 backend: "web1".into(),
                 flows: FlowsView { open, packets, ..FlowsView::default() },
-                ..FlowsReply::default()
             }],
         };
         let text = table(&look(Some(2), Some(17)), Some(&look(Some(3), Some(5)))).render(false);

@@ -227,7 +227,7 @@ try {
 
   // When the agent is gone, the browser itself complains of what it asked in vain. So it does of the edit that came too
   // late, and where the page asked about something that was removed at that moment.
-  const removed = ['/v1/vips/db/', '/v1/services/web%3A80%2Ftcp/backends/web3/', '/v1/services/web%3A8080%2Ftcp'];
+  const removed = ['/v1/vips/db/', '/v1/services/web%3A8080%2Ftcp/'];
   const late = (fault) => fault.includes('412') || (fault.includes('404') && removed.some((path) => fault.includes(path)));
   for (const fault of faults.filter((fault) => !late(fault))) fail(fault);
   // The agent dies: what is shown is said to be old.

@@ -84,7 +84,13 @@ export function serve(size, { readOnly = false, token = null } = {}) {
         return json({ node: 'lb1', revision: fake.state.config, revisions });
       }
       if (url.pathname.startsWith('/v1/config/vips/')) return json({ name: 'vip002', address: '10.0.0.1/16', prefer: ['lb2', 'lb1'] });
-      if (url.pathname.endsWith('/flows')) return json({ flows: { open: 40 + (fake.state.tick % 9), opened: fake.state.tick * 30, bytes: fake.state.tick * 90_000, source: 'the map of XDP' } });
+      const counted = url.pathname.match(/^\/v1\/services\/([^/]+)\/flows$/);
+      if (counted) {
+        const name = decodeURIComponent(counted[1]);
+        const service = fake.status().vips.flatMap((vip) => vip.services).find((one) => one.name === name);
+        const flows = { open: 40 + (fake.state.tick % 9), opened: fake.state.tick * 30, bytes: fake.state.tick * 90_000, source: 'the map of XDP' };
+        return json({ node: 'lb1', service: name, engine: service.engine, backends: service.backends.map((one) => ({ backend: one.name, flows })) });
+      }
       if (url.pathname === '/v1/path') return json({ node: 'lb1', from: url.searchParams.get('from'), to: url.searchParams.get('to'), protocol: 'tcp', vip: 'vip001', engine: 'XDP (eth0: driver)', ways: [{ of: 'any connection', verdict: 'sent', backend: 'web2', reason: 'in an IP packet to 10.1.0.21, to the Ethernet address 02:00:00:00:00:15 by eth0' }] });
       response.writeHead(404, { 'content-type': 'application/problem+json' }).end(JSON.stringify({ code: 'unknown_path', title: 'there is no such path', detail: '' }));
     });

@@ -5,9 +5,7 @@ use super::Agent;
 use super::set::weighed;
 use buoy_api::view::{BackendReport, ServiceReport};
 use buoy_api::{FlowsView, haproxy_name, words};
-use buoy_model::{
-    Backend, BackendId, BackendState, Desired, Duty, Group, Mode, OrderedWeight, Service,
-};
+use buoy_model::{Backend, BackendState, Desired, Duty, Group, Mode, OrderedWeight, Service};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -44,6 +42,7 @@ const FIRST_PROXY: usize = 2;
 struct Proxy<'d> {
     name: String,
     id: usize,
+    group: &'d Group,
     service: &'d Service,
     report: Option<ServiceReport>,
 }
@@ -131,6 +130,7 @@ fn proxies<'d, A: Agent>(agent: &A, desired: &'d Desired) -> Vec<Proxy<'d>> {
         .map(|(group, service)| Proxy {
             name: haproxy_name(group, service),
             id: 0,
+            group,
             service,
             report: report(group, service),
         })
@@ -229,12 +229,13 @@ pub(super) async fn stat<A: Agent>(agent: &A, options: &[&str]) -> String {
     };
     let desired = agent.desired();
     let mut text = format!("{COLUMNS}\n");
-    for proxy in proxies(agent, &desired).iter().filter(|proxy| filter.wants(proxy)) {
-        let mut all = Vec::new();
-        for server in proxy.servers() {
-            let flows = flows(agent, proxy, &server).await;
-            all.push((server, flows));
-        }
+    let proxies = proxies(agent, &desired);
+    let wanted: Vec<&Proxy<'_>> = proxies.iter().filter(|proxy| filter.wants(proxy)).collect();
+    let services: Vec<_> = wanted.iter().map(|proxy| (proxy.group, proxy.service)).collect();
+    let mut counted = agent.flows(&services).await.into_iter();
+    for proxy in wanted {
+        let flows = counted.next().unwrap_or_default();
+        let all: Vec<(Server<'_>, FlowsView)> = proxy.servers().into_iter().zip(flows).collect();
         let sums = sums(&all);
         if filter.wants_kind(1) {
             text.push_str(&frontend(proxy, &sums).written());
@@ -248,18 +249,6 @@ pub(super) async fn stat<A: Agent>(agent: &A, options: &[&str]) -> String {
         }
     }
     text
-}
-
-/// What is known of a server's connections without a question to the kernel for each of them: an exporter asks every
-/// few seconds, and conntrack has no index by backends.
-async fn flows<A: Agent>(agent: &A, proxy: &Proxy<'_>, server: &Server<'_>) -> FlowsView {
-    match proxy.service.mode {
-        Mode::Kernel => FlowsView::default(),
-        Mode::Proxy | Mode::Xdp { .. } => {
-            let id = BackendId::of(proxy.service, &server.backend.name);
-            agent.flows(&id).await.unwrap_or_default()
-        }
-    }
 }
 
 /// What the servers have together; not known where one is not.

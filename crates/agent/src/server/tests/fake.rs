@@ -221,9 +221,12 @@ impl Agent for Fake {
         orders.give((7_000_000, desired().me), backend, change, reason).cloned()
     }
 
-    async fn flows(&self, backend: &BackendId) -> Option<FlowsView> {
-        let open = if backend.name == "web1" { Some(3) } else { None };
-        Some(FlowsView { open, source: "a fake".into(), ..FlowsView::default() })
+    async fn flows(&self, services: &[(&Group, &Service)]) -> Vec<Vec<FlowsView>> {
+        let of = |backend: &Backend| {
+            let open = (backend.name == "web1").then_some(3);
+            FlowsView { open, source: "a fake".into(), ..FlowsView::default() }
+        };
+        services.iter().map(|(_, service)| service.backends.iter().map(of).collect()).collect()
     }
 
     async fn trace(&self, packet: Packet) -> Result<Traced, String> {

@@ -22,6 +22,10 @@ fn services_are_told_with_their_names_and_backends() {
     assert_eq!((one.addresses.as_slice(), one.service.up), (&["10.0.0.100".to_owned()][..], 2));
     let flows = server.client().flows("web", "web1").unwrap();
     assert_eq!((flows.flows.open, flows.engine.as_str()), (Some(3), "nftables"));
+    let all = server.client().flows_of_all("web").unwrap();
+    assert_eq!((all.service.as_str(), all.engine.as_str()), ("web:443/tcp", "nftables"));
+    let open: Vec<_> = all.backends.iter().map(|b| (b.backend.as_str(), b.flows.open)).collect();
+    assert_eq!(open, [("web1", Some(3)), ("web2", None), ("web3", None)]);
 }
 
 #[test]
@@ -144,6 +148,7 @@ fn what_is_no_order_is_refused_with_what_would_be() {
     assert_eq!(server.fake.ordered("web1"), None, "nothing was ordered");
     assert_eq!(problem(client.flows("web", "web9")).code, "unknown_backend");
     assert_eq!(problem(client.service("mail")).code, "unknown_service");
+    assert_eq!(problem(client.flows_of_all("mail")).code, "unknown_service");
 }
 
 #[test]

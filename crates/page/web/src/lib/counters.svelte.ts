@@ -6,7 +6,7 @@ import type { Counts, Path, Service, Status } from './types';
 
 const EVERY = 1000;
 /** Where it could be any of many, these are enough to see that it works. */
-const ASKED_MAX = 64;
+const SHOWN_MAX = 64;
 
 export interface Counted {
   backend: string;
@@ -25,7 +25,7 @@ class Counters {
   look(service: Service, path: Path): () => void {
     const chosen = path.ways.flatMap((way) => (way.backend ? [way.backend] : []));
     // Where it is not known which one is chosen, it could be any.
-    const names = service.backends.map((backend) => backend.name).filter((name) => !chosen.length || chosen.includes(name)).slice(0, ASKED_MAX);
+    const names = service.backends.map((backend) => backend.name).filter((name) => !chosen.length || chosen.includes(name)).slice(0, SHOWN_MAX);
     this.service = service.name;
     this.rows = [];
     this.problem = '';
@@ -38,9 +38,10 @@ class Counters {
   private async read(service: string, names: string[], chosen: string[]): Promise<Counted[] | null> {
     const before = new Map(this.rows.map((row) => [row.backend, row.now]));
     try {
-      const replies = await Promise.all(names.map((name) => get<{ flows: Counts }>(`/v1/services/${part(service)}/backends/${part(name)}/flows`)));
+      const { backends } = await get<{ backends: { backend: string; flows: Counts }[] }>(`/v1/services/${part(service)}/flows`);
       this.problem = '';
-      return replies.map((reply, at) => ({ backend: names[at]!, chosen: chosen.includes(names[at]!), now: reply.flows, before: before.get(names[at]!) ?? null }));
+      const shown = backends.filter(({ backend }) => names.includes(backend));
+      return shown.map(({ backend, flows }) => ({ backend, chosen: chosen.includes(backend), now: flows, before: before.get(backend) ?? null }));
     } catch (error) {
       this.problem = words(error);
       return null;
