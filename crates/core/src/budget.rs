@@ -4,7 +4,7 @@
 //! majority it knows nothing of owners elsewhere, and that time counts as neither.
 
 use crate::Node;
-use crate::judge::LastOwner;
+use crate::last_owner::LastOwner;
 use buoy_model::limits::{GAPS_KEPT, SLACK_MINUTES};
 use buoy_model::{Instant, NodeId, Safety};
 use core::time::Duration;

@@ -1,6 +1,7 @@
 //! Judges, for each group, what this node should do about it: from what it hears of the others.
 
 use crate::Node;
+use crate::last_owner::LastOwner;
 use crate::orders::MOVED_HERE;
 use crate::ownership::{Judgement, State};
 use crate::peer::Offer;
@@ -9,9 +10,7 @@ use crate::reluctance::Reluctance;
 use crate::view::{Errand, Handover, Note, SUCCESSOR_PATIENCE, SUCCESSOR_RETRY, View};
 use alloc::vec::Vec;
 use buoy_model::limits::PASSED_OVER_AFTER;
-use buoy_model::{
-    Action, Cause, ClaimKind, Epoch, Fact, Failback, Group, Instant, NodeId, Record, Safety,
-};
+use buoy_model::{Cause, ClaimKind, Epoch, Failback, Group, Instant, NodeId, Safety};
 use core::time::Duration;
 
 /// What has just come is not given on for the better: while two nodes see different parts of the
@@ -29,7 +28,7 @@ pub(crate) struct Verdicts {
     /// When the first hold, or the drain, ends by itself.
     pub(crate) orders_end_at: Option<Instant>,
     /// When each peer that fell silent was heard last before.
-    unheard_since: Vec<(NodeId, Instant)>,
+    pub(crate) unheard_since: Vec<(NodeId, Instant)>,
     /// How often two nodes turned out to have served a group at once.
     pub(crate) overlaps: u64,
 }
@@ -42,27 +41,6 @@ struct Field {
     fit: bool,
     /// They have not long asked in vain.
     hopeful: bool,
-}
-
-/// How the last known owner of a group ended.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) enum LastOwner {
-    #[default]
-    Nobody,
-    Serves {
-        node: NodeId,
-        since: Instant,
-    },
-    Released {
-        node: NodeId,
-    },
-    Silent {
-        node: NodeId,
-        silent: Duration,
-    },
-    Died {
-        node: NodeId,
-    },
 }
 
 impl Node {
@@ -151,85 +129,6 @@ impl Node {
             |(i, o)| (o.claim.kind, placement::static_place(group, &self.desired.nodes[*i])),
         )
     }
-
-    /// Notes who serves what after a peer's claims have changed.
-    pub(crate) fn watch_owners(&mut self, now: Instant, at: usize, out: &mut Vec<Action>) {
-        self.verdicts.last_owner.resize(self.desired.groups.len(), LastOwner::Nobody);
-        let peer = &self.peers[at];
-        for (i, group) in self.desired.groups.iter().enumerate() {
-            let last = &mut self.verdicts.last_owner[i];
-            let offer = peer.offer(group.id);
-            if let Some(offer) = offer {
-                self.owned[i].epoch = self.owned[i].epoch.max(offer.claim.epoch);
-            }
-            let was = matches!(last, LastOwner::Serves { node, .. } if *node == peer.id);
-            match offer.filter(|o| o.claim.kind.serves()) {
-                Some(offer) if !was => {
-                    *last = LastOwner::Serves { node: peer.id, since: now };
-                    self.owned[i].another_serves();
-                    let fact = Fact::OwnerHeard { node: peer.id, epoch: offer.claim.epoch };
-                    let record = Record { at: now, group: Some(group.id), fact };
-                    if self.owned[i].holding().is_none() {
-                        self.owned[i].last_change = Some(record.clone());
-                    }
-                    out.push(Action::Record(record));
-                    let ours = self.owned[i].holding().filter(|h| h.yielding.is_none());
-                    let both = ours.filter(|_| offer.claim.kind == ClaimKind::Holds);
-                    if let (Some(holding), Safety::Available) = (both, group.safety) {
-                        let known = &self.verdicts.unheard_since;
-                        let before = known.iter().find(|(node, _)| *node == peer.id);
-                        let began = before.map_or(holding.since, |(_, at)| holding.since.max(*at));
-                        let fact = Fact::Overlap { node: peer.id, at_most: now.since(began) };
-                        out.push(Action::Record(Record { at: now, group: Some(group.id), fact }));
-                        self.verdicts.overlaps += 1;
-                    }
-                }
-                None if was => *last = LastOwner::Released { node: peer.id },
-                Some(_) | None => {}
-            }
-        }
-    }
-
-    /// A peer fell silent.
-    pub(crate) fn lose(
-        &mut self,
-        now: Instant,
-        at: usize,
-        silent: Duration,
-        out: &mut Vec<Action>,
-    ) {
-        let node = self.peers[at].id;
-        let fact = Fact::PeerDown { node, silent };
-        self.end_owner(now, node, LastOwner::Silent { node, silent }, fact, out);
-        let heard_at = self.peers[at].heard_at().unwrap_or(now);
-        match self.verdicts.unheard_since.iter_mut().find(|(known, _)| *known == node) {
-            Some((_, since)) => *since = heard_at,
-            None => self.verdicts.unheard_since.push((node, heard_at)),
-        }
-    }
-
-    /// A peer's agent is dead, and somebody said so: nothing answers for its addresses any more.
-    pub(crate) fn mourn(&mut self, now: Instant, at: usize, out: &mut Vec<Action>) {
-        let node = self.peers[at].id;
-        self.end_owner(now, node, LastOwner::Died { node }, Fact::PeerGoodbye { node }, out);
-    }
-
-    fn end_owner(
-        &mut self,
-        now: Instant,
-        node: NodeId,
-        end: LastOwner,
-        fact: Fact,
-        out: &mut Vec<Action>,
-    ) {
-        out.push(Action::Record(Record { at: now, group: None, fact }));
-        for last in &mut self.verdicts.last_owner {
-            if matches!(last, LastOwner::Serves { node: owner, .. } if *owner == node) {
-                *last = end;
-            }
-        }
-        self.unsettled = true;
-    }
 }
 
 /// Counts what everyone serves, before the groups are judged one by one.
@@ -282,7 +181,7 @@ fn decide_other(node: &Node, view: &mut View, now: Instant, i: usize) -> Judgeme
                 return Judgement::Leave;
             }
         },
-        None => (orphaned(node.verdicts.last_owner.get(i).copied().unwrap_or_default()), None),
+        None => (node.verdicts.last_owner.get(i).copied().unwrap_or_default().orphaned(), None),
     };
     let from = owner.map(|owner| node.id(owner));
     if let Some((_, claim)) = rival {
@@ -358,16 +257,6 @@ fn taken_from(node: &Node, owner: usize, moved: bool) -> Cause {
         Cause::Moved { to: node.desired.me, reason: MOVED_HERE.into() }
     } else {
         Cause::OwnerReleased { node: node.id(owner) }
-    }
-}
-
-/// Why a group has no owner.
-const fn orphaned(last: LastOwner) -> Cause {
-    match last {
-        LastOwner::Nobody | LastOwner::Serves { .. } => Cause::NoOwner,
-        LastOwner::Released { node } => Cause::OwnerReleased { node },
-        LastOwner::Silent { node, silent } => Cause::OwnerSilent { node, silent },
-        LastOwner::Died { node } => Cause::OwnerDied { node },
     }
 }
 

@@ -21,6 +21,7 @@ mod hear;
 pub mod history;
 mod judge;
 pub mod jury;
+mod last_owner;
 mod legs;
 pub mod load;
 pub mod locality;

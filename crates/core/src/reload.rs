@@ -1,7 +1,7 @@
 //! Takes a new configuration: only the difference is acted on, everything else goes on as it was.
 
 use crate::Node;
-use crate::judge::LastOwner;
+use crate::last_owner::LastOwner;
 use crate::ownership::{self, Ownership, State};
 use crate::peer::Peer;
 use crate::votes::Votes;

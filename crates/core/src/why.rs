@@ -3,7 +3,8 @@
 //! The line of candidates is made by the very steps that judge, on a view of its own; `why_agrees`
 //! holds the two against each other.
 
-use crate::judge::{self, LastOwner};
+use crate::judge;
+use crate::last_owner::LastOwner;
 use crate::ownership::{Judgement, Ownership, State};
 use crate::placement::Place;
 use crate::reluctance::Reluctance;
