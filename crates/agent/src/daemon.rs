@@ -238,7 +238,7 @@ impl Daemon {
 
     /// What the loop knows of one group; `None`: it has ended.
     pub(crate) async fn ask_about(&self, group: GroupId) -> Option<Status> {
-        self.handle.status(Some(group)).await.ok()
+        self.handle.status(Some(vec![group])).await.ok()
     }
 
     /// Counts what changes.
@@ -413,8 +413,8 @@ impl Agent for Daemon {
         Arc::clone(&self.published.desired.borrow())
     }
 
-    async fn status(&self, of: Option<GroupId>) -> Result<Status, LoopGone> {
-        self.handle.status(of).await.map_err(|Gone| LoopGone)
+    async fn status(&self, of: Option<&[GroupId]>) -> Result<Status, LoopGone> {
+        self.handle.status(of.map(<[GroupId]>::to_vec)).await.map_err(|Gone| LoopGone)
     }
 
     fn changes(&self) -> &Changes {

@@ -41,7 +41,7 @@ pub enum Command {
     /// Whether this host could serve each group well.
     Fitness(Vec<Judged>),
     /// What the node knows, of all groups or of one alone.
-    Status(Option<GroupId>, oneshot::Sender<Status>),
+    Status(Option<Vec<GroupId>>, oneshot::Sender<Status>),
     /// Whether it takes orders.
     Alive(oneshot::Sender<()>),
     /// Give everything away and end.
@@ -123,8 +123,8 @@ impl Handle {
         asked.await.map_err(|_| Gone)
     }
 
-    /// Asks what the node knows, of all groups or of one alone.
-    pub async fn status(&self, of: Option<GroupId>) -> Result<Status, Gone> {
+    /// Asks what the node knows, of all groups or of some alone, in the order of their ids.
+    pub async fn status(&self, of: Option<Vec<GroupId>>) -> Result<Status, Gone> {
         let (answer, asked) = oneshot::channel();
         self.order(Command::Status(of, answer))?;
         asked.await.map_err(|_| Gone)
@@ -406,7 +406,7 @@ impl Loop {
                 }
                 Command::Status(of, answer) => {
                     let all = || self.node.status(now);
-                    let _ = answer.send(of.map_or_else(all, |id| self.node.status_about(now, id)));
+                    let _ = answer.send(of.map_or_else(all, |of| self.node.status_about(now, &of)));
                 }
                 Command::Alive(answer) => {
                     let _ = answer.send(());

@@ -88,8 +88,11 @@ pub(crate) type IsMeant<'a> = &'a (dyn Fn(&DatedRecord) -> bool + Sync);
 pub trait Agent: Send + Sync + 'static {
     /// The configuration in force.
     fn desired(&self) -> Arc<Desired>;
-    /// What the node knows, asked of the real-time loop.
-    fn status(&self, of: Option<GroupId>) -> impl Future<Output = Result<Status, LoopGone>> + Send;
+    /// What the node knows of some groups (in the order of their ids) or of all, asked of the real-time loop.
+    fn status(
+        &self,
+        of: Option<&[GroupId]>,
+    ) -> impl Future<Output = Result<Status, LoopGone>> + Send;
     /// The latest records, at most so many, oldest first; the latest changes of owner are kept longer
     /// than the rest.
     fn events(&self, count: usize) -> Vec<DatedRecord>;
@@ -240,9 +243,9 @@ fn router<A: Agent>(agent: Arc<A>) -> Router {
         .route("/v1/vips/{vip}/release", post(orders::release::<A>))
         .route("/v1/vips/{vip}/announce", post(orders::announce::<A>))
         .route("/v1/path", get(path::path::<A>))
-        .route("/v1/services", get(services::all::<A>))
+        .route("/v1/services", get(lists::services::<A>))
         .route("/v1/services/{service}", get(services::one::<A>))
-        .route("/v1/backends", get(services::backends::<A>))
+        .route("/v1/backends", get(lists::backends::<A>))
         .route("/v1/services/{service}/backends/{backend}", get(services::backend::<A>))
         .route("/v1/services/{service}/flows", get(services::flows::<A>))
         .route("/v1/services/{service}/backends/{backend}/flows", get(services::flows_of::<A>))
@@ -305,8 +308,18 @@ impl Snapshot {
 
     /// Of one group: a thousand others cost it nothing.
     async fn about<A: Agent>(agent: &A, group: GroupId) -> Result<Self, LoopGone> {
-        let bare = Self::asked(agent, Some(group)).await?;
-        Ok(Self { services: agent.services(Some(&[group])), ..bare })
+        Self::about_all(agent, Some(&[group])).await
+    }
+
+    /// Of some groups, in the order of their ids, or of all; without records.
+    async fn about_all<A: Agent>(agent: &A, of: Option<&[GroupId]>) -> Result<Self, LoopGone> {
+        let asked = Self::asked(agent, of).await?;
+        Ok(Self { services: agent.services(of), ..asked })
+    }
+
+    /// Without any group, services and records.
+    async fn hollow<A: Agent>(agent: &A) -> Result<Self, LoopGone> {
+        Self::asked(agent, Some(&[])).await
     }
 
     /// Without services and records.
@@ -314,7 +327,7 @@ impl Snapshot {
         Self::asked(agent, None).await
     }
 
-    async fn asked<A: Agent>(agent: &A, of: Option<GroupId>) -> Result<Self, LoopGone> {
+    async fn asked<A: Agent>(agent: &A, of: Option<&[GroupId]>) -> Result<Self, LoopGone> {
         let revision = agent.changes().now();
         let status = ask_loop(agent, of).await?;
         let (desired, now, host) = (agent.desired(), wall_clock(), agent.host());
@@ -368,7 +381,7 @@ async fn owner<A: Agent>(
     let desired = agent.desired();
     let group = desired.find_group(&vip).ok_or_else(|| Failure::unknown_vip(&vip, &desired))?;
     // It is asked often, and needs to know nothing else.
-    let status = ask_loop(&*agent, Some(group.id)).await?;
+    let status = ask_loop(&*agent, Some(&[group.id])).await?;
     let known = status.groups.iter().find(|status| status.id == group.id);
     let me = desired.node_name(desired.me);
     match known {
@@ -407,8 +420,8 @@ async fn alive<A: Agent>(agent: &A) -> Result<(), LoopGone> {
     tokio::time::timeout(LOOP_TIMEOUT, agent.is_alive()).await.unwrap_or(Err(LoopGone))
 }
 
-/// Of all groups, or of one alone: the loop has no time for a thousand others.
-async fn ask_loop<A: Agent>(agent: &A, of: Option<GroupId>) -> Result<Status, LoopGone> {
+/// Of all groups, or of some alone: the loop has no time for a thousand others.
+async fn ask_loop<A: Agent>(agent: &A, of: Option<&[GroupId]>) -> Result<Status, LoopGone> {
     tokio::time::timeout(LOOP_TIMEOUT, agent.status(of)).await.unwrap_or(Err(LoopGone))
 }
 

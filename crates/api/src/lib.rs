@@ -52,8 +52,8 @@ pub use pools::{
 pub use problem::{ConfigProblem, PROBLEM_TYPE, Problem, Span};
 pub use services::{
     BackendFlows, BackendOrderReply, BackendOrderRequest, BackendReply, BackendsReply, FlowsReply,
-    FlowsView, OrderedView, ServiceFlowsReply, ServiceReply, ServicesReply, haproxy_name,
-    ordered_view, service_name,
+    FlowsView, OrderedView, ServiceFlowsReply, ServiceReply, ServicesReply, backend_tag,
+    haproxy_name, ordered_in, ordered_view, service_name,
 };
 pub use status::{
     BackendView, CandidateView, CheckView, ClusterStatus, EventView, EventsReply, HeldView,

@@ -1,6 +1,7 @@
 //! Services and what is ordered of their backends, exactly as it travels in JSON, and what they are called.
 
 use crate::status::{BackendView, ServiceView};
+use crate::view::ServiceReport;
 use crate::words::{self, Words};
 use buoy_model::{BackendId, BackendOrder, Duty, Group, OrderedWeight, Service};
 use serde::{Deserialize, Serialize};
@@ -267,6 +268,23 @@ pub fn ordered_view(words: &Words<'_>, order: &BackendOrder, now: u64) -> Ordere
         at: order.version.micros / 1000,
         sentence: if over { format!("{sentence} (its time is over)") } else { sentence },
     }
+}
+
+/// The tag of a backend: what is ordered of it, by when and where that was.
+pub fn backend_tag(order: Option<&BackendOrder>) -> String {
+    match order.map(|order| order.version) {
+        Some(version) => format!("\"{:x}-{:08x}\"", version.micros, version.node.0),
+        None => "\"0\"".into(),
+    }
+}
+
+/// What is ordered of a backend, by the report of its service.
+pub fn ordered_in(reports: &[ServiceReport], backend: &BackendId) -> Option<BackendOrder> {
+    let report = reports.iter().find(|report| {
+        (report.protocol, report.ports, report.address)
+            == (backend.protocol, backend.ports, backend.address)
+    })?;
+    report.backends.iter().find(|known| known.name == backend.name)?.order.clone()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ mod reports;
 mod texts;
 
 pub use reports::{BackendReport, CheckReport, DatedRecord, HostReport, ServiceReport};
-pub use texts::Texts;
+pub use texts::{Of, Texts};
 
 use crate::lists::{ClusterReply, FailoverView};
 use crate::services::{OrderedView, ordered_view, service_name};
@@ -119,7 +119,7 @@ impl View<'_> {
     }
 
     /// Those of them, by name.
-    pub fn vips_of(&self, groups: &[GroupId]) -> Vec<VipView> {
+    fn vips_of(&self, groups: &[GroupId]) -> Vec<VipView> {
         let known: BTreeMap<GroupId, &GroupStatus> =
             self.status.groups.iter().map(|status| (status.id, status)).collect();
         let groups = groups.iter().filter_map(|id| self.desired.group(*id));

@@ -252,9 +252,9 @@ impl Node {
         crate::why::status(self, now, None)
     }
 
-    /// The same of one group alone: the others are not explained.
-    pub fn status_about(&self, now: Instant, group: GroupId) -> Status {
-        crate::why::status(self, now, Some(group))
+    /// The same of some groups alone, in the order of their ids: the others are not explained.
+    pub fn status_about(&self, now: Instant, groups: &[GroupId]) -> Status {
+        crate::why::status(self, now, Some(groups))
     }
 
     /// The term this node asks for: what its kernel's fence needs, and the network.

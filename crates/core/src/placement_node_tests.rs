@@ -57,8 +57,10 @@ fn agree(cluster: &Cluster) {
         let all = node.status(cluster.now);
         for group in &all.groups {
             let one = Status { groups: vec![group.clone()], ..all.clone() };
-            assert_eq!(node.status_about(cluster.now, group.id), one, "who is asked about one");
+            assert_eq!(node.status_about(cluster.now, &[group.id]), one, "who is asked about one");
         }
+        let none = Status { groups: vec![], ..all };
+        assert_eq!(node.status_about(cluster.now, &[]), none, "who is asked about none");
     }
 }
 

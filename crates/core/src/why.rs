@@ -29,8 +29,8 @@ struct Explained {
     line: Vec<Candidate>,
 }
 
-/// Of all groups, or of one alone.
-pub(crate) fn status(node: &Node, now: Instant, of: Option<GroupId>) -> Status {
+/// Of all groups, or of some alone, in the order of their ids.
+pub(crate) fn status(node: &Node, now: Instant, of: Option<&[GroupId]>) -> Status {
     let groups = explain(node, now, of).into_iter();
     Status {
         at: now,
@@ -170,7 +170,10 @@ fn hold(node: &Node, now: Instant, i: usize) -> Option<Hold> {
 
 /// Judges every group in the order of `Node::judge_all`, since each takes its share before the next one, and notes the
 /// line of those that are asked about as its judgement saw it; with their places.
-fn explain(node: &Node, now: Instant, of: Option<GroupId>) -> Vec<(usize, Explained)> {
+fn explain(node: &Node, now: Instant, of: Option<&[GroupId]>) -> Vec<(usize, Explained)> {
+    if of.is_some_and(<[GroupId]>::is_empty) {
+        return Vec::new();
+    }
     let mut view: View = node.verdicts.view.clone();
     view.look(node, now);
     let mut explained = Vec::new();
@@ -182,7 +185,7 @@ fn explain(node: &Node, now: Instant, of: Option<GroupId>) -> Vec<(usize, Explai
             if !held {
                 view.let_go(i);
             }
-            let is_asked_about = of.is_none_or(|id| id == group.id);
+            let is_asked_about = of.is_none_or(|of| of.binary_search(&group.id).is_ok());
             let line = is_asked_about.then(|| line(node, &view, now, i));
             let judgement = judge::decide(node, &mut view, now, i);
             explained.extend(line.map(|line| (i, Explained { judgement, line })));

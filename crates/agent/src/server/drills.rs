@@ -341,7 +341,7 @@ impl<A: Agent> Run<A> {
 
     async fn known(&self) -> Result<GroupStatus, String> {
         let status =
-            ask_loop(&*self.agent, Some(self.group)).await.map_err(|gone| gone.to_string())?;
+            ask_loop(&*self.agent, Some(&[self.group])).await.map_err(|gone| gone.to_string())?;
         let known = status.groups.into_iter().find(|known| known.id == self.group);
         known.ok_or_else(|| format!("{} is in the configuration no more", self.drill.vip))
     }

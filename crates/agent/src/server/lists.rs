@@ -2,8 +2,8 @@
 
 use super::failure::Failure;
 use super::openapi::{Operation, count, text};
-use super::paging::{Page, Paged};
-use super::stream::{Asked, News, Reply as _, Text, message, place, streamed};
+use super::paging::Page;
+use super::stream::{Asked, News, message, place, streamed};
 use super::write::{node_tag, tagged, vip_tag};
 use super::{Agent, Snapshot, alive, ask_loop, orders, whole};
 use axum::extract::rejection::QueryRejection;
@@ -192,17 +192,33 @@ async fn vips<A: Agent>(
 ) -> Result<Response, Failure> {
     let make = move |agent: Arc<A>| {
         let page = page.clone();
-        async move {
-            if page == Page::default() {
-                return Ok(Text(whole::vips(agent).await?));
-            }
-            let Paged { snapshot, groups, next } = page.of(&*agent).await?;
-            let vips = snapshot.view().vips_of(&groups);
-            let reply = VipsReply { node: snapshot.me(), revision: snapshot.revision, vips, next };
-            Ok(Text(reply.text()))
-        }
+        async move { Ok(whole::vips(&agent, &page.of(&*agent).await?)) }
     };
     asked.answer(agent, "vips", make).await
+}
+
+pub(super) async fn services<A: Agent>(
+    State(agent): State<Arc<A>>,
+    page: Page,
+    asked: Asked,
+) -> Result<Response, Failure> {
+    let make = move |agent: Arc<A>| {
+        let page = page.clone();
+        async move { Ok(whole::services(&agent, &page.behind(&*agent).await?)) }
+    };
+    asked.answer(agent, "services", make).await
+}
+
+pub(super) async fn backends<A: Agent>(
+    State(agent): State<Arc<A>>,
+    page: Page,
+    asked: Asked,
+) -> Result<Response, Failure> {
+    let make = move |agent: Arc<A>| {
+        let page = page.clone();
+        async move { Ok(whole::backends(&agent, &page.behind(&*agent).await?)) }
+    };
+    asked.answer(agent, "backends", make).await
 }
 
 async fn vip<A: Agent>(

@@ -383,7 +383,7 @@ impl Case {
         let unknown = || Failure::unknown_vip(vip, &desired);
         let id = desired.find_group(vip).ok_or_else(unknown)?.id;
         let index = desired.group_index(id).ok_or_else(unknown)?;
-        let status = ask_loop(agent, Some(id)).await?;
+        let status = ask_loop(agent, Some(&[id])).await?;
         write.check(&vip_tag(&status, id))?;
         Ok(Self { desired, status, index, write })
     }

@@ -4,15 +4,12 @@
 //! place, so that a VIP that comes or goes meanwhile makes no other one be told twice or never.
 
 use super::failure::Failure;
-use super::stream::Asked;
 use super::{Agent, Snapshot};
 use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
-use axum::response::Response;
 use buoy_model::{Desired, GroupId};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use std::num::NonZeroU32;
-use std::sync::Arc;
 
 /// Which part of a list is asked for.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
@@ -26,8 +23,8 @@ pub(super) struct Page {
 /// What a page is made of.
 pub(super) struct Paged {
     pub(super) snapshot: Snapshot,
-    /// In the order of their ids.
-    pub(super) groups: Vec<GroupId>,
+    /// In the order of their ids; `None`: all.
+    pub(super) groups: Option<Vec<GroupId>>,
     /// Behind which name the rest is, if there is one.
     pub(super) next: Option<String>,
 }
@@ -45,27 +42,29 @@ impl<S: Send + Sync> FromRequestParts<S> for Page {
 impl Page {
     /// What is on it now.
     pub(super) async fn of<A: Agent>(&self, agent: &A) -> Result<Paged, Failure> {
-        let bare = Snapshot::bare(agent).await?;
-        let (groups, next) = self.groups(&bare.desired);
-        let services = agent.services(Some(&groups));
-        Ok(Paged { snapshot: Snapshot { services, ..bare }, groups, next })
+        let (groups, next) = self.groups(&agent.desired());
+        let snapshot = Snapshot::about_all(agent, groups.as_deref()).await?;
+        Ok(Paged { snapshot, groups, next })
     }
 
-    /// Answers with what `make` makes of it, as it was asked for; the name is that of the stream's events.
-    pub(super) async fn answer<A: Agent, T: Serialize + Send + 'static>(
-        self,
-        agent: Arc<A>,
-        (asked, name): (Asked, &'static str),
-        make: fn(Paged) -> T,
-    ) -> Result<Response, Failure> {
-        let make = move |agent: Arc<A>| {
-            let page = self.clone();
-            async move { Ok(make(page.of(&*agent).await?)) }
-        };
-        asked.answer(agent, name, make).await
+    /// The same of what is behind its VIPs alone: of themselves the loop is asked nothing.
+    pub(super) async fn behind<A: Agent>(&self, agent: &A) -> Result<Paged, Failure> {
+        let (groups, next) = self.groups(&agent.desired());
+        let hollow = Snapshot::hollow(agent).await?;
+        let services = agent.services(groups.as_deref());
+        Ok(Paged { snapshot: Snapshot { services, ..hollow }, groups, next })
     }
 
-    fn groups(&self, desired: &Desired) -> (Vec<GroupId>, Option<String>) {
+    /// `None`: all, whatever their names.
+    fn groups(&self, desired: &Desired) -> (Option<Vec<GroupId>>, Option<String>) {
+        if *self == Self::default() {
+            return (None, None);
+        }
+        let (groups, next) = self.some(desired);
+        (Some(groups), next)
+    }
+
+    fn some(&self, desired: &Desired) -> (Vec<GroupId>, Option<String>) {
         let is_behind = |name: &str| self.after.as_deref().is_none_or(|after| after < name);
         let named = desired.groups.iter().map(|group| (group.name.as_str(), group.id));
         let mut all: Vec<_> = named.filter(|(name, _)| is_behind(name)).collect();
@@ -112,9 +111,10 @@ mod tests {
             (page(2, "d"), ids(&[]), None),
         ];
         for (page, groups, next) in table {
-            assert_eq!(page.groups(&desired), (groups, next.map(str::to_owned)), "{page:?}");
+            assert_eq!(page.some(&desired), (groups, next.map(str::to_owned)), "{page:?}");
         }
         desired.groups.retain(|group| group.name != "b");
-        assert_eq!(page(1, "b").groups(&desired), (ids(&[3]), Some("c".into())), "b has gone");
+        assert_eq!(page(1, "b").some(&desired), (ids(&[3]), Some("c".into())), "b has gone");
+        assert_eq!(Page::default().groups(&desired), (None, None), "all");
     }
 }

@@ -4,17 +4,15 @@ use super::failure::Failure;
 use super::names::NameError;
 use super::openapi::Operation;
 use super::orders::{Body, Reason, length, parsed};
-use super::paging::{Page, Paged};
-use super::stream::Asked;
-use super::write::{Write, backend_tag, ordered_in, tagged};
+use super::write::{Write, tagged};
 use super::{Agent, Asker, Snapshot, names, wall_clock};
 use axum::Json;
 use axum::extract::{ConnectInfo, Path, State};
 use axum::response::{IntoResponse as _, Response};
 use buoy_api::{
     BackendFlows, BackendOrderReply, BackendOrderRequest, BackendReply, BackendsReply, FlowsReply,
-    ORDER_FOR_MAX, REASON_MAX, ServiceFlowsReply, ServiceReply, ServicesReply, Words, haproxy_name,
-    ordered_view, service_name,
+    ORDER_FOR_MAX, REASON_MAX, ServiceFlowsReply, ServiceReply, ServicesReply, Words, backend_tag,
+    haproxy_name, ordered_in, ordered_view, service_name,
 };
 use buoy_core::backend_orders::{BackendOrders, Change, Full};
 use buoy_model::limits::{BACKEND_WEIGHT_MAX, CHECK_SHARE_MAX};
@@ -106,24 +104,6 @@ fn order_operations() -> impl Iterator<Item = Operation> {
 /// What a weight looks like in JSON schema: what `weight` reads.
 const WEIGHT: &str =
     "^(configured|25[0-6]|(2[0-4]|1?[0-9])?[0-9]|(25[0-5]|(2[0-4]|1?[0-9])?[0-9])%)$";
-
-pub(super) async fn all<A: Agent>(
-    State(agent): State<Arc<A>>,
-    page: Page,
-    asked: Asked,
-) -> Result<Response, Failure> {
-    page.answer(agent, (asked, "services"), listed).await
-}
-
-fn listed(Paged { snapshot, groups, next }: Paged) -> ServicesReply {
-    let groups = groups.iter().filter_map(|id| snapshot.desired.group(*id));
-    let all = groups.flat_map(|group| group.services.iter().map(move |s| (group, s)));
-    let mut services: Vec<ServiceReply> =
-        all.map(|(group, service)| shown(&snapshot, group, service)).collect();
-    services.sort_by(|a, b| (&a.vip, &a.addresses).cmp(&(&b.vip, &b.addresses)));
-    let (node, revision) = (snapshot.me(), snapshot.revision);
-    ServicesReply { node, revision, services, next }
-}
 
 pub(super) async fn one<A: Agent>(
     State(agent): State<Arc<A>>,
@@ -238,35 +218,6 @@ fn rehearsed(
     }
     let now = (wall_clock().saturating_mul(1_000), desired.me);
     orders.give(now, backend, change, reason).cloned()
-}
-
-/// All backends, as a list of its own.
-pub(super) async fn backends<A: Agent>(
-    State(agent): State<Arc<A>>,
-    page: Page,
-    asked: Asked,
-) -> Result<Response, Failure> {
-    page.answer(agent, (asked, "backends"), told).await
-}
-
-fn told(Paged { snapshot, groups, next }: Paged) -> BackendsReply {
-    let view = snapshot.view();
-    let mut backends = Vec::new();
-    for group in groups.iter().filter_map(|id| snapshot.desired.group(*id)) {
-        let reports = view.services_of(group.id);
-        for service in &group.services {
-            let shown = view.service(group, service);
-            backends.extend(shown.backends.into_iter().map(|backend| {
-                let id = BackendId::of(service, &backend.name);
-                let etag = backend_tag(ordered_in(reports, &id).as_ref());
-                let (vip, service) = (group.name.clone(), shown.name.clone());
-                BackendReply { vip, service, backend, etag }
-            }));
-        }
-    }
-    backends.sort_by(|a, b| a.service.cmp(&b.service));
-    let (node, revision) = (snapshot.me(), snapshot.revision);
-    BackendsReply { node, revision, backends, next }
 }
 
 /// One backend, with the tag that a change of it may name.

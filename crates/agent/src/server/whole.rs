@@ -1,18 +1,19 @@
-//! Answers with all that there is, or all VIPs: from texts that are kept while somebody asks.
+//! Answers with all that there is, or lists of VIPs, services and backends: from texts that are kept while somebody asks.
 //!
 //! Who asks again names the tag of what he has, and is told when nothing but ages and counters is another. Texts
 //! that nobody has asked for lately are given back: an agent that nobody watches keeps none.
 
 use super::failure::Failure;
-use super::stream::{Asked, Reply};
+use super::paging::Paged;
+use super::stream::{Asked, Reply, Text};
 use super::{Agent, Snapshot, wall_clock};
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use buoy_api::view::{Texts, View};
-use buoy_api::{ClusterStatus, VipsReply};
+use buoy_api::view::Texts;
+use buoy_api::{BackendsReply, ClusterStatus, ServicesReply, VipsReply};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -62,7 +63,7 @@ impl Answers {
 
 /// The whole status, ready to be sent.
 pub(super) struct Whole {
-    text: String,
+    text: Vec<u8>,
     tag: String,
 }
 
@@ -98,19 +99,48 @@ fn is_equal(known: &str, tag: &str) -> bool {
     known.trim_start_matches("W/") == tag.trim_start_matches("W/")
 }
 
-/// The list of all VIPs.
-pub(super) async fn vips<A: Agent>(agent: Arc<A>) -> Result<Bytes, Failure> {
-    let snapshot = Snapshot::of(&*agent, 0).await?;
-    let (node, revision) = (snapshot.me(), snapshot.revision);
-    let frame = VipsReply { node, revision, ..VipsReply::default() };
-    let view = snapshot.view();
-    Ok(kept(&agent, &snapshot, &view, |kept| kept.texts.whole(&view, &frame)).into())
+/// The VIPs of a page.
+pub(super) fn vips<A: Agent>(agent: &Arc<A>, page: &Paged) -> Text {
+    let Paged { snapshot, groups, next } = page;
+    let (node, revision, next) = (snapshot.me(), snapshot.revision, next.clone());
+    let frame = VipsReply { node, revision, vips: Vec::new(), next };
+    let (view, of) = (snapshot.view(), groups.as_deref());
+    text(kept(agent, snapshot, |kept| {
+        kept.texts.update(&view, of);
+        kept.texts.vips(&view, &frame, of)
+    }))
+}
+
+/// The services of its VIPs.
+pub(super) fn services<A: Agent>(agent: &Arc<A>, page: &Paged) -> Text {
+    let Paged { snapshot, groups, next } = page;
+    let (node, revision, next) = (snapshot.me(), snapshot.revision, next.clone());
+    let frame = ServicesReply { node, revision, services: Vec::new(), next };
+    text(kept(agent, snapshot, |kept| {
+        kept.texts.update_behind(&snapshot.view(), groups.as_deref());
+        kept.texts.services(&frame, groups.as_deref())
+    }))
+}
+
+/// The backends of its VIPs.
+pub(super) fn backends<A: Agent>(agent: &Arc<A>, page: &Paged) -> Text {
+    let Paged { snapshot, groups, next } = page;
+    let (node, revision, next) = (snapshot.me(), snapshot.revision, next.clone());
+    let frame = BackendsReply { node, revision, backends: Vec::new(), next };
+    text(kept(agent, snapshot, |kept| {
+        kept.texts.update_behind(&snapshot.view(), groups.as_deref());
+        kept.texts.backends(&frame, groups.as_deref())
+    }))
+}
+
+fn text(text: Vec<u8>) -> Text {
+    Text(text.into())
 }
 
 async fn whole<A: Agent>(agent: Arc<A>) -> Result<Whole, Failure> {
     let snapshot = Snapshot::of(&*agent, STATUS_EVENTS).await?;
     let (Ok(whole) | Err(whole)) =
-        told(&agent, &snapshot, |_| false).map_err(|tag| Whole { text: String::new(), tag });
+        told(&agent, &snapshot, |_| false).map_err(|tag| Whole { text: Vec::new(), tag });
     Ok(whole)
 }
 
@@ -122,22 +152,18 @@ fn told<A: Agent>(
 ) -> Result<Whole, String> {
     let view = snapshot.view();
     let status = ClusterStatus { revision: snapshot.revision, ..view.cluster_alone() };
-    kept(agent, snapshot, &view, |Kept { texts, name, .. }| {
+    kept(agent, snapshot, |Kept { texts, name, .. }| {
+        texts.update(&view, None);
         let tag = format!("W/\"{name:x}-{:x}-{:08x}\"", texts.made(), mark(&status) >> 32);
         match is_known(&tag) {
             true => Err(tag),
-            false => Ok(Whole { text: texts.whole(&view, &status), tag }),
+            false => Ok(Whole { text: texts.status(&view, &status), tag }),
         }
     })
 }
 
-/// What is made of the texts, as they are at that moment.
-fn kept<A: Agent, T>(
-    agent: &Arc<A>,
-    snapshot: &Snapshot,
-    view: &View<'_>,
-    make: impl FnOnce(&Kept) -> T,
-) -> T {
+/// What is made of the texts of that configuration, as they are kept.
+fn kept<A: Agent, T>(agent: &Arc<A>, snapshot: &Snapshot, make: impl FnOnce(&mut Kept) -> T) -> T {
     let mut answers = agent.answers().lock();
     let is_first = answers.is_none();
     let kept = answers.take().filter(|kept| kept.texts.are_of(&snapshot.desired));
@@ -147,7 +173,6 @@ fn kept<A: Agent, T>(
         asked: Instant::now(),
     }));
     kept.asked = Instant::now();
-    kept.texts.update(view);
     if is_first {
         let agent = Arc::clone(agent);
         drop(tokio::spawn(async move { agent.answers().wither().await }));

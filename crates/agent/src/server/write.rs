@@ -11,9 +11,8 @@ use axum::http::HeaderValue;
 use axum::http::header::{ETAG, IF_MATCH};
 use axum::http::request::Parts;
 use axum::response::Response;
-use buoy_api::view::ServiceReport;
 use buoy_core::Status;
-use buoy_model::{BackendId, BackendOrder, Desired, GroupId};
+use buoy_model::{Desired, GroupId};
 use serde::Deserialize;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use tokio::sync::MutexGuard;
@@ -145,14 +144,6 @@ pub(super) fn node_tag(snapshot: &Snapshot, name: &str) -> String {
     tag(0, &hash)
 }
 
-/// Of a backend: what is ordered of it, by when and where that was.
-pub(super) fn backend_tag(order: Option<&BackendOrder>) -> String {
-    match order.map(|order| order.version) {
-        Some(version) => format!("\"{:x}-{:08x}\"", version.micros, version.node.0),
-        None => "\"0\"".into(),
-    }
-}
-
 /// Of the configuration in force.
 pub(super) fn config_tag(desired: &Desired) -> String {
     format!("\"{}\"", desired.generation)
@@ -160,15 +151,6 @@ pub(super) fn config_tag(desired: &Desired) -> String {
 
 fn tag(epoch: u32, hash: &DefaultHasher) -> String {
     format!("\"{epoch}-{:08x}\"", hash.finish() >> 32)
-}
-
-/// What is ordered of a backend.
-pub(super) fn ordered_in(reports: &[ServiceReport], backend: &BackendId) -> Option<BackendOrder> {
-    let report = reports.iter().find(|report| {
-        (report.protocol, report.ports, report.address)
-            == (backend.protocol, backend.ports, backend.address)
-    })?;
-    report.backends.iter().find(|known| known.name == backend.name)?.order.clone()
 }
 
 /// The answer with its tag.

@@ -1,12 +1,18 @@
-//! Makes the whole status as text, and keeps the text of each VIP for as long as nothing but its ages is to be told anew.
+//! Makes the whole status and the lists as text, and keeps the text of each VIP for as long as nothing but its ages is to be
+//! told anew.
 //!
 //! With a thousand VIPs nearly all of the answer is what it was a moment ago: names, sentences, ten thousand backends.
 //! Making that anew is most of what a question costs. So a text is kept with what it was made from, of a VIP and of what
 //! is behind it apart (a peer that is silent changes the sentences of all VIPs, and no backend), and is used again where
 //! that is still the same. What grows by itself is written into gaps that the texts have for it.
 
-use super::{CheckReport, ServiceReport, View, millis, service_problems, vip_problem};
-use crate::status::ServiceView;
+mod behind;
+
+use super::{CheckReport, View, millis, vip_problem};
+use crate::lists::VipsReply;
+use crate::services::{BackendsReply, ServicesReply};
+use crate::status::ClusterStatus;
+use behind::{BehindText, ServiceText, comma};
 use buoy_core::GroupStatus;
 use buoy_model::{Desired, Group, GroupId};
 use serde::Serialize;
@@ -16,41 +22,47 @@ use std::time::Duration;
 
 /// Where the ages of a VIP belong. In no text can this be a part of a value: quotes of strings are escaped there.
 const AGES: &str = "\"since_ms\":null,\"lease_left_ms\":null";
-/// Where its services belong.
-const BEHIND: &str = "\"services\":[]";
+/// Where its services belong, and those of their list.
+const SERVICES: &str = "\"services\":[]";
 /// Where the VIPs of a status belong.
 const VIPS: &str = "\"vips\":[]";
+/// Where the items of the list of backends belong.
+const BACKENDS: &str = "\"backends\":[]";
 /// A wall clock that went so far from this host's own, in milliseconds, was set: all times of day are told anew.
 const CLOCK_STEP: u64 = 500;
 
-/// The texts of all VIPs.
+/// Which VIPs an answer is about, in the order of their ids; `None`: all.
+pub type Of<'a> = Option<&'a [GroupId]>;
+
+/// The texts of all VIPs that were asked for.
 #[derive(Debug)]
 pub struct Texts {
     desired: Arc<Desired>,
     /// What the wall clock showed when this host's own began.
     began: u64,
     /// In the order of names.
-    vips: Vec<(GroupId, Option<VipText>)>,
+    vips: Vec<(GroupId, Kept)>,
     /// How many were made.
     made: u64,
 }
 
-/// The text of one VIP, and what it was made from.
+/// What is kept of one VIP.
+#[derive(Debug, Default)]
+struct Kept {
+    behind: Option<BehindText>,
+    /// Never without what is behind it.
+    alone: Option<VipText>,
+}
+
+/// The text of one VIP without what is behind it, and what it was made from.
 #[derive(Debug)]
 struct VipText {
     status: Option<GroupStatus>,
     checks: Vec<CheckReport>,
-    behind: BehindText,
+    /// Which text of what is behind it says what is wrong there.
+    behind: u64,
     /// Until its ages, until its services, and the rest.
     parts: [String; 3],
-}
-
-/// The text of what is balanced behind it, and what that was made from.
-#[derive(Debug)]
-struct BehindText {
-    reports: Vec<ServiceReport>,
-    problems: Vec<String>,
-    text: String,
 }
 
 impl Texts {
@@ -58,7 +70,7 @@ impl Texts {
     pub fn new(desired: Arc<Desired>) -> Self {
         let mut groups: Vec<&Group> = desired.groups.iter().collect();
         groups.sort_by(|a, b| a.name.cmp(&b.name));
-        let vips = groups.into_iter().map(|group| (group.id, None)).collect();
+        let vips = groups.into_iter().map(|group| (group.id, Kept::default())).collect();
         Self { desired, began: 0, vips, made: 0 }
     }
 
@@ -72,58 +84,122 @@ impl Texts {
         self.made
     }
 
-    /// Makes anew what is not as it was.
-    pub fn update(&mut self, view: &View<'_>) {
+    /// Makes anew what is not as it was of those VIPs, about which the view knows all.
+    pub fn update(&mut self, view: &View<'_>, of: Of<'_>) {
         let began = view.now.saturating_sub(whole_millis(view.status.at.as_nanos()));
         if CLOCK_STEP < began.abs_diff(self.began) {
-            self.vips.iter_mut().for_each(|(_, text)| *text = None);
+            self.vips.iter_mut().for_each(|(_, kept)| kept.alone = None);
             self.began = began;
         }
-        let known: BTreeMap<GroupId, &GroupStatus> =
-            view.status.groups.iter().map(|status| (status.id, status)).collect();
-        for (id, kept) in &mut self.vips {
+        let known = known(view);
+        for (id, kept) in self.vips.iter_mut().filter(|(id, _)| is_of(*id, of)) {
             let Some(group) = self.desired.group(*id) else { continue };
-            let status = known.get(id).copied();
-            let behind = view.services_of(*id);
-            let checks: Vec<CheckReport> = match group.checks.is_empty() {
-                true => Vec::new(),
-                false => view.host.checks.iter().filter(|c| c.group == *id).cloned().collect(),
-            };
-            let is_behind_as_it_was = kept.as_ref().is_some_and(|kept| kept.behind.is_of(behind));
-            let is_as_it_was = is_behind_as_it_was
-                && kept.as_ref().is_some_and(|kept| kept.is_of(status, &checks));
-            if is_as_it_was {
-                continue;
-            }
-            self.made += 1;
-            let behind = match kept.take().filter(|_| is_behind_as_it_was) {
-                Some(kept) => kept.behind,
-                None => BehindText::make(view, group, behind),
-            };
-            *kept = Some(VipText::make(view, (group, status), checks, behind));
+            let is_behind_new = kept.update_behind(view, group, self.made + 1);
+            let is_alone_new = kept.update_alone(view, (group, known.get(id).copied()));
+            self.made += u64::from(is_behind_new || is_alone_new);
         }
     }
 
-    /// All VIPs, in a frame that has none: the status, or their list.
-    pub fn whole(&self, view: &View<'_>, frame: &impl Serialize) -> String {
-        let frame = json(frame);
-        let (before, after) = frame.split_once(VIPS).unwrap_or((&frame, ""));
-        let room: usize = self.vips.iter().flat_map(|(_, text)| text).map(VipText::room).sum();
-        let mut out = String::with_capacity(frame.len() + room);
-        out.push_str(before);
-        out.push_str("\"vips\":[");
-        let known: BTreeMap<GroupId, &GroupStatus> =
-            view.status.groups.iter().map(|status| (status.id, status)).collect();
-        let texts = self.vips.iter().filter_map(|(id, text)| Some((id, text.as_ref()?)));
-        for (n, (id, text)) in texts.enumerate() {
-            if 0 < n {
-                out.push(',');
-            }
-            text.write(known.get(id).copied(), &mut out);
+    /// The same of what is behind them alone: of the VIPs themselves the view need know nothing.
+    pub fn update_behind(&mut self, view: &View<'_>, of: Of<'_>) {
+        for (id, kept) in self.vips.iter_mut().filter(|(id, _)| is_of(*id, of)) {
+            let Some(group) = self.desired.group(*id) else { continue };
+            self.made += u64::from(kept.update_behind(view, group, self.made + 1));
         }
-        out.push(']');
-        out.push_str(after);
-        out
+    }
+
+    /// The status, whose frame has no VIPs.
+    pub fn status(&self, view: &View<'_>, frame: &ClusterStatus) -> Vec<u8> {
+        self.with_vips(view, frame, None)
+    }
+
+    /// The list of VIPs, whose frame has none.
+    pub fn vips(&self, view: &View<'_>, frame: &VipsReply, of: Of<'_>) -> Vec<u8> {
+        self.with_vips(view, frame, of)
+    }
+
+    /// The list of services, whose frame has none.
+    pub fn services(&self, frame: &ServicesReply, of: Of<'_>) -> Vec<u8> {
+        let services: Vec<&ServiceText> =
+            self.behind(of).flat_map(BehindText::by_address).collect();
+        let room = services.iter().map(|service| service.room()).sum();
+        framed(frame, SERVICES, room, |out| {
+            for (n, service) in services.iter().enumerate() {
+                comma(n, out);
+                service.write_item(out);
+            }
+        })
+    }
+
+    /// The list of backends, whose frame has none.
+    pub fn backends(&self, frame: &BackendsReply, of: Of<'_>) -> Vec<u8> {
+        let mut services: Vec<&ServiceText> = self
+            .behind(of)
+            .flat_map(BehindText::services)
+            .filter(|service| service.has_backends())
+            .collect();
+        services.sort_by(|a, b| a.name.cmp(&b.name));
+        let room = services.iter().map(|service| service.room_of_backends()).sum();
+        framed(frame, BACKENDS, room, |out| {
+            for (n, service) in services.iter().enumerate() {
+                comma(n, out);
+                service.write_backends(out);
+            }
+        })
+    }
+
+    fn behind(&self, of: Of<'_>) -> impl Iterator<Item = &BehindText> {
+        let those = self.vips.iter().filter(move |(id, _)| is_of(*id, of));
+        those.filter_map(|(_, kept)| kept.behind.as_ref())
+    }
+
+    fn with_vips(&self, view: &View<'_>, frame: &impl Serialize, of: Of<'_>) -> Vec<u8> {
+        let texts: Vec<(GroupId, &VipText, &BehindText)> = self
+            .vips
+            .iter()
+            .filter(|(id, _)| is_of(*id, of))
+            .filter_map(|(id, kept)| Some((*id, kept.alone.as_ref()?, kept.behind.as_ref()?)))
+            .collect();
+        let room = texts.iter().map(|(_, text, behind)| text.room() + behind.room()).sum();
+        let known = known(view);
+        framed(frame, VIPS, room, |out| {
+            for (n, (id, text, behind)) in texts.into_iter().enumerate() {
+                comma(n, out);
+                text.write(known.get(&id).copied(), behind, out);
+            }
+        })
+    }
+}
+
+impl Kept {
+    /// Whether it was made anew, with that number.
+    fn update_behind(&mut self, view: &View<'_>, group: &Group, number: u64) -> bool {
+        let reports = view.services_of(group.id);
+        if self.behind.as_ref().is_some_and(|behind| behind.is_of(reports)) {
+            return false;
+        }
+        self.behind = Some(BehindText::make(view, group, reports, number));
+        true
+    }
+
+    /// Whether it was made anew.
+    fn update_alone(
+        &mut self,
+        view: &View<'_>,
+        (group, status): (&Group, Option<&GroupStatus>),
+    ) -> bool {
+        let Some(behind) = &self.behind else { return false };
+        let checks: Vec<CheckReport> = match group.checks.is_empty() {
+            true => Vec::new(),
+            false => view.host.checks.iter().filter(|c| c.group == group.id).cloned().collect(),
+        };
+        let is_as_it_was =
+            |kept: &VipText| kept.behind == behind.number && kept.is_of(status, &checks);
+        if self.alone.as_ref().is_some_and(is_as_it_was) {
+            return false;
+        }
+        self.alone = Some(VipText::make(view, (group, status), checks, behind));
+        true
     }
 }
 
@@ -132,16 +208,16 @@ impl VipText {
         view: &View<'_>,
         (group, status): (&Group, Option<&GroupStatus>),
         checks: Vec<CheckReport>,
-        behind: BehindText,
+        behind: &BehindText,
     ) -> Self {
         let mut vip = view.vip_alone(group, status);
         (vip.since_ms, vip.lease_left_ms) = (None, None);
-        vip.problem = vip_problem(&vip, behind.problems.clone());
+        vip.problem = vip_problem(&vip, behind.problems.iter().cloned());
         let text = json(&vip);
         let (before, after) = text.split_once(AGES).unwrap_or((&text, ""));
-        let (between, after) = after.split_once(BEHIND).unwrap_or((after, ""));
+        let (between, after) = after.split_once(SERVICES).unwrap_or((after, ""));
         let parts = [before, between, after].map(str::to_owned);
-        Self { status: status.cloned(), checks, behind, parts }
+        Self { status: status.cloned(), checks, behind: behind.number, parts }
     }
 
     /// Whether that would give this text, whatever is behind it.
@@ -156,41 +232,49 @@ impl VipText {
 
     fn room(&self) -> usize {
         let parts: usize = self.parts.iter().map(String::len).sum();
-        parts + self.behind.text.len() + AGES.len() + BEHIND.len() + 64
+        parts + AGES.len() + SERVICES.len() + 64
     }
 
-    fn write(&self, status: Option<&GroupStatus>, out: &mut String) {
+    fn write(&self, status: Option<&GroupStatus>, behind: &BehindText, out: &mut Vec<u8>) {
         let [before, between, after] = &self.parts;
         let ages = |status: &GroupStatus| (status.since, status.lease_left);
         let (since, lease_left) = status.map(ages).unwrap_or_default();
-        out.push_str(before);
-        out.push_str("\"since_ms\":");
-        out.push_str(&age(since));
-        out.push_str(",\"lease_left_ms\":");
-        out.push_str(&age(lease_left));
-        out.push_str(between);
-        out.push_str("\"services\":");
-        out.push_str(&self.behind.text);
-        out.push_str(after);
+        out.extend_from_slice(before.as_bytes());
+        out.extend_from_slice(b"\"since_ms\":");
+        write_age(since, out);
+        out.extend_from_slice(b",\"lease_left_ms\":");
+        write_age(lease_left, out);
+        out.extend_from_slice(between.as_bytes());
+        out.extend_from_slice(b"\"services\":");
+        behind.write(out);
+        out.extend_from_slice(after.as_bytes());
     }
 }
 
-impl BehindText {
-    fn make(view: &View<'_>, group: &Group, reports: &[ServiceReport]) -> Self {
-        let services: Vec<ServiceView> =
-            group.services.iter().map(|service| view.service(group, service)).collect();
-        let problems = services.iter().flat_map(service_problems).collect();
-        Self { reports: reports.to_vec(), problems, text: json(&services) }
-    }
+fn is_of(id: GroupId, of: Of<'_>) -> bool {
+    of.is_none_or(|of| of.binary_search(&id).is_ok())
+}
 
-    /// Whether these would give this text. What is ordered of a backend is told with the time that is left: always anew.
-    fn is_of(&self, reports: &[ServiceReport]) -> bool {
-        let is_ordered = |report: &ServiceReport| report.backends.iter().any(|b| b.order.is_some());
-        let are_same = |(a, b): (&ServiceReport, &ServiceReport)| is_told_the_same(a, b);
-        self.reports.len() == reports.len()
-            && self.reports.iter().zip(reports).all(are_same)
-            && !reports.iter().any(is_ordered)
-    }
+fn known<'a>(view: &View<'a>) -> BTreeMap<GroupId, &'a GroupStatus> {
+    view.status.groups.iter().map(|status| (status.id, status)).collect()
+}
+
+/// A frame with a list where its gap is, which takes about so much room.
+fn framed(
+    frame: &impl Serialize,
+    gap: &str,
+    room: usize,
+    write: impl FnOnce(&mut Vec<u8>),
+) -> Vec<u8> {
+    let frame = json(frame);
+    let (before, after) = frame.split_once(gap).unwrap_or((&frame, ""));
+    let mut out = Vec::with_capacity(frame.len() + room);
+    out.extend_from_slice(before.as_bytes());
+    out.extend_from_slice(gap.trim_end_matches(']').as_bytes());
+    write(&mut out);
+    out.push(b']');
+    out.extend_from_slice(after.as_bytes());
+    out
 }
 
 /// Whether two states of a group differ in nothing that the status tells, but in ages.
@@ -216,43 +300,9 @@ fn is_same_but_ages(a: &GroupStatus, b: &GroupStatus) -> bool {
         && (candidates, vrrp, refused) == (&b.candidates, &b.vrrp, &b.refused)
 }
 
-/// Whether two reports of a service differ in nothing that the status tells.
-fn is_told_the_same(a: &ServiceReport, b: &ServiceReport) -> bool {
-    let ServiceReport {
-        group,
-        address,
-        protocol,
-        ports,
-        problem,
-        engine,
-        table,
-        limited,
-        backends,
-    } = a;
-    let are_backends_same = || {
-        backends.len() == b.backends.len()
-            && backends.iter().zip(&b.backends).all(|(a, b)| {
-                let super::BackendReport {
-                    name,
-                    state,
-                    reason,
-                    urgent,
-                    share,
-                    traffic,
-                    lasts: _,
-                    order,
-                } = a;
-                (name, state, reason, urgent) == (&b.name, &b.state, &b.reason, &b.urgent)
-                    && (share, traffic, order) == (&b.share, &b.traffic, &b.order)
-            })
-    };
-    (group, address, protocol, ports) == (&b.group, &b.address, &b.protocol, &b.ports)
-        && (problem, engine, table, limited) == (&b.problem, &b.engine, &b.table, &b.limited)
-        && are_backends_same()
-}
-
-fn age(age: Option<Duration>) -> String {
-    json(&age.map(millis))
+fn write_age(age: Option<Duration>, out: &mut Vec<u8>) {
+    // Infallible: a `Vec` takes whatever is written to it.
+    let _ = serde_json::to_writer(out, &age.map(millis));
 }
 
 fn json(value: &impl Serialize) -> String {
@@ -266,9 +316,9 @@ const fn whole_millis(nanos: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{BackendReport, HostReport, tests};
+    use super::super::{BackendReport, HostReport, ServiceReport, tests};
     use super::*;
-    use crate::lists::VipsReply;
+    use crate::services::{BackendReply, ServiceReply, backend_tag, haproxy_name, ordered_in};
     use buoy_core::{Candidate, Exclusion, Standing, Status};
     use buoy_model::{
         Backend, BackendId, BackendLife, BackendOrder, BackendState, Balance, Duty, Fact,
@@ -303,7 +353,7 @@ mod tests {
             check: None,
         }];
         let pace = Pace { every: second, every_down: second, timeout: second, rise: 1, fall: 1 };
-        let kind = NodeCheckKind::Process { name: BEHIND.into() };
+        let kind = NodeCheckKind::Process { name: SERVICES.into() };
         web.checks = vec![NodeCheck { name: "postgres".into(), kind, pace, weight: None }];
         let mut other = web.clone();
         (other.id, other.name) = (GroupId(2), AGES.into());
@@ -318,6 +368,13 @@ mod tests {
         status: Status,
         services: Vec<ServiceReport>,
         host: HostReport,
+    }
+
+    impl Moment {
+        fn view<'a>(&'a self, desired: &'a Desired) -> View<'a> {
+            let Self { now, status, services, host } = self;
+            View { desired, status, now: *now, services, host, events: &[] }
+        }
     }
 
     fn moment() -> Moment {
@@ -359,18 +416,109 @@ mod tests {
     /// The text is that of the status; so many texts were made for it.
     fn told(texts: &mut Texts, moment: &Moment, what: &str) -> u64 {
         let desired = Arc::clone(&texts.desired);
-        let Moment { now, status, services, host } = moment;
-        let view = View { desired: &desired, status, now: *now, services, host, events: &[] };
+        let view = moment.view(&desired);
         let before = texts.made();
-        texts.update(&view);
-        let text = texts.whole(&view, &view.cluster_alone());
-        let plain = serde_json::to_string(&view.cluster()).unwrap();
-        assert_eq!(text, plain, "{what}");
-        let list = VipsReply { node: "\"vips\":[]".into(), revision: 7, ..VipsReply::default() };
-        let text = texts.whole(&view, &list);
-        let plain = serde_json::to_string(&VipsReply { vips: view.vips(), ..list }).unwrap();
-        assert_eq!(text, plain, "{what}");
+        texts.update(&view, None);
+        let is = |text: Vec<u8>, plain: String| {
+            assert_eq!(String::from_utf8(text).unwrap(), plain, "{what}");
+        };
+        is(texts.status(&view, &view.cluster_alone()), json(&view.cluster()));
+        let list = VipsReply { node: VIPS.into(), revision: 7, ..VipsReply::default() };
+        let text = texts.vips(&view, &list, None);
+        is(text, json(&VipsReply { vips: view.vips(), ..list }));
+        let mut some = Texts::new(Arc::clone(&desired));
+        for id in [GroupId(1), GroupId(2)] {
+            some.update_behind(&view, Some(&[id]));
+            some.update(&view, Some(&[id]));
+            let vips = vec![view.vip(desired.group(id).unwrap())];
+            let list = VipsReply { next: Some(VIPS.into()), ..VipsReply::default() };
+            let text = some.vips(&view, &list, Some(&[id]));
+            is(text, json(&VipsReply { vips, ..list }));
+        }
         texts.made() - before
+    }
+
+    /// The lists of what is behind the VIPs, as they are without texts.
+    fn behind(desired: &Desired, view: &View<'_>) -> (Vec<ServiceReply>, Vec<BackendReply>) {
+        let all = desired.groups.iter().flat_map(|g| g.services.iter().map(move |s| (g, s)));
+        let item = |(group, service): (&Group, &Service)| ServiceReply {
+            node: desired.node_name(desired.me).into(),
+            vip: group.name.clone(),
+            addresses: service.addresses.iter().map(ToString::to_string).collect(),
+            haproxy: haproxy_name(group, service),
+            service: view.service(group, service),
+        };
+        let mut services: Vec<ServiceReply> = all.clone().map(item).collect();
+        services.sort_by(|a, b| (&a.vip, &a.addresses).cmp(&(&b.vip, &b.addresses)));
+        let mut backends = Vec::new();
+        for (group, service) in all {
+            let shown = view.service(group, service);
+            backends.extend(shown.backends.into_iter().map(|backend| {
+                let id = BackendId::of(service, &backend.name);
+                let etag = backend_tag(ordered_in(view.services, &id).as_ref());
+                let (vip, service) = (group.name.clone(), shown.name.clone());
+                BackendReply { vip, service, backend, etag }
+            }));
+        }
+        backends.sort_by(|a, b| a.service.cmp(&b.service));
+        (services, backends)
+    }
+
+    #[test]
+    fn lists_of_what_is_behind_the_vips_are_made_of_the_same_texts() {
+        let mut desired = desired();
+        let (web, other) = desired.groups.split_at_mut(1);
+        let service = |n: u8, port| Service {
+            addresses: vec![[10, 0, 0, n].into()],
+            ports: Ports::one(port),
+            ..web[0].services[0].clone()
+        };
+        // Neither the order of addresses nor that of names is that of the file.
+        other[0].services = vec![service(9, 443), service(10, 80)];
+        other[0].services[1].backends.clear();
+        other[0].name = "a".into();
+        let desired = Arc::new(desired);
+        let mut moment = moment();
+        let mut texts = Texts::new(Arc::clone(&desired));
+        let web1 = BackendId::of(&desired.groups[0].services[0], "web1");
+        for what in ["first", "the same", "an order", "and over", "no report"] {
+            let order = BackendOrder {
+                backend: web1.clone(),
+                duty: Duty::Drain { until: Some(moment.now + 30_000) },
+                weight: OrderedWeight::Configured,
+                version: OrderVersion { micros: 1, node: NodeId(1) },
+                reason: BACKENDS.into(),
+            };
+            match what {
+                "an order" => moment.services[0].backends[0].order = Some(order),
+                "and over" => moment.now += 60_000,
+                "no report" => moment.services.clear(),
+                _ => (),
+            }
+            let view = moment.view(&desired);
+            let (services, backends) = behind(&desired, &view);
+            assert_eq!((services.len(), backends.len()), (3, 4));
+            texts.update_behind(&view, None);
+            let list = ServicesReply { next: Some(SERVICES.into()), ..ServicesReply::default() };
+            let text = String::from_utf8(texts.services(&list, None)).unwrap();
+            assert_eq!(text, json(&ServicesReply { services, ..list }), "{what}");
+            let list = BackendsReply { node: BACKENDS.into(), ..BackendsReply::default() };
+            let text = String::from_utf8(texts.backends(&list, None)).unwrap();
+            assert_eq!(text, json(&BackendsReply { backends, ..list }), "{what}");
+        }
+        let (view, of) = (moment.view(&desired), Some(&[GroupId(2)][..]));
+        let mut some = Texts::new(Arc::clone(&desired));
+        some.update_behind(&view, of);
+        assert_eq!(some.made(), 1, "nothing is made of what is not asked for");
+        let (services, backends) = behind(&desired, &view);
+        let services = services.into_iter().filter(|item| item.vip == "a").collect();
+        let backends = backends.into_iter().filter(|item| item.vip == "a").collect();
+        let list = ServicesReply { services, ..ServicesReply::default() };
+        let text = String::from_utf8(texts.services(&ServicesReply::default(), of)).unwrap();
+        assert_eq!(text, json(&list));
+        let list = BackendsReply { backends, ..BackendsReply::default() };
+        let text = String::from_utf8(texts.backends(&BackendsReply::default(), of)).unwrap();
+        assert_eq!(text, json(&list));
     }
 
     type Change = fn(&mut Moment);

@@ -2,6 +2,7 @@
 //! whether two hundred who ask, and a page that is open, delay its heartbeats.
 
 use super::many::MASS;
+use super::ready::Ready;
 use super::{floor, report};
 use crate::agent::{Buoy, config_head};
 use crate::capture::Capture;
@@ -62,6 +63,14 @@ struct Beside {
 #[derive(Clone, Debug)]
 struct Asked {
     what: &'static str,
+    took: Took,
+    /// What the same bytes take from a server that has them ready, and how many they are.
+    ready: Option<(Took, usize)>,
+}
+
+/// How long many of them take.
+#[derive(Clone, Copy, Debug)]
+struct Took {
     median: Duration,
     p99: Duration,
 }
@@ -95,9 +104,9 @@ pub fn faces(options: &FacesOptions) -> Result<()> {
         (one, quiet, crowded, Beside { bare, keepalived: keepalived(&segment, options.time)? })
     };
     println!("{MASS} VIPs with {BACKENDS} backends each.");
-    let (_segment, mut buoy) = stand(MASS, BACKENDS)?;
+    let (segment, mut buoy) = stand(MASS, BACKENDS)?;
     let many = rest(&mut buoy, options.time)?;
-    let asked = ask(&buoy)?;
+    let asked = ask(&buoy, &segment)?;
     let text = render(options, (one, many, beside), &asked, (quiet, crowded));
     report::save(&options.report, &text)
 }
@@ -161,51 +170,67 @@ fn resident(pids: &[u32]) -> u64 {
     (own.sum::<u64>() + program.unwrap_or_default()) << 10
 }
 
-fn ask(buoy: &Buoy) -> Result<Vec<Asked>> {
+fn ask(buoy: &Buoy, segment: &Segment) -> Result<Vec<Asked>> {
     let client = buoy.client("n1")?;
-    let failed = |error: buoy_api::ClientError| Error::Agent {
-        node: "n1".to_owned(),
-        said: error.to_string(),
-    };
     // On a machine with fewer processors than agents it may have given some of them up meanwhile.
     let mine = client.status().map_err(failed)?.vips.into_iter().find(|vip| vip.mine);
     let none =
         || Error::Agent { node: "n1".to_owned(), said: "it owns no VIP any more".to_owned() };
     let vip = mine.ok_or_else(none)?.name;
-    let service = format!("{vip}:80/tcp");
-    let mut asked = Vec::new();
-    let mut time = |what, ask: &dyn Fn() -> std::result::Result<(), buoy_api::ClientError>| {
-        let mut took = Vec::with_capacity(QUESTIONS);
-        for _ in 0..QUESTIONS {
-            let from = Instant::now();
-            ask().map_err(failed)?;
-            took.push(from.elapsed());
-        }
-        asked.push(Asked { what, median: median(&took), p99: percentile(&took, 99) });
-        Ok(())
-    };
-    time("who owns one VIP (`/v1/vips/{vip}/owner`)", &|| client.owner(&vip).map(drop))?;
-    time("why one VIP is where it is (`/v1/vips/{vip}/why`)", &|| client.why(&vip).map(drop))?;
-    time("one service (`/v1/services/{service}`)", &|| client.service(&service).map(drop))?;
-    time("20 events (`/v1/events`)", &|| client.events(20).map(drop))?;
-    time("a page of 50 VIPs, with their backends (`/v1/vips?limit=50`)", &|| {
-        client.vips_page(50, Some(&vip)).map(drop)
-    })?;
-    for (what, target) in [
+    let page = format!("/v1/vips?limit=50&after={vip}");
+    let questions: [(&str, &str); 11] = [
+        ("who owns one VIP (`/v1/vips/{vip}/owner`)", &format!("/v1/vips/{vip}/owner")),
+        ("why one VIP is where it is (`/v1/vips/{vip}/why`)", &format!("/v1/vips/{vip}/why")),
+        ("one service (`/v1/services/{service}`)", &format!("/v1/services/{vip}:80-tcp")),
+        ("20 events (`/v1/events`)", "/v1/events?n=20"),
+        ("a page of 50 VIPs, with their backends (`/v1/vips?limit=50`)", &page),
         ("50 VIPs' services (`/v1/services?limit=50`)", "/v1/services?limit=50"),
         ("50 VIPs' backends (`/v1/backends?limit=50`)", "/v1/backends?limit=50"),
-        ("all VIPs (`/v1/vips`, read whole)", "/v1/vips"),
-        ("all services (`/v1/services`, read whole)", "/v1/services"),
-        ("all backends (`/v1/backends`, read whole)", "/v1/backends"),
-        ("all that there is (`/v1/status`, read whole)", "/v1/status"),
-    ] {
-        time(what, &|| client.text(target).map(drop))?;
+        ("all VIPs (`/v1/vips`)", "/v1/vips"),
+        ("all services (`/v1/services`)", "/v1/services"),
+        ("all backends (`/v1/backends`)", "/v1/backends"),
+        ("all that there is (`/v1/status`)", "/v1/status"),
+    ];
+    let mut asked = Vec::new();
+    for (what, target) in questions {
+        let body = client.text(target).map_err(failed)?;
+        let took = time(&|| client.text(target).map(drop))?;
+        let path = segment.file("ready.sock");
+        let ready = Ready::start(&path, &body)?;
+        let bare = buoy_api::Client::connect(&path).map_err(failed)?;
+        let bare = time(&|| bare.text("/").map(drop))?;
+        drop(ready);
+        asked.push(Asked { what, took, ready: Some((bare, body.len())) });
     }
-    time(
-        "the same, understood: ten thousand backends, each with its name and its reason",
+    let mut understood = |what, ask: &dyn Fn() -> Answered| -> Result<()> {
+        asked.push(Asked { what, took: time(ask)?, ready: None });
+        Ok(())
+    };
+    understood("the page of 50 VIPs, asked for and understood by the client", &|| {
+        client.vips_page(50, Some(&vip)).map(drop)
+    })?;
+    understood(
+        "all that there is, understood: ten thousand backends, each with its name and its reason",
         &|| client.status().map(drop),
     )?;
     Ok(asked)
+}
+
+type Answered = std::result::Result<(), buoy_api::ClientError>;
+
+fn failed(error: buoy_api::ClientError) -> Error {
+    Error::Agent { node: "n1".to_owned(), said: error.to_string() }
+}
+
+/// How long the same question takes, again and again.
+fn time(ask: &dyn Fn() -> Answered) -> Result<Took> {
+    let mut took = Vec::with_capacity(QUESTIONS);
+    for _ in 0..QUESTIONS {
+        let from = Instant::now();
+        ask().map_err(failed)?;
+        took.push(from.elapsed());
+    }
+    Ok(Took { median: median(&took), p99: percentile(&took, 99) })
 }
 
 /// Records the heartbeats of n1 while so many ask it, and one follows it as the page does.
@@ -342,13 +367,11 @@ fn render(
     );
     let _ = write!(
         text,
-        "\n## The API with {MASS} VIPs\n\nA client on the UNIX socket, {QUESTIONS} questions of each kind, one connection each. Goal: 5 ms.\n\n\
-         | | median, ms | 99 %, ms | |\n|---|--:|--:|---|\n"
+        "\n## The API with {MASS} VIPs\n\nA client on the UNIX socket, {QUESTIONS} questions of each kind, one connection each. Goal: 5 ms. Beside each answer: how many bytes it has, \
+         and what the same bytes take from a server that has them ready and does nothing else.\n\n\
+         | | bytes | median, ms | 99 %, ms | | ready: median | 99 % |\n|---|--:|--:|--:|---|--:|--:|\n"
     );
-    for Asked { what, median, p99 } in asked {
-        let verdict = kept(ms(*p99) <= 5.0);
-        let _ = writeln!(text, "| {what} | {:.2} | {:.2} | {verdict} |", ms(*median), ms(*p99));
-    }
+    text.extend(asked.iter().map(row));
     let _ = write!(
         text,
         "\n## Heartbeats\n\nTimes between two messages of one node to another, on the wire: a heartbeat every 10 ms, and answers to those of the other between them. {CLIENTS} clients ask for the whole status, each again {} ms after \
@@ -370,6 +393,19 @@ fn render(
     let _ =
         writeln!(text, "\nThe 99 % with {CLIENTS} who ask is {ratio:.2} times that with nobody.");
     text
+}
+
+/// One line of the table of answers.
+fn row(Asked { what, took, ready }: &Asked) -> String {
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    let verdict = if ms(took.p99) <= 5.0 { "kept" } else { "missed" };
+    let bytes = ready.map_or_else(String::new, |(_, bytes)| bytes.to_string());
+    let bare = ready.map_or_else(
+        || " | ".to_owned(),
+        |(bare, _)| format!("{:.2} | {:.2}", ms(bare.median), ms(bare.p99)),
+    );
+    let (median, p99) = (ms(took.median), ms(took.p99));
+    format!("| {what} | {bytes} | {median:.2} | {p99:.2} | {verdict} | {bare} |\n")
 }
 
 #[cfg(test)]

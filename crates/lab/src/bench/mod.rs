@@ -17,6 +17,7 @@ mod faces;
 mod floor;
 mod idle;
 mod many;
+mod ready;
 mod report;
 mod stand;
 mod trial;

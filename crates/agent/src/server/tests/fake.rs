@@ -24,7 +24,7 @@ pub(super) struct Fake {
     pub(super) more: Mutex<Vec<DatedRecord>>,
     pub(super) orders: Mutex<Vec<Order>>,
     /// Of what the loop was asked.
-    pub(super) looked: Mutex<Vec<Option<GroupId>>>,
+    pub(super) looked: Mutex<Vec<Option<Vec<GroupId>>>>,
     pub(super) backend_orders: Mutex<BackendOrders>,
 }
 
@@ -82,15 +82,15 @@ impl Agent for Fake {
         Arc::clone(&self.desired)
     }
 
-    async fn status(&self, of: Option<GroupId>) -> Result<Status, LoopGone> {
+    async fn status(&self, of: Option<&[GroupId]>) -> Result<Status, LoopGone> {
         let draining = self.drained.load(Ordering::SeqCst).then(|| "patching (by ann)".to_owned());
         let cordoned = self.cordoned.load(Ordering::SeqCst).then(|| "disk (by ann)".to_owned());
         let mut known = Status { draining, cordoned, ..known() };
         if self.elsewhere.load(Ordering::SeqCst) {
             known.groups[0].owner = Some(NodeId::of("lb3"));
         }
-        self.looked.lock().unwrap().push(of);
-        known.groups.retain(|group| of.is_none_or(|id| id == group.id));
+        self.looked.lock().unwrap().push(of.map(<[GroupId]>::to_vec));
+        known.groups.retain(|group| of.is_none_or(|of| of.contains(&group.id)));
         if self.gone.load(Ordering::SeqCst) { Err(LoopGone) } else { Ok(known) }
     }
 

@@ -152,7 +152,7 @@ fn what_is_no_order_is_refused_with_what_would_be() {
 }
 
 #[test]
-fn who_asks_about_one_vip_costs_the_loop_no_other() {
+fn who_asks_about_some_vips_costs_the_loop_no_other() {
     let server = Running::start();
     let client = server.client();
     client.why("web").unwrap();
@@ -160,5 +160,12 @@ fn who_asks_about_one_vip_costs_the_loop_no_other() {
     client.service("web:443/tcp").unwrap();
     server.raw("GET /v1/vips/web HTTP/1.0\r\n\r\n");
     server.raw("POST /v1/vips/web/hold?dry_run=1 HTTP/1.0\r\n\r\n");
-    assert_eq!(*server.fake.looked.lock().unwrap(), [Some(web_id()); 5]);
+    let looked = || std::mem::take(&mut *server.fake.looked.lock().unwrap());
+    assert_eq!(looked(), vec![Some(vec![web_id()]); 5]);
+    client.vips_page(1, Some("db")).unwrap();
+    assert_eq!(looked(), [Some(vec![web_id()])], "a page of VIPs");
+    for list in ["services", "backends", "services?limit=1", "backends?limit=1"] {
+        client.text(&format!("/v1/{list}")).unwrap();
+        assert_eq!(looked(), [Some(vec![])], "{list}: what is behind VIPs is not the loop's");
+    }
 }
