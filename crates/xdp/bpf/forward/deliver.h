@@ -79,13 +79,38 @@ static __always_inline int translate(const struct flow *flow, const struct parce
 	return 1;
 }
 
+// The frame within another one, which fits; or nothing, and why. `is_ipv4`, of the outer header, is known when this is
+// compiled.
+static __always_inline void *wrapped(struct xdp_md *ctx, const struct settings *settings, const struct flow *flow,
+				     void *frame, const struct service *service, const struct backend *backend,
+				     __u32 mtu, int is_ipv4, int *verdict)
+{
+	__u32 overhead = is_ipv4 ? sizeof(struct ipv4) : sizeof(struct ipv6);
+	int is_gue = service->forward == FORWARD_GUE;
+
+	if (flow->length + overhead + (is_gue ? sizeof(struct udp) : 0) > mtu) {
+		*verdict = VERDICT_TOO_BIG;
+		return 0;
+	}
+	if (!hop_less(frame + sizeof(struct ethhdr), flow->is_ipv6)) {
+		*verdict = dropped(DROP_TTL);
+		return 0;
+	}
+	frame = is_gue ? wrap(ctx, settings, flow, service, backend, 1, is_ipv4) :
+			 wrap(ctx, settings, flow, service, backend, 0, is_ipv4);
+	if (!frame)
+		*verdict = dropped(DROP_NO_ROOM);
+	return frame;
+}
+
 static __always_inline int deliver(struct xdp_md *ctx, const struct settings *settings, const struct flow *flow,
 				   const struct parcel *parcel, const struct service *service, __u32 place,
 				   int is_new)
 {
 	const struct backend *backend = bpf_map_lookup_elem(&fast_backends, &place);
-	struct ethhdr *ethernet = parcel->ethernet;
+	void *frame = parcel->ethernet;
 	const struct link *link;
+	int verdict = 0;
 	__u64 hop, mac;
 	__u32 at;
 
@@ -101,22 +126,18 @@ static __always_inline int deliver(struct xdp_md *ctx, const struct settings *se
 	if (!hop || !link)
 		return dropped(DROP_NO_NEIGHBOUR);
 	mac = LOOK(link->mac);
-	at = flow->length;
-	if (service->forward & FORWARD_WRAPS)
-		at += tunnel_overhead(service, backend);
-	if (at > mac >> 48)
-		return VERDICT_TOO_BIG;
 	if (service->forward & FORWARD_WRAPS) {
-		if (!hop_less(ethernet, flow->is_ipv6))
-			return dropped(DROP_TTL);
-		ethernet = service->forward == FORWARD_GUE ? wrap(ctx, settings, flow, service, backend, 1) :
-							     wrap(ctx, settings, flow, service, backend, 0);
-		if (!ethernet)
-			return dropped(DROP_NO_ROOM);
+		frame = is_mapped_ipv4(&backend->address) ?
+				wrapped(ctx, settings, flow, frame, service, backend, mac >> 48, 1, &verdict) :
+				wrapped(ctx, settings, flow, frame, service, backend, mac >> 48, 0, &verdict);
+		if (!frame)
+			return verdict;
+	} else if (flow->length > mac >> 48) {
+		return VERDICT_TOO_BIG;
 	} else if (service->forward == FORWARD_NAT && !translate(flow, parcel, service, backend)) {
 		return dropped(DROP_TTL);
 	}
-	set_macs(ethernet, hop, mac);
+	set_macs(frame, hop, mac);
 	count(place, flow, is_new);
 	return send(ctx, link) | OF_BACKEND(place);
 }

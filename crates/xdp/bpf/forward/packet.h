@@ -126,10 +126,10 @@ static __always_inline __u8 class_of(const struct ipv6 *ip)
 	return bpf_ntohl(ip->version_class_label) >> 20;
 }
 
-static __always_inline void set_macs(struct ethhdr *ethernet, __u64 destination, __u64 source)
+// In two pieces; through `struct ethhdr`, which is packed, they would be written byte by byte. What is above the 48
+// bits of an address does not matter.
+static __always_inline void set_macs(void *frame, __u64 destination, __u64 source)
 {
-	*(__u16 *)ethernet->h_dest = destination;
-	*(half *)(ethernet->h_dest + 2) = destination >> 16;
-	*(half *)ethernet->h_source = source;
-	*(__u16 *)(ethernet->h_source + 4) = source >> 32;
+	*(word *)frame = (destination & MAC_MASK) | source << 48;
+	*(half *)(frame + 8) = source >> 16;
 }

@@ -24,19 +24,22 @@
 #define SOURCE_PORTS 0xc000 // the last quarter of all ports, which no service is given (RFC 6335)
 
 // Whether there was one to take off the packet that is to be wrapped.
-static __always_inline int hop_less(struct ethhdr *ethernet, int is_ipv6)
+static __always_inline int hop_less(void *start, int is_ipv6)
 {
-	struct ipv4 *ipv4 = (void *)(ethernet + 1);
-	struct ipv6 *ipv6 = (void *)(ethernet + 1);
+	struct ipv6 *ipv6 = start;
+	half *time = start + offsetof(struct ipv4, ttl), word; // TTL, protocol and checksum
 
-	if ((is_ipv6 ? ipv6->hops : ipv4->ttl) <= 1)
-		return 0;
 	if (is_ipv6) {
+		if (ipv6->hops <= 1)
+			return 0;
 		ipv6->hops -= 1;
-	} else {
-		ipv4->ttl -= 1;
-		ipv4->check = updated(ipv4->check, TTL_CHANGE);
+		return 1;
 	}
+	word = *time;
+	if ((__u8)word <= 1)
+		return 0;
+	// One less at the one end, and one more of the checksum at the other, where what is carried out comes back in.
+	*time = word + 0xffff + (word >= 0xfffe0000 ? 0x10000 : 0);
 	return 1;
 }
 
@@ -53,23 +56,19 @@ static __always_inline __u32 tunnel_overhead(const struct service *service, cons
 	return service->forward == FORWARD_GUE ? header + sizeof(struct udp) : header;
 }
 
-static __always_inline void outer_ipv4(struct ipv4 *ip, const struct outer *outer, const struct backend *backend)
+static __always_inline void outer_ipv4(void *ip, const struct outer *outer, const struct backend *backend)
 {
-	half *words = (half *)ip;
-	__u32 length = bpf_htons(outer->length + sizeof(*ip)), source, destination, time;
-	__u64 sum;
+	__u64 first, length = bpf_htons(outer->length + sizeof(struct ipv4)), source, time, sum;
+	__u32 destination = as_ipv4(&backend->address);
 
-	// In registers: what is written in bytes and read as words at once makes a processor wait.
-	words[0] = IPV4_PLAIN | (__u32)outer->service << 8 | length << 16;
-	words[1] = (__u32)bpf_htons(IPV4_DF) << 16; // an id means nothing where nothing is fragmented (RFC 6864)
+	// In registers, and in as few pieces as there can be. An id means nothing where nothing is fragmented (RFC 6864).
+	first = IPV4_PLAIN | (__u32)outer->service << 8;
 	time = TTL_OUT | (__u32)outer->protocol << 8;
 	source = as_ipv4(&backend->source);
-	destination = as_ipv4(&backend->address);
-	sum = (IPV4_PLAIN | (__u32)outer->service << 8) + length + bpf_htons(IPV4_DF) + time;
-	sum += (__u64)source + destination;
-	words[2] = time | (__u32)(__u16)~fold(sum) << 16;
-	words[3] = source;
-	words[4] = destination;
+	sum = first + length + bpf_htons(IPV4_DF) + time + source + destination;
+	*(word *)ip = first | length << 16 | (__u64)bpf_htons(IPV4_DF) << 48;
+	*(word *)(ip + 8) = time | (__u64)(__u16)~fold(sum) << 16 | source << 32;
+	*(half *)(ip + 16) = destination;
 }
 
 static __always_inline void outer_ipv6(struct ipv6 *ip, const struct outer *outer, const struct backend *backend,
@@ -92,43 +91,36 @@ static __always_inline void outer_udp(void *start, const struct outer *outer, co
 	words[1] = bpf_htons(outer->length);
 }
 
-// The frame with an outer header, but for its Ethernet addresses; nothing if there is no room before it. `is_gue` is
-// known when this is compiled: a packet that goes by itself does not pay for those that go in UDP.
-static __always_inline struct ethhdr *wrap(struct xdp_md *ctx, const struct settings *settings,
-					   const struct flow *flow, const struct service *service,
-					   const struct backend *backend, int is_gue)
+// The frame with an outer header, but for its Ethernet addresses; nothing if there is no room before it. `is_gue` and
+// `is_ipv4`, of the outer header, are known when this is compiled: no packet pays for another kind.
+static __always_inline void *wrap(struct xdp_md *ctx, const struct settings *settings, const struct flow *flow,
+				  const struct service *service, const struct backend *backend, int is_gue, int is_ipv4)
 {
-	int is_ipv4 = is_mapped_ipv4(&backend->address);
 	struct outer outer = { flow->length, flow->is_ipv6 ? PROTOCOL_IPV6 : PROTOCOL_IPIP, flow->service };
-	int udp = is_gue ? sizeof(struct udp) : 0;
-	struct ethhdr *ethernet;
-	void *end;
+	int header = is_ipv4 ? sizeof(struct ipv4) : sizeof(struct ipv6);
+	struct ethernet *ethernet;
+	__u64 hash = 0;
+	void *ip;
 
-	if (bpf_xdp_adjust_head(ctx, -udp - (int)(is_ipv4 ? sizeof(struct ipv4) : sizeof(struct ipv6))))
+	if (bpf_xdp_adjust_head(ctx, -header - (is_gue ? (int)sizeof(struct udp) : 0)))
 		return 0;
 	if (is_gue) {
 		outer.length += sizeof(struct udp);
 		outer.protocol = IPPROTO_UDP;
 	}
+	if (is_gue || !is_ipv4)
+		hash = hash_flow(settings->seed, flow, flow->client_port);
 	ethernet = (void *)(long)ctx->data;
-	end = (void *)(long)ctx->data_end;
+	ip = ethernet + 1;
 	// There is always as much as a UDP header behind an outer IP header, whatever it is.
-	if (is_ipv4) {
-		if ((void *)(ethernet + 1) + sizeof(struct ipv4) + sizeof(struct udp) > end)
-			return 0;
-		ethernet->h_proto = bpf_htons(ETH_P_IP);
-		outer_ipv4((void *)(ethernet + 1), &outer, backend);
-		if (is_gue)
-			outer_udp((void *)(ethernet + 1) + sizeof(struct ipv4), &outer, service,
-				  hash_flow(settings->seed, flow, flow->client_port));
-	} else {
-		__u64 hash = hash_flow(settings->seed, flow, flow->client_port);
-		if ((void *)(ethernet + 1) + sizeof(struct ipv6) + sizeof(struct udp) > end)
-			return 0;
-		ethernet->h_proto = bpf_htons(ETH_P_IPV6);
-		outer_ipv6((void *)(ethernet + 1), &outer, backend, hash >> 44);
-		if (is_gue)
-			outer_udp((void *)(ethernet + 1) + sizeof(struct ipv6), &outer, service, hash);
-	}
+	if (ip + header + sizeof(struct udp) > (void *)(long)ctx->data_end)
+		return 0;
+	ethernet->protocol = is_ipv4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
+	if (is_ipv4)
+		outer_ipv4(ip, &outer, backend);
+	else
+		outer_ipv6(ip, &outer, backend, hash >> 44);
+	if (is_gue)
+		outer_udp(ip + header, &outer, service, hash);
 	return ethernet;
 }
