@@ -16,7 +16,7 @@ use buoy_model::limits::{PROXY_BUFFER, PROXY_BUFFER_MAX};
 use socket2::SockRef;
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::pin::Pin;
@@ -26,7 +26,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead as _, AsyncWriteExt as _, Interest, ReadBuf};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// How long to wait when the host is out of file descriptors.
@@ -111,7 +111,7 @@ fn carry(
     async move {
         let settings = pool.settings();
         let caller = match front::is_heard(&settings, arrived.from) {
-            false => Some(Caller::new(arrived.from)),
+            false => arrived.greet(),
             true => Box::pin(front::hear(&mut arrived, &pool, &settings)).await,
         };
         let Some(caller) = caller else { return arrived.reset() };
@@ -121,6 +121,8 @@ fn carry(
             return arrived.reset();
         };
         let Some(client) = arrived.client.take() else { return };
+        // The caller has what it said.
+        drop(arrived);
         let mut link = Link::new(client, backend, turn, seat, pool);
         if let Err(error) = link.begin(&settings, caller) {
             return link.broken(&error);
@@ -154,10 +156,11 @@ async fn connect(
             let _ = client.ready(Interest::ERROR).await;
         }
     };
+    let has_words = !caller.said.is_empty() || settings.send_proxy != SendProxy::Off;
     let mut failed: Option<Turn> = None;
     for _ in 0..ATTEMPTS {
         let turn = pool.turn(caller, failed.as_ref(), gone()).await?;
-        match timeout(settings.connect_timeout, TcpStream::connect(turn.entry.address)).await {
+        match timeout(settings.connect_timeout, open(turn.entry.address, has_words)).await {
             Ok(Ok(stream)) => return Some((stream, turn)),
             Ok(Err(error)) => {
                 tracing::debug!(backend = turn.entry.name, %error, "backend does not accept");
@@ -170,6 +173,19 @@ async fn connect(
         failed = Some(turn);
     }
     None
+}
+
+/// Connects to a backend. Where there is something to say, the end of the handshake goes with it: the kernel would send a
+/// packet of its own before that, and wake the backend for each.
+async fn open(to: SocketAddr, has_words: bool) -> io::Result<TcpStream> {
+    let socket = match to {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    if has_words {
+        let _works_without = SockRef::from(&socket).set_tcp_quickack(false);
+    }
+    socket.connect(to).await
 }
 
 /// A client that has no backend yet.
@@ -186,6 +202,25 @@ pub(crate) struct Arrived {
 impl Arrived {
     fn new(client: TcpStream, from: SocketAddr, service: SocketAddr) -> Self {
         Self { client: Some(client), from, said: Vec::new(), service }
+    }
+
+    /// Who calls, and what has come already of what it says: mostly all of a question. `None`: it is gone. An end is
+    /// met again where it is passed on; an error would not be.
+    fn greet(&mut self) -> Option<Caller> {
+        let Self { client, said, .. } = self;
+        if let Some(client) = client
+            && said.is_empty()
+        {
+            let read = BUFFER.with_borrow_mut(|buffer| {
+                let length = (&*SockRef::from(&*client)).read(&mut buffer[..PROXY_BUFFER])?;
+                said.extend_from_slice(&buffer[..length]);
+                Ok(())
+            });
+            if read.is_err_and(|error: io::Error| error.kind() != io::ErrorKind::WouldBlock) {
+                return None;
+            }
+        }
+        Some(Caller { said: said.clone(), ..Caller::new(self.from) })
     }
 
     fn reset(&mut self) {
@@ -286,13 +321,14 @@ impl Link {
                 header::emit(version, caller.client, service)
             }
         };
-        let said = caller.said.len();
+        let header = first.len();
         first.extend(caller.said);
         if first.is_empty() {
             return Ok(());
         }
-        self.turn.entry.bytes_to.fetch_add(said as u64, Relaxed);
         let sent = at_once(&self.backend, &first)?;
+        // The rest is counted when it is written.
+        self.turn.entry.bytes_to.fetch_add(sent.saturating_sub(header) as u64, Relaxed);
         first.drain(..sent);
         *self.there.rest() = first;
         Ok(())
@@ -510,6 +546,8 @@ impl Activity {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use buoy_model::Backend;
+    use tokio::io::AsyncReadExt as _;
 
     /// The size of what `f` returns.
     fn returned<A, B, C, F>(_: impl Fn(A, B, C) -> F) -> usize {
@@ -519,6 +557,56 @@ mod tests {
     #[test]
     fn a_connection_takes_little_memory_of_its_thread() {
         assert!(returned(carry) <= 1536, "{} bytes", returned(carry));
+    }
+
+    /// Without the option the kernel tells the backend at once, and this waits for ever.
+    #[tokio::test]
+    async fn the_end_of_the_handshake_waits_for_what_is_said() {
+        let backend = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        backend.set_nonblocking(true).unwrap();
+        let address = backend.local_addr().unwrap();
+        let looks = async {
+            loop {
+                let stream = open(address, true).await.unwrap();
+                match backend.accept() {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return stream,
+                    // The kernel waits for a fifth of a second, and this thread had no processor for that long.
+                    accepted => drop(accepted.unwrap()),
+                }
+            }
+        };
+        let mut stream = timeout(Duration::from_secs(30), looks).await.expect("told at once");
+        stream.write_all(b"a question").await.unwrap();
+        backend.set_nonblocking(false).unwrap();
+        let (mut accepted, _) = backend.accept().unwrap();
+        let mut heard = [0; 10];
+        accepted.read_exact(&mut heard).unwrap();
+        assert_eq!(&heard, b"a question");
+    }
+
+    #[tokio::test]
+    async fn what_was_said_to_the_run_before_is_told_though_nothing_is_heard_now() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (backend, service) =
+            (TcpListener::bind(any).await.unwrap(), std::net::TcpListener::bind(any).unwrap());
+        let address = service.local_addr().unwrap();
+        let mut caller = TcpStream::connect(address).await.unwrap();
+        let (client, from) = service.accept().unwrap();
+        client.set_nonblocking(true).unwrap();
+        let settings = Settings { connections_max: 1, ..Settings::of_nobody() };
+        let backends = [Backend::new("a", backend.local_addr().unwrap())];
+        let pool = Arc::new(Pool::new(address, settings, &backends));
+        let said = b"half a ".to_vec();
+        let waiting = Waiting { service: address, from, client, said };
+        let carried = tokio::spawn(arrive(waiting, pool));
+        caller.write_all(b"question").await.unwrap();
+        caller.shutdown().await.unwrap();
+        let (mut accepted, _) = backend.accept().await.unwrap();
+        let mut heard = Vec::new();
+        accepted.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard, b"half a question");
+        drop(accepted);
+        carried.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

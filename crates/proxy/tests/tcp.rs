@@ -89,6 +89,42 @@ async fn each_direction_ends_by_itself() {
     until("the connection to be over", || proxy.counts().active == 0).await;
 }
 
+/// More than is read of it at once, and its end.
+#[tokio::test]
+async fn what_is_said_before_it_is_accepted_arrives_once_and_is_counted_once() {
+    let question: Vec<u8> = (0..40_000_u32).map(|i| (i % 251) as u8).collect();
+    for send_proxy in [SendProxy::Off, SendProxy::V1] {
+        let (listener, address) = listener().await;
+        let limited = Settings { connections_max: 1, send_proxy, ..settings() };
+        let proxy = proxy(limited, &[backend("a", address)]);
+        let first = connect(&proxy).await;
+        drop(soon(listener.accept()).await.unwrap());
+        let mut client = connect(&proxy).await;
+        let (mut from, mut to) = client.split();
+        soon(to.write_all(&question)).await.unwrap();
+        soon(to.shutdown()).await.unwrap();
+        drop(first);
+
+        let (mut server, _) = soon(listener.accept()).await.unwrap();
+        let mut heard = Vec::new();
+        soon(server.read_to_end(&mut heard)).await.unwrap();
+        let header = match send_proxy {
+            SendProxy::Off => 0,
+            SendProxy::V1 | SendProxy::V2 => {
+                assert!(heard.starts_with(b"PROXY TCP4 127.0.0.1 "), "{send_proxy:?}");
+                heard.iter().position(|byte| *byte == b'\n').unwrap() + 1
+            }
+        };
+        assert!(heard[header..] == question, "{send_proxy:?}: {} bytes", heard.len());
+        server.write_all(b"answer").await.unwrap();
+        drop(server);
+        let mut answer = Vec::new();
+        soon(from.read_to_end(&mut answer)).await.unwrap();
+        assert_eq!(answer, b"answer");
+        assert_eq!(proxy.counts().backends[0].bytes_to, question.len() as u64);
+    }
+}
+
 #[tokio::test]
 async fn the_server_may_end_first() {
     let (listener, address) = listener().await;
