@@ -2,9 +2,10 @@
 //! to say for it.
 
 use buoy_core::patience;
+use buoy_kernel::clock;
 use buoy_kernel::lifeline::{Hold, Lifeline, LifelineError, NoRoom};
 use buoy_model::limits::{LEGS_MAX, NODES_MAX};
-use buoy_model::{Desired, NodeId};
+use buoy_model::{Desired, Instant, NodeId};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -36,19 +37,20 @@ impl Pulse {
         let (heartbeat, term, peers) = (SLOW, SLOW, [None; NODES_MAX]);
         let pulse = Self { hold, realtime, heartbeat, term, groups: 0, peers };
         pulse.allow(SLOW);
+        pulse.beat(clock::now());
         (pulse, error)
     }
 
-    /// The loop turns.
-    pub(crate) fn beat(&self) {
-        self.hold.iter().for_each(Hold::beat);
+    /// The loop turns at this moment.
+    pub(crate) fn beat(&self, now: Instant) {
+        self.hold.iter().for_each(|hold| hold.beat(now));
     }
 
     /// From now on it turns this often, asks for this term and has so many groups.
     pub(crate) fn settle(&mut self, heartbeat: Duration, term: Duration, groups: usize) {
         if (self.heartbeat, self.term, self.groups) != (heartbeat, term, groups) {
             (self.heartbeat, self.term, self.groups) = (heartbeat, term, groups);
-            self.beat();
+            self.beat(clock::now());
             self.allow(self.patience());
         }
     }
@@ -60,9 +62,9 @@ impl Pulse {
     /// Does something that may take longer than the loop may otherwise stand still.
     pub(crate) fn slowly<T>(&self, work: impl FnOnce() -> T) -> T {
         self.allow(SLOW);
-        self.beat();
+        self.beat(clock::now());
         let result = work();
-        self.beat();
+        self.beat(clock::now());
         self.allow(self.patience());
         result
     }
@@ -137,7 +139,10 @@ mod tests {
         pulse.settle(10 * MS, 36 * MS, 2);
         assert_eq!(watch.patience(), 35 * MS + MS / 10);
         let before = watch.look();
-        pulse.slowly(|| assert_eq!(watch.patience(), SLOW));
+        pulse.slowly(|| {
+            assert_eq!(watch.patience(), SLOW);
+            std::thread::sleep(MS);
+        });
         assert_eq!(watch.patience(), 35 * MS + MS / 10);
         assert_ne!(watch.look(), before, "it counts anew after slow work");
         pulse.end();

@@ -297,7 +297,7 @@ impl Loop {
     fn turn(&mut self) -> bool {
         let deadline = self.node.deadline();
         self.pulse.settle(self.node.interval(), self.term, self.hardware.desired.groups.len());
-        self.pulse.beat();
+        self.pulse.beat(clock::now());
         if self.hardware.wait(deadline).is_err() {
             self.tell(Report::Problem("the loop cannot wait for its sockets".into()));
             return false;
@@ -448,8 +448,8 @@ impl Loop {
         let mut last = clock::now();
         let mut stalled = false;
         for action in out.drain(..) {
-            self.pulse.beat();
             let now = clock::now();
+            self.pulse.beat(now);
             // Whoever was frozen here may not have the lease any more that this was decided with.
             // Announcements are repeated, if there is still something to announce.
             stalled |= now.since(last) > self.heartbeat;

@@ -4,7 +4,8 @@
 //! gate with one store, says goodbye to every peer on every leg, takes the addresses off, and ends.
 //! Where there is no gate, the addresses go first: nobody may be told before nothing answers.
 //! When the loop stands still while the supervisor itself is on time, it kills the agent and does
-//! the same. A loop that could not even die (it waits for a lock or a device in the kernel) is neither
+//! the same. The loop notes when it turned, so the supervisor sleeps until that is long ago: a machine
+//! that does nothing else pays for each time that somebody wakes. A loop that could not even die (it waits for a lock or a device in the kernel) is neither
 //! killed nor said to be dead: its peers wait for the end of the lease, and the gate closes by itself.
 //!
 //! Absent on purpose: threads, the runtime, the configuration, keys. Everything is opened, and tried
@@ -30,8 +31,8 @@ use std::time::Duration;
 
 /// How often every goodbye is said: one datagram may be lost.
 const GOODBYES: usize = 2;
-/// Looks at the loop within its patience.
-const LOOKS: u32 = 4;
+/// A quarter of its patience is how long a loop is watched before it is given up, and how late we may be.
+const QUARTER: u32 = 4;
 /// At least so often, also while the loop does slow work.
 const NAP_MAX: Duration = Duration::from_millis(100);
 /// Shortest patience with a loop that stands still.
@@ -183,8 +184,8 @@ impl Supervisor {
         let mut stillness = Stillness::new(clock::now());
         loop {
             let patience = self.watch.patience().max(PATIENCE_MIN);
-            let nap = (patience / LOOKS).min(NAP_MAX);
             let before = clock::now();
+            let nap = stillness.nap(before, patience);
             let seen = self.watch.wait(nap);
             let now = clock::now();
             match seen {
@@ -198,11 +199,11 @@ impl Supervisor {
                     return End::TooLate;
                 }
                 Seen::Died => return self.bury(End::Died),
-                Seen::Alive(beats) => {
-                    if !stillness.look(now, beats, nap, patience) {
+                Seen::Alive(turned) => {
+                    if !stillness.look(now, turned, nap, patience) {
                         continue;
                     }
-                    match self.cause(beats) {
+                    match self.cause(turned) {
                         Cause::Turns => {}
                         Cause::Kernel => {
                             if stillness.forgive() {
@@ -220,14 +221,14 @@ impl Supervisor {
     /// Why the loop stands still. The processor of a virtual machine may be taken away for a while, and a
     /// loop that waits for it is not to be killed; nor is one that waits for the kernel, as for the lock
     /// of all of its interfaces (RTNL), which others may hold for long.
-    fn cause(&self, beats: u32) -> Cause {
+    fn cause(&self, turned: Instant) -> Cause {
         let Some(there) = self.whereabouts() else { return Cause::Hangs };
         if there.waits_for_kernel {
             return Cause::Kernel;
         }
         on_processor(there.processor, || {
             let before = clock::now();
-            let stands = self.watch.wait(CONFIRM) == Seen::Alive(beats);
+            let stands = self.watch.wait(CONFIRM) == Seen::Alive(turned);
             match self.whereabouts() {
                 _ if !stands || clock::now().since(before) >= CONFIRM * 2 => Cause::Turns,
                 Some(Whereabouts { waits_for_kernel: true, .. }) => Cause::Kernel,
@@ -361,36 +362,53 @@ fn bind(from: IpAddr) -> Option<UdpSocket> {
 
 /// For how long the loop has stood still, while we were on time ourselves.
 struct Stillness {
+    /// The last look.
     at: Instant,
-    beats: Option<u32>,
-    still: Duration,
+    /// The last turn that was seen.
+    turned: Instant,
+    /// From then on it has its whole time, even if it turned before.
+    anew: Instant,
+    /// It had stood for three quarters of its time at the last look, so since then it is watched.
+    doubted: bool,
     /// The turn that was forgiven.
-    forgiven: Option<u32>,
+    forgiven: Option<Instant>,
 }
 
 impl Stillness {
     const fn new(now: Instant) -> Self {
-        Self { at: now, beats: None, still: Duration::ZERO, forgiven: None }
+        Self { at: now, turned: Instant::ZERO, anew: now, doubted: false, forgiven: None }
     }
 
-    /// Takes a look at the count of turns; whether the loop hangs.
-    fn look(&mut self, now: Instant, beats: u32, nap: Duration, patience: Duration) -> bool {
-        let slept = now.since(self.at);
+    /// How long to sleep: until three quarters of its time are over. A quarter is left to watch it in,
+    /// for a sleep that ends in time says nothing of who was kept from running in the middle of it.
+    fn nap(&self, now: Instant, patience: Duration) -> Duration {
+        let quarter = patience / QUARTER;
+        let rest = (patience - quarter).saturating_sub(self.still(now));
+        let nap = if rest.is_zero() { quarter } else { rest };
+        nap.min(NAP_MAX)
+    }
+
+    /// Takes a look at when it turned; whether the loop hangs.
+    fn look(&mut self, now: Instant, turned: Instant, nap: Duration, patience: Duration) -> bool {
+        let quarter = patience / QUARTER;
         // Whoever kept us from waking may have kept the loop too: a host that stands still kills nobody.
-        let is_late = slept > nap * 2;
-        if self.beats != Some(beats) || is_late {
-            self.still = Duration::ZERO;
-        } else {
-            self.still += slept;
+        if now.since(self.at) > nap + quarter.min(NAP_MAX) {
+            self.anew = now;
         }
-        (self.at, self.beats) = (now, Some(beats));
-        self.still >= patience
+        (self.at, self.turned) = (now, turned);
+        let still = self.still(now);
+        let was_doubted = std::mem::replace(&mut self.doubted, still >= patience - quarter);
+        was_doubted && still >= patience
+    }
+
+    fn still(&self, now: Instant) -> Duration {
+        now.since(self.turned.max(self.anew))
     }
 
     /// It stood still for a good reason, and has its whole time again; whether that is new.
     fn forgive(&mut self) -> bool {
-        self.still = Duration::ZERO;
-        std::mem::replace(&mut self.forgiven, self.beats) != self.beats
+        (self.anew, self.doubted) = (self.at, false);
+        self.forgiven.replace(self.turned) != Some(self.turned)
     }
 }
 
@@ -398,57 +416,96 @@ impl Stillness {
 mod tests {
     use super::*;
 
-    const NAP: Duration = Duration::from_millis(8);
     const PATIENCE: Duration = Duration::from_millis(40);
+    /// A moment long after the start of the clock.
+    const START: u64 = 1_000_000;
 
-    /// Looks: each so many milliseconds after the one before, and the count that was seen.
-    type Looks = Vec<(u64, u32)>;
+    fn at(millis: u64) -> Instant {
+        Instant::from_nanos((START + millis) * 1_000_000)
+    }
 
-    /// After which look it hangs.
-    fn hangs_at(looks: &[(u64, u32)]) -> Option<usize> {
-        let mut now = Instant::from_nanos(1);
-        let mut stillness = Stillness::new(now);
-        looks.iter().position(|&(millis, beats)| {
-            now = now + Duration::from_millis(millis);
-            stillness.look(now, beats, NAP, PATIENCE)
-        })
+    /// Sleeps as it says, each time so many milliseconds too long (and in time from then on), beside a
+    /// loop that turns at these moments. When it looked, and the look that gave the loop up.
+    fn looks(turns: &[u64], late: &[u64]) -> (Vec<u64>, Option<u64>) {
+        let (mut now, mut seen) = (0, Vec::new());
+        let mut stillness = Stillness::new(at(0));
+        let mut late = late.iter().copied();
+        while now < 200 {
+            let nap = stillness.nap(at(now), PATIENCE);
+            now += u64::try_from(nap.as_millis()).unwrap() + late.next().unwrap_or(0);
+            seen.push(now);
+            let turned = turns.iter().filter(|turn| **turn <= now).max().copied().unwrap_or(0);
+            if stillness.look(at(now), at(turned), nap, PATIENCE) {
+                return (seen, Some(now));
+            }
+        }
+        (seen, None)
     }
 
     #[test]
     fn a_loop_hangs_when_it_stands_still_while_we_are_on_time() {
-        let on_time = |beats: &[u32]| -> Looks { beats.iter().map(|b| (8, *b)).collect() };
-        let table: [(&str, Looks, Option<usize>); 6] = [
-            ("it turns", on_time(&[1, 2, 3, 4, 5, 6, 7, 8, 9]), None),
-            ("it stands", on_time(&[1, 1, 1, 1, 1, 1, 1]), Some(5)),
-            ("it stands a while", on_time(&[1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 3]), None),
-            ("the count goes round", on_time(&[u32::MAX, u32::MAX, 0, 0, 0, 1]), None),
-            ("the host stood still", vec![(8, 1), (5000, 1), (8, 1), (8, 1), (8, 1), (8, 2)], None),
-            (
-                "it stands still after that too",
-                vec![(8, 1), (8, 1), (8, 1), (300, 1), (8, 1), (8, 1), (8, 1), (8, 1), (8, 1)],
-                Some(8),
-            ),
-        ];
-        for (case, looks, expected) in table {
-            assert_eq!(hangs_at(&looks), expected, "{case}");
+        let turning: Vec<u64> = (0..=200).step_by(5).collect();
+        for (case, turns, late, expected) in [
+            ("it turns", &turning[..], &[][..], None),
+            ("it never turned", &[], &[], Some(40)),
+            ("it stands after a turn", &[0, 5, 10, 15, 20, 25], &[], Some(65)),
+            ("its turn was just before a look", &[29], &[], Some(69)),
+            ("it stands a while", &[0, 36, 70, 100, 135, 170, 200], &[], None),
+            ("we are late by less than a quarter", &[], &[9], Some(49)),
+            ("by less than a quarter when it is watched", &[], &[0, 9], Some(49)),
+            ("the host stood still while nobody watched", &[], &[11], Some(81)),
+            ("the host stood still while it was watched", &[], &[0, 11], Some(91)),
+            ("the host slept for long", &[], &[100], Some(170)),
+        ] {
+            assert_eq!(looks(turns, late).1, expected, "{case}");
+        }
+    }
+
+    /// However late the first look is: who was kept from running until then is watched for a quarter.
+    #[test]
+    fn no_loop_is_given_up_that_was_not_watched_in_time() {
+        for late in 0..100 {
+            let (seen, given_up) = looks(&[], &[late]);
+            let [.., before, last] = seen[..] else { panic!("one look: {seen:?}") };
+            assert_eq!(given_up, Some(last));
+            assert!(before + 10 <= last, "late by {late}: {seen:?}");
         }
     }
 
     #[test]
+    fn a_loop_that_turns_is_looked_at_rarely() {
+        let turning: Vec<u64> = (0..=200).step_by(5).collect();
+        assert_eq!(looks(&turning, &[]).0, [30, 60, 90, 120, 150, 180, 210]);
+        let seldom: Vec<u64> = (0..=200).step_by(20).collect();
+        assert_eq!(looks(&seldom, &[]).0, [30, 50, 70, 90, 110, 130, 150, 170, 190, 210]);
+    }
+
+    #[test]
+    fn a_loop_that_does_slow_work_is_looked_at_often_enough_to_see_its_end() {
+        let slow = Duration::from_secs(10);
+        assert_eq!(Stillness::new(at(0)).nap(at(0), slow), NAP_MAX);
+        assert_eq!(Stillness::new(at(0)).nap(at(9_000), slow), NAP_MAX);
+    }
+
+    #[test]
     fn a_loop_that_waited_for_the_kernel_has_its_whole_time_again() {
-        let mut now = Instant::from_nanos(1);
-        let mut stillness = Stillness::new(now);
-        let mut hangs_after = |stillness: &mut Stillness, beats| {
-            (1..20).find(|_| {
-                now = now + NAP;
-                stillness.look(now, beats, NAP, PATIENCE)
-            })
+        let mut now = 0;
+        let mut stillness = Stillness::new(at(0));
+        let mut hangs_after = |stillness: &mut Stillness, turned| {
+            let before = now;
+            loop {
+                let nap = stillness.nap(at(now), PATIENCE);
+                now += u64::try_from(nap.as_millis()).unwrap();
+                if stillness.look(at(now), at(turned), nap, PATIENCE) {
+                    return now - before;
+                }
+            }
         };
-        assert_eq!(hangs_after(&mut stillness, 1), Some(6));
+        assert_eq!(hangs_after(&mut stillness, 0), 40);
         assert!(stillness.forgive(), "it is said once");
-        assert_eq!(hangs_after(&mut stillness, 1), Some(5));
+        assert_eq!(hangs_after(&mut stillness, 0), 40);
         assert!(!stillness.forgive(), "and not again for the same turn");
-        assert_eq!(hangs_after(&mut stillness, 2), Some(6));
+        assert_eq!(hangs_after(&mut stillness, 90), 50);
         assert!(stillness.forgive(), "the next time is another");
     }
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::print_stderr, clippy::print_stdout)]
 
 use buoy_agent::supervisor::{End, Supervisor};
+use buoy_kernel::clock;
 use buoy_kernel::gate::{Gate, GateError, MasterSwitch};
 use buoy_kernel::lifeline::{Hold, Lifeline, Process, Watch};
 use buoy_kernel::netlink::Requests;
@@ -32,7 +33,7 @@ fn hold(peer: &str) -> Hold {
     hold.set_goodbye(0, peer.parse().unwrap(), b"goodbye").unwrap();
     // The machine that runs this test may stand still for 300 ms.
     hold.set_patience(Duration::from_millis(600));
-    hold.beat();
+    hold.beat(clock::now());
     println!("\nholds {}", lifeline.as_fd().as_raw_fd());
     // The other process finds the memory by this descriptor.
     std::mem::forget(lifeline);
@@ -48,7 +49,7 @@ fn be_the_agent(peer: &str) {
         let _ = told.send(());
     });
     while end.recv_timeout(Duration::from_millis(5)).is_err() {
-        hold.beat();
+        hold.beat(clock::now());
     }
     hold.end();
     // Nobody reads what the test harness would say now.

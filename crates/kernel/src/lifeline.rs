@@ -3,13 +3,15 @@
 //! A few pages of memory that both processes map. The loop's thread holds a robust futex in it: when
 //! the thread dies, of whatever cause, the kernel marks the futex and wakes the supervisor, before
 //! it frees the memory of the process. (A pipe, a socket and a pidfd all wait for that: 10 ms where
-//! 64 MiB are in use, 50 ms where 256 MiB are.) A counter that the loop advances every turn tells a
-//! hung loop from a living one, and the goodbyes to the peers lie ready, sealed, each under a
+//! 64 MiB are in use, 50 ms where 256 MiB are.) The time that the loop notes every turn tells a hung
+//! loop from a living one, and until when nobody has to look. The goodbyes to the peers lie ready, sealed, each under a
 //! sequence lock: one that the loop was just writing when it died is never sent.
 //!
-//! No clock can be stepped here: the supervisor sleeps by `CLOCK_MONOTONIC`.
+//! No clock can be stepped here: the loop notes `CLOCK_BOOTTIME`, and the supervisor sleeps by
+//! `CLOCK_MONOTONIC`.
 
-use crate::sys;
+use crate::{clock, sys};
+use buoy_model::Instant;
 use buoy_model::limits::{LEGS_MAX, NODES_MAX};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
@@ -27,6 +29,7 @@ use std::time::Duration;
 
 /// Goodbyes that can lie ready: one for each peer and leg.
 pub const GOODBYES_MAX: usize = NODES_MAX * LEGS_MAX;
+const NANOS_PER_MICRO: u64 = 1000;
 /// Functions of the kernel that are named of a thread that stands still.
 const CALLS_MAX: usize = 6;
 /// Bytes of the longest goodbye.
@@ -37,7 +40,7 @@ const ROBUST_HEAD: usize = 0; // struct robust_list_head: three pointers
 const ROBUST_ENTRY: usize = 6; // struct robust_list: one pointer
 const FUTEX: usize = 8;
 const ENDED: usize = 9;
-const BEATS: usize = 10;
+const TURNED_US: usize = 10; // goes round after 71 minutes
 const PATIENCE_US: usize = 11;
 const LEGS: usize = 16;
 const GOODBYES: usize = LEGS + LEGS_MAX * ADDRESS_LEN;
@@ -148,9 +151,9 @@ pub struct Hold {
 pub struct NoRoom;
 
 impl Hold {
-    /// One turn more: to be called every turn.
-    pub fn beat(&self) {
-        self.words[BEATS].fetch_add(1, Ordering::Relaxed);
+    /// The loop turns at this moment: to be called every turn.
+    pub fn beat(&self, now: Instant) {
+        self.words[TURNED_US].store(micros(now), Ordering::Relaxed);
     }
 
     /// For how long the turns may stand still before the loop counts as hung.
@@ -203,8 +206,8 @@ pub enum Seen {
     Died,
     /// The agent ended in order.
     Ended,
-    /// The loop has made so many turns (the count goes round).
-    Alive(u32),
+    /// The loop lives, and turned last at this moment.
+    Alive(Instant),
 }
 
 /// The supervisor's end.
@@ -246,7 +249,10 @@ impl Watch {
         match (self.has_ended(), died) {
             (true, _) => Seen::Ended,
             (false, true) => Seen::Died,
-            (false, false) => Seen::Alive(self.words[BEATS].load(Ordering::Relaxed)),
+            (false, false) => {
+                let noted = self.words[TURNED_US].load(Ordering::Relaxed);
+                Seen::Alive(moment(noted, clock::now()))
+            }
         }
     }
 
@@ -383,6 +389,21 @@ fn map(file: &impl AsFd) -> Result<&'static [AtomicU32], LifelineError> {
 
 fn errno(error: &io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}
+
+/// The part of a time that is noted.
+fn micros(at: Instant) -> u32 {
+    // Cut on purpose: what is left goes round.
+    (at.as_nanos() / NANOS_PER_MICRO) as u32
+}
+
+/// The moment that was noted. A turn longer ago than half of what fits is taken for one of now: who
+/// asks has given up on the loop long before that, or waits for the kernel with it.
+fn moment(noted: u32, now: Instant) -> Instant {
+    let ago = micros(now).wrapping_sub(noted);
+    let ago = if ago <= u32::MAX / 2 { ago } else { 0 };
+    let micros = (now.as_nanos() / NANOS_PER_MICRO).saturating_sub(ago.into());
+    Instant::from_nanos(micros * NANOS_PER_MICRO)
 }
 
 /// The address of a word, in this process.

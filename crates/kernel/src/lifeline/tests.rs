@@ -26,7 +26,7 @@ fn no_death_of_a_thousand_is_missed() {
         let (ready, held) = channel();
         let loop_thread = thread::spawn(move || {
             let hold = lifeline.hold().unwrap();
-            hold.beat();
+            hold.beat(clock::now());
             ready.send(()).unwrap();
             // Half of the deaths come while the watcher falls asleep, half about before that.
             (0..round % 2 * 500).for_each(|_| std::hint::spin_loop());
@@ -75,12 +75,34 @@ fn a_loop_that_lives_is_told_from_one_that_stands_still() {
     let (lifeline, watch) = pair();
     let hold = lifeline.hold().unwrap();
     assert_eq!(lifeline.hold().unwrap_err(), LifelineError::Held);
-    let Seen::Alive(before) = watch.wait(Duration::from_millis(1)) else { panic!("it lives") };
-    assert_eq!(watch.wait(Duration::from_millis(1)), Seen::Alive(before));
-    hold.beat();
-    assert_eq!(watch.look(), Seen::Alive(before.wrapping_add(1)));
+    let noted = |at: Instant| Seen::Alive(Instant::from_nanos(at.as_nanos() / 1000 * 1000));
+    let before = clock::now();
+    hold.beat(before);
+    assert_eq!(watch.wait(Duration::from_millis(1)), noted(before));
+    assert_eq!(watch.wait(Duration::from_millis(1)), noted(before));
+    let next = clock::now();
+    hold.beat(next);
+    assert_eq!(watch.look(), noted(next));
+    assert!(before < next);
     hold.set_patience(Duration::from_millis(36));
     assert_eq!(watch.patience(), Duration::from_millis(36));
+}
+
+#[test]
+fn the_time_of_a_turn_is_known_however_often_its_count_has_gone_round() {
+    let at = |micros: u64| Instant::from_nanos(micros * NANOS_PER_MICRO);
+    let round = 1 << 32;
+    let minute = 60_000_000;
+    for (case, turned, now, expected) in [
+        ("at the start", 0, 5, 0),
+        ("just now", 7 * round + 9, 7 * round + 9, 7 * round + 9),
+        ("before the count went round", 3 * round - 2, 3 * round + 35_000, 3 * round - 2),
+        ("half an hour ago", round, round + 30 * minute, round),
+        ("too long ago to be told", round, round + 40 * minute, round + 40 * minute),
+        ("noted after the time was taken", round + 1, round, round),
+    ] {
+        assert_eq!(moment(micros(at(turned)), at(now)), at(expected), "{case}");
+    }
 }
 
 #[test]
