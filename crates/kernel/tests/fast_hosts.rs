@@ -324,6 +324,52 @@ fn lists_of_clients_are_known_again_by_the_next_run() {
     Fast::detach_earlier().unwrap();
 }
 
+/// What XDP sends is no use of a neighbour in the kernel's eyes, so it would never ask again by itself.
+#[test]
+fn a_backend_that_gets_another_ethernet_address_is_found_at_it() {
+    let test = "a_backend_that_gets_another_ethernet_address_is_found_at_it";
+    let of = |vip, to| service(Protocol::Udp, vip, (7, 7), Forward::Dsr, &[to]);
+    let services = vec![of(VIPS[0], "10.2.0.2:0"), of(VIPS[1], "[fd02::2]:0")];
+    let path = FastPath { seed: 77, services };
+    let Some(hosts) = Hosts::new(test) else { return };
+    for family in ["ipv4", "ipv6"] {
+        let of = format!("net/{family}/neigh/to-server");
+        sysctl::write(&format!("{of}/base_reachable_time_ms"), "200").unwrap();
+        sysctl::write(&format!("{of}/retrans_time_ms"), "50").unwrap();
+        sysctl::write(&format!("{of}/delay_first_probe_time"), "1").unwrap();
+    }
+    let Some((mut fast, mut neighbours)) = permitted(test, start(&path, &links())) else { return };
+    own_vips();
+    let listener = hosts.at_server(hosts::Sniffer::open);
+    for mac in [[2, 0, 0, 0, 0, 0x21], [2, 0, 0, 0, 0, 0x22]] {
+        let text = mac.map(|byte| format!("{byte:02x}")).join(":");
+        // It says so to nobody.
+        hosts.at_server(|| hosts::ip(&format!("link set server address {text}")));
+        for (vip, kind) in [("10.1.0.100:7", [8, 0]), ("[fd01::100]:7", [0x86, 0xdd])] {
+            let vip: SocketAddr = vip.parse().unwrap();
+            let to = packets::octets(vip.ip());
+            let place = if vip.is_ipv4() { 30 } else { 38 };
+            let any = if vip.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+            let socket = hosts.at_client(|| UdpSocket::bind(any).unwrap());
+            let comes = |frame: &[u8]| {
+                frame[..6] == mac
+                    && frame[12..14] == kind
+                    && frame.get(place..place + to.len()) == Some(&to)
+            };
+            let deadline = clock::now() + 3 * WAIT;
+            let mut nothing = Poller::new();
+            while !listener.has_seen(comes) {
+                assert!(clock::now() < deadline, "{vip}: its packets go where the backend was");
+                neighbours.read().unwrap();
+                fast.refresh(&mut |to| neighbours.resolve(to));
+                socket.send_to(b"?", vip).unwrap();
+                nothing.wait(Some(clock::now() + Duration::from_millis(20))).unwrap();
+            }
+        }
+    }
+    fast.detach();
+}
+
 /// The peer of a veth is not woken by what the driver's XDP sends back, unless it runs XDP too.
 #[test]
 fn an_answer_of_the_program_itself_comes_at_once() {

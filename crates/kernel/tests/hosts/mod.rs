@@ -137,6 +137,17 @@ impl Sniffer {
         Self { socket }
     }
 
+    /// Whether such a frame is among those that have come and were not looked at.
+    pub(crate) fn has_seen(&self, is_it: impl Fn(&[u8]) -> bool) -> bool {
+        let mut buffer = [0; 2048];
+        while let Ok(length) = (&self.socket).read(&mut buffer) {
+            if is_it(&buffer[..length]) {
+                return true;
+            }
+        }
+        false
+    }
+
     pub(crate) fn wait_for(&self, is_it: impl Fn(&[u8]) -> bool) -> Vec<u8> {
         let deadline = clock::now() + Duration::from_secs(10);
         let mut buffer = [0; 2048];
