@@ -108,7 +108,7 @@ fn services_and_families(outcome: &Outcome) -> Vec<Goal> {
             value,
         ));
     }
-    for how in How::ALL {
+    for how in How::MAIN {
         for (case, flows) in
             [(named::hit as fn(How, Family) -> Case, "1 flow"), (named::million, "1 M flows")]
         {
@@ -126,7 +126,7 @@ fn services_and_families(outcome: &Outcome) -> Vec<Goal> {
 fn frames(outcome: &Outcome) -> Vec<Goal> {
     let mut goals = Vec::new();
     let of = |path, load| outcome.live.get(&(path, load)).map(|figure| figure.0);
-    for how in How::ALL {
+    for how in How::MAIN {
         for load in Load::ALL {
             let least = if load == Load::NewFlows { 8.0 } else { 4.0 };
             let value =

@@ -60,13 +60,16 @@ pub(super) fn cost(world: World) -> Result<(Cost, Fast, Arc<[Slot]>)> {
     let backends = world.backends();
     let all: Arc<[FastBackend]> = backends.iter().map(|b| FastBackend::new(b.address)).collect();
     let mut without = all.to_vec();
-    without[DOWN] = FastBackend::new(nobody(world.family));
+    // What is left to this host has one backend, and loses none.
+    if let Some(one) = without.get_mut(DOWN) {
+        *one = FastBackend::new(nobody(world.family));
+    }
     let without: Arc<[FastBackend]> = without.into();
     for round in 0..CHANGES {
         let is_down = round % 2 == 0;
         let mut states = vec![BackendState::Up; backends.len()];
-        if is_down {
-            states[DOWN] = BackendState::Down;
+        if is_down && let Some(state) = states.get_mut(DOWN) {
+            *state = BackendState::Down;
         }
         let table = Table::new(&backends, &shares(&backends, &states));
         let slots = table.iter().flat_map(|t| t.slots());

@@ -3,7 +3,7 @@
 //! It makes the packet that the dispatcher made, and compares what may not change, byte for byte; of
 //! checksums it asks whether they still fit.
 
-use super::world::{self, BACKENDS, Family, How, OWN_MAC};
+use super::world::{self, BACKENDS, Family, GUE_PORT, How, OWN_MAC};
 use buoy_xdp::bench;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -31,6 +31,9 @@ pub(super) fn fault(
     after: &[u8],
     place: Option<u16>,
 ) -> Option<&'static str> {
+    if how == How::Local {
+        return (before != after).then_some("it changed");
+    }
     if after.len() < before.len() {
         return Some("it is cut short");
     }
@@ -47,10 +50,46 @@ pub(super) fn fault(
     }
     let backend = world::backend(family, number);
     match how {
-        How::Dsr => (before[12..] != after[12..]).then_some("more than Ethernet addresses changed"),
+        How::Dsr | How::Local => {
+            (before[12..] != after[12..]).then_some("more than Ethernet addresses changed")
+        }
         How::Tunnel => tunnel(family, before, after, backend),
+        How::Gue => gue(family, before, after, backend),
         How::Nat => nat(family, before, after, backend),
     }
+}
+
+/// As a tunnel, but for a UDP header behind the outer one.
+fn gue(family: Family, before: &[u8], after: &[u8], backend: IpAddr) -> Option<&'static str> {
+    let (start, protocol, length) = match family {
+        Family::V4 => (34, 23, 16),
+        Family::V6 => (54, 20, 18),
+    };
+    let Some(udp) = after.get(start..start + 8) else { return Some("it has no UDP header") };
+    let word = |at: usize| u16::from_be_bytes([udp[at], udp[at + 1]]);
+    if udp[0] < 0xc0 || word(2) != GUE_PORT || word(6) != 0 {
+        return Some("its ports are other ones, or it has a checksum");
+    }
+    let outer = u16::from_be_bytes([after[length], after[length + 1]]);
+    if outer != word(4) + if family == Family::V4 { 20 } else { 0 } {
+        return Some("its UDP header has another length");
+    }
+    if after[protocol] != 17 {
+        return Some("its outer header is not one of UDP");
+    }
+    // What is left is that of a tunnel, whose outer header has 8 bytes less to speak of.
+    let mut plain = [&after[..start], &after[start + 8..]].concat();
+    plain[protocol] = if family == Family::V4 { 4 } else { 41 };
+    plain[length..length + 2].copy_from_slice(&(outer - 8).to_be_bytes());
+    if family == Family::V4 {
+        if sum(&after[14..34]) != 0xffff {
+            return Some("the checksum of its outer header is wrong");
+        }
+        plain[24..26].copy_from_slice(&[0, 0]);
+        let check = !sum(&plain[14..34]);
+        plain[24..26].copy_from_slice(&check.to_be_bytes());
+    }
+    tunnel(family, before, &plain, backend)
 }
 
 /// An outer header of the same family, and the packet with one hop less.
@@ -164,6 +203,9 @@ mod tests {
     fn only_what_the_mode_changes_may_change() {
         let (before, mut after) = sent(7);
         assert_eq!(fault(How::Dsr, &before, &after, Some(7)), None);
+        assert!(fault(How::Gue, &before, &after, None).is_some());
+        assert!(fault(How::Local, &before, &after, None).is_some());
+        assert_eq!(fault(How::Local, &before, &before, None), None);
         assert!(fault(How::Dsr, &before, &after, Some(8)).is_some());
         assert!(fault(How::Nat, &before, &after, None).is_some());
         assert!(fault(How::Tunnel, &before, &after, None).is_some());

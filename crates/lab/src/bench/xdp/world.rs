@@ -24,6 +24,8 @@ const MTU: u16 = 1500;
 const PORT: u16 = 80;
 /// The port of a translated backend.
 const BACKEND_PORT: u16 = 8080;
+/// Where tunnels of UDP packets end.
+pub(super) const GUE_PORT: u16 = 6080;
 
 /// IPv4 or IPv6.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -57,16 +59,24 @@ pub(super) enum How {
     Dsr,
     Tunnel,
     Nat,
+    /// A tunnel of UDP packets.
+    Gue,
+    /// To nobody: the packet is left to this host.
+    Local,
 }
 
 impl How {
-    pub(super) const ALL: [Self; 3] = [Self::Dsr, Self::Tunnel, Self::Nat];
+    pub(super) const ALL: [Self; 5] = [Self::Dsr, Self::Tunnel, Self::Nat, Self::Gue, Self::Local];
+    /// Those that goals are about.
+    pub(super) const MAIN: [Self; 3] = [Self::Dsr, Self::Tunnel, Self::Nat];
 
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Dsr => "dsr",
             Self::Tunnel => "tunnel",
             Self::Nat => "nat",
+            Self::Gue => "gue",
+            Self::Local => "local",
         }
     }
 
@@ -75,6 +85,8 @@ impl How {
             Self::Dsr => Forward::Dsr,
             Self::Tunnel => Forward::Tunnel,
             Self::Nat => Forward::Nat,
+            Self::Gue => Forward::Gue { port: GUE_PORT },
+            Self::Local => Forward::Local,
         }
     }
 }
@@ -121,8 +133,12 @@ impl World {
         Ok(FastPath { seed: SEED, services })
     }
 
-    /// The servers of all services.
+    /// The servers of all services; of one that is left to this host, the VIP itself.
     pub(super) fn backends(self) -> Vec<Backend> {
+        if self.forward == How::Local {
+            let address = vip(self.family, 0);
+            return vec![Backend::new(&address.to_string(), address)];
+        }
         let backend = |at| {
             let address = SocketAddr::new(backend(self.family, at), BACKEND_PORT);
             Backend::new(&address.to_string(), address)
@@ -188,9 +204,13 @@ pub(super) fn own(family: Family) -> IpAddr {
     }
 }
 
-/// All backends are neighbours on that interface.
+/// All backends are neighbours on that interface, and the first VIP is this host's.
 pub(super) fn way(link: LinkId, link_mac: Mac, to: IpAddr) -> Option<Way> {
-    let source = own(if to.is_ipv4() { Family::V4 } else { Family::V6 });
+    let family = if to.is_ipv4() { Family::V4 } else { Family::V6 };
+    if to == vip(family, 0).ip() {
+        return Some(Way::Local);
+    }
+    let source = own(family);
     let mac = backend_number(to).map(mac_of);
     Some(Way::Via(NextHop { link, link_mac, mtu: MTU, mac, source, is_gateway: false }))
 }
