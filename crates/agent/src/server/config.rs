@@ -6,6 +6,7 @@
 use super::failure::Failure;
 use super::openapi::Operation;
 use super::orders::{Body, Reason, needed};
+use super::stream::{Asked, Tagged};
 use super::write::{self, Reasoned, Write};
 use super::{Agent, Asker, names};
 use crate::edits::{BackendWish, By, EditRefusal, Place, ServiceWish, Unplanned, Wish};
@@ -70,6 +71,7 @@ fn questions() -> Vec<Operation> {
             "The configuration, and where each part of it comes from.",
         )
         .answers::<ConfigReply>()
+        .list()
         .tagged(),
         Operation::new(
             "get",
@@ -77,9 +79,11 @@ fn questions() -> Vec<Operation> {
             "values",
             "Every value, and the line of the file or the edit that it comes from.",
         )
-        .answers::<ValuesReply>(),
+        .answers::<ValuesReply>()
+        .list(),
         Operation::new("get", "/v1/config/history", "history", "What was edited, by whom and why.")
-            .answers::<HistoryReply>(),
+            .answers::<HistoryReply>()
+            .list(),
         Operation::new(
             "get",
             "/v1/config/vips",
@@ -87,6 +91,7 @@ fn questions() -> Vec<Operation> {
             "All VIPs as they are written, by name.",
         )
         .answers_with("application/json", json!({ "type": "object" }))
+        .list()
         .tagged(),
         Operation::new(
             "get",
@@ -165,26 +170,38 @@ fn edits() -> Vec<Operation> {
 
 /// An answer with the revision as its tag.
 pub(super) fn tagged(revision: u64, answer: &impl Serialize) -> Response {
-    write::tagged(Json(answer).into_response(), &format!("\"{revision}\""))
+    write::tagged(Json(answer).into_response(), &tag(revision))
 }
 
-async fn config<A: Agent>(State(agent): State<Arc<A>>) -> Response {
-    let reply: ConfigReply = agent.edits().view(&agent.desired());
-    tagged(reply.revision, &reply)
+pub(super) fn tag(revision: u64) -> String {
+    format!("\"{revision}\"")
 }
 
-async fn values<A: Agent>(State(agent): State<Arc<A>>) -> Json<ValuesReply> {
-    Json(agent.edits().values(&agent.desired()))
+async fn config<A: Agent>(State(agent): State<Arc<A>>, asked: Asked) -> Result<Response, Failure> {
+    let make = |agent: Arc<A>| async move {
+        let reply: ConfigReply = agent.edits().view(&agent.desired());
+        Ok(Tagged(tag(reply.revision), reply))
+    };
+    asked.answer(agent, "config", make).await
 }
 
-async fn history<A: Agent>(State(agent): State<Arc<A>>) -> Json<HistoryReply> {
-    Json(agent.edits().history(&agent.desired()))
+async fn values<A: Agent>(State(agent): State<Arc<A>>, asked: Asked) -> Result<Response, Failure> {
+    let make = |agent: Arc<A>| async move { Ok(agent.edits().values(&agent.desired())) };
+    asked.answer(agent, "values", make).await
+}
+
+async fn history<A: Agent>(State(agent): State<Arc<A>>, asked: Asked) -> Result<Response, Failure> {
+    let make = |agent: Arc<A>| async move { Ok(agent.edits().history(&agent.desired())) };
+    asked.answer(agent, "history", make).await
 }
 
 /// All VIPs as they are written, by name.
-async fn vips<A: Agent>(State(agent): State<Arc<A>>) -> Response {
-    let (revision, vips) = agent.edits().vips();
-    tagged(revision, &vips)
+async fn vips<A: Agent>(State(agent): State<Arc<A>>, asked: Asked) -> Result<Response, Failure> {
+    let make = |agent: Arc<A>| async move {
+        let (revision, vips) = agent.edits().vips();
+        Ok(Tagged(tag(revision), vips))
+    };
+    asked.answer(agent, "vips", make).await
 }
 
 /// One VIP as it is written: what `PUT` takes.

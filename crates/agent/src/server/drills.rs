@@ -7,10 +7,12 @@ use super::errands::question;
 use super::failure::Failure;
 use super::openapi::Operation;
 use super::orders::{Body, Reason, follow, needed};
+use super::stream::Asked;
 use super::write::Write;
 use super::{Agent, Asker, Snapshot, ask_loop, wall_clock};
 use axum::extract::{ConnectInfo, State};
 use axum::http::StatusCode;
+use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
 use buoy_api::view::phases;
@@ -79,7 +81,8 @@ pub(super) fn operations() -> Vec<Operation> {
     let unreached = "The other node does not answer this one: the answer says why.";
     vec![
         Operation::new("get", "/v1/drills", "drills", "The drills that were begun on this node.")
-            .answers::<DrillsReply>(),
+            .answers::<DrillsReply>()
+            .list(),
         Operation::new(
             "post",
             "/v1/drills",
@@ -94,10 +97,13 @@ pub(super) fn operations() -> Vec<Operation> {
     ]
 }
 
-async fn list<A: Agent>(State(agent): State<Arc<A>>) -> Json<DrillsReply> {
-    let desired = agent.desired();
-    let node = desired.node_name(desired.me).to_owned();
-    Json(DrillsReply { node, drills: agent.drills().all().iter().cloned().collect() })
+async fn list<A: Agent>(State(agent): State<Arc<A>>, asked: Asked) -> Result<Response, Failure> {
+    let make = |agent: Arc<A>| async move {
+        let desired = agent.desired();
+        let node = desired.node_name(desired.me).to_owned();
+        Ok(DrillsReply { node, drills: agent.drills().all().iter().cloned().collect() })
+    };
+    asked.answer(agent, "drills", make).await
 }
 
 async fn begin<A: Agent>(
@@ -142,6 +148,7 @@ async fn begin<A: Agent>(
         return Ok(Json(DrillView { dry_run: true, would, ..drill }));
     }
     let Some(drill) = agent.drills().begin(drill) else { return Err(Failure::drill_goes_on()) };
+    agent.changes().note();
     let (agent, group, ends) = (Arc::clone(&agent), group.id, (from, to));
     let run = Run { agent, asker, group, ends, said, drill: drill.clone() };
     tracing::info!(
@@ -234,9 +241,7 @@ impl<A: Agent> Run<A> {
             }
             match self.leg(from, to).await {
                 Ok(takeover) => {
-                    self.agent
-                        .drills()
-                        .change(self.drill.id, |drill| drill.takeovers.push(takeover));
+                    self.change(|drill| drill.takeovers.push(takeover));
                 }
                 Err(why) => {
                     failed = Some(why);
@@ -250,10 +255,16 @@ impl<A: Agent> Run<A> {
         if let Some(why) = &failed {
             tracing::warn!(vip = self.drill.vip, "the drill ended before its time: {why}");
         }
-        self.agent.drills().change(self.drill.id, |drill| {
+        self.change(|drill| {
             drill.running = false;
             drill.failed = failed;
         });
+    }
+
+    /// Whoever waits for news of it is told.
+    fn change(&self, change: impl FnOnce(&mut DrillView)) {
+        self.agent.drills().change(self.drill.id, change);
+        self.agent.changes().note();
     }
 
     /// One move.

@@ -3,8 +3,8 @@
 use super::failure::Failure;
 use super::openapi::{Operation, count, text};
 use super::paging::Page;
-use super::stream::{Asked, News, message, place, streamed};
-use super::write::{node_tag, tagged, vip_tag};
+use super::stream::{Asked, News, Tagged, message, place, streamed};
+use super::write::{node_tag, vip_tag};
 use super::{Agent, Snapshot, alive, ask_loop, orders, whole};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
@@ -146,14 +146,12 @@ async fn node<A: Agent>(
 ) -> Result<Response, Failure> {
     let make = move |agent: Arc<A>| {
         let name = name.clone();
-        async move { one_node(&Snapshot::of(&*agent, 0).await?, &name) }
+        async move {
+            let reply = one_node(&Snapshot::of(&*agent, 0).await?, &name)?;
+            Ok(Tagged(reply.etag.clone(), reply))
+        }
     };
-    if asked.is_stream() {
-        return asked.answer(agent, "node", make).await;
-    }
-    asked.waited(&*agent).await?;
-    let reply = make(agent).await?;
-    Ok(tagged(Json(&reply).into_response(), &reply.etag))
+    asked.answer(agent, "node", make).await
 }
 
 /// One member with what it owns and could.
@@ -232,15 +230,11 @@ async fn vip<A: Agent>(
             let snapshot = Snapshot::about(&*agent, super::group(&*agent, &name)?).await?;
             let group = snapshot.group(&name)?;
             let (vip, etag) = (snapshot.view().vip(group), vip_tag(&snapshot.status, group.id));
-            Ok(VipReply { node: snapshot.me(), revision: snapshot.revision, etag, vip })
+            let (node, revision) = (snapshot.me(), snapshot.revision);
+            Ok(Tagged(etag.clone(), VipReply { node, revision, etag, vip }))
         }
     };
-    if asked.is_stream() {
-        return asked.answer(agent, "vip", make).await;
-    }
-    asked.waited(&*agent).await?;
-    let reply: VipReply = make(agent).await?;
-    Ok(tagged(Json(&reply).into_response(), &reply.etag))
+    asked.answer(agent, "vip", make).await
 }
 
 #[derive(Clone, Deserialize)]

@@ -91,6 +91,9 @@ impl Operation {
                 "Answer when there are news, and after so long at the latest: `30s`, at most `60s`.")
             .query("since", json!({ "type": "integer", "minimum": 0, "maximum": u64::MAX }),
                 "The `revision` that is known already.");
+        let revision = json!({ "schema": { "type": "integer" }, "description": "For `since`, also where the answer has no such `revision`." });
+        let mut this = this;
+        this.value["responses"]["200"]["headers"]["Buoy-Revision"] = revision;
         let stream = "Each change as an event, from `Last-Event-ID` on; `every=1s` tells again without news.";
         this.answers_with(STREAM_TYPE, json!({ "type": "string", "description": stream }))
     }
@@ -353,6 +356,43 @@ mod tests {
         );
         let once: BTreeSet<_> = described.iter().collect();
         assert_eq!(once.len(), described.len(), "an operation is described twice");
+    }
+
+    /// Lists that are no state of this node, which could change: who asks again gets another answer.
+    const QUESTIONS: [&str; 7] = [
+        // Of who asks.
+        "/v1/me",
+        // Asked of all nodes, at most once a second.
+        "/v1/matrix",
+        "/v1/matrix/{node}",
+        // Where a packet would go, and why: followed by what they are about.
+        "/v1/path",
+        "/v1/vips/{vip}/why",
+        // Counters, read from the kernel for each question.
+        "/v1/services/{service}/flows",
+        "/v1/services/{service}/backends/{backend}/flows",
+    ];
+
+    #[test]
+    fn every_list_can_be_waited_for_and_followed() {
+        let document = document();
+        let mut lists = 0;
+        for operation in operations().iter().filter(|operation| operation.method == "get") {
+            let (path, answer) = (operation.path, &operation.value["responses"]["200"]["content"]);
+            let schema = answer["application/json"]["schema"]["$ref"].as_str();
+            let name = schema.and_then(|schema| schema.rsplit('/').next()).unwrap_or_default();
+            let keys = document["components"]["schemas"][name]["properties"].as_object();
+            let is_list = |key: &Value| key["type"] == "array";
+            if !keys.is_some_and(|keys| keys.values().any(is_list)) || QUESTIONS.contains(&path) {
+                continue;
+            }
+            lists += 1;
+            let parameters = operation.value["parameters"].as_array().unwrap();
+            let has = |name: &str| parameters.iter().any(|parameter| parameter["name"] == name);
+            assert!(has("wait") && has("since"), "{path} cannot be waited for: `.list()`");
+            assert!(answer[STREAM_TYPE].is_object(), "{path} cannot be followed");
+        }
+        assert!(15 < lists, "{lists}");
     }
 
     #[test]

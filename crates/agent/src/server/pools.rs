@@ -2,11 +2,11 @@
 //!
 //! What a VIP has is not taken from it: who wants to reserve it for another, or to release it, is told which VIP that is.
 
-use super::config::{Editor, by, edited, tagged};
+use super::config::{Editor, by, edited, tag, tagged};
 use super::failure::Failure;
 use super::openapi::Operation;
 use super::orders::{Body, needed};
-use super::stream::Asked;
+use super::stream::{Asked, Tagged};
 use super::write::Write;
 use super::{Agent, Asker, Snapshot};
 use crate::edits::Wish;
@@ -55,6 +55,7 @@ pub(super) fn operations() -> Vec<Operation> {
             "All addresses of pools that are kept for somebody.",
         )
         .answers::<ReservationsReply>()
+        .list()
         .tagged(),
         write(Operation::new(
             "post",
@@ -103,12 +104,18 @@ async fn one<A: Agent>(
     asked.answer(agent, "pool", make).await
 }
 
-async fn reservations<A: Agent>(State(agent): State<Arc<A>>) -> Response {
-    let desired = agent.desired();
-    let revision = agent.edits().revision();
-    let node = desired.node_name(desired.me).to_owned();
-    let reply = ReservationsReply { node, revision, reservations: pools::reservations(&desired) };
-    tagged(revision, &reply)
+async fn reservations<A: Agent>(
+    State(agent): State<Arc<A>>,
+    asked: Asked,
+) -> Result<Response, Failure> {
+    let make = |agent: Arc<A>| async move {
+        let desired = agent.desired();
+        let revision = agent.edits().revision();
+        let node = desired.node_name(desired.me).to_owned();
+        let reservations = pools::reservations(&desired);
+        Ok(Tagged(tag(revision), ReservationsReply { node, revision, reservations }))
+    };
+    asked.answer(agent, "reservations", make).await
 }
 
 async fn reserve<A: Agent>(

@@ -4,6 +4,7 @@ use super::failure::Failure;
 use super::names::NameError;
 use super::openapi::Operation;
 use super::orders::{Body, Reason, length, parsed};
+use super::stream::{Asked, Tagged};
 use super::write::{Write, tagged};
 use super::{Agent, Asker, Snapshot, names, wall_clock};
 use axum::Json;
@@ -26,12 +27,13 @@ pub(super) fn operations() -> Vec<Operation> {
         get("/v1/services", "services", "All services, as this node forwards them.")
             .answers::<ServicesReply>()
             .paged(),
-        get("/v1/services/{service}", "service", "One service.").answers::<ServiceReply>(),
+        get("/v1/services/{service}", "service", "One service.").answers::<ServiceReply>().list(),
         get("/v1/backends", "backends", "Every backend of every service.")
             .answers::<BackendsReply>()
             .paged(),
         get("/v1/services/{service}/backends/{backend}", "backend", "One backend.")
             .answers::<BackendReply>()
+            .list()
             .tagged(),
         get(
             "/v1/services/{service}/flows",
@@ -108,11 +110,18 @@ const WEIGHT: &str =
 pub(super) async fn one<A: Agent>(
     State(agent): State<Arc<A>>,
     Path(service): Path<String>,
-) -> Result<Json<ServiceReply>, Failure> {
-    let group = names::service(&agent.desired(), &service)?.0.id;
-    let snapshot = Snapshot::about(&*agent, group).await?;
-    let (group, service) = names::service(&snapshot.desired, &service)?;
-    Ok(Json(shown(&snapshot, group, service)))
+    asked: Asked,
+) -> Result<Response, Failure> {
+    let make = move |agent: Arc<A>| {
+        let service = service.clone();
+        async move {
+            let group = names::service(&agent.desired(), &service)?.0.id;
+            let snapshot = Snapshot::about(&*agent, group).await?;
+            let (group, service) = names::service(&snapshot.desired, &service)?;
+            Ok(shown(&snapshot, group, service))
+        }
+    };
+    asked.answer(agent, "service", make).await
 }
 
 fn shown(snapshot: &Snapshot, group: &Group, service: &Service) -> ServiceReply {
@@ -224,14 +233,28 @@ fn rehearsed(
 pub(super) async fn backend<A: Agent>(
     State(agent): State<Arc<A>>,
     Path((service, backend)): Path<(String, String)>,
+    asked: Asked,
 ) -> Result<Response, Failure> {
-    let group = names::service(&agent.desired(), &service)?.0.id;
-    let snapshot = Snapshot::about(&*agent, group).await?;
-    let (group, service) = names::service(&snapshot.desired, &service)?;
-    let name = &names::backend((group, service), &backend)?.name;
-    let shown = shown(&snapshot, group, service);
+    let make = move |agent: Arc<A>| {
+        let (service, backend) = (service.clone(), backend.clone());
+        async move {
+            let group = names::service(&agent.desired(), &service)?.0.id;
+            one_backend(&Snapshot::about(&*agent, group).await?, &service, &backend)
+        }
+    };
+    asked.answer(agent, "backend", make).await
+}
+
+fn one_backend(
+    snapshot: &Snapshot,
+    service: &str,
+    backend: &str,
+) -> Result<Tagged<BackendReply>, Failure> {
+    let (group, service) = names::service(&snapshot.desired, service)?;
+    let name = &names::backend((group, service), backend)?.name;
+    let shown = shown(snapshot, group, service);
     let unknown = || NameError::Backend {
-        asked: backend.clone(),
+        asked: backend.to_owned(),
         service: shown.service.name.clone(),
         known: vec![],
     };
@@ -243,7 +266,7 @@ pub(super) async fn backend<A: Agent>(
         backend: view.clone(),
         etag: etag.clone(),
     };
-    Ok(tagged(Json(reply).into_response(), &etag))
+    Ok(Tagged(etag, reply))
 }
 
 /// What the verb and its body ask for.

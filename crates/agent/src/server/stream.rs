@@ -8,8 +8,10 @@
 use super::Agent;
 use super::changes::{Changes, WATCHERS_MAX};
 use super::failure::Failure;
+use super::write::tagged;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, Query};
+use axum::http::HeaderName;
 use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
@@ -24,6 +26,8 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, timeout};
 
+/// What to name as `since`: of lists that have no room for it too.
+const REVISION: HeaderName = HeaderName::from_static("buoy-revision");
 /// Media type of answers.
 const JSON: &str = "application/json";
 /// Least time between two messages: at most ten a second.
@@ -108,6 +112,11 @@ fn time(name: &str, text: &str) -> Result<Duration, Failure> {
 pub(super) trait Reply {
     /// It as JSON, in one line.
     fn text(self) -> Bytes;
+
+    /// What a change may name, where it has that.
+    fn tag(&self) -> Option<String> {
+        None
+    }
 }
 
 impl<T: Serialize> Reply for T {
@@ -123,6 +132,19 @@ pub(super) struct Text(pub(super) Bytes);
 impl Reply for Text {
     fn text(self) -> Bytes {
         self.0
+    }
+}
+
+/// An answer with a tag.
+pub(super) struct Tagged<T>(pub(super) String, pub(super) T);
+
+impl<T: Serialize> Reply for Tagged<T> {
+    fn text(self) -> Bytes {
+        self.1.text()
+    }
+
+    fn tag(&self) -> Option<String> {
+        Some(self.0.clone())
     }
 }
 
@@ -148,7 +170,16 @@ impl Asked {
             }));
         }
         self.waited(&*agent).await?;
-        Ok(([(CONTENT_TYPE, JSON)], make(agent).await?.text()).into_response())
+        // Of before all else: what changes meanwhile is news to whoever reads this.
+        let revision = agent.changes().now().to_string();
+        let reply = make(agent).await?;
+        let tag = reply.tag();
+        let head = [(CONTENT_TYPE, JSON.to_owned()), (REVISION, revision)];
+        let answer = (head, reply.text()).into_response();
+        Ok(match tag {
+            Some(tag) => tagged(answer, &tag),
+            None => answer,
+        })
     }
 
     /// Waits for news, if that was asked for.

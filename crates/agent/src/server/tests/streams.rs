@@ -89,6 +89,40 @@ fn a_question_waits_for_news_and_no_longer_than_it_says() {
 }
 
 #[test]
+fn lists_of_what_is_configured_and_single_things_are_waited_for_and_followed_too() {
+    let server = Running::start();
+    for (target, name) in [
+        ("config", "config"),
+        ("config/values", "values"),
+        ("config/history", "history"),
+        ("config/vips", "vips"),
+        ("reservations", "reservations"),
+        ("drills", "drills"),
+        ("services/web", "service"),
+        ("services/web/backends/web1", "backend"),
+    ] {
+        let target = format!("/v1/{target}");
+        let ask = |query: &str| server.raw(&format!("GET {target}{query} HTTP/1.0\r\n\r\n"));
+        let revision = |answer: &str| -> u64 {
+            let line = answer.lines().find_map(|line| line.strip_prefix("buoy-revision: "));
+            line.unwrap_or_else(|| panic!("{target}: {answer}")).parse().unwrap()
+        };
+        let known = revision(&ask("?wait=50ms"));
+        let mut stream = Stream::open(&server, &target, Some(known - 1));
+        let (first, said, plain) = stream.event();
+        assert_eq!((said.as_str(), first), (name, known), "{target}");
+        assert_eq!(plain, json(&server, &target), "{target}: the stream tells the same");
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| revision(&ask(&format!("?wait=60s&since={known}"))));
+            std::thread::sleep(Duration::from_millis(20));
+            server.fake.happens(taken());
+            assert!(known < waiting.join().unwrap(), "{target} waits");
+        });
+        assert!(known < stream.event().0, "{target} is followed");
+    }
+}
+
+#[test]
 fn events_are_waited_for_one_by_one_and_of_one_vip() {
     let server = Running::start();
     let all = json(&server, "/v1/events");
