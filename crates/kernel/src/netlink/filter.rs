@@ -1,7 +1,7 @@
 //! clsact and its BPF filters in the words of route netlink.
 //!
-//! clsact and not TCX: its filters stay when the process that attached them dies, without a
-//! bpffs (which `ip netns exec` hides), and Debian 12's kernel 6.1 has no TCX.
+//! clsact and not TCX, because Debian 12's kernel 6.1 has no TCX. Filters stay when the process that attached
+//! them dies, without a bpffs (which `ip netns exec` hides); a TCX link would not.
 
 use super::message::{Message, Request, attributes, word};
 use super::{NetlinkError, Requests};
