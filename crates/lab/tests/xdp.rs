@@ -274,6 +274,16 @@ fn a_planned_move_of_a_dsr_service_loses_no_request() {
     assert_eq!((figures.survived, figures.connections), (CONNECTIONS, CONNECTIONS), "{figures:?}");
 }
 
+/// What XDP forwards does not need the agent: whether only the agent is killed or its supervisor with it, the programs
+/// go on, here until the next agent takes them over, or until another node has the VIP.
+#[test]
+fn an_agent_that_is_killed_breaks_no_connection_by_dsr() {
+    let test = "an_agent_that_is_killed_breaks_no_connection_by_dsr";
+    for fault in [Fault::Crash, Fault::Kill] {
+        survive(test, "dsr", fault);
+    }
+}
+
 /// Who answers a connection from this port of the client.
 fn answerer(cluster: &Cluster, port: u16) -> String {
     let client = cluster.segment.inside("client").unwrap();
