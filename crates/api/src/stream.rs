@@ -116,6 +116,22 @@ impl Client {
         }
     }
 
+    /// A list, by its path.
+    pub fn list<T: serde::de::DeserializeOwned>(&self, target: &str) -> Result<T, ClientError> {
+        self.get(target)
+    }
+
+    /// The same now, each time something changes, and every so often.
+    pub fn follow_list<T: serde::de::DeserializeOwned>(
+        &self,
+        target: &str,
+        every: Duration,
+        mut seen: impl FnMut(Result<T, ClientError>) -> bool,
+    ) -> Result<(), ClientError> {
+        let target = format!("{target}?every={}s", every.as_secs().max(1));
+        self.follow(&target, None, |event| seen(read(&target, &event)))
+    }
+
     /// The status now, each time something changes, and every so often.
     pub fn follow_status(
         &self,

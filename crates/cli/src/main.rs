@@ -16,6 +16,7 @@ mod failure;
 mod import;
 mod key;
 mod lab;
+mod listing;
 mod manual;
 mod neigh;
 mod node;

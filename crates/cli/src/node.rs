@@ -3,15 +3,16 @@
 mod leave;
 
 use crate::failure::Failure;
+use crate::listing::Listing;
 use crate::status::{self, span};
 use crate::table::{Align, Table, Tone};
 use crate::{Asking, drain, output};
-use buoy_api::{DrainReply, HeardView, MatrixReply, NodePatch};
+use buoy_api::{DrainReply, HeardView, MatrixReply, NodePatch, NodesReply};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// One line for each node, as this one hears it
-    Ls(Asking),
+    Ls(Listing),
     /// Who hears whom, by the word of each node: this one asks the others
     Matrix(Asking),
     /// Keep what the node owns, and let it take nothing that another node can take
@@ -55,9 +56,9 @@ struct Which {
 
 pub(crate) fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Ls(asking) => {
-            let reply = asking.client()?.nodes()?;
-            asking.show(&reply, |reply| status::nodes(&reply.nodes).render(output::colour()))
+        Command::Ls(listing) => {
+            let table = |reply: &NodesReply| status::nodes(&reply.nodes).render(output::colour());
+            listing.show("/v1/nodes", |reply| reply, table)
         }
         Command::Matrix(asking) => {
             let reply = asking.client()?.matrix()?;

@@ -2,15 +2,18 @@
 
 use crate::Asking;
 use crate::failure::{Exit, Failure};
+use crate::listing::Listing;
 use crate::output;
 use crate::table::{Align, Table, Tone};
-use buoy_api::{EditReply, PoolAddressView, PoolView, ReservationRequest, ReservedReply};
+use buoy_api::{
+    EditReply, PoolAddressView, PoolView, PoolsReply, ReservationRequest, ReservedReply,
+};
 use std::net::IpAddr;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// One line for each pool: how many addresses it has, and how many are left
-    Ls(Asking),
+    Ls(Listing),
     /// The addresses of a pool that are not free, and who has them
     Show(ShowArguments),
     /// Keep an address of a pool for a VIP, or for something else that has it
@@ -62,9 +65,9 @@ pub(crate) struct ReleaseArguments {
 
 pub(crate) fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Ls(asking) => {
-            let reply = asking.client()?.pools()?;
-            asking.show(&reply, |reply| match reply.pools.as_slice() {
+        Command::Ls(listing) => {
+            let as_it_is = |reply: PoolsReply| reply;
+            listing.show("/v1/pools", as_it_is, |reply| match reply.pools.as_slice() {
                 [] => "the file has no pool\n".into(),
                 all => pools(all).render(output::colour()),
             })

@@ -6,6 +6,7 @@
 
 use crate::Asking;
 use crate::failure::Failure;
+use crate::listing::Listing;
 use crate::output;
 use crate::table::{Align, Table, Tone, plain};
 use crate::time;
@@ -13,13 +14,14 @@ use crate::vip;
 use crate::why;
 use buoy_api::{
     BackendFlows, BackendOrderRequest, FlowsReply, FlowsView, ServiceFlowsReply, ServiceReply,
+    ServicesReply, segment,
 };
 use std::time::Duration;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// One line for each service
-    Ls(Asking),
+    Ls(Listing),
     /// One service with its backends
     Show(ShowArguments),
     /// Add a service to a VIP on all nodes
@@ -42,7 +44,7 @@ pub(crate) struct ShowArguments {
 #[derive(clap::Args, Debug)]
 pub(crate) struct LsArguments {
     #[command(flatten)]
-    asking: Asking,
+    listing: Listing,
     /// As in web:443/tcp; without it: those of all services
     service: Option<String>,
 }
@@ -117,9 +119,9 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Add(arguments) => vip::add_service(arguments),
         Command::Rm(arguments) => vip::remove_service(arguments),
         Command::Backend(command) => vip::backend(command),
-        Command::Ls(asking) => {
-            let reply = asking.client()?.services()?;
-            asking.show(&reply, |reply| services(&reply.services, output::colour()))
+        Command::Ls(listing) => {
+            let table = |reply: &ServicesReply| services(&reply.services, output::colour());
+            listing.show("/v1/services", |reply| reply, table)
         }
         Command::Show(ShowArguments { asking, service }) => {
             let reply = asking.client()?.service(&service)?;
@@ -129,12 +131,14 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
 }
 
 pub(crate) fn list_backends(arguments: &LsArguments) -> Result<(), Failure> {
-    let client = arguments.asking.client()?;
-    let services = match &arguments.service {
-        Some(service) => vec![client.service(service)?],
-        None => client.services()?.services,
-    };
-    arguments.asking.show(&services, |services| backends(services).render(output::colour()))
+    let table = |services: &Vec<ServiceReply>| backends(services).render(output::colour());
+    match &arguments.service {
+        Some(service) => {
+            let target = format!("/v1/services/{}", segment(service));
+            arguments.listing.show(&target, |service: ServiceReply| vec![service], table)
+        }
+        None => arguments.listing.show("/v1/services", |all: ServicesReply| all.services, table),
+    }
 }
 
 pub(crate) fn drain(arguments: DrainArguments) -> Result<(), Failure> {

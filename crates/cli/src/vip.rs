@@ -7,10 +7,11 @@ mod budget;
 
 use crate::config::{AGREED, CHECKED, Consent, during};
 use crate::failure::Failure;
+use crate::listing::Listing;
 use crate::service::plain_lines;
 use crate::{AgentSocket, Asking, output, status};
 use budget::BudgetArguments;
-use buoy_api::{Client, Edit, VipView};
+use buoy_api::{Client, Edit, VipView, VipsReply};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -18,7 +19,7 @@ use std::collections::BTreeMap;
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// One line for each VIP, as this node sees it
-    Ls(Asking),
+    Ls(Listing),
     /// One VIP: how it is, and how it is written
     Show(ShowArguments),
     /// How well each VIP has kept its promise since the agent of this node started: for how long it was served, how long it
@@ -169,9 +170,9 @@ fn key(text: &str) -> Result<(String, Value), String> {
 
 pub(crate) fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Ls(asking) => {
-            let reply = asking.client()?.vips()?;
-            asking.show(&reply, |reply| match reply.vips.as_slice() {
+        Command::Ls(listing) => {
+            let as_it_is = |reply: VipsReply| reply;
+            listing.show("/v1/vips", as_it_is, |reply| match reply.vips.as_slice() {
                 [] => status::NO_VIP.into(),
                 all => status::vips(all).render(output::colour()),
             })

@@ -6,6 +6,7 @@
 )]
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -226,6 +227,62 @@ fn the_doctor_has_less_to_say_without_an_agent_and_fails() {
     let value: serde_json::Value = serde_json::from_str(out(&output)).unwrap();
     assert_eq!(value["ok"], false);
     assert!(value["findings"].as_array().unwrap().iter().any(|f| f["about"] == "agent"));
+}
+
+/// Answers each who comes with a stream of two events, and holds it; it is told what was asked for.
+fn streams(socket: &Path, events: [&'static str; 2]) -> std::sync::mpsc::Receiver<String> {
+    let listener = std::os::unix::net::UnixListener::bind(socket).expect("a socket of its own");
+    let (told, asked) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut clients = Vec::new();
+        for mut client in listener.incoming().map_while(Result::ok) {
+            let mut head = Vec::new();
+            let mut byte = [0];
+            while !head.ends_with(b"\r\n\r\n") && client.read_exact(&mut byte).is_ok() {
+                head.push(byte[0]);
+            }
+            let [one, two] = events.map(|data| format!("id: 1\nevent: list\ndata: {data}\n\n"));
+            let answer =
+                format!("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n{one}{two}");
+            // Who has gone is missed at the other end.
+            let _ = client.write_all(answer.as_bytes());
+            let _ = told.send(String::from_utf8_lossy(&head).into_owned());
+            clients.push(client);
+        }
+    });
+    asked
+}
+
+#[test]
+fn every_list_goes_on_with_each_change_where_that_is_asked_for() {
+    let folder = Folder::new("watch");
+    let socket = folder.0.join("api.sock");
+    let one = r#"{"node":"n1","services":[{"node":"n1"}]}"#;
+    let two = r#"{"node":"n2","services":[{"node":"n2"}]}"#;
+    let asked = streams(&socket, [one, two]);
+    let lists = [
+        (&["vip", "ls"][..], "/v1/vips?every=1s"),
+        (&["node", "ls"], "/v1/nodes?every=1s"),
+        (&["pool", "ls"], "/v1/pools?every=1s"),
+        (&["service", "ls"], "/v1/services?every=1s"),
+        (&["backend", "ls"], "/v1/services?every=1s"),
+        (&["backend", "ls", "web:443/tcp"], "/v1/services/web%3A443%2Ftcp?every=1s"),
+    ];
+    for (list, target) in lists {
+        let watched = [list, &["-w", "-o", "json", "--socket", path(&socket)]].concat();
+        let mut child =
+            command(&watched).stdout(Stdio::piped()).spawn().expect("the program is there");
+        let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        for node in ["n1", "n2"] {
+            let line = lines.next().expect("it goes on").expect("it is text");
+            assert!(line.contains(&format!("\"node\":\"{node}\"")), "{list:?}: {line}");
+        }
+        child.kill().expect("it is still there");
+        child.wait().expect("it has ended");
+        let head = asked.recv().expect("it has asked");
+        assert!(head.starts_with(&format!("GET {target} ")), "{head}");
+        assert!(head.contains("text/event-stream"), "{head}");
+    }
 }
 
 #[test]
