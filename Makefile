@@ -62,7 +62,7 @@ bench-connections: ## which of 2000 connections outlive their balancer, beside H
 	$(CARGO) build --release --locked -p buoy-cli
 	@$(TARGET)/release/buoy lab bench connections $(BENCH)
 
-bench-faces: ## what API and page cost, and whether 200 who ask delay a heartbeat: 3 minutes
+bench-faces: ## what API and page cost, and whether 200 who ask delay a heartbeat: 4 minutes
 	@scripts/install-deps demo
 	$(CARGO) build --release --locked -p buoy-cli
 	@$(TARGET)/release/buoy lab bench faces $(BENCH)
