@@ -6,12 +6,13 @@ mod cases;
 mod packets;
 mod world;
 
-use buoy_kernel::fast::{Capacity, Fast};
-use buoy_model::Mac;
+use buoy_kernel::fast::{Capacity, Fast, Fate as Traced, Packet as Made, Verdict};
+use buoy_model::{Mac, Protocol};
 use buoy_xdp::forward::{Drop, hash_flow};
 use cases::Fate::{Changed, Pass};
 use cases::{C4, C6, Case, Shape, check, dropped, far, near};
 use packets::{ACK, Packet, SYN, icmp, raw, tcp, udp};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use world::{FAR_MAC, FAR_ROUTER, ip, open, path, way};
 
 #[test]
@@ -531,4 +532,38 @@ fn what_the_owner_takes_itself_is_counted_and_passed_and_lists_hold_for_it() {
     let (packets, flows) = of("10.0.0.102").unwrap();
     assert_eq!(packets, 6 * flows, "the first of six opens a connection");
     assert!(flows > 0 && of("fd00::102").unwrap().0 > 0);
+}
+
+#[test]
+fn a_trace_names_its_own_reason_while_others_are_dropped() {
+    let test = "a_trace_names_its_own_reason_while_others_are_dropped";
+    let Some(mut fast) = open(test, &path()) else { return };
+    let probe = fast.probe().unwrap();
+    let other = tcp(C4, "10.0.0.100:80").poke(16, &[0, 39]).frame();
+    let packet = Made {
+        from: C4.parse().unwrap(),
+        to: "10.0.0.103:80".parse().unwrap(),
+        protocol: Protocol::Tcp,
+        opens: true,
+    };
+    let is_over = AtomicBool::new(false);
+    let wrong = std::thread::scope(|scope| {
+        let others = scope.spawn(|| {
+            while !is_over.load(Relaxed) {
+                assert_eq!(probe.try_frame(&other).unwrap().verdict, Verdict::Drop);
+            }
+        });
+        let others_dropped = || fast.dropped()[&Drop::TcpHeader];
+        let (mut beside, mut wrong) = (0, Vec::new());
+        while beside < 30 && !others.is_finished() {
+            let before = others_dropped();
+            let fate = fast.trace(&packet).unwrap();
+            beside += u32::from(before < others_dropped());
+            wrong.extend(Some(fate).filter(|f| *f != Traced::Dropped(Some(Drop::NoBackend))));
+        }
+        is_over.store(true, Relaxed);
+        others.join().unwrap();
+        wrong
+    });
+    assert!(wrong.is_empty(), "{} wrong, as {:?}", wrong.len(), wrong.first());
 }

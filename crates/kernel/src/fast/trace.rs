@@ -11,6 +11,8 @@ const TCP: usize = 20;
 const UDP: usize = 8;
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
+/// How often a packet that is dropped is tried until only one reason is left.
+const TRIES: usize = 64;
 
 /// A packet as a client would send it; both addresses are of one family.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -47,19 +49,26 @@ impl Fast {
     /// What the program does with such a packet. It is counted like any other, and a connection that it
     /// opens is remembered for a moment where that is done, and counts against the limit of its client.
     pub fn trace(&self, packet: &Packet) -> Result<Fate, FastError> {
-        let before = self.dropped();
-        let tried = self.try_frame(&frame(packet))?;
-        Ok(match tried.verdict {
-            Verdict::Pass => Fate::Passed,
-            Verdict::Drop | Verdict::Aborted => {
-                let after = self.dropped();
-                let grown = Drop::ALL.into_iter().find(|reason| before[reason] < after[reason]);
-                Fate::Dropped(grown)
+        let frame = frame(packet);
+        let mut reasons = Drop::ALL.to_vec();
+        // Other packets are dropped meanwhile: the reason is the one that is counted each time.
+        for _ in 0..TRIES {
+            let before = self.dropped();
+            let tried = self.try_frame(&frame)?;
+            match tried.verdict {
+                Verdict::Pass => return Ok(Fate::Passed),
+                Verdict::Drop | Verdict::Aborted => {}
+                Verdict::Transmit | Verdict::Redirect => {
+                    return Ok(sent(&tried.frame).unwrap_or(Fate::Dropped(None)));
+                }
             }
-            Verdict::Transmit | Verdict::Redirect => {
-                sent(&tried.frame).unwrap_or(Fate::Dropped(None))
+            let after = self.dropped();
+            reasons.retain(|reason| before[reason] < after[reason]);
+            if reasons.len() < 2 {
+                break;
             }
-        })
+        }
+        Ok(Fate::Dropped(if let [reason] = reasons[..] { Some(reason) } else { None }))
     }
 }
 
