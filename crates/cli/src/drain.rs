@@ -1,8 +1,10 @@
 //! `buoy drain` and `buoy undrain`: takes a node out of service, and puts it back.
 
+use crate::consent::Consent;
 use crate::failure::{Exit, Failure};
 use crate::output::{self, Form};
 use crate::progress::Progress;
+use crate::table::plain;
 use crate::{AgentSocket, time};
 use buoy_api::{
     Client, ClientError, ClusterStatus, DrainReply, DrainRequest, NodePatch, VipView, words,
@@ -34,6 +36,8 @@ pub(crate) struct DrainArguments {
     /// How long to wait, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 30, requires = "wait")]
     timeout: u64,
+    #[command(flatten)]
+    consent: Consent,
     /// Form of the answer
     #[arg(short, long, value_enum, default_value_t)]
     output: Form,
@@ -66,6 +70,11 @@ struct Outcome {
 }
 
 pub(crate) fn drain(arguments: DrainArguments) -> Result<(), Failure> {
+    let who = arguments.node.as_deref().unwrap_or("this node");
+    let question = format!("Take {} out of service? Its VIPs go to the other nodes.", plain(who));
+    if !arguments.consent.given(arguments.output, &question)? {
+        return Ok(());
+    }
     let client = arguments.agent.client()?;
     let (reason, for_ms) = (arguments.reason, arguments.time.map(time::millis));
     let reply = match &arguments.node {

@@ -8,6 +8,7 @@ mod agent;
 mod backend;
 mod capture;
 mod config;
+mod consent;
 mod doctor;
 mod drain;
 mod drill;

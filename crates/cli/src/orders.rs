@@ -4,6 +4,7 @@
 //! so that the command ends with what is, and not with what was asked for.
 
 use crate::AgentSocket;
+use crate::consent::Consent;
 use crate::failure::{Exit, Failure};
 use crate::output::{self, Form};
 use crate::progress::Progress;
@@ -31,6 +32,8 @@ pub(crate) struct MoveArguments {
     /// The node that is to own it
     #[arg(long, value_name = "NODE")]
     to: String,
+    #[command(flatten)]
+    consent: Consent,
     #[command(flatten)]
     common: Common,
 }
@@ -90,8 +93,13 @@ struct Outcome {
 }
 
 pub(crate) fn move_vip(arguments: MoveArguments) -> Result<(), Failure> {
-    let client = arguments.agent.client()?;
-    let MoveArguments { vip, to, common, .. } = arguments;
+    let MoveArguments { agent, vip, to, consent, common } = arguments;
+    let question =
+        format!("Move {} to {}? What its clients do goes there.", plain(&vip), plain(&to));
+    if !consent.given(common.output, &question)? {
+        return Ok(());
+    }
+    let client = agent.client()?;
     let request = MoveRequest { to, reason: common.reason.clone() };
     let reply = client.move_vip(&vip, &request)?;
     let wanted = request.to;

@@ -5,6 +5,7 @@
 //! they hear of it.
 
 use crate::Asking;
+use crate::consent::Consent;
 use crate::failure::Failure;
 use crate::listing::Listing;
 use crate::output;
@@ -60,6 +61,12 @@ pub(crate) struct Backend {
     backend: String,
 }
 
+impl Backend {
+    fn named(&self) -> String {
+        format!("{} of {}", plain(&self.backend), plain(&self.service))
+    }
+}
+
 #[derive(clap::Args, Debug)]
 pub(crate) struct DrainArguments {
     #[command(flatten)]
@@ -67,6 +74,8 @@ pub(crate) struct DrainArguments {
     /// After so long what is left is cut, as in 10m; without it a connection may take as long as it takes
     #[arg(long = "for", value_name = "TIME", value_parser = time::duration)]
     time: Option<Duration>,
+    #[command(flatten)]
+    consent: Consent,
     /// For the record and for `buoy why`
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -88,6 +97,8 @@ pub(crate) struct EnableArguments {
 pub(crate) struct DisableArguments {
     #[command(flatten)]
     backend: Backend,
+    #[command(flatten)]
+    consent: Consent,
     /// For the record and for `buoy why`
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -142,7 +153,12 @@ pub(crate) fn list_backends(arguments: &LsArguments) -> Result<(), Failure> {
 }
 
 pub(crate) fn drain(arguments: DrainArguments) -> Result<(), Failure> {
-    let DrainArguments { backend, time, reason } = arguments;
+    let DrainArguments { backend, time, consent, reason } = arguments;
+    let after = time.map_or_else(String::new, |_| ", and what is left then is cut".into());
+    let question = format!("Drain {}? It gets no new connections{after}.", backend.named());
+    if !consent.given(backend.asking.output, &question)? {
+        return Ok(());
+    }
     let for_ms = time.map(time::millis);
     order(&backend, "drain", &BackendOrderRequest { reason, for_ms, weight: None })
 }
@@ -154,7 +170,11 @@ pub(crate) fn enable(arguments: EnableArguments) -> Result<(), Failure> {
 }
 
 pub(crate) fn disable(arguments: DisableArguments) -> Result<(), Failure> {
-    let DisableArguments { backend, reason } = arguments;
+    let DisableArguments { backend, consent, reason } = arguments;
+    let question = format!("Disable {}? Its connections are cut.", backend.named());
+    if !consent.given(backend.asking.output, &question)? {
+        return Ok(());
+    }
     order(&backend, "disable", &BackendOrderRequest { reason, ..BackendOrderRequest::default() })
 }
 

@@ -4,6 +4,7 @@
 //! somebody else has changed the same meanwhile.
 
 use crate::AgentSocket;
+use crate::consent;
 use crate::events::moment;
 use crate::failure::{Exit, Failure};
 use crate::output::{self, Form};
@@ -11,7 +12,7 @@ use crate::progress::Progress;
 use buoy_api::{
     ConfigRequest, EditReply, HistoryReply, Origin, RollbackRequest, ValueView, ValuesReply,
 };
-use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 /// What is waited for before an edit is shown, and after it is meant.
@@ -207,18 +208,11 @@ impl Consent {
         if self.yes {
             return Ok(true);
         }
-        if is_read || !is_table || !io::stdin().is_terminal() || !output::terminal() {
+        if is_read || !consent::can_be_asked(self.output) {
             let why = "this changes what all nodes serve, and nobody can be asked here: say --yes";
             return Err(Failure::forbidden(why));
         }
-        output::text("Apply this on all nodes? [y/N] ")?;
-        let mut answer = String::new();
-        io::stdin().lock().read_line(&mut answer).map_err(Failure::failed)?;
-        let is_meant = matches!(answer.trim(), "y" | "Y" | "yes");
-        if !is_meant {
-            output::text("nothing was changed\n")?;
-        }
-        Ok(is_meant)
+        consent::asked("Apply this on all nodes?")
     }
 
     /// Says what was taken.
