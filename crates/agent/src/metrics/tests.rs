@@ -236,6 +236,23 @@ fn promtool_finds_nothing_wrong() {
 }
 
 #[test]
+fn every_alert_is_tested() {
+    let file = |name: &str| std::fs::read_to_string(packaging("prometheus").join(name)).unwrap();
+    let rules = file("buoy.rules.yml");
+    let tests = file("buoy.rules.test.yml") + &file("buoy.rules.hours.test.yml");
+    // What is expected follows the name.
+    let expected = |alert: &str| {
+        let mut cases = tests.split("alertname: ").skip(1);
+        cases.any(|case| case.lines().next() == Some(alert) && case.contains("exp_labels"))
+    };
+    let alerts: Vec<_> =
+        rules.lines().filter_map(|line| line.trim_start().strip_prefix("- alert: ")).collect();
+    let untested: Vec<_> = alerts.iter().filter(|alert| !expected(alert)).collect();
+    assert!(untested.is_empty(), "no test in packaging/prometheus sees these fire: {untested:?}");
+    assert!(10 < alerts.len(), "{alerts:?}");
+}
+
+#[test]
 fn others_names_tell_the_same_and_only_where_they_are_asked_for() {
     let mut status = status();
     let address = |address: &str| buoy_api::VipAddressView {

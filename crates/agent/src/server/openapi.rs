@@ -395,6 +395,28 @@ mod tests {
         assert!(15 < lists, "{lists}");
     }
 
+    /// They answer what would be, and change nothing.
+    const REHEARSALS: [&str; 2] = ["/v1/config/diff", "/v1/config/validate"];
+
+    #[test]
+    fn every_write_can_be_a_dry_run_and_for_one_state_only() {
+        let (mut writes, mut lacking) = (0, Vec::new());
+        for operation in operations() {
+            let (method, path) = (operation.method, operation.path);
+            if method == "get" || REHEARSALS.contains(&path) {
+                continue;
+            }
+            writes += 1;
+            let parameters = operation.value["parameters"].as_array();
+            let has = |name| parameters.into_iter().flatten().any(|p| p["name"] == name);
+            if !(has("dry_run") && has("If-Match")) {
+                lacking.push((method, path));
+            }
+        }
+        assert!(lacking.is_empty(), "`.changes()`: {lacking:?}");
+        assert!(25 < writes, "{writes}");
+    }
+
     #[test]
     fn every_reference_leads_to_a_schema_and_every_operation_has_a_name_of_its_own() {
         let document = document();
