@@ -145,9 +145,8 @@ fn frames(outcome: &Outcome) -> String {
 fn tables(outcome: &Outcome) -> String {
     let mut text = String::from(
         "\n## Tables\n\nAll services have the same 100 backends, and so one table. A change is one of those down \
-         or up,\nfor all services at once. The table is changed once; what is left is one store for each service, \
-         that its backend\nis nobody now, and each goes to a page of memory of its own: so little is done there that memory is \
-         what it takes.\nA state that services share would be one store, and one look-up more for every packet.\n\n\
+         or up,\nfor all services at once. The table is changed once, and for each service one entry \
+         of\n`fast_backends`: its next hop, and who it is.\n\n\
          | services | slots | maps, MiB | apply, ms | the same again, ms | a change, ms |\n\
          |--:|--:|--:|--:|--:|--:|\n",
     );
