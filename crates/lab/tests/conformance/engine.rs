@@ -9,6 +9,8 @@ pub(crate) enum Engine {
     Dsr,
     /// XDP, in an IP packet.
     Tunnel,
+    /// XDP, in a UDP datagram.
+    Gue,
     /// XDP, with another destination.
     Nat,
     /// nftables.
@@ -61,7 +63,7 @@ pub(crate) fn vips(engine: Engine, file: &File) -> String {
 fn service(engine: Engine, file: &File, port: &str, lines: &str) -> String {
     let (number, _) = port.split_once('/').unwrap();
     let number = match engine {
-        Engine::Dsr | Engine::Tunnel => String::new(),
+        Engine::Dsr | Engine::Tunnel | Engine::Gue => String::new(),
         Engine::Nat | Engine::Kernel | Engine::Proxy => format!(":{number}"),
     };
     let mut backends = Vec::new();
@@ -82,7 +84,7 @@ fn service(engine: Engine, file: &File, port: &str, lines: &str) -> String {
 impl Engine {
     pub(crate) const fn is_xdp(self) -> bool {
         match self {
-            Self::Dsr | Self::Tunnel | Self::Nat => true,
+            Self::Dsr | Self::Tunnel | Self::Gue | Self::Nat => true,
             Self::Kernel | Self::Proxy => false,
         }
     }
@@ -91,6 +93,7 @@ impl Engine {
         match self {
             Self::Dsr => "forward = \"dsr\"",
             Self::Tunnel => "forward = \"tunnel\"",
+            Self::Gue => "forward = \"tunnel\"\nencapsulation = \"gue:9886\"",
             Self::Nat => "forward = \"nat\"",
             Self::Kernel => "mode = \"kernel\"",
             Self::Proxy => "mode = \"proxy\"",
@@ -100,7 +103,7 @@ impl Engine {
     /// What the status calls it.
     pub(crate) const fn shown(self) -> &'static str {
         match self {
-            Self::Dsr | Self::Tunnel | Self::Nat => "XDP (eth0: driver)",
+            Self::Dsr | Self::Tunnel | Self::Gue | Self::Nat => "XDP (eth0: driver)",
             Self::Kernel => "nftables",
             Self::Proxy => "proxy",
         }
@@ -109,7 +112,7 @@ impl Engine {
     /// What a client hears that is refused for who it is, or for its rate.
     pub(crate) const fn refusal(self) -> Answer {
         match self {
-            Self::Dsr | Self::Tunnel | Self::Nat | Self::Kernel => Answer::Silence,
+            Self::Dsr | Self::Tunnel | Self::Gue | Self::Nat | Self::Kernel => Answer::Silence,
             Self::Proxy => Answer::Refusal,
         }
     }
@@ -117,7 +120,7 @@ impl Engine {
     /// What a client hears where no backend is up.
     pub(crate) const fn no_backend(self) -> Answer {
         match self {
-            Self::Dsr | Self::Tunnel | Self::Nat => Answer::Silence,
+            Self::Dsr | Self::Tunnel | Self::Gue | Self::Nat => Answer::Silence,
             Self::Kernel | Self::Proxy => Answer::Refusal,
         }
     }
@@ -125,7 +128,7 @@ impl Engine {
     /// Whether an established connection of a client goes on that is refused now.
     pub(crate) const fn lets_go_on(self) -> bool {
         match self {
-            Self::Dsr | Self::Tunnel | Self::Nat | Self::Kernel => false,
+            Self::Dsr | Self::Tunnel | Self::Gue | Self::Nat | Self::Kernel => false,
             Self::Proxy => true,
         }
     }
@@ -133,7 +136,7 @@ impl Engine {
     /// Whether connections go on whose backend left the file.
     pub(crate) const fn keeps_who_left(self) -> bool {
         match self {
-            Self::Dsr | Self::Tunnel | Self::Nat => false,
+            Self::Dsr | Self::Tunnel | Self::Gue | Self::Nat => false,
             Self::Kernel | Self::Proxy => true,
         }
     }
@@ -141,7 +144,7 @@ impl Engine {
     /// Whose address a backend sees.
     pub(crate) const fn seen(self) -> Seen {
         match self {
-            Self::Dsr | Self::Tunnel | Self::Nat => Seen::Client,
+            Self::Dsr | Self::Tunnel | Self::Gue | Self::Nat => Seen::Client,
             Self::Kernel => Seen::Vip,
             Self::Proxy => Seen::Host,
         }
@@ -150,7 +153,7 @@ impl Engine {
     /// The counter of packets or connections that were refused for who sent them.
     pub(crate) const fn denied(self) -> &'static str {
         match self {
-            Self::Dsr | Self::Tunnel | Self::Nat => "xdp_dropped_source",
+            Self::Dsr | Self::Tunnel | Self::Gue | Self::Nat => "xdp_dropped_source",
             Self::Kernel => "forward_denied",
             Self::Proxy => "proxy_denied",
         }

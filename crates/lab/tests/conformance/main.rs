@@ -60,6 +60,11 @@ fn xdp_by_tunnel_does_what_every_engine_does() {
 }
 
 #[test]
+fn xdp_by_gue_does_what_every_engine_does() {
+    every_case("xdp_by_gue_does_what_every_engine_does", Engine::Gue);
+}
+
+#[test]
 fn xdp_by_nat_does_what_every_engine_does() {
     every_case("xdp_by_nat_does_what_every_engine_does", Engine::Nat);
 }

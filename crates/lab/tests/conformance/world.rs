@@ -67,6 +67,7 @@ impl World {
         let way = match self.engine {
             Engine::Dsr => "dsr",
             Engine::Tunnel => "tunnel",
+            Engine::Gue => "gue",
             Engine::Kernel | Engine::Proxy => return,
             Engine::Nat => {
                 // Its answers go back through the owner of the VIP.
