@@ -274,8 +274,9 @@ fn a_planned_move_of_a_dsr_service_loses_no_request() {
     assert_eq!((figures.survived, figures.connections), (CONNECTIONS, CONNECTIONS), "{figures:?}");
 }
 
-/// What XDP forwards does not need the agent: whether only the agent is killed or its supervisor with it, the programs
-/// go on, here until the next agent takes them over, or until another node has the VIP.
+/// Whether only the agent is killed or its supervisor with it, another node has the VIP so soon, and sends each packet
+/// to the same backend, that nothing breaks. That the programs go on meanwhile is not seen here: it passes too where XDP
+/// is detached right after the agent's death (tried by hand).
 #[test]
 fn an_agent_that_is_killed_breaks_no_connection_by_dsr() {
     let test = "an_agent_that_is_killed_breaks_no_connection_by_dsr";
