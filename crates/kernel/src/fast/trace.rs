@@ -11,7 +11,7 @@ const TCP: usize = 20;
 const UDP: usize = 8;
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
-/// How often a packet that is dropped is tried until only one reason is left.
+/// How often a packet that is dropped is tried where more than one reason is counted.
 const TRIES: usize = 64;
 
 /// A packet as a client would send it; both addresses are of one family.
@@ -50,8 +50,7 @@ impl Fast {
     /// opens is remembered for a moment where that is done, and counts against the limit of its client.
     pub fn trace(&self, packet: &Packet) -> Result<Fate, FastError> {
         let frame = frame(packet);
-        let mut reasons = Drop::ALL.to_vec();
-        // Other packets are dropped meanwhile: the reason is the one that is counted each time.
+        let mut grown = Grown(Drop::ALL.map(|reason| (reason, 0)).to_vec());
         for _ in 0..TRIES {
             let before = self.dropped();
             let tried = self.try_frame(&frame)?;
@@ -63,12 +62,33 @@ impl Fast {
                 }
             }
             let after = self.dropped();
-            reasons.retain(|reason| before[reason] < after[reason]);
-            if reasons.len() < 2 {
+            grown.add(|reason| after[&reason].saturating_sub(before[&reason]));
+            if grown.0.len() < 2 {
                 break;
             }
         }
-        Ok(Fate::Dropped(if let [reason] = reasons[..] { Some(reason) } else { None }))
+        Ok(Fate::Dropped(grown.own()))
+    }
+}
+
+/// The reasons that were counted with each try, and how often. Other packets are dropped meanwhile, perhaps a flood.
+struct Grown(Vec<(Drop, u64)>);
+
+impl Grown {
+    fn add(&mut self, by: impl Fn(Drop) -> u64) {
+        self.0.iter_mut().for_each(|(reason, sum)| match by(*reason) {
+            0 => *sum = u64::MAX,
+            more => *sum += more,
+        });
+        self.0.retain(|(_, sum)| *sum != u64::MAX);
+    }
+
+    /// That of the packet itself grew by one each time, and by more only where others share it.
+    fn own(&self) -> Option<Drop> {
+        let least = self.0.iter().map(|(_, sum)| *sum).min()?;
+        let mut own = self.0.iter().filter(|(_, sum)| *sum == least);
+        let (reason, _) = own.next()?;
+        own.next().is_none().then_some(*reason)
     }
 }
 
@@ -142,6 +162,24 @@ fn sent(frame: &[u8]) -> Option<Fate> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_reason_of_a_packet_is_told_from_those_of_others() {
+        let own = |tries: &[[u64; 3]]| {
+            let three = [Drop::IpHeader, Drop::TcpHeader, Drop::NoBackend];
+            let mut grown = Grown(three.map(|reason| (reason, 0)).to_vec());
+            for each in tries {
+                grown.add(|reason| each[three.iter().position(|r| *r == reason).unwrap()]);
+            }
+            grown.own()
+        };
+        assert_eq!(own(&[[0, 0, 1]]), Some(Drop::NoBackend));
+        assert_eq!(own(&[[0, 9, 1], [0, 0, 1]]), Some(Drop::NoBackend), "others were dropped once");
+        assert_eq!(own(&[[0, 9, 1], [1, 3, 1]]), Some(Drop::NoBackend), "or are all the time");
+        assert_eq!(own(&[[0, 1, 7], [0, 0, 9]]), Some(Drop::NoBackend), "and for the same reason");
+        assert_eq!(own(&[[0, 1, 1], [0, 1, 1]]), None, "nobody can tell");
+        assert_eq!(own(&[[0, 0, 0]]), None);
+    }
 
     #[test]
     fn what_is_made_up_is_read_as_what_it_is() {
