@@ -176,9 +176,8 @@ impl Engines {
                 },
             }
         }
-        let meter =
-            |(at, (wish, proxy)): (&_, &(WantedProxy, Proxy))| (*at, (wish.place, proxy.meter()));
-        self.meters.set(self.proxies.iter().map(meter).collect());
+        let meter = |(wish, proxy): &(WantedProxy, Proxy)| (wish.place, proxy.meter());
+        self.meters.set(self.proxies.values().map(meter));
     }
 
     /// Connections of each service that were refused for the rate of their client.

@@ -4,15 +4,14 @@ use super::conntracked::Counts;
 use super::{Forward, Place, dead, within};
 use buoy_api::FlowsView;
 use buoy_kernel::conntrack::Flows;
-use buoy_model::{Backend, Group, Mode, Protocol, Service};
-use buoy_proxy::Meter;
+use buoy_model::{Backend, Group, Mode, Service};
+use buoy_proxy::{BackendCounts, Meter};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// The proxies that run, by where they listen.
-type All = BTreeMap<(SocketAddr, Protocol), (Place, Meter)>;
+/// The proxies that run, by what they carry: a service has one for each of its ports and addresses.
+type All = BTreeMap<Place, Vec<Meter>>;
 
 /// The proxies that run, for whoever wants to know what they carry.
 #[derive(Clone, Debug, Default)]
@@ -20,8 +19,12 @@ pub(super) struct Meters(Arc<Mutex<All>>);
 
 impl Meters {
     /// These run now.
-    pub(super) fn set(&self, all: All) {
-        *self.lock() = all;
+    pub(super) fn set(&self, all: impl Iterator<Item = (Place, Meter)>) {
+        let mut known = All::new();
+        for (place, meter) in all {
+            known.entry(place).or_default().push(meter);
+        }
+        *self.lock() = known;
     }
 
     /// Nothing that holds the lock can panic halfway through a change.
@@ -29,39 +32,41 @@ impl Meters {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Why a backend gets no connections although its checks say nothing against it.
-    pub(super) fn ejected(&self, place: &Place, backend: &Backend) -> Option<String> {
+    /// What all proxies of a service know of its backends; one that left and came back while it had connections is
+    /// there twice.
+    fn counts(&self, place: &Place) -> Vec<BackendCounts> {
         let all = self.lock();
-        let of_service = all.values().filter(|(at, _)| at == place);
-        let counts = of_service.flat_map(|(_, meter)| meter.counts().backends);
-        let left = counts.filter(|b| b.name == backend.name).filter_map(|b| b.ejected).max()?;
-        Some(left_alone(left))
+        let of_service = all.get(place).into_iter().flatten();
+        of_service.flat_map(|meter| meter.counts().backends).collect()
     }
 
-    /// What all proxies of a service carry to a backend.
-    pub(super) fn of(&self, place: &Place, backend: &Backend) -> FlowsView {
-        let source = "the proxy on this node";
-        let mut sum = FlowsView {
-            open: Some(0),
-            opened: Some(0),
-            packets: None,
-            bytes: Some(0),
-            bytes_back: Some(0),
-            source: source.into(),
-        };
-        let all = self.lock();
-        for (_, meter) in all.values().filter(|(at, _)| at == place) {
-            // A backend that left and came back while it had connections is there twice.
-            for counts in meter.counts().backends.iter().filter(|b| b.name == backend.name) {
-                let add = |sum: &mut Option<u64>, n: u64| *sum = sum.map(|sum| sum + n);
-                add(&mut sum.open, counts.active.into());
-                add(&mut sum.opened, counts.connections);
-                add(&mut sum.bytes, counts.bytes_to);
-                add(&mut sum.bytes_back, counts.bytes_from);
-            }
-        }
-        sum
+    /// Which backends of a service are left alone, and for how long still, although their checks say nothing against
+    /// them.
+    pub(super) fn ejected(&self, place: &Place) -> Vec<(String, Duration)> {
+        let all = self.counts(place).into_iter();
+        all.filter_map(|b| b.ejected.map(|left| (b.name, left))).collect()
     }
+}
+
+/// What is carried to a backend.
+fn carried(counts: &[BackendCounts], backend: &Backend) -> FlowsView {
+    let source = "the proxy on this node";
+    let mut sum = FlowsView {
+        open: Some(0),
+        opened: Some(0),
+        packets: None,
+        bytes: Some(0),
+        bytes_back: Some(0),
+        source: source.into(),
+    };
+    for counts in counts.iter().filter(|b| b.name == backend.name) {
+        let add = |sum: &mut Option<u64>, n: u64| *sum = sum.map(|sum| sum + n);
+        add(&mut sum.open, counts.active.into());
+        add(&mut sum.opened, counts.connections);
+        add(&mut sum.bytes, counts.bytes_to);
+        add(&mut sum.bytes_back, counts.bytes_from);
+    }
+    sum
 }
 
 /// Why a backend gets no connections although its checks say nothing against it, in words.
@@ -95,8 +100,9 @@ impl Forward {
         let of_service = |(group, service): &(&Group, &Service)| {
             let place = Place::of(group, service);
             let counter = self.counter(group, service);
+            let by_proxy = self.meters.counts(&place);
             let of = |backend| match counter {
-                Counter::Proxy => self.meters.of(&place, backend),
+                Counter::Proxy => carried(&by_proxy, backend),
                 Counter::Conntrack => by_conntrack_of(&counts, group, service, backend),
                 Counter::Xdp => self.by_xdp(&place, backend),
                 Counter::Nobody => FlowsView {

@@ -146,6 +146,8 @@ fn backends(
         true => Vec::new(),
         false => states.range(place.first_key()..).take_while(|(key, _)| place.has(key)).collect(),
     };
+    let ejected = meters.ejected(place);
+    let now = buoy_kernel::clock::now();
     let report = |(i, backend): (usize, &Backend)| {
         let at = of_service.binary_search_by(|(key, _)| key.backend.cmp(&backend.name));
         let checked = at.ok().and_then(|at| of_service.get(at)).copied();
@@ -155,19 +157,25 @@ fn backends(
             packets: count.packets,
             bytes: count.bytes,
         });
-        let left = || counted.ejected.get(&(*place, backend.address)).copied().map(left_alone);
-        let ejected = meters.ejected(place, backend).or_else(left);
+        let by_proxy = ejected.iter().filter(|(name, _)| *name == backend.name);
+        let left = || counted.ejected.get(&(*place, backend.address)).copied();
+        let ejected = by_proxy.map(|(_, left)| *left).max().or_else(left).map(left_alone);
         BackendReport {
             traffic,
-            lasts: known.map(|known| buoy_kernel::clock::now().since(known.since)),
+            lasts: known.map(|known| now.since(known.since)),
             order: known.and_then(|known| known.ordered.as_ref()).map(|o| o.order.clone()),
             name: backend.name.clone(),
             state: known.map_or(BackendState::Unknown, |known| known.state),
             reason: ejected.unwrap_or_else(|| {
-                let said = known.map_or_else(String::new, |known| known.reason.clone());
+                let mut all = known.map_or_else(String::new, |known| known.reason.clone());
                 let loaded = checked.map(|checked| loaded(service, checked, states));
-                let all = [said, loaded.unwrap_or_default(), rests.of(i, service)];
-                all.into_iter().filter(|said| !said.is_empty()).collect::<Vec<_>>().join("; ")
+                for said in [loaded.unwrap_or_default(), rests.of(i, service)] {
+                    if !all.is_empty() && !said.is_empty() {
+                        all.push_str("; ");
+                    }
+                    all.push_str(&said);
+                }
+                all
             }),
             urgent: known.is_some_and(|known| known.urgent),
             share: known.map_or(WHOLE_SHARE, |known| known.share),
