@@ -308,11 +308,7 @@ impl Snapshot {
 
     /// Of one group: a thousand others cost it nothing.
     async fn about<A: Agent>(agent: &A, group: GroupId) -> Result<Self, LoopGone> {
-        Self::about_all(agent, Some(&[group])).await
-    }
-
-    /// Of some groups, in the order of their ids, or of all; without records.
-    async fn about_all<A: Agent>(agent: &A, of: Option<&[GroupId]>) -> Result<Self, LoopGone> {
+        let of = Some(&[group][..]);
         let asked = Self::asked(agent, of).await?;
         Ok(Self { services: agent.services(of), ..asked })
     }
@@ -327,6 +323,7 @@ impl Snapshot {
         Self::asked(agent, None).await
     }
 
+    /// Of some groups, in the order of their ids, or of all, without services and records.
     async fn asked<A: Agent>(agent: &A, of: Option<&[GroupId]>) -> Result<Self, LoopGone> {
         let revision = agent.changes().now();
         let status = ask_loop(agent, of).await?;

@@ -204,21 +204,11 @@ pub(crate) fn flows(arguments: &FlowsArguments) -> Result<(), Failure> {
 }
 
 fn flows_table(reply: &ServiceFlowsReply, colour: bool) -> String {
-    let mut table = Table::new([
-        ("BACKEND", Align::Left),
-        ("OPEN", Align::Right),
-        ("OPENED", Align::Right),
-        ("PACKETS", Align::Right),
-        ("BYTES", Align::Right),
-        ("BACK", Align::Right),
-    ]);
-    let number = |n: Option<u64>| n.map_or_else(String::new, |n| n.to_string());
-    for BackendFlows { backend, flows } in &reply.backends {
-        let FlowsView { open, opened, packets, bytes, bytes_back, source: _ } = flows;
-        let numbers = [open, opened, packets, bytes, bytes_back].map(|n| number(*n));
-        let [open, opened, packets, bytes, back] = numbers;
-        table.row(Tone::Plain, [backend.clone(), open, opened, packets, bytes, back]);
-    }
+    let row = |of: &BackendFlows| {
+        let number = |n: Option<u64>| n.map_or_else(String::new, |n| n.to_string());
+        (of.backend.clone(), numbers(&of.flows).map(number))
+    };
+    let table = counted(reply.backends.iter().map(row));
     // One engine counts all of them.
     let source = reply.backends.first().map_or("", |of| of.flows.source.as_str());
     let first = format!("{} on {}, by {}: {source}", reply.service, reply.node, reply.engine);
@@ -241,6 +231,28 @@ fn flows_screen(reply: &FlowsReply) -> String {
     }
     text.push_str(&format!("  source   {}\n", flows.source));
     plain_lines(&text)
+}
+
+/// A table of backends with their `numbers`, in words.
+pub(crate) fn counted(rows: impl Iterator<Item = (String, [String; 5])>) -> Table<6> {
+    let mut table = Table::new([
+        ("BACKEND", Align::Left),
+        ("OPEN", Align::Right),
+        ("OPENED", Align::Right),
+        ("PACKETS", Align::Right),
+        ("BYTES", Align::Right),
+        ("BACK", Align::Right),
+    ]);
+    for (backend, [open, opened, packets, bytes, back]) in rows {
+        table.row(Tone::Plain, [backend, open, opened, packets, bytes, back]);
+    }
+    table
+}
+
+/// Open, opened, packets, bytes, and bytes back.
+pub(crate) const fn numbers(flows: &FlowsView) -> [Option<u64>; 5] {
+    let FlowsView { open, opened, packets, bytes, bytes_back, source: _ } = flows;
+    [*open, *opened, *packets, *bytes, *bytes_back]
 }
 
 /// What came from the agent must not steer the terminal.

@@ -2,7 +2,7 @@
 
 use super::failure::Failure;
 use super::openapi::{Operation, count, text};
-use super::paging::Page;
+use super::paging::{About, Page};
 use super::stream::{Asked, News, Tagged, message, place, streamed};
 use super::write::{node_tag, vip_tag};
 use super::{Agent, Snapshot, alive, ask_loop, orders, whole};
@@ -188,11 +188,7 @@ async fn vips<A: Agent>(
     page: Page,
     asked: Asked,
 ) -> Result<Response, Failure> {
-    let make = move |agent: Arc<A>| {
-        let page = page.clone();
-        async move { Ok(whole::vips(&agent, &page.of(&*agent).await?)) }
-    };
-    asked.answer(agent, "vips", make).await
+    page.answer(agent, (asked, "vips"), About::Vips, whole::vips).await
 }
 
 pub(super) async fn services<A: Agent>(
@@ -200,11 +196,7 @@ pub(super) async fn services<A: Agent>(
     page: Page,
     asked: Asked,
 ) -> Result<Response, Failure> {
-    let make = move |agent: Arc<A>| {
-        let page = page.clone();
-        async move { Ok(whole::services(&agent, &page.behind(&*agent).await?)) }
-    };
-    asked.answer(agent, "services", make).await
+    page.answer(agent, (asked, "services"), About::Behind, whole::services).await
 }
 
 pub(super) async fn backends<A: Agent>(
@@ -212,11 +204,7 @@ pub(super) async fn backends<A: Agent>(
     page: Page,
     asked: Asked,
 ) -> Result<Response, Failure> {
-    let make = move |agent: Arc<A>| {
-        let page = page.clone();
-        async move { Ok(whole::backends(&agent, &page.behind(&*agent).await?)) }
-    };
-    asked.answer(agent, "backends", make).await
+    page.answer(agent, (asked, "backends"), About::Behind, whole::backends).await
 }
 
 async fn vip<A: Agent>(

@@ -4,12 +4,15 @@
 //! place, so that a VIP that comes or goes meanwhile makes no other one be told twice or never.
 
 use super::failure::Failure;
+use super::stream::{Asked, Text};
 use super::{Agent, Snapshot};
 use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
+use axum::response::Response;
 use buoy_model::{Desired, GroupId};
 use serde::Deserialize;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 /// Which part of a list is asked for.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
@@ -18,6 +21,15 @@ pub(super) struct Page {
     limit: Option<NonZeroU32>,
     /// Of those behind this name.
     after: Option<String>,
+}
+
+/// What a list is about.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum About {
+    /// VIPs, with all that is behind them.
+    Vips,
+    /// What is behind them alone: of themselves the loop is asked nothing.
+    Behind,
 }
 
 /// What a page is made of.
@@ -40,19 +52,30 @@ impl<S: Send + Sync> FromRequestParts<S> for Page {
 }
 
 impl Page {
-    /// What is on it now.
-    pub(super) async fn of<A: Agent>(&self, agent: &A) -> Result<Paged, Failure> {
-        let (groups, next) = self.groups(&agent.desired());
-        let snapshot = Snapshot::about_all(agent, groups.as_deref()).await?;
-        Ok(Paged { snapshot, groups, next })
+    /// Answers with what `make` makes of it, as it was asked for; the name is that of the stream's events.
+    pub(super) async fn answer<A: Agent>(
+        self,
+        agent: Arc<A>,
+        (asked, name): (Asked, &'static str),
+        about: About,
+        make: fn(&Arc<A>, &Paged) -> Text,
+    ) -> Result<Response, Failure> {
+        let make = move |agent: Arc<A>| {
+            let page = self.clone();
+            async move { Ok(make(&agent, &page.read(&*agent, about).await?)) }
+        };
+        asked.answer(agent, name, make).await
     }
 
-    /// The same of what is behind its VIPs alone: of themselves the loop is asked nothing.
-    pub(super) async fn behind<A: Agent>(&self, agent: &A) -> Result<Paged, Failure> {
+    /// What is on it now.
+    async fn read<A: Agent>(&self, agent: &A, about: About) -> Result<Paged, Failure> {
         let (groups, next) = self.groups(&agent.desired());
-        let hollow = Snapshot::hollow(agent).await?;
+        let asked = match about {
+            About::Vips => Snapshot::asked(agent, groups.as_deref()).await?,
+            About::Behind => Snapshot::hollow(agent).await?,
+        };
         let services = agent.services(groups.as_deref());
-        Ok(Paged { snapshot: Snapshot { services, ..hollow }, groups, next })
+        Ok(Paged { snapshot: Snapshot { services, ..asked }, groups, next })
     }
 
     /// `None`: all, whatever their names.

@@ -2,7 +2,8 @@
 
 use crate::failure::Failure;
 use crate::output::{self, Form};
-use crate::table::{Align, Table, Tone};
+use crate::service::{counted, numbers};
+use crate::table::Table;
 use buoy_api::{BackendFlows, Client, PathReply, ServiceReply};
 use serde::Serialize;
 use std::net::SocketAddr;
@@ -81,31 +82,15 @@ fn serving<'s>(
 }
 
 fn table(look: &Look, before: Option<&Look>) -> Table<6> {
-    let mut table = Table::new([
-        ("BACKEND", Align::Left),
-        ("OPEN", Align::Right),
-        ("OPENED", Align::Right),
-        ("PACKETS", Align::Right),
-        ("BYTES", Align::Right),
-        ("BACK", Align::Right),
-    ]);
-    for reply in &look.backends {
-        let known =
-            before.and_then(|look| look.backends.iter().find(|b| b.backend == reply.backend));
-        let was = known.map(|known| &known.flows);
-        let flows = &reply.flows;
-        let mark = if look.chosen.contains(&reply.backend) { " *" } else { "" };
-        let cells = [
-            format!("{} of {}{mark}", reply.backend, look.service),
-            moved(flows.open, was.and_then(|was| was.open)),
-            moved(flows.opened, was.and_then(|was| was.opened)),
-            moved(flows.packets, was.and_then(|was| was.packets)),
-            moved(flows.bytes, was.and_then(|was| was.bytes)),
-            moved(flows.bytes_back, was.and_then(|was| was.bytes_back)),
-        ];
-        table.row(Tone::Plain, cells);
-    }
-    table
+    let row = |of: &BackendFlows| {
+        let known = before.and_then(|look| look.backends.iter().find(|b| b.backend == of.backend));
+        let was = known.map_or([None; 5], |known| numbers(&known.flows));
+        let now = numbers(&of.flows);
+        let mark = if look.chosen.contains(&of.backend) { " *" } else { "" };
+        let cells = std::array::from_fn(|i| moved(now[i], was[i]));
+        (format!("{} of {}{mark}", of.backend, look.service), cells)
+    };
+    counted(look.backends.iter().map(row))
 }
 
 /// As in `17 (+3)`: a counter, and by how much it moved since the last look.

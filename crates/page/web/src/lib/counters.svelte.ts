@@ -2,7 +2,7 @@
 import { again } from './again';
 import { get, part } from './ask';
 import { words } from './dialog.svelte';
-import type { Counts, Path, Service, Status } from './types';
+import type { BackendFlows, Counts, Path, Service, Status } from './types';
 
 const EVERY = 1000;
 /** Where it could be any of many, these are enough to see that it works. */
@@ -14,6 +14,11 @@ export interface Counted {
   chosen: boolean;
   now: Counts;
   before: Counts | null;
+}
+
+/** What the answering node knows of the connections of a service's backends. */
+export async function flowsOf(service: string): Promise<BackendFlows[]> {
+  return (await get<{ backends: BackendFlows[] }>(`/v1/services/${part(service)}/flows`)).backends;
 }
 
 class Counters {
@@ -38,7 +43,7 @@ class Counters {
   private async read(service: string, names: string[], chosen: string[]): Promise<Counted[] | null> {
     const before = new Map(this.rows.map((row) => [row.backend, row.now]));
     try {
-      const { backends } = await get<{ backends: { backend: string; flows: Counts }[] }>(`/v1/services/${part(service)}/flows`);
+      const backends = await flowsOf(service);
       this.problem = '';
       const shown = backends.filter(({ backend }) => names.includes(backend));
       return shown.map(({ backend, flows }) => ({ backend, chosen: chosen.includes(backend), now: flows, before: before.get(backend) ?? null }));

@@ -244,6 +244,11 @@ export interface Budget {
 }
 
 /** What the engine has counted for a backend; null: it does not count that. */
+export interface BackendFlows {
+  backend: string;
+  flows: Counts;
+}
+
 export interface Counts {
   open: number | null;
   opened: number | null;
