@@ -320,6 +320,11 @@ impl Page {
             "New connections that were refused because one client opened too many.",
             &["service"],
         )?;
+        let dropped = self.counter(
+            "buoy_service_dropped_total",
+            "Packets for the service that this node has dropped, in mode xdp; those for its backends are among them.",
+            &["service", "reason"],
+        )?;
         let backends = Backends::new(self)?;
         for service in vips.iter().flat_map(|vip| &vip.services) {
             let ServiceView { name, up, .. } = service;
@@ -331,6 +336,9 @@ impl Page {
             problem.with_label_values(&[name]).set(truth(service.problem.is_some()));
             if let Some(refused) = service.limited {
                 limited.with_label_values(&[name]).inc_by(refused as f64);
+            }
+            for (reason, count) in &service.dropped {
+                dropped.with_label_values(&[name, reason]).inc_by(*count as f64);
             }
             service.backends.iter().for_each(|backend| backends.show(name, backend));
         }
@@ -347,6 +355,7 @@ struct Backends {
     connections: CounterVec,
     packets: CounterVec,
     bytes: CounterVec,
+    dropped: CounterVec,
 }
 
 impl Backends {
@@ -380,6 +389,11 @@ impl Backends {
                 "buoy_backend_bytes_total",
                 "Bytes of clients that this node has forwarded to it.",
             )?,
+            dropped: page.counter(
+                "buoy_backend_dropped_total",
+                "Packets for the backend that this node has dropped, in mode xdp.",
+                &["service", "backend", "reason"],
+            )?,
         })
     }
 
@@ -395,6 +409,10 @@ impl Backends {
             self.connections.with_label_values(label).inc_by(traffic.connections as f64);
             self.packets.with_label_values(label).inc_by(traffic.packets as f64);
             self.bytes.with_label_values(label).inc_by(traffic.bytes as f64);
+        }
+        for (reason, count) in &backend.dropped {
+            let label = &[service, backend.name.as_str(), reason];
+            self.dropped.with_label_values(label).inc_by(*count as f64);
         }
     }
 }

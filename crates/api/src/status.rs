@@ -272,6 +272,10 @@ pub struct ServiceView {
     /// How often the answering node has refused one for that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limited: Option<u64>,
+    /// How many of its packets the answering node has dropped for which reason (`no_neighbour`, `source` and the like),
+    /// in mode `xdp`; those of its backends are among them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub dropped: BTreeMap<String, u64>,
 }
 
 /// One server behind a service.
@@ -302,6 +306,10 @@ pub struct BackendView {
     /// What the answering node has forwarded to it, where the engine counts that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traffic: Option<Traffic>,
+    /// How many packets for it the answering node has dropped for which reason (`no_neighbour`, `too_big` and the like),
+    /// in mode `xdp`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub dropped: BTreeMap<String, u64>,
 }
 
 /// What was forwarded, since the engine began to count.

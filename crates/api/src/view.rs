@@ -341,6 +341,7 @@ impl View<'_> {
             problem: report.and_then(|report| report.problem.clone()),
             new_connections: service.new_connections.map(|rate| rate.to_string()),
             limited: report.and_then(|report| report.limited),
+            dropped: report.map_or_else(BTreeMap::new, |report| counts(&report.dropped)),
         }
     }
 
@@ -383,6 +384,7 @@ impl View<'_> {
             share: report.map(|report| report.share).filter(|share| *share != WHOLE),
             order,
             traffic: report.and_then(|report| report.traffic),
+            dropped: report.map_or_else(BTreeMap::new, |report| counts(&report.dropped)),
         }
     }
 
@@ -390,6 +392,10 @@ impl View<'_> {
     pub fn ordered(&self, order: &BackendOrder) -> OrderedView {
         ordered_view(&self.words(), order, self.now)
     }
+}
+
+fn counts(counts: &BTreeMap<&'static str, u64>) -> BTreeMap<String, u64> {
+    counts.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect()
 }
 
 fn held(hold: &Hold) -> HeldView {

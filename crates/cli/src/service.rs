@@ -306,11 +306,17 @@ fn service_screen(reply: &ServiceReply, colour: bool) -> String {
     if let Some(problem) = &service.problem {
         line("problem", problem);
     }
+    if !service.dropped.is_empty() {
+        line("dropped", &format!("here: {}", why::reasons(&service.dropped)));
+    }
+    for backend in service.backends.iter().filter(|backend| !backend.dropped.is_empty()) {
+        line("", &format!("of those, for {}: {}", backend.name, why::reasons(&backend.dropped)));
+    }
     text.push_str(&format!("\n{}", backends(std::slice::from_ref(reply)).render(colour)));
     text
 }
 
-fn backends(all: &[ServiceReply]) -> Table<7> {
+fn backends(all: &[ServiceReply]) -> Table<8> {
     why::backends_of(all.iter().map(|reply| &reply.service))
 }
 
@@ -342,10 +348,12 @@ mod tests {
                 backends: vec![
                     backend("web1", "up", Some(half)),
                     BackendView {
+                        dropped: [("no_neighbour".into(), 12)].into(),
                         reason: "patching\x1b[2J".into(),
                         ..backend("web2", "drain", None)
                     },
                 ],
+                dropped: [("no_neighbour".into(), 12), ("source".into(), 3)].into(),
                 ..ServiceView::default()
             },
         }
@@ -360,10 +368,12 @@ vip       web (10.0.0.100)
 engine    proxy on lb1
 balance   roundrobin
 haproxy   web:443-tcp
+dropped   here: no neighbour 12, source 3
+          of those, for web2: no neighbour 12
 
-SERVICE      BACKEND  ADDRESS         STATE           WEIGHT  OPENED  REASON
-web:443/tcp  web1     10.0.0.21:8443  up     4, by order 50%       -  -
-web:443/tcp  web2     10.0.0.21:8443  drain                4       -  patching?[2J
+SERVICE      BACKEND  ADDRESS         STATE           WEIGHT  OPENED  DROPPED  REASON
+web:443/tcp  web1     10.0.0.21:8443  up     4, by order 50%       -        -  -
+web:443/tcp  web2     10.0.0.21:8443  drain                4       -       12  patching?[2J
 ";
         assert_eq!(screen, expected);
         let all = services(&[reply()], false);

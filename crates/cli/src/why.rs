@@ -8,6 +8,7 @@ use crate::status::span;
 use crate::table::{Align, Table, Tone, plain, wrapped};
 use buoy_api::{BackendView, CandidateView, HeldView, PhasesView, ServiceView, VipView, WhyReply};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
@@ -254,7 +255,7 @@ fn candidates(vip: &VipView) -> Table<4> {
     table
 }
 
-fn backends(vip: &VipView) -> Table<7> {
+fn backends(vip: &VipView) -> Table<8> {
     backend_table(vip.services.iter().map(|service| {
         let by = if service.engine.is_empty() { &service.mode } else { &service.engine };
         (format!("{} {by} {}", service.port, service.balance), service)
@@ -262,12 +263,12 @@ fn backends(vip: &VipView) -> Table<7> {
 }
 
 /// The backends of all these services.
-pub(crate) fn backends_of<'s>(services: impl Iterator<Item = &'s ServiceView>) -> Table<7> {
+pub(crate) fn backends_of<'s>(services: impl Iterator<Item = &'s ServiceView>) -> Table<8> {
     backend_table(services.map(|service| (service.name.clone(), service)))
 }
 
 /// The same, with what each service is called.
-fn backend_table<'s>(services: impl Iterator<Item = (String, &'s ServiceView)>) -> Table<7> {
+fn backend_table<'s>(services: impl Iterator<Item = (String, &'s ServiceView)>) -> Table<8> {
     let mut table = Table::new([
         ("SERVICE", Align::Left),
         ("BACKEND", Align::Left),
@@ -275,6 +276,7 @@ fn backend_table<'s>(services: impl Iterator<Item = (String, &'s ServiceView)>) 
         ("STATE", Align::Left),
         ("WEIGHT", Align::Right),
         ("OPENED", Align::Right),
+        ("DROPPED", Align::Right),
         ("REASON", Align::Left),
     ]);
     for (name, service) in services {
@@ -286,7 +288,7 @@ fn backend_table<'s>(services: impl Iterator<Item = (String, &'s ServiceView)>) 
 }
 
 /// What a table of backends says of one, behind its service.
-fn backend_row(table: &mut Table<7>, service: String, backend: &BackendView) {
+fn backend_row(table: &mut Table<8>, service: String, backend: &BackendView) {
     let tone = if backend.state == "down" { Tone::Wrong } else { Tone::Plain };
     let backup = if backend.backup { " backup" } else { "" };
     table.row(
@@ -298,6 +300,7 @@ fn backend_row(table: &mut Table<7>, service: String, backend: &BackendView) {
             format!("{}{backup}", backend.state),
             weight(backend),
             opened(backend),
+            lost(backend),
             backend.reason.clone(),
         ],
     );
@@ -315,6 +318,20 @@ fn weight(backend: &BackendView) -> String {
 /// Connections that were opened to a backend through this node, where that is known.
 fn opened(backend: &BackendView) -> String {
     backend.traffic.map_or_else(String::new, |traffic| traffic.connections.to_string())
+}
+
+/// Packets for a backend that this node has dropped, where there are any.
+fn lost(backend: &BackendView) -> String {
+    match backend.dropped.values().sum::<u64>() {
+        0 => String::new(),
+        sum => sum.to_string(),
+    }
+}
+
+/// As in `no neighbour 12, source 3`.
+pub(crate) fn reasons(dropped: &BTreeMap<String, u64>) -> String {
+    let each = dropped.iter().map(|(reason, n)| format!("{} {n}", reason.replace('_', " ")));
+    each.collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -456,8 +473,8 @@ lb2        -  excluded  silent for 4.0 s
 CHECK     ASKS                          STATE  REASON
 postgres  process postgres runs on lb1  fail   no such process
 
-SERVICE              BACKEND  ADDRESS         STATE        WEIGHT  OPENED  REASON
-443/tcp kernel hash  web1     10.0.0.21:8443  down backup       1      12  HTTP 503
+SERVICE              BACKEND  ADDRESS         STATE        WEIGHT  OPENED  DROPPED  REASON
+443/tcp kernel hash  web1     10.0.0.21:8443  down backup       1      12        -  HTTP 503
 
 LAST TAKEOVER      AT  WHAT WAS DONE
 detect           0 ms  after 37 ms of silence the last owner was given up

@@ -15,6 +15,7 @@ mod extents;
 mod limits;
 mod lines;
 mod links;
+mod losses;
 mod memory;
 mod neighbours;
 mod object;
@@ -32,6 +33,7 @@ pub use buoy_xdp::forward::Drop;
 pub use capture::{Action, Capture, CaptureError, Captured, Frame, HOLD, Only, Shown};
 pub use error::FastError;
 pub use exchange::{News, Place as FlowPlace};
+pub use losses::{Losses, Reasons};
 pub use neighbours::{Neighbours, NextHop, Unreached, Way, WhyNot};
 pub use pins::Mode;
 pub use plan::Key;
@@ -51,11 +53,12 @@ use aya::{Ebpf, EbpfLoader};
 use buoy_model::limits::{FAST_DRAIN, FAST_PLACES_MAX, FAST_POOL_MAX};
 use buoy_model::{FastPath, FastService, LinkId};
 use buoy_xdp::forward::{
-    self, ANSWER_PLACE, BACKENDS, BUCKETS, FORWARD, LINKS, NEXT_PROGRAMS, PROGRAM, PROGRAMS_MAP,
-    REVERSE, SERVICES, SLOTS, SLOTS_IN_LINE, TALLIES, VLANS,
+    self, ANSWER_PLACE, BACKENDS, BUCKETS, FORWARD, LINKS, LOST, LOST_MAX, LOST_MIN, NEXT_PROGRAMS,
+    PROGRAM, PROGRAMS_MAP, REVERSE, SERVICES, SLOTS, SLOTS_IN_LINE, TALLIES, VLANS,
 };
 use buoy_xdp::pool::{self, OUTLETS, POOLED_PORTS, POOLS, PORTS};
 pub(crate) use error::refused;
+use losses::Lost;
 use nix::errno::Errno;
 use object::{earlier_flows, program, regions, typed};
 use pins::Pins;
@@ -126,7 +129,7 @@ impl Capacity {
         }
     }
 
-    fn lengths(self) -> [(&'static str, u32); 11] {
+    fn lengths(self) -> [(&'static str, u32); 12] {
         // A third full at most, so that nearly all are in the first bucket that is looked at.
         let ways = forward::BUCKET_WAYS as u32;
         let buckets = (self.entries.saturating_mul(3) / ways).next_power_of_two();
@@ -134,6 +137,8 @@ impl Capacity {
             (SERVICES, self.services),
             (BACKENDS, self.backends),
             (TALLIES, self.backends),
+            // Most have none: an entry is made with the first.
+            (LOST, self.backends.clamp(LOST_MIN, LOST_MAX)),
             (SLOTS, self.slots.div_ceil(SLOTS_IN_LINE)),
             (BUCKETS, buckets),
             (REVERSE, buckets),
@@ -168,6 +173,8 @@ pub struct FastCounters {
     pub forwarded: BTreeMap<(Key, SocketAddr), Count>,
     /// By reason.
     pub dropped: BTreeMap<Drop, u64>,
+    /// Those of them of which it is known whose they were.
+    pub lost: Losses,
 }
 
 /// How long a program is: on one kernel always the same.
@@ -192,6 +199,7 @@ pub struct Fast {
     vlans: Vlans,
     tallies: PerCpuArray<MapData, [u64; 5]>,
     drops: PerCpuArray<MapData, u64>,
+    lost: Lost,
     /// Of backends that are not placed any more, or elsewhere.
     totals: BTreeMap<(Key, SocketAddr), Count>,
     pins: Result<Pins, String>,
@@ -262,6 +270,7 @@ impl Fast {
         let fd = program(&mut programs, PROGRAM)?.fd().map_err(|e| refused(&e))?;
         let probe = Probe::new(fd.as_fd())?;
         Ok(Self {
+            lost: Lost::new(typed(&mut programs, LOST)?, &tables),
             tables,
             next,
             vlans: Vlans::new(typed(&mut programs, VLANS)?)?,
@@ -427,7 +436,7 @@ impl Fast {
         for (key, placed) in self.tables.retired() {
             self.add_counts(*key, placed, &mut forwarded);
         }
-        FastCounters { forwarded, dropped: self.dropped() }
+        FastCounters { forwarded, dropped: self.dropped(), lost: self.lost.count(&self.tables) }
     }
 
     /// How many packets were dropped, by reason.
@@ -488,6 +497,7 @@ impl Fast {
             }
         }
         self.totals = totals;
+        self.lost.retire(&self.tables);
         self.tables.free();
     }
 

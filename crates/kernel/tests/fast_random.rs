@@ -503,8 +503,10 @@ fn try_packets(fast: &mut Fast, stages: &[FastPath; 3], count: u64, mut capture:
     for n in 0..count {
         let stage = &stages[(n * 3 / count) as usize];
         if !std::ptr::eq(mirror.path, stage) {
+            mirror.compare_losses(fast);
             fast.apply(stage, &mut way).unwrap();
             mirror.change(stage);
+            mirror.begin_to_compare_losses(fast);
         }
         let frame = packet(&mut dice, &mirror);
         if let Some(capture) = capture.as_mut().filter(|_| n % 1000 == 0) {
@@ -519,6 +521,7 @@ fn try_packets(fast: &mut Fast, stages: &[FastPath; 3], count: u64, mut capture:
             }
         }
         if mirror.is_unsure {
+            mirror.count_losses(false);
             continue;
         }
         if mirror.follows && is == Fate::Pass(frame.clone()) {
@@ -526,6 +529,7 @@ fn try_packets(fast: &mut Fast, stages: &[FastPath; 3], count: u64, mut capture:
             continue;
         }
         assert_eq!(is, wanted, "packet {n} of seed {seed}: {frame:02x?}");
+        mirror.count_losses(true);
         fates[match is {
             Fate::Pass(_) => 0,
             Fate::Drop(_) => 1,
@@ -533,6 +537,8 @@ fn try_packets(fast: &mut Fast, stages: &[FastPath; 3], count: u64, mut capture:
             Fate::Redirect(_) => 3,
         }] += 1;
     }
+    mirror.compare_losses(fast);
+    assert!(mirror.lost.compared > count / 100, "{}", mirror.lost.compared);
     for reason in [Drop::Source, Drop::Limit] {
         let refused = fast.dropped()[&reason];
         assert!(refused > count / 1000, "{reason:?}: {refused}");

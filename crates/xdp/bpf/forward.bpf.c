@@ -68,11 +68,12 @@ static __always_inline int other(struct xdp_md *ctx, const struct settings *sett
 static __always_inline int usual(struct xdp_md *ctx, const struct settings *settings, const struct flow *flow,
 				 const struct parcel *parcel, __u64 hash)
 {
-	const struct service *service = find_service(settings, hash, flow);
+	__u32 at;
+	const struct service *service = find_place(settings, hash, flow, &at);
 
 	if (!service)
 		return other(ctx, settings, flow);
-	return forward(ctx, settings, flow, parcel, service);
+	return forward(ctx, settings, flow, parcel, service, at);
 }
 
 static __always_inline int ipv4(struct xdp_md *ctx, const struct settings *settings, struct ethhdr *ethernet,

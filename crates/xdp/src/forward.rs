@@ -4,7 +4,7 @@
 //! User space has the maps in its memory as 64-bit words and the programs read them meanwhile, so all
 //! layouts are made of such words. The same layouts are in `bpf/forward/layout.h`.
 
-pub use crate::drops::Drop;
+pub use crate::drops::{Drop, Whose};
 use crate::pool::{OUTLETS, POOLED_PORTS, POOLS, PORTS};
 use crate::watch::{CAPTURE, SEEN, WATCH};
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -71,8 +71,11 @@ pub const TALLIES: &str = "fast_tallies";
 /// Name of the per-CPU array of dropped packets, by [`Drop`].
 pub const DROPS: &str = "fast_drops";
 
+/// Name of the per-CPU map of packets that a service or a backend did not get, by [`Whose::key`].
+pub const LOST: &str = "fast_lost";
+
 /// All maps, but for the array of programs.
-pub const MAPS: [&str; 22] = [
+pub const MAPS: [&str; 23] = [
     SETTINGS,
     BUCKETS,
     REVERSE,
@@ -92,6 +95,7 @@ pub const MAPS: [&str; 22] = [
     POOLED_PORTS,
     TALLIES,
     DROPS,
+    LOST,
     WATCH,
     SEEN,
     CAPTURE,
@@ -109,6 +113,10 @@ pub const BITMAP_WORDS: usize = 512;
 pub const LINKS_MAX: u32 = 256;
 /// Buckets of remembered flows.
 pub const EXCEPTIONS_MAX: u32 = 65_536;
+/// Entries of [`LOST`], however many backends there are, at least and at most.
+pub const LOST_MIN: u32 = 4096;
+/// See [`LOST_MIN`].
+pub const LOST_MAX: u32 = 1 << 18;
 /// Entries of the trie of clients, of all lists together.
 pub const SOURCES_MAX: u32 = 65_536;
 /// In a value of that trie: they are let in.

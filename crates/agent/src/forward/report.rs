@@ -56,6 +56,7 @@ impl Forward {
                         let elsewhere = findings.limited.get(&place).copied();
                         elsewhere.unwrap_or(0) + counted.refused(&place)
                     }),
+                    dropped: counted.lost.get(&place).cloned().unwrap_or_default(),
                 });
             }
         }
@@ -162,6 +163,7 @@ fn backends(
         let ejected = by_proxy.map(|(_, left)| *left).max().or_else(left).map(left_alone);
         BackendReport {
             traffic,
+            dropped: counted.lost_by.get(&(*place, backend.address)).cloned().unwrap_or_default(),
             lasts: known.map(|known| now.since(known.since)),
             order: known.and_then(|known| known.ordered.as_ref()).map(|o| o.order.clone()),
             name: backend.name.clone(),

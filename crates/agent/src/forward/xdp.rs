@@ -60,11 +60,18 @@ pub(super) struct Found {
     pub(super) host: Vec<String>,
 }
 
+/// How many packets were dropped for which reason.
+pub(super) type Reasons = BTreeMap<&'static str, u64>;
+
 /// What the engine has counted, for whoever asks: unlike what it found, it changes all the time.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Counted {
     pub(super) totals: BTreeMap<&'static str, u64>,
     pub(super) backends: BTreeMap<(Place, SocketAddr), Count>,
+    /// Packets that services did not get, by reason.
+    pub(super) lost: BTreeMap<Place, Reasons>,
+    /// Those of them that were for a backend.
+    pub(super) lost_by: BTreeMap<(Place, SocketAddr), Reasons>,
     /// Backends that are left alone, and for how much longer.
     pub(super) ejected: BTreeMap<(Place, SocketAddr), Duration>,
 }

@@ -18,6 +18,7 @@ fn status() -> ClusterStatus {
         share: Some(40),
         urgent: state == "up",
         traffic: Some(Traffic { connections: 3, packets: 40, bytes: 5000 }),
+        dropped: [("no_neighbour".into(), 11)].into(),
         ..BackendView::default()
     };
     let service = ServiceView {
@@ -25,6 +26,7 @@ fn status() -> ClusterStatus {
         backends: vec![backend("web1", "up"), backend("we\"b2", "down")],
         up: 1,
         limited: Some(7),
+        dropped: [("no_neighbour".into(), 11), ("source".into(), 2)].into(),
         ..ServiceView::default()
     };
     let vip = |name: &str, mine: bool| VipView {
@@ -166,6 +168,9 @@ fn the_page_says_what_the_status_says() {
         "buoy_service_backends{service=\"web:443/tcp\",state=\"maint\"} 0",
         "buoy_service_backends_ready{service=\"web:443/tcp\"} 1",
         "buoy_service_limited_total{service=\"web:443/tcp\"} 7",
+        "buoy_service_dropped_total{reason=\"no_neighbour\",service=\"web:443/tcp\"} 11",
+        "buoy_service_dropped_total{reason=\"source\",service=\"web:443/tcp\"} 2",
+        "buoy_backend_dropped_total{backend=\"web1\",reason=\"no_neighbour\",service=\"web:443/tcp\"} 11",
         "buoy_backend_up{backend=\"we\\\"b2\",service=\"web:443/tcp\"} 0",
         "buoy_backend_share_ratio{backend=\"web1\",service=\"web:443/tcp\"} 0.4",
         "buoy_backend_bytes_total{backend=\"web1\",service=\"web:443/tcp\"} 5000",

@@ -25,6 +25,8 @@ pub struct ServiceReport {
     pub table: Option<u32>,
     /// Connections refused here for the rate of their client, where the service has a limit.
     pub limited: Option<u64>,
+    /// Packets for it that were dropped here, by reason, where the engine counts them; with those for its backends.
+    pub dropped: BTreeMap<&'static str, u64>,
     /// Its backends, in any order; one that is not listed counts as not checked yet.
     pub backends: Vec<BackendReport>,
 }
@@ -44,6 +46,8 @@ pub struct BackendReport {
     pub share: u16,
     /// What was forwarded to it here, where the engine counts that.
     pub traffic: Option<Traffic>,
+    /// Packets for it that were dropped here, by reason, where the engine counts them.
+    pub dropped: BTreeMap<&'static str, u64>,
     /// How long it has been in its state, where it is checked.
     pub lasts: Option<Duration>,
     /// What operators have ordered of it.

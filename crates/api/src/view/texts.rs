@@ -389,6 +389,7 @@ mod tests {
             urgent: false,
             share: 100,
             traffic: None,
+            dropped: BTreeMap::new(),
             lasts: Some(Duration::from_secs(9)),
             order: None,
         };
@@ -401,6 +402,7 @@ mod tests {
             engine: "nftables".into(),
             table: None,
             limited: None,
+            dropped: BTreeMap::new(),
             backends: vec![backend("web1"), backend("\"vips\":[]")],
         }];
         let check = CheckReport {

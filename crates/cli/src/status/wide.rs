@@ -99,7 +99,7 @@ fn votes(vip: &VipView) -> String {
 }
 
 /// The backends of all services; `None` where there are none.
-pub(super) fn backends(status: &ClusterStatus) -> Option<Table<7>> {
+pub(super) fn backends(status: &ClusterStatus) -> Option<Table<8>> {
     let mut services = status.vips.iter().flat_map(|vip| &vip.services).peekable();
     services.peek()?;
     Some(why::backends_of(services))
@@ -145,8 +145,8 @@ web  10.0.0.100/24     eth0       lb1    lb2      41   2d3h    2/2  31 ms  exclu
      2001:db8::100/64
 db   10.0.0.200/24     -          -      -         7      -      -      -  -          -               -
 
-SERVICE      BACKEND  ADDRESS         STATE  WEIGHT  OPENED  REASON
-web:443/tcp  web1     10.0.0.21:8443  up          1       -  -
+SERVICE      BACKEND  ADDRESS         STATE  WEIGHT  OPENED  DROPPED  REASON
+web:443/tcp  web1     10.0.0.21:8443  up          1       -        -  -
 ";
         let screen = screen(&status, true, (false, usize::MAX));
         assert!(screen.ends_with(expected), "{screen}");

@@ -6,6 +6,7 @@
 
 mod apart;
 mod limit;
+mod lost;
 mod pooled;
 mod read;
 mod tag;
@@ -112,6 +113,7 @@ pub(crate) struct Mirror<'a> {
     pub(crate) follows: bool,
     /// The packet at hand has the tag of a VLAN.
     is_in_vlan: bool,
+    pub(crate) lost: lost::Lost,
 }
 
 impl<'a> Mirror<'a> {
@@ -127,6 +129,7 @@ impl<'a> Mirror<'a> {
             is_unsure: false,
             follows: false,
             is_in_vlan: false,
+            lost: lost::Lost::default(),
         }
     }
 
@@ -144,6 +147,7 @@ impl<'a> Mirror<'a> {
     pub(crate) fn judge(&mut self, frame: &[u8], became: &[u8]) -> Fate {
         (self.follows, self.is_unsure) = (false, false);
         self.is_in_vlan = false;
+        self.begin_losses();
         match tag::of(frame) {
             Some(tag) => self.tagged(tag, frame, became),
             None => self.untagged(frame, became),
@@ -217,7 +221,7 @@ impl<'a> Mirror<'a> {
         let found = self.find(&seen);
         let follows = match found {
             Some(at) if self.refuses(at, &seen) => Follows::Refused(Drop::Source),
-            Some(at) if self.is_over(at, &seen) => return Fate::Drop(Drop::Limit),
+            Some(at) if self.is_over(at, &seen) => return self.lose(at, None, Drop::Limit),
             Some(at) if !self.path.services[at].pool.is_empty() => {
                 return self.outward(frame, &seen, at, Shape::Whole, 0);
             }
@@ -234,8 +238,8 @@ impl<'a> Mirror<'a> {
             (None, _) if self.is_pool(seen.vip) => self.inward(frame, &seen, Shape::Whole, 0),
             (None, _) if seen.piece == Piece::Whole => self.other(frame, (seen.client, seen.vip)),
             (None, _) | (_, Follows::Pooled(..)) => Fate::Pass(frame.to_vec()),
-            (Some(_), Follows::Nothing) => Fate::Drop(Drop::NoBackend),
-            (Some(_), Follows::Refused(reason)) => Fate::Drop(reason),
+            (Some(at), Follows::Nothing) => self.lose(at, None, Drop::NoBackend),
+            (Some(at), Follows::Refused(reason)) => self.lose(at, None, reason),
             (Some(_), Follows::Backend(at, backend)) => {
                 self.deliver(frame, &seen, at, backend, Shape::Whole, 0)
             }
@@ -301,13 +305,13 @@ impl<'a> Mirror<'a> {
         };
         // Whoever sent the error: it is about a connection of this client.
         if self.refuses(service, &seen) {
-            return Fate::Drop(Drop::Source);
+            return self.lose(service, None, Drop::Source);
         }
         if !self.path.services[service].pool.is_empty() {
             return self.outward(frame, &seen, service, Shape::Quoted, within);
         }
         match self.choose(service, &seen, None) {
-            None => Fate::Drop(Drop::NoBackend),
+            None => self.lose(service, None, Drop::NoBackend),
             Some(b) => self.deliver(frame, &seen, service, b, Shape::Quoted, within),
         }
     }
@@ -371,6 +375,7 @@ impl<'a> Mirror<'a> {
         shape: Shape,
     ) -> Result<(NextHop, Mac), Fate> {
         let service = &self.path.services[at];
+        let lose = |reason| Err(self.lose(at, Some(backend), reason));
         let backend = service.backends[backend].address;
         let to = Some(backend.ip()).filter(|ip| !ip.is_unspecified());
         let hop = match (to.and_then(way), service.forward) {
@@ -378,18 +383,22 @@ impl<'a> Mirror<'a> {
                 return Err(Fate::Pass(frame.to_vec()));
             }
             (Some(Way::Via(hop)), forward) if forward != Forward::Dsr || !hop.is_gateway => hop,
-            _ => return Err(Fate::Drop(Drop::NoNeighbour)),
+            _ => return lose(Drop::NoNeighbour),
         };
-        let mac = hop.mac.ok_or(Fate::Drop(Drop::NoNeighbour))?;
+        let Some(mac) = hop.mac else { return lose(Drop::NoNeighbour) };
         let room = usize::from(hop.mtu) - overhead(service, backend.ip());
         if seen.length > room && shape != Shape::Whole {
-            return Err(Fate::Drop(Drop::TooBig));
+            return lose(Drop::TooBig);
         }
         if seen.length > room {
-            return Err(refusal(frame, seen, room));
+            // Its sender is told, and it is dropped all the same.
+            let refusal = refusal(frame, seen, room);
+            let has_room = refusal != Fate::Drop(Drop::NoRoom);
+            let _ = lose(if has_room { Drop::TooBig } else { Drop::NoRoom });
+            return Err(refusal);
         }
         if service.forward != Forward::Dsr && seen.ttl <= 1 {
-            return Err(Fate::Drop(Drop::TimeToLive));
+            return lose(Drop::TimeToLive);
         }
         Ok((hop, mac))
     }

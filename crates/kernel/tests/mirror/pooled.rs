@@ -102,7 +102,7 @@ impl Mirror<'_> {
             return Fate::Pass(frame.to_vec());
         }
         let Some(place) = kept.map(|lot| lot.place).or_else(|| self.current(at, seen)) else {
-            return Fate::Drop(Drop::NoBackend);
+            return self.lose(at, None, Drop::NoBackend);
         };
         let (hop, mac) = match self.passage(frame, seen, at, place, shape) {
             Ok(passage) => passage,

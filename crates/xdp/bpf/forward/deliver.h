@@ -83,7 +83,7 @@ static __always_inline int translate(const struct flow *flow, const struct parce
 // compiled.
 static __always_inline void *wrapped(struct xdp_md *ctx, const struct settings *settings, const struct flow *flow,
 				     void *frame, const struct service *service, const struct backend *backend,
-				     __u32 mtu, int is_ipv4, int *verdict)
+				     __u32 place, __u32 mtu, int is_ipv4, int *verdict)
 {
 	__u32 overhead = is_ipv4 ? sizeof(struct ipv4) : sizeof(struct ipv6);
 	int is_gue = service->forward == FORWARD_GUE;
@@ -93,13 +93,13 @@ static __always_inline void *wrapped(struct xdp_md *ctx, const struct settings *
 		return 0;
 	}
 	if (!hop_less(frame + sizeof(struct ethhdr), flow->is_ipv6)) {
-		*verdict = dropped(DROP_TTL);
+		*verdict = dropped_of_backend(place, DROP_TTL);
 		return 0;
 	}
 	frame = is_gue ? wrap(ctx, settings, flow, service, backend, 1, is_ipv4) :
 			 wrap(ctx, settings, flow, service, backend, 0, is_ipv4);
 	if (!frame)
-		*verdict = dropped(DROP_NO_ROOM);
+		*verdict = dropped_of_backend(place, DROP_NO_ROOM);
 	return frame;
 }
 
@@ -124,18 +124,18 @@ static __always_inline int deliver(struct xdp_md *ctx, const struct settings *se
 		return XDP_PASS | OF_BACKEND(place);
 	}
 	if (!hop || !link)
-		return dropped(DROP_NO_NEIGHBOUR);
+		return dropped_of_backend(place, DROP_NO_NEIGHBOUR);
 	mac = LOOK(link->mac);
 	if (service->forward & FORWARD_WRAPS) {
 		frame = is_mapped_ipv4(&backend->address) ?
-				wrapped(ctx, settings, flow, frame, service, backend, mac >> 48, 1, &verdict) :
-				wrapped(ctx, settings, flow, frame, service, backend, mac >> 48, 0, &verdict);
+				wrapped(ctx, settings, flow, frame, service, backend, place, mac >> 48, 1, &verdict) :
+				wrapped(ctx, settings, flow, frame, service, backend, place, mac >> 48, 0, &verdict);
 		if (!frame)
 			return verdict;
 	} else if (flow->length > mac >> 48) {
 		return VERDICT_TOO_BIG;
 	} else if (service->forward == FORWARD_NAT && !translate(flow, parcel, service, backend)) {
-		return dropped(DROP_TTL);
+		return dropped_of_backend(place, DROP_TTL);
 	}
 	set_macs(frame, hop, mac);
 	count(place, flow, is_new);
@@ -143,12 +143,12 @@ static __always_inline int deliver(struct xdp_md *ctx, const struct settings *se
 }
 
 // What a service with a guard says of a packet; 0: nothing.
-static __always_inline int stopped(const struct service *service, const struct flow *flow)
+static __always_inline int stopped(const struct service *service, __u32 at, const struct flow *flow)
 {
 	if (__builtin_expect(!service->guard, 1))
 		return 0;
 	if (is_refused(service, &flow->client))
-		return dropped(DROP_SOURCE);
+		return dropped_of_service(at, DROP_SOURCE);
 	if (service->guard & LIMITED && flow->opens)
 		return VERDICT_LIMITED;
 	if (service->guard & POOLED)
@@ -156,11 +156,12 @@ static __always_inline int stopped(const struct service *service, const struct f
 	return service->guard & APART ? VERDICT_APART : 0;
 }
 
-// VERDICT_TOO_BIG, VERDICT_LIMITED, VERDICT_POOLED, VERDICT_APART, VERDICT_MOVES, or what XDP says.
+// VERDICT_TOO_BIG, VERDICT_LIMITED, VERDICT_POOLED, VERDICT_APART, VERDICT_MOVES, or what XDP says. `at` is the place of
+// the service.
 static __always_inline int forward(struct xdp_md *ctx, const struct settings *settings, const struct flow *flow,
-				   const struct parcel *parcel, const struct service *service)
+				   const struct parcel *parcel, const struct service *service, __u32 at)
 {
-	int verdict = stopped(service, flow);
+	int verdict = stopped(service, at, flow);
 	__u32 slot, place;
 
 	if (verdict)
@@ -170,6 +171,6 @@ static __always_inline int forward(struct xdp_md *ctx, const struct settings *se
 	if (__builtin_expect(place != slot >> 16, 0))
 		return VERDICT_MOVES;
 	if (place >= service->backends_count)
-		return dropped(DROP_NO_BACKEND);
+		return dropped_of_service(at, DROP_NO_BACKEND);
 	return deliver(ctx, settings, flow, parcel, service, service->backends_first + place, flow->opens);
 }

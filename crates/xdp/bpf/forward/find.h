@@ -117,6 +117,25 @@ static __always_inline const struct service *find_service(const struct settings 
 	return find_place(settings, address, flow, &place);
 }
 
+// The place of the service that a packet is for, or NONE.
+__attribute__((noinline)) int fast_find_service(const struct flow *flow)
+{
+	const struct settings *settings = settings_now();
+	__u32 place;
+
+	if (!settings || !flow || !find_place(settings, hash_address(&flow->vip, flow->is_ipv6), flow, &place))
+		return NONE;
+	return place;
+}
+
+// Of a copy, so that what is known of the flow when this is compiled stays known.
+static __always_inline __u32 service_place(const struct flow *flow)
+{
+	struct flow copy = *flow;
+
+	return fast_find_service(&copy);
+}
+
 // What a list says of a client. One that is not there lets nobody in.
 static __always_inline int is_refused_by(__u32 list, const struct address *client)
 {

@@ -55,15 +55,15 @@ static __always_inline int make_room(struct xdp_md *ctx, int headers)
 	return 1;
 }
 
-static __always_inline int refuse_ipv4(struct xdp_md *ctx, const struct flow *flow, __u32 mtu)
+static __always_inline int refuse_ipv4(struct xdp_md *ctx, const struct flow *flow, __u32 place, __u32 mtu)
 {
 	struct refusal_ipv4 *refusal;
 
 	if (!make_room(ctx, sizeof(struct ipv4) + sizeof(struct icmp)))
-		return dropped(DROP_NO_ROOM);
+		return dropped_of_backend(place, DROP_NO_ROOM);
 	refusal = (void *)(long)ctx->data;
 	if ((void *)(refusal + 1) + QUOTE_LEN > (void *)(long)ctx->data_end)
-		return dropped(DROP_NO_ROOM);
+		return dropped_of_backend(place, DROP_NO_ROOM);
 	__builtin_memset(&refusal->ip, 0, sizeof(refusal->ip));
 	refusal->ip.version_length = IPV4_PLAIN;
 	refusal->ip.length = bpf_htons(sizeof(struct ipv4) + sizeof(struct icmp) + QUOTE_LEN);
@@ -78,20 +78,20 @@ static __always_inline int refuse_ipv4(struct xdp_md *ctx, const struct flow *fl
 	refusal->icmp.check = 0;
 	refusal->icmp.rest = bpf_htonl(mtu);
 	refusal->icmp.check = ~fold(sum_words(&refusal->icmp, sizeof(refusal->icmp) + QUOTE_LEN));
-	dropped(DROP_TOO_BIG);
+	dropped_of_backend(place, DROP_TOO_BIG);
 	return XDP_TX | OF_REASON(DROP_TOO_BIG);
 }
 
-static __always_inline int refuse_ipv6(struct xdp_md *ctx, const struct flow *flow, __u32 mtu)
+static __always_inline int refuse_ipv6(struct xdp_md *ctx, const struct flow *flow, __u32 place, __u32 mtu)
 {
 	struct refusal_ipv6 *refusal;
 	__u64 sum;
 
 	if (!make_room(ctx, sizeof(struct ipv6) + sizeof(struct icmp)))
-		return dropped(DROP_NO_ROOM);
+		return dropped_of_backend(place, DROP_NO_ROOM);
 	refusal = (void *)(long)ctx->data;
 	if ((void *)(refusal + 1) + QUOTE_LEN > (void *)(long)ctx->data_end)
-		return dropped(DROP_NO_ROOM);
+		return dropped_of_backend(place, DROP_NO_ROOM);
 	refusal->ip.version_class_label = bpf_htonl(6U << 28);
 	refusal->ip.length = bpf_htons(sizeof(struct icmp) + QUOTE_LEN);
 	refusal->ip.next = NEXT_ICMPV6;
@@ -107,7 +107,7 @@ static __always_inline int refuse_ipv6(struct xdp_md *ctx, const struct flow *fl
 	sum += refusal->ip.length + bpf_htonl(NEXT_ICMPV6);
 	sum += sum_words(&refusal->icmp, sizeof(refusal->icmp) + QUOTE_LEN);
 	refusal->icmp.check = ~fold(sum);
-	dropped(DROP_TOO_BIG);
+	dropped_of_backend(place, DROP_TOO_BIG);
 	return XDP_TX | OF_REASON(DROP_TOO_BIG);
 }
 

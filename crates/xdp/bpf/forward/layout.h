@@ -24,6 +24,7 @@
 #define SOURCES_MAX 65536
 #define LIMITS_MAX 16384
 #define CLIENTS_MAX 16384
+#define LOST_MAX 4096
 #define POOLS_MAX 1
 
 #define BUCKET_WAYS 8
@@ -248,7 +249,7 @@ SHARED_ARRAY(fast_pooled, POOLS_MAX, struct pooled);
 COUNTERS(fast_tallies, BACKENDS_MAX, struct tally);
 COUNTERS(fast_drops, DROPS, __u64);
 
-// The one map that is not shared memory: the prefixes of all lists. Each list has an entry of no bits of an
+// The map of the tables that is not shared memory: the prefixes of all lists. Each list has an entry of no bits of an
 // address, so that something is found for everybody.
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
@@ -257,6 +258,16 @@ struct {
 	__type(key, struct source);
 	__type(value, __u32);
 } fast_sources SEC(".maps");
+
+// Packets that a service or a backend did not get, by `lost_by`. Most never lose one, so there is no place for each,
+// and memory only for those that have: what there is no more of is counted for the host alone.
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, LOST_MAX);
+	__type(key, __u64);
+	__type(value, __u64);
+} fast_lost SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
@@ -278,13 +289,54 @@ struct {
 #define ORIGIN_REASON 0x400000U
 #define ORIGIN_ANSWER 0x3fffffU
 
-static __always_inline int dropped(__u32 reason)
+// Whose a dropped packet was: the place in the low half, or NONE; the reason and what the place is of above.
+#define LOST_REASON 32
+#define LOST_SERVICE (1ULL << 40)
+
+// A function that the verifier looks at once, and not on each way to a drop.
+__attribute__((noinline)) int fast_lose(__u64 whose)
 {
-	__u64 *counter = bpf_map_lookup_elem(&fast_drops, &reason);
+	__u32 reason = whose >> LOST_REASON & 0xff;
+	__u64 *counter = bpf_map_lookup_elem(&fast_drops, &reason), one = 1;
 
 	if (counter)
 		*counter += 1;
+	if ((__u32)whose == NONE)
+		return 0;
+	counter = bpf_map_lookup_elem(&fast_lost, &whose);
+	// Where another CPU was faster, this one's count is begun all the same.
+	if (counter)
+		*counter += 1;
+	else
+		bpf_map_update_elem(&fast_lost, &whose, &one, BPF_ANY);
+	return 0;
+}
+
+static __always_inline int dropped(__u32 reason)
+{
+	fast_lose(NONE | (__u64)reason << LOST_REASON);
 	return XDP_DROP | OF_REASON(reason);
+}
+
+// It was for this service, and for no backend yet.
+static __always_inline int dropped_of_service(__u32 place, __u32 reason)
+{
+	fast_lose(place | (__u64)reason << LOST_REASON | LOST_SERVICE);
+	return XDP_DROP | OF_REASON(reason);
+}
+
+static __always_inline int dropped_of_backend(__u32 place, __u32 reason)
+{
+	fast_lose(place | (__u64)reason << LOST_REASON);
+	return XDP_DROP | OF_REASON(reason);
+}
+
+// The place of the backend that it says the packet goes to; NONE.
+static __always_inline __u32 backend_of_verdict(int verdict)
+{
+	__u32 origin = ORIGIN(verdict);
+
+	return origin && origin < ORIGIN_ANSWER ? origin - 1 : NONE;
 }
 
 // What goes out where it came in. A veth looks after what was sent back only if its peer runs XDP too, and after

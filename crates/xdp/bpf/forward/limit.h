@@ -87,14 +87,14 @@ static __always_inline int is_over(const struct settings *settings, const struct
 }
 
 // Counted with what is forwarded, of which the service's first backend has all.
-static __always_inline int refused(const struct service *service)
+static __always_inline int refused(const struct service *service, __u32 at)
 {
 	__u32 place = service->backends_first;
 	struct tally *tally = bpf_map_lookup_elem(&fast_tallies, &place);
 
 	if (tally && service->backends_count)
 		tally->refused += 1;
-	return dropped(DROP_LIMIT);
+	return dropped_of_service(at, DROP_LIMIT);
 }
 
 // What goes on to the next program: it opens nothing, or nothing that has a limit, or may do so, or is not what
@@ -103,15 +103,16 @@ static __always_inline int limit(const struct settings *settings, struct flow *f
 				 const void *end, __u32 header, int is_first)
 {
 	const struct service *service;
+	__u32 at;
 
 	if (flow->protocol != IPPROTO_TCP ||
 	    !read_part(flow, ports, end, flow->length - header, is_first) || !flow->opens)
 		return XDP_PASS;
-	service = find_service(settings, hash_address(&flow->vip, flow->is_ipv6), flow);
+	service = find_place(settings, hash_address(&flow->vip, flow->is_ipv6), flow, &at);
 	if (!service || !(service->guard & LIMITED) || is_refused(service, &flow->client) ||
 	    !is_over(settings, flow, service))
 		return XDP_PASS;
-	return refused(service);
+	return refused(service, at);
 }
 
 static __always_inline int limit_ipv4(const struct settings *settings, struct ipv4 *ip, const void *end)

@@ -129,25 +129,6 @@ struct search {
 
 _Static_assert(sizeof(struct search) == sizeof(struct flow) + 32, "no hole");
 
-// The place of the service that a packet is for, or NONE.
-__attribute__((noinline)) int fast_find_service(const struct flow *flow)
-{
-	const struct settings *settings = settings_now();
-	__u32 place;
-
-	if (!settings || !flow || !find_place(settings, hash_address(&flow->vip, flow->is_ipv6), flow, &place))
-		return NONE;
-	return place;
-}
-
-// Of a copy, so that what is known of the flow when this is compiled stays known.
-static __always_inline __u32 service_place(const struct flow *flow)
-{
-	struct flow copy = *flow;
-
-	return fast_find_service(&copy);
-}
-
 // The port that a flow has, or NONE.
 __attribute__((noinline)) int fast_find_port(const struct search *search)
 {

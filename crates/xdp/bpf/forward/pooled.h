@@ -191,12 +191,12 @@ static __always_inline int find_passage(const struct flow *flow, const struct pa
 	at = passage->hop >> 48;
 	passage->link = bpf_map_lookup_elem(&fast_links, &at);
 	if (!passage->hop || passage->hop == NEXT_HOP_LOCAL || !passage->link)
-		return dropped(DROP_NO_NEIGHBOUR);
+		return dropped_of_backend(place, DROP_NO_NEIGHBOUR);
 	passage->mac = LOOK(passage->link->mac);
 	if (flow->length > passage->mac >> 48)
 		return VERDICT_TOO_BIG;
 	if ((flow->is_ipv6 ? ipv6->hops : ipv4->ttl) <= 1)
-		return dropped(DROP_TTL);
+		return dropped_of_backend(place, DROP_TTL);
 	passage->port = bpf_htons(flow->vip_port - service->first + passage->backend->port);
 	return 0;
 }
@@ -210,7 +210,7 @@ static __always_inline int send_out(struct xdp_md *ctx, const struct flow *flow,
 	struct both to;
 
 	if (!pool)
-		return dropped(DROP_NO_PORT);
+		return dropped_of_backend(place, DROP_NO_PORT);
 	to.source = pool->address;
 	to.destination = passage->backend->address;
 	to.source_port = bpf_htons(lot->index % POOL_PORTS);
@@ -244,7 +244,7 @@ static __always_inline int outward(struct xdp_md *ctx, const struct settings *se
 	if (!has)
 		place = current_of(settings, service, flow);
 	if (place == NONE)
-		return dropped(DROP_NO_BACKEND);
+		return dropped_of_service(at, DROP_NO_BACKEND);
 	verdict = find_passage(flow, parcel, service, place, &passage);
 	if (verdict)
 		return verdict == VERDICT_TOO_BIG ? too_big(ctx, flow, parcel, service, place) : verdict;
@@ -257,7 +257,7 @@ static __always_inline int outward(struct xdp_md *ctx, const struct settings *se
 		lot->index = fast_take_port(&search);
 	}
 	if (lot->index == NONE)
-		return dropped(DROP_NO_PORT);
+		return dropped_of_backend(place, DROP_NO_PORT);
 	remember_piece(settings, flow, piece, lot->index);
 	return send_out(ctx, flow, parcel, &passage, lot, place);
 }

@@ -65,8 +65,8 @@ static __always_inline int too_big(struct xdp_md *ctx, const struct flow *flow, 
 	__u32 mtu = fitting(service, place);
 
 	if (parcel->shape != WHOLE)
-		return dropped(DROP_TOO_BIG);
-	return flow->is_ipv6 ? refuse_ipv6(ctx, flow, mtu) : refuse_ipv4(ctx, flow, mtu);
+		return dropped_of_backend(place, DROP_TOO_BIG);
+	return flow->is_ipv6 ? refuse_ipv6(ctx, flow, place, mtu) : refuse_ipv4(ctx, flow, place, mtu);
 }
 
 static __always_inline int later_piece(struct xdp_md *ctx, const struct settings *settings,
@@ -104,8 +104,8 @@ static __always_inline int with_ports(struct xdp_md *ctx, const struct settings 
 				      const struct flow *flow, const struct parcel *parcel,
 				      const struct piece *piece, const struct packet *packet)
 {
-	const struct service *service = find_service(settings, hash_address(&flow->vip, flow->is_ipv6), flow);
 	__u32 mark, place = NONE;
+	const struct service *service = find_service(settings, hash_address(&flow->vip, flow->is_ipv6), flow);
 	__u64 *datagram;
 	int verdict, is_new = 0, refused = service && is_refused(service, &flow->client);
 
@@ -127,10 +127,11 @@ static __always_inline int with_ports(struct xdp_md *ctx, const struct settings 
 			perhaps_answer(ctx, settings, flow);
 		return perhaps_pooled(settings);
 	}
+	// Looked for once more, rather than known on all ways through here.
 	if (refused)
-		return dropped(DROP_SOURCE);
+		return dropped_of_service(service_place(flow), DROP_SOURCE);
 	if (place == NONE)
-		return dropped(DROP_NO_BACKEND);
+		return dropped_of_service(service_place(flow), DROP_NO_BACKEND);
 	verdict = deliver(ctx, settings, flow, parcel, service, place, is_new);
 	return verdict == VERDICT_TOO_BIG ? too_big(ctx, flow, parcel, service, place) : verdict;
 }

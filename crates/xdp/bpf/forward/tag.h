@@ -69,7 +69,7 @@ static __always_inline int ended(struct xdp_md *ctx, const struct settings *sett
 	if (__builtin_expect(tag, 0)) {
 		*kept = 0;
 		if ((ACTION(verdict) == XDP_TX || ACTION(verdict) == XDP_PASS) && !put_tag(ctx, tag))
-			verdict = dropped(DROP_NO_ROOM);
+			verdict = dropped_of_backend(backend_of_verdict(verdict), DROP_NO_ROOM);
 	}
 	return told(ctx, settings, verdict);
 }

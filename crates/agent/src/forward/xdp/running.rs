@@ -1,7 +1,9 @@
 //! The programs while they run: tables, interfaces, ways to backends, and what is wrong with them.
 
 use super::turned::Turned;
-use super::{About, Barred, Counted, Found, Order, RETRY, ServiceKey, TURN, Traced, Wanted};
+use super::{
+    About, Barred, Counted, Found, Order, RETRY, Reasons, ServiceKey, TURN, Traced, Wanted,
+};
 use crate::forward::Place;
 use crate::health::Key;
 use buoy_core::fast as core;
@@ -472,6 +474,16 @@ impl Running {
                 sum.unnamed += count.unnamed;
             }
         }
+        let placed =
+            |key: &fast::Key| named_by(&places, key.address, key.protocol, key.ports).copied();
+        for (key, lost) in &counts.lost.services {
+            let Some(place) = placed(key) else { continue };
+            add_reasons(counted.lost.entry(place).or_default(), lost);
+        }
+        for ((key, backend), lost) in &counts.lost.backends {
+            let Some(place) = placed(key) else { continue };
+            add_reasons(counted.lost_by.entry((place, *backend)).or_default(), lost);
+        }
         for (reason, n) in counts.dropped {
             add(counter(reason), n);
         }
@@ -481,6 +493,12 @@ impl Running {
 
     fn name(&self, link: LinkId) -> &str {
         self.names.get(&link).map_or("?", String::as_str)
+    }
+}
+
+fn add_reasons(to: &mut Reasons, counts: &fast::Reasons) {
+    for (reason, n) in counts {
+        *to.entry(reason.word()).or_default() += n;
     }
 }
 

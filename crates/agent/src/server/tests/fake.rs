@@ -1,6 +1,7 @@
 //! A daemon for tests of the API: it answers from values, and remembers what it was told.
 
 use super::*;
+use std::collections::BTreeMap;
 
 /// A daemon that answers from values and remembers its orders.
 pub(super) struct Fake {
@@ -161,6 +162,7 @@ impl Agent for Fake {
             urgent: false,
             share: 100,
             traffic: None,
+            dropped: BTreeMap::new(),
             lasts: None,
             order: self.ordered(name),
         };
@@ -173,6 +175,7 @@ impl Agent for Fake {
             ports: Ports::one(443),
             problem: None,
             limited: None,
+            dropped: BTreeMap::new(),
             backends: vec![
                 backend("web1", BackendState::Up, "connected"),
                 backend("web2", BackendState::Down, "HTTP 503"),

@@ -198,18 +198,30 @@ fn is_told_the_same(a: &ServiceReport, b: &ServiceReport) -> bool {
         engine,
         table,
         limited,
+        dropped,
         backends,
     } = a;
     let are_backends_same = || {
         backends.len() == b.backends.len()
             && backends.iter().zip(&b.backends).all(|(a, b)| {
-                let BackendReport { name, state, reason, urgent, share, traffic, lasts: _, order } =
-                    a;
+                let BackendReport {
+                    name,
+                    state,
+                    reason,
+                    urgent,
+                    share,
+                    traffic,
+                    dropped,
+                    lasts: _,
+                    order,
+                } = a;
                 (name, state, reason, urgent) == (&b.name, &b.state, &b.reason, &b.urgent)
                     && (share, traffic, order) == (&b.share, &b.traffic, &b.order)
+                    && *dropped == b.dropped
             })
     };
     (group, address, protocol, ports) == (&b.group, &b.address, &b.protocol, &b.ports)
         && (problem, engine, table, limited) == (&b.problem, &b.engine, &b.table, &b.limited)
+        && *dropped == b.dropped
         && are_backends_same()
 }

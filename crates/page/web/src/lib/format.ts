@@ -45,6 +45,11 @@ export function bits(bytesPerSecond: number): string {
   return `${count(bytesPerSecond * 8)}bit/s`;
 }
 
+/** Numbers by reason, as in `no neighbour 12, source 3`. */
+export function reasons(counts: Record<string, number>): string {
+  return Object.entries(counts).map(([reason, n]) => `${reason.replaceAll('_', ' ')} ${count(n)}`).join(', ');
+}
+
 export function many(n: number, one: string, more = `${one}s`): string {
   return `${n} ${n === 1 ? one : more}`;
 }

@@ -75,6 +75,7 @@ export interface Backend {
   urgent?: boolean;
   share?: number;
   traffic?: { connections: number; packets: number; bytes: number };
+  dropped?: Record<string, number>;
 }
 
 export interface Service {
@@ -89,6 +90,7 @@ export interface Service {
   problem: string | null;
   new_connections?: string;
   limited?: number;
+  dropped?: Record<string, number>;
 }
 
 export interface Vip {
