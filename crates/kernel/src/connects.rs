@@ -12,7 +12,6 @@
 //! (`probes`); who does not answer at once, or was not well, is asked by a socket, which knows all that the kernel does.
 
 mod probes;
-mod segment;
 
 use crate::sys;
 use nix::errno::Errno;

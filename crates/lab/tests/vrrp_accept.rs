@@ -4,12 +4,13 @@
 
 mod support;
 
-use buoy_kernel::ping::{self, Echo, MESSAGE_MAX};
+use buoy_kernel::ping;
 use buoy_lab::namespace::Namespace;
 use buoy_lab::peer::Peer as _;
 use buoy_lab::probe::http;
 use buoy_lab::process::wait_until;
 use buoy_lab::topology::{ipv4, ipv6};
+use buoy_wire::answer::echo::{Echo, MESSAGE_MAX};
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -5,10 +5,12 @@
 
 pub mod certificate;
 pub mod dns;
+pub mod echo;
 pub mod grpc;
 pub mod lines;
 pub mod mysql;
 pub mod postgres;
+pub mod segment;
 pub mod text;
 
 use alloc::string::String;

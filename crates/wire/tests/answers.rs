@@ -5,9 +5,11 @@
 mod random;
 
 use buoy_model::Told;
-use buoy_wire::answer::{certificate, dns, grpc, lines, mysql, postgres, shown, text};
+use buoy_wire::answer::echo::Echo;
+use buoy_wire::answer::{certificate, dns, grpc, lines, mysql, postgres, segment, shown, text};
 use buoy_wire::exchange::answers;
 use random::{Random, inputs};
+use std::net::{IpAddr, SocketAddr};
 
 impl Random {
     /// A right answer with up to four bytes changed, sometimes cut.
@@ -96,6 +98,34 @@ fn any_message_of_grpc_has_a_status_or_none() {
         let _ = grpc::status(&[&[0, 0, 0, 0, length], message.as_slice()].concat());
         let _ = grpc::status(&random.damaged(b"\0\0\0\0\x06\x12\x02hi\x08\x01"));
     }
+}
+
+/// What a check hears from a raw socket is whatever a host sends, so lengths in it lie.
+#[test]
+fn any_packet_answers_one_question_or_none() {
+    let mut random = Random(13);
+    let (mut answers, mut known) = (0, 0);
+    for (from, to) in [("10.0.0.21:443", "10.0.0.1:40000"), ("[fd00::21]:443", "[fd00::1]:40000")] {
+        let (from, to): (SocketAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
+        let mut right = segment::question(from, to, 7);
+        let flags = right.len() - 11;
+        right[flags] = 0x12;
+        let ip: &[u8] = if from.is_ipv4() { &[0x45; 20] } else { &[] };
+        let reply = if from.is_ipv4() { 0 } else { 129 };
+        let echo = [ip, &[reply, 0, 0, 0, 1, 2, 3, 4]].concat();
+        let ask = |host: IpAddr, mark, heard: &[u8]| Echo::new(host, mark).is_answer(heard);
+        for _ in 0..inputs() {
+            let packet =
+                if random.below(4) == 0 { random.bytes(64) } else { random.damaged(&right) };
+            answers += usize::from(segment::heard(&packet).is_some_and(|heard| heard.from == from));
+            let message =
+                if random.below(4) == 0 { random.bytes(40) } else { random.damaged(&echo) };
+            let is_mine = ask(from.ip(), [1, 2, 3, 4], &message);
+            assert!(!is_mine || !ask(from.ip(), [1, 2, 3, 5], &message), "{message:?}");
+            known += usize::from(is_mine);
+        }
+    }
+    assert!(0 < answers && 0 < known, "damage leaves some of them right");
 }
 
 #[test]

@@ -8,9 +8,9 @@
 //! It says "open" and "refused" and nothing else. Who does not answer soon is for the caller to ask otherwise: a
 //! source that is not this host's any more, a segment that was lost, a host that is gone.
 
-use super::segment::{self, HEARD_MAX, Heard};
 use crate::netlink::Requests;
 use crate::sys;
+use buoy_wire::answer::segment::{self, HEARD_MAX, Heard};
 use nix::errno::Errno;
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg,

@@ -1,7 +1,8 @@
 //! Asks a host by ICMP echo. What else the host says meanwhile is passed over.
 
 use super::{Answer, Said};
-use buoy_kernel::ping::{self, Echo, MESSAGE_MAX};
+use buoy_kernel::ping;
+use buoy_wire::answer::echo::{Echo, MESSAGE_MAX};
 use std::io;
 use std::net::IpAddr;
 use tokio::net::UdpSocket;

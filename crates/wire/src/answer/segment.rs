@@ -1,9 +1,12 @@
 //! The segment that asks whether a port is open, and what answers it, as bytes (RFC 9293 §3.1).
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use crate::checksum;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Bytes of an answer that are looked at: an IPv6 header and one of TCP. An IPv4 header with options is no longer.
-pub(super) const HEARD_MAX: usize = 80;
+pub const HEARD_MAX: usize = 80;
 
 const TCP: u8 = 6;
 const HEADER: usize = 24;
@@ -14,17 +17,17 @@ const HOPS: u8 = 64;
 
 /// What came back.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Heard {
+pub struct Heard {
     /// From where.
-    pub(super) from: SocketAddr,
+    pub from: SocketAddr,
     /// The sequence number of what it answers.
-    pub(super) sequence: u32,
+    pub sequence: u32,
     /// Whether the connection could be; else it is refused.
-    pub(super) open: bool,
+    pub open: bool,
 }
 
 /// A packet that opens a connection. Both addresses are of one IP version.
-pub(super) fn question(from: SocketAddr, to: SocketAddr, sequence: u32) -> Vec<u8> {
+pub fn question(from: SocketAddr, to: SocketAddr, sequence: u32) -> Vec<u8> {
     let mut tcp = Vec::with_capacity(HEADER);
     tcp.extend(from.port().to_be_bytes());
     tcp.extend(to.port().to_be_bytes());
@@ -32,8 +35,8 @@ pub(super) fn question(from: SocketAddr, to: SocketAddr, sequence: u32) -> Vec<u
     // No acknowledgement, six words, a window, no checksum yet, nothing urgent; segments of 1460 bytes.
     tcp.extend([0, 0, 0, 0, 6 << 4, SYN, 4, 0, 0, 0, 0, 0, 2, 4, 5, 0xb4]);
     let length = HEADER as u8;
-    let sum = words(from.ip()) + words(to.ip()) + sum(&tcp);
-    let check = !fold(sum + u32::from(TCP) + u32::from(length));
+    let start = checksum::pseudo_header(from.ip(), to.ip(), TCP, HEADER);
+    let check = checksum::fold(checksum::add(start, &tcp));
     tcp[16..18].copy_from_slice(&check.to_be_bytes());
     let mut packet = match from {
         // The kernel fills in the length, the checksum and the identification.
@@ -51,7 +54,7 @@ pub(super) fn question(from: SocketAddr, to: SocketAddr, sequence: u32) -> Vec<u
 }
 
 /// What answers such a packet; nothing if this is another one.
-pub(super) fn heard(packet: &[u8]) -> Option<Heard> {
+pub fn heard(packet: &[u8]) -> Option<Heard> {
     let (source, tcp): (IpAddr, usize) = match packet.first()? >> 4 {
         4 => {
             let octets: [u8; 4] = packet.get(12..16)?.try_into().ok()?;
@@ -75,23 +78,6 @@ pub(super) fn heard(packet: &[u8]) -> Option<Heard> {
     Some(Heard { from: SocketAddr::new(source, port), sequence, open })
 }
 
-fn words(ip: IpAddr) -> u32 {
-    match ip {
-        IpAddr::V4(v4) => sum(&v4.octets()),
-        IpAddr::V6(v6) => sum(&v6.octets()),
-    }
-}
-
-fn sum(bytes: &[u8]) -> u32 {
-    bytes.chunks_exact(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum()
-}
-
-const fn fold(sum: u32) -> u16 {
-    let sum = (sum >> 16) + (sum & 0xffff);
-    let [_, _, high, low] = ((sum >> 16) + sum).to_be_bytes();
-    u16::from_be_bytes([high, low])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,8 +92,8 @@ mod tests {
             let tcp = &packet[packet.len() - HEADER..];
             assert_eq!(tcp[..4], [0x9c, 0x40, 0x01, 0xbb]);
             assert_eq!(tcp[4..8], [1, 2, 3, 4]);
-            let pseudo = words(from.ip()) + words(to.ip()) + 6 + 24;
-            assert_eq!(fold(pseudo + sum(tcp)), 0xffff, "{from}");
+            let start = checksum::pseudo_header(from.ip(), to.ip(), 6, 24);
+            assert_eq!(checksum::fold(checksum::add(start, tcp)), 0, "{from}");
             assert_eq!(heard(&packet), None, "a question is no answer");
         }
     }
