@@ -12,7 +12,8 @@ use domain::rdata::{A, Aaaa, Srv};
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr as _;
 use std::sync::Mutex;
-use tokio::net::UdpSocket;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, UdpSocket};
 
 /// Name and data, as in a zone file.
 type Zone = Arc<Mutex<Vec<(&'static str, &'static str)>>>;
@@ -117,6 +118,91 @@ async fn what_is_not_there_is_said() {
     ] {
         let why = look::look(&wanted_for(entry, false)).await.unwrap_err();
         assert!(why.contains(words), "{why}");
+    }
+}
+
+/// What a name server makes of a question.
+type Make = fn(&[u8]) -> Vec<u8>;
+
+/// Answers over UDP and TCP, on one port, with what the function makes of a question.
+async fn answering(make: Make) -> SocketAddr {
+    let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let at = udp.local_addr().unwrap();
+    let tcp = TcpListener::bind(at).await.unwrap();
+    tokio::spawn(async move {
+        let mut buffer = [0; 1500];
+        loop {
+            let (length, from) = udp.recv_from(&mut buffer).await.unwrap();
+            let mut said = make(&buffer[..length]);
+            if 512 < said.len() {
+                // What does not fit is left out, and that is said.
+                said = many(&buffer[..length], 0);
+                said[2] |= 2;
+            }
+            udp.send_to(&said, from).await.unwrap();
+        }
+    });
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = tcp.accept().await.unwrap();
+            let Ok(length) = stream.read_u16().await else { continue };
+            let mut question = vec![0; usize::from(length)];
+            stream.read_exact(&mut question).await.unwrap();
+            let said = make(&question);
+            let length = u16::try_from(said.len()).unwrap();
+            let _ = stream.write_all(&[&length.to_be_bytes(), &said[..]].concat()).await;
+        }
+    });
+    at
+}
+
+/// The question, and as many records as are said: the data of each is an address of its own.
+fn many(question: &[u8], records: u16) -> Vec<u8> {
+    let request = Message::from_octets(question).unwrap();
+    let mut out = MessageBuilder::new_vec().start_answer(&request, Rcode::NOERROR).unwrap();
+    let owner = Name::<Vec<u8>>::from_str("a.org").unwrap();
+    for n in 0..records {
+        let [high, low] = n.to_be_bytes();
+        out.push((&owner, Ttl::from_secs(9), A::new([10, 1, high, low].into()))).unwrap();
+    }
+    out.finish()
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_long_for_a_datagram_is_asked_for_by_tcp() {
+    let server = answering(|question| many(question, 120)).await;
+    let (texts, _) =
+        look::look(&wanted_for(name("n", "a.org", Some(80), server), false)).await.unwrap();
+    assert_eq!((texts.len(), texts[119].as_str()), (120, "10.1.0.119:80 weight=2"));
+}
+
+#[tokio::test]
+async fn what_a_broken_name_server_says_is_no_backend() {
+    let broken: [(Make, &str); 7] = [
+        (|_| b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), "do not answer"),
+        (|_| vec![], "do not answer"),
+        (|asked| vec![asked[0] ^ 1; 600], "do not answer"),
+        // Nobody has asked that.
+        (|asked| many(&[&[asked[0] ^ 1], &asked[1..]].concat(), 1), "do not answer"),
+        // One more record than there is, a record that is cut, and a name that leads to itself.
+        (|asked| [&many(asked, 1)[..7], &[2], &many(asked, 1)[8..]].concat(), "malformed"),
+        (|asked| many(asked, 1).split_last().unwrap().1.to_vec(), "malformed"),
+        (
+            |asked| [&many(asked, 0)[..7], &[1], &many(asked, 0)[8..], &[0xc0, 23]].concat(),
+            "malformed",
+        ),
+    ];
+    // Most of them are waited for.
+    let all = broken.map(|(make, words)| {
+        tokio::spawn(async move {
+            let server = answering(make).await;
+            let wanted = wanted_for(name("n", "a.org", Some(80), server), false);
+            let why = look::look(&wanted).await.unwrap_err();
+            assert!(why.contains(words), "{why}");
+        })
+    });
+    for one in all {
+        one.await.unwrap();
     }
 }
 

@@ -112,6 +112,13 @@ async fn verdict(kind: impl Into<CheckKind>, address: SocketAddr) -> BackendHeal
     found(desired(check(kind.into()), &[("web", address)])).await
 }
 
+/// A check that is only in time because it does not want all that a server has to say.
+async fn patient(kind: impl Into<CheckKind>, address: SocketAddr) -> BackendHealth {
+    let check = check(kind.into());
+    let pace = Pace { timeout: PATIENCE, fall: 1, ..check.pace };
+    found(desired(Check { pace, ..check }, &[("web", address)])).await
+}
+
 /// The first verdict about the one backend there is.
 async fn found(desired: Arc<Desired>) -> BackendHealth {
     let (_keep, desired) = watch::channel(desired);

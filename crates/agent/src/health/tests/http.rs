@@ -100,6 +100,44 @@ async fn a_body_without_end_is_read_to_its_limit() {
     assert_eq!(verdict(http("/"), address).await.state, BackendState::Up);
 }
 
+/// Writes a head, and then something again and again.
+async fn repeating(head: &'static str, again: &'static str) -> SocketAddr {
+    let (listener, address) = listener().await;
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let _ = stream.write_all(head.as_bytes()).await;
+                let piece = again.repeat(100);
+                while stream.write_all(piece.as_bytes()).await.is_ok() {}
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn an_answer_that_repeats_itself_without_end_is_down() {
+    let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    let trailers = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n";
+    let longest = "HTTP/1.1 200 OK\r\ncontent-length: 9223372036854775807\r\n\r\n";
+    let not_there = "\"ready\" is not in the first 64 KiB of the answer";
+    for (head, again, said) in [
+        ("HTTP/1.1 200 OK\r\nx: ", "\u{fffd}", "the answer's head is too long"),
+        (chunked, "1;more=of the same\r\nx\r\n", "the answer broke off"),
+        (chunked, "fff;x\r\n", "the answer broke off"),
+        (trailers, "x: y\r\n", "the answer broke off"),
+        (longest, "x", not_there),
+    ] {
+        let known = patient(text("ready"), repeating(head, again).await).await;
+        assert_eq!(down(&known), said, "{head:?} {again:?}");
+    }
+    // What is not kept may come until the time is over.
+    for (head, again) in [("", "HTTP/1.1 100 Continue\r\n\r\n"), (chunked, "0")] {
+        let known = verdict(text("ready"), repeating(head, again).await).await;
+        assert_eq!(down(&known), "timed out after 200ms", "{head:?} {again:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_redirect_is_an_answer_and_is_not_followed() {
     let (listener, address) = listener().await;

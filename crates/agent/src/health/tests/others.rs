@@ -1,6 +1,7 @@
 //! Every other protocol with a server that speaks it, and with servers that mean harm.
 
 use super::*;
+use buoy_model::limits::CHECK_ANSWER_MAX;
 use buoy_model::{PostgresRole, Protocol};
 use tokio::net::UdpSocket;
 
@@ -241,6 +242,45 @@ async fn a_grpc_server_says_whether_it_serves() {
     }
     let web = answering("HTTP/1.1 404 No\r\ncontent-length: 0\r\n\r\n").await;
     assert_eq!(reason(grpc(), web).await, down("the answer is not HTTP/2"));
+}
+
+/// Writes so many bytes, and then nothing more, on a connection that stays open.
+async fn much(piece: &'static [u8], bytes: usize) -> SocketAddr {
+    let (listener, address) = listener().await;
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let _ = stream.write_all(&piece.repeat(bytes / piece.len())).await;
+                // Whoever wants more waits for it.
+                time::sleep(2 * PATIENCE).await;
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn of_an_answer_without_end_no_more_is_read_than_is_kept() {
+    let dns = || CheckKind::Dns { name: "a".into(), record: "A".into(), over: Protocol::Tcp };
+    let grpc = || CheckKind::Grpc { service: String::new(), host: None, tls: None };
+    let long = "the answer is too long";
+    let endless: [(CheckKind, &'static [u8], &str); 10] = [
+        (CheckKind::Redis, b"x", long),
+        (CheckKind::Redis, b"\xff\xfe\0\x80", long),
+        (CheckKind::Smtp, b"220-more\r\n", long),
+        (CheckKind::Smtp, b"2", long),
+        (CheckKind::Agent, b"\0", long),
+        (CheckKind::Mysql, b"\xff\xff\0\0\n", "the answer is not MySQL"),
+        (postgres(None), b"R\0\xff\xff\xff", long),
+        (postgres(Some(PostgresRole::Primary)), b"S\0\0\0\x08a\0b\0", long),
+        (dns(), b"\xff", "the answer is to another question"),
+        (grpc(), b"\0", "the answer is not HTTP/2"),
+    ];
+    for (kind, piece, said) in endless {
+        let address = much(piece, 2 * CHECK_ANSWER_MAX).await;
+        let known = patient(kind.clone(), address).await;
+        assert_eq!((known.state, known.reason.as_str()), (BackendState::Down, said), "{kind:?}");
+    }
 }
 
 /// Writes the same bytes for ever.
