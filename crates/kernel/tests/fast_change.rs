@@ -64,23 +64,28 @@ fn a_thousand_flows_and_a_hundred_thousand_are_shared_by_the_slots() {
     };
     let mut path = one(Protocol::Tcp, &BACKENDS);
     path.services[0].slots = (0..4096).map(of).collect::<Vec<_>>().into();
-    let Some(fast) = open(test, &path) else { return };
+    let Some(mut fast) = open(test, &path) else { return };
     let address = |n: u64| format!("10.{}.{}.{}", 16 + (n >> 16), n >> 8 & 0xff, n & 0xff);
-    let mut clients = 0..;
-    for count in [1000, 100_000_u64] {
-        let mut got = BTreeMap::<u8, u64>::new();
-        for n in clients.by_ref().take(count as usize) {
-            let client = format!("{}:{}", address(n / 7), 1000 + n % 7);
-            *got.entry(taker(&fast, &tcp(&client, VIP).syn())).or_default() += 1;
+    // By address alone each flow has an address of its own; else some have one in common, and another port.
+    for (flow, ports) in [(FlowFields::Connection, 7), (FlowFields::Client, 1)] {
+        path.services[0].flow = flow;
+        fast.apply(&path, &mut way).unwrap();
+        let mut clients = 0..;
+        for count in [1000, 100_000_u64] {
+            let mut got = BTreeMap::<u8, u64>::new();
+            for n in clients.by_ref().take(count as usize) {
+                let client = format!("{}:{}", address(n / ports), 1000 + n % ports);
+                *got.entry(taker(&fast, &tcp(&client, VIP).syn())).or_default() += 1;
+            }
+            for (got, weight) in got.values().zip(weights) {
+                let of = weight as f64 / 8.0;
+                // Clients fall on slots by chance: 4.5 times the standard deviation.
+                let allowed = 4.5 * (count as f64 * of * (1.0 - of)).sqrt();
+                let share = count * weight / 8;
+                assert!(got.abs_diff(share) as f64 <= allowed, "{got} of {count}, not {share}");
+            }
+            assert_eq!(got.len(), 3);
         }
-        for (got, weight) in got.values().zip(weights) {
-            let of = weight as f64 / 8.0;
-            // Clients fall on slots by chance: 4.5 times the standard deviation.
-            let allowed = 4.5 * (count as f64 * of * (1.0 - of)).sqrt();
-            let share = count * weight / 8;
-            assert!(got.abs_diff(share) as f64 <= allowed, "{got} of {count}, not {share}");
-        }
-        assert_eq!(got.len(), 3);
     }
 }
 

@@ -10,10 +10,10 @@ mod talk;
 use balancers::{Family, Lab, PATIENCE, answer, backend, everywhere, forward, service};
 use buoy_kernel::conntrack::{self, Flows};
 use buoy_kernel::nft::{self, Forward, Spread};
-use buoy_model::{Per, Ports, Protocol, Rate, SourceAddress};
+use buoy_model::{FlowFields, Per, Ports, Protocol, Rate, SourceAddress};
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::time::Instant;
 use talk::ip;
@@ -56,12 +56,18 @@ fn others() -> Vec<Forward> {
 /// Backends by their hosts and ports, with what they have of eight slots.
 const SHARES: [(u8, u16, u64); 3] = [(21, 8081, 1), (21, 8082, 2), (22, 8083, 5)];
 
+/// Where clients of many addresses are: a /12.
+const CLIENTS: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 0);
+
 #[test]
 fn a_thousand_flows_and_a_hundred_thousand_are_shared_by_weight() {
     let test = "a_thousand_flows_and_a_hundred_thousand_are_shared_by_weight";
     let hash = Spread::Hash as fn(Vec<SocketAddr>) -> Spread;
+    let source = |slots| Spread::HashClient(slots, FlowFields::Client);
     // Slots are exact, and clients fall on them by chance: 4.5 times the standard deviation. Turns are exact.
-    for (spread, deviations, beside) in [(hash, 4.5, vec![]), (Spread::Turns, 0.0, others())] {
+    for (spread, deviations, beside) in
+        [(hash, 4.5, vec![]), (source, 4.5, vec![]), (Spread::Turns, 0.0, others())]
+    {
         let Some(lab) = Lab::new(test) else { return };
         lab.serve();
         lab.own("a");
@@ -77,7 +83,12 @@ fn a_thousand_flows_and_a_hundred_thousand_are_shared_by_weight() {
         };
         lab.apply(&[vec![forward], beside].concat());
         SHARES.iter().for_each(|(host, port, _)| count_at(&lab, *host, *port));
-        let mut flows = (131..134).flat_map(|host| (1024..41024).map(move |port| (host, port)));
+        // Each flow comes from an address of its own, most with a port that others have too.
+        let client = |n: u32| {
+            let address = Ipv4Addr::from_bits(CLIENTS.to_bits() | n);
+            SocketAddr::from((address, 1024 + (n % 7) as u16))
+        };
+        let mut flows = (1..).map(client);
         let mut before = [0; 3];
         for count in [1000, 100_000_u64] {
             begin(&lab, flows.by_ref().take(count as usize));
@@ -118,16 +129,15 @@ fn counted_at(lab: &Lab, host: u8, port: u16) -> u64 {
 }
 
 /// A datagram of each of these clients, and no more at a time than a queue takes.
-fn begin(lab: &Lab, flows: impl Iterator<Item = (u8, u16)> + Send) {
-    let client = lab.name("client");
-    for host in 131..134 {
-        let cidr = format!("{}/24", Family::V4.address(host));
-        ip(&["-n", &client, "address", "replace", &cidr, "dev", "eth0"]).unwrap();
+fn begin(lab: &Lab, flows: impl Iterator<Item = SocketAddr> + Send) {
+    let prefix = format!("{CLIENTS}/12");
+    for (host, kind, link) in [("client", "local", "lo"), ("a", "unicast", "eth0")] {
+        ip(&["-n", &lab.name(host), "route", "replace", kind, &prefix, "dev", link]).unwrap();
     }
     let through = lab.socket("client", backend(Family::V4, 21)).unwrap();
     lab.inside("client", || {
-        for (number, (host, port)) in flows.enumerate() {
-            let socket = UdpSocket::bind((Family::V4.address(host), port)).unwrap();
+        for (number, from) in flows.enumerate() {
+            let socket = UdpSocket::bind(from).unwrap();
             socket.send_to(b"x", service(Family::V4)).unwrap();
             if number % 64 == 0 {
                 answer(&through).unwrap();

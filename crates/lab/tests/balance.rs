@@ -156,6 +156,27 @@ fn below_its_quorum_a_service_takes_its_backup() {
     }
 }
 
+#[test]
+fn a_host_that_sees_fewer_than_its_quorum_gives_the_vip_to_one_that_sees_them() {
+    let test = "a_host_that_sees_fewer_than_its_quorum_gives_the_vip_to_one_that_sees_them";
+    let services = format!(
+        "{LOCAL}[[vip.service]]\nport = \"80/tcp\"\nquorum = 2\n\
+         backends = [\"web1 10.77.0.21:80\", \"web2 10.77.0.22:80\"]\n\
+         check = {{ tcp = true, every = \"300ms\", fall = 1, rise = 1 }}\n"
+    );
+    let Some(cluster) = cluster(test, 3, &services) else { return };
+    let observer = cluster.observer(&[VIP]);
+    let owner = cluster.wait_answerer(&observer, VIP);
+    let client = cluster.segment.inside("client").unwrap();
+    let http = HttpProbe::start(client, (VIP, HTTP_PORT).into(), 5 * MS).unwrap();
+    let are_both = |f: &Figures| f.by.keys().eq(["web1", "web2"]) && f.lost == 0;
+    wait_for(&http, "both backends", are_both);
+    let inside = cluster.segment.inside(&owner).unwrap();
+    inside.ip("route add unreachable 10.77.0.21/32").unwrap();
+    cluster.wait_other(&observer, VIP, &owner);
+    wait_for(&http, "both backends again", are_both);
+}
+
 /// Answers every question for an IPv4 address with these, on port 53 and with a TTL of a second; none: is silent.
 #[derive(Clone)]
 struct NameServer(Arc<Mutex<Vec<[u8; 4]>>>);
