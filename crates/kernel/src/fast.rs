@@ -203,6 +203,7 @@ pub struct Fast {
     /// Of backends that are not placed any more, or elsewhere.
     totals: BTreeMap<(Key, SocketAddr), Count>,
     pins: Result<Pins, String>,
+    replaced: Vec<String>,
     places: Vec<Place>,
     probe: Probe,
 }
@@ -264,9 +265,7 @@ impl Fast {
         if let Some(earlier) = earlier {
             tables.carry_over(&earlier);
         }
-        if let Ok(pins) = &pins {
-            pins.forget_other_layouts();
-        }
+        let replaced = pins.as_ref().map_or_else(|_| Vec::new(), Pins::forget_other_layouts);
         let fd = program(&mut programs, PROGRAM)?.fd().map_err(|e| refused(&e))?;
         let probe = Probe::new(fd.as_fd())?;
         Ok(Self {
@@ -279,6 +278,7 @@ impl Fast {
             programs,
             totals: BTreeMap::new(),
             pins,
+            replaced,
             places: Vec::new(),
             probe,
         })
@@ -287,6 +287,12 @@ impl Fast {
     /// Why nothing is pinned, if so: then forwarding ends with this process.
     pub fn unpinned(&self) -> Option<&str> {
         self.pins.as_ref().err().map(String::as_str)
+    }
+
+    /// Maps of other versions of the programs, which could not be taken over: flows that were remembered there are not
+    /// known here. Their programs go on with them until `attach`.
+    pub fn replaced(&self) -> &[String] {
+        &self.replaced
     }
 
     /// Goes on to this program with what asks for addresses; without one, such questions are the kernel's, and

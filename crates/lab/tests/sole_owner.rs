@@ -12,6 +12,7 @@ use buoy_lab::process::wait_until;
 use buoy_lab::segment::ECHO_PORT;
 use buoy_lab::topology::Topology;
 use std::net::UdpSocket;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -109,9 +110,27 @@ impl Datagrams {
     }
 }
 
+/// Leaves the maps of the programs as if another version had made them.
+fn age(cluster: &Cluster) {
+    let rename = || {
+        let namespace = std::fs::metadata("/proc/thread-self/ns/net")?.ino();
+        let pins = format!("/sys/fs/bpf/buoy/net-{namespace}");
+        let maps =
+            |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("layout-");
+        let found = std::fs::read_dir(&pins)?.flatten().find(maps);
+        std::fs::rename(found.unwrap().path(), format!("{pins}/layout-1"))
+    };
+    cluster.segment.inside("n1").unwrap().enter(rename).unwrap().unwrap();
+}
+
 /// No packet of a client stays without its answer, from before the death until after the next agent has begun.
-fn goes_on(test: &str, forward: &str, fault: Fault) {
-    let Some((mut cluster, _servers)) = cluster(test, forward) else { return };
+fn goes_on(
+    test: &str,
+    forward: &str,
+    fault: Fault,
+    meanwhile: impl Fn(&Cluster),
+) -> Option<String> {
+    let (mut cluster, _servers) = cluster(test, forward)?;
     let client = cluster.segment.inside("client").unwrap();
     let lines = TcpProbe::start(client, (VIP, ECHO_PORT).into(), LINES).unwrap();
     let from = Instant::now();
@@ -131,6 +150,7 @@ fn goes_on(test: &str, forward: &str, fault: Fault) {
         cluster.buoy.process("n1").unwrap().wait_end(SOON).unwrap();
         wait_until(SOON, "answers without an agent", || Ok(before + 50 < datagrams.answered()))
             .unwrap();
+        meanwhile(&cluster);
         cluster.buoy.start(&cluster.segment, "n1").unwrap();
         wait_forwarding(&cluster);
         let begun = Instant::now();
@@ -141,16 +161,17 @@ fn goes_on(test: &str, forward: &str, fault: Fault) {
     eprintln!("{forward}, {}: {answered} of {sent} answered", fault.name());
     assert_eq!(answered, sent);
     assert!(sent > 150, "{sent}");
+    Some(std::fs::read_to_string(cluster.buoy.log("n1")).unwrap())
 }
 
 #[test]
 fn a_sole_owner_that_is_killed_forwards_by_dsr_all_the_same() {
-    goes_on("a_sole_owner_that_is_killed_forwards_by_dsr_all_the_same", "dsr", Fault::Kill);
+    goes_on("a_sole_owner_that_is_killed_forwards_by_dsr_all_the_same", "dsr", Fault::Kill, |_| {});
 }
 
 #[test]
 fn a_sole_owner_that_is_killed_forwards_by_nat_all_the_same() {
-    goes_on("a_sole_owner_that_is_killed_forwards_by_nat_all_the_same", "nat", Fault::Kill);
+    goes_on("a_sole_owner_that_is_killed_forwards_by_nat_all_the_same", "nat", Fault::Kill, |_| {});
 }
 
 /// Its supervisor takes the address away, so that another host could have it.
@@ -158,6 +179,14 @@ fn a_sole_owner_that_is_killed_forwards_by_nat_all_the_same() {
 fn a_sole_owner_whose_agent_crashes_forwards_all_the_same() {
     let test = "a_sole_owner_whose_agent_crashes_forwards_all_the_same";
     for forward in ["dsr", "nat"] {
-        goes_on(test, forward, Fault::Crash);
+        goes_on(test, forward, Fault::Crash, |_| {});
     }
+}
+
+/// As after an upgrade to a version whose maps lie otherwise.
+#[test]
+fn an_agent_that_finds_maps_of_another_version_says_so_and_goes_on() {
+    let test = "an_agent_that_finds_maps_of_another_version_says_so_and_goes_on";
+    let Some(log) = goes_on(test, "dsr", Fault::Kill, age) else { return };
+    assert!(log.contains("XDP maps of another version are replaced"), "{log}");
 }

@@ -121,22 +121,25 @@ impl Pins {
         }
     }
 
-    /// Forgets the maps of programs with another layout; who runs keeps them.
-    pub(super) fn forget_other_layouts(&self) {
+    /// Forgets the maps of programs with another layout, and names those layouts; who runs keeps them.
+    pub(super) fn forget_other_layouts(&self) -> Vec<String> {
         let maps = self.maps();
-        self.forget_layouts(|folder| folder != maps);
+        self.forget_layouts(|folder| folder != maps)
     }
 
-    fn forget_layouts(&self, which: impl Fn(&Path) -> bool) {
+    fn forget_layouts(&self, which: impl Fn(&Path) -> bool) -> Vec<String> {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let folders = entries.map(|entry| entry.path()).filter(|path| path.is_dir() && which(path));
+        let mut names = Vec::new();
         for folder in folders {
+            names.extend(folder.file_name().map(|name| name.to_string_lossy().into_owned()));
             // A file system of BPF objects removes no folder that holds some.
             for map in fs::read_dir(&folder).into_iter().flatten().flatten() {
                 let _ = fs::remove_file(map.path());
             }
             let _ = fs::remove_dir(folder);
         }
+        names
     }
 
     /// The links that are kept, by interface.
@@ -151,7 +154,7 @@ impl Pins {
         for (link, mode) in self.links() {
             let _ = fs::remove_file(self.link(link, mode));
         }
-        self.forget_layouts(|_| true);
+        let _ = self.forget_layouts(|_| true);
         let _ = fs::remove_dir(&self.folder);
         if let Some(all) = self.folder.parent() {
             let _ = fs::remove_dir(all);

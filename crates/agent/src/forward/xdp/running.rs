@@ -90,6 +90,12 @@ impl Running {
         if let Some(reason) = kernel.unpinned() {
             tracing::warn!("XDP forwarding ends with the agent: {reason}");
         }
+        for maps in kernel.replaced() {
+            tracing::warn!(
+                maps,
+                "XDP maps of another version are replaced: what was remembered of flows there is not known any more"
+            );
+        }
         Ok(Self {
             core,
             kernel,
