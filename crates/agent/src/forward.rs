@@ -18,6 +18,7 @@ mod owned;
 mod proxied;
 mod refusal;
 mod report;
+mod rows;
 mod shares;
 mod xdp;
 
@@ -26,18 +27,18 @@ pub use xdp::Traced;
 
 use crate::health::{self, Key, States};
 use crate::{exchange, realtime};
-use buoy_core::balance::{self, Share, Table};
+use buoy_core::balance;
 use buoy_core::fast::{Substitute, substitute};
 use buoy_kernel::conntrack::Flows;
 use buoy_kernel::fast::Packet;
 use buoy_kernel::gate::Answerer;
-use buoy_kernel::nft::{self, Spread};
+use buoy_kernel::nft;
 use buoy_model::{
-    self as model, Backend, BackendState, Balance, Desired, FlowFields, Group, GroupId, Mode,
-    Ports, Protocol, Service,
+    self as model, Backend, BackendState, Desired, Group, GroupId, Mode, Ports, Protocol, Service,
 };
 use buoy_proxy::Settings;
 use engines::Engines;
+use rows::row;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -386,17 +387,6 @@ fn relay(wanted: &mut Wanted, desired: &Desired, group: &Group, vip: IpAddr) {
     forward.relays = addresses.filter(|ip| ip.is_ipv4() == vip.is_ipv4()).collect();
 }
 
-/// Ports of the service's range that belong to other services of that address.
-fn within(group: &Group, vip: IpAddr, service: &Service) -> Vec<Ports> {
-    let others = group.services.iter().filter(|other| {
-        other.addresses.contains(&vip)
-            && other.protocol == service.protocol
-            && other.ports != service.ports
-            && service.ports.covers(other.ports)
-    });
-    others.map(|other| other.ports).collect()
-}
-
 fn want_kernel(
     wanted: &mut Wanted,
     place: Place,
@@ -407,91 +397,6 @@ fn want_kernel(
     let row = row(wanted, place, vip, (group, service), states);
     dead::want(wanted, place, vip, (service, &row.within), states);
     wanted.kernel.push((place, row));
-}
-
-/// A row of a table of nftables, without the other nodes.
-fn row(
-    wanted: &mut Wanted,
-    place: Place,
-    vip: IpAddr,
-    (group, service): (&Group, &Service),
-    states: &States,
-) -> nft::Forward {
-    let within = within(group, vip, service);
-    // The kernel translates within a family only.
-    let able: Vec<Backend> =
-        service.backends.iter().filter(|b| b.address.is_ipv4() == vip.is_ipv4()).cloned().collect();
-    if able.is_empty() && !is_local(service) {
-        let family = if vip.is_ipv4() { "IPv4" } else { "IPv6" };
-        wanted.problems.insert(
-            place,
-            format!("{vip} has no {family} backend: add one, or use mode = \"proxy\""),
-        );
-    }
-    let known = known(&place, &able, states);
-    let shares = balance::shares_of_quorum(&able, &known, service.life.quorum);
-    let spread = match Table::new(&able, &shares) {
-        None if is_local(service) => Spread::Local,
-        None => Spread::Refuse,
-        Some(table) => spread(service, &shares, &table, |i| able[i].address),
-    };
-    let here = group.addresses.iter().find(|a| a.cidr.address() == vip);
-    nft::Forward {
-        vip,
-        ports: service.ports,
-        within,
-        protocol: service.protocol,
-        source: service.source.clone(),
-        sources: Arc::clone(&service.sources),
-        new_connections: service.new_connections,
-        spread,
-        stick: service.life.stick,
-        standing: standing(&able, &known).map(|b| b.address).collect(),
-        quic: service.front.quic.map(|quic| {
-            let named = standing(&able, &known).filter_map(|b| Some((b.server_id?, b.address)));
-            (quic, named.collect())
-        }),
-        backends: able.iter().map(|b| b.address).collect(),
-        relays: Vec::new(),
-        link: here.map(|a| a.link_name.clone()).unwrap_or_default(),
-    }
-}
-
-/// Those that are up, whether or not they take new connections.
-fn standing<'b>(
-    backends: &'b [Backend],
-    known: &'b [BackendState],
-) -> impl Iterator<Item = &'b Backend> {
-    let all = backends.iter().zip(known);
-    all.filter(|(_, state)| **state != BackendState::Down).map(|(backend, _)| backend)
-}
-
-/// How nftables gives connections to those who take them.
-fn spread(
-    service: &Service,
-    shares: &[Share],
-    table: &Table,
-    address: impl Fn(usize) -> SocketAddr,
-) -> Spread {
-    let addresses = |list: &[usize]| list.iter().map(|&i| address(i)).collect();
-    let fields = match (service.mode, service.balance) {
-        (Mode::Xdp { flow, .. }, _) => flow,
-        (Mode::Kernel | Mode::Proxy, balance) => balance.fields().unwrap_or(FlowFields::Connection),
-    };
-    match service.balance {
-        Balance::RoundRobin => Spread::Turns(addresses(&balance::rotation(shares))),
-        Balance::Hash(_) if fields != FlowFields::Connection => {
-            Spread::HashClient(addresses(table.slots()), fields)
-        }
-        Balance::Hash(_)
-        // `config` refuses these here: nftables has no such table, and counts no connections.
-        | Balance::Maglev(_)
-        | Balance::Rendezvous(_)
-        | Balance::LeastConnections
-        | Balance::ShortestDelay
-        | Balance::Random
-        | Balance::First => Spread::Hash(addresses(table.slots())),
-    }
 }
 
 fn known(place: &Place, backends: &[Backend], states: &States) -> Vec<BackendState> {
@@ -552,10 +457,15 @@ async fn follow(
     let mut order = news.now();
     xdp.order(order.clone());
     let mut is_first = true;
+    // What is wanted follows from the order and from this; to make it anew takes a while and memory.
+    let mut refused = None;
     loop {
         let by_xdp = xdp.found.borrow_and_update().clone().unwrap_or_default();
-        let wanted = wanted(&order.desired, &order.states, &by_xdp.refused);
-        let mut found = engines.converge(wanted).await;
+        if refused.as_ref() != Some(&by_xdp.refused) {
+            engines.wish(wanted(&order.desired, &order.states, &by_xdp.refused));
+            refused = Some(by_xdp.refused.clone());
+        }
+        let mut found = engines.converge().await;
         found.add(by_xdp);
         if std::mem::take(&mut is_first) {
             buoy_proxy::handover::settle();
@@ -570,6 +480,7 @@ async fn follow(
                     return;
                 }
                 order = news.now();
+                refused = None;
                 xdp.order(order.clone());
             }
             changed = xdp.found.changed() => if changed.is_err() { return },

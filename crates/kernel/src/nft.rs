@@ -35,6 +35,7 @@ mod program;
 mod random_tests;
 pub(crate) mod ruleset;
 mod settings;
+mod slots;
 mod stick;
 mod translate;
 
@@ -46,6 +47,7 @@ use buoy_model::{
 use program::run;
 use ruleset::{Names, Ruleset, TableFamily, There, Transactions};
 pub use settings::{enable_forwarding, enable_pickup, pickup_problem};
+pub use slots::Slots;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -99,11 +101,11 @@ pub enum Spread {
     /// To nobody: whoever owns the VIP takes it itself.
     Local,
     /// By the hash of the client's address and port; one entry per slot.
-    Hash(Vec<SocketAddr>),
+    Hash(Slots),
     /// By the hash of the client's address alone, as far as it counts; one entry per slot.
-    HashClient(Vec<SocketAddr>, FlowFields),
+    HashClient(Slots, FlowFields),
     /// In turns; one entry per turn.
-    Turns(Vec<SocketAddr>),
+    Turns(Slots),
 }
 
 /// What `nft` says of a table that is not there.
@@ -222,7 +224,7 @@ pub fn apply(forwards: &[Forward], before: Option<&[Forward]>) -> Result<(), Err
 
 /// What `nft -f` needs to forward so where there is no table yet.
 pub fn script(forwards: &[Forward]) -> String {
-    steps(&tables(forwards), &[const { There::Nothing }; 3]).scripts().concat()
+    steps(&tables(forwards), &[const { There::Nothing }; 3]).whole().to_owned()
 }
 
 fn tables(forwards: &[Forward]) -> [Ruleset; 3] {
@@ -249,9 +251,9 @@ fn replace(tables: &[Ruleset], before: Option<&[Ruleset]>) -> Result<(), Error> 
                 format!("add table {family} {TABLE}\ndelete table {family} {TABLE}\n")
             };
             let nothing: Vec<There<'_>> = tables.iter().map(|_| There::Nothing).collect();
-            let anew = steps(tables, &nothing).scripts().concat();
+            let anew = steps(tables, &nothing);
             let gone: String = tables.iter().map(gone).collect();
-            run(&["-f", "-"], &(gone + &anew)).map(|_| ())
+            run(&["-f", "-"], &(gone + anew.whole())).map(|_| ())
         }
         done => done,
     }
@@ -265,7 +267,7 @@ fn steps(tables: &[Ruleset], there: &[There<'_>]) -> Transactions {
 }
 
 fn run_all(steps: &Transactions) -> Result<(), Error> {
-    steps.scripts().iter().try_for_each(|script| run(&["-f", "-"], script).map(|_| ()))
+    steps.scripts().try_for_each(|script| run(&["-f", "-"], script).map(|_| ()))
 }
 
 /// What the kernel has, by names.
@@ -437,7 +439,7 @@ mod tests {
     #[test]
     fn the_hash_is_keyed_alike_on_every_node() {
         let list = forward(Spread::Refuse).backends;
-        let text = script(&[forward(Spread::Hash(list))]);
+        let text = script(&[forward(Spread::Hash(list.into()))]);
         let rule = "dnat ip to jhash ip saddr . tcp sport mod 2 seed 0x62756f79 \
                     map { 0 : 10.0.0.21 . 80, 1 : 10.0.0.22 . 81 }";
         assert!(text.contains(rule), "{text}");
@@ -449,7 +451,7 @@ mod tests {
             let backends = forward(Spread::Refuse).backends;
             let one = |port| Forward {
                 ports: Ports::one(port),
-                ..forward(Spread::Hash(backends.clone()))
+                ..forward(Spread::Hash(backends.clone().into()))
             };
             script(&(1..=count).map(one).collect::<Vec<_>>())
         };
@@ -491,7 +493,7 @@ mod tests {
         assert_eq!(observed.counts(&wanted).packets, 5);
         assert_eq!(observed.counts(&wanted).bytes, 300);
         let seen = There::Seen(Names::parse(listed));
-        let text = steps(&[translate::ruleset(&[wanted])], &[seen]).scripts().concat();
+        let text = steps(&[translate::ruleset(&[wanted])], &[seen]).whole().to_owned();
         assert!(text.contains("delete counter inet buoy tcp_80_10.0.0.100_traffic\n"), "{text}");
         assert!(!text.contains("counter inet buoy tcp_443_10.0.0.100_traffic"), "{text}");
     }

@@ -72,7 +72,7 @@ fn copied<'f>(forwards: impl Iterator<Item = &'f Forward>, ruleset: &mut Ruleset
         // Only where the VIP is: a copy that comes back to a node without it ends there.
         let copies = copies.iter().map(|(to, link)| format!(" dup to {to} device \"{link}\""));
         let rule = format!("fib daddr type local{}", copies.collect::<String>());
-        let chain = ruleset.chain("copy", vec![rule]);
+        let chain = ruleset.chain("copy", &[rule]);
         for ports in ports::apart(ports) {
             let key = format!("{seen} . {backend} . {}", ports::written(ports));
             elements.add(key, !ports.is_one(), format!("goto {chain}"));

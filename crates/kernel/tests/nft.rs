@@ -7,7 +7,9 @@
 mod balancers;
 mod talk;
 
-use balancers::{Family, Lab, PATIENCE, answer, backend, everywhere, forward, service};
+use balancers::{
+    Family, Lab, PATIENCE, answer, backend, everywhere, forward, hash, service, turns,
+};
 use buoy_kernel::conntrack::{self, Flows};
 use buoy_kernel::nft::{self, Forward, Spread};
 use buoy_model::{FlowFields, Per, Ports, Protocol, Rate, SourceAddress};
@@ -24,7 +26,7 @@ fn every_family_and_protocol_is_forwarded_and_backends_see_the_vip() {
     lab.serve();
     lab.own("a");
     // A few services of a family are compared one by one, and more are looked up.
-    let few = everywhere(Spread::Hash);
+    let few = everywhere(hash);
     let many = [few.clone(), others()].concat();
     for (forwards, connections) in [(&few, 1), (&many, 2)] {
         lab.apply(forwards);
@@ -47,7 +49,7 @@ fn every_family_and_protocol_is_forwarded_and_backends_see_the_vip() {
 /// Five services in each family that nobody asks.
 fn others() -> Vec<Forward> {
     let of = |family| {
-        let service = forward(family, Protocol::Udp, Spread::Hash);
+        let service = forward(family, Protocol::Udp, hash);
         (81..86).map(move |port| Forward { ports: Ports::one(port), ..service.clone() })
     };
     [Family::V4, Family::V6].into_iter().flat_map(of).collect()
@@ -62,11 +64,11 @@ const CLIENTS: Ipv4Addr = Ipv4Addr::new(10, 64, 0, 0);
 #[test]
 fn a_thousand_flows_and_a_hundred_thousand_are_shared_by_weight() {
     let test = "a_thousand_flows_and_a_hundred_thousand_are_shared_by_weight";
-    let hash = Spread::Hash as fn(Vec<SocketAddr>) -> Spread;
-    let source = |slots| Spread::HashClient(slots, FlowFields::Client);
+    let hash: fn(Vec<SocketAddr>) -> Spread = hash;
+    let source = |slots: Vec<SocketAddr>| Spread::HashClient(slots.into(), FlowFields::Client);
     // Slots are exact, and clients fall on them by chance: 4.5 times the standard deviation. Turns are exact.
     for (spread, deviations, beside) in
-        [(hash, 4.5, vec![]), (source, 4.5, vec![]), (Spread::Turns, 0.0, others())]
+        [(hash, 4.5, vec![]), (source, 4.5, vec![]), (turns, 0.0, others())]
     {
         let Some(lab) = Lab::new(test) else { return };
         lab.serve();
@@ -152,7 +154,7 @@ fn a_hash_table_gives_each_backend_its_slots() {
     lab.serve();
     lab.own("a");
     lab.apply(&[forward(Family::V4, Protocol::Udp, |b| {
-        Spread::Hash((0..256).map(|i| b[usize::from(i % 4 == 0)]).collect())
+        hash((0..256).map(|i| b[usize::from(i % 4 == 0)]).collect())
     })]);
     let mut got = BTreeMap::<String, u32>::new();
     for _ in 0..400 {
@@ -168,7 +170,7 @@ fn turns_alternate() {
     let Some(lab) = Lab::new("turns_alternate") else { return };
     lab.serve();
     lab.own("a");
-    lab.apply(&everywhere(Spread::Turns));
+    lab.apply(&everywhere(turns));
     for family in [Family::V4, Family::V6] {
         let asked: Vec<_> =
             (0..6).map(|_| lab.connect("client", service(family)).unwrap().server).collect();
@@ -183,7 +185,7 @@ fn a_connection_goes_on_when_the_vip_moves_to_the_other_balancer() {
     let Some(lab) = Lab::new("a_connection_goes_on_when_the_vip_moves") else { return };
     lab.serve();
     lab.own("a");
-    let mut forwards = everywhere(|b| Spread::Hash((0..256).map(|i| b[i % 2]).collect()));
+    let mut forwards = everywhere(|b| hash((0..256).map(|i| b[i % 2]).collect()));
     lab.apply(&forwards);
     // What is picked up is new to conntrack, and yet no new connection.
     forwards.iter_mut().for_each(|f| f.new_connections = Rate::new(1, Per::Hour, 1));
@@ -215,7 +217,7 @@ fn a_backend_that_speaks_first_after_a_failover_is_not_reset() {
     let Some(lab) = Lab::new("a_backend_that_speaks_first_after_a_failover") else { return };
     let mut guarded = 0;
     lab.own("a");
-    lab.apply(&everywhere(Spread::Hash));
+    lab.apply(&everywhere(hash));
     for family in [Family::V4, Family::V6] {
         lab.own("a");
         let listeners: Vec<_> = [("s1", 21), ("s2", 22)]
@@ -287,11 +289,11 @@ fn a_backend_that_leaves_takes_no_connection_and_breaks_none() {
     let Some(lab) = Lab::new("a_backend_that_leaves_breaks_no_connection") else { return };
     lab.serve();
     lab.own("a");
-    lab.apply(&[forward(Family::V4, Protocol::Tcp, Spread::Turns)]);
+    lab.apply(&[forward(Family::V4, Protocol::Tcp, turns)]);
     let mut open: Vec<_> =
         (0..4).map(|_| lab.connect("client", service(Family::V4)).unwrap()).collect();
     assert!(open.iter().any(|c| c.server == "s1") && open.iter().any(|c| c.server == "s2"));
-    lab.apply(&[forward(Family::V4, Protocol::Tcp, |b| Spread::Turns(vec![b[1]]))]);
+    lab.apply(&[forward(Family::V4, Protocol::Tcp, |b| turns(vec![b[1]]))]);
     for connection in &mut open {
         assert!(connection.echoes("still here").unwrap(), "{}", connection.server);
     }
@@ -306,7 +308,7 @@ fn connections_that_are_over_are_not_counted_as_open() {
     lab.serve();
     lab.own("a");
     for family in [Family::V4, Family::V6] {
-        lab.apply(&[forward(family, Protocol::Tcp, |b| Spread::Turns(vec![b[0]]))]);
+        lab.apply(&[forward(family, Protocol::Tcp, |b| turns(vec![b[0]]))]);
         let (vip, ports) = (service(family).ip(), Ports::one(service(family).port()));
         let of =
             |host| Flows { protocol: Protocol::Tcp, vip, ports, backend: backend(family, host) };
@@ -332,12 +334,12 @@ fn a_udp_client_that_keeps_its_port_leaves_a_dead_backend_when_told() {
     lab.own("a");
     for family in [Family::V4, Family::V6] {
         let only = |spread: fn(Vec<SocketAddr>) -> Spread| [forward(family, Protocol::Udp, spread)];
-        lab.apply(&only(|b| Spread::Turns(vec![b[0]])));
+        lab.apply(&only(|b| turns(vec![b[0]])));
         let client = lab.socket("client", service(family)).unwrap();
         let other = lab.socket("client", service(family)).unwrap();
         assert_eq!(answer(&client).unwrap().0, "s1");
         assert_eq!(answer(&other).unwrap().0, "s1");
-        lab.apply(&only(|b| Spread::Turns(vec![b[1]])));
+        lab.apply(&only(|b| turns(vec![b[1]])));
         assert_eq!(answer(&client).unwrap().0, "s1", "conntrack keeps the flow");
         let (service, s1, s2) = (service(family), backend(family, 21), backend(family, 22));
         let flows = |backend| Flows {
@@ -383,7 +385,7 @@ fn a_backend_sees_the_client_itself_when_asked_to_and_after_a_failover() {
         let name = lab.name(server);
         ip(&["-n", &name, "route", "add", "10.9.0.1/32", "via", "10.9.0.100"]).unwrap();
     }
-    let mut wanted = forward(Family::V4, Protocol::Tcp, Spread::Hash);
+    let mut wanted = forward(Family::V4, Protocol::Tcp, hash);
     wanted.source = SourceAddress::Client;
     lab.apply(&[wanted]);
     let mut open: Vec<_> =
@@ -403,9 +405,9 @@ fn an_answer_under_way_reaches_its_client_through_the_old_owner() {
     let Some(lab) = Lab::new("an_answer_under_way_reaches_its_client") else { return };
     for family in [Family::V4, Family::V6] {
         lab.own("a");
-        lab.apply(&everywhere(Spread::Hash));
+        lab.apply(&everywhere(hash));
         let other = |host| {
-            let mut forwards = everywhere(Spread::Hash);
+            let mut forwards = everywhere(hash);
             let is_its = |f: &&mut Forward| f.vip == family.vip();
             forwards.iter_mut().filter(is_its).for_each(|f| f.relays = vec![family.address(host)]);
             forwards
@@ -438,7 +440,7 @@ fn the_balancers_reach_their_own_services() {
     let Some(lab) = Lab::new("the_balancers_reach_their_own_services") else { return };
     lab.serve();
     lab.own("a");
-    lab.apply(&everywhere(Spread::Hash));
+    lab.apply(&everywhere(hash));
     for family in [Family::V4, Family::V6] {
         for balancer in ["a", "b"] {
             let mut connection = lab.connect(balancer, service(family)).unwrap();
@@ -452,7 +454,7 @@ fn a_backend_that_is_a_client_too_is_served() {
     let Some(lab) = Lab::new("a_backend_that_is_a_client_too_is_served") else { return };
     lab.serve();
     lab.own("a");
-    lab.apply(&everywhere(Spread::Turns));
+    lab.apply(&everywhere(turns));
     for family in [Family::V4, Family::V6] {
         for _ in 0..2 {
             assert!(lab.connect("s1", service(family)).unwrap().echoes("hello").unwrap());
@@ -465,7 +467,7 @@ fn counters_outlive_a_change_and_the_last_service_takes_the_table_along() {
     let Some(lab) = Lab::new("counters_outlive_a_change") else { return };
     lab.serve();
     lab.own("a");
-    let all = everywhere(Spread::Hash);
+    let all = everywhere(hash);
     lab.apply(&all);
     lab.ask("client", service(Family::V4)).unwrap();
     let udp = &all[1];
@@ -488,7 +490,7 @@ fn a_table_of_another_version_is_replaced() {
         let status = Command::new("nft").arg(old).status().unwrap();
         assert!(status.success());
     });
-    lab.apply(&everywhere(Spread::Hash));
+    lab.apply(&everywhere(hash));
     assert!(lab.connect("client", service(Family::V4)).is_ok());
 }
 

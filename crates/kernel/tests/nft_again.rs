@@ -6,7 +6,7 @@
 mod balancers;
 mod talk;
 
-use balancers::{Family, Lab, answer, backend, everywhere, forward, service};
+use balancers::{Family, Lab, answer, backend, everywhere, forward, hash, service, turns};
 use buoy_kernel::nft::{self, Forward, Spread};
 use buoy_model::{FlowFields, Prefixes, Protocol, Quic, ServerId, Stick};
 use std::net::SocketAddr;
@@ -18,10 +18,10 @@ const BOTH: [Family; 2] = [Family::V4, Family::V6];
 fn to(host: u8, standing: &[u8], seconds: u64) -> Vec<Forward> {
     let client = FlowFields::of_prefixes(Prefixes::new(24, 64).unwrap());
     let stick = Some(Stick { timeout: Duration::from_secs(seconds), client });
-    let mut all = everywhere(Spread::Turns);
+    let mut all = everywhere(turns);
     for forward in &mut all {
         let family = if forward.vip.is_ipv4() { Family::V4 } else { Family::V6 };
-        forward.spread = Spread::HashClient(vec![backend(family, host); 4], client);
+        forward.spread = Spread::HashClient(vec![backend(family, host); 4].into(), client);
         forward.stick = stick;
         forward.standing = standing.iter().map(|host| backend(family, *host)).collect();
     }
@@ -60,7 +60,7 @@ fn a_client_that_comes_again_in_time_gets_the_backend_it_had() {
     BOTH.iter().for_each(|family| assert_eq!(asked(&lab, *family), ["s2", "s2"]));
     std::thread::sleep(Duration::from_millis(1500));
     BOTH.iter().for_each(|family| assert_eq!(asked(&lab, *family), ["s1", "s1"]));
-    lab.apply(&everywhere(Spread::Hash));
+    lab.apply(&everywhere(hash));
     let sets = lab
         .inside("a", || std::process::Command::new("nft").args(["list", "sets"]).output().unwrap());
     assert!(!String::from_utf8_lossy(&sets.stdout).contains("_stick_"));
@@ -91,8 +91,8 @@ fn a_datagram_goes_to_the_server_that_it_names() {
         let quic = Quic { config: 5, length };
         let named = |host: u8| {
             let make = |family: Family| {
-                let mut one = forward(family, Protocol::Udp, Spread::Hash);
-                one.spread = Spread::Hash(vec![backend(family, host)]);
+                let mut one = forward(family, Protocol::Udp, hash);
+                one.spread = hash(vec![backend(family, host)]);
                 let servers: [SocketAddr; 2] = [21, 22].map(|host| backend(family, host));
                 one.quic = Some((quic, ids.into_iter().zip(servers).collect()));
                 one

@@ -7,7 +7,7 @@
 mod balancers;
 mod talk;
 
-use balancers::{Family, Lab, backend, everywhere, service};
+use balancers::{Family, Lab, backend, everywhere, hash, service};
 use buoy_kernel::nft::{self, Forward, Spread};
 use buoy_kernel::sysctl;
 use buoy_model::{Cidr, SourceRule, Sources};
@@ -46,7 +46,7 @@ fn apply(lab: &Lab, forwards: &[Forward]) {
 #[test]
 fn a_packet_goes_as_it_is_and_its_answer_past_the_balancer() {
     let Some(lab) = prepared("a_packet_goes_as_it_is") else { return };
-    let forwards = everywhere(Spread::Hash);
+    let forwards = everywhere(hash);
     apply(&lab, &forwards);
     // The kernel of the balancer forwards nothing: what comes through came at the ingress, and answers did not.
     let forwards_ip = lab.inside("a", || sysctl::read(sysctl::IPV4_FORWARD).unwrap());
@@ -104,7 +104,7 @@ fn who_is_refused_and_a_service_without_backends_get_nothing_and_are_counted() {
     for forward in &mut forwards {
         let family = if forward.vip.is_ipv4() { Family::V4 } else { Family::V6 };
         let slots: Vec<SocketAddr> = vec![backend(family, 21)];
-        (forward.spread, forward.sources) = (Spread::Hash(slots), Arc::clone(&sources));
+        (forward.spread, forward.sources) = (hash(slots), Arc::clone(&sources));
     }
     apply(&lab, &forwards);
     for family in [Family::V4, Family::V6] {

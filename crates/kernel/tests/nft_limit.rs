@@ -39,7 +39,7 @@ fn forwards(rate: Option<Rate>) -> Vec<Forward> {
             source: SourceAddress::Vip,
             sources: Arc::default(),
             new_connections: rate,
-            spread: Spread::Hash(backends.clone()),
+            spread: Spread::Hash(backends.clone().into()),
             stick: None,
             standing: vec![],
             quic: None,

@@ -6,7 +6,7 @@
 mod balancers;
 mod talk;
 
-use balancers::{Family, Lab, forward};
+use balancers::{Family, Lab, forward, hash};
 use buoy_kernel::conntrack::{self, Flows};
 use buoy_kernel::nft::{self, Forward, Spread};
 use buoy_model::{Cidr, Ports, Protocol, SourceRule, Sources};
@@ -25,10 +25,10 @@ fn ranges(family: Family, protocol: Protocol) -> Vec<Forward> {
             servers.iter().map(|n| SocketAddr::new(family.address(*n), port)).collect();
         let spread = match backends.as_slice() {
             [] => Spread::Refuse,
-            _ => Spread::Hash(backends.clone()),
+            _ => hash(backends.clone()),
         };
         let within = within.to_vec();
-        Forward { ports, within, spread, backends, ..forward(family, protocol, Spread::Hash) }
+        Forward { ports, within, spread, backends, ..forward(family, protocol, hash) }
     };
     let one = Ports::one;
     vec![
@@ -155,7 +155,7 @@ fn what_the_owner_takes_itself_is_let_through_out_of_a_range_around_it() {
             ports: Ports::one(22),
             spread: Spread::Local,
             backends: vec![],
-            ..forward(family, Protocol::Tcp, Spread::Hash)
+            ..forward(family, Protocol::Tcp, hash)
         };
         forwards.push(local.clone());
         lab.apply(&forwards);

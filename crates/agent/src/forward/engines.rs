@@ -8,16 +8,35 @@ use buoy_model::Protocol;
 use buoy_proxy::{Proxy, StartError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use tokio::task::JoinHandle;
 use tokio::time;
+
+/// A table of nftables as it should be. With many services it is large: whoever works with it has the same one.
+#[derive(Debug, Default, Eq, PartialEq)]
+struct Rows {
+    table: Vec<nft::Forward>,
+    /// The service of each row of it.
+    places: Vec<Place>,
+}
+
+impl Rows {
+    fn of(wanted: Vec<(Place, nft::Forward)>) -> Arc<Self> {
+        let (places, table) = wanted.into_iter().unzip();
+        Arc::new(Self { table, places })
+    }
+
+    /// Most rounds bring nothing new.
+    fn is_as(self: &Arc<Self>, known: Option<&Arc<Self>>) -> bool {
+        known.is_some_and(|known| Arc::ptr_eq(self, known) || self == known)
+    }
+}
 
 /// One table of nftables.
 #[derive(Debug, Default)]
 struct Kept {
     /// As last applied; `None`: not known, as after the start or an error.
-    table: Option<Vec<nft::Forward>>,
-    /// The service of each row of it.
-    places: Vec<Place>,
+    rows: Option<Arc<Rows>>,
     /// What the kernel counted, as of the last round.
     observed: nft::Observed,
 }
@@ -25,14 +44,26 @@ struct Kept {
 impl Kept {
     /// Each row with its service and what it has done.
     fn counts(&self) -> impl Iterator<Item = (Place, nft::Counts)> {
-        let rows = self.places.iter().zip(self.table.iter().flatten());
+        let rows = self.rows.iter().flat_map(|rows| rows.places.iter().zip(&rows.table));
         rows.map(|(place, row)| (*place, self.observed.counts(row)))
     }
 }
 
-/// What was done so far.
+/// What should be there.
+#[derive(Debug, Default)]
+struct Wish {
+    translated: Arc<Rows>,
+    direct: Arc<Rows>,
+    dead: BTreeSet<Flows>,
+    proxies: BTreeMap<(SocketAddr, Protocol), WantedProxy>,
+    unaccepted: BTreeSet<IpAddr>,
+    problems: BTreeMap<Place, String>,
+}
+
+/// What should be there, and what was done so far.
 #[derive(Debug, Default)]
 pub(super) struct Engines {
+    wish: Wish,
     translated: Kept,
     /// For packets that keep their addresses.
     direct: Kept,
@@ -55,64 +86,63 @@ impl Engines {
         Self { meters, refusal, ..Self::default() }
     }
 
+    /// This should be there from now on.
+    pub(super) fn wish(&mut self, wanted: Wanted) {
+        let Wanted { kernel, direct, dead, proxies, unaccepted, problems } = wanted;
+        let (translated, direct) = (Rows::of(kernel), Rows::of(direct));
+        self.wish = Wish { translated, direct, dead, proxies, unaccepted, problems };
+    }
+
     /// Does the difference, and returns what could not be done.
-    pub(super) async fn converge(&mut self, wanted: Wanted) -> Findings {
-        let mut findings = Findings { services: wanted.problems, ..Findings::default() };
+    pub(super) async fn converge(&mut self) -> Findings {
+        let mut findings = Findings { services: self.wish.problems.clone(), ..Findings::default() };
         self.failing = false;
-        self.converge_kernel(wanted.kernel, wanted.dead, &mut findings).await;
-        self.converge_direct(wanted.direct, &mut findings).await;
-        self.converge_accept(wanted.unaccepted, &mut findings).await;
-        self.converge_proxies(wanted.proxies, &mut findings);
+        self.converge_kernel(&mut findings).await;
+        self.converge_direct(&mut findings).await;
+        self.converge_accept(&mut findings).await;
+        self.converge_proxies(&mut findings);
         self.count(&mut findings.counters);
         findings.limited = self.limited();
         findings
     }
 
-    async fn converge_kernel(
-        &mut self,
-        wanted: Vec<(Place, nft::Forward)>,
-        dead: BTreeSet<Flows>,
-        findings: &mut Findings,
-    ) {
-        let (places, table): (Vec<Place>, Vec<nft::Forward>) = wanted.into_iter().unzip();
-        let known = self.translated.table.take();
-        let changed = known.as_ref() != Some(&table);
+    async fn converge_kernel(&mut self, findings: &mut Findings) {
+        let rows = Arc::clone(&self.wish.translated);
+        let known = self.translated.rows.take();
+        let dead = self.wish.dead.clone();
         // With another table a flow may have come back; with the same one nothing brings it back.
         let done = std::mem::take(&mut self.forgotten);
-        let due = if changed { dead.clone() } else { dead.difference(&done).copied().collect() };
+        let stays = rows.is_as(known.as_ref());
+        let due = if stays { dead.difference(&done).copied().collect() } else { dead.clone() };
         let work = {
-            let table = table.clone();
-            tokio::task::spawn_blocking(move || converge_table(&table, known, &due))
+            let rows = Arc::clone(&rows);
+            tokio::task::spawn_blocking(move || converge_table(&rows, known.as_ref(), &due))
         };
-        if let Some(found) = self.finish(&places, work, findings).await {
+        if let Some(found) = self.finish(&rows.places, work, findings).await {
             self.forgotten = dead;
             findings.host.extend(found.problems);
-            self.translated = Kept { table: Some(table), places, observed: found.observed };
+            self.translated = Kept { rows: Some(rows), observed: found.observed };
         }
     }
 
-    async fn converge_direct(
-        &mut self,
-        wanted: Vec<(Place, nft::Forward)>,
-        findings: &mut Findings,
-    ) {
-        let (places, table): (Vec<Place>, Vec<nft::Forward>) = wanted.into_iter().unzip();
-        let known = self.direct.table.take();
+    async fn converge_direct(&mut self, findings: &mut Findings) {
+        let rows = Arc::clone(&self.wish.direct);
+        let known = self.direct.rows.take();
         let work = {
-            let table = table.clone();
-            tokio::task::spawn_blocking(move || converge_direct(&table, known))
+            let rows = Arc::clone(&rows);
+            tokio::task::spawn_blocking(move || converge_direct(&rows, known.as_ref()))
         };
-        if let Some(observed) = self.finish(&places, work, findings).await {
-            self.direct = Kept { table: Some(table), places, observed };
+        if let Some(observed) = self.finish(&rows.places, work, findings).await {
+            self.direct = Kept { rows: Some(rows), observed };
         }
     }
 
-    async fn converge_accept(&mut self, wanted: BTreeSet<IpAddr>, findings: &mut Findings) {
+    async fn converge_accept(&mut self, findings: &mut Findings) {
         let known = self.unaccepted.take();
         // Held until the table stands: what is written later is newer.
         let refusal = self.refusal.clone();
         let refused = refusal.0.lock().await;
-        let wanted: BTreeSet<IpAddr> = wanted.union(&refused).copied().collect();
+        let wanted: BTreeSet<IpAddr> = self.wish.unaccepted.union(&refused).copied().collect();
         let changed = known.as_ref() != Some(&wanted);
         let work = {
             let addresses = wanted.clone();
@@ -153,28 +183,29 @@ impl Engines {
         findings.services.extend(places.iter().map(|place| (*place, said.to_owned())));
     }
 
-    pub(super) fn converge_proxies(
-        &mut self,
-        wanted: BTreeMap<(SocketAddr, Protocol), WantedProxy>,
-        findings: &mut Findings,
-    ) {
-        self.proxies.retain(|at, _| wanted.contains_key(at));
-        for ((address, protocol), wish) in wanted {
-            match self.proxies.get_mut(&(address, protocol)) {
-                Some((done, _)) if *done == wish => {}
+    pub(super) fn converge_proxies(&mut self, findings: &mut Findings) {
+        let Self { wish, proxies, .. } = self;
+        proxies.retain(|at, _| wish.proxies.contains_key(at));
+        let mut failed = Vec::new();
+        for (&(address, protocol), wish) in &wish.proxies {
+            match proxies.get_mut(&(address, protocol)) {
+                Some((done, _)) if done == wish => {}
                 Some((done, proxy)) => {
                     proxy.keep(&wish.finishing);
                     proxy.update(wish.settings.clone(), &wish.backends);
                     proxy.cut(&wish.cut);
-                    *done = wish;
+                    *done = wish.clone();
                 }
-                None => match start(address, protocol, &wish) {
+                None => match start(address, protocol, wish) {
                     Ok(proxy) => {
-                        self.proxies.insert((address, protocol), (wish, proxy));
+                        proxies.insert((address, protocol), (wish.clone(), proxy));
                     }
-                    Err(error) => self.fail(&[wish.place], &error.to_string(), findings),
+                    Err(error) => failed.push((wish.place, error)),
                 },
             }
+        }
+        for (place, error) in failed {
+            self.fail(&[place], &error.to_string(), findings);
         }
         let meter = |(wish, proxy): &(WantedProxy, Proxy)| (wish.place, proxy.meter());
         self.meters.set(self.proxies.values().map(meter));
@@ -197,7 +228,7 @@ impl Engines {
     fn count(&self, counters: &mut BTreeMap<&'static str, u64>) {
         let mut add = |name, n| *counters.entry(name).or_default() += n;
         for kept in [&self.translated, &self.direct] {
-            if kept.places.is_empty() {
+            if kept.rows.as_ref().is_none_or(|rows| rows.places.is_empty()) {
                 continue;
             }
             for (_, counts) in kept.counts() {
@@ -260,13 +291,14 @@ struct Standing {
 
 /// Runs where it may block.
 fn converge_table(
-    table: &[nft::Forward],
-    known: Option<Vec<nft::Forward>>,
+    rows: &Arc<Rows>,
+    known: Option<&Arc<Rows>>,
     dead: &BTreeSet<Flows>,
 ) -> Result<Standing, nft::Error> {
     let mut standing = Standing::default();
+    let table = &rows.table;
     if table.is_empty() {
-        if known.is_none_or(|known| !known.is_empty()) {
+        if known.is_none_or(|known| !known.table.is_empty()) {
             nft::remove()?;
         }
         return Ok(standing);
@@ -277,7 +309,7 @@ fn converge_table(
     for change in nft::enable_forwarding(v4, v6)? {
         tracing::info!("forwarding needs it: {change}");
     }
-    standing.observed = stand(table, known, nft::observe, nft::apply)?;
+    standing.observed = stand(rows, known, nft::observe, nft::apply)?;
     forget(dead, &mut standing.problems);
     match nft::enable_pickup() {
         Ok(changes) => {
@@ -295,32 +327,32 @@ fn converge_table(
 
 /// Runs where it may block.
 fn converge_direct(
-    table: &[nft::Forward],
-    known: Option<Vec<nft::Forward>>,
+    rows: &Arc<Rows>,
+    known: Option<&Arc<Rows>>,
 ) -> Result<nft::Observed, nft::Error> {
-    if table.is_empty() {
-        if known.is_none_or(|known| !known.is_empty()) {
+    if rows.table.is_empty() {
+        if known.is_none_or(|known| !known.table.is_empty()) {
             nft::direct::remove()?;
         }
         return Ok(nft::Observed::default());
     }
-    stand(table, known, nft::direct::observe, nft::direct::apply)
+    stand(rows, known, nft::direct::observe, nft::direct::apply)
 }
 
 /// Makes a table stand, and says what it has counted.
 fn stand(
-    table: &[nft::Forward],
-    known: Option<Vec<nft::Forward>>,
+    rows: &Arc<Rows>,
+    known: Option<&Arc<Rows>>,
     observe: impl Fn() -> Result<Option<nft::Observed>, nft::Error>,
     apply: impl Fn(&[nft::Forward], Option<&[nft::Forward]>) -> Result<(), nft::Error>,
 ) -> Result<nft::Observed, nft::Error> {
-    let stays = known.as_deref() == Some(table);
+    let stays = rows.is_as(known);
     if stays && let Some(observed) = observe()? {
         return Ok(observed);
     }
     // Where it stays and yet is not there, somebody else has changed it: then nothing is known of it.
-    let known = known.filter(|_| !stays);
-    let done = apply(table, known.as_deref()).and_then(|()| observe());
+    let known = known.filter(|_| !stays).map(|known| known.table.as_slice());
+    let done = apply(&rows.table, known).and_then(|()| observe());
     program::trim();
     Ok(done?.unwrap_or_default())
 }

@@ -1,7 +1,8 @@
 //! Counts the connections of backends now, for whoever asks: by the engine that forwards their service.
 
 use super::conntracked::Counts;
-use super::{Forward, Place, dead, within};
+use super::rows::within;
+use super::{Forward, Place, dead};
 use buoy_api::FlowsView;
 use buoy_kernel::conntrack::Flows;
 use buoy_model::{Backend, Group, Mode, Service};

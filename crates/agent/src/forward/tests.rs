@@ -4,6 +4,7 @@ use super::report::engine;
 use super::*;
 use crate::health::BackendHealth;
 use crate::sample::{backend, service};
+use buoy_kernel::nft::Spread;
 use buoy_model::limits::BALANCE_SLOTS;
 use buoy_model::{self as model, Duty, FlowFields, Instant, NodeId, OnDown, Presence};
 use std::net::Ipv4Addr;
@@ -51,11 +52,11 @@ fn a_backend_that_is_down_has_no_slot_and_stays_guarded() {
     let all = wanted(&desired, &States::new());
     let Spread::Hash(slots) = &all.kernel[0].1.spread else { panic!("{all:?}") };
     assert_eq!(slots.len(), BALANCE_SLOTS);
-    assert!(slots.contains(&"10.0.0.21:8080".parse().unwrap()));
+    assert!(slots.backends().contains(&"10.0.0.21:8080".parse().unwrap()));
 
     let one = wanted(&desired, &States::from([down(WEB, "web1")]));
     let forward = &one.kernel[0].1;
-    assert_eq!(forward.spread, Spread::Hash(vec!["10.0.0.22:8080".parse().unwrap(); 256]));
+    assert_eq!(forward.spread, Spread::Hash(vec!["10.0.0.22:8080".parse().unwrap(); 256].into()));
     assert_eq!(forward.backends.len(), 2, "its connections may live on");
 
     let none = wanted(&desired, &States::from([down(WEB, "web1"), down(WEB, "web2")]));
@@ -263,7 +264,7 @@ fn below_the_quorum_backups_serve_or_the_group_is_not_well_served() {
             let proxies = all.proxies.values().flat_map(|wish| &wish.backends).map(|b| b.address);
             let kernel = all.kernel.iter().flat_map(|(_, row)| match &row.spread {
                 Spread::Hash(slots) | Spread::HashClient(slots, _) | Spread::Turns(slots) => {
-                    slots.clone()
+                    slots.backends().to_vec()
                 }
                 Spread::Refuse | Spread::Local => vec![],
             });
@@ -302,7 +303,8 @@ async fn a_port_in_use_is_a_sentence_and_the_other_services_go_on() {
     let wish = desired(&["127.0.0.1"], services);
     let mut engines = Engines::default();
     let mut problems = Findings::default();
-    engines.converge_proxies(wanted(&wish, &States::new()).proxies, &mut problems);
+    engines.wish(wanted(&wish, &States::new()));
+    engines.converge_proxies(&mut problems);
     assert!(engines.failing);
     let said = &problems.services
         [&Place { ports: Ports::one(taken_port), address: [127, 0, 0, 1].into(), ..WEB }];
@@ -313,7 +315,8 @@ async fn a_port_in_use_is_a_sentence_and_the_other_services_go_on() {
     drop(taken);
     let (mut engines, mut problems) = (engines, Findings::default());
     engines.failing = false;
-    engines.converge_proxies(wanted(&wish, &States::new()).proxies, &mut problems);
+    engines.wish(wanted(&wish, &States::new()));
+    engines.converge_proxies(&mut problems);
     assert_eq!(problems, Findings::default());
     assert_eq!(engines.proxies.len(), 2);
 }
@@ -327,9 +330,11 @@ async fn a_service_that_left_the_configuration_stops_listening() {
     let at = std::net::SocketAddr::from(([127, 0, 0, 1], port));
     let wish = desired(&["127.0.0.1"], vec![service(Mode::Proxy, "127.0.0.1", port, two())]);
     let mut engines = Engines::default();
-    engines.converge_proxies(wanted(&wish, &States::new()).proxies, &mut Findings::default());
+    engines.wish(wanted(&wish, &States::new()));
+    engines.converge_proxies(&mut Findings::default());
     assert!(tokio::net::TcpStream::connect(at).await.is_ok());
-    engines.converge_proxies(BTreeMap::new(), &mut Findings::default());
+    engines.wish(Wanted::default());
+    engines.converge_proxies(&mut Findings::default());
     time::timeout(Duration::from_secs(10), async {
         while tokio::net::TcpStream::connect(at).await.is_ok() {
             tokio::task::yield_now().await;
@@ -435,7 +440,11 @@ fn a_drained_backend_gets_nothing_new_and_one_in_maintenance_loses_what_it_has()
         };
         let kernel = all(Mode::Kernel);
         let web2: SocketAddr = "10.0.0.22:8080".parse().unwrap();
-        assert_eq!(kernel.kernel[0].1.spread, Spread::Hash(vec![web2; 256]), "{duty:?} {keeps}");
+        assert_eq!(
+            kernel.kernel[0].1.spread,
+            Spread::Hash(vec![web2; 256].into()),
+            "{duty:?} {keeps}"
+        );
         let dead: Vec<_> = kernel.dead.iter().map(|flows| flows.backend.to_string()).collect();
         let cut: &[&str] = if keeps { &[] } else { &["10.0.0.21:8080"] };
         assert_eq!(dead, cut, "{duty:?} {keeps}");

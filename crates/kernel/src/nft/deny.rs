@@ -21,7 +21,7 @@ pub(super) fn rules(
     let Some(from) = refused(&forward.sources, family) else { return Vec::new() };
     // An answer of a backend may go to the same port, where a client has that one.
     let rule = format!("{of_client}{from}counter name \"{DENIED}\" drop");
-    vec![format!("jump {}", ruleset.chain("deny", vec![rule]))]
+    vec![format!("jump {}", ruleset.chain("deny", &[rule]))]
 }
 
 /// The match of whoever is refused; empty for everybody, `None` for nobody.

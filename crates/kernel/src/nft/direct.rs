@@ -51,7 +51,7 @@ pub(super) fn ruleset(forwards: &[Forward]) -> Ruleset {
             let mut all = Elements::default();
             for forward in forwards.iter().filter(|f| Family::of(f.vip) == family) {
                 let rules = send(forward, family, &mut ruleset);
-                let chain = ruleset.chain(&format!("send_{}", name(forward)), rules);
+                let chain = ruleset.chain(&format!("send_{}", name(forward)), &rules);
                 translate::lead(forward, &format!("goto {chain}"), &mut all);
             }
             let (key, of) = (translate::key(family), translate::key_type(family));

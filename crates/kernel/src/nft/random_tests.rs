@@ -101,9 +101,9 @@ fn service(
     let spread = match random.below(5) {
         0 => Spread::Refuse,
         1 => Spread::Local,
-        2 => Spread::HashClient(slots, client),
-        3 => Spread::Turns(slots),
-        _ => Spread::Hash(slots),
+        2 => Spread::HashClient(slots.into(), client),
+        3 => Spread::Turns(slots.into()),
+        _ => Spread::Hash(slots.into()),
     };
     let stick = Stick { timeout: Duration::from_secs(random.of(&[60, 300])), client };
     let rate = Rate::new(random.of(&[10, 20]), Per::Second, 5).unwrap();
@@ -224,7 +224,7 @@ fn many(count: u32) -> Vec<Forward> {
         let backends: Vec<SocketAddr> = (0..10).map(at).collect();
         all.push(Forward {
             vip: address(number),
-            spread: Spread::Hash(backends.clone()),
+            spread: Spread::Hash(backends.clone().into()),
             sources: Sources::default().into(),
             standing: backends.clone(),
             backends,
@@ -252,14 +252,14 @@ fn much_work_is_many_transactions_and_a_change_of_one_of_many_services_is_a_smal
     let mut services = many(1000);
     let before = tables(&services);
     let made = steps(&before, &[const { There::Nothing }; 3]);
-    let made = made.scripts();
+    let made: Vec<&str> = made.scripts().collect();
     assert!(made.len() > 20, "{}", made.len());
     assert!(made.iter().all(|script| script.len() <= 64 << 10));
     let down = services[500].backends[3];
     services[500].standing.retain(|backend| *backend != down);
-    services[500].spread = Spread::Hash(services[500].standing.clone());
+    services[500].spread = Spread::Hash(services[500].standing.clone().into());
     let after = tables(&services);
-    let change = steps(&after, &before.each_ref().map(There::known)).scripts().concat();
+    let change = steps(&after, &before.each_ref().map(There::known)).whole().to_owned();
     assert!(change.contains(TABLE) && change.len() < 4096, "{change}");
     assert!(!change.contains("10.0.1.243"), "another service: {change}");
 }

@@ -17,6 +17,7 @@ use super::TABLE;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::ops::Range;
 
 /// Characters of a script in one transaction: some 4 ms of a processor.
 const TRANSACTION_MAX: usize = 32 << 10;
@@ -64,9 +65,21 @@ pub(crate) struct Ruleset {
     /// Sets that rules put elements into, with what they are.
     learning: BTreeMap<String, String>,
     shared: Vec<Shared>,
-    /// Their rules by their names, which come of them.
-    chains: BTreeMap<String, Vec<String>>,
+    /// By their names, which come of their rules.
+    chains: BTreeMap<String, Chain>,
+    /// Their rules, one line each. A thousand services have megabytes of them: in one place they are given back to the
+    /// kernel when they have been used, and each in a place of its own they leave holes.
+    rules: String,
     hooks: BTreeMap<String, Hook>,
+}
+
+/// A chain of a service.
+#[derive(Debug)]
+struct Chain {
+    /// Where its rules are in `Ruleset::rules`.
+    at: Range<usize>,
+    /// How many they are.
+    count: usize,
 }
 
 /// A chain that the kernel calls.
@@ -137,6 +150,7 @@ impl Ruleset {
             learning: BTreeMap::new(),
             shared: Vec::new(),
             chains: BTreeMap::new(),
+            rules: String::new(),
             hooks: BTreeMap::new(),
         }
     }
@@ -160,12 +174,24 @@ impl Ruleset {
     }
 
     /// A chain with these rules; its name.
-    pub(crate) fn chain(&mut self, name: &str, rules: Vec<String>) -> String {
+    pub(crate) fn chain(&mut self, name: &str, rules: &[String]) -> String {
         let mut hasher = DefaultHasher::new();
         rules.hash(&mut hasher);
         let name = format!("{name}_{:016x}", hasher.finish());
-        self.chains.insert(name.clone(), rules);
+        let from = self.rules.len();
+        if !self.chains.contains_key(&name) {
+            for rule in rules {
+                self.rules.push_str(rule);
+                self.rules.push('\n');
+            }
+            let chain = Chain { at: from..self.rules.len(), count: rules.len() };
+            self.chains.insert(name.clone(), chain);
+        }
         name
+    }
+
+    fn rules_of(&self, chain: &Chain) -> impl Iterator<Item = &str> {
+        self.rules.get(chain.at.clone()).unwrap_or_default().lines()
     }
 
     /// Sets or maps with these elements, to whose keys that type belongs; the names of those that are needed.
@@ -216,8 +242,9 @@ impl Ruleset {
 
     /// All chains, and how many rules each has.
     fn lengths(&self) -> impl Iterator<Item = (String, usize)> {
-        let hooks = self.hooks.iter().map(|(name, hook)| (name, &hook.rules));
-        self.chains.iter().chain(hooks).map(|(name, rules)| (name.clone(), rules.len()))
+        let hooks = self.hooks.iter().map(|(name, hook)| (name, hook.rules.len()));
+        let chains = self.chains.iter().map(|(name, chain)| (name, chain.count));
+        chains.chain(hooks).map(|(name, count)| (name.clone(), count))
     }
 
     /// What makes the table into this one, in the order in which it has to happen.
@@ -226,7 +253,7 @@ impl Ruleset {
             return match there {
                 There::Nothing => {}
                 There::Known(_) | There::Seen(_) => {
-                    steps.push(format!("delete table {} {TABLE}\n", self.family.word()));
+                    steps.push(&format!("delete table {} {TABLE}\n", self.family.word()));
                 }
             };
         }
@@ -236,12 +263,12 @@ impl Ruleset {
             There::Seen(names) => (None, names),
         };
         if known.is_none() {
-            steps.push(format!("add table {} {TABLE}\n", self.family.word()));
+            steps.push(&format!("add table {} {TABLE}\n", self.family.word()));
         }
         self.add(known, names, steps);
         let switch = self.switch(known, names);
         if !switch.is_empty() {
-            steps.push(switch);
+            steps.push(&switch);
         }
         self.sweep(names, steps);
     }
@@ -254,28 +281,29 @@ impl Ruleset {
     /// What is new and does not change what is there.
     fn add(&self, known: Option<&Self>, names: &Names, steps: &mut Transactions) {
         for name in self.counters.difference(&names.counters) {
-            steps.push(format!("add counter {}\n", self.at(name)));
+            steps.push(&format!("add counter {}\n", self.at(name)));
         }
         let learning = self.learning.iter().map(|(name, of)| (name, "set", of));
         let shared = self.shared.iter().map(|set| (&set.name, set.kind, &set.definition));
         for (name, kind, definition) in learning.chain(shared) {
             if !names.sets.contains_key(name) {
-                steps.push(format!("add {kind} {} {{ {definition} }}\n", self.at(name)));
+                steps.push(&format!("add {kind} {} {{ {definition} }}\n", self.at(name)));
             }
         }
-        let is_new = |(name, rules): &(&String, &Vec<String>)| {
-            names.chains.get(*name).is_none_or(|length| *length != rules.len())
+        let is_new = |(name, chain): &(&String, &Chain)| {
+            names.chains.get(*name).is_none_or(|length| *length != chain.count)
         };
         // All chains before the first rule, for rules speak of other chains.
         for (name, _) in self.chains.iter().filter(is_new) {
             // Somebody may have emptied it.
             let verb = if names.chains.contains_key(name) { "flush" } else { "add" };
-            steps.push(format!("{verb} chain {}\n", self.at(name)));
+            steps.push(&format!("{verb} chain {}\n", self.at(name)));
         }
-        for (name, rules) in self.chains.iter().filter(is_new) {
-            let mut text = String::new();
-            self.rules(name, rules, &mut text);
-            steps.push(text);
+        let mut text = String::new();
+        for (name, chain) in self.chains.iter().filter(is_new) {
+            text.clear();
+            self.add_rules(name, self.rules_of(chain), &mut text);
+            steps.push(&text);
         }
         for set in self.shared.iter().filter(|set| !set.has_ranges) {
             let before = known.and_then(|known| known.find(&set.name));
@@ -285,7 +313,7 @@ impl Ruleset {
             let is_new = |key: &String| before.is_none_or(|set| !set.elements.contains_key(key));
             let new = set.elements.iter().filter(|(key, _)| is_new(key));
             let new = new.map(|(key, to)| written(key, to));
-            self.elements("add", &set.name, new).for_each(|step| steps.push(step));
+            self.elements("add", &set.name, new).for_each(|step| steps.push(&step));
         }
     }
 
@@ -317,7 +345,7 @@ impl Ruleset {
             if names.chains.contains_key(name) {
                 let _ = writeln!(text, "flush chain {at}");
             }
-            self.rules(name, &hook.rules, &mut text);
+            self.add_rules(name, hook.rules.iter().map(String::as_str), &mut text);
         }
         // Nothing comes by there any more, also where what they look into stays for a while.
         for name in known.iter().flat_map(|known| known.hooks.keys()) {
@@ -337,19 +365,19 @@ impl Ruleset {
             let line = move |name: &&String| format!("{verb} chain {}\n", self.at(name));
             gone.iter().map(line)
         };
-        chains("flush").for_each(|step| steps.push(step));
+        chains("flush").for_each(|step| steps.push(&step));
         for (name, kind) in &names.sets {
             if !self.learning.contains_key(name) && self.find(name).is_none() {
-                steps.push(format!("delete {kind} {}\n", self.at(name)));
+                steps.push(&format!("delete {kind} {}\n", self.at(name)));
             }
         }
-        chains("delete").for_each(|step| steps.push(step));
+        chains("delete").for_each(|step| steps.push(&step));
         for name in names.counters.difference(&self.counters) {
-            steps.push(format!("delete counter {}\n", self.at(name)));
+            steps.push(&format!("delete counter {}\n", self.at(name)));
         }
     }
 
-    fn rules(&self, chain: &str, rules: &[String], text: &mut String) {
+    fn add_rules<'r>(&self, chain: &str, rules: impl Iterator<Item = &'r str>, text: &mut String) {
         for rule in rules {
             let _ = writeln!(text, "add rule {} {rule}", self.at(chain));
         }
@@ -390,19 +418,34 @@ fn changed<'s>(
 
 /// Scripts for `nft -f`, each of which is done in one go, one after the other.
 #[derive(Debug, Default)]
-pub(crate) struct Transactions(Vec<String>);
+pub(crate) struct Transactions {
+    /// In one place, as rules are.
+    text: String,
+    /// Where each of them ends.
+    ends: Vec<usize>,
+}
 
 impl Transactions {
     /// Does this too, all at once; with what comes before it if that is not too much.
-    fn push(&mut self, step: String) {
-        match self.0.last_mut().filter(|last| last.len() + step.len() <= TRANSACTION_MAX) {
-            Some(last) => last.push_str(&step),
-            None => self.0.push(step),
+    fn push(&mut self, step: &str) {
+        let before = self.ends.len().checked_sub(2).and_then(|n| self.ends.get(n)).copied();
+        let last = self.text.len() - before.unwrap_or_default();
+        self.text.push_str(step);
+        let end = self.text.len();
+        match self.ends.last_mut().filter(|_| last + step.len() <= TRANSACTION_MAX) {
+            Some(last) => *last = end,
+            None => self.ends.push(end),
         }
     }
 
-    pub(crate) fn scripts(&self) -> &[String] {
-        &self.0
+    pub(crate) fn scripts(&self) -> impl Iterator<Item = &str> {
+        let begins = [0].into_iter().chain(self.ends.iter().copied());
+        begins.zip(&self.ends).filter_map(|(from, to)| self.text.get(from..*to))
+    }
+
+    /// All of them, one after the other.
+    pub(crate) fn whole(&self) -> &str {
+        &self.text
     }
 }
 

@@ -4,12 +4,13 @@
 use super::ports::{self, NOT_FIRST};
 use super::ruleset::{Elements, Ruleset, TableFamily};
 use super::{
-    DENIED, Family, Forward, GUARDED, INVALID, Of, SEED, Spread, counter, deny, is_tcp, limit,
-    name, named, stick, word,
+    DENIED, Family, Forward, GUARDED, INVALID, Of, SEED, Slots, Spread, counter, deny, is_tcp,
+    limit, name, named, stick, word,
 };
 use buoy_model::{Ports, Protocol, SourceAddress};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::fmt::Write as _;
+use std::net::IpAddr;
 
 /// The chain that has rules wherever there is a service.
 pub(super) const GUARD: &str = "guard";
@@ -143,7 +144,7 @@ fn entered(family: Family, services: &[&Forward], ruleset: &mut Ruleset) -> Vec<
         let mut rules = deny::rules(forward, family, "ct direction original ", ruleset);
         rules.extend(limit::rule(forward, family, "ct state new "));
         if !rules.is_empty() {
-            let chain = ruleset.chain(&format!("enter_{}", name(forward)), rules);
+            let chain = ruleset.chain(&format!("enter_{}", name(forward)), &rules);
             checked.push((forward, format!("jump {chain}")));
         }
         counted.push((forward, format!("\"{}\"", counter(forward, Of::Traffic))));
@@ -253,7 +254,7 @@ fn dispatched(
     for forward in services.iter().copied() {
         let rules = rules(forward);
         if !rules.is_empty() {
-            let chain = ruleset.chain(&format!("{what}_{}", name(forward)), rules);
+            let chain = ruleset.chain(&format!("{what}_{}", name(forward)), &rules);
             all.push((forward, format!("goto {chain}")));
         }
     }
@@ -264,18 +265,23 @@ fn dispatched(
 fn given(forward: &Forward, family: Family) -> Option<String> {
     let (ip, protocol) = (family.word(), forward.protocol.name());
     let (key, list) = choice(&forward.spread, ip, protocol)?;
-    let to = |backend: &SocketAddr| match forward.ports.is_one() {
-        true => format!("{} . {}", backend.ip(), backend.port()),
-        false => backend.ip().to_string(),
-    };
-    let entries: Vec<String> =
-        list.iter().enumerate().map(|(i, b)| format!("{i} : {}", to(b))).collect();
-    let moved = if forward.ports.is_one() { String::new() } else { ports::moved(forward) };
-    Some(format!(
-        "meta l4proto {protocol} counter name \"{}\" dnat {ip} to {key} map {{ {} }}{moved}",
-        counter(forward, Of::Connections),
-        entries.join(", "),
-    ))
+    let counter = counter(forward, Of::Connections);
+    let is_one = forward.ports.is_one();
+    let mut rule =
+        format!("meta l4proto {protocol} counter name \"{counter}\" dnat {ip} to {key} map {{ ");
+    // Most of a ruleset is this: no string of its own for each of them.
+    for (i, backend) in list.iter().enumerate() {
+        let comma = if i == 0 { "" } else { ", " };
+        let _ = write!(rule, "{comma}{i} : {}", backend.ip());
+        if is_one {
+            let _ = write!(rule, " . {}", backend.port());
+        }
+    }
+    rule.push_str(" }");
+    if !is_one {
+        rule.push_str(&ports::moved(forward));
+    }
+    Some(rule)
 }
 
 /// What chooses a backend, and among whom; `None`: nobody is there.
@@ -283,7 +289,7 @@ pub(super) fn choice<'f>(
     spread: &'f Spread,
     ip: &str,
     protocol: &str,
-) -> Option<(String, &'f Vec<SocketAddr>)> {
+) -> Option<(String, &'f Slots)> {
     match spread {
         Spread::Refuse | Spread::Local => None,
         Spread::Hash(slots) => {
@@ -318,7 +324,7 @@ fn source(by_family: &ByFamily<'_>, ruleset: &mut Ruleset) {
         }
         let mut all = Elements::default();
         for (vip, rules) in of_vip.into_iter().filter(|(_, rules)| !rules.is_empty()) {
-            let chain = ruleset.chain(&format!("source_{}", word(vip)), rules);
+            let chain = ruleset.chain(&format!("source_{}", word(vip)), &rules);
             all.add(vip.to_string(), false, format!("goto {chain}"));
         }
         let ip = family.word();

@@ -228,6 +228,16 @@ pub fn forward(
     }
 }
 
+/// By hash, one slot for each.
+pub fn hash(backends: Vec<SocketAddr>) -> Spread {
+    Spread::Hash(backends.into())
+}
+
+/// In turns, one for each.
+pub fn turns(backends: Vec<SocketAddr>) -> Spread {
+    Spread::Turns(backends.into())
+}
+
 pub fn backend(family: Family, host: u8) -> SocketAddr {
     SocketAddr::new(family.address(host), 8080)
 }
