@@ -450,7 +450,7 @@ impl Agent for Daemon {
         self.handle.is_alive().await.map_err(|Gone| LoopGone)
     }
 
-    fn services(&self, of: Option<&[GroupId]>) -> Vec<ServiceReport> {
+    fn services(&self, of: Option<&[GroupId]>) -> Vec<Arc<ServiceReport>> {
         self.forward.services(of)
     }
 

@@ -72,6 +72,7 @@ pub struct Forward {
     meters: meters::Meters,
     conntracked: conntracked::Conntracked,
     refusal: Refusal,
+    told: report::Told,
     owners: Arc<watch::Sender<owned::Owners>>,
     task: AbortHandle,
 }
@@ -137,6 +138,7 @@ impl Forward {
             meters,
             conntracked: conntracked::Conntracked::default(),
             refusal,
+            told: report::Told::default(),
             owners,
             task,
         })

@@ -34,6 +34,7 @@ pub(crate) mod tcp;
 mod vrrp;
 mod whole;
 mod write;
+mod written;
 
 pub use changes::Changes;
 pub use drills::Drills;
@@ -116,7 +117,7 @@ pub trait Agent: Send + Sync + 'static {
     fn is_alive(&self) -> impl Future<Output = Result<(), LoopGone>> + Send;
     /// What the checks and the engines know of the services of some groups (in the order of their ids), or of all:
     /// those of a group together, in the same order.
-    fn services(&self, of: Option<&[GroupId]>) -> Vec<ServiceReport>;
+    fn services(&self, of: Option<&[GroupId]>) -> Vec<Arc<ServiceReport>>;
     /// Lines of defence, problems, scheduling and counters.
     fn host(&self) -> HostReport;
     /// The page that monitoring reads, of this status and this budget.
@@ -294,7 +295,7 @@ struct Snapshot {
     desired: Arc<Desired>,
     status: Status,
     now: u64,
-    services: Vec<ServiceReport>,
+    services: Vec<Arc<ServiceReport>>,
     host: HostReport,
     events: Vec<DatedRecord>,
 }

@@ -7,6 +7,7 @@ mod sample;
 
 use buoy_agent::forward::{Forward, Refusal};
 use buoy_agent::health::{BackendHealth, Key, States};
+use buoy_api::view::ServiceReport;
 use buoy_kernel::nft;
 use buoy_model::{
     self as model, BackendState, Balance, Desired, FlowFields, Instant, Mode, Service,
@@ -89,6 +90,42 @@ fn down(backend: &str) -> (Key, BackendHealth) {
         ordered: None,
     };
     (key, health)
+}
+
+#[test]
+fn whoever_asks_again_has_the_same_reports_but_of_what_is_another() {
+    alone("whoever_asks_again_has_the_same_reports_but_of_what_is_another", async || {
+        let both = vec![service(Mode::Kernel, 80), service(Mode::Kernel, 81)];
+        let (_wish, desired_now) = watch::channel(desired(both));
+        let (health, states) = watch::channel(States::new());
+        let forward = start(desired_now, states);
+        let first = forward.services(None);
+        let same = |a: &[Arc<ServiceReport>], b: &[Arc<ServiceReport>]| -> Vec<bool> {
+            a.iter().zip(b).map(|(a, b)| Arc::ptr_eq(a, b)).collect()
+        };
+        assert_eq!(same(&first, &forward.services(None)), [true, true]);
+        assert_eq!(same(&first, &forward.services(Some(&[GROUP]))), [true, true]);
+        assert!(forward.services(Some(&[])).is_empty());
+
+        health.send(States::from([down("web1")])).unwrap();
+        let second = forward.services(None);
+        assert_eq!(second[0].backends[0].reason, "HTTP 503");
+        assert_eq!(same(&first, &second), [false, true]);
+        assert_eq!(same(&second, &forward.services(None)), [true, true]);
+        for (what, change) in [
+            ("why", (|health| health.reason = "HTTP 500".into()) as fn(&mut BackendHealth)),
+            ("urgent", |health| health.urgent = true),
+            ("share", |health| health.share = 50),
+            ("since", |health| health.since = Instant::from_nanos(7)),
+            ("state", |health| health.state = BackendState::Up),
+        ] {
+            let before = forward.services(None);
+            health.send_modify(|states| states.values_mut().for_each(change));
+            assert_eq!(same(&before, &forward.services(None)), [false, true], "{what}");
+        }
+        health.send(States::new()).unwrap();
+        assert_eq!(forward.services(None), first, "as it was");
+    });
 }
 
 #[test]

@@ -6,6 +6,7 @@ use crate::words::{self, Words};
 use buoy_model::{BackendId, BackendOrder, Duty, Group, OrderedWeight, Service};
 use serde::{Deserialize, Serialize};
 use std::net::Ipv6Addr;
+use std::sync::Arc;
 use std::time::Duration;
 use utoipa::ToSchema;
 
@@ -279,7 +280,7 @@ pub fn backend_tag(order: Option<&BackendOrder>) -> String {
 }
 
 /// What is ordered of a backend, by the report of its service.
-pub fn ordered_in(reports: &[ServiceReport], backend: &BackendId) -> Option<BackendOrder> {
+pub fn ordered_in(reports: &[Arc<ServiceReport>], backend: &BackendId) -> Option<BackendOrder> {
     let report = reports.iter().find(|report| {
         (report.protocol, report.ports, report.address)
             == (backend.protocol, backend.ports, backend.address)

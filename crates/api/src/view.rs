@@ -5,7 +5,7 @@ mod reports;
 mod texts;
 
 pub use reports::{BackendReport, CheckReport, DatedRecord, HostReport, ServiceReport};
-pub use texts::{Of, Texts};
+pub use texts::{Of, Pieces, Texts};
 
 use crate::lists::{ClusterReply, FailoverView};
 use crate::services::{OrderedView, ordered_view, service_name};
@@ -21,6 +21,7 @@ use buoy_model::{
     NodeId, Presence, Record, Safety, Service, VipAddress,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The share of a backend that takes all of its weight.
@@ -36,7 +37,7 @@ pub struct View<'a> {
     /// The moment of `status` by the wall clock, in milliseconds since 1970.
     pub now: u64,
     /// What the slow side knows of the services, those of a group together, in the order of the groups' ids.
-    pub services: &'a [ServiceReport],
+    pub services: &'a [Arc<ServiceReport>],
     /// What is to be said of the host.
     pub host: &'a HostReport,
     /// The latest records, oldest first.
@@ -314,7 +315,7 @@ impl View<'_> {
     }
 
     /// What the slow side knows of the services of one group.
-    pub fn services_of(&self, group: GroupId) -> &[ServiceReport] {
+    pub fn services_of(&self, group: GroupId) -> &[Arc<ServiceReport>] {
         let from = self.services.partition_point(|report| report.group < group);
         let its = &self.services[from..];
         &its[..its.partition_point(|report| report.group == group)]

@@ -191,14 +191,12 @@ fn where_nftables_forwards_instead_it_says_that_nobody_is_left_alone() {
     let mode = Mode::Xdp { forward: model::Forward::Nat, flow: FlowFields::Connection };
     let mut service = service(mode, VIP, 80, two());
     let known = "no BPF here".to_owned();
-    let plain = Some(known.clone());
-    assert_eq!(report::problem(&service, Some(&known), true), plain);
+    assert_eq!(report::wrong(&service, &known, true), known);
     let after = 3;
     service.life.eject = Some(model::Eject { after, time: Duration::from_secs(10) });
-    assert_eq!(report::problem(&service, Some(&known), false), plain, "XDP forwards it");
-    let said = report::problem(&service, Some(&known), true).unwrap();
+    assert_eq!(report::wrong(&service, &known, false), known, "XDP forwards it");
+    let said = report::wrong(&service, &known, true);
     assert!(said.contains("`eject_after` leaves no backend alone"), "{said}");
-    assert_eq!(report::problem(&service, None, false), None);
 }
 
 #[test]

@@ -102,12 +102,20 @@ impl Changes {
 /// Looks for what makes no record, while somebody waits; for ever.
 pub(super) async fn look<A: Agent>(agent: Arc<A>) {
     let changes = agent.changes();
+    // What is had is not made anew as long as it is so.
+    let mut had = Vec::new();
     loop {
         if changes.room.available_permits() == WATCHERS_MAX {
+            had.clear();
             changes.watched.notified().await;
         }
         let mark = match ask_loop(&*agent, None).await {
-            Ok(status) => mark(&status, &agent.services(None), &agent.host().problems),
+            Ok(status) => {
+                let services = agent.services(None);
+                let mark = mark(&status, &services, &agent.host().problems);
+                had = services;
+                mark
+            }
             Err(_) => 1,
         };
         if changes.mark.swap(mark, Ordering::Relaxed) != mark {
@@ -120,7 +128,7 @@ pub(super) async fn look<A: Agent>(agent: Arc<A>) {
 }
 
 /// A hash of all that is news when it changes: not of ages, round trips and counters, which always do.
-fn mark(status: &Status, services: &[ServiceReport], problems: &[String]) -> u64 {
+fn mark(status: &Status, services: &[Arc<ServiceReport>], problems: &[String]) -> u64 {
     let mut hash = DefaultHasher::new();
     (status.generation, status.term, status.overlaps).hash(&mut hash);
     (&status.draining, &status.cordoned).hash(&mut hash);

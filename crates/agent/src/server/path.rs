@@ -68,7 +68,7 @@ pub(super) async fn path<A: Agent>(
             .into_iter()
             .find(|r| (r.group, r.protocol, r.ports) == (group.id, service.protocol, service.ports))
     });
-    let engine = report.map_or_else(String::new, |report| report.engine);
+    let engine = report.map_or_else(String::new, |report| report.engine.clone());
     let ways = match found {
         Some((_, service)) if matches!(service.mode, Mode::Xdp { .. }) => {
             by_xdp(&*agent, service, Packet { from, to, protocol, opens: false }).await

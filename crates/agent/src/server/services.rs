@@ -172,7 +172,7 @@ async fn counted<A: Agent>(
     ServiceFlowsReply {
         node: desired.node_name(desired.me).into(),
         service: service_name(group, service),
-        engine: report.map_or_else(String::new, |report| report.engine),
+        engine: report.map_or_else(String::new, |report| report.engine.clone()),
         backends: names
             .zip(flows)
             .map(|(backend, flows)| BackendFlows { backend, flows })

@@ -9,12 +9,14 @@ use super::Agent;
 use super::changes::{Changes, WATCHERS_MAX};
 use super::failure::Failure;
 use super::write::tagged;
+use super::written::written;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, Query};
 use axum::http::HeaderName;
 use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
+use buoy_api::view::Pieces;
 use buoy_api::{LAST_EVENT_ID, STREAM_TYPE, WAIT_MAX};
 use hyper::body::Frame;
 use serde::{Deserialize, Serialize};
@@ -111,7 +113,7 @@ fn time(name: &str, text: &str) -> Result<Duration, Failure> {
 /// What an answer is made of.
 pub(super) trait Reply {
     /// It as JSON, in one line.
-    fn text(self) -> Bytes;
+    fn text(self) -> Pieces;
 
     /// What a change may name, where it has that.
     fn tag(&self) -> Option<String> {
@@ -120,17 +122,17 @@ pub(super) trait Reply {
 }
 
 impl<T: Serialize> Reply for T {
-    fn text(self) -> Bytes {
+    fn text(self) -> Pieces {
         // Infallible: the types that travel have no keys that are no strings.
         serde_json::to_vec(&self).unwrap_or_default().into()
     }
 }
 
 /// An answer that is text already.
-pub(super) struct Text(pub(super) Bytes);
+pub(super) struct Text(pub(super) Pieces);
 
 impl Reply for Text {
-    fn text(self) -> Bytes {
+    fn text(self) -> Pieces {
         self.0
     }
 }
@@ -139,7 +141,7 @@ impl Reply for Text {
 pub(super) struct Tagged<T>(pub(super) String, pub(super) T);
 
 impl<T: Serialize> Reply for Tagged<T> {
-    fn text(self) -> Bytes {
+    fn text(self) -> Pieces {
         self.1.text()
     }
 
@@ -175,7 +177,7 @@ impl Asked {
         let reply = make(agent).await?;
         let tag = reply.tag();
         let head = [(CONTENT_TYPE, JSON.to_owned()), (REVISION, revision)];
-        let answer = (head, reply.text()).into_response();
+        let answer = (head, written(reply.text())).into_response();
         Ok(match tag {
             Some(tag) => tagged(answer, &tag),
             None => answer,
@@ -283,7 +285,7 @@ impl Told {
 /// One message of a stream, as <https://html.spec.whatwg.org/multipage/server-sent-events.html> has it.
 pub(super) fn message(name: &str, id: u64, value: impl Reply) -> Bytes {
     // JSON in one line has no line feed outside of its own escapes.
-    let data = value.text();
+    let data = value.text().whole();
     let head = format!("id: {id}\nevent: {name}\ndata: ");
     let mut all = Vec::with_capacity(head.len() + data.len() + 2);
     all.extend_from_slice(head.as_bytes());

@@ -6,13 +6,13 @@
 use super::failure::Failure;
 use super::paging::Paged;
 use super::stream::{Asked, Reply, Text};
+use super::written::written;
 use super::{Agent, Snapshot, wall_clock};
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use buoy_api::view::Texts;
+use buoy_api::view::{Pieces, Texts};
 use buoy_api::{BackendsReply, ClusterStatus, ServicesReply, VipsReply};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -63,13 +63,13 @@ impl Answers {
 
 /// The whole status, ready to be sent.
 pub(super) struct Whole {
-    text: Vec<u8>,
+    text: Pieces,
     tag: String,
 }
 
 impl Reply for Whole {
-    fn text(self) -> Bytes {
-        self.text.into()
+    fn text(self) -> Pieces {
+        self.text
     }
 }
 
@@ -88,7 +88,8 @@ pub(super) async fn status<A: Agent>(
     let is_known = |tag: &str| known.iter().any(|known| *known == "*" || is_equal(known, tag));
     Ok(match told(&agent, &snapshot, is_known) {
         Ok(Whole { text, tag }) => {
-            ([(CONTENT_TYPE, "application/json".to_owned()), (ETAG, tag)], text).into_response()
+            let head = [(CONTENT_TYPE, "application/json".to_owned()), (ETAG, tag)];
+            (head, written(text)).into_response()
         }
         Err(tag) => (StatusCode::NOT_MODIFIED, [(ETAG, tag)]).into_response(),
     })
@@ -105,7 +106,7 @@ pub(super) fn vips<A: Agent>(agent: &Arc<A>, page: &Paged) -> Text {
     let (node, revision, next) = (snapshot.me(), snapshot.revision, next.clone());
     let frame = VipsReply { node, revision, vips: Vec::new(), next };
     let (view, of) = (snapshot.view(), groups.as_deref());
-    text(kept(agent, snapshot, |kept| {
+    Text(kept(agent, snapshot, |kept| {
         kept.texts.update(&view, of);
         kept.texts.vips(&view, &frame, of)
     }))
@@ -116,7 +117,7 @@ pub(super) fn services<A: Agent>(agent: &Arc<A>, page: &Paged) -> Text {
     let Paged { snapshot, groups, next } = page;
     let (node, revision, next) = (snapshot.me(), snapshot.revision, next.clone());
     let frame = ServicesReply { node, revision, services: Vec::new(), next };
-    text(kept(agent, snapshot, |kept| {
+    Text(kept(agent, snapshot, |kept| {
         kept.texts.update_behind(&snapshot.view(), groups.as_deref());
         kept.texts.services(&frame, groups.as_deref())
     }))
@@ -127,20 +128,16 @@ pub(super) fn backends<A: Agent>(agent: &Arc<A>, page: &Paged) -> Text {
     let Paged { snapshot, groups, next } = page;
     let (node, revision, next) = (snapshot.me(), snapshot.revision, next.clone());
     let frame = BackendsReply { node, revision, backends: Vec::new(), next };
-    text(kept(agent, snapshot, |kept| {
+    Text(kept(agent, snapshot, |kept| {
         kept.texts.update_behind(&snapshot.view(), groups.as_deref());
         kept.texts.backends(&frame, groups.as_deref())
     }))
 }
 
-fn text(text: Vec<u8>) -> Text {
-    Text(text.into())
-}
-
 async fn whole<A: Agent>(agent: Arc<A>) -> Result<Whole, Failure> {
     let snapshot = Snapshot::of(&*agent, STATUS_EVENTS).await?;
     let (Ok(whole) | Err(whole)) =
-        told(&agent, &snapshot, |_| false).map_err(|tag| Whole { text: Vec::new(), tag });
+        told(&agent, &snapshot, |_| false).map_err(|tag| Whole { text: Pieces::default(), tag });
     Ok(whole)
 }
 

@@ -1,10 +1,9 @@
 //! What the answers are made from beside what the core knows: of services, of the host, and what has happened.
 
 use crate::Traffic;
-use buoy_model::{BackendOrder, BackendState, GroupId, Ports, Protocol, Record};
+use buoy_model::{BackendOrder, BackendState, GroupId, Instant, Ports, Protocol, Record};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Duration;
 
 /// What the slow side knows of one service on this host.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -48,8 +47,8 @@ pub struct BackendReport {
     pub traffic: Option<Traffic>,
     /// Packets for it that were dropped here, by reason, where the engine counts them.
     pub dropped: BTreeMap<&'static str, u64>,
-    /// How long it has been in its state, where it is checked.
-    pub lasts: Option<Duration>,
+    /// Since when it is in its state, where it is checked.
+    pub since: Option<Instant>,
     /// What operators have ordered of it.
     pub order: Option<BackendOrder>,
 }

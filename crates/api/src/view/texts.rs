@@ -7,21 +7,28 @@
 //! that is still the same. What grows by itself is written into gaps that the texts have for it.
 
 mod behind;
+mod pieces;
+
+pub use pieces::Pieces;
 
 use super::{CheckReport, View, millis, vip_problem};
 use crate::lists::VipsReply;
 use crate::services::{BackendsReply, ServicesReply};
 use crate::status::ClusterStatus;
-use behind::{BehindText, ServiceText, comma};
+use behind::{BehindText, ServiceText, Source};
 use buoy_core::GroupStatus;
 use buoy_model::{Desired, Group, GroupId};
+use hyper::body::Bytes;
 use serde::Serialize;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Where the ages of a VIP belong. In no text can this be a part of a value: quotes of strings are escaped there.
 const AGES: &str = "\"since_ms\":null,\"lease_left_ms\":null";
+/// What is before the first of them.
+const SINCE: &str = "\"since_ms\":";
+/// What is before the second.
+const LEASE_LEFT: &str = ",\"lease_left_ms\":";
 /// Where its services belong, and those of their list.
 const SERVICES: &str = "\"services\":[]";
 /// Where the VIPs of a status belong.
@@ -62,7 +69,7 @@ struct VipText {
     /// Which text of what is behind it says what is wrong there.
     behind: u64,
     /// Until its ages, until its services, and the rest.
-    parts: [String; 3],
+    parts: [Bytes; 3],
 }
 
 impl Texts {
@@ -91,11 +98,10 @@ impl Texts {
             self.vips.iter_mut().for_each(|(_, kept)| kept.alone = None);
             self.began = began;
         }
-        let known = known(view);
         for (id, kept) in self.vips.iter_mut().filter(|(id, _)| is_of(*id, of)) {
             let Some(group) = self.desired.group(*id) else { continue };
             let is_behind_new = kept.update_behind(view, group, self.made + 1);
-            let is_alone_new = kept.update_alone(view, (group, known.get(id).copied()));
+            let is_alone_new = kept.update_alone(view, (group, known(view, *id)));
             self.made += u64::from(is_behind_new || is_alone_new);
         }
     }
@@ -109,64 +115,46 @@ impl Texts {
     }
 
     /// The status, whose frame has no VIPs.
-    pub fn status(&self, view: &View<'_>, frame: &ClusterStatus) -> Vec<u8> {
+    pub fn status(&self, view: &View<'_>, frame: &ClusterStatus) -> Pieces {
         self.with_vips(view, frame, None)
     }
 
     /// The list of VIPs, whose frame has none.
-    pub fn vips(&self, view: &View<'_>, frame: &VipsReply, of: Of<'_>) -> Vec<u8> {
+    pub fn vips(&self, view: &View<'_>, frame: &VipsReply, of: Of<'_>) -> Pieces {
         self.with_vips(view, frame, of)
     }
 
     /// The list of services, whose frame has none.
-    pub fn services(&self, frame: &ServicesReply, of: Of<'_>) -> Vec<u8> {
-        let services: Vec<&ServiceText> =
-            self.behind(of).flat_map(BehindText::by_address).collect();
-        let room = services.iter().map(|service| service.room()).sum();
-        framed(frame, SERVICES, room, |out| {
-            for (n, service) in services.iter().enumerate() {
-                comma(n, out);
-                service.write_item(out);
-            }
-        })
+    pub fn services(&self, frame: &ServicesReply, of: Of<'_>) -> Pieces {
+        let services = self.behind(of).flat_map(|(_, behind)| behind.by_address());
+        framed(frame, SERVICES, services, ServiceText::write_item)
     }
 
     /// The list of backends, whose frame has none.
-    pub fn backends(&self, frame: &BackendsReply, of: Of<'_>) -> Vec<u8> {
-        let mut services: Vec<&ServiceText> = self
+    pub fn backends(&self, frame: &BackendsReply, of: Of<'_>) -> Pieces {
+        let mut services: Vec<(&ServiceText, Source<'_>)> = self
             .behind(of)
-            .flat_map(BehindText::services)
-            .filter(|service| service.has_backends())
+            .filter_map(|(id, behind)| Some(behind.services(self.desired.group(id)?)))
+            .flatten()
+            .filter(|(service, _)| service.has_backends())
             .collect();
-        services.sort_by(|a, b| a.name.cmp(&b.name));
-        let room = services.iter().map(|service| service.room_of_backends()).sum();
-        framed(frame, BACKENDS, room, |out| {
-            for (n, service) in services.iter().enumerate() {
-                comma(n, out);
-                service.write_backends(out);
-            }
+        services.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+        framed(frame, BACKENDS, services.into_iter(), |(service, source), out| {
+            service.write_backends(source, out);
         })
     }
 
-    fn behind(&self, of: Of<'_>) -> impl Iterator<Item = &BehindText> {
+    fn behind(&self, of: Of<'_>) -> impl Iterator<Item = (GroupId, &BehindText)> {
         let those = self.vips.iter().filter(move |(id, _)| is_of(*id, of));
-        those.filter_map(|(_, kept)| kept.behind.as_ref())
+        those.filter_map(|(id, kept)| Some((*id, kept.behind.as_ref()?)))
     }
 
-    fn with_vips(&self, view: &View<'_>, frame: &impl Serialize, of: Of<'_>) -> Vec<u8> {
-        let texts: Vec<(GroupId, &VipText, &BehindText)> = self
-            .vips
-            .iter()
-            .filter(|(id, _)| is_of(*id, of))
-            .filter_map(|(id, kept)| Some((*id, kept.alone.as_ref()?, kept.behind.as_ref()?)))
-            .collect();
-        let room = texts.iter().map(|(_, text, behind)| text.room() + behind.room()).sum();
-        let known = known(view);
-        framed(frame, VIPS, room, |out| {
-            for (n, (id, text, behind)) in texts.into_iter().enumerate() {
-                comma(n, out);
-                text.write(known.get(&id).copied(), behind, out);
-            }
+    fn with_vips(&self, view: &View<'_>, frame: &impl Serialize, of: Of<'_>) -> Pieces {
+        let those = self.vips.iter().filter(|(id, _)| is_of(*id, of));
+        let texts =
+            those.filter_map(|(id, kept)| Some((*id, kept.alone.as_ref()?, kept.behind.as_ref()?)));
+        framed(frame, VIPS, texts, |(id, text, behind), out| {
+            text.write(known(view, id), behind, out);
         })
     }
 }
@@ -216,7 +204,9 @@ impl VipText {
         let text = json(&vip);
         let (before, after) = text.split_once(AGES).unwrap_or((&text, ""));
         let (between, after) = after.split_once(SERVICES).unwrap_or((after, ""));
-        let parts = [before, between, after].map(str::to_owned);
+        let parts =
+            [format!("{before}{SINCE}"), format!("{between}\"services\":"), after.to_owned()]
+                .map(|part| Bytes::from(part.into_bytes().into_boxed_slice()));
         Self { status: status.cloned(), checks, behind: behind.number, parts }
     }
 
@@ -230,24 +220,19 @@ impl VipText {
         is_same && self.checks == checks
     }
 
-    fn room(&self) -> usize {
-        let parts: usize = self.parts.iter().map(String::len).sum();
-        parts + AGES.len() + SERVICES.len() + 64
-    }
-
-    fn write(&self, status: Option<&GroupStatus>, behind: &BehindText, out: &mut Vec<u8>) {
+    fn write(&self, status: Option<&GroupStatus>, behind: &BehindText, out: &mut Pieces) {
         let [before, between, after] = &self.parts;
         let ages = |status: &GroupStatus| (status.since, status.lease_left);
         let (since, lease_left) = status.map(ages).unwrap_or_default();
-        out.extend_from_slice(before.as_bytes());
-        out.extend_from_slice(b"\"since_ms\":");
-        write_age(since, out);
-        out.extend_from_slice(b",\"lease_left_ms\":");
-        write_age(lease_left, out);
-        out.extend_from_slice(between.as_bytes());
-        out.extend_from_slice(b"\"services\":");
-        behind.write(out);
-        out.extend_from_slice(after.as_bytes());
+        out.kept(before);
+        out.own(|own| {
+            write_age(since, own);
+            own.extend_from_slice(LEASE_LEFT.as_bytes());
+            write_age(lease_left, own);
+        });
+        out.kept(between);
+        out.kept(behind.text());
+        out.kept(after);
     }
 }
 
@@ -255,25 +240,36 @@ fn is_of(id: GroupId, of: Of<'_>) -> bool {
     of.is_none_or(|of| of.binary_search(&id).is_ok())
 }
 
-fn known<'a>(view: &View<'a>) -> BTreeMap<GroupId, &'a GroupStatus> {
-    view.status.groups.iter().map(|status| (status.id, status)).collect()
+fn known<'v>(view: &View<'v>, id: GroupId) -> Option<&'v GroupStatus> {
+    let groups = &view.status.groups;
+    let at = groups.binary_search_by_key(&id, |status| status.id).ok()?;
+    groups.get(at)
 }
 
-/// A frame with a list where its gap is, which takes about so much room.
-fn framed(
+/// A frame with a list where its gap is.
+fn framed<T>(
     frame: &impl Serialize,
     gap: &str,
-    room: usize,
-    write: impl FnOnce(&mut Vec<u8>),
-) -> Vec<u8> {
+    items: impl Iterator<Item = T>,
+    write: impl Fn(T, &mut Pieces),
+) -> Pieces {
     let frame = json(frame);
     let (before, after) = frame.split_once(gap).unwrap_or((&frame, ""));
-    let mut out = Vec::with_capacity(frame.len() + room);
-    out.extend_from_slice(before.as_bytes());
-    out.extend_from_slice(gap.trim_end_matches(']').as_bytes());
-    write(&mut out);
-    out.push(b']');
-    out.extend_from_slice(after.as_bytes());
+    let mut out = Pieces::default();
+    out.own(|own| {
+        own.extend_from_slice(before.as_bytes());
+        own.extend_from_slice(gap.trim_end_matches(']').as_bytes());
+    });
+    for (n, item) in items.enumerate() {
+        if 0 < n {
+            out.own(|own| own.push(b','));
+        }
+        write(item, &mut out);
+    }
+    out.own(|own| {
+        own.push(b']');
+        own.extend_from_slice(after.as_bytes());
+    });
     out
 }
 
@@ -325,6 +321,7 @@ mod tests {
         FlowFields, Front, Mode, NodeCheck, NodeCheckKind, NodeId, OrderVersion, OrderedWeight,
         Pace, Ports, Protocol, Record, Safety, SendProxy, Service, SourceAddress,
     };
+    use std::collections::BTreeMap;
 
     /// lb1 asks; web has a service with two backends and a check, the other VIP has neither. Both have names that look
     /// like what texts are cut at.
@@ -366,7 +363,7 @@ mod tests {
     struct Moment {
         now: u64,
         status: Status,
-        services: Vec<ServiceReport>,
+        services: Vec<Arc<ServiceReport>>,
         host: HostReport,
     }
 
@@ -390,10 +387,10 @@ mod tests {
             share: 100,
             traffic: None,
             dropped: BTreeMap::new(),
-            lasts: Some(Duration::from_secs(9)),
+            since: Some(buoy_model::Instant::from_nanos(9)),
             order: None,
         };
-        let services = vec![ServiceReport {
+        let services = vec![Arc::new(ServiceReport {
             group: GroupId(1),
             address: [10, 0, 0, 100].into(),
             protocol: Protocol::Tcp,
@@ -404,7 +401,7 @@ mod tests {
             limited: None,
             dropped: BTreeMap::new(),
             backends: vec![backend("web1"), backend("\"vips\":[]")],
-        }];
+        })];
         let check = CheckReport {
             group: GroupId(1),
             name: "postgres".into(),
@@ -415,14 +412,19 @@ mod tests {
         Moment { now: 1_700_000_000_000, status, services, host }
     }
 
+    /// A report is never changed: this one comes in its place.
+    fn first(moment: &mut Moment) -> &mut ServiceReport {
+        Arc::make_mut(&mut moment.services[0])
+    }
+
     /// The text is that of the status; so many texts were made for it.
     fn told(texts: &mut Texts, moment: &Moment, what: &str) -> u64 {
         let desired = Arc::clone(&texts.desired);
         let view = moment.view(&desired);
         let before = texts.made();
         texts.update(&view, None);
-        let is = |text: Vec<u8>, plain: String| {
-            assert_eq!(String::from_utf8(text).unwrap(), plain, "{what}");
+        let is = |text: Pieces, plain: String| {
+            assert_eq!(text_of(text), plain, "{what}");
         };
         is(texts.status(&view, &view.cluster_alone()), json(&view.cluster()));
         let list = VipsReply { node: VIPS.into(), revision: 7, ..VipsReply::default() };
@@ -438,6 +440,10 @@ mod tests {
             is(text, json(&VipsReply { vips, ..list }));
         }
         texts.made() - before
+    }
+
+    fn text_of(pieces: Pieces) -> String {
+        String::from_utf8(pieces.whole()).unwrap()
     }
 
     /// The lists of what is behind the VIPs, as they are without texts.
@@ -492,7 +498,7 @@ mod tests {
                 reason: BACKENDS.into(),
             };
             match what {
-                "an order" => moment.services[0].backends[0].order = Some(order),
+                "an order" => first(&mut moment).backends[0].order = Some(order),
                 "and over" => moment.now += 60_000,
                 "no report" => moment.services.clear(),
                 _ => (),
@@ -502,10 +508,10 @@ mod tests {
             assert_eq!((services.len(), backends.len()), (3, 4));
             texts.update_behind(&view, None);
             let list = ServicesReply { next: Some(SERVICES.into()), ..ServicesReply::default() };
-            let text = String::from_utf8(texts.services(&list, None)).unwrap();
+            let text = text_of(texts.services(&list, None));
             assert_eq!(text, json(&ServicesReply { services, ..list }), "{what}");
             let list = BackendsReply { node: BACKENDS.into(), ..BackendsReply::default() };
-            let text = String::from_utf8(texts.backends(&list, None)).unwrap();
+            let text = text_of(texts.backends(&list, None));
             assert_eq!(text, json(&BackendsReply { backends, ..list }), "{what}");
         }
         let (view, of) = (moment.view(&desired), Some(&[GroupId(2)][..]));
@@ -516,10 +522,10 @@ mod tests {
         let services = services.into_iter().filter(|item| item.vip == "a").collect();
         let backends = backends.into_iter().filter(|item| item.vip == "a").collect();
         let list = ServicesReply { services, ..ServicesReply::default() };
-        let text = String::from_utf8(texts.services(&ServicesReply::default(), of)).unwrap();
+        let text = text_of(texts.services(&ServicesReply::default(), of));
         assert_eq!(text, json(&list));
         let list = BackendsReply { backends, ..BackendsReply::default() };
-        let text = String::from_utf8(texts.backends(&BackendsReply::default(), of)).unwrap();
+        let text = text_of(texts.backends(&BackendsReply::default(), of));
         assert_eq!(text, json(&list));
     }
 
@@ -534,7 +540,6 @@ mod tests {
                 m.status.at = m.status.at + Duration::from_secs(7);
                 m.status.groups[0].since = Some(Duration::from_secs(67));
                 m.status.groups[0].lease_left = Some(Duration::from_millis(31));
-                m.services[0].backends[0].lasts = Some(Duration::from_secs(16));
             }),
             ("an owner goes", 1, |m| m.status.groups[0].owner = None),
             ("an epoch", 1, |m| m.status.groups[1].epoch.0 += 1),
@@ -550,10 +555,10 @@ mod tests {
             }),
             ("the clock is set", 2, |m| m.now += 3_600_000),
             ("a backend fails", 1, |m| {
-                let backend = &mut m.services[0].backends[1];
+                let backend = &mut first(m).backends[1];
                 (backend.state, backend.reason) = (BackendState::Down, "refused".into());
             }),
-            ("an engine", 1, |m| m.services[0].engine = "proxy".into()),
+            ("an engine", 1, |m| first(m).engine = "proxy".into()),
             ("a check fails", 1, |m| m.host.checks[0].passes = Some(false)),
             ("a service is not reported", 1, |m| m.services.clear()),
             ("a group is not known", 1, |m| m.status.groups.truncate(1)),
@@ -572,7 +577,7 @@ mod tests {
     fn what_is_ordered_is_told_with_the_time_that_is_left() {
         let mut texts = Texts::new(Arc::new(desired()));
         let mut moment = moment();
-        moment.services[0].backends[0].order = Some(BackendOrder {
+        first(&mut moment).backends[0].order = Some(BackendOrder {
             backend: BackendId::of(&desired().groups[0].services[0], "web1"),
             duty: Duty::Drain { until: Some(moment.now + 30_000) },
             weight: OrderedWeight::Configured,

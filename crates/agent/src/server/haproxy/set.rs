@@ -134,8 +134,9 @@ pub(super) fn shut<A: Agent>(agent: &A, words: &[&str]) -> String {
 
 /// What was ordered of a backend.
 fn standing<A: Agent>(agent: &A, id: &BackendId) -> Option<BackendOrder> {
-    let reports = agent.services(None).into_iter().flat_map(|report| report.backends);
-    reports.filter_map(|report| report.order).find(|order| order.backend == *id)
+    let reports = agent.services(None);
+    let mut orders = reports.iter().flat_map(|r| &r.backends).filter_map(|b| b.order.as_ref());
+    orders.find(|order| order.backend == *id).cloned()
 }
 
 /// The weight that holds, in the measure of the file.

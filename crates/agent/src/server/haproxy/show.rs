@@ -5,8 +5,10 @@ use super::Agent;
 use super::set::weighed;
 use buoy_api::view::{BackendReport, ServiceReport};
 use buoy_api::{FlowsView, haproxy_name, words};
+use buoy_kernel::clock;
 use buoy_model::{Backend, BackendState, Desired, Duty, Group, Mode, OrderedWeight, Service};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -44,7 +46,7 @@ struct Proxy<'d> {
     id: usize,
     group: &'d Group,
     service: &'d Service,
-    report: Option<ServiceReport>,
+    report: Option<Arc<ServiceReport>>,
 }
 
 /// A backend as a server of HAProxy.
@@ -94,7 +96,8 @@ impl Server<'_> {
 
     /// How long it has been in its state.
     fn lasts(&self) -> Option<u64> {
-        self.report.and_then(|report| report.lasts).map(|lasts| lasts.as_secs())
+        let since = self.report.and_then(|report| report.since);
+        since.map(|since| clock::now().since(since).as_secs())
     }
 }
 
@@ -119,7 +122,7 @@ impl Proxy<'_> {
 fn proxies<'d, A: Agent>(agent: &A, desired: &'d Desired) -> Vec<Proxy<'d>> {
     let mut reports = agent.services(None);
     let mut report = |group: &Group, service: &Service| {
-        let is_it = |r: &ServiceReport| {
+        let is_it = |r: &Arc<ServiceReport>| {
             (r.group, r.protocol, r.ports, Some(&r.address))
                 == (group.id, service.protocol, service.ports, service.addresses.first())
         };

@@ -151,7 +151,7 @@ impl Agent for Fake {
         all
     }
 
-    fn services(&self, of: Option<&[GroupId]>) -> Vec<ServiceReport> {
+    fn services(&self, of: Option<&[GroupId]>) -> Vec<Arc<ServiceReport>> {
         if of.is_some_and(|of| !of.contains(&web_id())) {
             return vec![];
         }
@@ -163,10 +163,10 @@ impl Agent for Fake {
             share: 100,
             traffic: None,
             dropped: BTreeMap::new(),
-            lasts: None,
+            since: None,
             order: self.ordered(name),
         };
-        vec![ServiceReport {
+        vec![Arc::new(ServiceReport {
             engine: "nftables".into(),
             table: None,
             group: GroupId(buoy_model::name_key("web")),
@@ -181,7 +181,7 @@ impl Agent for Fake {
                 backend("web2", BackendState::Down, "HTTP 503"),
                 backend("web3", BackendState::Unknown, ""),
             ],
-        }]
+        })]
     }
 
     fn host(&self) -> HostReport {
