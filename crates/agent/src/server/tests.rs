@@ -1,5 +1,6 @@
 //! The API over a real socket, with a fake daemon behind it.
 
+mod asking;
 mod config;
 mod drills;
 mod fake;
