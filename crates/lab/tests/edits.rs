@@ -1,6 +1,6 @@
 //! What is edited on one node, and served by all, with real agents.
 
-#![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test says what is wrong")]
 
 mod support;
 
@@ -9,7 +9,8 @@ use buoy_lab::peer::Peer;
 use buoy_lab::process::wait_until;
 use nix::sys::signal::Signal;
 use std::net::Ipv4Addr;
-use support::{Cluster, LOCAL, SOON, cluster};
+use std::time::Duration;
+use support::{Cluster, LOCAL, SOON, VIP, cluster};
 
 /// The VIP that is in no file.
 const EDITED: Ipv4Addr = buoy_lab::topology::ipv4(101);
@@ -91,4 +92,46 @@ fn an_edit_on_one_node_is_served_by_all_and_outlives_who_was_away_or_lost_it() {
     nodes.iter().for_each(|node| wait_in_force(&cluster, node, 4));
     let status = cluster.buoy.status(away).unwrap();
     assert_eq!(status.vips.len(), 1, "the file alone");
+}
+
+/// Who owns what since which epoch, as every node says.
+fn owners(cluster: &Cluster) -> Vec<(String, Option<String>, u32)> {
+    let mut all = Vec::new();
+    for node in cluster.buoy.nodes() {
+        let status = cluster.buoy.status(node).unwrap();
+        all.extend(status.vips.into_iter().map(|vip| (vip.name, vip.owner, vip.epoch)));
+    }
+    all
+}
+
+#[test]
+fn an_address_stays_where_it_is_whatever_becomes_of_the_store() {
+    let test = "an_address_stays_where_it_is_whatever_becomes_of_the_store";
+    let Some(cluster) = cluster(test, 3, LOCAL) else { return };
+    let nodes = cluster.buoy.nodes();
+    let added =
+        |text: &str| format!("{text}\n[[vip]]\nname = \"new\"\naddress = \"{EDITED}/24\"\n");
+    assert_eq!(edit(&cluster, nodes[0], added).unwrap().revision, 1);
+    nodes.iter().for_each(|node| wait_in_force(&cluster, node, 1));
+    let observer = cluster.observer(&[VIP, EDITED]);
+    let at = [VIP, EDITED].map(|address| cluster.wait_answerer(&observer, address));
+    let before = owners(&cluster);
+    assert!(before.iter().all(|(_, owner, _)| owner.is_some()), "{before:?}");
+    // All at once, for good: what is in their place can be no folder.
+    for node in &nodes {
+        let store = format!("{}.store", cluster.buoy.socket(node).display());
+        std::fs::remove_dir_all(&store).unwrap();
+        std::fs::write(&store, "no folder").unwrap();
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(owners(&cluster), before);
+    // Whether it is taken or refused: nothing moves for it.
+    let said = edit(&cluster, nodes[1], |text| text.replace("\"web\"\n", "\"web\"\nnote = 1\n"));
+    assert!(said.is_err(), "a key that there is not: {said:?}");
+    let hidden = |text: &str| text.replace("name = \"web\"", "name = \"web\"\nfailback = \"1m\"");
+    let said = edit(&cluster, nodes[1], hidden);
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(owners(&cluster), before, "after {said:?}");
+    assert_eq!([VIP, EDITED].map(|address| cluster.wait_answerer(&observer, address)), at);
+    eprintln!("an edit without a store: {said:?}");
 }
