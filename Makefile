@@ -1,7 +1,7 @@
 # The commands of this repository. `make` alone lists them; each installs what it is missing.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check fmt fuzz fuzz-api bench-failover bench-idle bench-checks bench-connections bench-faces bench-xdp bench-balance sim clean
+.PHONY: help demo build install uninstall test check fmt fuzz fuzz-api bench-failover bench-idle bench-checks bench-connections bench-faces bench-xdp bench-balance sim clean
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -22,6 +22,12 @@ demo: ## three nodes, a VIP, every fault, before your eyes (DEMO="..." adds argu
 build: ## the program, as it is released
 	@scripts/install-deps demo
 	$(CARGO) build --release --locked -p buoy-cli
+
+install: ## what `make build` has made and its unit, below /usr/local and /etc/systemd, as root (PREFIX, UNITS, DESTDIR); starts nothing
+	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" UNITS="$(UNITS)" scripts/install add $(TARGET)/release/buoy
+
+uninstall: ## stops it, takes all of it out of the kernel and removes both; keeps configuration and state, and says where they are
+	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" UNITS="$(UNITS)" SOCKET="$(SOCKET)" scripts/install remove
 
 test: ## format, lints, licences, house rules and every test; ends with the count
 	@scripts/install-deps test

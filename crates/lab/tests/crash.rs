@@ -10,10 +10,9 @@ use buoy_lab::probe::Window;
 use buoy_lab::probe::arp::ArpObserver;
 use buoy_lab::process::wait_until;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use std::process::Command;
 use std::time::{Duration, Instant};
-use support::{Cluster, LOCAL, MS, SOON, VIP, prepared, watch};
+use support::{Cluster, LOCAL, MS, SOON, VIP, prepared, supervisor, watch};
 
 /// The lease here: what happens much sooner was not waited for.
 const LEASE: Duration = Duration::from_secs(2);
@@ -33,30 +32,6 @@ fn cluster(test: &str) -> Option<Cluster> {
         cluster.wait_owned(node);
     }
     Some(cluster)
-}
-
-/// The process that watches the agent of a node.
-fn supervisor(cluster: &mut Cluster, node: &str) -> Pid {
-    let agent = cluster.buoy.process(node).unwrap().pid();
-    let mut found = None;
-    wait_until(SOON, "a supervisor", || {
-        found = children(agent).into_iter().find(|child| {
-            let line = std::fs::read_to_string(format!("/proc/{child}/cmdline"));
-            line.is_ok_and(|line| line.split('\0').any(|word| word == "supervise"))
-        });
-        Ok(found.is_some())
-    })
-    .unwrap();
-    Pid::from_raw(found.unwrap())
-}
-
-fn children(pid: u32) -> Vec<i32> {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
-    let lists = tasks.into_iter().flatten().flatten();
-    let lists = lists.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
-    lists
-        .flat_map(|l| l.split_whitespace().map(|c| c.parse().unwrap()).collect::<Vec<_>>())
-        .collect()
 }
 
 fn until_now(from: Instant) -> Window {

@@ -15,6 +15,7 @@ use buoy_lab::segment::Segment;
 use buoy_lab::topology::Topology;
 use buoy_lab::trial::Session;
 use buoy_lab::{privilege, skip};
+use nix::unistd::Pid;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
@@ -212,4 +213,28 @@ pub(crate) fn watch(observer: &ArpObserver, questions: usize) -> Window {
     let asked = || observer.asked(Window { from, to: Instant::now() });
     wait_until(6 * SOON, "the observer's questions", || Ok(questions <= asked())).unwrap();
     Window { from, to: Instant::now() - 5 * MS }
+}
+
+/// The process that watches the agent of a node.
+pub(crate) fn supervisor(cluster: &mut Cluster, node: &str) -> Pid {
+    let agent = cluster.buoy.process(node).unwrap().pid();
+    let mut found = None;
+    wait_until(SOON, "a supervisor", || {
+        found = children(agent).into_iter().find(|child| {
+            let line = std::fs::read_to_string(format!("/proc/{child}/cmdline"));
+            line.is_ok_and(|line| line.split('\0').any(|word| word == "supervise"))
+        });
+        Ok(found.is_some())
+    })
+    .unwrap();
+    Pid::from_raw(found.unwrap())
+}
+
+fn children(pid: u32) -> Vec<i32> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
+    let lists = tasks.into_iter().flatten().flatten();
+    let lists = lists.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    lists
+        .flat_map(|l| l.split_whitespace().map(|c| c.parse().unwrap()).collect::<Vec<_>>())
+        .collect()
 }
