@@ -6,11 +6,12 @@ mod cases;
 mod packets;
 mod world;
 
+use buoy_kernel::fast::{Capacity, Fast, NextHop, Verdict, Way};
 use buoy_xdp::forward::{Drop, hash_flow};
 use cases::Fate::{Pass, Transmit};
 use cases::{C4, C6, Case, check, dropped, far, near};
 use packets::{NEAR, Packet, ROUTER, icmp, raw, tcp, udp};
-use world::{open, path};
+use world::{open, path, permitted, way};
 
 #[test]
 fn what_is_not_ours_passes_untouched() {
@@ -363,6 +364,48 @@ fn the_sender_is_told_what_does_not_fit() {
     ));
     cases.push(("a later piece", pieces[1].clone(), dropped(Drop::TooBig)));
     check(&fast, &cases);
+}
+
+/// On a link of so small an MTU that a packet may be too long for it and too short to be quoted.
+#[test]
+fn what_does_not_fit_and_is_too_short_to_be_quoted_has_no_room() {
+    let test = "what_does_not_fit_and_is_too_short_to_be_quoted_has_no_room";
+    let opened = Fast::open_unpinned(Capacity::of(&path()));
+    let Some(mut fast) = permitted(test, opened) else { return };
+    let mut narrow = |to| {
+        way(to).map(|way| match way {
+            Way::Local => Way::Local,
+            Way::Via(hop) => Way::Via(NextHop { mtu: 100, ..hop }),
+        })
+    };
+    fast.apply(&path(), &mut narrow).unwrap();
+    let no_room = || dropped(Drop::NoRoom);
+    let whole = |to: &str, length: usize| {
+        let headers = if to.starts_with('[') { 60 } else { 40 };
+        tcp(if headers == 60 { C6 } else { C4 }, to).long(length - headers)
+    };
+    let (dsr, dsr6) = ("10.0.0.100:80", "[fd00::100]:80");
+    let (tunnel, tunnel6) = ("10.0.0.100:443", "[fd00::100]:443");
+    let cases: Vec<Case> = vec![
+        ("it fits", whole(dsr, 100), near(whole(dsr, 100), 11)),
+        ("a byte more", whole(dsr, 101), no_room()),
+        ("a byte too short", whole(dsr, 127), no_room()),
+        ("a tunnel", whole(tunnel, 81), no_room()),
+        ("in UDP", whole("10.0.0.100:445", 73), no_room()),
+        ("nat", whole("10.0.0.101:80", 101), no_room()),
+        ("IPv6, it fits", whole(dsr6, 100), near(whole(dsr6, 100), 0x11)),
+        ("IPv6, a byte more", whole(dsr6, 101), no_room()),
+        ("IPv6, a byte too short", whole(dsr6, 127), no_room()),
+        ("an IPv6 tunnel", whole(tunnel6, 61), no_room()),
+        ("IPv6 nat", whole("[fd00::101]:80", 101), no_room()),
+        ("options", whole(dsr, 80).options(&[1; 40]), no_room()),
+    ];
+    check(&fast, &cases);
+    // Where it can be quoted, it is.
+    for (to, length) in [(dsr, 128), (dsr6, 128)] {
+        let tried = fast.try_frame(&whole(to, length).frame()).unwrap();
+        assert_eq!(tried.verdict, Verdict::Transmit);
+    }
 }
 
 /// A kernel may go through at most a million instructions.

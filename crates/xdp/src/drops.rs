@@ -22,7 +22,7 @@ pub enum Drop {
     TooBig = 7,
     /// Its time to live was over.
     TimeToLive = 8,
-    /// There was no room in the frame's buffer for another header.
+    /// There was no room in the frame's buffer for another header, or it does not fit and is too short to be quoted.
     NoRoom = 9,
     /// The service is not there for this client.
     Source = 10,

@@ -140,7 +140,7 @@ const fn why_dropped(reason: Drop) -> &'static str {
         Drop::NoNeighbour => "its backend cannot be reached; `buoy status` names it, and why",
         Drop::TooBig => "it does not fit the MTU on the way to its backend",
         Drop::TimeToLive => "its time to live is over",
-        Drop::NoRoom => "the interface leaves no room for an outer header",
+        Drop::NoRoom => "the interface leaves no room for another header, or its MTU is below 150",
         Drop::Source => DENIED,
         Drop::Limit => "this client opens more connections than `new_connections` lets it",
         Drop::NoPort => "no port of its `source` addresses is free",

@@ -123,8 +123,8 @@ pub(super) const fn why(reason: Drop) -> (&'static str, &'static str) {
             "raise the limit or its burst if the client may; many people behind one address are one client",
         ),
         Drop::NoRoom => (
-            "the driver leaves no room before the frame for another header",
-            "use forward = \"dsr\" or \"nat\", or a network card whose driver leaves room",
+            "the driver leaves no room before the frame for another header, or the packet is too short to be quoted to its sender",
+            "use forward = \"dsr\" or \"nat\", or a network card whose driver leaves room; if the packet is short, look for an MTU below 150 (`ip link`)",
         ),
         Drop::NoPort => (
             "no address of `source` has a port left for another flow",
