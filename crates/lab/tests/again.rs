@@ -6,7 +6,6 @@
 mod support;
 
 use buoy_api::BackendOrderRequest;
-use buoy_lab::backend::Backend;
 use buoy_lab::peer::Peer;
 use buoy_lab::process::wait_until;
 use buoy_lab::segment::ECHO_PORT;
@@ -52,12 +51,7 @@ fn cluster(test: &str, services: &[String]) -> Option<(Cluster, Servers)> {
         let address = buoy_lab::topology::ipv4(number);
         client.ip(&format!("address add {address}/24 dev eth0")).unwrap();
     }
-    let mut servers = Servers::default();
-    for name in ["web1", "web2"] {
-        servers.prepare(&cluster, name, &["10.77.0.101"], "dsr");
-        let inside = cluster.segment.inside(name).unwrap();
-        servers.running.push(Backend::start_at(inside, name, &[FAST.into()]).unwrap());
-    }
+    let servers = Servers::behind(&cluster, &[FAST.into()], "dsr");
     cluster.buoy.start_all(&cluster.segment).unwrap();
     Some((cluster, servers))
 }

@@ -4,8 +4,6 @@
 
 mod support;
 
-use buoy_api::{ClusterStatus, ServiceView};
-use buoy_lab::backend::Backend;
 use buoy_lab::fault::Fault;
 use buoy_lab::peer::Peer;
 use buoy_lab::probe::ndp::{BEAT, NdpObserver};
@@ -13,13 +11,12 @@ use buoy_lab::process::wait_until;
 use buoy_lab::segment::HTTP_PORT;
 use buoy_lab::topology::{Topology, ipv6};
 use buoy_lab::trial::CONNECTIONS;
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
-use support::servers::Servers;
+use support::servers::{Servers, XDP, wait_forwarded};
 use support::{Cluster, LEASE, MS, SOON, VIP, config_head, prepared_on, since};
 
 const VIP6: &str = "fd77::100";
-const BACKENDS: [&str; 2] = ["web1", "web2"];
 
 /// One VIP of both families, and services that XDP forwards.
 fn vips(assign: bool, forward: &str) -> String {
@@ -54,25 +51,9 @@ fn cluster(test: &str, forward: &str) -> Option<(Cluster, Servers)> {
     let vips = vips(false, forward);
     let mut cluster = prepared_on(test, Topology::with_nodes(3), LEASE, &vips)?;
     cluster.segment.suit_xdp().unwrap();
-    let mut servers = Servers::default();
-    for name in BACKENDS {
-        let inside = cluster.segment.inside(name).unwrap();
-        if forward == "nat" {
-            // Its answers go back through the owner, whoever that is.
-            inside.ip(&format!("route add 10.77.0.50/32 via {VIP}")).unwrap();
-            continue;
-        }
-        servers.prepare(&cluster, name, &["10.77.0.100", VIP6], forward);
-        let vips = [IpAddr::from(VIP), VIP6.parse().unwrap()];
-        servers.running.push(Backend::start_at(inside, name, &vips).unwrap());
-    }
+    let servers = Servers::behind(&cluster, &[VIP.into(), VIP6.parse().unwrap()], forward);
     cluster.buoy.start_all(&cluster.segment).unwrap();
-    for node in cluster.buoy.nodes() {
-        cluster.wait_owned(node);
-        let is_attached = |service: &ServiceView| service.engine == "XDP (eth0: driver)";
-        let all = |s: &ClusterStatus| s.vips.iter().flat_map(|v| &v.services).all(is_attached);
-        cluster.buoy.wait_status(node, 2 * SOON, "XDP forwarding", all).unwrap();
-    }
+    wait_forwarded(&cluster, XDP);
     Some((cluster, servers))
 }
 

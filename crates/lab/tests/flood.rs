@@ -5,7 +5,6 @@
 mod support;
 
 use buoy_api::BackendOrderRequest;
-use buoy_lab::backend::Backend;
 use buoy_lab::probe::tcp::TcpProbe;
 use buoy_lab::process::wait_until;
 use buoy_lab::segment::ECHO_PORT;
@@ -14,7 +13,7 @@ use buoy_wire::answer::segment;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Instant;
-use support::servers::Servers;
+use support::servers::{Servers, XDP, wait_forwarded};
 use support::{Cluster, LEASE, LOCAL, MS, SOON, VIP, prepared_on};
 
 /// Connections that are open from the beginning to the end.
@@ -63,20 +62,9 @@ fn cluster(test: &str, forward: &str) -> Option<(Cluster, Servers)> {
     let vips = format!("{LOCAL}{service}");
     let mut cluster = prepared_on(test, Topology::with_nodes(1), LEASE, &vips)?;
     cluster.segment.suit_xdp().unwrap();
-    let mut servers = Servers::default();
-    for name in ["web1", "web2"] {
-        servers.prepare(&cluster, name, &["10.77.0.100"], forward);
-        let inside = cluster.segment.inside(name).unwrap();
-        servers.running.push(Backend::start_at(inside, name, &[VIP.into()]).unwrap());
-    }
+    let servers = Servers::behind(&cluster, &[VIP.into()], forward);
     cluster.buoy.start_all(&cluster.segment).unwrap();
-    cluster.wait_owned("n1");
-    wait_until(2 * SOON, "XDP", || {
-        let status = cluster.buoy.client("n1")?.status();
-        let is_it = |s: &buoy_api::ServiceView| s.engine == "XDP (eth0: driver)";
-        Ok(status.is_ok_and(|s| s.vips.iter().flat_map(|v| &v.services).all(is_it)))
-    })
-    .unwrap();
+    wait_forwarded(&cluster, XDP);
     Some((cluster, servers))
 }
 

@@ -12,6 +12,7 @@ use nix::sys::signal::Signal;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::process::Command;
+use support::servers::{XDP, wait_forwarded};
 use support::{Cluster, LEASE, LOCAL, SOON, VIP, prepared_on};
 
 /// A backend that nobody is, and a client that may not ask.
@@ -63,11 +64,7 @@ fn what_is_dropped_is_told_of_the_service_and_of_the_backend_also_after_a_kill()
     let client = cluster.segment.inside("client").unwrap();
     client.ip("addr add 10.77.0.150/24 dev eth0").unwrap();
     cluster.buoy.start_all(&cluster.segment).unwrap();
-    cluster.wait_owned("n1");
-    wait_until(2 * SOON, "XDP", || {
-        Ok(service(&cluster).is_some_and(|s| s.engine == "XDP (eth0: driver)"))
-    })
-    .unwrap();
+    wait_forwarded(&cluster, XDP);
     assert!(service(&cluster).unwrap().dropped.is_empty());
 
     let dropped = |cluster: &Cluster, reason: &str| {

@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, UdpSocket};
 use std::process::Command;
+use support::servers::{XDP, wait_forwarded};
 use support::{Cluster, LEASE, MS, SOON, VIP, prepared_on};
 
 const CLIENT: &str = "10.77.0.50";
@@ -101,25 +102,12 @@ fn all_goes_through_the_owner(cluster: &Cluster, captures: Vec<Capture>, seen: &
     }
 }
 
-fn wait_for_xdp(cluster: &Cluster) {
-    for node in cluster.buoy.nodes() {
-        wait_until(2 * SOON, "XDP forwarding", || {
-            let status = cluster.buoy.client(node).unwrap().status();
-            Ok(status.is_ok_and(|status| {
-                let mut services = status.vips.iter().flat_map(|v| &v.services);
-                services.all(|service| service.engine == "XDP (eth0: driver)")
-            }))
-        })
-        .unwrap();
-    }
-}
-
 #[test]
 fn with_the_vip_as_source_backends_need_no_route_to_clients() {
     let test = "with_the_vip_as_source_backends_need_no_route_to_clients";
     let lines = "forward = \"nat\"\nsource = \"vip\"";
     let Some((cluster, captures)) = cluster(test, lines) else { return };
-    wait_for_xdp(&cluster);
+    wait_forwarded(&cluster, XDP);
     all_goes_through_the_owner(&cluster, captures, &["10.77.0.100"]);
 }
 
@@ -136,7 +124,7 @@ fn flows_with_a_port_go_on_with_another_owner() {
     let test = "flows_with_a_port_go_on_with_another_owner";
     let lines = "forward = \"nat\"\nsource = [\"10.77.0.101\", \"10.77.0.102\"]";
     let Some((mut cluster, captures)) = cluster(test, lines) else { return };
-    wait_for_xdp(&cluster);
+    wait_forwarded(&cluster, XDP);
     all_goes_through_the_owner(&cluster, captures, &["10.77.0.101", "10.77.0.102"]);
     let owner = cluster.buoy.owner("n1", "web").unwrap();
 

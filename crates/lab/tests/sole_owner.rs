@@ -4,7 +4,6 @@
 
 mod support;
 
-use buoy_lab::backend::Backend;
 use buoy_lab::fault::Fault;
 use buoy_lab::peer::Peer;
 use buoy_lab::probe::tcp::TcpProbe;
@@ -17,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use support::servers::Servers;
+use support::servers::{Servers, XDP, wait_forwarded};
 use support::{Cluster, LEASE, LOCAL, MS, SOON, VIP, prepared_on};
 
 /// Lines that are open from the beginning to the end.
@@ -34,29 +33,10 @@ fn cluster(test: &str, forward: &str) -> Option<(Cluster, Servers)> {
     let vips = format!("{LOCAL}{}{}", service("tcp"), service("udp"));
     let mut cluster = prepared_on(test, Topology::with_nodes(1), LEASE, &vips)?;
     cluster.segment.suit_xdp().unwrap();
-    let mut servers = Servers::default();
-    for name in ["web1", "web2"] {
-        let inside = cluster.segment.inside(name).unwrap();
-        if forward == "nat" {
-            inside.ip(&format!("route add 10.77.0.50/32 via {VIP}")).unwrap();
-            continue;
-        }
-        servers.prepare(&cluster, name, &["10.77.0.100"], forward);
-        servers.running.push(Backend::start_at(inside, name, &[VIP.into()]).unwrap());
-    }
+    let servers = Servers::behind(&cluster, &[VIP.into()], forward);
     cluster.buoy.start_all(&cluster.segment).unwrap();
-    wait_forwarding(&cluster);
+    wait_forwarded(&cluster, XDP);
     Some((cluster, servers))
-}
-
-fn wait_forwarding(cluster: &Cluster) {
-    cluster.wait_owned("n1");
-    wait_until(2 * SOON, "XDP", || {
-        let status = cluster.buoy.client("n1")?.status();
-        let is_it = |s: &buoy_api::ServiceView| s.engine == "XDP (eth0: driver)";
-        Ok(status.is_ok_and(|s| s.vips.iter().flat_map(|v| &v.services).all(is_it)))
-    })
-    .unwrap();
 }
 
 /// Datagrams, one after the other: how many were sent, and how many answered, however late.
@@ -152,7 +132,7 @@ fn goes_on(
             .unwrap();
         meanwhile(&cluster);
         cluster.buoy.start(&cluster.segment, "n1").unwrap();
-        wait_forwarding(&cluster);
+        wait_forwarded(&cluster, XDP);
         let begun = Instant::now();
         wait_until(2 * SOON, "lines", || Ok(lines.figures(begun).survived == LINES)).unwrap();
         assert_eq!(lines.figures(from).broken, 0);

@@ -6,7 +6,6 @@ mod support;
 
 use buoy_api::ServiceView;
 use buoy_kernel::fast::{Capture, HOLD};
-use buoy_lab::backend::Backend;
 use buoy_lab::fault::Fault;
 use buoy_lab::peer::Peer;
 use buoy_lab::probe::http::HttpProbe;
@@ -28,7 +27,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
-use support::servers::Servers;
+use support::servers::{Servers, XDP, wait_forwarded};
 use support::{Cluster, LEASE, LOCAL, MS, SOON, VIP, prepared_on, wait_for};
 
 const CLIENT: Ipv4Addr = buoy_lab::topology::ipv4(50);
@@ -55,7 +54,7 @@ fn services(forward: &str) -> String {
 
 /// Three agents that run, backends that are prepared for this way of forwarding, and their servers.
 fn cluster(test: &str, forward: &str) -> Option<(Cluster, Servers)> {
-    forwarded_by(test, forward, "XDP (eth0: driver)")
+    forwarded_by(test, forward, XDP)
 }
 
 /// The same by any engine. Where it is not XDP, another program has its place on the interfaces of the nodes.
@@ -63,32 +62,14 @@ fn forwarded_by(test: &str, forward: &str, engine: &str) -> Option<(Cluster, Ser
     let vips = format!("{LOCAL}{}", services(forward));
     let mut cluster = prepared_on(test, Topology::with_nodes(3), LEASE, &vips)?;
     cluster.segment.suit_xdp().unwrap();
-    let mut servers = Servers::default();
-    for name in BACKENDS {
-        let inside = cluster.segment.inside(name).unwrap();
-        if forward == "nat" {
-            // Its answers go back through the owner, whoever that is.
-            inside.ip(&format!("route add 10.77.0.50/32 via {VIP}")).unwrap();
-            continue;
-        }
-        servers.prepare(&cluster, name, &["10.77.0.100"], forward);
-        servers.running.push(Backend::start_at(inside, name, &[VIP.into()]).unwrap());
-    }
+    let mut servers = Servers::behind(&cluster, &[VIP.into()], forward);
     if !engine.starts_with("XDP") {
         for node in cluster.buoy.nodes() {
             servers.prepare(&cluster, node, &["10.77.0.222"], "tunnel");
         }
     }
     cluster.buoy.start_all(&cluster.segment).unwrap();
-    for node in cluster.buoy.nodes() {
-        cluster.wait_owned(node);
-        let is_attached = |service: &ServiceView| service.engine == engine;
-        wait_until(2 * SOON, engine, || {
-            let status = cluster.buoy.client(node).unwrap().status();
-            Ok(status.is_ok_and(|s| s.vips.iter().flat_map(|v| &v.services).all(is_attached)))
-        })
-        .unwrap();
-    }
+    wait_forwarded(&cluster, engine);
     Some((cluster, servers))
 }
 
@@ -128,7 +109,7 @@ fn connections_go_to_the_owners_neighbours_and_those_that_are_open_outlive_it() 
     cluster.buoy.start_all(&cluster.segment).unwrap();
     for node in ["n1", "n2"] {
         cluster.wait_owned(node);
-        let by_xdp = |service: &ServiceView| service.engine == "XDP (eth0: driver)";
+        let by_xdp = |service: &ServiceView| service.engine == XDP;
         wait_until(2 * SOON, "XDP forwarding", || {
             let status = cluster.buoy.client(node).unwrap().status();
             Ok(status.is_ok_and(|s| s.vips.iter().flat_map(|v| &v.services).any(by_xdp)))
@@ -339,10 +320,7 @@ fn every_node_says_where_a_packet_goes_and_there_it_goes() {
     let (done, said) = buoy(&cluster, "n1", &["path", "10.77.0.50", "10.77.0.100:22"]);
     assert!(done && said.contains("no service has this address and port"), "{said}");
     let (_, said) = buoy(&cluster, "n1", &["doctor"]);
-    assert!(
-        said.contains("XDP (eth0: driver) forwards web 80/tcp, web 7/tcp, web 7/udp"),
-        "{said}"
-    );
+    assert!(said.contains(&format!("{XDP} forwards web 80/tcp, web 7/tcp, web 7/udp")), "{said}");
 
     // A file without such services takes the programs away, and so does an order after the end.
     let head = support::config_head(&cluster.segment.topology);
