@@ -64,6 +64,7 @@ const NFT_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Forward {
     desired: watch::Receiver<Arc<Desired>>,
     states: watch::Receiver<States>,
+    checked: watch::Receiver<States>,
     findings: Arc<Mutex<Findings>>,
     by_xdp: watch::Receiver<Option<xdp::Found>>,
     tracer: xdp::Tracer,
@@ -105,12 +106,13 @@ impl Ability {
 }
 
 impl Forward {
-    /// Starts forwarding what the configuration names to the backends that are up. The seed of flows
+    /// Starts forwarding what the configuration names to the backends that are up: by what is known of them, and what
+    /// their checks say, in words that follow at once. The seed of flows
     /// is the cluster's, and the answerer that of the gate, or why there is none. To be called inside a tokio
     /// runtime.
     pub fn start(
         desired: watch::Receiver<Arc<Desired>>,
-        states: watch::Receiver<States>,
+        (states, checked): (watch::Receiver<States>, watch::Receiver<States>),
         seed: watch::Receiver<u64>,
         answerer: Result<Answerer, String>,
         refusal: Refusal,
@@ -130,6 +132,7 @@ impl Forward {
         Ok(Self {
             desired,
             states,
+            checked,
             findings,
             by_xdp,
             tracer,

@@ -218,7 +218,8 @@ async fn live(
     let states = backend_orders.states(health.states());
     let checks = fitness::start(watched.clone());
     let (watch, known) = (watched.clone(), checks.states());
-    let forward = Forward::start(watched, states.clone(), seeds, answerer, refusal);
+    let known_of = (states.clone(), health.states());
+    let forward = Forward::start(watched, known_of, seeds, answerer, refusal);
     let forward = forward.map_err(RunError::Runtime)?;
     forward.join(exchange.handle(), handle.clone());
     let ability = forward.ability();

@@ -60,7 +60,14 @@ fn start(desired: watch::Receiver<Arc<Desired>>, states: watch::Receiver<States>
     let (seed, seeds) = watch::channel(7);
     // For ever.
     tokio::spawn(async move { seed.closed().await });
-    Forward::start(desired, states, seeds, Err("none here".into()), Refusal::default()).unwrap()
+    Forward::start(
+        desired,
+        (states.clone(), states),
+        seeds,
+        Err("none here".into()),
+        Refusal::default(),
+    )
+    .unwrap()
 }
 
 async fn until(what: &str, mut done: impl FnMut() -> bool) {

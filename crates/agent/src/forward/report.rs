@@ -41,6 +41,7 @@ impl Forward {
     pub fn services(&self, of: Option<&[GroupId]>) -> Vec<Arc<ServiceReport>> {
         let desired = Arc::clone(&self.desired.borrow());
         let (states, owners) = (self.states.borrow(), self.owners.borrow());
+        let checked = self.checked.borrow();
         let (counted, findings) = (self.counted(), self.findings());
         // Weights count only where somebody may rest.
         let weighed = match owners.is_empty() {
@@ -51,6 +52,7 @@ impl Forward {
             desired: &desired,
             weighed: &weighed,
             states: &states,
+            checked: &checked,
             owners: &owners,
             findings: &findings,
             counted: &counted,
@@ -85,11 +87,16 @@ struct Look<'l> {
     /// The same with the weights that hold now.
     weighed: &'l Desired,
     states: &'l States,
+    /// What checks say, of which `states` has no wording that came since somebody was woken.
+    checked: &'l States,
     owners: &'l Owners,
     findings: &'l Findings,
     counted: &'l xdp::Counted,
     meters: &'l Meters,
 }
+
+/// What is known of one backend, or what its checks say.
+type Known<'l> = (&'l Key, &'l BackendHealth);
 
 /// What a report tells of a service.
 struct Seen<'l> {
@@ -151,32 +158,27 @@ impl<'l> Look<'l> {
         service: &'l Service,
         rests: &Rests<'_>,
     ) -> Vec<SeenBackend<'l>> {
-        let Self { states, counted, .. } = *self;
-        // One search for all of them: their keys differ in the name alone, and are beside each other.
-        let of_service: Vec<(&Key, &BackendHealth)> = match states.is_empty() {
-            true => Vec::new(),
-            false => {
-                states.range(place.first_key()..).take_while(|(key, _)| place.has(key)).collect()
-            }
-        };
+        let Self { states, checked, counted, .. } = *self;
+        let (of_service, words) = (of(states, &place), of(checked, &place));
         let ejected = self.meters.ejected(&place);
         let seen =
             |(i, backend): (usize, &'l Backend)| {
-                let at = of_service.binary_search_by(|(key, _)| key.backend.cmp(&backend.name));
-                let checked = at.ok().and_then(|at| of_service.get(at)).copied();
-                let known = checked.map(|(_, known)| known);
+                let known = named(&of_service, &backend.name).map(|(_, known)| known);
+                let state = known.map_or(BackendState::Unknown, |known| known.state);
+                let words = named(&words, &backend.name);
                 let traffic = counted.backends.get(&(place, backend.address)).map(|count| {
                     Traffic { connections: count.flows, packets: count.packets, bytes: count.bytes }
                 });
                 let by_proxy = ejected.iter().filter(|(name, _)| *name == backend.name);
                 let left = || counted.ejected.get(&(place, backend.address)).copied();
                 let ejected = by_proxy.map(|(_, left)| *left).max().or_else(left).map(left_alone);
-                let because = || reason(service, checked, states, &rests.of(i, service));
+                let said = words.map(|words| (state, words));
+                let because = || reason(service, said, checked, &rests.of(i, service));
                 SeenBackend {
                     name: &backend.name,
-                    state: known.map_or(BackendState::Unknown, |known| known.state),
+                    state,
                     reason: ejected.map_or_else(because, Cow::Owned),
-                    urgent: known.is_some_and(|known| known.urgent),
+                    urgent: words.is_some_and(|(_, said)| said.urgent),
                     share: known.map_or(WHOLE_SHARE, |known| known.share),
                     traffic,
                     dropped: counted.lost_by.get(&(place, backend.address)),
@@ -186,6 +188,20 @@ impl<'l> Look<'l> {
             };
         service.backends.iter().enumerate().map(seen).collect()
     }
+}
+
+/// What is known of the backends of a service, by their names: one search for all of them, for their keys differ in
+/// the name alone, and are beside each other.
+fn of<'l>(states: &'l States, place: &Place) -> Vec<Known<'l>> {
+    match states.is_empty() {
+        true => Vec::new(),
+        false => states.range(place.first_key()..).take_while(|(key, _)| place.has(key)).collect(),
+    }
+}
+
+fn named<'l>(of_service: &[Known<'l>], name: &str) -> Option<Known<'l>> {
+    let at = of_service.binary_search_by(|(key, _)| key.backend.as_str().cmp(name));
+    at.ok().and_then(|at| of_service.get(at)).copied()
 }
 
 impl Seen<'_> {
@@ -243,12 +259,13 @@ impl SeenBackend<'_> {
 /// Why a backend is what it is, in words: what its checks say, its load, and whether it rests.
 fn reason<'l>(
     service: &Service,
-    checked: Option<(&Key, &'l BackendHealth)>,
-    states: &States,
+    said: Option<(BackendState, Known<'l>)>,
+    checked: &States,
     rests: &str,
 ) -> Cow<'l, str> {
-    let mut all = checked.map_or(Cow::Borrowed(""), |(_, known)| Cow::Borrowed(&*known.reason));
-    let loaded = checked.map(|checked| loaded(service, checked, states)).unwrap_or_default();
+    let mut all = said.map_or(Cow::Borrowed(""), |(_, (_, said))| Cow::Borrowed(&*said.reason));
+    let is_up = said.filter(|(state, _)| *state == BackendState::Up);
+    let loaded = is_up.map(|(_, said)| loaded(service, said, checked)).unwrap_or_default();
     for said in [loaded.as_str(), rests].into_iter().filter(|said| !said.is_empty()) {
         if !all.is_empty() {
             all.to_mut().push_str("; ");
@@ -303,17 +320,16 @@ impl Rests<'_> {
 }
 
 /// What share a backend takes for its load, and why, in words; empty where it follows none, or nothing is known.
-fn loaded(service: &Service, (key, known): (&Key, &BackendHealth), states: &States) -> String {
+fn loaded(service: &Service, (key, known): Known<'_>, checked: &States) -> String {
     let load = service.check.as_ref().and_then(|check| check.load.as_ref());
-    let known = Some(known).filter(|known| known.state == BackendState::Up);
-    let Some((load, known)) = load.zip(known) else { return String::new() };
+    let Some(load) = load else { return String::new() };
     let share = known.share;
     match (load, known.load, known.last_latency) {
         (Load::Header(name), Some(load), _) => {
             format!("share {share} % (load {load} % says {name})")
         }
         (Load::Latency, _, Some(took)) => {
-            let usual = usual(key, states).unwrap_or(took);
+            let usual = usual(key, checked).unwrap_or(took);
             let in_words = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1e3);
             format!(
                 "share {share} % (its answer took {}, of its service {} are usual)",
