@@ -397,7 +397,7 @@ fn connections_max(desired: &Desired) -> u64 {
 
 /// Which HAProxy's commands these are, and who speaks them.
 fn version_text() -> String {
-    format!("2.6-buoy-{}", env!("CARGO_PKG_VERSION"))
+    format!("2.6.12-buoy-{}", env!("CARGO_PKG_VERSION"))
 }
 
 pub(super) fn version() -> String {

@@ -9,6 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 use tokio::sync::watch;
 
+const EXPORTER: &str = "prometheus-haproxy-exporter";
+
 /// The socket on a thread of its own, until the test ends.
 struct Socket {
     fake: Arc<Fake>,
@@ -218,7 +220,7 @@ fn the_state_of_servers_and_the_process_are_told_as_haproxy_tells_them() {
     let info = socket.ask("show info");
     for line in [
         "Name: HAProxy\n",
-        "Version: 2.6-buoy-",
+        "Version: 2.6.12-buoy-",
         "Release_date: 2023/03/28\n",
         "Pid: 7\n",
         "Uptime: 0d 0h00m",
@@ -287,12 +289,61 @@ fn hatop_shows_the_servers_and_disables_one() {
     assert!(ended.success(), "{ended}: {}", seen.lock().unwrap());
 }
 
+/// As Ansible's module reads it: without two numbers between its points it takes HAProxy for one that knows no drain,
+/// says nothing, and does nothing.
+#[test]
+fn the_version_has_numbers_between_its_first_points() {
+    let info = Socket::start().ask("show info");
+    let version = info.lines().find_map(|line| line.strip_prefix("Version: ")).unwrap();
+    let numbers: Vec<_> = version.split('.').take(2).map(str::parse::<u32>).collect();
+    assert_eq!(numbers, [Ok(2), Ok(6)], "{version}");
+}
+
+#[test]
+fn the_exporter_of_prometheus_reads_the_servers() {
+    let known = ["/usr/bin", "/usr/local/bin"].map(|at| PathBuf::from(at).join(EXPORTER));
+    let Some(exporter) = known.iter().find(|file| file.is_file()) else {
+        eprintln!(
+            "SKIPPED: the_exporter_of_prometheus_reads_the_servers: apt-get install {EXPORTER}"
+        );
+        return;
+    };
+    let socket = Socket::start();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut command = Command::new(exporter);
+    command.arg(format!("--haproxy.scrape-uri=unix:{}", socket.path("haproxy.sock").display()));
+    command.arg(format!("--web.listen-address={free}"));
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let _exporter = Ends(command.spawn().unwrap());
+    let page = || -> std::io::Result<String> {
+        let mut stream = std::net::TcpStream::connect(free)?;
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
+        let mut page = String::new();
+        stream.read_to_string(&mut page)?;
+        Ok(page)
+    };
+    socket.wait("the exporter", || page().is_ok());
+    let all = page().unwrap();
+    for line in [
+        "haproxy_up 1",
+        "haproxy_exporter_csv_parse_failures_total 0",
+        "haproxy_server_up{backend=\"web:443-tcp\",server=\"web1\"} 1",
+        "haproxy_version_info{release_date=\"2023/03/28\",version=\"2.6.12-buoy-",
+    ] {
+        assert!(all.contains(line), "{line} is not in {all}");
+    }
+    socket.ask("disable server web:443-tcp/web1");
+    let all = page().unwrap();
+    let line = "haproxy_server_up{backend=\"web:443-tcp\",server=\"web1\"} 0";
+    assert!(all.contains(line), "{line} is not in {all}");
+}
+
 #[test]
 fn with_a_prompt_the_connection_stays_and_what_is_too_long_ends_it() {
     let socket = Socket::start();
     let mut stream = socket.connect();
     stream.write_all(b"prompt\nshow version\n").unwrap();
-    let expected = format!("\n> 2.6-buoy-{}\n\n> ", env!("CARGO_PKG_VERSION"));
+    let expected = format!("\n> 2.6.12-buoy-{}\n\n> ", env!("CARGO_PKG_VERSION"));
     let mut answer = vec![0; expected.len()];
     stream.read_exact(&mut answer).unwrap();
     assert_eq!(String::from_utf8(answer).unwrap(), expected);
