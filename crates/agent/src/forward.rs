@@ -56,8 +56,6 @@ const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_LAST: Duration = Duration::from_secs(30);
 /// So long the first round waits until it is known who owns what, where tables depend on it.
 const SETTLE: Duration = Duration::from_secs(1);
-/// How long `nft` may take.
-const NFT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Forwarding on this host. Proxies end when this is dropped; the kernel's table and the programs stay.
 #[derive(Debug)]

@@ -53,6 +53,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The table; nothing else in nftables is touched.
 pub const TABLE: &str = "buoy";
@@ -182,6 +183,11 @@ pub enum Error {
     Run(io::Error),
     /// The kernel does not say what it has.
     Observe(io::Error),
+    /// `nft` did not end, and was ended.
+    Late {
+        /// After so long.
+        after: Duration,
+    },
     /// `nft` said no.
     Refused {
         /// In its own words.
@@ -198,6 +204,9 @@ impl fmt::Display for Error {
                 "no `nft` on this host: install nftables (apt install nftables); services can have mode = \"proxy\" instead",
             ),
             Self::Run(error) => write!(f, "cannot run `nft`: {error}"),
+            Self::Late { after } => {
+                write!(f, "`nft` has not answered for {after:?}, and was ended")
+            }
             Self::Observe(error) => {
                 write!(f, "cannot ask the kernel for the tables of nftables: {error}")
             }

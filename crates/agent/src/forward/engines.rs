@@ -1,7 +1,7 @@
 //! nftables and the proxies: does the difference between what should be there and what was done.
 
 use super::meters::Meters;
-use super::{Findings, NFT_TIMEOUT, Place, Refusal, Wanted, WantedProxy};
+use super::{Findings, Place, Refusal, Wanted, WantedProxy};
 use buoy_kernel::conntrack::{self, Flows};
 use buoy_kernel::{nft, program};
 use buoy_model::Protocol;
@@ -10,7 +10,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tokio::task::JoinHandle;
-use tokio::time;
 
 /// A table of nftables as it should be. With many services it is large: whoever works with it has the same one.
 #[derive(Debug, Default, Eq, PartialEq)]
@@ -272,13 +271,13 @@ pub(super) async fn refuse(addresses: BTreeSet<IpAddr>) {
     let _ = ended(work).await;
 }
 
-/// What work on a table brought, or why it was not done.
+/// What work on a table brought, or why it was not done. It is always waited for: an attempt that was left alone would
+/// go on beside the next one. How long `nft` may take is `kernel`'s to say, which ends it.
 async fn ended<T>(work: JoinHandle<Result<T, nft::Error>>) -> Result<T, String> {
-    match time::timeout(NFT_TIMEOUT, work).await {
-        Ok(Ok(Ok(done))) => Ok(done),
-        Ok(Ok(Err(error))) => Err(error.to_string()),
-        Ok(Err(_)) => Err("the thread that runs `nft` ended".to_owned()),
-        Err(_) => Err(format!("`nft` has not answered for {NFT_TIMEOUT:?}")),
+    match work.await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("the thread that runs `nft` ended".to_owned()),
     }
 }
 
