@@ -296,13 +296,12 @@ fn decide_held(node: &Node, view: &mut View, now: Instant, i: usize) -> Judgemen
         // With nobody to take it, an outage would be all that the drain achieves.
         return yield_to_best(node, view, (now, i), others, Cause::Drain);
     }
-    if let Some(deaf_since) = deaf_since(node, i).filter(|_| fit) {
-        // A wire that died for all of us died for each at a moment of its own: let them notice.
-        let patience = deaf_since + node.silence();
-        if now < patience {
-            view.review(patience);
-            return keep(node, view, i);
-        }
+    // What died for all of us died for each at a moment of its own: let them notice.
+    let deaf = deaf_since(node, i).map(|since| since + node.silence());
+    let unserved = node.owned[i].unserved_since.map(|since| since + asked_every(group));
+    if let Some(patience) = deaf.max(unserved).filter(|patience| fit && now < *patience) {
+        view.review(patience);
+        return keep(node, view, i);
     }
     match node.reluctance(now, i).and_then(Reluctance::cause) {
         Some(cause) if fit => yield_to_best(node, view, (now, i), others, cause),
@@ -315,6 +314,12 @@ fn decide_held(node: &Node, view: &mut View, now: Instant, i: usize) -> Judgemen
 /// letting it go.
 fn may_leave(node: &Node, group: &Group, i: usize) -> bool {
     !node.is_held(i) && node.rival(group).is_none()
+}
+
+/// How far apart two nodes may be that see the same backend die.
+fn asked_every(group: &Group) -> Duration {
+    let checks = group.services.iter().filter_map(|service| service.check.as_ref());
+    checks.map(|check| check.pace.every).max().unwrap_or_default()
 }
 
 /// Since when nobody is heard where the group is announced.

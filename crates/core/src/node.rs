@@ -476,6 +476,8 @@ impl Node {
     fn fitness(&mut self, now: Instant, group: GroupId, fitness: Fitness) {
         let Some(i) = self.desired.group_index(group) else { return };
         if self.owned[i].fitness != fitness {
+            let is_unserved = fitness == Fitness::NoBackend;
+            self.owned[i].unserved_since = is_unserved.then_some(now);
             self.owned[i].fitness = fitness;
             self.note_fitness(now, group, self.owned[i].is_fit());
             self.beat_now();

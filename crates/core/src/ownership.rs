@@ -26,6 +26,8 @@ pub(crate) struct Ownership {
     pub(crate) last_change: Option<Record>,
     /// How well this node could serve it, by its own checks.
     pub(crate) fitness: Fitness,
+    /// Since when it sees too few backends.
+    pub(crate) unserved_since: Option<Instant>,
     /// What operators want of it.
     pub(crate) orders: GroupOrders,
     /// The elections that decide about it, where VRRP does.
@@ -108,6 +110,7 @@ impl Ownership {
             epoch: Epoch(0),
             last_change: None,
             fitness: Fitness::Fit,
+            unserved_since: None,
             orders: GroupOrders { held: None, moving: None },
             routers: Routers::new(group),
             watch: Watch::default(),

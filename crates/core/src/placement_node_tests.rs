@@ -4,6 +4,11 @@
 use super::*;
 use crate::OrderError;
 use alloc::string::ToString;
+use alloc::sync::Arc;
+use buoy_model::{
+    Backend, BackendLife, Balance, Check, CheckKind, Front, Mode, Ports, Protocol, SendProxy,
+    Service, SourceAddress,
+};
 
 const FRIEND: LinkId = LinkId(9);
 const SECOND: Duration = Duration::from_secs(1);
@@ -523,3 +528,60 @@ fn a_node_without_backends_is_the_last_in_line() {
 mod announce_order_tests;
 #[path = "cordon_tests.rs"]
 mod cordons;
+
+/// Puts a service whose backends are asked so often behind each group.
+fn asks_every(desired: &mut Desired, every: Duration) {
+    let pace = buoy_model::Pace { every, every_down: every, timeout: every, rise: 1, fall: 1 };
+    let kind = CheckKind::Tcp;
+    let check = Check { kind, port: None, via: None, pace, askers: None, load: None };
+    for group in &mut desired.groups {
+        group.services.push(Service {
+            addresses: group.addresses.iter().map(|a| a.cidr.address()).collect(),
+            protocol: Protocol::Tcp,
+            ports: Ports::one(80),
+            mode: Mode::Kernel,
+            balance: Balance::RoundRobin,
+            source: SourceAddress::Client,
+            send_proxy: SendProxy::Off,
+            connections_max: 1,
+            idle_timeout: SECOND,
+            connect_timeout: SECOND,
+            sources: Arc::default(),
+            new_connections: None,
+            life: BackendLife::default(),
+            front: Front::default(),
+            backends: vec![Backend::new("web1", ([10, 0, 0, 21], 80).into())],
+            discovered: vec![],
+            check: Some(check.clone()),
+        });
+    }
+}
+
+#[test]
+fn what_all_see_die_a_moment_apart_moves_nothing() {
+    for safety in [Safety::Exclusive, Safety::Available] {
+        let mut cluster = cluster(3, 1, safety, |desired| asks_every(desired, SECOND));
+        cluster.settle();
+        let owner = cluster.owner(0);
+        let group = cluster.nodes[0].desired.groups[0].id;
+        let unfit = || Event::Fitness { group, fitness: Fitness::NoBackend };
+        // The owner first, and the others almost a second later.
+        cluster.give(owner, unfit());
+        cluster.run(SECOND * 9 / 10);
+        assert_eq!(cluster.owner(0), owner, "{safety:?}: the others may be about to see it too");
+        cluster.give((owner + 1) % 3, unfit());
+        cluster.give((owner + 2) % 3, unfit());
+        cluster.run(SECOND * 3);
+        assert_eq!(cluster.owner(0), owner, "{safety:?}: nobody is better");
+
+        // Who sees backends when the second is over gets it.
+        cluster.give(owner, Event::Fitness { group, fitness: Fitness::Fit });
+        cluster.give((owner + 1) % 3, Event::Fitness { group, fitness: Fitness::Fit });
+        cluster.run(SECOND);
+        cluster.give(owner, unfit());
+        cluster.run(SECOND * 9 / 10);
+        assert_eq!(cluster.owner(0), owner, "{safety:?}");
+        cluster.run(SECOND / 10 + LEASE);
+        assert_eq!(cluster.owner(0), (owner + 1) % 3, "{safety:?}: the one that sees backends");
+    }
+}
