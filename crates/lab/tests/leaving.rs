@@ -179,7 +179,8 @@ fn after_make_uninstall_nothing_of_it_is_in_the_kernel() {
     };
     let before = kernel(&cluster);
     cluster.buoy.start_all(&cluster.segment).unwrap();
-    wait_until(SOON, "everything of the agent", || {
+    // A kernel that is busy takes its time to verify the programs.
+    wait_until(4 * SOON, "everything of the agent", || {
         let now = kernel(&cluster);
         let shows = [(0, "xdp"), (1, "10.77.0.100"), (4, "buoy"), (6, "buoy")];
         Ok(shows.iter().all(|&(place, word)| now[place].contains(word)))
