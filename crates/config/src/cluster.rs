@@ -8,9 +8,9 @@ use crate::value::{self, written};
 use crate::{Code, discovery, store};
 use buoy_model::limits::{
     HEARTBEAT_DEFAULT, HEARTBEAT_MAX, HEARTBEAT_MIN, LEASE_CEILING_DEFAULT, LEASE_DEFAULT,
-    LEASE_HEARTBEATS_MIN, LEASE_MAX, PORT_DEFAULT,
+    LEASE_HEARTBEATS_MIN, LEASE_MAX, PORT_DEFAULT, REST_HEARTBEAT,
 };
-use buoy_model::{MetricAlias, NodeId, Safety, Timing};
+use buoy_model::{Group, MetricAlias, NodeId, Safety, Timing};
 use core::net::SocketAddr;
 use core::time::Duration;
 
@@ -26,6 +26,8 @@ pub(crate) struct Cluster {
     pub(crate) node: Option<At<NodeId>>,
     pub(crate) safety: Safety,
     pub(crate) timing: Timing,
+    /// The file says nothing of the pace.
+    is_pace_free: bool,
     /// Who is asked for the names of backends.
     pub(crate) resolvers: Vec<SocketAddr>,
     /// Where HAProxy's runtime commands are listened to.
@@ -45,6 +47,7 @@ pub(crate) fn read(top: &Section<'_>, problems: &mut Problems<'_>) -> Cluster {
     let port = port.and_then(|p| u16::try_from(p.value).ok()).unwrap_or(PORT_DEFAULT);
     let peers = peers::read(top, port, problems);
     let node = top.text(&top::NODE, problems).and_then(|n| peers.find(&n, "node", problems));
+    let (timing, is_pace_free) = read_timing(top, problems);
     let safety = read_safety(top, &top::SAFETY, &peers, problems).map(|s| s.value).unwrap_or({
         if peers.list.len() < MAJORITY_NODES_MIN { Safety::Available } else { Safety::Exclusive }
     });
@@ -52,7 +55,8 @@ pub(crate) fn read(top: &Section<'_>, problems: &mut Problems<'_>) -> Cluster {
         name: name.map_or("buoy", |n| n.value).to_owned(),
         node,
         safety,
-        timing: read_timing(top, problems),
+        timing,
+        is_pace_free,
         resolvers: discovery::read_resolvers(top, problems),
         haproxy_socket: read_socket(top, problems),
         metrics: read_metrics(top, problems),
@@ -153,7 +157,20 @@ pub(crate) fn check_name(key: &str, name: &At<&str>, problems: &mut Problems<'_>
     false
 }
 
-fn read_timing(top: &Section<'_>, problems: &mut Problems<'_>) -> Timing {
+impl Cluster {
+    /// Nobody waits for the beats of a node that has no peers: it turns only to renew its own lease. Who shares an
+    /// address by VRRP has others to whom the end of that lease matters.
+    pub(crate) fn settle_pace(&mut self, groups: &[Group]) {
+        let is_alone = self.peers.list.len() < 2 && groups.iter().all(|g| g.vrrp.is_empty());
+        if self.is_pace_free && is_alone {
+            let lease = stretched(REST_HEARTBEAT);
+            self.timing = Timing { heartbeat: REST_HEARTBEAT, lease, lease_max: lease };
+        }
+    }
+}
+
+/// And whether the file leaves all of it free.
+fn read_timing(top: &Section<'_>, problems: &mut Problems<'_>) -> (Timing, bool) {
     let beats = HEARTBEAT_MIN..=HEARTBEAT_MAX.min(LEASE_MAX / LEASE_HEARTBEATS_MIN);
     let before = problems.count();
     let heartbeat = top.duration(&top::HEARTBEAT, beats, problems);
@@ -171,8 +188,9 @@ fn read_timing(top: &Section<'_>, problems: &mut Problems<'_>) -> Timing {
     if let (Some(longest), true) = (&longest, clean) {
         refuse_low_ceiling(longest, term, problems);
     }
+    let is_free = heartbeat.is_none() && lease.is_none() && longest.is_none();
     let longest = longest.map_or(LEASE_CEILING_DEFAULT.max(term), |l| l.value.max(term));
-    Timing { heartbeat: beat, lease: term, lease_max: longest }
+    (Timing { heartbeat: beat, lease: term, lease_max: longest }, is_free)
 }
 
 fn refuse_short(lease: &At<Duration>, beat: Duration, problems: &mut Problems<'_>) {

@@ -166,7 +166,7 @@ pub fn check_found(
     let mut problems = Problems::new(name, text);
     let (mut tree, errors) = parse(text, &mut problems);
     discovery::put_in(tree.get_mut(), found);
-    let draft = Draft::read(&tree, &mut problems);
+    let mut draft = Draft::read(&tree, &mut problems);
     if errors > 0 {
         problems.keep_what_a_syntax_error_leaves_certain();
         return Err(problems.into_report());
@@ -193,6 +193,7 @@ pub fn check_found(
         Placed { addresses, checks, vrrp, routes: routes::place(bundle, Some(host), problems) }
     };
     let groups = draft.groups(name, place, &mut problems);
+    draft.cluster.settle_pace(&groups);
     let hooks = hook::place(&draft.hooks, name, files, &mut problems);
     let traces = traces::place(draft.traces.as_ref(), name, files, &mut problems);
     let store = store::place(&draft.cluster.store, name, files, &mut problems);
@@ -232,11 +233,12 @@ pub fn check_found(
 pub fn check_offline(text: &str, name: &str) -> Result<CheckedOffline, Report> {
     let mut problems = Problems::new(name, text);
     let (tree, errors) = parse(text, &mut problems);
-    let draft = Draft::read(&tree, &mut problems);
+    let mut draft = Draft::read(&tree, &mut problems);
     if errors > 0 {
         problems.keep_what_a_syntax_error_leaves_certain();
     }
     let groups = draft.groups(name, Placed::elsewhere, &mut problems);
+    draft.cluster.settle_pace(&groups);
     if problems.has_errors() {
         return Err(problems.into_report());
     }

@@ -6,7 +6,7 @@ use buoy_model::limits::CHECK_TLS_WARN_DEFAULT;
 use buoy_model::limits::{HEARTBEAT_DEFAULT, LEASE_DEFAULT};
 use buoy_model::{
     Check, CheckKind, ClusterId, Desired, Failback, Group, HttpCheck, LinkId, Load, NodeId, Pace,
-    PostgresRole, Presence, Protocol, Running, Safety, Service, Sought, Statuses, TlsCheck,
+    PostgresRole, Presence, Protocol, Running, Safety, Service, Sought, Statuses, Timing, TlsCheck,
     VipAddress,
 };
 use std::time::Duration;
@@ -97,6 +97,25 @@ fn a_lease_grows_up_to_lease_max_and_never_begins_above_it() {
     ] {
         let timing = desired(&format!("{top}\n{SMALL}")).timing;
         assert_eq!((timing.lease, timing.lease_max), (MS(lease), MS(longest)), "{top}");
+    }
+}
+
+#[test]
+fn a_node_without_peers_turns_seldom_unless_the_file_or_vrrp_asks_for_more() {
+    let vrrp = "vrrp = { id = 51, peers = \"10.0.0.20\" }";
+    for (top, more, expected) in [
+        ("", "", [100, 320, 320]),
+        ("heartbeat = \"10ms\"", "", [10, 32, 300]),
+        ("lease = \"60ms\"", "", [10, 60, 300]),
+        ("lease_max = \"1s\"", "", [10, 32, 1_000]),
+        ("", vrrp, [10, 32, 300]),
+    ] {
+        let text = format!("{}{more}\n", with_peers("[\"10.0.0.11\"]", top));
+        let Timing { heartbeat, lease, lease_max } = desired(&text).timing;
+        assert_eq!([heartbeat, lease, lease_max], expected.map(MS), "{text}");
+        let elsewhere = buoy_config::check_offline(&text, "buoy.toml").unwrap();
+        assert_eq!(elsewhere.timing, desired(&text).timing, "{text}");
+        assert_eq!(elsewhere.digest, desired(&text).digest, "{text}");
     }
 }
 
