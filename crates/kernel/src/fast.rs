@@ -350,6 +350,15 @@ impl Fast {
         if let Some(place) = self.places.iter().find(|place| place.link == link) {
             return Ok(place.mode);
         }
+        let mode = self.take(link)?;
+        if let Ok(pins) = &self.pins {
+            let is_ours = |link| self.places.iter().any(|place| place.link == link);
+            pins.forget_set_aside(|link| !is_ours(link) && neighbours::is_veth(link).is_ok());
+        }
+        Ok(mode)
+    }
+
+    fn take(&mut self, link: LinkId) -> Result<Mode, FastError> {
         if neighbours::is_veth(link)? {
             self.tables.send_back_by_redirect(true);
         }

@@ -20,11 +20,12 @@ use world::{permitted, service};
 
 const VIP: &str = "10.1.0.100";
 
-/// Port 80 has a backend; that of port 81 is nowhere.
+/// Ports 80 and 82 have a backend; that of port 81 is nowhere.
 fn path() -> FastPath {
     let tcp = service(Protocol::Tcp, VIP, (80, 80), Forward::Dsr, &["10.2.0.2:0"]);
+    let udp = service(Protocol::Udp, VIP, (82, 82), Forward::Dsr, &["10.2.0.2:0"]);
     let lost = service(Protocol::Udp, VIP, (81, 81), Forward::Dsr, &["10.2.0.77:0"]);
-    FastPath { seed: 77, services: vec![tcp, lost] }
+    FastPath { seed: 77, services: vec![tcp, udp, lost] }
 }
 
 fn links() -> [LinkId; 2] {
@@ -43,8 +44,8 @@ fn open() -> Result<Fast, FastError> {
 
 /// Of the backend that is nowhere no way can be known.
 fn know_all_but_one(fast: &mut Fast, neighbours: &mut Neighbours) {
-    let tcp = FastPath { services: path().services[..1].to_vec(), ..path() };
-    fast.apply(&tcp, &mut |to| neighbours.resolve(to)).unwrap();
+    let known = FastPath { services: path().services[..2].to_vec(), ..path() };
+    fast.apply(&known, &mut |to| neighbours.resolve(to)).unwrap();
     know_all(fast, neighbours);
     fast.apply(&path(), &mut |to| neighbours.resolve(to)).unwrap();
 }
@@ -66,6 +67,35 @@ fn programs() -> Vec<String> {
     let shown = hosts::ip("link show");
     let ids = shown.lines().filter_map(|line| line.split("prog/xdp id ").nth(1));
     ids.map(|id| id.split_whitespace().next().unwrap().to_owned()).collect()
+}
+
+/// A server that sends back each datagram, for ever.
+fn serve_datagrams() {
+    let socket = UdpSocket::bind((VIP, 82)).unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 8192];
+        while let Ok((length, client)) = socket.recv_from(&mut buffer) {
+            let _ = socket.send_to(&buffer[..length], client);
+        }
+    });
+}
+
+/// A datagram in pieces, which another program looks at than at most packets, comes there and back.
+fn pieces(hosts: &Hosts, when: &str) {
+    let socket = hosts.at_client(|| UdpSocket::bind("10.1.0.2:0").unwrap());
+    socket.set_read_timeout(Some(WAIT)).unwrap();
+    let sent = [7; 4000];
+    socket.send_to(&sent, (VIP, 82)).unwrap();
+    let mut heard = [0; 8192];
+    let answer = socket.recv_from(&mut heard).map(|(length, _)| length);
+    assert_eq!(answer.ok(), Some(sent.len()), "{when}");
+}
+
+/// What programs go on to that were replaced, and are still on some interface.
+fn set_aside() -> usize {
+    let folder = pinned(LAYOUT).parent().unwrap().to_owned();
+    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    names.filter(|name| name.to_string_lossy().starts_with("programs-")).count()
 }
 
 /// One more datagram for the backend that is nowhere: then so many are lost.
@@ -96,6 +126,7 @@ fn stand(test: &str, age: impl Fn()) -> Option<()> {
     hosts.at_server(|| {
         hosts::ip("addr add 10.1.0.100/32 dev lo");
         serve("10.1.0.100:80");
+        serve_datagrams();
     });
     let mut stream = hosts.at_client(|| connect("10.1.0.100:80")).unwrap();
     echoes(&mut stream, 10_000);
@@ -106,9 +137,10 @@ fn stand(test: &str, age: impl Fn()) -> Option<()> {
     drop(fast);
     age();
     echoes(&mut stream, 10_000);
+    pieces(&hosts, "by programs that nobody holds");
 
     let is_other_layout = pinned(LAYOUT - 1).exists();
-    let mut next = open().unwrap();
+    let next = open().unwrap();
     let names: Vec<String> = next.replaced().to_vec();
     let wanted = is_other_layout.then(|| format!("layout-{}", LAYOUT - 1));
     assert_eq!(names, wanted.into_iter().collect::<Vec<_>>());
@@ -116,10 +148,21 @@ fn stand(test: &str, age: impl Fn()) -> Option<()> {
     // The earlier programs are still there, and forward by their own maps.
     assert_eq!(programs(), earlier);
     echoes(&mut stream, 10_000);
+    pieces(&hosts, "by the earlier programs, beside the new ones");
+    // Nor is anything lost when this run comes no further.
+    drop(next);
+    pieces(&hosts, "by the earlier programs, alone again");
+    let mut next = open().unwrap();
+    pieces(&hosts, "by the earlier programs, beside the next ones");
+    next.attach(links()[1]).unwrap();
+    assert_eq!(set_aside(), 1);
+    pieces(&hosts, "with both on interfaces");
     attach(&mut next);
+    assert_eq!(set_aside(), 0);
     let now = programs();
     assert!(now.len() == 2 && now.iter().all(|id| !earlier.contains(id)), "{earlier:?} {now:?}");
     echoes(&mut stream, 10_000);
+    pieces(&hosts, "by the new programs");
     let mut new = hosts.at_client(|| connect("10.1.0.100:80")).unwrap();
     echoes(&mut new, 10_000);
     // Counts go on, unless they lie otherwise too.

@@ -14,6 +14,9 @@ use std::path::{Path, PathBuf};
 
 const FILE_SYSTEM: &str = "/sys/fs/bpf";
 
+/// How names of what earlier programs go on to begin.
+const ASIDE: &str = "programs-";
+
 /// How the program sees frames.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Mode {
@@ -112,6 +115,7 @@ impl Pins {
     /// Forgets the maps that are to have another length; who uses them keeps them. What was counted, and
     /// remembered of flows and clients, stays.
     pub(super) fn forget_maps(&self) {
+        self.set_aside(&self.maps());
         for name in MAPS
             .iter()
             .chain([&PROGRAMS_MAP])
@@ -127,12 +131,35 @@ impl Pins {
         self.forget_layouts(|folder| folder != maps)
     }
 
+    /// Keeps what the programs of these maps go on to, until none of them is on an interface: the kernel empties such
+    /// an array when nobody has it open or pinned, also while a program uses it.
+    fn set_aside(&self, maps: &Path) {
+        // An earlier run may have come no further than to here.
+        let free = (0_u32..).map(|n| self.folder.join(format!("{ASIDE}{n}")));
+        if let Some(aside) = free.into_iter().find(|path| !path.exists()) {
+            let _ = fs::rename(maps.join(PROGRAMS_MAP), aside);
+        }
+    }
+
+    /// Forgets what earlier programs went on to, if none of them is on an interface any more.
+    pub(super) fn forget_set_aside(&self, is_earlier: impl Fn(LinkId) -> bool) {
+        if self.links().into_iter().any(|(link, _)| is_earlier(link)) {
+            return;
+        }
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(ASIDE) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
     fn forget_layouts(&self, which: impl Fn(&Path) -> bool) -> Vec<String> {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let folders = entries.map(|entry| entry.path()).filter(|path| path.is_dir() && which(path));
         let mut names = Vec::new();
         for folder in folders {
             names.extend(folder.file_name().map(|name| name.to_string_lossy().into_owned()));
+            self.set_aside(&folder);
             // A file system of BPF objects removes no folder that holds some.
             for map in fs::read_dir(&folder).into_iter().flatten().flatten() {
                 let _ = fs::remove_file(map.path());
@@ -155,6 +182,7 @@ impl Pins {
             let _ = fs::remove_file(self.link(link, mode));
         }
         let _ = self.forget_layouts(|_| true);
+        self.forget_set_aside(|_| false);
         let _ = fs::remove_dir(&self.folder);
         if let Some(all) = self.folder.parent() {
             let _ = fs::remove_dir(all);
