@@ -20,6 +20,7 @@ mod refusal;
 mod report;
 mod rows;
 mod shares;
+mod told;
 mod xdp;
 
 pub use refusal::Refusal;
@@ -71,7 +72,7 @@ pub struct Forward {
     meters: meters::Meters,
     conntracked: conntracked::Conntracked,
     refusal: Refusal,
-    told: report::Told,
+    told: told::Told,
     owners: Arc<watch::Sender<owned::Owners>>,
     task: AbortHandle,
 }
@@ -139,7 +140,7 @@ impl Forward {
             meters,
             conntracked: conntracked::Conntracked::default(),
             refusal,
-            told: report::Told::default(),
+            told: told::Told::default(),
             owners,
             task,
         })
@@ -215,6 +216,8 @@ struct Findings {
     attached: Vec<String>,
     /// What XDP cannot forward here.
     refused: BTreeSet<Place>,
+    /// While it stays, all that services are told of is the same.
+    number: u64,
 }
 
 impl Findings {
@@ -224,6 +227,16 @@ impl Findings {
         self.tables = by_xdp.tables;
         self.attached = by_xdp.attached;
         self.refused = by_xdp.refused.into_keys().collect();
+    }
+
+    /// These come after those; what counts all services together is told of none.
+    fn follow(&mut self, before: &Self) {
+        let Self { services, host: _, counters: _, tables, limited, attached, refused, number: _ } =
+            &*self;
+        let are_same = (services, tables, limited)
+            == (&before.services, &before.tables, &before.limited)
+            && (attached, refused) == (&before.attached, &before.refused);
+        self.number = before.number + u64::from(!are_same);
     }
 }
 
@@ -476,7 +489,11 @@ async fn follow(
         let wait = if engines.failing { pause } else { AUDIT };
         pause = if engines.failing { (pause * 2).min(RETRY_LAST) } else { RETRY_FIRST };
         say_what_is_new(&findings, &found);
-        *findings.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        {
+            let mut findings = findings.lock().unwrap_or_else(PoisonError::into_inner);
+            found.follow(&findings);
+            *findings = found;
+        }
         tokio::select! {
             changed = news.changed() => {
                 if changed.is_err() {

@@ -12,6 +12,7 @@ mod board;
 mod loads;
 pub(crate) mod rounds;
 mod shared;
+mod states;
 
 use crate::exchange::Handle;
 pub(crate) use ask::WHOLE_SHARE;
@@ -25,6 +26,7 @@ use buoy_model::{
 };
 pub(crate) use loads::usual;
 use rounds::{Kept, News};
+pub use states::{Change, States};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -108,6 +110,36 @@ impl BackendHealth {
         }
     }
 
+    /// Says why it is what it is; whether that is another.
+    fn say(&mut self, reason: String, urgent: bool) -> bool {
+        let is_another = (self.reason.as_str(), self.urgent) != (reason.as_str(), urgent);
+        (self.reason, self.urgent) = (reason, urgent);
+        is_another
+    }
+
+    /// It is in that state now; whether it was in another.
+    fn turn(&mut self, state: BackendState, now: Instant) -> bool {
+        let turned = self.state != state;
+        if turned {
+            (self.state, self.since) = (state, now);
+        }
+        turned
+    }
+
+    /// It takes that share; whether it took another.
+    const fn weigh(&mut self, share: u16) -> bool {
+        let weighed = self.share != share;
+        self.share = share;
+        weighed
+    }
+
+    /// Whether they are the same but for loads and latencies.
+    fn is_told_as(&self, other: &Self) -> bool {
+        let Self { state, reason, urgent, since, last_latency: _, share, load: _, ordered } = self;
+        (state, reason, urgent, since) == (&other.state, &other.reason, &other.urgent, &other.since)
+            && (share, ordered) == (&other.share, &other.ordered)
+    }
+
     /// Whether connections that it has are to be cut.
     pub fn is_cut(&self) -> bool {
         self.ordered.as_ref().is_some_and(|ordered| !ordered.keeps)
@@ -122,9 +154,6 @@ pub struct Ordered {
     /// Whether the backend may have connections; without, its state is `Down`.
     pub keeps: bool,
 }
-
-/// What is known of every checked backend.
-pub type States = BTreeMap<Key, BackendHealth>;
 
 /// The checks of backends; they end when this is dropped.
 #[derive(Debug)]
@@ -191,7 +220,7 @@ pub fn seen_from_here<'a>(states: &'a States, opinions: &States) -> Cow<'a, Stat
         match seen.get(key) {
             // What operators have ordered holds whatever is found.
             Some(known) if known.ordered.is_some() => {}
-            Some(_) | None => drop(seen.insert(key.clone(), own.clone())),
+            Some(_) | None => seen.change(key, |known| (true, known.clone_from(own))),
         }
     }
     Cow::Owned(seen)
@@ -288,25 +317,14 @@ fn warn(Key { backend, ports, .. }: &Key, news: &News, warned: &mut String) {
 
 /// Keeps what is known; whether the backend has turned or takes another share, which readers are woken for.
 fn publish(states: &mut States, key: &Key, news: News) -> bool {
-    if !states.contains_key(key) {
-        states.insert(key.clone(), BackendHealth::unknown());
-    }
-    let Some(known) = states.get_mut(key) else { return false };
-    if let Some(reason) = news.reason {
-        known.reason = reason;
-        known.urgent = news.urgent;
-    }
-    known.last_latency = news.latency.or(known.last_latency);
-    known.load = news.load.or(known.load);
-    let turned = known.state != news.state;
-    if turned {
-        known.state = news.state;
-        known.since = clock::now();
-    }
-    let share = news.share.unwrap_or(known.share);
-    let weighed = known.share != share;
-    known.share = share;
-    turned || weighed
+    states.change(key, |known| {
+        let worded = news.reason.is_some_and(|reason| known.say(reason, news.urgent));
+        known.last_latency = news.latency.or(known.last_latency);
+        known.load = news.load.or(known.load);
+        let turned = known.turn(news.state, clock::now());
+        let weighed = known.weigh(news.share.unwrap_or(known.share));
+        (worded || turned || weighed, turned || weighed)
+    })
 }
 
 /// Where to ask: the backend itself, or the port that the check names.

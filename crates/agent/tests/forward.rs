@@ -127,7 +127,8 @@ fn whoever_asks_again_has_the_same_reports_but_of_what_is_another() {
             ("state", |health| health.state = BackendState::Up),
         ] {
             let before = forward.services(None);
-            health.send_modify(|states| states.values_mut().for_each(change));
+            let (key, _) = down("web1");
+            health.send_modify(|states| states.change(&key, |known| (true, change(known))));
             assert_eq!(same(&before, &forward.services(None)), [false, true], "{what}");
         }
         health.send(States::new()).unwrap();

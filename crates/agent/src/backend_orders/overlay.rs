@@ -1,7 +1,7 @@
 //! Lays what is ordered of backends over what their checks say, now and whenever either changes or a time is over.
 
 use super::millis;
-use crate::health::{BackendHealth, Key, Ordered, States};
+use crate::health::{Key, Ordered, States};
 use buoy_core::backend_orders::{self as orders, BackendOrders};
 use buoy_model::{BackendId, BackendState, Desired};
 use std::sync::Arc;
@@ -63,11 +63,13 @@ fn overlaid(desired: &Desired, checked: &States, orders: &BackendOrders, now: u6
     for order in orders.all().filter(|order| !order.is_configured()) {
         let Some(key) = key(desired, &order.backend) else { continue };
         let keeps = orders::effect(order.duty, now).keeps;
-        let known = states.entry(key).or_insert_with(BackendHealth::unknown);
-        if !keeps {
-            known.state = BackendState::Down;
-        }
-        known.ordered = Some(Ordered { order: order.clone(), keeps });
+        states.change(&key, |known| {
+            if !keeps {
+                known.state = BackendState::Down;
+            }
+            known.ordered = Some(Ordered { order: order.clone(), keeps });
+            (true, ())
+        });
     }
     states
 }
@@ -90,6 +92,7 @@ fn is_same(before: &States, after: &States) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::health::BackendHealth;
     use crate::sample::{backend, desired, service};
     use buoy_core::backend_orders::Change;
     use buoy_model::{Duty, Mode, NodeId, OrderedWeight};

@@ -1,6 +1,7 @@
 //! Tells what this host forwards, by which engine, and what is known of the backends.
 
 use super::meters::{Meters, left_alone};
+use super::told::{MadeOf, Slot};
 use super::{Findings, Forward, Place, near, owned::Owners, shares, xdp};
 use crate::health::{BackendHealth, Key, States, WHOLE_SHARE, usual};
 use buoy_api::Traffic;
@@ -10,30 +11,9 @@ use buoy_model::{
     Backend, BackendOrder, BackendState, Desired, Group, GroupId, Instant, Load, Mode, Service,
 };
 use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::cell::OnceCell;
+use std::sync::Arc;
 use std::time::Duration;
-
-/// The reports that somebody has. Whoever asks gets the same ones as long as they say what is: of ten thousand
-/// backends nearly all are as they were a moment ago.
-#[derive(Debug, Default)]
-pub(super) struct Told(Mutex<BTreeMap<Place, Weak<ServiceReport>>>);
-
-impl Told {
-    /// Nothing that holds the lock can panic halfway through a change.
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Place, Weak<ServiceReport>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// These are had from now on, too.
-    fn keep(&self, new: Vec<(Place, Weak<ServiceReport>)>) {
-        if !new.is_empty() {
-            let mut told = self.lock();
-            told.retain(|_, report| report.strong_count() > 0);
-            told.extend(new);
-        }
-    }
-}
 
 impl Forward {
     /// Each service, of some groups (in the order of their ids) or of all, in the order of `Desired` (two of a group may share
@@ -43,14 +23,9 @@ impl Forward {
         let (states, owners) = (self.states.borrow(), self.owners.borrow());
         let checked = self.checked.borrow();
         let (counted, findings) = (self.counted(), self.findings());
-        // Weights count only where somebody may rest.
-        let weighed = match owners.is_empty() {
-            true => Arc::clone(&desired),
-            false => shares::weighed(&desired, &states),
-        };
         let look = Look {
             desired: &desired,
-            weighed: &weighed,
+            weighed: OnceCell::new(),
             states: &states,
             checked: &checked,
             owners: &owners,
@@ -58,34 +33,34 @@ impl Forward {
             counted: &counted,
             meters: &self.meters,
         };
-        let (mut all, mut new) = (Vec::new(), Vec::new());
-        let told = self.told.lock();
-        for (group, weighed) in desired.groups.iter().zip(&weighed.groups) {
-            if of.is_some_and(|of| of.binary_search(&group.id).is_err()) {
-                continue;
+        self.told.each(&desired, |mut slots| {
+            let mut all = Vec::with_capacity(if of.is_none() { slots.len() } else { 0 });
+            for (at, group) in desired.groups.iter().enumerate() {
+                let its;
+                (its, slots) = slots.split_at_mut(group.services.len());
+                if of.is_some_and(|of| of.binary_search(&group.id).is_err()) {
+                    continue;
+                }
+                let health = [look.states, look.checked].map(|known| known.change_of(group.id));
+                for (n, (slot, service)) in its.iter_mut().zip(&group.services).enumerate() {
+                    let made_of = MadeOf::of(service, health, [findings.number, counted.number]);
+                    let known = slot.made_of(made_of);
+                    all.push(
+                        known
+                            .unwrap_or_else(|| look.tell(slot, made_of, (group, service), (at, n))),
+                    );
+                }
             }
-            for (service, of) in group.services.iter().zip(&weighed.services) {
-                let place = Place::of(group, service);
-                let seen = look.seen(place, (group, service), (weighed, of));
-                let known = told.get(&place).and_then(Weak::upgrade);
-                all.push(known.filter(|known| seen.is_told_by(known)).unwrap_or_else(|| {
-                    let report = Arc::new(seen.report(place));
-                    new.push((place, Arc::downgrade(&report)));
-                    report
-                }));
-            }
-        }
-        drop(told);
-        self.told.keep(new);
-        all
+            all
+        })
     }
 }
 
 /// All that reports are made of, at one moment.
 struct Look<'l> {
-    desired: &'l Desired,
-    /// The same with the weights that hold now.
-    weighed: &'l Desired,
+    desired: &'l Arc<Desired>,
+    /// The same with the weights that hold now, once somebody may rest.
+    weighed: OnceCell<Arc<Desired>>,
     states: &'l States,
     /// What checks say, of which `states` has no wording that came since somebody was woken.
     checked: &'l States,
@@ -127,14 +102,48 @@ fn are_told(seen: Option<&xdp::Reasons>, told: &xdp::Reasons) -> bool {
 }
 
 impl<'l> Look<'l> {
+    /// What is, of the service at that place of that group: as it was told last, where that says it.
+    fn tell(
+        &self,
+        slot: &mut Slot,
+        made_of: Option<MadeOf>,
+        (group, service): (&'l Group, &'l Service),
+        at: (usize, usize),
+    ) -> Arc<ServiceReport> {
+        let place = Place::of(group, service);
+        // What a proxy leaves alone it takes again by itself.
+        let made_of = made_of.filter(|_| self.meters.ejected(&place).is_empty());
+        let seen = self.seen(place, (group, service), at);
+        let latest = slot.latest().filter(|latest| seen.is_told_by(latest));
+        let report = latest.unwrap_or_else(|| Arc::new(seen.report(place)));
+        slot.keep(&report, made_of);
+        report
+    }
+
+    /// Which backends of a service rest; none of one that keeps nobody near.
+    fn resting(&self, group: &Group, service: &Service, (at, n): (usize, usize)) -> Vec<bool> {
+        if service.life.locality.is_none() {
+            return Vec::new();
+        }
+        let weighed = self.weighed.get_or_init(|| match self.owners.is_empty() {
+            // Weights count only where somebody may rest.
+            true => Arc::clone(self.desired),
+            false => shares::weighed(self.desired, self.states),
+        });
+        let group = weighed.groups.get(at).unwrap_or(group);
+        let service = group.services.get(n).unwrap_or(service);
+        let owner = self.owners.get(&group.id).copied();
+        near::resting(weighed, (group, service), owner, self.states)
+    }
+
     fn seen(
         &self,
         place: Place,
         (group, service): (&'l Group, &'l Service),
-        weighed: (&Group, &Service),
+        at: (usize, usize),
     ) -> Seen<'l> {
         let owner = self.owners.get(&group.id).copied();
-        let resting = near::resting(self.weighed, weighed, owner, self.states);
+        let resting = self.resting(group, service, at);
         let owner = owner.map_or("", |owner| self.desired.node_name(owner));
         let instead = self.findings.refused.contains(&place);
         let instead = instead.then(|| substitute(self.desired, group, service));

@@ -468,3 +468,46 @@ fn a_host_whose_backends_are_in_maintenance_serves_nobody_and_one_that_drains_go
         assert_eq!(has_backends(&desired.groups[0], &known), keeps);
     }
 }
+
+#[test]
+fn services_are_looked_at_again_when_a_round_finds_something_else_of_them() {
+    type Change = fn(&mut Findings);
+    let table: [(&str, bool, Change); 8] = [
+        ("nothing", false, |_| ()),
+        ("a problem", true, |found| found.services.extend([(WEB, "in use".into())])),
+        ("a table", true, |found| found.tables.extend([(WEB, 7)])),
+        ("a limit", true, |found| found.limited.extend([(WEB, 7)])),
+        ("an interface", true, |found| found.attached.push("eth0: driver".into())),
+        ("a refusal", true, |found| found.refused.extend([WEB])),
+        ("the host", false, |found| found.host.push("no nft".into())),
+        ("a counter", false, |found| found.counters.extend([("forward_connections", 7)])),
+    ];
+    let before = Findings { number: 3, ..Findings::default() };
+    for (what, is_news, change) in table {
+        let mut found = Findings::default();
+        change(&mut found);
+        found.follow(&before);
+        assert_eq!(found.number, 3 + u64::from(is_news), "{what}");
+    }
+}
+
+#[test]
+fn services_are_looked_at_again_when_something_else_of_them_was_counted() {
+    type Change = fn(&mut xdp::Counted);
+    const OF: (Place, SocketAddr) = (WEB, SocketAddr::new(WEB.address, 80));
+    let table: [(&str, bool, Change); 6] = [
+        ("nothing", false, |_| ()),
+        ("a backend", true, |counted| counted.backends.extend([(OF, Default::default())])),
+        ("a loss", true, |counted| counted.lost.extend([(WEB, Default::default())])),
+        ("that of a backend", true, |counted| counted.lost_by.extend([(OF, Default::default())])),
+        ("one left alone", true, |counted| counted.ejected.extend([(OF, AUDIT)])),
+        ("all together", false, |counted| counted.totals.extend([("xdp_packets", 7)])),
+    ];
+    let before = xdp::Counted { number: 3, ..Default::default() };
+    for (what, is_news, change) in table {
+        let mut counted = xdp::Counted::default();
+        change(&mut counted);
+        counted.follow(&before);
+        assert_eq!(counted.number, 3 + u64::from(is_news), "{what}");
+    }
+}

@@ -20,7 +20,7 @@ pub(crate) use company::Peers;
 use company::{About, Company, LOOK};
 use running::Running;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -74,12 +74,23 @@ pub(super) struct Counted {
     pub(super) lost_by: BTreeMap<(Place, SocketAddr), Reasons>,
     /// Backends that are left alone, and for how much longer.
     pub(super) ejected: BTreeMap<(Place, SocketAddr), Duration>,
+    /// While it stays, all that was counted of services is the same.
+    pub(super) number: u64,
 }
 
 impl Counted {
+    /// This comes after that.
+    pub(super) fn follow(&mut self, before: &Self) {
+        let Self { totals: _, backends, lost, lost_by, ejected, number: _ } = &*self;
+        let are_same = (backends, lost) == (&before.backends, &before.lost)
+            && (lost_by, ejected) == (&before.lost_by, &before.ejected);
+        self.number = before.number + u64::from(!are_same);
+    }
+
     /// Connections of a service that were refused for the rate of their client.
     pub(super) fn refused(&self, of: &Place) -> u64 {
-        let here = self.backends.iter().filter(|((place, _), _)| place == of);
+        let first = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+        let here = self.backends.range((*of, first)..).take_while(|((place, _), _)| place == of);
         here.map(|(_, count)| count.refused).sum()
     }
 }
@@ -212,7 +223,10 @@ fn live(
             if trusted.look(now, &order.desired, &mut counted) {
                 (*order, is_new) = (trusted.applied_to(order), true);
             }
-            *count.lock().unwrap_or_else(PoisonError::into_inner) = counted;
+            let mut known = count.lock().unwrap_or_else(PoisonError::into_inner);
+            counted.follow(&known);
+            *known = counted;
+            drop(known);
             let done = clock::now();
             // What clients ask for has the time to be answered until the next look.
             count_at = (done + done.since(now) * COUNT_REST).max(now + TURN / 2);

@@ -487,7 +487,7 @@ enum Heard {
 fn keep_only(states: &watch::Sender<States>, stays: impl Fn(&Key) -> bool) {
     states.send_if_modified(|states| {
         let before = states.len();
-        states.retain(|key, _| stays(key));
+        states.retain(&stays);
         states.len() != before
     });
 }

@@ -112,7 +112,7 @@ impl Sharing {
     fn adopt(&mut self) {
         let wanted = wanted(&self.ends.desired.borrow_and_update());
         let gone = |key: &Key| !wanted.contains_key(key);
-        let left: Vec<Key> = self.keys.values().filter(|key| gone(key)).cloned().collect();
+        let left: BTreeSet<Key> = self.keys.values().filter(|key| gone(key)).cloned().collect();
         self.subjects.clear();
         self.keys.clear();
         for (key, asked) in wanted {
@@ -124,8 +124,8 @@ impl Sharing {
         }
         self.ends.states.send_if_modified(|states| {
             let before = states.len();
-            for key in &left {
-                states.remove(key);
+            if !left.is_empty() {
+                states.retain(|key| !left.contains(key));
             }
             states.len() != before
         });
@@ -249,22 +249,20 @@ impl Sharing {
                 let Some(key) = self.keys.get(subject) else { continue };
                 let reason = self.reason(*subject, verdict, &desired);
                 let own = opinions.get(key);
-                let now = clock::now();
-                let known = states.entry(key.clone()).or_insert_with(BackendHealth::unknown);
-                let turned = known.state != verdict.state;
-                if turned {
-                    say(key, verdict, &reason);
-                    (known.state, known.since) = (verdict.state, now);
-                }
-                woken |= turned || known.share != verdict.share;
-                known.share = verdict.share;
-                known.reason = reason;
-                known.urgent = own.is_some_and(|own| own.urgent);
-                // Loads and times are those of the node whose share holds.
-                let measured = self.measured(*subject, verdict.by);
-                let took = measured.took.or_else(|| own.and_then(|own| own.last_latency));
-                known.last_latency = took.or(known.last_latency);
-                known.load = measured.load.or(known.load);
+                woken |= states.change(key, |known| {
+                    let turned = known.turn(verdict.state, clock::now());
+                    if turned {
+                        say(key, verdict, &reason);
+                    }
+                    let weighed = known.weigh(verdict.share);
+                    let worded = known.say(reason, own.is_some_and(|own| own.urgent));
+                    // Loads and times are those of the node whose share holds.
+                    let measured = self.measured(*subject, verdict.by);
+                    let took = measured.took.or_else(|| own.and_then(|own| own.last_latency));
+                    known.last_latency = took.or(known.last_latency);
+                    known.load = measured.load.or(known.load);
+                    (worded || turned || weighed, turned || weighed)
+                });
             }
             woken
         });

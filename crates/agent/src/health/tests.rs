@@ -256,7 +256,7 @@ async fn a_reload_keeps_what_is_known_and_forgets_who_left() {
     time::timeout(PATIENCE, both_up).await.unwrap();
 
     change.send(desired(slower, &[])).unwrap();
-    let empty = states.wait_for(States::is_empty);
+    let empty = states.wait_for(|all| all.is_empty());
     time::timeout(PATIENCE, empty).await.unwrap().unwrap();
 }
 
