@@ -68,7 +68,7 @@ bench-connections: ## which of 2000 connections outlive their balancer, beside H
 	$(CARGO) build --release --locked -p buoy-cli
 	@$(TARGET)/release/buoy lab bench connections $(BENCH)
 
-bench-faces: ## what API and page cost, and whether 200 who ask delay a heartbeat: 4 minutes
+bench-faces: ## what API and page cost, and whether 200 who ask, or 300 harmful checks, delay a heartbeat: 6 minutes
 	@scripts/install-deps demo
 	$(CARGO) build --release --locked -p buoy-cli
 	@$(TARGET)/release/buoy lab bench faces $(BENCH)

@@ -29,7 +29,7 @@ pub(crate) enum Bench {
     Checks(ChecksArguments),
     /// Which of many connections outlive owners that die, beside HAProxy, nftables and conntrackd
     Connections(ConnectionsArguments),
-    /// What API and page cost: memory, processor, answers with many VIPs, heartbeats while 200 ask
+    /// What API and page cost: memory, processor, answers with many VIPs, heartbeats while 200 ask or 300 checks meet harm
     Faces(FacesArguments),
     /// What a packet costs on the fast path, beside simple programs and nftables, and what its tables cost
     Xdp(XdpArguments),

@@ -15,6 +15,7 @@ pub mod command;
 pub mod demo;
 mod error;
 pub mod fault;
+pub mod harm;
 pub mod hogs;
 pub mod keepalived;
 pub mod namespace;

@@ -1,21 +1,22 @@
 //! What the faces of an agent cost: memory and time when nobody looks, how fast the API answers with many VIPs, and
-//! whether two hundred who ask, and a page that is open, delay its heartbeats.
+//! whether two hundred who ask, a page that is open, or hundreds of harmful servers delay its heartbeats (`beats`).
+
+mod beats;
 
 use super::floor::{self, Work};
 use super::many::MASS;
 use super::ready::Ready;
 use super::report;
 use crate::agent::{Buoy, config_head};
-use crate::capture::Capture;
 use crate::keepalived::Keepalived;
 use crate::peer::Peer;
 use crate::probe::{median, percentile};
 use crate::segment::Segment;
 use crate::topology::{Topology, wide_ipv4};
 use crate::{Error, Result, agent, namespace, privilege};
+use beats::Heartbeats;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How long agents may take until every VIP has an owner.
@@ -34,16 +35,10 @@ const CALMER: [(&str, usize, &str); 3] = [
     ("1 VIP, heartbeats every 100 ms, a lease of 320 ms", 3, "heartbeat = \"100ms\"\n"),
     ("1 VIP, a node without peers", 1, ""),
 ];
-/// Who asks at a time.
-const CLIENTS: usize = 200;
-/// How long each of them waits between two questions.
-const PAUSE: Duration = Duration::from_millis(200);
 /// Questions of each kind, one after the other.
 const QUESTIONS: usize = 300;
 /// Backends of each of the many VIPs.
 const BACKENDS: usize = 10;
-/// Port of the heartbeats.
-const HEARTBEATS: u16 = 4747;
 
 /// What the caller may choose.
 #[derive(Clone, Debug)]
@@ -88,17 +83,6 @@ struct Took {
     p99: Duration,
 }
 
-/// Times between two heartbeats of one node to another.
-#[derive(Clone, Copy, Debug)]
-struct Beats {
-    count: usize,
-    median: Duration,
-    p99: Duration,
-    worst: Duration,
-    /// Answers that were given meanwhile.
-    answers: u64,
-}
-
 /// Measures and writes the report. May restart this program in a user namespace, so call it first.
 pub fn faces(options: &FacesOptions) -> Result<()> {
     let mode = privilege::acquire()?;
@@ -110,10 +94,8 @@ pub fn faces(options: &FacesOptions) -> Result<()> {
         let (segment, buoy) = stand(1, 0, SETTLE_ONE)?;
         rounds.push(round(&segment, buoy, options.time / 4)?);
     }
-    let (segment, buoy) = stand(1, 0, SETTLE_ONE)?;
-    println!("Its heartbeats, with nobody and with {CLIENTS} who ask.");
-    let quiet = beats(&segment, &buoy, "quiet", options.time, 0)?;
-    let crowded = beats(&segment, &buoy, "crowded", options.time, CLIENTS)?;
+    let (segment, mut buoy) = stand(1, 0, SETTLE_ONE)?;
+    let heartbeats = beats::measure(&segment, &mut buoy, options.time)?;
     drop(buoy);
     drop(segment);
     let (segment, buoy) = stand(1, 0, SETTLE_ONE)?;
@@ -131,7 +113,7 @@ pub fn faces(options: &FacesOptions) -> Result<()> {
     let (segment, mut buoy) = stand(MASS, BACKENDS, SETTLE)?;
     let many = rest(&mut buoy, options.time)?;
     let asked = ask(&buoy, &segment)?;
-    let text = render(options, (&rounds, &calmer, many), &asked, (quiet, crowded));
+    let text = render(options, (&rounds, &calmer, many), &asked, &heartbeats);
     report::save(&options.report, &text)
 }
 
@@ -273,98 +255,12 @@ fn time(ask: &dyn Fn() -> Answered) -> Result<Took> {
     Ok(Took { median: median(&took), p99: percentile(&took, 99) })
 }
 
-/// Records the heartbeats of n1 while so many ask it, and one follows it as the page does.
-fn beats(
-    segment: &Segment,
-    buoy: &Buoy,
-    name: &str,
-    time: Duration,
-    clients: usize,
-) -> Result<Beats> {
-    let file = segment.file(&format!("{name}.pcap"));
-    let answers = AtomicU64::new(0);
-    let is_over = AtomicBool::new(false);
-    std::thread::scope(|scope| -> Result<()> {
-        for _ in 0..clients {
-            let client = buoy.client("n1")?;
-            let (answers, is_over) = (&answers, &is_over);
-            scope.spawn(move || {
-                while !is_over.load(Ordering::Relaxed) {
-                    answers.fetch_add(u64::from(client.status().is_ok()), Ordering::Relaxed);
-                    std::thread::sleep(PAUSE);
-                }
-            });
-        }
-        if clients > 0 {
-            let client = buoy.client("n1")?;
-            let is_over = &is_over;
-            scope.spawn(move || {
-                // How it ends is of no interest: it is there to be told.
-                drop(client.follow_status(PAUSE, |_| !is_over.load(Ordering::Relaxed)));
-            });
-        }
-        let recorded = segment
-            .inside("n1")
-            .and_then(|inside| Capture::start(inside, "eth0", &file))
-            .map(|capture| {
-                std::thread::sleep(time);
-                drop(capture);
-            });
-        is_over.store(true, Ordering::Relaxed);
-        recorded
-    })?;
-    let gaps = gaps(&file)?;
-    Ok(Beats {
-        count: gaps.len(),
-        median: median(&gaps),
-        p99: percentile(&gaps, 99),
-        worst: gaps.iter().max().copied().unwrap_or_default(),
-        answers: answers.load(Ordering::Relaxed),
-    })
-}
-
-/// Times between heartbeats to one peer in a capture (pcap, in the order of this machine's bytes).
-fn gaps(file: &Path) -> Result<Vec<Duration>> {
-    let bytes = std::fs::read(file).map_err(Error::system("read the capture"))?;
-    let mut rest = bytes.get(24..).unwrap_or_default();
-    let mut last: Option<Duration> = None;
-    let (mut gaps, mut peer) = (Vec::new(), None);
-    while let Some((head, after)) = rest.split_at_checked(16) {
-        let word = |at: usize| -> u32 {
-            let bytes = head.get(at..at + 4).and_then(|b| b.try_into().ok());
-            bytes.map_or(0, u32::from_ne_bytes)
-        };
-        let length = usize::try_from(word(8)).unwrap_or(usize::MAX);
-        let Some((frame, after)) = after.split_at_checked(length) else { break };
-        rest = after;
-        let at = Duration::new(word(0).into(), word(4).saturating_mul(1000));
-        let Some(to) = heartbeat(frame) else { continue };
-        if *peer.get_or_insert(to) == to {
-            gaps.extend(last.map(|last| at.saturating_sub(last)));
-            last = Some(at);
-        }
-    }
-    Ok(gaps)
-}
-
-/// To whom a frame is a heartbeat of this node: IPv4, UDP, to the port of heartbeats, from the node itself.
-fn heartbeat(frame: &[u8]) -> Option<[u8; 4]> {
-    let packet = frame.get(14..)?;
-    let is_udp = frame.get(12..14) == Some(&[8, 0]) && packet.get(9) == Some(&17);
-    let start = usize::from(packet.first()? & 15) * 4;
-    let port = packet.get(start + 2..start + 4)?;
-    let from = packet.get(12..16)?;
-    let is_mine = from.last() == Some(&11);
-    (is_udp && is_mine && port == HEARTBEATS.to_be_bytes())
-        .then(|| packet.get(16..20)?.try_into().ok())?
-}
-
 fn kept(is_kept: bool) -> &'static str {
     if is_kept { "kept" } else { "missed" }
 }
 
 /// The value in the middle of what the rounds say.
-fn middle(rounds: &[Round], of: impl Fn(&Round) -> f64) -> f64 {
+fn middle<T>(rounds: &[T], of: impl Fn(&T) -> f64) -> f64 {
     let mut values: Vec<f64> = rounds.iter().map(of).collect();
     values.sort_unstable_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or_default()
@@ -427,9 +323,8 @@ fn render(
     options: &FacesOptions,
     (rounds, calmer, many): (&[Round], &[Rest], Rest),
     asked: &[Asked],
-    (quiet, crowded): (Beats, Beats),
+    heartbeats: &Heartbeats,
 ) -> String {
-    let ms = |time: Duration| time.as_secs_f64() * 1e3;
     let mut text = format!(
         "# What the faces of an agent cost\n\nWritten by `make bench-faces` (`buoy lab bench faces --seconds {}`).\n\n\
          | | |\n|---|---|\n{}\n",
@@ -444,26 +339,7 @@ fn render(
          | | bytes | median, ms | 99 %, ms | | ready: median | 99 % |\n|---|--:|--:|--:|---|--:|--:|\n"
     );
     text.extend(asked.iter().map(row));
-    let _ = write!(
-        text,
-        "\n## Heartbeats\n\nTimes between two messages of one node to another, on the wire: a heartbeat every 10 ms, and answers to those of the other between them. {CLIENTS} clients ask for the whole status, each again {} ms after \
-         its answer, and one follows it as the page does; they run on the same machine.\n\n\
-         | | messages | median, ms | 99 %, ms | worst, ms | answers meanwhile |\n|---|--:|--:|--:|--:|--:|\n",
-        PAUSE.as_millis()
-    );
-    for (name, beats) in [("nobody asks".to_owned(), quiet), (format!("{CLIENTS} ask"), crowded)] {
-        let Beats { count, median, p99, worst, answers } = beats;
-        let _ = writeln!(
-            text,
-            "| {name} | {count} | {:.2} | {:.2} | {:.2} | {answers} |",
-            ms(median),
-            ms(p99),
-            ms(worst)
-        );
-    }
-    let ratio = ms(crowded.p99) / ms(quiet.p99);
-    let _ =
-        writeln!(text, "\nThe 99 % with {CLIENTS} who ask is {ratio:.2} times that with nobody.");
+    text.push_str(&beats::render(heartbeats));
     text
 }
 
@@ -483,15 +359,6 @@ fn row(Asked { what, took, ready }: &Asked) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn frame(from: u8, to: u8, port: u16) -> Vec<u8> {
-        let mut frame = vec![0; 12];
-        frame.extend([8, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0]);
-        frame.extend([10, 77, 0, from, 10, 77, 0, to, 0x12, 0x34]);
-        frame.extend(port.to_be_bytes());
-        frame.extend([0, 8, 0, 0]);
-        frame
-    }
 
     #[test]
     fn shares_are_compared_within_a_round() {
@@ -518,30 +385,5 @@ mod tests {
         }
         let text = render_rest(&[round(0.3, 0.2)], &[], many);
         assert!(text.contains("0.3: kept") && text.contains("theirs can keep it"), "{text}");
-    }
-
-    #[test]
-    fn gaps_are_those_of_heartbeats_to_one_peer() {
-        let mut pcap = vec![0; 24];
-        let mut add = |micros: u32, frame: &[u8]| {
-            let length = u32::try_from(frame.len()).unwrap();
-            for word in [7, micros, length, length] {
-                pcap.extend(word.to_ne_bytes());
-            }
-            pcap.extend(frame);
-        };
-        add(0, &frame(11, 12, 4747));
-        add(5, &frame(11, 13, 4747));
-        add(9, &frame(12, 11, 4747));
-        add(20, &frame(11, 12, 4748));
-        add(10_000, &frame(11, 12, 4747));
-        add(21_500, &frame(11, 12, 4747));
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("x.pcap");
-        std::fs::write(&file, &pcap).unwrap();
-        let micros: Vec<u128> = gaps(&file).unwrap().iter().map(Duration::as_micros).collect();
-        assert_eq!(micros, [10_000, 11_500]);
-        std::fs::write(&file, &pcap[..pcap.len() - 3]).unwrap();
-        assert_eq!(gaps(&file).unwrap().len(), 1, "the end of a capture may be cut");
     }
 }
