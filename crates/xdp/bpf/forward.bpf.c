@@ -3,17 +3,19 @@
 // The fast path: packets for a VIP go to a backend before the kernel has made anything of them.
 //
 // This is the way of TCP and UDP packets without anything unusual. Everything there is an inlined array
-// access: no hash map, no clock, no call, no state of a flow. Only a service that is not there for everybody costs
-// one look into a trie, and one that clients may not open as often as they like costs a SYN another program, which
-// looks first. What is unusual (options, fragments, ICMP, what does not fit, what is malformed, a slot that is
-// changing hands) is looked at again by another program for each family, and answers of translated backends by
-// one more: they cost this one nothing.
+// access: no hash map, no clock, no state of a flow, and a call only to find a service of a range of ports. Only a
+// service that is not there for everybody costs one look into a trie, and one that clients may not open as often as
+// they like costs a SYN another program, which looks first. What is unusual (options, fragments, ICMP, what does not
+// fit, what is malformed, a slot that is changing hands, frames without room for a TCP header, which an Ethernet card
+// pads) is looked at again by another program for each family, and answers of translated backends by one more: they
+// cost this one nothing.
 //
 //   headers      what it does
 //   packet.h     reads and writes headers
 //   find.h       whose is it: a bitmap, then a service
 //   choose.h     which backend has the flow
 //   deliver.h    to that backend: as it is (dsr), wrapped (tunnel.h: ipip, gue), or translated (translate.h)
+//   usual.h      the way of most packets, step by step
 //   rare.h       all that is unusual
 //   apart.h      services where more than a slot decides
 //   limit.h      how often a client may open a connection
@@ -38,6 +40,7 @@
 #include "forward/pooled.h"
 #include "forward/reverse.h"
 #include "forward/tagged.h"
+#include "forward/usual.h"
 
 // What another program looks at again; the one that knows the limits first, if there are any.
 static __always_inline int unusual(struct xdp_md *ctx, const struct settings *settings, int verdict, int is_ipv6)
@@ -56,56 +59,32 @@ static __always_inline int unusual(struct xdp_md *ctx, const struct settings *se
 	return XDP_PASS;
 }
 
-// Not for a service: perhaps from a backend.
-static __always_inline int other(struct xdp_md *ctx, const struct settings *settings,
-				 const struct flow *flow)
-{
-	perhaps_answer(ctx, settings, flow);
-	return XDP_PASS;
-}
-
-// A verdict below zero is another program's to say.
-static __always_inline int usual(struct xdp_md *ctx, const struct settings *settings, const struct flow *flow,
-				 const struct parcel *parcel, __u64 hash)
-{
-	__u32 at;
-	const struct service *service = find_place(settings, hash, flow, &at);
-
-	if (!service)
-		return other(ctx, settings, flow);
-	return forward(ctx, settings, flow, parcel, service, at);
-}
-
+// `is_short`, known when this is compiled: there is no room in the frame for a TCP header.
 static __always_inline int ipv4(struct xdp_md *ctx, const struct settings *settings, struct ethhdr *ethernet,
-				void *end)
+				void *end, int is_short, int is_watched)
 {
 	struct ipv4 *ip = (void *)(ethernet + 1);
-	struct parcel parcel = { .ethernet = ethernet, .ports = (void *)(ip + 1), .shape = WHOLE };
 	struct flow flow = { .is_ipv6 = 0 };
 	__u64 hash;
 
-	if ((void *)(ip + 1) > end)
+	if (is_short && (void *)(ip + 1) > end)
 		return XDP_PASS;
-	flow.client = address_ipv4(ip->source);
 	flow.vip = address_ipv4(ip->destination);
 	hash = hash_address(&flow.vip, flow.is_ipv6);
-	if (!is_marked(settings->vips, hash))
+	if (__builtin_expect(!is_marked(settings->vips, hash), 0)) {
+		flow.client = address_ipv4(ip->source);
 		return other(ctx, settings, &flow);
-	flow.length = bpf_ntohs(ip->length);
-	flow.protocol = ip->protocol;
-	flow.service = ip->service;
-	if (ip->version_length != IPV4_PLAIN || ip->fragment & bpf_htons(IPV4_MORE | IPV4_OFFSET) ||
-	    flow.length > end - (void *)ip ||
-	    !read_transport(&flow, parcel.ports, end, flow.length - sizeof(*ip)))
+	}
+	if (is_short || __builtin_expect(!is_plain_ipv4(ip, end), 0))
 		return VERDICT_UNUSUAL;
-	return usual(ctx, settings, &flow, &parcel, hash);
+	return usual(ctx, settings, ethernet, hash, 0, is_watched);
 }
 
 static __always_inline int ipv6(struct xdp_md *ctx, const struct settings *settings, struct ethhdr *ethernet,
-				void *end)
+				void *end, int is_watched)
 {
 	struct ipv6 *ip = (void *)(ethernet + 1);
-	struct parcel parcel = { .ethernet = ethernet, .ports = (void *)(ip + 1), .shape = WHOLE };
+	struct tcp *tcp = (void *)(ip + 1);
 	struct flow flow = { .is_ipv6 = 1 };
 	__u64 hash;
 
@@ -118,33 +97,37 @@ static __always_inline int ipv6(struct xdp_md *ctx, const struct settings *setti
 		asked(ctx, &flow.vip);
 		return other(ctx, settings, &flow);
 	}
-	flow.length = bpf_ntohs(ip->length) + sizeof(*ip);
-	flow.protocol = ip->next;
-	flow.service = class_of(ip);
 	if (is_mapped_ipv4(&flow.vip)) // of no service
 		return other(ctx, settings, &flow);
-	if (bpf_ntohl(ip->version_class_label) >> 28 != 6 || flow.length > end - (void *)ip ||
-	    !read_transport(&flow, parcel.ports, end, flow.length - sizeof(*ip)))
+	flow.length = bpf_ntohs(ip->length) + sizeof(*ip);
+	if ((void *)(tcp + 1) > end || (ip->version_class_label & 0xf0) != 0x60 || flow.length > end - (void *)ip ||
+	    !is_whole(tcp, ip->next, (int)flow.length - (int)sizeof(*ip)))
 		return VERDICT_UNUSUAL;
-	return usual(ctx, settings, &flow, &parcel, hash);
+	return usual(ctx, settings, ethernet, hash, 1, is_watched);
 }
 
-static __always_inline int forwarded(struct xdp_md *ctx, const struct settings *settings)
+static __always_inline int forwarded(struct xdp_md *ctx, const struct settings *settings, int is_watched)
 {
 	struct ethhdr *ethernet = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
 	__be16 protocol;
 	int verdict;
 
+	// One look at the length, for most.
+	if ((void *)(ethernet + 1) + sizeof(struct ipv4) + sizeof(struct tcp) <= end &&
+	    ((struct ethernet *)ethernet)->protocol == bpf_htons(ETH_P_IP)) {
+		verdict = ipv4(ctx, settings, ethernet, end, 0, is_watched);
+		return __builtin_expect(verdict < 0, 0) ? unusual(ctx, settings, verdict, 0) : verdict;
+	}
 	if ((void *)(ethernet + 1) > end)
 		return XDP_PASS;
 	protocol = ((struct ethernet *)ethernet)->protocol;
 	if (protocol == bpf_htons(ETH_P_IP)) {
-		verdict = ipv4(ctx, settings, ethernet, end);
+		verdict = ipv4(ctx, settings, ethernet, end, 1, is_watched);
 		return verdict < 0 ? unusual(ctx, settings, verdict, 0) : verdict;
 	}
 	if (protocol == bpf_htons(ETH_P_IPV6)) {
-		verdict = ipv6(ctx, settings, ethernet, end);
+		verdict = ipv6(ctx, settings, ethernet, end, is_watched);
 		return verdict < 0 ? unusual(ctx, settings, verdict, 1) : verdict;
 	}
 	if (protocol == bpf_htons(ETH_P_ARP))
@@ -163,7 +146,7 @@ int fast_forward(struct xdp_md *ctx)
 		return XDP_PASS;
 	if (__builtin_expect(LOOK(settings->flags) & WATCHED, 0))
 		bpf_tail_call(ctx, &fast_programs, PROGRAM_WATCH);
-	return sent(ctx, settings, forwarded(ctx, settings));
+	return sent(ctx, settings, forwarded(ctx, settings, 0));
 }
 
 // The same while somebody watches.
@@ -175,7 +158,7 @@ int fast_watched(struct xdp_md *ctx)
 	if (!settings)
 		return XDP_PASS;
 	look(ctx, settings);
-	return told(ctx, settings, forwarded(ctx, settings));
+	return told(ctx, settings, forwarded(ctx, settings, 1));
 }
 
 char _license[] SEC("license") = "MIT OR Apache-2.0";

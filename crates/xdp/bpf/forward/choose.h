@@ -122,7 +122,7 @@ static __always_inline __u32 slot_of(const struct service *service, __u64 hash)
 	__u32 count = service->slots_count, place, at;
 	const struct line *line;
 
-	if (!count)
+	if (__builtin_expect(!count, 0))
 		return NONE;
 	place = service->slots_first + (hash & (count - 1));
 	at = place / SLOTS_IN_LINE;

@@ -39,7 +39,7 @@ static __always_inline int send(const struct xdp_md *ctx, const struct link *lin
 {
 	__u32 index = link->index;
 
-	return index == ctx->ingress_ifindex ? XDP_TX : bpf_redirect(index, 0);
+	return __builtin_expect(index == ctx->ingress_ifindex, 1) ? XDP_TX : bpf_redirect(index, 0);
 }
 
 static __always_inline void count(__u32 place, const struct flow *flow, int is_new)
@@ -79,57 +79,84 @@ static __always_inline int translate(const struct flow *flow, const struct parce
 	return 1;
 }
 
-// The frame within another one, which fits; or nothing, and why. `is_ipv4`, of the outer header, is known when this is
+// What is looked up on the way to a backend.
+struct way {
+	const struct backend *backend; // or nothing
+	const struct link *link;
+	__u64 hop;
+	__u32 place; // of the backend
+};
+
+static __always_inline struct way way_to(__u32 place)
+{
+	struct way way = { .backend = bpf_map_lookup_elem(&fast_backends, &place), .place = place };
+	__u32 at;
+
+	if (!way.backend)
+		return way;
+	way.hop = LOOK(way.backend->next_hop);
+	at = way.hop >> 48;
+	way.link = bpf_map_lookup_elem(&fast_links, &at);
+	return way;
+}
+
+// The frame within another one, which fits; or nothing, and why. `is_gue` and `is_ipv4`, of the outer header, are known when this is
 // compiled.
 static __always_inline void *wrapped(struct xdp_md *ctx, const struct settings *settings, const struct flow *flow,
-				     void *frame, const struct service *service, const struct backend *backend,
-				     __u32 place, __u32 mtu, int is_ipv4, int *verdict)
+				     void *frame, const struct service *service, const struct way *way, __u32 mtu,
+				     int is_gue, int is_ipv4, int *verdict)
 {
-	__u32 overhead = is_ipv4 ? sizeof(struct ipv4) : sizeof(struct ipv6);
-	int is_gue = service->forward == FORWARD_GUE;
+	__u32 overhead = (is_ipv4 ? sizeof(struct ipv4) : sizeof(struct ipv6)) + (is_gue ? sizeof(struct udp) : 0);
 
-	if (flow->length + overhead + (is_gue ? sizeof(struct udp) : 0) > mtu) {
+	if (flow->length + overhead > mtu) {
 		*verdict = VERDICT_TOO_BIG;
 		return 0;
 	}
 	if (!hop_less(frame + sizeof(struct ethhdr), flow->is_ipv6)) {
-		*verdict = dropped_of_backend(place, DROP_TTL);
+		*verdict = dropped_of_backend(way->place, DROP_TTL);
 		return 0;
 	}
-	frame = is_gue ? wrap(ctx, settings, flow, service, backend, 1, is_ipv4) :
-			 wrap(ctx, settings, flow, service, backend, 0, is_ipv4);
+	frame = wrap(ctx, settings, flow, service, way->backend, is_gue, is_ipv4);
 	if (!frame)
-		*verdict = dropped_of_backend(place, DROP_NO_ROOM);
+		*verdict = dropped_of_backend(way->place, DROP_NO_ROOM);
 	return frame;
+}
+
+// The same, whatever the service and the backend want.
+static __always_inline void *wrapped_as(struct xdp_md *ctx, const struct settings *settings, const struct flow *flow,
+					void *frame, const struct service *service, const struct way *way, __u32 mtu,
+					int *verdict)
+{
+	int is_gue = service->forward == FORWARD_GUE;
+
+	if (is_mapped_ipv4(&way->backend->address))
+		return is_gue ? wrapped(ctx, settings, flow, frame, service, way, mtu, 1, 1, verdict) :
+				wrapped(ctx, settings, flow, frame, service, way, mtu, 0, 1, verdict);
+	return is_gue ? wrapped(ctx, settings, flow, frame, service, way, mtu, 1, 0, verdict) :
+			wrapped(ctx, settings, flow, frame, service, way, mtu, 0, 0, verdict);
 }
 
 static __always_inline int deliver(struct xdp_md *ctx, const struct settings *settings, const struct flow *flow,
 				   const struct parcel *parcel, const struct service *service, __u32 place,
 				   int is_new)
 {
-	const struct backend *backend = bpf_map_lookup_elem(&fast_backends, &place);
+	struct way way = way_to(place);
+	const struct backend *backend = way.backend;
+	__u64 hop = way.hop, mac;
 	void *frame = parcel->ethernet;
-	const struct link *link;
 	int verdict = 0;
-	__u64 hop, mac;
-	__u32 at;
 
 	if (!backend)
 		return dropped(DROP_NO_BACKEND);
-	hop = LOOK(backend->next_hop);
-	at = hop >> 48;
-	link = bpf_map_lookup_elem(&fast_links, &at);
 	if (hop == NEXT_HOP_LOCAL) {
 		count(place, flow, is_new);
 		return XDP_PASS | OF_BACKEND(place);
 	}
-	if (!hop || !link)
+	if (!hop || !way.link)
 		return dropped_of_backend(place, DROP_NO_NEIGHBOUR);
-	mac = LOOK(link->mac);
+	mac = LOOK(way.link->mac);
 	if (service->forward & FORWARD_WRAPS) {
-		frame = is_mapped_ipv4(&backend->address) ?
-				wrapped(ctx, settings, flow, frame, service, backend, place, mac >> 48, 1, &verdict) :
-				wrapped(ctx, settings, flow, frame, service, backend, place, mac >> 48, 0, &verdict);
+		frame = wrapped_as(ctx, settings, flow, frame, service, &way, mac >> 48, &verdict);
 		if (!frame)
 			return verdict;
 	} else if (flow->length > mac >> 48) {
@@ -139,38 +166,5 @@ static __always_inline int deliver(struct xdp_md *ctx, const struct settings *se
 	}
 	set_macs(frame, hop, mac);
 	count(place, flow, is_new);
-	return send(ctx, link) | OF_BACKEND(place);
-}
-
-// What a service with a guard says of a packet; 0: nothing.
-static __always_inline int stopped(const struct service *service, __u32 at, const struct flow *flow)
-{
-	if (__builtin_expect(!service->guard, 1))
-		return 0;
-	if (is_refused(service, &flow->client))
-		return dropped_of_service(at, DROP_SOURCE);
-	if (service->guard & LIMITED && flow->opens)
-		return VERDICT_LIMITED;
-	if (service->guard & POOLED)
-		return VERDICT_POOLED;
-	return service->guard & APART ? VERDICT_APART : 0;
-}
-
-// VERDICT_TOO_BIG, VERDICT_LIMITED, VERDICT_POOLED, VERDICT_APART, VERDICT_MOVES, or what XDP says. `at` is the place of
-// the service.
-static __always_inline int forward(struct xdp_md *ctx, const struct settings *settings, const struct flow *flow,
-				   const struct parcel *parcel, const struct service *service, __u32 at)
-{
-	int verdict = stopped(service, at, flow);
-	__u32 slot, place;
-
-	if (verdict)
-		return verdict;
-	slot = slot_of(service, hash_chosen(settings, service, flow));
-	place = slot & 0xffff;
-	if (__builtin_expect(place != slot >> 16, 0))
-		return VERDICT_MOVES;
-	if (place >= service->backends_count)
-		return dropped_of_service(at, DROP_NO_BACKEND);
-	return deliver(ctx, settings, flow, parcel, service, service->backends_first + place, flow->opens);
+	return send(ctx, way.link) | OF_BACKEND(place);
 }
