@@ -11,7 +11,7 @@ mod pieces;
 
 pub use pieces::Pieces;
 
-use super::{CheckReport, View, millis, vip_problem};
+use super::{CheckReport, ServiceReport, View, millis, vip_problem};
 use crate::lists::VipsReply;
 use crate::services::{BackendsReply, ServicesReply};
 use crate::status::ClusterStatus;
@@ -48,9 +48,17 @@ pub struct Texts {
     /// What the wall clock showed when this host's own began.
     began: u64,
     /// In the order of names.
-    vips: Vec<(GroupId, Kept)>,
+    vips: Vec<Vip>,
     /// How many were made.
     made: u64,
+}
+
+#[derive(Debug)]
+struct Vip {
+    id: GroupId,
+    /// Its place in the configuration.
+    at: usize,
+    kept: Kept,
 }
 
 /// What is kept of one VIP.
@@ -75,9 +83,10 @@ struct VipText {
 impl Texts {
     /// None yet, for this configuration.
     pub fn new(desired: Arc<Desired>) -> Self {
-        let mut groups: Vec<&Group> = desired.groups.iter().collect();
-        groups.sort_by(|a, b| a.name.cmp(&b.name));
-        let vips = groups.into_iter().map(|group| (group.id, Kept::default())).collect();
+        let mut groups: Vec<(usize, &Group)> = desired.groups.iter().enumerate().collect();
+        groups.sort_by(|(_, a), (_, b)| a.name.cmp(&b.name));
+        let vip = |(at, group): (usize, &Group)| Vip { id: group.id, at, kept: Kept::default() };
+        let vips = groups.into_iter().map(vip).collect();
         Self { desired, began: 0, vips, made: 0 }
     }
 
@@ -95,22 +104,24 @@ impl Texts {
     pub fn update(&mut self, view: &View<'_>, of: Of<'_>) {
         let began = view.now.saturating_sub(whole_millis(view.status.at.as_nanos()));
         if CLOCK_STEP < began.abs_diff(self.began) {
-            self.vips.iter_mut().for_each(|(_, kept)| kept.alone = None);
+            self.vips.iter_mut().for_each(|vip| vip.kept.alone = None);
             self.began = began;
         }
-        for (id, kept) in self.vips.iter_mut().filter(|(id, _)| is_of(*id, of)) {
-            let Some(group) = self.desired.group(*id) else { continue };
-            let is_behind_new = kept.update_behind(view, group, self.made + 1);
-            let is_alone_new = kept.update_alone(view, (group, known(view, *id)));
+        let reports = by_group(&self.desired, view);
+        for Vip { id, at, kept } in self.vips.iter_mut().filter(|vip| is_of(vip.id, of)) {
+            let group = &self.desired.groups[*at];
+            let is_behind_new = kept.update_behind(view, (group, reports[*at]), self.made + 1);
+            let is_alone_new = kept.update_alone(view, (group, known(view, (*id, *at))));
             self.made += u64::from(is_behind_new || is_alone_new);
         }
     }
 
     /// The same of what is behind them alone: of the VIPs themselves the view need know nothing.
     pub fn update_behind(&mut self, view: &View<'_>, of: Of<'_>) {
-        for (id, kept) in self.vips.iter_mut().filter(|(id, _)| is_of(*id, of)) {
-            let Some(group) = self.desired.group(*id) else { continue };
-            self.made += u64::from(kept.update_behind(view, group, self.made + 1));
+        let reports = by_group(&self.desired, view);
+        for Vip { at, kept, .. } in self.vips.iter_mut().filter(|vip| is_of(vip.id, of)) {
+            let behind = (&self.desired.groups[*at], reports[*at]);
+            self.made += u64::from(kept.update_behind(view, behind, self.made + 1));
         }
     }
 
@@ -134,8 +145,7 @@ impl Texts {
     pub fn backends(&self, frame: &BackendsReply, of: Of<'_>) -> Pieces {
         let mut services: Vec<(&ServiceText, Source<'_>)> = self
             .behind(of)
-            .filter_map(|(id, behind)| Some(behind.services(self.desired.group(id)?)))
-            .flatten()
+            .flat_map(|(at, behind)| behind.services(&self.desired.groups[at]))
             .filter(|(service, _)| service.has_backends())
             .collect();
         services.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
@@ -144,25 +154,31 @@ impl Texts {
         })
     }
 
-    fn behind(&self, of: Of<'_>) -> impl Iterator<Item = (GroupId, &BehindText)> {
-        let those = self.vips.iter().filter(move |(id, _)| is_of(*id, of));
-        those.filter_map(|(id, kept)| Some((*id, kept.behind.as_ref()?)))
+    /// With the places of their groups.
+    fn behind(&self, of: Of<'_>) -> impl Iterator<Item = (usize, &BehindText)> {
+        let those = self.vips.iter().filter(move |vip| is_of(vip.id, of));
+        those.filter_map(|vip| Some((vip.at, vip.kept.behind.as_ref()?)))
     }
 
     fn with_vips(&self, view: &View<'_>, frame: &impl Serialize, of: Of<'_>) -> Pieces {
-        let those = self.vips.iter().filter(|(id, _)| is_of(*id, of));
-        let texts =
-            those.filter_map(|(id, kept)| Some((*id, kept.alone.as_ref()?, kept.behind.as_ref()?)));
-        framed(frame, VIPS, texts, |(id, text, behind), out| {
-            text.write(known(view, id), behind, out);
+        let those = self.vips.iter().filter(|vip| is_of(vip.id, of));
+        let texts = those.filter_map(|Vip { id, at, kept }| {
+            Some(((*id, *at), kept.alone.as_ref()?, kept.behind.as_ref()?))
+        });
+        framed(frame, VIPS, texts, |(vip, text, behind), out| {
+            text.write(known(view, vip), behind, out);
         })
     }
 }
 
 impl Kept {
     /// Whether it was made anew, with that number.
-    fn update_behind(&mut self, view: &View<'_>, group: &Group, number: u64) -> bool {
-        let reports = view.services_of(group.id);
+    fn update_behind(
+        &mut self,
+        view: &View<'_>,
+        (group, reports): (&Group, &[Arc<ServiceReport>]),
+        number: u64,
+    ) -> bool {
         if self.behind.as_ref().is_some_and(|behind| behind.is_of(reports)) {
             return false;
         }
@@ -240,10 +256,25 @@ fn is_of(id: GroupId, of: Of<'_>) -> bool {
     of.is_none_or(|of| of.binary_search(&id).is_ok())
 }
 
-fn known<'v>(view: &View<'v>, id: GroupId) -> Option<&'v GroupStatus> {
+/// What is known of a group, which is at that place where something is known of all.
+fn known<'v>(view: &View<'v>, (id, at): (GroupId, usize)) -> Option<&'v GroupStatus> {
     let groups = &view.status.groups;
-    let at = groups.binary_search_by_key(&id, |status| status.id).ok()?;
-    groups.get(at)
+    let there = groups.get(at).filter(|status| status.id == id);
+    there.or_else(|| groups.get(groups.binary_search_by_key(&id, |status| status.id).ok()?))
+}
+
+/// The reports of each group in the order of the configuration: both have the order of ids.
+fn by_group<'v>(desired: &Desired, view: &View<'v>) -> Vec<&'v [Arc<ServiceReport>]> {
+    let mut rest = view.services;
+    let of_group = |group: &Group| {
+        let before = rest.iter().take_while(|report| report.group < group.id).count();
+        rest = &rest[before..];
+        let count = rest.iter().take_while(|report| report.group == group.id).count();
+        let its;
+        (its, rest) = rest.split_at(count);
+        its
+    };
+    desired.groups.iter().map(of_group).collect()
 }
 
 /// A frame with a list where its gap is.
