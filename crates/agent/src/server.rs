@@ -303,20 +303,25 @@ struct Snapshot {
 impl Snapshot {
     /// Of everything.
     async fn of<A: Agent>(agent: &A, events: usize) -> Result<Self, LoopGone> {
-        let bare = Self::bare(agent).await?;
-        Ok(Self { services: agent.services(None), events: agent.events(events), ..bare })
+        let bare = Self::with_services(agent, None, Self::bare(agent)).await?;
+        Ok(Self { events: agent.events(events), ..bare })
     }
 
     /// Of one group: a thousand others cost it nothing.
     async fn about<A: Agent>(agent: &A, group: GroupId) -> Result<Self, LoopGone> {
         let of = Some(&[group][..]);
-        let asked = Self::asked(agent, of).await?;
-        Ok(Self { services: agent.services(of), ..asked })
+        Self::with_services(agent, of, Self::asked(agent, of)).await
     }
 
-    /// Without any group, services and records.
-    async fn hollow<A: Agent>(agent: &A) -> Result<Self, LoopGone> {
-        Self::asked(agent, Some(&[])).await
+    /// What is asked, with the services of those groups: they are found while the loop finds the rest.
+    async fn with_services<A: Agent>(
+        agent: &A,
+        of: Option<&[GroupId]>,
+        asked: impl Future<Output = Result<Self, LoopGone>>,
+    ) -> Result<Self, LoopGone> {
+        let services = async { agent.services(of) };
+        let (asked, services) = tokio::join!(biased; asked, services);
+        Ok(Self { services, ..asked? })
     }
 
     /// Without services and records.

@@ -70,12 +70,14 @@ impl Page {
     /// What is on it now.
     async fn read<A: Agent>(&self, agent: &A, about: About) -> Result<Paged, Failure> {
         let (groups, next) = self.groups(&agent.desired());
-        let asked = match about {
-            About::Vips => Snapshot::asked(agent, groups.as_deref()).await?,
-            About::Behind => Snapshot::hollow(agent).await?,
+        let of = groups.as_deref();
+        let vips = match about {
+            About::Vips => of,
+            About::Behind => Some(&[][..]),
         };
-        let services = agent.services(groups.as_deref());
-        Ok(Paged { snapshot: Snapshot { services, ..asked }, groups, next })
+        let asked = Snapshot::asked(agent, vips);
+        let snapshot = Snapshot::with_services(agent, of, asked).await?;
+        Ok(Paged { snapshot, groups, next })
     }
 
     /// `None`: all, whatever their names.
