@@ -7,8 +7,10 @@ mod world;
 
 use buoy_kernel::fast::{Capacity, Fast, FastError, Verdict};
 use buoy_model::{FastPath, FastService, FlowFields, Forward, Protocol, Slot};
+use buoy_xdp::forward::{Address, HINTS, key_of};
 use packets::{Packet, tcp, udp};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use world::{open, service, way};
@@ -361,4 +363,31 @@ fn what_cannot_be_forwarded_is_refused_and_changes_nothing() {
         fast.apply(&good, &mut way).unwrap();
     }
     assert_ne!(Capacity::of(&large), Capacity::of(&good));
+}
+
+/// Where places of services of one port are hinted at, two of them may have one hint.
+#[test]
+fn services_with_one_hint_are_told_apart_and_none_outlives_its_service() {
+    let test = "services_with_one_hint_are_told_apart_and_none_outlives_its_service";
+    let vip: IpAddr = "10.0.0.100".parse().unwrap();
+    let hint = |port| key_of(Address::from(vip), port, 0, 6) as usize % HINTS;
+    let (first, second) = (1..1000_u16)
+        .flat_map(|a| (a + 1..1000).map(move |b| (a, b)))
+        .find(|&(a, b)| hint(a) == hint(b))
+        .unwrap();
+    let of = |ports, backend| service(Protocol::Tcp, "10.0.0.100", ports, Forward::Dsr, &[backend]);
+    let (one, other) = (of((first, first), BACKENDS[0]), of((second, second), BACKENDS[1]));
+    let others = of((1, 1000), BACKENDS[2]);
+    let services = vec![others.clone(), one.clone(), other.clone()];
+    let Some(mut fast) = open(test, &FastPath { seed: 5, services }) else { return };
+    let to = |fast: &Fast, port: u16| taker(fast, &tcp(&client(1), &format!("10.0.0.100:{port}")));
+    let both = |fast: &Fast| (to(fast, first), to(fast, second));
+    assert_eq!(both(&fast), (11, 12));
+    for (left, takers) in [(&one, (11, 13)), (&other, (13, 12))] {
+        let services = vec![others.clone(), left.clone()];
+        fast.apply(&FastPath { seed: 5, services }, &mut way).unwrap();
+        assert_eq!(both(&fast), takers);
+    }
+    fast.apply(&FastPath { seed: 5, services: vec![others] }, &mut way).unwrap();
+    assert_eq!(both(&fast), (13, 13));
 }

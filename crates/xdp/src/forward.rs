@@ -17,7 +17,7 @@ static ALIGNED: crate::Aligned<LENGTH> =
     crate::Aligned { bytes: *include_bytes!("../prebuilt/forward.bpf.o") };
 
 /// Another number says that maps of an earlier run lie otherwise and cannot be taken over.
-pub const LAYOUT: u32 = 6;
+pub const LAYOUT: u32 = 7;
 
 /// The program that is attached to interfaces.
 pub const PROGRAM: &str = "fast_forward";
@@ -123,6 +123,8 @@ pub const SOURCES_MAX: u32 = 65_536;
 pub const SOURCE_ALLOWED: u32 = 1;
 /// In a value of that trie, for this side alone: nobody wrote it, and it says what holds for all others.
 pub const SOURCE_OTHERS: u32 = 2;
+/// Places of services in [`Settings::hints`].
+pub const HINTS: usize = 4096;
 /// Blocks of ports are of 2^0 to 2^16.
 pub const PORT_SIZES: u32 = 16;
 /// In the high half of [`Settings::tick`]: some flows have a port of a pool in place of their client's.
@@ -202,6 +204,8 @@ pub struct Settings {
     pub sources: [u64; BITMAP_WORDS],
     /// The addresses that this host asks backends from.
     pub own: [Address; OWN_MAX],
+    /// By the low bits of its key, the place plus one of a service of a single port; or 0.
+    pub hints: [u32; HINTS],
 }
 
 /// A service: written before anything leads to it, and not changed afterwards.
@@ -300,7 +304,8 @@ pub struct Tally {
 }
 
 // The same sizes are asserted in bpf/forward/layout.h.
-const _: () = assert!(size_of::<Settings>() == 32 + 2 * 8 * BITMAP_WORDS + 16 * OWN_MAX);
+const _: () =
+    assert!(size_of::<Settings>() == 32 + 2 * 8 * BITMAP_WORDS + 16 * OWN_MAX + 4 * HINTS);
 const _: () = assert!(size_of::<Service>() == 64);
 const _: () = assert!(size_of::<Backend>() == 64);
 const _: () = assert!(size_of::<Link>() == 16);

@@ -46,6 +46,7 @@ pub(super) const TICK: usize = 3;
 const VIPS: usize = 4;
 const SOURCES: usize = VIPS + BITMAP_WORDS;
 const OWN: usize = SOURCES + BITMAP_WORDS;
+const HINTS_AT: usize = OWN + 2 * OWN_MAX;
 
 /// The maps.
 pub(super) struct Regions {
@@ -160,6 +161,7 @@ impl Tables {
             self.reverse.adopt(key, place);
         }
         self.buckets.clear_unknown();
+        self.write_hints(&self.placed);
         self.reverse.clear_unknown();
         self.lists.clear_unknown();
     }
@@ -361,6 +363,7 @@ impl Tables {
             self.set_flag(forward::HAS_LIMITS, true);
         }
         self.buckets.add(&entries)?;
+        self.write_hints(next);
         self.reverse.add(&answers.entries)?;
         let pools = self.pools.used(next.values());
         let mut vips: BTreeSet<Address> = next.values().map(|p| p.service.address).collect();

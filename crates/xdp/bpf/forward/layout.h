@@ -32,6 +32,7 @@
 #define SLOTS_IN_LINE 16
 #define BITMAP_WORDS 512
 #define OWN_MAX 8
+#define HINTS 4096 // a power of two
 #define BACK_BY_REDIRECT 1 // of flags
 #define WATCHED 2          // of flags: somebody captures (watch.h)
 #define HAS_LIMITS 4       // of flags: some service is LIMITED
@@ -59,6 +60,7 @@ struct settings {
 	__u64 vips[BITMAP_WORDS];    // over the hash of an address: 0 says that it is surely none of ours
 	__u64 sources[BITMAP_WORDS]; // the same for the backends whose answers are translated
 	struct address own[OWN_MAX]; // whom this host asks backends as: what they answer there is left alone
+	__u32 hints[HINTS]; // by the low bits of its key, the place plus one of a service of a single port; or 0
 };
 
 // The low half of an entry is a place plus one, the high half the high half of the key's hash. Zero: no entry
@@ -202,7 +204,7 @@ enum program {
 	PROGRAMS
 };
 
-_Static_assert(sizeof(struct settings) == 32 + 2 * 8 * BITMAP_WORDS + 16 * OWN_MAX, "settings");
+_Static_assert(sizeof(struct settings) == 32 + 2 * 8 * BITMAP_WORDS + 16 * OWN_MAX + 4 * HINTS, "settings");
 _Static_assert(sizeof(struct bucket) == 64, "bucket");
 _Static_assert(sizeof(struct service) == 64, "service");
 _Static_assert(sizeof(struct line) == 64, "line");

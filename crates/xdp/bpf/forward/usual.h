@@ -93,7 +93,13 @@ static __always_inline int is_for(const struct service *service, const struct fl
 	       flow->vip_port <= service->last;
 }
 
-// The place in `fast_services` of most: under its own port, and in the first bucket.
+// The place in `fast_services` of nearly all of a host with few services: the settings have it, which are looked up anyway.
+static __always_inline __u32 hinted_place(const struct settings *settings, __u64 hash, const struct flow *flow)
+{
+	return LOOK(settings->hints[key_of(hash, flow->vip_port, 0, flow->protocol) & (HINTS - 1)]) - 1;
+}
+
+// Of most others: under its own port, and in the first bucket.
 static __always_inline __u32 usual_place(const struct settings *settings, __u64 hash, const struct flow *flow)
 {
 	__u64 key = key_of(hash, flow->vip_port, 0, flow->protocol);
@@ -120,11 +126,19 @@ static __always_inline const struct service *usual_service(const struct settings
 	struct flow flow = flow_of(ip, is_ipv6);
 	const struct service *service;
 
-	*place = usual_place(settings, hash, &flow);
+	*place = hinted_place(settings, hash, &flow);
 	service = bpf_map_lookup_elem(&fast_services, place);
 	if (__builtin_expect(!!service, 1)) {
 		flow = flow_of(ip, is_ipv6);
 		if (__builtin_expect(is_for(service, &flow), 1))
+			return service;
+	}
+	flow = flow_of(ip, is_ipv6);
+	*place = usual_place(settings, hash, &flow);
+	service = bpf_map_lookup_elem(&fast_services, place);
+	if (service) {
+		flow = flow_of(ip, is_ipv6);
+		if (is_for(service, &flow))
 			return service;
 	}
 	flow = flow_of(ip, is_ipv6);
