@@ -43,6 +43,18 @@ pub(super) struct Case {
     pub(super) flows: u32,
 }
 
+/// For tables.
+pub(super) const fn floor_name(floor: Floor) -> &'static str {
+    match floor {
+        Floor::Nothing => "nothing (what the measuring costs)",
+        Floor::Swap => "swap the Ethernet addresses, transmit",
+        Floor::Array => "parse, one array lookup, transmit",
+        Floor::Tunnel => "parse, one array lookup, IPIP, transmit",
+        Floor::Pass => "pass",
+        Floor::Sink => "count and drop",
+    }
+}
+
 impl Case {
     pub(super) const fn floor(floor: Floor, family: Family) -> Self {
         Self { subject: Subject::Floor(floor, family), kind: Kind::Data, to: To::One, flows: 0 }
@@ -109,15 +121,7 @@ impl Case {
         };
         let world = match self.subject {
             Subject::Floor(floor, family) => {
-                let what = match floor {
-                    Floor::Nothing => "nothing (what the measuring costs)",
-                    Floor::Swap => "swap the Ethernet addresses, transmit",
-                    Floor::Array => "parse, one array lookup, transmit",
-                    Floor::Tunnel => "parse, one array lookup, IPIP, transmit",
-                    Floor::Pass => "pass",
-                    Floor::Sink => "count and drop",
-                };
-                return format!("{what}, {}", family.name());
+                return format!("{}, {}", floor_name(floor), family.name());
             }
             Subject::Buoy(world) => world,
         };

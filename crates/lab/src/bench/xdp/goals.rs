@@ -8,6 +8,7 @@ use super::measure::{Figures, net};
 use super::one::One;
 use super::tables::{Cost, Down};
 use super::world::{Family, How};
+use buoy_kernel::rig::Floor;
 
 /// All that was measured.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +20,14 @@ pub(super) struct Outcome {
     pub(super) one: Option<One>,
     /// Numbers of services, beside one.
     pub(super) services: Vec<u32>,
+}
+
+impl Outcome {
+    /// How much longer the other way of frames takes.
+    pub(super) fn times_as_fast(&self, path: Path, than: Path, load: Load) -> Option<f64> {
+        let best = |path| self.live.get(&(path, load)).map(|figure| figure.0);
+        Some(best(than)? / best(path)?)
+    }
 }
 
 /// Which side of the limit is the right one.
@@ -125,22 +134,18 @@ fn services_and_families(outcome: &Outcome) -> Vec<Goal> {
 
 fn frames(outcome: &Outcome) -> Vec<Goal> {
     let mut goals = Vec::new();
-    let of = |path, load| outcome.live.get(&(path, load)).map(|figure| figure.0);
     for how in How::MAIN {
         for load in Load::ALL {
             let least = if load == Load::NewFlows { 8.0 } else { 4.0 };
-            let value =
-                of(Path::Nft, load).zip(of(Path::Buoy(how), load)).map(|(nft, buoy)| nft / buoy);
             let what = format!("{} frames to nftables DNAT, {}", how.name(), load.name());
+            let value = outcome.times_as_fast(Path::Buoy(how), Path::Nft, load);
             goals.push(goal(what, Limit::AtLeast(least), value));
         }
         let load = Load::OneFlow;
-        let value =
-            of(Path::Swap, load).zip(of(Path::Buoy(how), load)).map(|(swap, buoy)| swap / buoy);
         goals.push(goal(
             format!("{} frames to a bare XDP_TX, {}", how.name(), load.name()),
             Limit::AtLeast(0.85),
-            value,
+            outcome.times_as_fast(Path::Buoy(how), Path::Floor(Floor::Swap), load),
         ));
     }
     goals
@@ -189,7 +194,6 @@ pub(super) fn all_cases(services: &[u32]) -> Vec<Case> {
 mod tests {
     use super::super::measure::{Figure, PARTS};
     use super::*;
-    use buoy_kernel::rig::Floor;
 
     fn figure(best: f64) -> Figure {
         Figure { best, tenth: best, median: best, parts: [best; PARTS] }

@@ -1,14 +1,14 @@
-//! Frames that really go through veth pairs: by the fast path, by a program that only sends them back, and by
+//! Frames that really go through veth pairs: by the fast path, by programs that do a part of its work, and by
 //! nftables, each in a namespace of its own, in turns.
 //!
 //! ```text
-//! gen: sink on gen-x  <== veth ==>  lb-x: swap, or the fast path         back out of the same interface
+//! gen: sink on gen-x  <== veth ==>  lb-x: a floor, or the fast path      back out of the same interface
 //!                                   lb-x: nftables ==> out  <== veth ==> end: nobody takes them
 //! ```
 //! The generator's time is part of every figure; so is that of the kernel's thread that goes on where a
 //! softirq ends.
 
-use super::cases::Kind;
+use super::cases::{self, Kind};
 use super::measure::refused;
 use super::world::{self, ACK, BACKENDS, Family, How, OWN_MAC, SYN, World, frame};
 use crate::namespace::Namespace;
@@ -32,7 +32,7 @@ const ARRIVE: f64 = 0.99;
 /// Who passes frames on.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Path {
-    Swap,
+    Floor(Floor),
     Buoy(How),
     /// By direct server return where the other end of the veth is thought to run no XDP.
     Redirected,
@@ -40,8 +40,10 @@ pub(super) enum Path {
 }
 
 impl Path {
-    pub(super) const ALL: [Self; 6] = [
-        Self::Swap,
+    pub(super) const ALL: [Self; 8] = [
+        Self::Floor(Floor::Swap),
+        Self::Floor(Floor::Array),
+        Self::Floor(Floor::Tunnel),
         Self::Buoy(How::Dsr),
         Self::Buoy(How::Tunnel),
         Self::Buoy(How::Nat),
@@ -51,7 +53,7 @@ impl Path {
 
     pub(super) fn name(self) -> String {
         match self {
-            Self::Swap => "XDP_TX, addresses swapped".to_owned(),
+            Self::Floor(floor) => cases::floor_name(floor).to_owned(),
             Self::Buoy(how) => format!("buoy {}", how.name()),
             Self::Redirected => "buoy dsr, redirected".to_owned(),
             Self::Nft => "nftables DNAT".to_owned(),
@@ -60,7 +62,9 @@ impl Path {
 
     const fn short(self) -> &'static str {
         match self {
-            Self::Swap => "swap",
+            Self::Floor(Floor::Array) => "array",
+            Self::Floor(Floor::Tunnel) => "ipip",
+            Self::Floor(Floor::Swap | Floor::Nothing | Floor::Pass | Floor::Sink) => "swap",
             Self::Buoy(how) => how.name(),
             Self::Redirected => "back",
             Self::Nft => "nft",
@@ -159,9 +163,9 @@ impl Stand {
         })??;
         let mut stand = Self { path, link, inside, _fast: None, _end: None };
         match path {
-            Path::Swap => stand.inside.enter(|| {
+            Path::Floor(floor) => stand.inside.enter(|| {
                 without_checksums(&there)?;
-                rig.attach(Floor::Swap, index(&there)?).map_err(refused)
+                rig.attach(floor, index(&there)?).map_err(refused)
             })??,
             Path::Buoy(how) => {
                 let fast = stand.inside.enter(|| balance(&there, how))??;
@@ -216,7 +220,7 @@ impl Stand {
     /// Frames that got through so far.
     fn passed(&self, rig: &Rig) -> Result<u64> {
         match self.path {
-            Path::Swap | Path::Buoy(_) | Path::Redirected => Ok(rig.arrived()),
+            Path::Floor(_) | Path::Buoy(_) | Path::Redirected => Ok(rig.arrived()),
             Path::Nft => self.inside.enter(sent_by_out),
         }
     }

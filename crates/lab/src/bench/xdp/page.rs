@@ -3,7 +3,7 @@
 use super::XdpOptions;
 use super::cases::{Case, Subject, named};
 use super::goals::{self, Goal, Limit, Outcome};
-use super::live::Load;
+use super::live::{Load, Path};
 use super::measure::{net, net_of_parts};
 use super::one::BACKENDS;
 use super::world::{Family, How};
@@ -127,7 +127,7 @@ fn frames(outcome: &Outcome) -> String {
         let _infallible = write!(text, " {} |", load.name());
     }
     text += "\n|---|--:|--:|--:|\n";
-    for path in super::live::Path::ALL {
+    for path in Path::ALL {
         let _infallible = write!(text, "| {} |", path.name());
         for load in Load::ALL {
             let figure = outcome.live.get(&(path, load));
@@ -139,7 +139,21 @@ fn frames(outcome: &Outcome) -> String {
         }
         text.push('\n');
     }
-    text
+    text + &reach(outcome)
+}
+
+/// What programs that do a part of the work reach of a bare XDP_TX: nobody who does all of it goes beyond them.
+fn reach(outcome: &Outcome) -> String {
+    let of = |floor| {
+        let (path, bare) = (Path::Floor(floor), Path::Floor(Floor::Swap));
+        outcome.times_as_fast(path, bare, Load::OneFlow)
+    };
+    match (of(Floor::Array), of(Floor::Tunnel)) {
+        (Some(array), Some(tunnel)) => format!(
+            "\nTo a bare XDP_TX, 1 flow: parse + array {array:.2}x, parse + IPIP {tunnel:.2}x. No tunnel goes beyond the latter.\n"
+        ),
+        (None, _) | (_, None) => String::new(),
+    }
 }
 
 fn tables(outcome: &Outcome) -> String {
