@@ -36,6 +36,8 @@ pub(super) struct Heartbeats {
     harmed: Beats,
     /// How many times as long the 99 % is with them, in each turn.
     ratios: Vec<f64>,
+    /// How often somebody took the VIP from n1, or n1 took it back, in all turns.
+    moves: u32,
 }
 
 /// Times between two heartbeats of one node to another.
@@ -72,7 +74,7 @@ pub(super) fn measure(segment: &Segment, buoy: &mut Buoy, time: Duration) -> Res
     let harmful = format!("{plain}{}", harm::services());
     let servers = harm::Servers::start(segment)?;
     let (mut spared, mut harmed, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    let mut asked = 0;
+    let (mut asked, first) = (0, epoch(buoy)?);
     for _ in 0..TURNS {
         give(buoy, &harmful, harms())?;
         let before = servers.asked();
@@ -91,7 +93,13 @@ pub(super) fn measure(segment: &Segment, buoy: &mut Buoy, time: Duration) -> Res
         spared: Beats::of(&spared, 0),
         harmed: Beats::of(&harmed, asked),
         ratios,
+        moves: epoch(buoy)? - first,
     })
+}
+
+/// How often the VIP was taken so far.
+fn epoch(buoy: &Buoy) -> Result<u32> {
+    Ok(buoy.status("n1")?.vips.first().map_or(0, |vip| vip.epoch))
 }
 
 fn harms() -> usize {
@@ -189,7 +197,7 @@ fn heartbeat(frame: &[u8]) -> Option<[u8; 4]> {
 
 /// The section of the report.
 pub(super) fn render(heartbeats: &Heartbeats) -> String {
-    let Heartbeats { quiet, crowded, spared, harmed, ratios } = heartbeats;
+    let Heartbeats { quiet, crowded, spared, harmed, ratios, moves } = heartbeats;
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     let mut text = format!(
         "\n## Heartbeats\n\nTimes between two messages of one node to another, on the wire: a heartbeat every 10 ms, and answers to those of the other between them. {CLIENTS} clients ask for the whole status, each again {} ms after \
@@ -223,7 +231,7 @@ pub(super) fn render(heartbeats: &Heartbeats) -> String {
     let _ = writeln!(
         text,
         "\nHarmful servers, {EACH} of each kind, send heads without end, a byte a second, what is not TLS, bodies without end, or redirects to themselves (`crates/lab/src/harm.rs`). All three nodes check each of them every {} ms; \
-         they run on the same machine, and what they answer counts the connections to them. The 99 % with them is {:.2} times that without, in {TURNS} turns (median; {}).",
+         they run on the same machine, and what they answer counts the connections to them. The 99 % with them is {:.2} times that without, in {TURNS} turns (median; {}). The VIP was taken {moves} times meanwhile.",
         EVERY.as_millis(),
         super::middle(ratios, |ratio| *ratio),
         each.join(", "),
@@ -284,6 +292,7 @@ mod tests {
             spared: beats(10_000),
             harmed: beats(12_500),
             ratios: vec![1.3, 1.25, 9.0],
+            moves: 2,
         });
         for line in [
             "| 200 ask | 800 | 10.00 | 11.00 | 20.00 | 7 |",
@@ -292,6 +301,7 @@ mod tests {
             "with 200 who ask is 1.10 times",
             "every 1000 ms",
             "is 1.30 times that without, in 4 turns (median; 1.30, 1.25, 9.00)",
+            "was taken 2 times",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }
