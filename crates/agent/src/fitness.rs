@@ -84,7 +84,7 @@ pub fn judge(
     let judge = |group: &Group| {
         let failing = failing(group, checks).map(|check| check.name.as_str());
         let failing = failing.or_else(|| lacks(desired, group).then_some(FORWARDING));
-        let fitness = check::fitness(failing, forward::has_backends(group, backends));
+        let fitness = check::fitness(failing, forward::behind(group, backends));
         Judged { group: group.id, fitness, weight: weight(group, checks) }
     };
     desired.groups.iter().map(judge).collect()

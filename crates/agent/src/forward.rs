@@ -240,24 +240,34 @@ impl Findings {
     }
 }
 
-/// Whether every service of the group has a backend that is up, or not known to be down yet, and its quorum.
-pub fn has_backends(group: &Group, states: &States) -> bool {
-    let is_down = |place: &Place, backend: &Backend| {
-        states.get(&place.key(backend)).is_some_and(|s| s.state == BackendState::Down)
+/// Whether every service of the group has a backend that is up, and its quorum; `Unknown`: if those that were not
+/// checked yet turn out to be.
+pub fn behind(group: &Group, states: &States) -> BackendState {
+    let on = || group.services.iter().filter(|service| !is_local(service));
+    let serves = |unknown| on().all(|service| has_backends(group, service, states, unknown));
+    match (serves(BackendState::Up), serves(BackendState::Down)) {
+        (_, true) => BackendState::Up,
+        (true, false) => BackendState::Unknown,
+        (false, false) => BackendState::Down,
+    }
+}
+
+/// The same of one service, where those that were not checked yet count as `unknown`.
+fn has_backends(group: &Group, service: &Service, states: &States, unknown: BackendState) -> bool {
+    let place = Place::of(group, service);
+    let unknown = service.check.as_ref().map_or(BackendState::Up, |_| unknown);
+    let known = |backends: &[Backend]| -> Vec<BackendState> {
+        let known = known(&place, backends, states).into_iter();
+        known.map(|state| if state == BackendState::Unknown { unknown } else { state }).collect()
     };
-    let on = group.services.iter().filter(|service| !is_local(service));
-    on.into_iter().all(|service| {
-        let place = Place::of(group, service);
-        let is_some_up = service.backends.iter().any(|backend| !is_down(&place, backend));
-        is_some_up && has_quorum(&place, service, states)
-    })
+    known(&service.backends).contains(&BackendState::Up) && has_quorum(service, known)
 }
 
 /// Whether no backups are needed, or one is there: of each IP version where it is not translated.
-fn has_quorum(place: &Place, service: &Service, states: &States) -> bool {
+fn has_quorum(service: &Service, known: impl Fn(&[Backend]) -> Vec<BackendState>) -> bool {
     let quorum = service.life.quorum;
     let is_met = |backends: &[Backend]| {
-        backends.is_empty() || balance::is_enough(backends, &known(place, backends, states), quorum)
+        backends.is_empty() || balance::is_enough(backends, &known(backends), quorum)
     };
     match service.mode {
         _ if quorum <= 1 => true,

@@ -208,6 +208,7 @@ impl<'a> Words<'a> {
                     .into()
             }
             Exclusion::Reluctant => format!("{last}; its own `buoy why` says why"),
+            Exclusion::Unchecked => format!("has not checked its backends yet: {last}"),
             Exclusion::NoBackend => format!("sees no backend up (or fewer than `quorum`): {last}"),
             Exclusion::CheckFails(check) => format!("fails the check {check}: {last}"),
             Exclusion::Unheard(link) => {
@@ -913,6 +914,10 @@ mod tests {
             (
                 out(Exclusion::Reluctant),
                 "takes it only if nobody else can; its own `buoy why` says why",
+            ),
+            (
+                out(Exclusion::Unchecked),
+                "has not checked its backends yet: takes it only if nobody else can",
             ),
             (
                 out(Exclusion::NoBackend),

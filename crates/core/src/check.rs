@@ -19,11 +19,13 @@ use core::time::Duration;
 
 /// How well a host could serve a group: a check of the host itself that fails weighs more than backends
 /// that it does not reach.
-pub fn fitness(failing: Option<&str>, has_backends: bool) -> Fitness {
-    match (failing, has_backends) {
-        (Some(check), true | false) => Fitness::CheckFails { check: check.into() },
-        (None, true) => Fitness::Fit,
-        (None, false) => Fitness::NoBackend,
+pub fn fitness(failing: Option<&str>, backends: BackendState) -> Fitness {
+    use BackendState::{Down, Unknown, Up};
+    match (failing, backends) {
+        (Some(check), Up | Unknown | Down) => Fitness::CheckFails { check: check.into() },
+        (None, Up) => Fitness::Fit,
+        (None, Unknown) => Fitness::Unchecked,
+        (None, Down) => Fitness::NoBackend,
     }
 }
 

@@ -479,7 +479,10 @@ impl Node {
             let is_unserved = fitness == Fitness::NoBackend;
             self.owned[i].unserved_since = is_unserved.then_some(now);
             self.owned[i].fitness = fitness;
-            self.note_fitness(now, group, self.owned[i].is_fit());
+            // Not to know yet is neither to have lost something nor to have it back.
+            if self.owned[i].fitness != Fitness::Unchecked {
+                self.note_fitness(now, group, self.owned[i].is_fit());
+            }
             self.beat_now();
         }
     }

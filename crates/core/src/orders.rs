@@ -150,6 +150,7 @@ fn exclusion_clause(why: &Exclusion) -> String {
         Exclusion::Draining => "is drained".into(),
         Exclusion::NoCarrier(_) => "has no carrier".into(),
         Exclusion::NotOffered => "does not offer itself".into(),
+        Exclusion::Unchecked => "has not checked its backends yet".into(),
         Exclusion::NoBackend => "sees no backend up (or fewer than `quorum`)".into(),
         Exclusion::CheckFails(check) => format!("fails the check {check}"),
         Exclusion::Unheard(_) => "is deaf where the VIP is announced".into(),

@@ -585,3 +585,6 @@ fn what_all_see_die_a_moment_apart_moves_nothing() {
         assert_eq!(cluster.owner(0), (owner + 1) % 3, "{safety:?}: the one that sees backends");
     }
 }
+
+#[path = "unchecked_tests.rs"]
+mod unchecked;

@@ -18,6 +18,8 @@ const UNHEARD_SILENCES: u32 = 2;
 /// Why not, if not for want of others.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Reluctance {
+    /// It does not know yet of any backend of a service whether it is up.
+    Unchecked,
     /// It sees no backend of a service up.
     NoBackend,
     /// A check of the group fails here.
@@ -32,13 +34,14 @@ pub(crate) enum Reluctance {
 
 impl Reluctance {
     /// Why a group that is served here has to go to a node that is fit, if it has to: what came and
-    /// went is back, so it may stay, and who is to take nothing new keeps what he has.
+    /// went is back, so it may stay, what is not known yet is no reason, and who is to take nothing new keeps what
+    /// he has.
     pub(crate) fn cause(self) -> Option<Cause> {
         match self {
             Self::NoBackend => Some(Cause::NoBackend),
             Self::CheckFails(check) => Some(Cause::CheckFailed { check }),
             Self::Unheard(link) => Some(Cause::Unheard { link }),
-            Self::Damped(_) | Self::Cordoned => None,
+            Self::Unchecked | Self::Damped(_) | Self::Cordoned => None,
         }
     }
 }
@@ -48,6 +51,7 @@ impl Node {
     pub(crate) fn reluctance(&self, now: Instant, i: usize) -> Option<Reluctance> {
         let group = &self.desired.groups[i];
         match &self.owned[i].fitness {
+            Fitness::Unchecked => return Some(Reluctance::Unchecked),
             Fitness::NoBackend => return Some(Reluctance::NoBackend),
             Fitness::CheckFails { check } => return Some(Reluctance::CheckFails(check.clone())),
             Fitness::Fit => {}

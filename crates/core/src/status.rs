@@ -255,6 +255,9 @@ pub enum Exclusion {
     NotOffered,
     /// It says that it takes it only if nobody else can; it knows why.
     Reluctant,
+    /// It does not know yet of any backend of a service whether it is up: only if nobody else can (known of this node
+    /// only).
+    Unchecked,
     /// It sees no backend of a service up: only if nobody else can (known of this node only).
     NoBackend,
     /// A check of this name fails there: only if nobody else can (known of this node only).

@@ -256,11 +256,12 @@ impl Node {
         own
     }
 
-    /// Whether this host is to have the group only if nobody else can. A cordon keeps what is here.
+    /// Whether this host is to have the group only if nobody else can. A cordon keeps what is here, and so does what
+    /// is not known yet.
     fn gives_precedence(&self, now: Instant, i: usize) -> bool {
         match self.reluctance(now, i) {
             None => false,
-            Some(Reluctance::Cordoned) => self.owned[i].holding().is_none(),
+            Some(Reluctance::Unchecked | Reluctance::Cordoned) => self.owned[i].holding().is_none(),
             Some(
                 Reluctance::NoBackend
                 | Reluctance::CheckFails(_)
@@ -287,7 +288,7 @@ impl Node {
         }
         match &self.owned[i].fitness {
             Fitness::CheckFails { check } => Some(Cause::CheckFailed { check: check.clone() }),
-            Fitness::Fit | Fitness::NoBackend => None,
+            Fitness::Fit | Fitness::Unchecked | Fitness::NoBackend => None,
         }
     }
 

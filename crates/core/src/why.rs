@@ -255,6 +255,7 @@ const fn turn(standing: &Standing) -> Turn {
 const fn is_last_resort(why: &Exclusion) -> bool {
     match why {
         Exclusion::Reluctant
+        | Exclusion::Unchecked
         | Exclusion::NoBackend
         | Exclusion::CheckFails(_)
         | Exclusion::Unheard(_)
@@ -317,6 +318,7 @@ fn own_exclusion(node: &Node, now: Instant, group: &Group, i: usize) -> Option<E
         return Some(Exclusion::Listening(node.listening_until.since(now)));
     }
     node.reluctance(now, i).map(|reluctance| match reluctance {
+        Reluctance::Unchecked => Exclusion::Unchecked,
         Reluctance::NoBackend => Exclusion::NoBackend,
         Reluctance::CheckFails(check) => Exclusion::CheckFails(check),
         Reluctance::Unheard(link) => Exclusion::Unheard(link),

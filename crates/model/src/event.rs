@@ -70,6 +70,9 @@ pub enum Fitness {
     /// Each of its services has a backend up, and each of its checks passes.
     #[default]
     Fit,
+    /// A service has no backend that is known to be up, and not all are known to be down: good enough to keep a
+    /// group, and no reason for another node to give its own up.
+    Unchecked,
     /// A service has no backend up, as seen from here.
     NoBackend,
     /// A check on this node fails.

@@ -152,11 +152,10 @@ impl Day<'_> {
     }
 
     fn unfit(&mut self, host: usize, group: usize, at: u64, repair: u64) {
-        let check = self.random.permille(500);
-        let fitness = if check {
-            Fitness::CheckFails { check: "simulated".into() }
-        } else {
-            Fitness::NoBackend
+        let fitness = match self.random.index(3) {
+            0 => Fitness::CheckFails { check: "simulated".into() },
+            1 => Fitness::NoBackend,
+            _ => Fitness::Unchecked,
         };
         let well = Fault::Unfit { host, group, fitness: Fitness::Fit };
         self.then(at, Fault::Unfit { host, group, fitness }, repair, well);

@@ -6,7 +6,9 @@ use crate::health::BackendHealth;
 use crate::sample::{backend, service};
 use buoy_kernel::nft::Spread;
 use buoy_model::limits::BALANCE_SLOTS;
-use buoy_model::{self as model, Duty, FlowFields, Instant, NodeId, OnDown, Presence};
+use buoy_model::{
+    self as model, Check, CheckKind, Duty, FlowFields, Instant, NodeId, OnDown, Pace, Presence,
+};
 use std::net::Ipv4Addr;
 
 const VIP: &str = "10.0.0.100";
@@ -147,7 +149,10 @@ fn what_xdp_refuses_nftables_forwards_where_it_can() {
             }
             (model::Forward::Local, _) => {
                 assert!(matches!(spread, Some((Spread::Local, _))), "{spread:?}");
-                assert!(has_backends(&desired.groups[0], &States::new()), "it needs none");
+                assert!(
+                    behind(&desired.groups[0], &States::new()) != BackendState::Down,
+                    "it needs none"
+                );
             }
             (model::Forward::Dsr, _) => {
                 assert_eq!(spread, None);
@@ -227,10 +232,10 @@ fn two_vips_of_one_group_have_their_own_backends_on_the_same_port() {
         let proxies = all.proxies.iter().map(|((at, _), wish)| {
             (*at, wish.backends.iter().map(|b| b.address).collect::<Vec<_>>())
         });
-        let behind: BTreeMap<SocketAddr, Vec<SocketAddr>> = kernel.chain(proxies).collect();
+        let all: BTreeMap<SocketAddr, Vec<SocketAddr>> = kernel.chain(proxies).collect();
         let expected = [("10.0.0.100:80", "10.0.0.21:8080"), ("10.0.0.101:80", "10.0.0.22:8080")];
         let expected = expected.map(|(at, to)| (at.parse().unwrap(), vec![to.parse().unwrap()]));
-        assert_eq!(behind, BTreeMap::from(expected), "{mode:?}");
+        assert_eq!(all, BTreeMap::from(expected), "{mode:?}");
 
         // The first one's backend is down: that is its own affair, but the group is not well served.
         let states = States::from([down(WEB, "web")]);
@@ -238,9 +243,9 @@ fn two_vips_of_one_group_have_their_own_backends_on_the_same_port() {
         let refusing = all.kernel.iter().filter(|(_, f)| f.spread == Spread::Refuse).count();
         let empty = all.proxies.values().filter(|wish| wish.backends.is_empty()).count();
         assert_eq!(refusing + empty, 1, "{mode:?}");
-        assert!(!has_backends(&desired.groups[0], &states));
+        assert!(behind(&desired.groups[0], &states) == BackendState::Down);
         desired.groups[0].services.remove(0);
-        assert!(has_backends(&desired.groups[0], &states));
+        assert!(behind(&desired.groups[0], &states) != BackendState::Down);
     }
 }
 
@@ -255,8 +260,11 @@ fn below_the_quorum_backups_serve_or_the_group_is_not_well_served() {
         let place = Place::of(&desired.groups[0], &desired.groups[0].services[0]);
         let (_, health) = down(WEB, "web");
         let states = States::from([(place.key(&backends[0]), health)]);
-        assert!(has_backends(&desired.groups[0], &States::new()), "{mode:?}");
-        assert!(!has_backends(&desired.groups[0], &states), "{mode:?}: {name} is down");
+        assert!(behind(&desired.groups[0], &States::new()) != BackendState::Down, "{mode:?}");
+        assert!(
+            behind(&desired.groups[0], &states) == BackendState::Down,
+            "{mode:?}: {name} is down"
+        );
         let served = |desired: &Desired| -> BTreeSet<SocketAddr> {
             let all = wanted(desired, &states);
             let proxies = all.proxies.values().flat_map(|wish| &wish.backends).map(|b| b.address);
@@ -272,7 +280,10 @@ fn below_the_quorum_backups_serve_or_the_group_is_not_well_served() {
         let sorry = Backend { address: "10.0.0.29:8080".parse().unwrap(), ..sorry };
         backends.push(sorry.clone());
         desired.groups[0].services[0].backends = backends;
-        assert!(has_backends(&desired.groups[0], &states), "{mode:?}: the backup serves");
+        assert!(
+            behind(&desired.groups[0], &states) != BackendState::Down,
+            "{mode:?}: the backup serves"
+        );
         assert_eq!(served(&desired), BTreeSet::from([sorry.address]), "{mode:?}");
     }
 }
@@ -465,7 +476,7 @@ fn a_host_whose_backends_are_in_maintenance_serves_nobody_and_one_that_drains_go
     let drain = Duty::Drain { until: None };
     for (duty, keeps) in [(drain, true), (Duty::Maint, false)] {
         let known = States::from([ordered(duty, keeps)]);
-        assert_eq!(has_backends(&desired.groups[0], &known), keeps);
+        assert_eq!(behind(&desired.groups[0], &known) != BackendState::Down, keeps, "{duty:?}");
     }
 }
 
@@ -509,5 +520,42 @@ fn services_are_looked_at_again_when_something_else_of_them_was_counted() {
         change(&mut counted);
         counted.follow(&before);
         assert_eq!(counted.number, 3 + u64::from(is_news), "{what}");
+    }
+}
+
+#[test]
+fn what_was_not_checked_yet_is_not_known_to_serve() {
+    use BackendState::{Down, Unknown, Up};
+    let pace = Pace {
+        every: Duration::from_secs(1),
+        every_down: Duration::from_secs(1),
+        timeout: Duration::from_secs(1),
+        rise: 1,
+        fall: 1,
+    };
+    let check =
+        Check { kind: CheckKind::Tcp, port: None, via: None, pace, askers: None, load: None };
+    let (checked, unchecked) = (Some(check), None);
+    // What is known of two backends, the quorum, and what it comes to.
+    let cases = [
+        (&checked, [Unknown, Unknown], 1, Unknown),
+        (&checked, [Down, Unknown], 1, Unknown),
+        (&checked, [Down, Down], 1, Down),
+        (&checked, [Up, Unknown], 1, Up),
+        (&checked, [Up, Unknown], 2, Unknown),
+        (&checked, [Up, Up], 2, Up),
+        (&checked, [Up, Down], 2, Down),
+        (&unchecked, [Unknown, Unknown], 2, Up),
+        (&unchecked, [Down, Unknown], 1, Up),
+    ];
+    for (check, states, quorum, expected) in cases {
+        let mut desired = desired(&[VIP], vec![service(Mode::Kernel, VIP, 80, two())]);
+        let service = &mut desired.groups[0].services[0];
+        (service.check, service.life.quorum) = (check.clone(), quorum);
+        let place = Place::of(&desired.groups[0], &desired.groups[0].services[0]);
+        let health = |state| BackendHealth { state, ..BackendHealth::unknown() };
+        let known =
+            two().iter().zip(states).map(|(b, state)| (place.key(b), health(state))).collect();
+        assert_eq!(behind(&desired.groups[0], &known), expected, "{states:?}, {quorum}");
     }
 }

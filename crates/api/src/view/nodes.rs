@@ -54,6 +54,7 @@ impl View<'_> {
                     | Exclusion::NoCarrier(_)
                     | Exclusion::NotOffered
                     | Exclusion::Reluctant
+                    | Exclusion::Unchecked
                     | Exclusion::NoBackend
                     | Exclusion::CheckFails(_)
                     | Exclusion::Cordoned
