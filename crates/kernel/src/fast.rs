@@ -53,8 +53,8 @@ use aya::{Ebpf, EbpfLoader};
 use buoy_model::limits::{FAST_DRAIN, FAST_PLACES_MAX, FAST_POOL_MAX};
 use buoy_model::{FastPath, FastService, LinkId};
 use buoy_xdp::forward::{
-    self, ANSWER_PLACE, BACKENDS, BUCKETS, FORWARD, LINKS, LOST, LOST_MAX, LOST_MIN, NEXT_PROGRAMS,
-    PROGRAM, PROGRAMS_MAP, REVERSE, SERVICES, SLOTS, SLOTS_IN_LINE, TALLIES, VLANS,
+    self, ANSWER_PLACE, BACKENDS, BUCKETS, LINKS, LOST, LOST_MAX, LOST_MIN, NEXT_PROGRAMS, PROGRAM,
+    PROGRAMS_MAP, REVERSE, SERVICES, SLOTS, SLOTS_IN_LINE, TALLIES, VLANS,
 };
 use buoy_xdp::pool::{self, OUTLETS, POOLED_PORTS, POOLS, PORTS};
 pub(crate) use error::refused;
@@ -252,7 +252,7 @@ impl Fast {
                 loader.map_pin_path(name, pins.map(name));
             }
         }
-        let mut programs = loader.load(FORWARD).map_err(|e| refused(&e))?;
+        let (mut programs, settings) = object::load(&mut loader, pins.as_ref().ok())?;
         for name in NEXT_PROGRAMS.into_iter().chain([PROGRAM]) {
             program(&mut programs, name)?.load().map_err(|e| refused(&e))?;
         }
@@ -261,7 +261,7 @@ impl Fast {
             let fd = program(&mut programs, name)?.fd().map_err(|e| refused(&e))?;
             next.set(index, fd, 0).map_err(|e| refused(&e))?;
         }
-        let mut tables = Tables::new(regions(&mut programs)?);
+        let mut tables = Tables::new(regions(&mut programs, settings)?);
         if let Some(earlier) = earlier {
             tables.carry_over(&earlier);
         }

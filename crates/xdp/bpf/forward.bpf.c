@@ -43,14 +43,14 @@
 #include "forward/usual.h"
 
 // What another program looks at again; the one that knows the limits first, if there are any.
-static __always_inline int unusual(struct xdp_md *ctx, const struct settings *settings, int verdict, int is_ipv6)
+static __always_inline int unusual(struct xdp_md *ctx, int verdict, int is_ipv6)
 {
 	if (verdict == VERDICT_POOLED)
 		return pooled(ctx, is_ipv6);
 	if (verdict == VERDICT_APART)
 		return apart(ctx, is_ipv6);
 	// Who opens a connection to a service that has a limit never gets as far as to its slot.
-	if (verdict != VERDICT_MOVES && LOOK(settings->flags) & HAS_LIMITS)
+	if (verdict != VERDICT_MOVES && LOOK(settings_now()->flags) & HAS_LIMITS)
 		bpf_tail_call(ctx, &fast_programs, PROGRAM_LIMIT);
 	if (is_ipv6)
 		bpf_tail_call(ctx, &fast_programs, PROGRAM_RARE_IPV6);
@@ -60,8 +60,7 @@ static __always_inline int unusual(struct xdp_md *ctx, const struct settings *se
 }
 
 // `is_short`, known when this is compiled: there is no room in the frame for a TCP header.
-static __always_inline int ipv4(struct xdp_md *ctx, const struct settings *settings, struct ethhdr *ethernet,
-				void *end, int is_short, int is_watched)
+static __always_inline int ipv4(struct xdp_md *ctx, struct ethhdr *ethernet, void *end, int is_short, int is_watched)
 {
 	struct ipv4 *ip = (void *)(ethernet + 1);
 	struct flow flow = { .is_ipv6 = 0 };
@@ -71,17 +70,16 @@ static __always_inline int ipv4(struct xdp_md *ctx, const struct settings *setti
 		return XDP_PASS;
 	flow.vip = address_ipv4(ip->destination);
 	hash = hash_address(&flow.vip, flow.is_ipv6);
-	if (__builtin_expect(!is_marked(settings->vips, hash), 0)) {
+	if (__builtin_expect(!is_marked(settings_now()->vips, hash), 0)) {
 		flow.client = address_ipv4(ip->source);
-		return other(ctx, settings, &flow);
+		return other(ctx, &flow);
 	}
 	if (is_short || __builtin_expect(!is_plain_ipv4(ip, end), 0))
 		return VERDICT_UNUSUAL;
-	return usual(ctx, settings, ethernet, hash, 0, is_watched);
+	return usual(ctx, ethernet, hash, 0, is_watched);
 }
 
-static __always_inline int ipv6(struct xdp_md *ctx, const struct settings *settings, struct ethhdr *ethernet,
-				void *end, int is_watched)
+static __always_inline int ipv6(struct xdp_md *ctx, struct ethhdr *ethernet, void *end, int is_watched)
 {
 	struct ipv6 *ip = (void *)(ethernet + 1);
 	struct tcp *tcp = (void *)(ip + 1);
@@ -93,20 +91,20 @@ static __always_inline int ipv6(struct xdp_md *ctx, const struct settings *setti
 	flow.client = address_ipv6(ip->source);
 	flow.vip = address_ipv6(ip->destination);
 	hash = hash_address(&flow.vip, flow.is_ipv6);
-	if (!is_marked(settings->vips, hash)) {
+	if (!is_marked(settings_now()->vips, hash)) {
 		asked(ctx, &flow.vip);
-		return other(ctx, settings, &flow);
+		return other(ctx, &flow);
 	}
 	if (is_mapped_ipv4(&flow.vip)) // of no service
-		return other(ctx, settings, &flow);
+		return other(ctx, &flow);
 	flow.length = bpf_ntohs(ip->length) + sizeof(*ip);
 	if ((void *)(tcp + 1) > end || (ip->version_class_label & 0xf0) != 0x60 || flow.length > end - (void *)ip ||
 	    !is_whole(tcp, ip->next, (int)flow.length - (int)sizeof(*ip)))
 		return VERDICT_UNUSUAL;
-	return usual(ctx, settings, ethernet, hash, 1, is_watched);
+	return usual(ctx, ethernet, hash, 1, is_watched);
 }
 
-static __always_inline int forwarded(struct xdp_md *ctx, const struct settings *settings, int is_watched)
+static __always_inline int forwarded(struct xdp_md *ctx, int is_watched)
 {
 	struct ethhdr *ethernet = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
@@ -116,19 +114,19 @@ static __always_inline int forwarded(struct xdp_md *ctx, const struct settings *
 	// One look at the length, for most.
 	if ((void *)(ethernet + 1) + sizeof(struct ipv4) + sizeof(struct tcp) <= end &&
 	    ((struct ethernet *)ethernet)->protocol == bpf_htons(ETH_P_IP)) {
-		verdict = ipv4(ctx, settings, ethernet, end, 0, is_watched);
-		return __builtin_expect(verdict < 0, 0) ? unusual(ctx, settings, verdict, 0) : verdict;
+		verdict = ipv4(ctx, ethernet, end, 0, is_watched);
+		return __builtin_expect(verdict < 0, 0) ? unusual(ctx, verdict, 0) : verdict;
 	}
 	if ((void *)(ethernet + 1) > end)
 		return XDP_PASS;
 	protocol = ((struct ethernet *)ethernet)->protocol;
 	if (protocol == bpf_htons(ETH_P_IP)) {
-		verdict = ipv4(ctx, settings, ethernet, end, 1, is_watched);
-		return verdict < 0 ? unusual(ctx, settings, verdict, 0) : verdict;
+		verdict = ipv4(ctx, ethernet, end, 1, is_watched);
+		return verdict < 0 ? unusual(ctx, verdict, 0) : verdict;
 	}
 	if (protocol == bpf_htons(ETH_P_IPV6)) {
-		verdict = ipv6(ctx, settings, ethernet, end, is_watched);
-		return verdict < 0 ? unusual(ctx, settings, verdict, 1) : verdict;
+		verdict = ipv6(ctx, ethernet, end, is_watched);
+		return verdict < 0 ? unusual(ctx, verdict, 1) : verdict;
 	}
 	if (protocol == bpf_htons(ETH_P_ARP))
 		bpf_tail_call(ctx, &fast_programs, PROGRAM_ANSWER);
@@ -140,25 +138,17 @@ static __always_inline int forwarded(struct xdp_md *ctx, const struct settings *
 SEC("xdp")
 int fast_forward(struct xdp_md *ctx)
 {
-	const struct settings *settings = settings_now();
-
-	if (!settings)
-		return XDP_PASS;
-	if (__builtin_expect(LOOK(settings->flags) & WATCHED, 0))
+	if (__builtin_expect(LOOK(settings_now()->flags) & WATCHED, 0))
 		bpf_tail_call(ctx, &fast_programs, PROGRAM_WATCH);
-	return sent(ctx, settings, forwarded(ctx, settings, 0));
+	return sent(ctx, forwarded(ctx, 0));
 }
 
 // The same while somebody watches.
 SEC("xdp")
 int fast_watched(struct xdp_md *ctx)
 {
-	struct settings *settings = settings_now();
-
-	if (!settings)
-		return XDP_PASS;
-	look(ctx, settings);
-	return told(ctx, settings, forwarded(ctx, settings, 1));
+	look(ctx, settings_now());
+	return told(ctx, forwarded(ctx, 1));
 }
 
 char _license[] SEC("license") = "MIT OR Apache-2.0";

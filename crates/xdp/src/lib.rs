@@ -6,6 +6,7 @@
 
 use core::net::{IpAddr, Ipv6Addr};
 
+pub mod address;
 pub mod backend;
 pub mod bench;
 mod drops;

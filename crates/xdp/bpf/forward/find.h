@@ -120,10 +120,9 @@ static __always_inline const struct service *find_service(const struct settings 
 // The place of the service that a packet is for, or NONE.
 __attribute__((noinline)) int fast_find_service(const struct flow *flow)
 {
-	const struct settings *settings = settings_now();
 	__u32 place;
 
-	if (!settings || !flow || !find_place(settings, hash_address(&flow->vip, flow->is_ipv6), flow, &place))
+	if (!flow || !find_place(settings_now(), hash_address(&flow->vip, flow->is_ipv6), flow, &place))
 		return NONE;
 	return place;
 }
@@ -165,9 +164,10 @@ static __always_inline int is_vip(const struct settings *settings, const struct 
 }
 
 // What is for no service may be what a translated backend answers.
-static __always_inline void perhaps_answer(struct xdp_md *ctx, const struct settings *settings,
-					   const struct flow *flow)
+static __always_inline void perhaps_answer(struct xdp_md *ctx, const struct flow *flow)
 {
+	const struct settings *settings = settings_now();
+
 	if (LOOK(settings->reverse_sizes) &&
 	    is_marked(settings->sources, hash_address(&flow->client, flow->is_ipv6)))
 		bpf_tail_call(ctx, &fast_programs, PROGRAM_REVERSE);

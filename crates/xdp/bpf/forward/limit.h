@@ -164,16 +164,16 @@ int fast_limit(struct xdp_md *ctx)
 	const struct settings *settings = settings_now();
 	int verdict;
 
-	if (!settings || (void *)(ethernet + 1) > end)
+	if ((void *)(ethernet + 1) > end)
 		return XDP_PASS;
 	if (ethernet->h_proto == bpf_htons(ETH_P_IP)) {
 		verdict = limit_ipv4(settings, (void *)(ethernet + 1), end);
 		if (verdict == XDP_PASS)
 			bpf_tail_call(ctx, &fast_programs, PROGRAM_RARE_IPV4);
-		return ended(ctx, settings, verdict);
+		return ended(ctx, verdict);
 	}
 	verdict = limit_ipv6(settings, (void *)(ethernet + 1), end, behind);
 	if (verdict == XDP_PASS)
 		bpf_tail_call(ctx, &fast_programs, PROGRAM_RARE_IPV6);
-	return ended(ctx, settings, verdict);
+	return ended(ctx, verdict);
 }

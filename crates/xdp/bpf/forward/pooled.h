@@ -452,9 +452,9 @@ int fast_pooled_ipv4(struct xdp_md *ctx)
 	void *end = (void *)(long)ctx->data_end;
 	const struct settings *settings = settings_now();
 
-	if (!settings || (void *)(ethernet + 1) > end)
+	if ((void *)(ethernet + 1) > end)
 		return XDP_PASS;
-	return ended(ctx, settings, pooled_ipv4(ctx, settings, ethernet, end));
+	return ended(ctx, pooled_ipv4(ctx, settings, ethernet, end));
 }
 
 SEC("xdp")
@@ -465,7 +465,7 @@ int fast_pooled_ipv6(struct xdp_md *ctx)
 	struct ethhdr *ethernet = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
 
-	if (!settings || (void *)(ethernet + 1) > end)
+	if ((void *)(ethernet + 1) > end)
 		return XDP_PASS;
-	return ended(ctx, settings, pooled_ipv6(ctx, settings, ethernet, end, behind));
+	return ended(ctx, pooled_ipv6(ctx, settings, ethernet, end, behind));
 }

@@ -124,7 +124,7 @@ static __always_inline int with_ports(struct xdp_md *ctx, const struct settings 
 	}
 	if (!service) {
 		if (parcel->shape == WHOLE)
-			perhaps_answer(ctx, settings, flow);
+			perhaps_answer(ctx, flow);
 		return perhaps_pooled(settings);
 	}
 	// Looked for once more, rather than known on all ways through here.
@@ -435,9 +435,9 @@ static __always_inline int all_ipv4(struct xdp_md *ctx, int is_apart)
 	void *end = (void *)(long)ctx->data_end;
 	const struct settings *settings = settings_now();
 
-	if (!settings || (void *)(ethernet + 1) > end)
+	if ((void *)(ethernet + 1) > end)
 		return XDP_PASS;
-	return ended(ctx, settings, elsewhere(ctx, rare_ipv4(ctx, settings, ethernet, end, is_apart), 0));
+	return ended(ctx, elsewhere(ctx, rare_ipv4(ctx, settings, ethernet, end, is_apart), 0));
 }
 
 static __always_inline int all_ipv6(struct xdp_md *ctx, int is_apart)
@@ -447,9 +447,9 @@ static __always_inline int all_ipv6(struct xdp_md *ctx, int is_apart)
 	void *end = (void *)(long)ctx->data_end;
 	const struct settings *settings = settings_now();
 
-	if (!settings || (void *)(ethernet + 1) > end)
+	if ((void *)(ethernet + 1) > end)
 		return XDP_PASS;
-	return ended(ctx, settings, elsewhere(ctx, rare_ipv6(ctx, settings, ethernet, end, behind, is_apart), 1));
+	return ended(ctx, elsewhere(ctx, rare_ipv6(ctx, settings, ethernet, end, behind, is_apart), 1));
 }
 
 SEC("xdp")

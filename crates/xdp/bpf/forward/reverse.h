@@ -144,7 +144,7 @@ int fast_reverse_way(struct xdp_md *ctx)
 	const struct settings *settings = settings_now();
 	int verdict = XDP_PASS;
 
-	if (!settings || (void *)(ethernet + 1) > end)
+	if ((void *)(ethernet + 1) > end)
 		return XDP_PASS;
 	if (ethernet->h_proto == bpf_htons(ETH_P_IP))
 		verdict = answer_ipv4(settings, ethernet, end);
@@ -152,5 +152,5 @@ int fast_reverse_way(struct xdp_md *ctx)
 		verdict = answer_ipv6(settings, ethernet, end);
 	if (verdict == VERDICT_POOLED)
 		verdict = pooled(ctx, ethernet->h_proto == bpf_htons(ETH_P_IPV6));
-	return ended(ctx, settings, verdict);
+	return ended(ctx, verdict);
 }

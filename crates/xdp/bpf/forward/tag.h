@@ -62,7 +62,7 @@ static __always_inline int put_tag(struct xdp_md *ctx, __u32 kept)
 }
 
 // As `told`, for all programs that a packet with a tag may end in.
-static __always_inline int ended(struct xdp_md *ctx, const struct settings *settings, int verdict)
+static __always_inline int ended(struct xdp_md *ctx, int verdict)
 {
 	__u32 *kept = tag_kept(), tag = kept ? *kept : 0;
 
@@ -71,7 +71,7 @@ static __always_inline int ended(struct xdp_md *ctx, const struct settings *sett
 		if ((ACTION(verdict) == XDP_TX || ACTION(verdict) == XDP_PASS) && !put_tag(ctx, tag))
 			verdict = dropped_of_backend(backend_of_verdict(verdict), DROP_NO_ROOM);
 	}
-	return told(ctx, settings, verdict);
+	return told(ctx, verdict);
 }
 
 // Whether it came with the tag of a VLAN that this host has no interface in.

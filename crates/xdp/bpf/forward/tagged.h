@@ -97,7 +97,7 @@ int fast_tagged(struct xdp_md *ctx)
 	const void *end = (void *)(long)ctx->data_end;
 	__u32 *kept = tag_kept(), control, program;
 
-	if (!settings || !kept || (const void *)(frame + 1) > end)
+	if (!kept || (const void *)(frame + 1) > end)
 		return XDP_PASS;
 	control = bpf_ntohs(frame->control);
 	if (has_interface(ctx, control & VLAN_ID))
@@ -110,5 +110,5 @@ int fast_tagged(struct xdp_md *ctx)
 		answer(ctx);
 	else
 		bpf_tail_call(ctx, &fast_programs, program);
-	return ended(ctx, settings, XDP_PASS);
+	return ended(ctx, XDP_PASS);
 }

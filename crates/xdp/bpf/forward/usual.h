@@ -93,17 +93,17 @@ static __always_inline int is_for(const struct service *service, const struct fl
 	       flow->vip_port <= service->last;
 }
 
-// The place in `fast_services` of nearly all of a host with few services: the settings have it, which are looked up anyway.
-static __always_inline __u32 hinted_place(const struct settings *settings, __u64 hash, const struct flow *flow)
+// The place in `fast_services` of nearly all of a host with few services: the settings have it, which need no look.
+static __always_inline __u32 hinted_place(__u64 hash, const struct flow *flow)
 {
-	return LOOK(settings->hints[key_of(hash, flow->vip_port, 0, flow->protocol) & (HINTS - 1)]) - 1;
+	return LOOK(settings_now()->hints[key_of(hash, flow->vip_port, 0, flow->protocol) & (HINTS - 1)]) - 1;
 }
 
 // Of most others: under its own port, and in the first bucket.
-static __always_inline __u32 usual_place(const struct settings *settings, __u64 hash, const struct flow *flow)
+static __always_inline __u32 usual_place(const struct flow *flow)
 {
-	__u64 key = key_of(hash, flow->vip_port, 0, flow->protocol);
-	__u32 at = (__u32)key & settings->bucket_mask;
+	__u64 key = key_of(hash_address(&flow->vip, flow->is_ipv6), flow->vip_port, 0, flow->protocol);
+	__u32 at = (__u32)key & settings_now()->bucket_mask;
 	const struct bucket *bucket = bpf_map_lookup_elem(&fast_buckets, &at);
 
 	if (!bucket)
@@ -120,13 +120,12 @@ static __always_inline __u32 usual_place(const struct settings *settings, __u64 
 }
 
 // Ranges of ports, and buckets that are full, are looked for by a function that nobody else pays for.
-static __always_inline const struct service *usual_service(const struct settings *settings, __u64 hash,
-							   const void *ip, int is_ipv6, __u32 *place)
+static __always_inline const struct service *usual_service(__u64 hash, const void *ip, int is_ipv6, __u32 *place)
 {
 	struct flow flow = flow_of(ip, is_ipv6);
 	const struct service *service;
 
-	*place = hinted_place(settings, hash, &flow);
+	*place = hinted_place(hash, &flow);
 	service = bpf_map_lookup_elem(&fast_services, place);
 	if (__builtin_expect(!!service, 1)) {
 		flow = flow_of(ip, is_ipv6);
@@ -134,7 +133,7 @@ static __always_inline const struct service *usual_service(const struct settings
 			return service;
 	}
 	flow = flow_of(ip, is_ipv6);
-	*place = usual_place(settings, hash, &flow);
+	*place = usual_place(&flow);
 	service = bpf_map_lookup_elem(&fast_services, place);
 	if (service) {
 		flow = flow_of(ip, is_ipv6);
@@ -159,9 +158,9 @@ static __always_inline int stopped(const struct service *service, __u32 at, cons
 }
 
 // Not for a service: perhaps from a backend.
-static __always_inline int other(struct xdp_md *ctx, const struct settings *settings, const struct flow *flow)
+static __always_inline int other(struct xdp_md *ctx, const struct flow *flow)
 {
-	perhaps_answer(ctx, settings, flow);
+	perhaps_answer(ctx, flow);
 	return XDP_PASS;
 }
 
@@ -188,13 +187,13 @@ static __always_inline int directly(struct xdp_md *ctx, void *ip, const struct w
 }
 
 // In another packet, of a kind that is known when this is compiled.
-static __always_inline int inside(struct xdp_md *ctx, const struct settings *settings, void *ip,
-				  const struct service *service, const struct way *way, __u64 mac, int is_ipv6, int is_gue,
+static __always_inline int inside(struct xdp_md *ctx, void *ip, const struct service *service,
+				  const struct way *way, __u64 mac, int is_ipv6, int is_gue,
 				  int is_ipv4)
 {
 	struct flow flow = flow_of(ip, is_ipv6);
 	int verdict;
-	void *frame = wrapped(ctx, settings, &flow, ip - sizeof(struct ethhdr), service, way, mac >> 48, is_gue, is_ipv4,
+	void *frame = wrapped(ctx, settings_now(), &flow, ip - sizeof(struct ethhdr), service, way, mac >> 48, is_gue, is_ipv4,
 			      &verdict);
 
 	if (!frame)
@@ -204,17 +203,17 @@ static __always_inline int inside(struct xdp_md *ctx, const struct settings *set
 	return send(ctx, way->link);
 }
 
-static __always_inline int in_tunnel(struct xdp_md *ctx, const struct settings *settings, void *ip,
-				     const struct service *service, const struct way *way, int is_ipv6)
+static __always_inline int in_tunnel(struct xdp_md *ctx, void *ip, const struct service *service,
+				     const struct way *way, int is_ipv6)
 {
 	__u64 mac = LOOK(way->link->mac);
 	int is_gue = service->forward == FORWARD_GUE;
 
 	if (is_mapped_ipv4(&way->backend->address))
-		return is_gue ? inside(ctx, settings, ip, service, way, mac, is_ipv6, 1, 1) :
-				inside(ctx, settings, ip, service, way, mac, is_ipv6, 0, 1);
-	return is_gue ? inside(ctx, settings, ip, service, way, mac, is_ipv6, 1, 0) :
-			inside(ctx, settings, ip, service, way, mac, is_ipv6, 0, 0);
+		return is_gue ? inside(ctx, ip, service, way, mac, is_ipv6, 1, 1) :
+				inside(ctx, ip, service, way, mac, is_ipv6, 0, 1);
+	return is_gue ? inside(ctx, ip, service, way, mac, is_ipv6, 1, 0) :
+			inside(ctx, ip, service, way, mac, is_ipv6, 0, 0);
 }
 
 // By translation, or to this host, or nowhere.
@@ -247,19 +246,19 @@ static __always_inline int otherwise(struct xdp_md *ctx, struct ethhdr *ethernet
 }
 
 // VERDICT_TOO_BIG, VERDICT_LIMITED, VERDICT_POOLED, VERDICT_APART, VERDICT_MOVES, or what XDP says.
-static __always_inline int usual(struct xdp_md *ctx, const struct settings *settings, struct ethhdr *ethernet,
-				 __u64 hash, int is_ipv6, int is_watched)
+static __always_inline int usual(struct xdp_md *ctx, struct ethhdr *ethernet, __u64 hash, int is_ipv6,
+				 int is_watched)
 {
 	void *ip = ethernet + 1;
 	__u32 at, slot, place;
-	const struct service *service = usual_service(settings, hash, ip, is_ipv6, &at);
+	const struct service *service = usual_service(hash, ip, is_ipv6, &at);
 	struct flow flow;
 	struct way way;
 	int verdict;
 
 	if (__builtin_expect(!service, 0)) {
 		flow = flow_of(ip, is_ipv6);
-		return other(ctx, settings, &flow);
+		return other(ctx, &flow);
 	}
 	if (__builtin_expect(service->guard, 0)) {
 		flow = flow_of(ip, is_ipv6);
@@ -268,7 +267,7 @@ static __always_inline int usual(struct xdp_md *ctx, const struct settings *sett
 			return verdict;
 	}
 	flow = flow_of(ip, is_ipv6);
-	slot = slot_of(service, hash_chosen(settings, service, &flow));
+	slot = slot_of(service, hash_chosen(settings_now(), service, &flow));
 	place = slot & 0xffff;
 	if (__builtin_expect(place != slot >> 16, 0))
 		return VERDICT_MOVES;
@@ -280,7 +279,7 @@ static __always_inline int usual(struct xdp_md *ctx, const struct settings *sett
 	else if (service->forward == FORWARD_DSR)
 		verdict = directly(ctx, ip, &way, is_ipv6);
 	else if (service->forward & FORWARD_WRAPS)
-		verdict = in_tunnel(ctx, settings, ip, service, &way, is_ipv6);
+		verdict = in_tunnel(ctx, ip, service, &way, is_ipv6);
 	else
 		verdict = otherwise(ctx, ethernet, service, &way, is_ipv6);
 	return is_watched && verdict >= 0 && !ORIGIN(verdict) ? verdict | OF_BACKEND(way.place) : verdict;

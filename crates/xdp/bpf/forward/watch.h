@@ -208,12 +208,12 @@ static __always_inline void look(struct xdp_md *ctx, struct settings *settings)
 }
 
 // What becomes of it, and while somebody watches, on to the record of it.
-static __always_inline int told(struct xdp_md *ctx, const struct settings *settings, int verdict)
+static __always_inline int told(struct xdp_md *ctx, int verdict)
 {
-	int action = sent(ctx, settings, verdict);
+	int action = sent(ctx, verdict);
 	struct seen *seen;
 
-	if (LOOK(settings->flags) & WATCHED) {
+	if (LOOK(settings_now()->flags) & WATCHED) {
 		seen = seen_now();
 		if (seen) {
 			seen->verdict = verdict;
