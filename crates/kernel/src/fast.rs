@@ -53,7 +53,7 @@ use aya::{Ebpf, EbpfLoader};
 use buoy_model::limits::{FAST_DRAIN, FAST_PLACES_MAX, FAST_POOL_MAX};
 use buoy_model::{FastPath, FastService, LinkId};
 use buoy_xdp::forward::{
-    self, ANSWER_PLACE, BACKENDS, BUCKETS, LINKS, LOST, LOST_MAX, LOST_MIN, NEXT_PROGRAMS, PROGRAM,
+    self, ANSWER_PLACE, BACKENDS, BUCKETS, LOST, LOST_MAX, LOST_MIN, NEXT_PROGRAMS, PROGRAM,
     PROGRAMS_MAP, REVERSE, SERVICES, SLOTS, SLOTS_IN_LINE, TALLIES, VLANS,
 };
 use buoy_xdp::pool::{self, OUTLETS, POOLED_PORTS, POOLS, PORTS};
@@ -129,7 +129,7 @@ impl Capacity {
         }
     }
 
-    fn lengths(self) -> [(&'static str, u32); 12] {
+    fn lengths(self) -> [(&'static str, u32); 11] {
         // A third full at most, so that nearly all are in the first bucket that is looked at.
         let ways = forward::BUCKET_WAYS as u32;
         let buckets = (self.entries.saturating_mul(3) / ways).next_power_of_two();
@@ -142,7 +142,6 @@ impl Capacity {
             (SLOTS, self.slots.div_ceil(SLOTS_IN_LINE)),
             (BUCKETS, buckets),
             (REVERSE, buckets),
-            (LINKS, forward::LINKS_MAX),
             (OUTLETS, self.services),
             (POOLS, self.pools.max(1)),
             (PORTS, self.pools.saturating_mul(pool::POOL_BUCKETS).max(1)),

@@ -17,7 +17,7 @@ static ALIGNED: crate::Aligned<LENGTH> =
     crate::Aligned { bytes: *include_bytes!("../prebuilt/forward.bpf.o") };
 
 /// Another number says that maps of an earlier run lie otherwise and cannot be taken over.
-pub const LAYOUT: u32 = 7;
+pub const LAYOUT: u32 = 8;
 
 /// The program that is attached to interfaces.
 pub const PROGRAM: &str = "fast_forward";
@@ -52,8 +52,6 @@ pub const SERVICES: &str = "fast_services";
 pub const SLOTS: &str = "fast_slots";
 /// Name of the array of [`Backend`].
 pub const BACKENDS: &str = "fast_backends";
-/// Name of the array of [`Link`].
-pub const LINKS: &str = "fast_links";
 /// Name of the array of buckets of flows that were opened while their slot changed hands.
 pub const EXCEPTIONS: &str = "fast_except";
 /// Name of the array of buckets of datagrams that come in pieces.
@@ -75,14 +73,13 @@ pub const DROPS: &str = "fast_drops";
 pub const LOST: &str = "fast_lost";
 
 /// All maps, but for the array of programs.
-pub const MAPS: [&str; 23] = [
+pub const MAPS: [&str; 22] = [
     SETTINGS,
     BUCKETS,
     REVERSE,
     SERVICES,
     SLOTS,
     BACKENDS,
-    LINKS,
     EXCEPTIONS,
     FRAGMENTS,
     LIMITS,
@@ -110,7 +107,7 @@ pub const SLOTS_IN_LINE: u32 = 16;
 /// Words of a bitmap of addresses.
 pub const BITMAP_WORDS: usize = 512;
 /// Links that backends can be behind; the first place is none.
-pub const LINKS_MAX: u32 = 256;
+pub const LINKS_MAX: usize = 256;
 /// Buckets of remembered flows.
 pub const EXCEPTIONS_MAX: u32 = 65_536;
 /// Entries of [`LOST`], however many backends there are, at least and at most.
@@ -204,6 +201,8 @@ pub struct Settings {
     pub sources: [u64; BITMAP_WORDS],
     /// The addresses that this host asks backends from.
     pub own: [Address; OWN_MAX],
+    /// The interfaces that packets leave by; the first is none.
+    pub links: [Link; LINKS_MAX],
     /// By the low bits of its key, the place plus one of a service of a single port; or 0.
     pub hints: [u32; HINTS],
 }
@@ -304,8 +303,9 @@ pub struct Tally {
 }
 
 // The same sizes are asserted in bpf/forward/layout.h.
-const _: () =
-    assert!(size_of::<Settings>() == 32 + 2 * 8 * BITMAP_WORDS + 16 * OWN_MAX + 4 * HINTS);
+const _: () = assert!(
+    size_of::<Settings>() == 32 + 2 * 8 * BITMAP_WORDS + 16 * (OWN_MAX + LINKS_MAX) + 4 * HINTS
+);
 const _: () = assert!(size_of::<Service>() == 64);
 const _: () = assert!(size_of::<Backend>() == 64);
 const _: () = assert!(size_of::<Link>() == 16);

@@ -12,8 +12,7 @@ use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader};
 use buoy_xdp::address::Object;
 use buoy_xdp::forward::{
-    self, BACKENDS, BUCKETS, CLIENTS, EXCEPTIONS, LINKS, REVERSE, SERVICES, SETTINGS, SLOTS,
-    SOURCES,
+    self, BACKENDS, BUCKETS, CLIENTS, EXCEPTIONS, REVERSE, SERVICES, SETTINGS, SLOTS, SOURCES,
 };
 use buoy_xdp::pool::{self, OUTLETS, POOLED_PORTS, POOLS, PORTS};
 use std::os::fd::{AsFd, AsRawFd};
@@ -63,7 +62,6 @@ pub(super) fn regions(programs: &mut Ebpf, settings: MapData) -> Result<Regions,
         services: region(SERVICES, size_of::<forward::Service>())?,
         slots: region(SLOTS, 64)?,
         backends: region(BACKENDS, size_of::<forward::Backend>())?,
-        links: region(LINKS, size_of::<forward::Link>())?,
         pools: Pools::new(
             region(POOLS, size_of::<pool::Pool>())?,
             region(PORTS, 64)?,

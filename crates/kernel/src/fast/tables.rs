@@ -24,8 +24,8 @@ use super::{Resolve, Unreached, Way, WhyNot};
 use amend::Differences;
 use buoy_model::{FastBackend, FastPath, FastService, Slot};
 use buoy_xdp::forward::{
-    self, Address, BITMAP_WORDS, Backend, NEXT_HOP_LOCAL, OWN_MAX, POOLED, SLOTS_IN_LINE, Service,
-    bit_of, key_of_vip, next_hop,
+    self, Address, BITMAP_WORDS, Backend, LINKS_MAX, NEXT_HOP_LOCAL, OWN_MAX, POOLED,
+    SLOTS_IN_LINE, Service, bit_of, key_of_vip, next_hop,
 };
 use clients::Clients;
 use flows::Flows;
@@ -46,7 +46,9 @@ pub(super) const TICK: usize = 3;
 const VIPS: usize = 4;
 const SOURCES: usize = VIPS + BITMAP_WORDS;
 const OWN: usize = SOURCES + BITMAP_WORDS;
-const HINTS_AT: usize = OWN + 2 * OWN_MAX;
+/// That of a link with its address and MTU; the next one has its index.
+pub(super) const LINKS: usize = OWN + 2 * OWN_MAX;
+const HINTS_AT: usize = LINKS + 2 * LINKS_MAX;
 
 /// The maps.
 pub(super) struct Regions {
@@ -56,7 +58,6 @@ pub(super) struct Regions {
     pub(super) services: Region,
     pub(super) slots: Region,
     pub(super) backends: Region,
-    pub(super) links: Region,
     pub(super) lists: Lists,
     pub(super) pools: Pools,
     pub(super) remembered: Region,
@@ -87,7 +88,6 @@ pub(super) struct Tables {
     services: Region,
     lines: Lines,
     backends: Region,
-    links: Region,
     lists: Lists,
     pools: Pools,
     flows: Flows,
@@ -109,7 +109,7 @@ pub(super) struct Tables {
 
 impl Tables {
     pub(super) fn new(regions: Regions) -> Self {
-        let Regions { settings, buckets, reverse, services, slots, backends, links, .. } = regions;
+        let Regions { settings, buckets, reverse, services, slots, backends, .. } = regions;
         let mut tables = Self {
             settings,
             free_services: Extents::new(0..services.len()),
@@ -119,7 +119,6 @@ impl Tables {
             services,
             lines: Lines::new(slots),
             backends,
-            links,
             lists: regions.lists,
             flows: Flows::new(regions.remembered, &regions.pools),
             clients: Clients::new(regions.clients),
@@ -549,7 +548,7 @@ impl Tables {
             }
             Some(Way::Via(hop)) => {
                 let mac = hop.mac.ok_or(WhyNot::NoNeighbour)?;
-                let link = links::place(&self.links, &hop).ok_or(WhyNot::NoLink)?;
+                let link = links::place(&self.settings, &hop).ok_or(WhyNot::NoLink)?;
                 Ok((next_hop(mac.0, link), hop.source.into()))
             }
         }

@@ -90,13 +90,11 @@ struct way {
 static __always_inline struct way way_to(__u32 place)
 {
 	struct way way = { .backend = bpf_map_lookup_elem(&fast_backends, &place), .place = place };
-	__u32 at;
 
 	if (!way.backend)
 		return way;
 	way.hop = LOOK(way.backend->next_hop);
-	at = way.hop >> 48;
-	way.link = bpf_map_lookup_elem(&fast_links, &at);
+	way.link = link_of(way.hop);
 	return way;
 }
 
@@ -152,7 +150,7 @@ static __always_inline int deliver(struct xdp_md *ctx, const struct settings *se
 		count(place, flow, is_new);
 		return XDP_PASS | OF_BACKEND(place);
 	}
-	if (!hop || !way.link)
+	if (!hop)
 		return dropped_of_backend(place, DROP_NO_NEIGHBOUR);
 	mac = LOOK(way.link->mac);
 	if (service->forward & FORWARD_WRAPS) {

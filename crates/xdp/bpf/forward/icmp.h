@@ -115,14 +115,11 @@ static __always_inline int refuse_ipv6(struct xdp_md *ctx, const struct flow *fl
 static __always_inline __u32 fitting(const struct service *service, __u32 place)
 {
 	const struct backend *backend = bpf_map_lookup_elem(&fast_backends, &place);
-	const struct link *link;
-	__u32 at, mtu;
+	__u32 overhead, mtu;
 
 	if (!backend)
 		return 0;
-	at = LOOK(backend->next_hop) >> 48;
-	link = bpf_map_lookup_elem(&fast_links, &at);
-	mtu = link ? LOOK(link->mac) >> 48 : 0;
-	at = service->forward & FORWARD_WRAPS ? tunnel_overhead(service, backend) : 0;
-	return mtu > at ? mtu - at : 0;
+	mtu = LOOK(link_of(LOOK(backend->next_hop))->mac) >> 48;
+	overhead = service->forward & FORWARD_WRAPS ? tunnel_overhead(service, backend) : 0;
+	return mtu > overhead ? mtu - overhead : 0;
 }

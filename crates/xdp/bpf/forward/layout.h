@@ -18,7 +18,7 @@
 #define REVERSE_MAX 4096
 #define LINES_MAX 65536
 #define BACKENDS_MAX 16384
-#define LINKS_MAX 256
+#define LINKS_MAX 256 // a power of two
 #define EXCEPTIONS_MAX 65536
 #define FRAGMENTS_MAX 1024
 #define SOURCES_MAX 65536
@@ -49,6 +49,11 @@ struct address {
 	__u64 low;
 };
 
+struct link {
+	__u64 mac; // in the low 48 bits, the MTU above
+	__u64 index;
+};
+
 struct settings {
 	__u64 seed;
 	__u32 bucket_mask;   // buckets in use, less one; a power of two less one
@@ -60,6 +65,7 @@ struct settings {
 	__u64 vips[BITMAP_WORDS];    // over the hash of an address: 0 says that it is surely none of ours
 	__u64 sources[BITMAP_WORDS]; // the same for the backends whose answers are translated
 	struct address own[OWN_MAX]; // whom this host asks backends as: what they answer there is left alone
+	struct link links[LINKS_MAX]; // the first is none
 	__u32 hints[HINTS]; // by the low bits of its key, the place plus one of a service of a single port; or 0
 };
 
@@ -121,11 +127,6 @@ struct backend {
 };
 
 enum { STANDING_DOWN = 0, STANDING_KEEPS = 1, STANDING_UP = 2 };
-
-struct link {
-	__u64 mac; // in the low 48 bits, the MTU above
-	__u64 index;
-};
 
 // What a list says of a prefix: looked up are all bits of the list and of an address.
 struct source {
@@ -204,7 +205,7 @@ enum program {
 	PROGRAMS
 };
 
-_Static_assert(sizeof(struct settings) == 32 + 2 * 8 * BITMAP_WORDS + 16 * OWN_MAX + 4 * HINTS, "settings");
+_Static_assert(sizeof(struct settings) == 32 + 2 * 8 * BITMAP_WORDS + 16 * (OWN_MAX + LINKS_MAX) + 4 * HINTS, "settings");
 _Static_assert(sizeof(struct bucket) == 64, "bucket");
 _Static_assert(sizeof(struct service) == 64, "service");
 _Static_assert(sizeof(struct line) == 64, "line");
@@ -238,7 +239,6 @@ SHARED_ARRAY(fast_reverse, REVERSE_MAX, struct bucket);
 SHARED_ARRAY(fast_services, SERVICES_MAX, struct service);
 SHARED_ARRAY(fast_slots, LINES_MAX, struct line);
 SHARED_ARRAY(fast_backends, BACKENDS_MAX, struct backend);
-SHARED_ARRAY(fast_links, LINKS_MAX, struct link);
 SHARED_ARRAY(fast_except, EXCEPTIONS_MAX, struct bucket);
 SHARED_ARRAY(fast_fragments, FRAGMENTS_MAX, struct bucket);
 SHARED_ARRAY(fast_limits, LIMITS_MAX, struct bucket);
@@ -351,6 +351,12 @@ static __always_inline struct settings *settings_now(void)
 
 	asm volatile("%0 = " SETTINGS_HERE " ll" : "=r"(settings));
 	return settings;
+}
+
+// Of a next hop.
+static __always_inline const struct link *link_of(__u64 hop)
+{
+	return &settings_now()->links[hop >> 48 & (LINKS_MAX - 1)];
 }
 
 // What goes out where it came in. A veth looks after what was sent back only if its peer runs XDP too, and after

@@ -182,15 +182,13 @@ static __always_inline int find_passage(const struct flow *flow, const struct pa
 {
 	struct ipv4 *ipv4 = (void *)(parcel->ethernet + 1);
 	struct ipv6 *ipv6 = (void *)(parcel->ethernet + 1);
-	__u32 at;
 
 	passage->backend = bpf_map_lookup_elem(&fast_backends, &place);
 	if (!passage->backend)
 		return dropped(DROP_NO_BACKEND);
 	passage->hop = LOOK(passage->backend->next_hop);
-	at = passage->hop >> 48;
-	passage->link = bpf_map_lookup_elem(&fast_links, &at);
-	if (!passage->hop || passage->hop == NEXT_HOP_LOCAL || !passage->link)
+	passage->link = link_of(passage->hop);
+	if (!passage->hop || passage->hop == NEXT_HOP_LOCAL)
 		return dropped_of_backend(place, DROP_NO_NEIGHBOUR);
 	passage->mac = LOOK(passage->link->mac);
 	if (flow->length > passage->mac >> 48)

@@ -93,6 +93,13 @@ static __always_inline int is_for(const struct service *service, const struct fl
 	       flow->vip_port <= service->last;
 }
 
+// Who is hinted at has a single port.
+static __always_inline int is_hinted(const struct service *service, const struct flow *flow)
+{
+	return service->address.low == flow->vip.low && service->address.high == flow->vip.high &&
+	       service->protocol == flow->protocol && service->first == flow->vip_port;
+}
+
 // The place in `fast_services` of nearly all of a host with few services: the settings have it, which need no look.
 static __always_inline __u32 hinted_place(__u64 hash, const struct flow *flow)
 {
@@ -129,7 +136,7 @@ static __always_inline const struct service *usual_service(__u64 hash, const voi
 	service = bpf_map_lookup_elem(&fast_services, place);
 	if (__builtin_expect(!!service, 1)) {
 		flow = flow_of(ip, is_ipv6);
-		if (__builtin_expect(is_for(service, &flow), 1))
+		if (__builtin_expect(is_hinted(service, &flow), 1))
 			return service;
 	}
 	flow = flow_of(ip, is_ipv6);
@@ -165,25 +172,27 @@ static __always_inline int other(struct xdp_md *ctx, const struct flow *flow)
 }
 
 // To a backend as it is.
-static __always_inline int directly(struct xdp_md *ctx, void *ip, const struct way *way, int is_ipv6)
+static __always_inline int directly(struct xdp_md *ctx, void *ip, struct way *way, int is_ipv6)
 {
 	struct flow flow = flow_of(ip, is_ipv6);
 	__u64 mac = LOOK(way->link->mac);
-	__u32 place = way->place;
+	__u32 length = flow.length;
 	struct tally *tally;
+	int verdict;
 
-	if (__builtin_expect(flow.length > mac >> 48, 0))
+	if (__builtin_expect(length > mac >> 48, 0))
 		return VERDICT_TOO_BIG;
 	set_macs(ip - sizeof(struct ethhdr), way->hop, mac);
-	tally = bpf_map_lookup_elem(&fast_tallies, &place);
+	verdict = send(ctx, way->link);
+	tally = bpf_map_lookup_elem(&fast_tallies, &way->place);
 	if (__builtin_expect(!!tally, 1)) {
 		flow = flow_of(ip, is_ipv6);
 		tally->packets += 1;
-		tally->bytes += flow.length;
+		tally->bytes += length;
 		if (__builtin_expect(flow.opens, 0))
 			tally->flows += 1;
 	}
-	return send(ctx, way->link);
+	return verdict;
 }
 
 // In another packet, of a kind that is known when this is compiled.
@@ -231,7 +240,7 @@ static __always_inline int otherwise(struct xdp_md *ctx, struct ethhdr *ethernet
 		count(way->place, &flow, flow.opens);
 		return XDP_PASS;
 	}
-	if (!way->hop || !way->link)
+	if (!way->hop)
 		return dropped_of_backend(way->place, DROP_NO_NEIGHBOUR);
 	mac = LOOK(way->link->mac);
 	if (flow.length > mac >> 48)
@@ -274,7 +283,7 @@ static __always_inline int usual(struct xdp_md *ctx, struct ethhdr *ethernet, __
 	if (__builtin_expect(place >= service->backends_count, 0))
 		return dropped_of_service(at, DROP_NO_BACKEND);
 	way = way_to(service->backends_first + place);
-	if (__builtin_expect(way.hop <= NEXT_HOP_LOCAL || !way.link, 0))
+	if (__builtin_expect(way.hop <= NEXT_HOP_LOCAL, 0))
 		verdict = otherwise(ctx, ethernet, service, &way, is_ipv6);
 	else if (service->forward == FORWARD_DSR)
 		verdict = directly(ctx, ip, &way, is_ipv6);

@@ -244,16 +244,13 @@ static __always_inline void name_backend(struct record *record, __u32 place)
 {
 	const struct backend *backend = bpf_map_lookup_elem(&fast_backends, &place);
 	const struct service *service;
-	const struct link *link;
 
 	if (!backend)
 		return;
 	record->backend = backend->address;
 	record->port = backend->port;
-	place = LOOK(backend->next_hop) >> 48;
-	link = bpf_map_lookup_elem(&fast_links, &place);
-	if (link && record->action != XDP_PASS)
-		record->egress = link->index;
+	if (record->action != XDP_PASS)
+		record->egress = link_of(LOOK(backend->next_hop))->index;
 	place = backend->service;
 	service = bpf_map_lookup_elem(&fast_services, &place);
 	if (service)
