@@ -4,6 +4,7 @@
 
 mod echo;
 mod hosts;
+mod numbered;
 mod packets;
 mod world;
 
@@ -14,6 +15,7 @@ use buoy_model::{FastPath, Forward, LinkId, Protocol};
 use buoy_xdp::forward::Drop;
 use echo::{WAIT, connect, echoes, serve};
 use hosts::{Hosts, know_all};
+use numbered::{Arrived, Steps, Stream};
 use socket2::{Domain, Protocol as IpProtocol, Socket, Type};
 use std::io::Read;
 use std::net::{SocketAddr, UdpSocket};
@@ -28,14 +30,27 @@ fn link(name: &str) -> LinkId {
 
 /// Opened, filled, and attached to both interfaces.
 fn start(path: &FastPath, links: &[LinkId]) -> Result<(Fast, Neighbours), FastError> {
+    start_telling(path, links, &mut |_| ())
+}
+
+/// The same step by step.
+fn start_telling(
+    path: &FastPath,
+    links: &[LinkId],
+    tell: &mut dyn FnMut(&str),
+) -> Result<(Fast, Neighbours), FastError> {
     let mut fast = Fast::open(Capacity::of(path))?;
+    tell("opened");
     assert_eq!(fast.unpinned(), None);
     let mut neighbours = Neighbours::open()?;
     fast.apply(path, &mut |to| neighbours.resolve(to))?;
+    tell("filled");
     for &link in links {
         assert_eq!(fast.attach(link)?, Mode::Driver);
+        tell("attached");
     }
     know_all(&mut fast, &mut neighbours);
+    tell("led to all backends");
     Ok((fast, neighbours))
 }
 
@@ -228,30 +243,6 @@ fn connections_go_on_when_one_run_follows_another() {
     }
 }
 
-/// Sends a numbered datagram a millisecond until told to stop; how many were sent, and came back.
-fn stream(to: &str, stop: &AtomicBool) -> (u64, u64) {
-    let socket = UdpSocket::bind("10.1.0.2:0").unwrap();
-    socket.connect(to).unwrap();
-    socket.set_nonblocking(true).unwrap();
-    let (mut sent, mut heard, mut buffer) = (0_u64, 0, [0; 16]);
-    let mut nothing = Poller::new();
-    let mut next = clock::now();
-    let mut turn = |heard: &mut u64| {
-        next = next + Duration::from_millis(1);
-        nothing.wait(Some(next)).unwrap();
-        while socket.recv(&mut buffer).is_ok() {
-            *heard += 1;
-        }
-    };
-    while !stop.load(Ordering::Relaxed) {
-        socket.send(&sent.to_be_bytes()).unwrap();
-        sent += 1;
-        turn(&mut heard);
-    }
-    (0..200).for_each(|_| turn(&mut heard));
-    (sent, heard)
-}
-
 /// The agent dies and starts again, over and over, under traffic. BUOY_RESTARTS says how often.
 #[test]
 fn not_one_packet_is_lost_while_one_run_follows_another() {
@@ -260,32 +251,46 @@ fn not_one_packet_is_lost_while_one_run_follows_another() {
     let of = |port| service(Protocol::Udp, VIPS[0], (port, port), Forward::Dsr, &["10.2.0.2:0"]);
     let path = FastPath { seed: 77, services: vec![of(7), of(9)] };
     let Some((fast, hosts)) = stand(test, &path) else { return };
-    hosts.at_server(|| {
+    let arrived = hosts.at_server(|| {
         hosts::ip("addr add 10.1.0.100/32 dev lo");
-        let echo = UdpSocket::bind("10.1.0.100:7").unwrap();
-        std::thread::spawn(move || {
-            let mut buffer = [0; 16];
-            while let Ok((length, from)) = echo.recv_from(&mut buffer) {
-                let _ = echo.send_to(&buffer[..length], from);
-            }
-        });
+        Arrived::serve("10.1.0.100:7")
     });
-    drop(fast);
+    let mut run = Some(fast);
     let stop = Arc::new(AtomicBool::new(false));
     let theirs = Arc::clone(&stop);
-    let client = hosts.at_client(|| std::thread::spawn(move || stream("10.1.0.100:7", &theirs)));
+    let client =
+        hosts.at_client(|| std::thread::spawn(move || Stream::send("10.1.0.100:7", &theirs)));
+    let mut steps = Steps::default();
     for round in 0..restarts {
-        let (mut fast, mut neighbours) = start(&path, &links()).unwrap();
+        drop(run.take());
+        steps.add(format!("the end of run {round}"));
+        let mut tell = |what: &str| steps.add(format!("run {} was {what}", round + 1));
+        let (mut fast, mut neighbours) = start_telling(&path, &links(), &mut tell).unwrap();
         // Another table now and then, as when a backend has come meanwhile.
         let mut other = path.clone();
         other.services.truncate(2 - round % 2);
         fast.apply(&other, &mut |to| neighbours.resolve(to)).unwrap();
+        tell("told of another table");
+        run = Some(fast);
     }
     stop.store(true, Ordering::Relaxed);
-    let (sent, heard) = client.join().unwrap();
+    let stream = client.join().unwrap();
+    let (sent, heard) = (stream.sent(), stream.heard.len());
     eprintln!("{restarts} restarts: {heard} of {sent} came back");
     assert!(sent > 100);
-    assert_eq!(sent, heard);
+    let fast = run.unwrap();
+    assert!(
+        sent == heard,
+        "{} of {sent} did not come back:\n{}dropped: {:?}\n{:?}\nhere: {}\nclient: {}\nserver: {}",
+        sent - heard,
+        stream.lost(&arrived, &steps),
+        dropped(&fast),
+        fast.counters().forwarded,
+        numbered::counted(),
+        hosts.at_client(numbered::counted),
+        hosts.at_server(numbered::counted)
+    );
+    drop(fast);
     Fast::detach_earlier().unwrap();
 }
 
