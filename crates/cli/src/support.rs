@@ -7,7 +7,7 @@ use crate::AgentSocket;
 use crate::config::FILE_DEFAULT;
 use crate::failure::Failure;
 use crate::output;
-use buoy_api::Client;
+use buoy_api::{Client, HistoryReply};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde::Serialize;
@@ -54,6 +54,7 @@ const PROGRAMS: &[(&str, &[&str])] = &[
     ("settings", &["sysctl", "--all", "--pattern", r"^net\.(ipv4|ipv6)\.(conf|ip_|neigh|tcp_)"]),
     ("nft", &["nft", "list", "ruleset"]),
     ("bpf-programs.json", &["bpftool", "--json", "prog", "show"]),
+    ("bpf-maps.json", &["bpftool", "--json", "map", "show"]),
     ("bpf-links.json", &["bpftool", "--json", "link", "show"]),
     ("bpf-net.json", &["bpftool", "--json", "net", "show"]),
     ("unit", &["systemctl", "status", "--no-pager", "--lines=0", "buoy"]),
@@ -157,11 +158,34 @@ fn collect<W: Write>(arguments: &DumpArguments, archive: &mut Archive<W>) -> io:
 
 fn configuration(file: &Path) -> String {
     match fs::read_to_string(file) {
-        Ok(text) => buoy_config::mask(&text).unwrap_or_else(|| {
-            "# It is not TOML, so nobody knows what in it is secret: left out.\n".to_owned()
-        }),
+        Ok(text) => masked(&text),
         Err(error) => format!("# {}: {error}\n", file.display()),
     }
+}
+
+fn masked(text: &str) -> String {
+    buoy_config::mask(text).unwrap_or_else(|| {
+        "# It is not TOML, so nobody knows what in it is secret: left out.\n".to_owned()
+    })
+}
+
+/// Who edited what, when and why, as TOML; what it was is in the configuration that holds.
+fn edits(history: &HistoryReply) -> String {
+    let mut text = String::new();
+    for revision in &history.revisions {
+        let quoted = |text: &str| serde_json::Value::from(text).to_string();
+        let keys =
+            revision.entries.iter().map(|entry| quoted(entry)).collect::<Vec<_>>().join(", ");
+        text.push_str(&format!(
+            "[[edit]]\nrevision = {}\nat = {}\nby = {}\non = {}\nof = [{keys}]\nreason = {}\n\n",
+            revision.revision,
+            quoted(&crate::events::moment(revision.at_ms)),
+            quoted(&revision.user),
+            quoted(&revision.node),
+            quoted(&revision.reason),
+        ));
+    }
+    text
 }
 
 /// What the agent knows, each question for itself.
@@ -170,6 +194,12 @@ fn agent<W: Write>(client: &Client, archive: &mut Archive<W>) -> io::Result<()> 
     archive.json("status.json", client.status())?;
     archive.json("events.json", client.events(EVENTS))?;
     archive.json("services.json", client.services())?;
+    archive.json("budget.json", client.budget())?;
+    archive.json("matrix.json", client.matrix())?;
+    archive.json("pools.json", client.pools())?;
+    // What was edited lies over the file, and may hold what the file may.
+    archive.masked("configuration-in-force.toml", client.config().map(|config| config.text))?;
+    archive.masked("edits", client.config_history().map(|history| edits(&history)))?;
     match client.metrics() {
         Ok(page) => archive.add("metrics", page.as_bytes()),
         Err(error) => archive.add("metrics.missing", error.to_string().as_bytes()),
@@ -258,6 +288,18 @@ impl<W: Write> Archive<W> {
     ) -> io::Result<()> {
         match answer {
             Ok(answer) => self.add(part, &serde_json::to_vec_pretty(&answer)?),
+            Err(error) => self.add(&format!("{part}.missing"), error.to_string().as_bytes()),
+        }
+    }
+
+    /// A text in the language of the file, without what is secret in it.
+    fn masked(
+        &mut self,
+        part: &str,
+        answer: Result<String, buoy_api::ClientError>,
+    ) -> io::Result<()> {
+        match answer {
+            Ok(text) => self.add(part, masked(&text).as_bytes()),
             Err(error) => self.add(&format!("{part}.missing"), error.to_string().as_bytes()),
         }
     }
