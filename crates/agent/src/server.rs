@@ -33,6 +33,7 @@ mod support;
 pub(crate) mod tcp;
 mod vrrp;
 mod whole;
+mod why;
 mod write;
 mod written;
 
@@ -52,9 +53,7 @@ use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, State};
 use axum::middleware;
 use axum::routing::{get, post};
 use buoy_api::view::{DatedRecord, HostReport, ServiceReport, View};
-use buoy_api::{
-    BODY_MAX, BudgetReply, ClusterStatus, FlowsView, OwnerReply, ReloadReply, WhyReply,
-};
+use buoy_api::{BODY_MAX, BudgetReply, ClusterStatus, FlowsView, OwnerReply, ReloadReply};
 use buoy_config::{Report, Role};
 use buoy_core::backend_orders::{Change, Full};
 use buoy_core::{OrderError, Status};
@@ -79,8 +78,6 @@ const QUESTIONS_MAX: u32 = 64;
 const _: () = assert!(changes::WATCHERS_MAX < CONNECTIONS_MAX as usize);
 /// How long the real-time loop may take to answer: it does so between two packets.
 const LOOP_TIMEOUT: Duration = Duration::from_secs(2);
-/// Records in an answer to "why".
-const WHY_EVENTS: usize = 20;
 
 /// Which records an answer is about.
 pub(crate) type IsMeant<'a> = &'a (dyn Fn(&DatedRecord) -> bool + Sync);
@@ -237,7 +234,7 @@ fn router<A: Agent>(agent: Arc<A>) -> Router {
     Router::new()
         .route("/healthz", get(healthz::<A>))
         .route("/metrics", get(metrics::page::<A>))
-        .route("/v1/vips/{vip}/why", get(why::<A>))
+        .route("/v1/vips/{vip}/why", get(why::why::<A>))
         .route("/v1/vips/{vip}/owner", get(owner::<A>))
         .route("/v1/vips/{vip}/move", post(orders::move_vip::<A>))
         .route("/v1/vips/{vip}/hold", post(orders::hold::<A>))
@@ -273,8 +270,7 @@ fn router<A: Agent>(agent: Arc<A>) -> Router {
 
 fn operations() -> Vec<Operation> {
     vec![
-        Operation::new("get", "/v1/vips/{vip}/why", "why", "Why a VIP is where it is.")
-            .answers::<WhyReply>(),
+        why::operation(),
         Operation::new("get", "/v1/vips/{vip}/owner", "owner", "200 on the owner, 503 elsewhere.")
             .answers::<OwnerReply>(),
         Operation::new(
@@ -361,19 +357,6 @@ impl Snapshot {
 async fn healthz<A: Agent>(State(agent): State<Arc<A>>) -> Result<&'static str, Failure> {
     alive(&*agent).await?;
     Ok("ok\n")
-}
-
-async fn why<A: Agent>(
-    State(agent): State<Arc<A>>,
-    Path(vip): Path<String>,
-) -> Result<Json<WhyReply>, Failure> {
-    let group = group(&*agent, &vip)?;
-    let snapshot =
-        Snapshot { events: agent.events_of(group), ..Snapshot::about(&*agent, group).await? };
-    let mut reply = snapshot.view().why(snapshot.group(&vip)?);
-    let surplus = reply.history.len().saturating_sub(WHY_EVENTS);
-    reply.history.drain(..surplus);
-    Ok(Json(reply))
 }
 
 /// A load balancer's question: 200 on the owner, 503 elsewhere.

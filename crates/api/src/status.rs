@@ -386,9 +386,12 @@ pub struct WhyReply {
     pub node: String,
     /// The answer in one sentence.
     pub answer: String,
+    /// Whose words the answer, the phases and the history are, where they are those of the owner and it is another node.
+    #[serde(default)]
+    pub told_by: Option<String>,
     /// The VIP with all candidates.
     pub vip: VipView,
-    /// How the answering node's last takeover of it went, if it took it.
+    /// How the last takeover of it went, if who says so took it.
     pub phases: Option<PhasesView>,
     /// What happened to it, oldest first.
     pub history: Vec<EventView>,
@@ -405,7 +408,7 @@ pub struct OwnerReply {
     pub epoch: u32,
 }
 
-/// `GET /v1/events?n=100&vip=web&since_ms=1795366923045`.
+/// `GET /v1/events?n=100&vip=web&since_ms=1795366923045&until_ms=1795366983045`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize, ToSchema)]
 #[serde(default)]
 pub struct EventsReply {

@@ -170,6 +170,7 @@ impl View<'_> {
         let vip = self.vip(group);
         let about_it = self.events.iter().filter(|dated| dated.record.group == Some(group.id));
         WhyReply {
+            told_by: None,
             node: self.words().node(self.desired.me),
             answer: self.answer(group, &vip),
             phases: about_it.clone().rev().find_map(|dated| phases(&dated.record.fact)),

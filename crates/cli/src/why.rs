@@ -110,12 +110,16 @@ fn screen(reply: &WhyReply, colour: bool, width: usize) -> String {
     if !vip.services.is_empty() {
         text.push_str(&format!("\n{}", backends(vip).render(colour)));
     }
+    let teller = reply.told_by.as_ref().unwrap_or(&reply.node);
     if let Some(phases) = &reply.phases {
-        text.push_str(&format!("\n{}", takeover(phases, &reply.node).render(colour)));
+        text.push_str(&format!("\n{}", takeover(phases, teller).render(colour)));
     }
-    for (n, event) in reply.history.iter().enumerate() {
-        let heading = if n == 0 { "\nHISTORY (UTC)\n" } else { "" };
-        text.push_str(&format!("{heading}  {}  {}\n", moment(event.at), plain(&event.sentence)));
+    if !reply.history.is_empty() {
+        let whose = reply.told_by.as_ref().map(|node| format!(", as {node} tells it"));
+        text.push_str(&format!("\nHISTORY (UTC){}\n", plain(&whose.unwrap_or_default())));
+    }
+    for event in &reply.history {
+        text.push_str(&format!("  {}  {}\n", moment(event.at), plain(&event.sentence)));
     }
     text
 }
@@ -400,6 +404,7 @@ mod tests {
         WhyReply {
             node: "lb1".into(),
             answer: "lb1 has owned web for 1m0s: lb2 was silent.".into(),
+            told_by: None,
             vip,
             phases: Some(PhasesView {
                 epoch: 7,
@@ -487,5 +492,15 @@ HISTORY (UTC)
   1970-01-01 00:00:00.000  lb1 took it over
 ";
         assert_eq!(screen(&reply(), false, usize::MAX), expected);
+        // The owner tells it, and took it; what holds here is told by the node that was asked.
+        let told = WhyReply { node: "lb3".into(), told_by: Some("lb1".into()), ..reply() };
+        let said = screen(&told, false, usize::MAX);
+        for part in [
+            "on eth0 of lb3\n",
+            "1.2 ms  lb1 had the right to serve it",
+            "\nHISTORY (UTC), as lb1 tells it\n",
+        ] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
     }
 }

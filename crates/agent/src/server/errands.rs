@@ -97,7 +97,7 @@ fn request(from: &str, errand: Errand) -> Result<Request, Failure> {
         (method.as_str(), segments.as_slice()),
         ("POST", ["v1", "vips", _, "move" | "hold" | "release" | "announce"])
             | ("PATCH", ["v1", "nodes", _])
-            | ("GET", ["v1", "matrix", _])
+            | ("GET", ["v1", "matrix", _] | ["v1", "vips", _, "why"])
     );
     let role = Role::parse(&role).filter(|_| is_order).ok_or_else(Failure::no_errand)?;
     let request = Request::builder().method(method.as_str()).uri(target);
@@ -144,7 +144,7 @@ impl Failure {
             StatusCode::FORBIDDEN,
             "no_errand",
             title,
-            "only orders of VIPs and of this node, and what it hears",
+            "only orders of VIPs and of this node, what it hears, and why it owns a VIP",
         )
     }
 
@@ -179,6 +179,7 @@ mod tests {
         assert!(of("PATCH", "/v1/nodes/lb1", "admin").is_ok());
         assert!(of("POST", "/v1/vips/web/announce", "operate").is_ok());
         assert!(of("GET", "/v1/matrix/lb1", "read").is_ok());
+        assert!(of("GET", "/v1/vips/web/why", "read").is_ok());
         for (method, target, role) in [
             ("POST", "/v1/reload", "admin"),
             ("GET", "/v1/support", "admin"),

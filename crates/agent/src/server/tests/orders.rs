@@ -3,7 +3,7 @@
 use super::*;
 use buoy_api::{
     AnnounceRequest, DrainRequest, HoldRequest, MoveRequest, NodePatch, ORDER_FOR_MAX, OrderReply,
-    REASON_MAX, ReleaseRequest,
+    REASON_MAX, ReleaseRequest, WhyReply,
 };
 use buoy_store::Arrived;
 
@@ -247,6 +247,39 @@ fn an_order_for_another_node_is_passed_on_with_who_asked() {
     assert!(stale.contains(" 412 "), "{stale}");
     assert_eq!(server.fake.sent.lock().unwrap().len(), 4);
     assert!(server.fake.orders.lock().unwrap().is_empty(), "nothing is done here");
+}
+
+#[test]
+fn why_it_is_elsewhere_is_told_in_the_words_of_its_owner() {
+    let server = Running::start();
+    server.fake.elsewhere.store(true, Ordering::SeqCst);
+    let client = server.client();
+    let here = client.why("web").unwrap();
+    assert_eq!((here.told_by.as_deref(), here.node.as_str()), (None, "lb1"), "there is no way");
+    let mut told = WhyReply { node: "lb3".into(), answer: "lb2 was silent".into(), ..here.clone() };
+    told.vip.mine = true;
+    told.history.clear();
+    let say = |told: &WhyReply| {
+        let body = serde_json::to_string(told).unwrap();
+        *server.fake.way.lock().unwrap() = Ok(Done { status: 200, tag: None, body });
+    };
+    say(&told);
+    let why = client.why("10.0.0.100").unwrap();
+    assert_eq!((why.told_by.as_deref(), why.answer.as_str()), (Some("lb3"), "lb2 was silent"));
+    assert_eq!((why.history.len(), why.node.as_str()), (0, "lb1"));
+    assert_eq!(why.vip, here.vip, "the rest is as this node knows it");
+    let sent = server.fake.sent.lock().unwrap().last().cloned().unwrap();
+    let errand = (sent.0.as_str(), sent.1.method.as_str(), sent.1.target.as_str());
+    assert_eq!(errand, ("lb3", "GET", "/v1/vips/web/why"));
+    assert_eq!(sent.1.role, "read");
+    // Who has given it away meanwhile knows no better.
+    told.vip.mine = false;
+    say(&told);
+    assert_eq!(client.why("web").unwrap().told_by, None);
+    server.fake.elsewhere.store(false, Ordering::SeqCst);
+    let asked = server.fake.sent.lock().unwrap().len();
+    assert!(client.why("web").unwrap().answer.contains("lb2 was silent for 37 ms"));
+    assert_eq!(server.fake.sent.lock().unwrap().len(), asked, "it knows that itself");
 }
 
 #[test]
