@@ -149,7 +149,7 @@ export function cluster({ vips = 200, nodes = 8, backends = 5 } = {}) {
     why(name) {
       const found = vip(Number(name.replace(/\D/g, '')) - 1);
       const history = events.filter((event) => event.vip === name);
-      return { node: 'lb1', answer: found.owner ? `${found.owner} has owned ${name} for 5m12s; lb1 took it over: lb2 was silent for 37 ms.` : `Nobody owns ${name}: its check postgres fails on all nodes.`, vip: found, phases: { epoch: 4, detect_ms: 37, decide_ms: 3.2, address_ms: 5.4, announce_ms: 5.9, first_packet_ms: 8.1 }, history };
+      return { node: 'lb1', told_by: found.owner && found.owner !== 'lb1' ? found.owner : null, answer: found.owner ? `${found.owner} has owned ${name} for 5m12s; lb1 took it over: lb2 was silent for 37 ms.` : `Nobody owns ${name}: its check postgres fails on all nodes.`, vip: found, phases: { epoch: 4, detect_ms: 37, decide_ms: 3.2, address_ms: 5.4, announce_ms: 5.9, first_packet_ms: 8.1 }, history };
     },
   };
 }

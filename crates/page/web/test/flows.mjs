@@ -79,6 +79,17 @@ try {
   await says(cell('web', 'n2'), 'owner');
   await page.getByRole('link', { name: 'Close' }).click();
 
+  // Why and how n2 took it is known to n2, and told here.
+  await page.goto(`${new URL(url).origin}/#/timeline`);
+  await page.getByRole('button', { name: /^Details/ }).first().click();
+  await says(page.locator('.drawer h2'), 'web went to n2');
+  await page.locator('.drawer table.phases').waitFor();
+  await says(page.locator('.drawer h3'), 'What n2 saw');
+  await picture('elsewhere');
+  await page.goto(`${new URL(url).origin}/#/map/web`);
+  await says(page.locator('.answer'), 'n2 took it over');
+  await page.getByRole('link', { name: 'Close' }).click();
+
   // A VIP is added: what is wrong is said, the difference is shown, and somebody who was faster is noticed.
   await page.goto(`${new URL(url).origin}/#/config`);
   await page.getByRole('button', { name: 'Add a VIP…' }).click();

@@ -10,6 +10,13 @@ export function time(at: number, millis = false): string {
   return `${today ? '' : `${day.format(date)} `}${clock.format(date)}${part}`;
 }
 
+/** The zone of the times above, as in `UTC+02:00`. */
+export function zone(): string {
+  const minutes = -new Date().getTimezoneOffset();
+  const two = (n: number) => String(Math.floor(Math.abs(n))).padStart(2, '0');
+  return minutes === 0 ? 'UTC' : `UTC${minutes < 0 ? '−' : '+'}${two(minutes / 60)}:${two(minutes % 60)}`;
+}
+
 export function span(ms: number | null | undefined): string {
   if (ms === null || ms === undefined) return '';
   if (ms < 10) return `${ms.toFixed(1)} ms`;

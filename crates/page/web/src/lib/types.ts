@@ -139,6 +139,8 @@ export interface Event {
 export interface Why {
   node: string;
   answer: string;
+  /** Whose words answer, phases and history are, where they are those of the owner and it is another node. */
+  told_by?: string | null;
   vip: Vip;
   phases: Phases | null;
   history: Event[];
