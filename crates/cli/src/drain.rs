@@ -105,7 +105,7 @@ pub(crate) fn drain(arguments: DrainArguments) -> Result<(), Failure> {
     if arguments.wait && unfinished {
         return Err(Failure::failed(text));
     }
-    output::text(&format!("{text}\n{}\n", end(reply.for_ms)))
+    output::text(&format!("{text}\n{}\n", end(reply.for_ms, arguments.node.as_deref())))
 }
 
 /// What came of it, for people.
@@ -128,11 +128,13 @@ pub(crate) fn outcome(reply: &DrainReply, status: &ClusterStatus, took: Duration
     format!("{node} is drained: {reason}; {moved}")
 }
 
-/// What ends the drain.
-fn end(for_ms: Option<u64>) -> String {
-    let Some(millis) = for_ms else { return "`buoy undrain` puts it back into service".into() };
+/// What ends the drain, given where this one was given: of another node it names that node.
+fn end(for_ms: Option<u64>, node: Option<&str>) -> String {
+    let command = format!("buoy undrain {}", node.unwrap_or_default());
+    let command = command.trim_end();
+    let Some(millis) = for_ms else { return format!("`{command}` puts it back into service") };
     let time = words::written(Duration::from_millis(millis));
-    format!("it is back in service in {time}, or with `buoy undrain`")
+    format!("it is back in service in {time}, or with `{command}`")
 }
 
 pub(crate) fn undrain(arguments: UndrainArguments) -> Result<(), Failure> {
@@ -237,8 +239,12 @@ mod tests {
         }
         let text = outcome(&reply(1), &ClusterStatus::default(), took);
         assert_eq!(text, "lb1 is not drained any more: somebody put it back");
-        assert_eq!(end(None), "`buoy undrain` puts it back into service");
-        assert_eq!(end(Some(1_800_000)), "it is back in service in 30m, or with `buoy undrain`");
+        assert_eq!(end(None, None), "`buoy undrain` puts it back into service");
+        let in_time = "it is back in service in 30m, or with `buoy undrain";
+        assert_eq!(end(Some(1_800_000), None), format!("{in_time}`"));
+        // Without its name the command would be about the node where it is typed.
+        assert_eq!(end(None, Some("lb2")), "`buoy undrain lb2` puts it back into service");
+        assert_eq!(end(Some(1_800_000), Some("lb2")), format!("{in_time} lb2`"));
     }
 
     fn vip(name: &str, mine: bool, lease_left_ms: Option<f64>) -> VipView {

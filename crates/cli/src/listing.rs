@@ -24,6 +24,15 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
+    /// Whether it goes on.
+    pub(crate) const fn is_watch(&self) -> bool {
+        self.watch
+    }
+
+    pub(crate) fn client(&self) -> Result<buoy_api::Client, Failure> {
+        self.asking.client()
+    }
+
     /// Shows what the agent answers there: `of` makes of it what programs get, `table` what people see.
     pub(crate) fn show<T: DeserializeOwned, S: Serialize>(
         &self,

@@ -58,7 +58,16 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Ls(listing) => {
             let table = |reply: &NodesReply| status::nodes(&reply.nodes).render(output::colour());
-            listing.show("/v1/nodes", |reply| reply, table)
+            // Whoever looks again and again is not to wait for a node that is dead.
+            let matrix = match listing.is_watch() {
+                true => None,
+                false => listing.client()?.matrix().ok(),
+            };
+            let told = |mut reply: NodesReply| {
+                mark(&mut reply, matrix.as_ref());
+                reply
+            };
+            listing.show("/v1/nodes", told, table)
         }
         Command::Matrix(asking) => {
             let reply = asking.client()?.matrix()?;
@@ -73,6 +82,18 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         }
         Command::Uncordon(UncordonArguments { which, reason }) => {
             order(&which, &NodePatch { cordon: Some(false), reason, ..NodePatch::default() })
+        }
+    }
+}
+
+/// Whether another node is cordoned is known to itself alone: by its own word.
+fn mark(reply: &mut NodesReply, matrix: Option<&MatrixReply>) {
+    for row in matrix.iter().flat_map(|matrix| &matrix.rows).filter(|row| row.cordoned.is_some()) {
+        let member = reply.nodes.iter_mut().find(|node| node.name == row.node && node.alive);
+        let Some(member) = member.filter(|member| !member.cordoned) else { continue };
+        member.cordoned = true;
+        if !member.draining {
+            member.state = "cordoned".into();
         }
     }
 }
@@ -129,11 +150,11 @@ fn order(which: &Which, patch: &NodePatch) -> Result<(), Failure> {
         None => client.nodes()?.node,
     };
     let reply = client.patch_node(&node, patch)?;
-    which.asking.show(&reply, |reply| format!("{}\n", said(reply)))
+    which.asking.show(&reply, |reply| format!("{}\n", said(reply, which.node.as_deref())))
 }
 
-/// What holds now, for people.
-fn said(reply: &DrainReply) -> String {
+/// What holds now, for people; `asked`: the node that the command named.
+fn said(reply: &DrainReply, asked: Option<&str>) -> String {
     let DrainReply { node, owned, .. } = reply;
     let Some(reason) = &reply.cordoned else {
         return format!("{node} takes VIPs like any other node again");
@@ -143,9 +164,11 @@ fn said(reply: &DrainReply) -> String {
         1 => "it keeps its VIP".to_owned(),
         n => format!("it keeps its {n} VIPs"),
     };
+    let command = format!("buoy node uncordon {}", asked.unwrap_or_default());
+    let command = command.trim_end();
     format!(
         "{node} is cordoned: {reason}; {keeps}, and takes another only if no other node can\n\
-         `buoy node uncordon` ends it, and so does a restart of its agent"
+         `{command}` ends it, and so does a restart of its agent"
     )
 }
 
@@ -184,6 +207,30 @@ what lb3 hears is not known: no answer within 1 s
     }
 
     #[test]
+    fn another_node_that_says_so_itself_is_cordoned_in_the_list() {
+        let node = |name: &str, alive| buoy_api::NodeView {
+            name: name.into(),
+            alive,
+            state: "healthy".into(),
+            ..buoy_api::NodeView::default()
+        };
+        let nodes = vec![node("lb1", true), node("lb2", true), node("lb3", false)];
+        let mut reply = NodesReply { nodes, ..NodesReply::default() };
+        let row = |name: &str, cordoned: Option<&str>| MatrixRow {
+            node: name.into(),
+            cordoned: cordoned.map(str::to_owned),
+            ..MatrixRow::default()
+        };
+        let rows = vec![row("lb1", None), row("lb2", Some("disk")), row("lb3", Some("disk"))];
+        mark(&mut reply, None);
+        assert!(reply.nodes.iter().all(|node| !node.cordoned));
+        mark(&mut reply, Some(&MatrixReply { node: "lb1".into(), rows }));
+        let states: Vec<_> =
+            reply.nodes.iter().map(|node| (node.cordoned, node.state.as_str())).collect();
+        assert_eq!(states, [(false, "healthy"), (true, "cordoned"), (false, "healthy")]);
+    }
+
+    #[test]
     fn a_cordon_says_what_stays_and_what_ends_it() {
         let reply = |owned, reason: Option<&str>| DrainReply {
             node: "lb1".into(),
@@ -193,11 +240,14 @@ what lb3 hears is not known: no answer within 1 s
         };
         let table = [(0, "it owns no VIP"), (1, "it keeps its VIP"), (3, "it keeps its 3 VIPs")];
         for (owned, keeps) in table {
-            let text = said(&reply(owned, Some("disk (by ann)")));
+            let text = said(&reply(owned, Some("disk (by ann)")), None);
+            assert!(text.contains("\n`buoy node uncordon` ends it"), "{text}");
             let first = text.lines().next().unwrap_or_default();
             let takes = "and takes another only if no other node can";
             assert_eq!(first, format!("lb1 is cordoned: disk (by ann); {keeps}, {takes}"));
         }
-        assert_eq!(said(&reply(3, None)), "lb1 takes VIPs like any other node again");
+        let text = said(&reply(1, Some("disk (by ann)")), Some("lb1"));
+        assert!(text.contains("\n`buoy node uncordon lb1` ends it"), "{text}");
+        assert_eq!(said(&reply(3, None), None), "lb1 takes VIPs like any other node again");
     }
 }
