@@ -6,7 +6,7 @@ use crate::AgentSocket;
 use crate::failure::Failure;
 use crate::output::{self, Form};
 use crate::table::{plain, wrapped};
-use buoy_api::PathReply;
+use buoy_api::{PathReply, VipView};
 use clap::ValueEnum;
 use std::net::{IpAddr, SocketAddr};
 
@@ -20,9 +20,9 @@ pub(crate) struct Arguments {
     /// The client: an address, or ADDRESS:PORT
     #[arg(value_name = "CLIENT", value_parser = client)]
     from: SocketAddr,
-    /// The VIP and its port, as in 10.0.0.100:443 or [fd00::100]:443
-    #[arg(value_name = "VIP:PORT")]
-    to: SocketAddr,
+    /// The VIP and its port, as in web:443, 10.0.0.100:443 or [fd00::100]:443
+    #[arg(value_name = "VIP:PORT", value_parser = target)]
+    to: Target,
     /// The transport
     #[arg(short, long, value_enum, default_value_t)]
     protocol: Protocol,
@@ -41,6 +41,40 @@ enum Protocol {
     Udp,
 }
 
+/// What a client asks: an address, or a VIP by its name.
+#[derive(Clone, Debug, PartialEq)]
+enum Target {
+    Address(SocketAddr),
+    Name(String, u16),
+}
+
+fn target(text: &str) -> Result<Target, String> {
+    if let Ok(address) = text.parse() {
+        return Ok(Target::Address(address));
+    }
+    let named = text.rsplit_once(':').and_then(|(name, port)| Some((name, port.parse().ok()?)));
+    match named {
+        // Of IPv6 without brackets nobody knows where the port begins.
+        Some((name, port)) if !name.is_empty() && !name.contains(':') => {
+            Ok(Target::Name(name.into(), port))
+        }
+        Some(_) | None => Err("give a VIP and its port, as in web:443, 10.0.0.100:443 or \
+                               [2001:db8::100]:443"
+            .into()),
+    }
+}
+
+/// The address of a VIP that a client of this IP version would ask.
+fn address_of(vip: &VipView, from: IpAddr) -> Result<IpAddr, Failure> {
+    let host = |text: &str| text.split('/').next().unwrap_or_default().parse::<IpAddr>().ok();
+    let all = vip.addresses.iter().filter_map(|address| host(&address.address));
+    let its = all.into_iter().find(|address| address.is_ipv4() == from.is_ipv4());
+    its.ok_or_else(|| {
+        let version = if from.is_ipv4() { "IPv4" } else { "IPv6" };
+        Failure::failed(format!("{} has no {version} address, and {from} is one", vip.name))
+    })
+}
+
 fn client(text: &str) -> Result<SocketAddr, String> {
     let alone = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, PORT));
     alone.or_else(|_| text.parse::<SocketAddr>()).map_err(|_| {
@@ -56,14 +90,21 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         Protocol::Udp => "udp",
     };
     let client = arguments.agent.client()?;
-    let reply = client.path(arguments.from, arguments.to, protocol)?;
+    let to = match &arguments.to {
+        Target::Address(address) => *address,
+        Target::Name(name, port) => {
+            let vip = client.why(name)?.vip;
+            SocketAddr::new(address_of(&vip, arguments.from.ip())?, *port)
+        }
+    };
+    let reply = client.path(arguments.from, to, protocol)?;
     match (arguments.output, arguments.live) {
         (form @ (Form::Json | Form::Yaml), false) => output::value(form, &reply)?,
         (form @ (Form::Json | Form::Yaml), true) => output::item(form, &reply)?,
         (Form::Table, _) => output::text(&screen(&reply, output::wrap()))?,
     }
     match arguments.live {
-        true => live::follow(&client, &reply, arguments.to, arguments.output),
+        true => live::follow(&client, &reply, to, arguments.output),
         false => Ok(()),
     }
 }
@@ -85,7 +126,7 @@ fn screen(reply: &PathReply, width: usize) -> String {
             ("sent", None) => "is sent".to_owned(),
             ("dropped", _) => "is DROPPED".to_owned(),
             ("passed", _) => "stays on this host".to_owned(),
-            _ => "is not traced".to_owned(),
+            _ => "is not followed here".to_owned(),
         };
         let line = format!("{} {what}: {}", way.of, way.reason);
         text.push_str(&format!("  {}\n", wrapped(&plain(&line), 4, width)));
@@ -105,6 +146,29 @@ mod tests {
         assert_eq!(client("2001:db8::7").unwrap().to_string(), "[2001:db8::7]:49152");
         assert_eq!(client("[2001:db8::7]:9").unwrap().port(), 9);
         assert!(client("web").unwrap_err().contains("192.0.2.7:40000"));
+    }
+
+    #[test]
+    fn a_vip_is_asked_by_its_name_at_the_address_that_the_client_can_reach() {
+        assert_eq!(target("web:80"), Ok(Target::Name("web".into(), 80)));
+        assert_eq!(target("10.0.0.100:80"), Ok(Target::Address(([10, 0, 0, 100], 80).into())));
+        assert!(matches!(target("[2001:db8::100]:80"), Ok(Target::Address(_))));
+        for text in ["web", ":80", "web:http", "web:70000", "2001:db8::100:80", ""] {
+            assert!(target(text).is_err_and(|why| why.contains("web:443")), "{text}");
+        }
+        let address = |address: &str| buoy_api::VipAddressView {
+            address: address.into(),
+            ..buoy_api::VipAddressView::default()
+        };
+        let addresses = vec![address("10.0.0.100/24"), address("2001:db8::100/64")];
+        let mut vip = VipView { name: "web".into(), addresses, ..VipView::default() };
+        let of = |vip: &VipView, from: &str| {
+            address_of(vip, from.parse().unwrap()).map_err(|failure| failure.message)
+        };
+        assert_eq!(of(&vip, "192.0.2.7").unwrap().to_string(), "10.0.0.100");
+        assert_eq!(of(&vip, "2001:db8::7").unwrap().to_string(), "2001:db8::100");
+        vip.addresses.pop();
+        assert!(of(&vip, "2001:db8::7").unwrap_err().contains("web has no IPv6 address"));
     }
 
     #[test]
