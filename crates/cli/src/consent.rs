@@ -1,4 +1,4 @@
-//! Asks before traffic moves, where somebody can be asked.
+//! Asks before traffic moves, and where nobody can be asked has it said on the command line.
 
 use crate::failure::Failure;
 use crate::output::{self, Form};
@@ -7,15 +7,22 @@ use std::io::{self, BufRead as _, IsTerminal as _};
 /// An order that moves traffic is seen once more by whoever types it.
 #[derive(clap::Args, Clone, Copy, Debug)]
 pub(crate) struct Consent {
-    /// Do it without asking; nobody is asked in a script either
+    /// Do it without asking; scripts, which nobody can ask, need it
     #[arg(long)]
     yes: bool,
 }
 
 impl Consent {
-    /// Whether it is meant. An order names what it does, so where nobody can be asked it is.
+    /// Whether it is meant.
     pub(crate) fn given(self, form: Form, question: &str) -> Result<bool, Failure> {
-        if self.yes || !can_be_asked(form) { Ok(true) } else { asked(question) }
+        if self.yes {
+            return Ok(true);
+        }
+        if !can_be_asked(form) {
+            let why = format!("{question} Nobody can be asked here: say --yes if you mean it");
+            return Err(Failure::forbidden(why));
+        }
+        asked(question)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What moves traffic is seen once more by who types it, and asks nobody in a script.
+//! What moves traffic is seen once more by who types it, and is said to be meant in a script.
 
 #![allow(
     clippy::unwrap_used,
@@ -59,18 +59,21 @@ fn orders_that_move_traffic_ask_on_a_terminal() {
 }
 
 #[test]
-fn a_script_is_not_asked() {
-    for (order, _) in ORDERS {
-        for yes in [None, Some("--yes")] {
+fn a_script_says_that_it_means_it_or_nothing_is_done() {
+    for (order, question) in ORDERS {
+        for (more, code) in [(&[][..], 4), (&["-o", "json"], 4), (&["--yes"], 3)] {
             let output = Command::new(env!("CARGO_BIN_EXE_buoy"))
                 .args(order)
-                .args(yes)
+                .args(more)
                 .arg(NOWHERE)
                 .stdin(Stdio::null())
                 .output()
                 .unwrap();
             assert!(output.stdout.is_empty(), "{order:?}");
-            assert_eq!(output.status.code(), Some(3), "{order:?}");
+            assert_eq!(output.status.code(), Some(code), "{order:?} {more:?}");
+            let said = String::from_utf8_lossy(&output.stderr);
+            let is_asked = said.contains(question.trim_end_matches(" [y/N]"));
+            assert_eq!(is_asked && said.contains("say --yes"), code == 4, "{said}");
         }
     }
 }
