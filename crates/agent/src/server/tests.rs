@@ -341,6 +341,38 @@ fn a_loop_that_is_gone_is_an_answer_too() {
 }
 
 #[test]
+fn a_body_without_end_is_refused_however_it_is_said_to_be_long() {
+    let server = Running::start();
+    let chunk = format!("{:x}\r\n{}\r\n", 64 << 10, "x".repeat(64 << 10));
+    // Neither says how long it is: the one never ends, the other does not come.
+    for (chunks, status, code) in [(usize::MAX, " 413 ", "\"too_large\""), (1, " 408 ", "\"slow\"")]
+    {
+        let mut stream = UnixStream::connect(&server.path).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let head = "POST /v1/drain HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut out = stream.try_clone().unwrap();
+        let chunk = chunk.clone();
+        let pouring = std::thread::spawn(move || {
+            (0..chunks).take_while(|_| out.write_all(chunk.as_bytes()).is_ok()).count()
+        });
+        let mut answer = Vec::new();
+        let mut some = [0; 4096];
+        while !String::from_utf8_lossy(&answer).contains(code) {
+            let read = stream.read(&mut some).expect("an answer, before it is cut off");
+            assert_ne!(read, 0, "{}", String::from_utf8_lossy(&answer));
+            answer.extend(&some[..read]);
+        }
+        assert!(String::from_utf8_lossy(&answer).contains(status), "{answer:?}");
+        // And it ends: what is poured on is not read for ever.
+        drop(stream);
+        let poured = pouring.join().unwrap() * (64 << 10);
+        assert!(poured <= 16 * BODY_MAX, "{poured} bytes of it went out");
+    }
+    assert!(server.fake.orders.lock().unwrap().is_empty());
+}
+
+#[test]
 fn every_refusal_is_json_with_a_code() {
     let server = Running::start();
     let big = "x".repeat(BODY_MAX + 1);
