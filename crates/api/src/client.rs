@@ -155,12 +155,25 @@ impl Client {
         vip: Option<&str>,
         since: Option<u64>,
     ) -> Result<EventsReply, ClientError> {
+        self.events_between(count, vip, (since, None))
+    }
+
+    /// The same, and nothing that happened later than the second moment.
+    pub fn events_between(
+        &self,
+        count: usize,
+        vip: Option<&str>,
+        (since, until): (Option<u64>, Option<u64>),
+    ) -> Result<EventsReply, ClientError> {
         let mut target = format!("/v1/events?n={count}");
         if let Some(vip) = vip {
             target.push_str(&format!("&vip={}", segment(vip)));
         }
         if let Some(since) = since {
             target.push_str(&format!("&since_ms={since}"));
+        }
+        if let Some(until) = until {
+            target.push_str(&format!("&until_ms={until}"));
         }
         self.get(&target)
     }

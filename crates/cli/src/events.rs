@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use crate::output::{self, Form};
 use crate::table::{Align, Table, Tone, plain};
 use buoy_api::{Client, ClientError, EventView};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// How long to wait for an agent that is gone.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -20,9 +20,12 @@ pub(crate) struct Arguments {
     /// Only what is about this VIP: its name, or one of its addresses
     #[arg(long, value_name = "VIP")]
     vip: Option<String>,
-    /// Only what is not older, as in 10m
-    #[arg(long, value_name = "TIME", value_parser = crate::time::duration)]
-    since: Option<Duration>,
+    /// Only what is not older: 10m ago, or a moment in UTC as in 03:12 or "2026-11-29 03:12"
+    #[arg(long, value_name = "MOMENT", value_parser = crate::time::past)]
+    since: Option<u64>,
+    /// Only what is not younger, in the same words
+    #[arg(long, value_name = "MOMENT", value_parser = crate::time::past, conflicts_with = "follow")]
+    until: Option<u64>,
     /// Go on with each as it happens, until Ctrl-C
     #[arg(short, long)]
     follow: bool,
@@ -32,12 +35,9 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let since = arguments.since.map(|age| {
-        let then = SystemTime::now().checked_sub(age).unwrap_or(UNIX_EPOCH);
-        crate::time::millis(then.duration_since(UNIX_EPOCH).unwrap_or_default())
-    });
     let client = arguments.agent.client()?;
-    let latest = client.events_of(arguments.n, arguments.vip.as_deref(), since)?;
+    let between = (arguments.since, arguments.until);
+    let latest = client.events_between(arguments.n, arguments.vip.as_deref(), between)?;
     match arguments.output {
         form @ (Form::Json | Form::Yaml) => {
             latest.events.iter().try_for_each(|event| output::item(form, event))?;
@@ -108,7 +108,7 @@ pub(crate) fn moment(at: u64) -> String {
 }
 
 /// The Gregorian date of a day since 1970, by counting in eras of 400 years that begin in March.
-const fn date(days: u64) -> (u64, u64, u64) {
+pub(crate) const fn date(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let (era, day) = (days / 146_097, days % 146_097);
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;

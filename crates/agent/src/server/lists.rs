@@ -3,7 +3,7 @@
 use super::failure::Failure;
 use super::openapi::{Operation, count, text};
 use super::paging::{About, Page};
-use super::stream::{Asked, News, Tagged, message, place, streamed};
+use super::stream::{Asked, News, Tagged, message, place, revised, streamed};
 use super::write::{node_tag, vip_tag};
 use super::{Agent, Snapshot, alive, ask_loop, orders, whole};
 use axum::extract::rejection::QueryRejection;
@@ -76,7 +76,8 @@ pub(super) fn operations() -> Vec<Operation> {
             "since_ms",
             count_ms(),
             "Only what is not older, in milliseconds since 1970.",
-        ),
+        )
+        .query("until_ms", count_ms(), "Only what is not younger, in milliseconds since 1970."),
         get(
             "/v1/budget",
             "budget",
@@ -230,6 +231,7 @@ struct EventsQuery {
     n: Option<usize>,
     vip: Option<String>,
     since_ms: Option<u64>,
+    until_ms: Option<u64>,
 }
 
 /// Which records are asked for.
@@ -237,7 +239,7 @@ struct EventsQuery {
 struct Meant {
     n: usize,
     group: Option<GroupId>,
-    since_ms: u64,
+    between_ms: std::ops::RangeInclusive<u64>,
 }
 
 impl Meant {
@@ -245,14 +247,16 @@ impl Meant {
         agent: &A,
         query: Result<Query<EventsQuery>, QueryRejection>,
     ) -> Result<Self, Failure> {
-        let Query(EventsQuery { n, vip, since_ms }) =
+        let Query(EventsQuery { n, vip, since_ms, until_ms }) =
             query.map_err(|error| Failure::query(&error))?;
         let group = vip.map(|vip| super::group(agent, &vip)).transpose()?;
-        Ok(Self { n: n.unwrap_or(EVENTS_DEFAULT), group, since_ms: since_ms.unwrap_or_default() })
+        let between_ms = since_ms.unwrap_or_default()..=until_ms.unwrap_or(u64::MAX);
+        Ok(Self { n: n.unwrap_or(EVENTS_DEFAULT), group, between_ms })
     }
 
     fn has(&self, dated: &DatedRecord) -> bool {
-        dated.at >= self.since_ms && self.group.is_none_or(|g| dated.record.group == Some(g))
+        self.between_ms.contains(&dated.at)
+            && self.group.is_none_or(|g| dated.record.group == Some(g))
     }
 }
 
@@ -312,7 +316,7 @@ async fn listed<A: Agent>(agent: &A, meant: &Meant, since: u64) -> Result<Respon
     // The loop knows nothing of records, but an agent without it is no agent.
     alive(agent).await?;
     let (events, _) = new_events(agent, meant, since, meant.n);
-    Ok(Json(EventsReply { revision, events }).into_response())
+    Ok(revised(Json(EventsReply { revision, events }).into_response(), revision))
 }
 
 /// The latest of those after `since`, at most so many, and whether some before them are forgotten.

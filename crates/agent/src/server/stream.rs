@@ -12,9 +12,9 @@ use super::write::tagged;
 use super::written::written;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, Query};
-use axum::http::HeaderName;
 use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse as _, Response};
 use buoy_api::view::Pieces;
 use buoy_api::{LAST_EVENT_ID, STREAM_TYPE, WAIT_MAX};
@@ -110,6 +110,12 @@ fn time(name: &str, text: &str) -> Result<Duration, Failure> {
     })
 }
 
+/// The answer with what to name as `since`.
+pub(super) fn revised(mut response: Response, revision: u64) -> Response {
+    response.headers_mut().insert(REVISION, HeaderValue::from(revision));
+    response
+}
+
 /// What an answer is made of.
 pub(super) trait Reply {
     /// It as JSON, in one line.
@@ -173,11 +179,11 @@ impl Asked {
         }
         self.waited(&*agent).await?;
         // Of before all else: what changes meanwhile is news to whoever reads this.
-        let revision = agent.changes().now().to_string();
+        let revision = agent.changes().now();
         let reply = make(agent).await?;
         let tag = reply.tag();
-        let head = [(CONTENT_TYPE, JSON.to_owned()), (REVISION, revision)];
-        let answer = (head, written(reply.text())).into_response();
+        let answer = ([(CONTENT_TYPE, JSON)], written(reply.text())).into_response();
+        let answer = revised(answer, revision);
         Ok(match tag {
             Some(tag) => tagged(answer, &tag),
             None => answer,

@@ -307,6 +307,9 @@ fn events_are_asked_for_by_vip_and_by_age() {
     assert_eq!(events(Some("10.0.0.100"), None).len(), 1, "found by its address too");
     assert_eq!(events(Some("db"), None).len(), 0);
     assert_eq!(events(None, Some(1_500))[0].kind, "acquired", "only what is not older");
+    let until = |until| server.client().events_between(100, None, (None, Some(until))).unwrap();
+    assert_eq!(until(1_999).events[0].kind, "undrained", "only what is not younger");
+    assert_eq!((until(1_999).events.len(), until(2_000).events.len()), (1, 2));
     assert_eq!(server.client().events_of(1, None, None).unwrap().events[0].at, 2_000);
     assert_eq!(problem(server.client().events_of(1, Some("wep"), None)).code, "unknown_vip");
 }

@@ -5,7 +5,7 @@
 
 use super::failure::Failure;
 use super::paging::Paged;
-use super::stream::{Asked, Reply, Text};
+use super::stream::{Asked, Reply, Text, revised};
 use super::written::written;
 use super::{Agent, Snapshot, wall_clock};
 use axum::extract::State;
@@ -86,13 +86,14 @@ pub(super) async fn status<A: Agent>(
     let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     let known: Vec<&str> = known.flat_map(|tags| tags.split(',').map(str::trim)).collect();
     let is_known = |tag: &str| known.iter().any(|known| *known == "*" || is_equal(known, tag));
-    Ok(match told(&agent, &snapshot, is_known) {
+    let answer = match told(&agent, &snapshot, is_known) {
         Ok(Whole { text, tag }) => {
             let head = [(CONTENT_TYPE, "application/json".to_owned()), (ETAG, tag)];
             (head, written(text)).into_response()
         }
         Err(tag) => (StatusCode::NOT_MODIFIED, [(ETAG, tag)]).into_response(),
-    })
+    };
+    Ok(revised(answer, snapshot.revision))
 }
 
 /// Weak comparison (RFC 9110 section 8.8.3.2).
