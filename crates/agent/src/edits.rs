@@ -43,6 +43,8 @@ use tokio::sync::watch;
 const LEARN_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the revision that came first may take to arrive here.
 const CATCH_UP: Duration = Duration::from_secs(3);
+/// How long a revision takes at most from the node where somebody saw it to the one where he edits it.
+const LAG_MAX: Duration = Duration::from_secs(1);
 /// How often an edit is planned again when others come first.
 const TRIES: usize = 8;
 
@@ -108,6 +110,11 @@ pub(crate) enum EditRefusal {
         user: String,
         at_ms: u64,
         revision: u64,
+        now: u64,
+    },
+    /// Nobody can have seen that here: it is a revision of another store, or of this one before it was lost.
+    Unseen {
+        seen: u64,
         now: u64,
     },
     Unlayable(Unlayable),
@@ -384,7 +391,10 @@ impl Edits {
         if self.held().choice == buoy_config::Store::None {
             return Err(EditRefusal::Off);
         }
-        let seen = by.seen.unwrap_or_else(|| self.now().revision);
+        let seen = match by.seen {
+            Some(seen) => self.arrived(seen).await?,
+            None => self.now().revision,
+        };
         let id = getrandom::u64().map_err(|cause| EditRefusal::Host(cause.to_string()))?;
         for _ in 0..TRIES {
             let state = self.now();
@@ -407,6 +417,16 @@ impl Edits {
             }
         }
         Err(EditRefusal::Store(Refused::Moved(self.now().revision)))
+    }
+
+    /// Waits for a revision that was seen on another node a moment ago.
+    async fn arrived(&self, seen: u64) -> Result<u64, EditRefusal> {
+        let mut state = self.state();
+        let arrived = state.wait_for(|state| state.revision >= seen);
+        match tokio::time::timeout(LAG_MAX, arrived).await {
+            Ok(Ok(_)) => Ok(seen),
+            Ok(Err(_)) | Err(_) => Err(EditRefusal::Unseen { seen, now: self.now().revision }),
+        }
     }
 
     /// The edit on a revision, and what it means there.

@@ -37,9 +37,12 @@ pub(crate) fn tried(file: &str) -> Edits {
     Edits::with(Path::new("buoy.toml"), base, store, Box::new(check), PathBuf::new())
 }
 
+/// Edits that this node takes alone, whoever else there is in the file.
 pub(crate) async fn edits(folder: &TempDir, file: &str) -> Edits {
     let checked = plain(file);
-    let (_, watched) = watch::channel(Arc::new(peers(&checked.desired)));
+    let mut alone = peers(&checked.desired);
+    alone.nodes.retain(|node| node.name == alone.me);
+    let (_, watched) = watch::channel(Arc::new(alone));
     let (_, keys) = watch::channel(checked.keyring.clone());
     let directory = folder.path().to_owned();
     let options = Options { directory, peers: watched, keys, pace: Pace::CALM };
@@ -98,6 +101,26 @@ async fn who_has_not_seen_the_last_change_of_an_entry_is_told_whose_it_was() {
     assert_eq!((key.as_str(), user.as_str()), ("vip/new", "ann"));
     let other = edits.edit(&put("other", "10.0.0.103/24"), &by(Some(0)), &before).await.unwrap();
     assert_eq!(other.revision, 2, "another entry is another matter");
+}
+
+#[tokio::test]
+async fn who_has_seen_what_never_was_here_edits_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let edits = edits(&folder, FILE).await;
+    let before = edits.begin(plain(FILE)).desired;
+    edits.edit(&put("new", "10.0.0.101/24"), &by(None), &before).await.unwrap();
+    // The tag of a store that all nodes have lost.
+    for dry_run in [false, true] {
+        let late = By { dry_run, ..by(Some(7)) };
+        let refused = edits.edit(&put("new", "10.0.0.102/24"), &late, &before).await;
+        let Err(EditRefusal::Unseen { seen: 7, now: 1 }) = refused else { panic!("{refused:?}") };
+    }
+    // That of another node, which this one has not heard of yet.
+    let (seen, any) = (by(Some(2)), by(None));
+    let (second, third) = (put("second", "10.0.0.103/24"), put("third", "10.0.0.104/24"));
+    let (late, first) =
+        tokio::join!(edits.edit(&third, &seen, &before), edits.edit(&second, &any, &before));
+    assert_eq!((first.unwrap().revision, late.unwrap().revision), (2, 3));
 }
 
 #[tokio::test]

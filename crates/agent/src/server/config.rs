@@ -462,6 +462,15 @@ impl From<EditRefusal> for Failure {
                     .fix("look at what holds (GET /v1/config), and edit that")
                     .tag(&format!("\"{now}\""))
             }
+            EditRefusal::Unseen { seen, now } => {
+                let title = format!("no revision {seen} was seen here");
+                let detail = format!(
+                    "{now} holds now: the tag is of another store, or of this one before it was lost"
+                );
+                Self::new(StatusCode::PRECONDITION_FAILED, "precondition", &title, detail)
+                    .fix("look at what holds (GET /v1/config), and edit that")
+                    .tag(&format!("\"{now}\""))
+            }
             EditRefusal::Unlayable(why) => {
                 let title = "nothing can be laid over the file of this node";
                 Self::new(invalid, "unlayable", title, why.to_string())

@@ -8,7 +8,7 @@ use super::failure::Failure;
 use super::openapi::Operation;
 use super::orders::{Body, Reason, follow, needed};
 use super::stream::Asked;
-use super::write::Write;
+use super::write::{Write, vip_tag};
 use super::{Agent, Asker, Snapshot, ask_loop, wall_clock};
 use axum::extract::{ConnectInfo, State};
 use axum::http::StatusCode;
@@ -121,8 +121,10 @@ async fn begin<A: Agent>(
     if !(1..=DRILL_REPEAT_MAX).contains(&repeat) {
         return Err(Failure::repeat());
     }
+    let _turn = write.turn(&*agent).await;
     let snapshot = Snapshot::bare(&*agent).await?;
     let group = snapshot.group(&request.vip)?;
+    write.check(&vip_tag(&snapshot.status, group.id))?;
     let (from, to) = ends(&snapshot, group, request.to.as_deref())?;
     let name = |node: NodeId| snapshot.desired.node_name(node).to_owned();
     let drill = DrillView {

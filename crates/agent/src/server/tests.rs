@@ -2,6 +2,7 @@
 
 mod asking;
 mod config;
+mod described;
 mod drills;
 mod fake;
 mod haproxy;
@@ -30,7 +31,7 @@ use buoy_model::{
 use fake::Fake;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use tokio::sync::oneshot;
@@ -190,11 +191,15 @@ struct Running {
 
 impl Running {
     fn start() -> Self {
+        Self::over(Fake::default())
+    }
+
+    fn over(fake: Fake) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let n = NEXT.fetch_add(1, Ordering::SeqCst);
         let folder = std::env::temp_dir().join(format!("buoy-server-{}-{n}", std::process::id()));
         let path = folder.join("api.sock");
-        let fake = Arc::new(Fake::default());
+        let fake = Arc::new(fake);
         let (stop, stopped) = oneshot::channel();
         let (ready, is_ready) = std::sync::mpsc::channel();
         let (agent, at) = (Arc::clone(&fake), path.clone());

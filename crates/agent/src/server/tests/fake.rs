@@ -64,6 +64,11 @@ impl Fake {
         more.push(DatedRecord { seq, at: 3_000, record });
     }
 
+    /// What leads web: of a file it is another one than that of the made-up groups.
+    fn web(&self) -> GroupId {
+        self.desired.find_group("web").map_or_else(web_id, |group| group.id)
+    }
+
     pub(super) fn ordered(&self, name: &str) -> Option<BackendOrder> {
         let orders = self.backend_orders.lock().unwrap();
         orders.of(&BackendId::of(&service(), name)).cloned()
@@ -90,6 +95,9 @@ impl Agent for Fake {
         if self.elsewhere.load(Ordering::SeqCst) {
             known.groups[0].owner = Some(NodeId::of("lb3"));
         }
+        let web = known.groups.iter_mut().filter(|group| group.id == web_id());
+        web.for_each(|group| group.id = self.web());
+        known.groups.retain(|known| self.desired.groups.iter().any(|group| group.id == known.id));
         self.looked.lock().unwrap().push(of.map(<[GroupId]>::to_vec));
         known.groups.retain(|group| of.is_none_or(|of| of.contains(&group.id)));
         if self.gone.load(Ordering::SeqCst) { Err(LoopGone) } else { Ok(known) }
@@ -152,7 +160,7 @@ impl Agent for Fake {
     }
 
     fn services(&self, of: Option<&[GroupId]>) -> Vec<Arc<ServiceReport>> {
-        if of.is_some_and(|of| !of.contains(&web_id())) {
+        if of.is_some_and(|of| !of.contains(&self.web())) {
             return vec![];
         }
         let backend = |name: &str, state, reason: &str| BackendReport {
@@ -169,7 +177,7 @@ impl Agent for Fake {
         vec![Arc::new(ServiceReport {
             engine: "nftables".into(),
             table: None,
-            group: GroupId(buoy_model::name_key("web")),
+            group: self.web(),
             address: [10, 0, 0, 100].into(),
             protocol: Protocol::Tcp,
             ports: Ports::one(443),
