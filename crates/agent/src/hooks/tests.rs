@@ -4,7 +4,7 @@ use super::*;
 use crate::health::BackendHealth;
 use crate::sample;
 use buoy_kernel::clock;
-use buoy_model::{Cause, Epoch, Fact, HookAct, HookStyle, VrrpState};
+use buoy_model::{Cause, Epoch, Fact, Group, HookAct, HookStyle, VrrpState};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
@@ -100,6 +100,34 @@ async fn a_program_hears_of_a_vip_in_order_as_somebody_without_rights() {
         );
         assert!(value["id"].is_string() && value["at_ms"].is_u64() && value["node"].is_string());
     }
+}
+
+#[tokio::test]
+async fn a_vip_whose_hook_hangs_holds_up_no_other_vip() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let program = script(
+        folder.path(),
+        "read line; [ $BUOY_KIND = hangs ] && sleep 60; echo \"$BUOY_VIP $BUOY_KIND\" >> \"$1\"",
+    );
+    let out = folder.path().join("out");
+    let mut desired = sample();
+    let web = desired.groups[0].clone();
+    let db = Group { id: GroupId(web.id.0 + 1), name: "db".into(), ..web.clone() };
+    desired.groups.push(db.clone());
+    desired.hooks = vec![hook("file", run(program, &[&out.display().to_string()]))];
+    let (_sender, receiver) = watch::channel(Arc::new(desired));
+    let hooks = Hooks::new(receiver);
+    let about = |vip, kind| Message::new(HookTopic::Ownership, kind, Some(vip), "so".into());
+    hooks.tell(Some(web.id), about("web", "hangs"));
+    hooks.tell(Some(web.id), about("web", "waits"));
+    hooks.tell(Some(db.id), about("db", "goes"));
+    hooks.tell(None, about("none", "goes"));
+    until("all others are told", || told(&hooks) == [2, 0, 0]).await;
+    let text = std::fs::read_to_string(&out).unwrap();
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["db goes", "none goes"], "what waits behind it comes after it");
 }
 
 #[tokio::test]
