@@ -257,6 +257,69 @@ mod tests {
         CommandLine::command().debug_assert();
     }
 
+    /// What there is, as users and their scripts know it: a name that goes is news for the changelog.
+    #[rustfmt::skip]
+    const TREE: [(&str, &str); 35] = [
+        ("agent", ""),
+        ("backend", "add | check | disable | drain | enable | flows | list | ls | remove | weight"),
+        ("capture", ""),
+        ("completions", ""),
+        ("config", "apply | check | convert | diff | explain | fmt | history | rollback | schema | show"),
+        ("doctor", ""),
+        ("drain", ""),
+        ("drill", ""),
+        ("events", ""),
+        ("hold", ""),
+        ("import", "haproxy | keepalived | vaddrs"),
+        ("key", "new | rotate | status"),
+        ("lab", "bench | bench balance | bench checks | bench connections | bench faces | bench failover | bench idle | bench xdp | demo | down | up"),
+        ("man", ""),
+        ("move", ""),
+        ("neigh", "announce"),
+        ("node", "cordon | drain | leave | ls | matrix | uncordon | undrain"),
+        ("page", ""),
+        ("path", ""),
+        ("pool", "ls | release | reserve | show"),
+        ("release", ""),
+        ("reload", ""),
+        ("service", "add | backend | backend add | backend rm | ls | rm | show"),
+        ("status", ""),
+        ("support", "dump"),
+        ("token", "new"),
+        ("top", ""),
+        ("undrain", ""),
+        ("version", ""),
+        ("vip", "add | budget | ls | rm | show"),
+        ("vrrp", "ls | show"),
+        ("whoami", ""),
+        ("why", ""),
+        ("witness", ""),
+        ("xdp", "detach"),
+    ];
+
+    #[test]
+    fn the_tree_of_commands_is_what_it_was_said_to_be() {
+        fn below(command: &clap::Command, before: &str, all: &mut Vec<String>) {
+            for command in command.get_subcommands().filter(|c| !c.is_hide_set()) {
+                let path = format!("{before}{}", command.get_name());
+                below(command, &format!("{path} "), all);
+                all.push(path);
+            }
+        }
+        let line = CommandLine::command();
+        for command in line.get_subcommands().filter(|c| !c.is_hide_set()) {
+            let mut all = Vec::new();
+            below(command, "", &mut all);
+            all.sort();
+            let said = TREE.iter().find(|(name, _)| *name == command.get_name());
+            let said = said.map(|(_, below)| *below);
+            assert_eq!(said, Some(all.join(" | ").as_str()), "buoy {}", command.get_name());
+        }
+        for (name, _) in TREE {
+            assert!(line.find_subcommand(name).is_some(), "buoy {name} is gone");
+        }
+    }
+
     #[test]
     fn every_command_says_what_it_is_for() {
         fn walk(command: &clap::Command) {

@@ -125,6 +125,32 @@ mod tests {
     }
 
     #[test]
+    fn bash_itself_completes_commands_options_and_values() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = folder.path().join("buoy");
+        let mut text = Vec::new();
+        clap_complete::generate(Shell::Bash, &mut CommandLine::command(), "buoy", &mut text);
+        fs::write(&script, text).unwrap();
+        let complete = |words: &[&str]| {
+            let (last, before) = (words[words.len() - 1], words[words.len() - 2]);
+            let quoted = words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ");
+            let place = words.len() - 1;
+            let said = format!(
+                "source {}; COMP_WORDS=({quoted}); COMP_CWORD={place}; _buoy buoy '{last}' '{before}'; \
+                 echo ${{COMPREPLY[*]}}",
+                script.display()
+            );
+            let output = std::process::Command::new("bash").args(["-c", &said]).output().unwrap();
+            assert!(output.stderr.is_empty(), "{output:?}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        assert_eq!(complete(&["buoy", "und"]), "undrain\n");
+        assert_eq!(complete(&["buoy", "config", "ro"]), "rollback\n");
+        assert_eq!(complete(&["buoy", "status", "-o", ""]), "table wide json yaml\n");
+        assert_eq!(complete(&["buoy", "move", "--reas"]), "--reason\n");
+    }
+
+    #[test]
     fn shells_complete_commands() {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
             let mut script = Vec::new();
