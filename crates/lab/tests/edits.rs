@@ -21,10 +21,15 @@ fn edit(
     node: &str,
     change: impl Fn(&str) -> String,
 ) -> Result<EditReply, ClientError> {
-    let client = cluster.buoy.client(node).unwrap();
-    let config = client.config()?;
+    let config = cluster.buoy.client(node).unwrap().config()?;
+    apply(cluster, node, change(&config.text), config.revision)
+}
+
+/// Applies a text there, of somebody who has seen that revision.
+fn apply(cluster: &Cluster, node: &str, text: String, seen: u64) -> Result<EditReply, ClientError> {
     let reason = Some("a test".to_owned());
-    client.config_apply(&ConfigRequest { text: change(&config.text), reason }, config.revision)
+    let client = cluster.buoy.client(node).unwrap();
+    client.config_apply(&ConfigRequest { text, reason }, seen)
 }
 
 /// Waits until the node has that revision in force.
@@ -48,23 +53,30 @@ fn an_edit_on_one_node_is_served_by_all_and_outlives_who_was_away_or_lost_it() {
     let observer = cluster.observer(&[EDITED]);
     cluster.wait_answerer(&observer, EDITED);
 
-    // Two at once, on two nodes, of the same VIP: one of them is told of the other.
-    let set = |name: &'static str| {
-        move |text: &str| {
-            text.replace("name = \"new\"", &format!("name = \"new\"\nprefer = [\"{name}\"]"))
-        }
+    // Two at once, on two nodes, of the same VIP, by people who have seen the same: one of them is told of the other.
+    let seen = cluster.buoy.client(nodes[0]).unwrap().config().unwrap();
+    let set = |name: &str| {
+        let prefer = format!("name = \"new\"\nprefer = [\"{name}\"]");
+        seen.text.replace("name = \"new\"", &prefer)
     };
     let (one, other) = std::thread::scope(|scope| {
-        let one = scope.spawn(|| edit(&cluster, nodes[0], set("n1")));
-        let other = scope.spawn(|| edit(&cluster, nodes[2], set("n2")));
+        let one = scope.spawn(|| apply(&cluster, nodes[0], set("n1"), seen.revision));
+        let other = scope.spawn(|| apply(&cluster, nodes[2], set("n2"), seen.revision));
         (one.join().unwrap(), other.join().unwrap())
     });
-    match (&one, &other) {
-        (Ok(taken), Err(ClientError::Refused(problem)))
-        | (Err(ClientError::Refused(problem)), Ok(taken)) => {
-            assert_eq!((taken.revision, problem.code.as_str()), (2, "conflict"));
-        }
+    let won = match (&one, &other) {
+        (Ok(taken), Err(ClientError::Refused(problem))) => (taken, problem, "n1"),
+        (Err(ClientError::Refused(problem)), Ok(taken)) => (taken, problem, "n2"),
         both => panic!("exactly one is taken: {both:?}"),
+    };
+    assert_eq!((won.0.revision, won.1.code.as_str(), won.1.status), (2, "conflict", 412));
+    assert!(won.1.detail.contains("by root, at "), "who was first: {}", won.1.detail);
+    for node in &nodes {
+        wait_in_force(&cluster, node, 2);
+        let text = cluster.buoy.client(node).unwrap().config().unwrap().text;
+        let held = [("n1", set("n1")), ("n2", set("n2"))]
+            .map(|(name, _)| text.contains(&format!("prefer = [\"{name}\"]")).then_some(name));
+        assert_eq!(held.into_iter().flatten().collect::<Vec<_>>(), [won.2], "on {node}");
     }
 
     // One is away during an edit, and has it when it is back; then it loses what it kept.

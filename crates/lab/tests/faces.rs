@@ -4,13 +4,17 @@
 
 mod support;
 
-use buoy_api::{ClientError, HoldRequest, MoveRequest, NodePatch, ReleaseRequest};
+use buoy_api::{
+    BackendOrderRequest, ClientError, ConfigRequest, HoldRequest, MoveRequest, NodePatch,
+    ReleaseRequest,
+};
 use buoy_lab::peer::Peer;
 use buoy_lab::process::wait_until;
 use nix::sys::signal::Signal;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
-use support::{Cluster, LOCAL, SOON, VIP, cluster};
+use support::{Cluster, LOCAL, SERVICES, SOON, VIP, cluster};
 
 #[test]
 fn an_order_is_followed_by_the_node_that_it_is_about_wherever_it_is_given() {
@@ -39,6 +43,10 @@ fn an_order_is_followed_by_the_node_that_it_is_about_wherever_it_is_given() {
     };
     assert!(told(&owner, &expected), "the old owner knows who wanted it");
     cluster.buoy.wait_status(asked, SOON, "the next owner", knows(next)).unwrap();
+    // Why that is so is known to the new owner, and said by the third.
+    let why = client.why("web").unwrap();
+    assert_eq!((why.node.as_str(), why.told_by.as_deref()), (asked, Some(next)));
+    assert!(why.answer.contains(&format!("{next} took it over")), "{}", why.answer);
     client.release("web", &ReleaseRequest::default()).unwrap();
     let hold = HoldRequest { reason: Some("audit".into()), for_ms: None };
     assert_eq!(client.hold("web", &hold).unwrap().node, next);
@@ -65,6 +73,78 @@ fn an_order_is_followed_by_the_node_that_it_is_about_wherever_it_is_given() {
     assert_eq!(cluster.wait_answerer(&observer, VIP), last);
 }
 
+/// What there is on a host that an order could have changed, without counters.
+fn host(cluster: &Cluster, node: &str) -> String {
+    let inside = cluster.segment.inside(node).unwrap();
+    let addresses = inside.ip("-oneline addr show").unwrap();
+    // Lifetimes run and are renewed.
+    let lines = addresses.lines().map(|line| line.split("valid_lft").next().unwrap_or_default());
+    let nft = buoy_lab::command::require("nft", "apt-get install nftables").unwrap();
+    let rules = ["--stateless", "list", "ruleset"];
+    let rules = inside.enter(|| Command::new(nft).args(rules).output()).unwrap().unwrap();
+    lines.collect::<String>() + &String::from_utf8_lossy(&rules.stdout)
+}
+
+/// What an agent says to a request, whatever it is.
+fn asked(cluster: &Cluster, node: &str, line: &str, body: &str) -> String {
+    let mut stream = UnixStream::connect(cluster.buoy.socket(node)).unwrap();
+    let length = body.len();
+    write!(stream, "{line} HTTP/1.0\r\ncontent-length: {length}\r\n\r\n{body}").unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[test]
+fn no_question_changes_anything_of_a_real_agent_or_its_host() {
+    let test = "no_question_changes_anything_of_a_real_agent_or_its_host";
+    let pool =
+        "[[pool]]\nname = \"more\"\naddresses = \"10.77.0.150-159/24\"\nauto_assign = true\n";
+    let Some(cluster) = cluster(test, 3, &format!("{pool}{LOCAL}{SERVICES}")) else { return };
+    let client = cluster.buoy.client("n1").unwrap();
+    let state = || {
+        let status = client.status().unwrap();
+        let vips = status.vips.iter().map(|vip| (vip.owner.clone(), vip.epoch, vip.held.clone()));
+        let orders = (status.draining, status.cordoned, status.generation, status.digest);
+        let config = client.config().unwrap();
+        let kept = client.reservations().unwrap().reservations;
+        let backends = client.services().unwrap().services;
+        let backends = backends.into_iter().flat_map(|known| known.service.backends);
+        let ordered = backends.map(|backend| (backend.name, backend.weight, backend.order));
+        let all = (vips.collect::<Vec<_>>(), orders, config.text, config.revision, kept);
+        (format!("{all:?} {:?}", ordered.collect::<Vec<_>>()), host(&cluster, "n1"))
+    };
+    let text = client.text("/v1/openapi.json").unwrap();
+    let described: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    let names = [
+        ("{vip}", "web"),
+        ("{node}", "n1"),
+        ("{service}", "web:80-tcp"),
+        ("{backend}", "web1"),
+        ("{pool}", "more"),
+        ("{address}", "10.77.0.155"),
+    ];
+    let before = state();
+    let mut answered = 0;
+    for path in described["paths"].as_object().unwrap().keys() {
+        let path = names.iter().fold(path.clone(), |path, (name, is)| path.replace(name, is));
+        for query in ["", "?dry_run=0", "?from=10.77.0.50:1&to=10.77.0.100:80&reason=x"] {
+            let body = r#"{"reason":"x","to":"n2","drain":true,"weight":"0","revision":0}"#;
+            let answer = asked(&cluster, "n1", &format!("GET {path}{query}"), body);
+            let status = answer.lines().next().unwrap_or_default();
+            assert!(!status.contains(" 500 "), "{path}{query}: {answer}");
+            answered += usize::from(status.contains(" 200 "));
+        }
+    }
+    assert!(answered > 60, "{answered} were answered");
+    assert_eq!(state(), before);
+    // What is compared shows what an order does.
+    client
+        .order_backend(("web:80/tcp", "web1"), "disable", &BackendOrderRequest::default())
+        .unwrap();
+    assert_ne!(state().0, before.0);
+}
+
 #[test]
 fn an_agent_gives_out_the_support_archive_of_its_host() {
     let test = "an_agent_gives_out_the_support_archive_of_its_host";
@@ -72,6 +152,13 @@ fn an_agent_gives_out_the_support_archive_of_its_host() {
     let client = cluster.buoy.client("n1").unwrap();
     let me = client.me().unwrap();
     assert_eq!((me.node.as_str(), me.role.as_str(), me.uid), ("n1", "admin", Some(0)));
+    // What is edited lies over the file, and has secrets too.
+    let config = client.config().unwrap();
+    let service = "\n[[vip.service]]\nport = \"80/tcp\"\nbackends = [\"web1 10.77.0.21:80\"]\n\
+                   check = { http = \"GET /?token=hunter2\", headers = [\"Authorization: hunter2\"] }\n";
+    let text = config.text.clone() + service;
+    let reason = Some("a check with a secret".to_owned());
+    client.config_apply(&ConfigRequest { text, reason }, config.revision).unwrap();
     let archive = client.support().unwrap();
     let tar = |arguments: &[&str]| {
         let mut tar = Command::new("tar");
@@ -86,13 +173,31 @@ fn an_agent_gives_out_the_support_archive_of_its_host() {
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     let parts = tar(&["-tzf", "-"]);
-    for part in ["/version", "/configuration.toml", "/status.json", "/doctor", "/addresses"] {
+    for part in [
+        "/version",
+        "/configuration.toml",
+        "/configuration-in-force.toml",
+        "/edits",
+        "/status.json",
+        "/pools.json",
+        "/matrix.json",
+        "/budget.json",
+        "/doctor",
+        "/addresses",
+    ] {
         assert!(parts.lines().any(|line| line.ends_with(part)), "{part}: {parts}");
     }
     let status = tar(&["-xzOf", "-", "--wildcards", "*/status.json"]);
     assert!(status.contains("\"node\": \"n1\""), "{status}");
     let file = tar(&["-xzOf", "-", "--wildcards", "*/configuration.toml"]);
     assert!(file.contains("address = \"10.77.0.100/24\""), "{file}");
+    let part = |name: &str| tar(&["-xzOf", "-", "--wildcards", &format!("*/{name}")]);
+    let (held, edits) = (part("configuration-in-force.toml"), part("edits"));
+    assert!(held.contains("GET /?token=***") && held.contains("Authorization: ***"), "{held}");
+    assert!(edits.contains("reason = \"a check with a secret\""), "{edits}");
+    assert!(edits.contains("by = \"root\"") && edits.contains("of = [\"vip/web\"]"), "{edits}");
+    let all = tar(&["-xzOf", "-"]);
+    assert!(!all.contains("hunter2"), "a secret is in some part of it");
 }
 
 /// What a command says by way of a node, and whether it is well.
