@@ -82,7 +82,8 @@ export function changes(status: Status, events: Event[], now: number): Change[] 
       const from = band.from - gap - NEAR;
       const near = (event: Event) => event.at >= from && event.at <= band.from + NEAR;
       const own = (about.get(vip) ?? []).filter(near);
-      const served = own.find((event) => event.phases && event.at >= band.from - 50);
+      // This node has measured its own takeovers alone: what it tells about then may be of another one.
+      const served = band.owner === status.node ? own.find((event) => event.phases && event.at >= band.from - 50) : undefined;
       const evidence = [...own, ...hosts.filter(near)].sort((a, b) => a.at - b.at);
       all.push({ key: band.key, at: band.from, vip, before: was, after: band.owner, gap, phases: served?.phases ?? null, evidence });
     });
