@@ -187,7 +187,7 @@ impl Daemon {
     fn keep(&self, record: Record) {
         let desired = self.desired();
         let words = Words::new(&desired);
-        let vip = words.vip(&record);
+        let vip = self.memory().vip(&words, &record);
         let vip = vip.as_deref();
         let sentence = words.fact(&record.fact);
         let kind = words::kind(&record.fact);
@@ -207,7 +207,7 @@ impl Daemon {
             memory.duplicate = Some(sentence);
         }
         let seq = self.changes.note();
-        memory.keep(DatedRecord { seq, at: since_1970(at), record });
+        memory.keep(DatedRecord { seq, at: since_1970(at), record, vip: None });
     }
 
     /// Keeps what the kernel has refused, for the status.
@@ -355,6 +355,7 @@ impl Daemon {
         self.published.seed.send_if_modified(|known| std::mem::replace(known, seed) != seed);
         self.published.keys.send_replace(checked.keyring);
         self.published.api.send_replace(Arc::new(checked.api));
+        self.memory().leave(&before, &desired);
         self.published.desired.send_replace(desired);
         // Last: whoever is told that a revision is in force finds it so, and it is written to disk, which takes a while.
         self.edits.hold(&whole);

@@ -130,12 +130,12 @@ impl View<'_> {
     /// The takeovers among the events, oldest first.
     pub fn failovers(&self) -> Vec<FailoverView> {
         let mut all: Vec<(Option<GroupId>, FailoverView)> = Vec::new();
-        for DatedRecord { seq, at, record } in self.events {
+        for dated @ DatedRecord { seq, at, record, vip: _ } in self.events {
             if let Fact::Acquired { epoch, cause, took } = &record.fact {
                 let failover = FailoverView {
                     seq: *seq,
                     at: *at,
-                    vip: self.words().vip(record).unwrap_or_default(),
+                    vip: about_vip(&self.words(), dated).unwrap_or_default(),
                     epoch: epoch.0,
                     cause: self.words().cause(cause),
                     took_ms: millis(*took),
@@ -517,8 +517,18 @@ pub fn phases(fact: &Fact) -> Option<PhasesView> {
 }
 
 /// One record with names and a sentence.
-pub fn event(words: &Words<'_>, DatedRecord { seq, at, record }: &DatedRecord) -> EventView {
-    EventView { seq: Some(*seq), ..told(words, *at, record) }
+pub fn event(words: &Words<'_>, dated: &DatedRecord) -> EventView {
+    let vip = about_vip(words, dated);
+    EventView { seq: Some(dated.seq), vip, ..told(words, dated.at, &dated.record) }
+}
+
+/// What the VIP is called, or was when there was one.
+fn about_vip(words: &Words<'_>, dated: &DatedRecord) -> Option<String> {
+    let is_there = words.desired().group(dated.record.group?).is_some();
+    match &dated.vip {
+        Some(name) if !is_there => Some(name.as_ref().to_owned()),
+        Some(_) | None => words.vip(&dated.record),
+    }
 }
 
 fn told(words: &Words<'_>, at: u64, record: &Record) -> EventView {
@@ -641,7 +651,7 @@ mod tests {
 
     fn record(fact: Fact) -> DatedRecord {
         let record = Record { at: Instant::ZERO, group: Some(GroupId(1)), fact };
-        DatedRecord { seq: 1, at: 1, record }
+        DatedRecord { seq: 1, at: 1, record, vip: None }
     }
 
     fn why(desired: &Desired, status: &Status, events: &[DatedRecord]) -> String {

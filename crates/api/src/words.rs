@@ -34,7 +34,8 @@ impl<'a> Words<'a> {
         Self { desired }
     }
 
-    pub(crate) const fn desired(&self) -> &'a Desired {
+    /// The configuration whose names these are.
+    pub const fn desired(&self) -> &'a Desired {
         self.desired
     }
 

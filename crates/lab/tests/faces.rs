@@ -245,9 +245,14 @@ fn vips_services_and_backends_are_added_and_removed_by_commands() {
     assert_eq!(backends("n2"), both[1..]);
     done(&with_yes(&["service", "rm", "new:80"]));
     assert_eq!(backends("n2"), []);
+    cluster.wait_owned("n2");
     done(&with_yes(&["vip", "rm", "new", "--reason", "nobody used it"]));
     let history = cluster.buoy.client("n2").unwrap().config_history().unwrap().revisions;
     assert_eq!(history.last().unwrap().reason, "nobody used it");
+    // What happened to it is still told, by its name: by whoever had it, at least.
+    let told = ["n1", "n2", "n3"].map(|node| command(&cluster, node, &["events", "--vip", "new"]));
+    let is_so = |(_, told): &(bool, String)| told.contains("  new  ") && !told.contains('#');
+    assert!(told.iter().any(is_so), "{told:?}");
     let (well, said) = command(&cluster, "n2", &["vip", "rm", "new", "--yes"]);
     assert!(!well && said.contains("new"), "there is none any more: {said}");
     let names = |node: &str| -> Vec<String> {

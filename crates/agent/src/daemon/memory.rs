@@ -1,9 +1,11 @@
 //! Remembers for people what happened: changes of owner longest, and what is wrong now.
 
 use buoy_api::view::DatedRecord;
-use buoy_model::Record;
+use buoy_api::words::Words;
 use buoy_model::limits::{CHANGES_MAX, RECORDS_MAX};
-use std::collections::VecDeque;
+use buoy_model::{Desired, GroupId, Record};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 /// What is remembered for people.
 #[derive(Default)]
@@ -14,6 +16,8 @@ pub(super) struct Memory {
     records: VecDeque<DatedRecord>,
     /// The newest of those that had to go.
     forgotten: u64,
+    /// VIPs that have left the configuration and are remembered all the same, by name.
+    gone: BTreeMap<GroupId, Arc<str>>,
     /// The latest refusals of the kernel, each once.
     pub(super) refusals: VecDeque<String>,
     /// Why the file on disk is not the one that runs.
@@ -26,7 +30,36 @@ pub(super) struct Memory {
 }
 
 impl Memory {
+    /// Another configuration holds: what is remembered of VIPs that it has not, and what still comes, has their names.
+    pub(super) fn leave(&mut self, before: &Desired, after: &Desired) {
+        let left = before.groups.iter().filter(|group| after.group(group.id).is_none());
+        let gone: BTreeMap<GroupId, Arc<str>> =
+            left.map(|group| (group.id, group.name.as_str().into())).collect();
+        if gone.is_empty() {
+            return;
+        }
+        for dated in self.changes.iter_mut().chain(&mut self.records) {
+            if let Some(name) = dated.record.group.and_then(|group| gone.get(&group)) {
+                dated.vip = Some(Arc::clone(name));
+            }
+        }
+        self.gone.extend(gone);
+        let all = self.changes.iter().chain(&self.records);
+        let known: BTreeSet<GroupId> = all.filter_map(|dated| dated.record.group).collect();
+        let is_new = |group: &GroupId| before.group(*group).is_some();
+        self.gone.retain(|group, _| known.contains(group) || is_new(group));
+    }
+
+    /// The name of the VIP that a record is about, also where that has left the configuration.
+    pub(super) fn vip(&self, words: &Words<'_>, record: &Record) -> Option<String> {
+        let left = record.group.filter(|group| words.desired().group(*group).is_none());
+        let gone = left.and_then(|group| self.gone.get(&group));
+        gone.map(|name| name.as_ref().to_owned()).or_else(|| words.vip(record))
+    }
+
     pub(super) fn keep(&mut self, dated: DatedRecord) {
+        let vip = dated.record.group.and_then(|group| self.gone.get(&group).cloned());
+        let dated = DatedRecord { vip, ..dated };
         let (kept, most) = if dated.record.fact.is_change_of_owner() {
             (&mut self.changes, CHANGES_MAX)
         } else {
@@ -90,11 +123,56 @@ mod tests {
     use buoy_model::{Epoch, Fact, Instant, NodeId};
 
     #[test]
+    fn what_happened_to_a_vip_has_its_name_when_it_is_gone() {
+        let sample = crate::sample::desired(&["10.0.0.100"], "eth0", Vec::new());
+        let group = sample.groups[0].clone();
+        let mut memory = Memory::default();
+        let fact = Fact::OwnerHeard { node: NodeId(1), epoch: Epoch(7) };
+        let about = |id, seq| DatedRecord {
+            seq,
+            at: seq,
+            record: Record { at: Instant::from_nanos(seq), group: id, fact: fact.clone() },
+            vip: None,
+        };
+        memory.keep(about(Some(group.id), 1));
+        memory.keep(about(None, 2));
+        memory.leave(&sample, &sample);
+        assert!(memory.gone.is_empty(), "it is there");
+        let without = Desired { groups: Vec::new(), ..sample.clone() };
+        memory.leave(&sample, &without);
+        let names: Vec<_> = memory.latest(9, |_| true).into_iter().map(|dated| dated.vip).collect();
+        assert_eq!(names, [Some(Arc::from(group.name.as_str())), None]);
+        // What still comes has it too.
+        let late = about(Some(group.id), 3);
+        let name = memory.vip(&Words::new(&without), &late.record);
+        assert_eq!(name.as_ref(), Some(&group.name));
+        memory.keep(late);
+        assert_eq!(memory.latest(1, |_| true)[0].vip.as_deref(), Some(group.name.as_str()));
+        // The next one that goes: of the first one there are records still.
+        let other = buoy_model::Group {
+            id: GroupId(group.id.0 + 1),
+            name: "other".into(),
+            ..group.clone()
+        };
+        let next = other.id;
+        let with_other = Desired { groups: vec![other], ..sample.clone() };
+        memory.leave(&with_other, &without);
+        assert_eq!((memory.gone.len(), memory.gone.contains_key(&next)), (2, true));
+        memory.changes.clear();
+        memory.leave(&sample, &without);
+        assert_eq!(
+            memory.gone.keys().collect::<Vec<_>>(),
+            [&group.id],
+            "nobody asks for it any more"
+        );
+    }
+
+    #[test]
     fn noise_drives_no_change_of_owner_out_of_the_memory() {
         let mut memory = Memory::default();
         let record = |n: u64, fact| {
             let record = Record { at: Instant::from_nanos(n), group: None, fact };
-            DatedRecord { seq: n, at: n, record }
+            DatedRecord { seq: n, at: n, record, vip: None }
         };
         let change = Fact::OwnerHeard { node: NodeId(1), epoch: Epoch(7) };
         memory.keep(record(1, change.clone()));

@@ -249,7 +249,11 @@ impl Meant {
     ) -> Result<Self, Failure> {
         let Query(EventsQuery { n, vip, since_ms, until_ms }) =
             query.map_err(|error| Failure::query(&error))?;
-        let group = vip.map(|vip| super::group(agent, &vip)).transpose()?;
+        let group = match vip.map(|vip| super::group(agent, &vip).map_err(|why| (vip, why))) {
+            Some(Err((vip, why))) => Some(gone(agent, &vip).ok_or(why)?),
+            Some(Ok(group)) => Some(group),
+            None => None,
+        };
         let between_ms = since_ms.unwrap_or_default()..=until_ms.unwrap_or(u64::MAX);
         Ok(Self { n: n.unwrap_or(EVENTS_DEFAULT), group, between_ms })
     }
@@ -258,6 +262,12 @@ impl Meant {
         self.between_ms.contains(&dated.at)
             && self.group.is_none_or(|g| dated.record.group == Some(g))
     }
+}
+
+/// A VIP that has left the configuration, by the name that it had.
+fn gone<A: Agent>(agent: &A, vip: &str) -> Option<GroupId> {
+    let all = agent.events(usize::MAX);
+    all.iter().rev().find(|dated| dated.vip.as_deref() == Some(vip))?.record.group
 }
 
 /// The records, now, when there is one after `since`, or each when it is made.

@@ -317,6 +317,10 @@ fn events_are_asked_for_by_vip_and_by_age() {
     assert_eq!((until(1_999).events.len(), until(2_000).events.len()), (1, 2));
     assert_eq!(server.client().events_of(1, None, None).unwrap().events[0].at, 2_000);
     assert_eq!(problem(server.client().events_of(1, Some("wep"), None)).code, "unknown_vip");
+    // It is gone since, and is found by the name that it had.
+    server.fake.happens_to(GroupId(9), Some("old"), Fact::Undrained { reason: "by ann".into() });
+    let old = events(Some("old"), None);
+    assert_eq!((old.len(), old[0].vip.as_deref()), (1, Some("old")));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use crate::Traffic;
 use buoy_model::{BackendOrder, BackendState, GroupId, Instant, Ports, Protocol, Record};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// What the slow side knows of one service on this host.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -96,4 +97,6 @@ pub struct DatedRecord {
     pub at: u64,
     /// What happened.
     pub record: Record,
+    /// What the VIP was called that it is about, where that has left the configuration since.
+    pub vip: Option<Arc<str>>,
 }

@@ -58,10 +58,16 @@ impl Default for Fake {
 impl Fake {
     /// Something happens to web.
     pub(super) fn happens(&self, fact: Fact) {
-        let record = Record { at: Instant::ZERO, group: Some(web_id()), fact };
+        self.happens_to(web_id(), None, fact);
+    }
+
+    /// To a VIP that is not in the file any more, if it has a name.
+    pub(super) fn happens_to(&self, group: GroupId, vip: Option<&str>, fact: Fact) {
+        let record = Record { at: Instant::ZERO, group: Some(group), fact };
         let mut more = self.more.lock().unwrap();
         let seq = self.changes.note();
-        more.push(DatedRecord { seq, at: 3_000, record });
+        let vip = vip.map(Into::into);
+        more.push(DatedRecord { seq, at: 3_000, record, vip });
     }
 
     /// What leads web: of a file it is another one than that of the made-up groups.
@@ -117,6 +123,7 @@ impl Agent for Fake {
             seq,
             at,
             record: Record { at: Instant::ZERO, group, fact },
+            vip: None,
         };
         let mut all = vec![
             dated(5, 1_000, None, Fact::Undrained { reason: "by ann".into() }),
