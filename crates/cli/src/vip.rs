@@ -137,7 +137,7 @@ pub(crate) struct RemoveBackendArguments {
 /// Further keys of the object.
 #[derive(clap::Args, Debug)]
 struct Keys {
-    /// A key as the file has it, as in failback=now or prefer='["lb1"]'; once for each (`buoy config explain` has them)
+    /// A key as the file has it, as in failback=now, prefer='["lb1"]' or check.http='GET /'; once for each (`buoy config explain` has them)
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key)]
     set: Vec<(String, Value)>,
 }
@@ -145,7 +145,8 @@ struct Keys {
 impl Keys {
     /// The object with these keys and those that have an argument of their own.
     fn with(self, own: Value) -> Value {
-        let mut all: Map<String, Value> = self.set.into_iter().collect();
+        let mut all = Map::new();
+        self.set.into_iter().for_each(|(key, value)| put(&mut all, &key, value));
         if let Value::Object(own) = own {
             all.extend(own.into_iter().filter(|(_, value)| !value.is_null()));
         }
@@ -153,16 +154,34 @@ impl Keys {
     }
 }
 
+/// Puts it below what comes before its first dot.
+fn put(all: &mut Map<String, Value>, key: &str, value: Value) {
+    let Some((table, key)) = key.split_once('.') else {
+        all.insert(key.to_owned(), value);
+        return;
+    };
+    let below = all.entry(table).or_insert_with(|| Value::Object(Map::new()));
+    match below {
+        Value::Object(below) => put(below, key, value),
+        // It was set as a whole before; what comes last holds.
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            let mut fresh = Map::new();
+            put(&mut fresh, key, value);
+            *below = Value::Object(fresh);
+        }
+    }
+}
+
 /// A key with its value as TOML; what is none is a text.
 fn key(text: &str) -> Result<(String, Value), String> {
     let (key, value) = text.split_once('=').ok_or("a key and its value, as in failback=now")?;
     let is_key = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    if key.is_empty() || !key.chars().all(is_key) {
+    if key.split('.').any(|part| part.is_empty() || !part.chars().all(is_key)) {
         return Err(format!("{key:?} is no key of the file"));
     }
-    let read = toml::from_str::<Map<String, Value>>(&format!("{key} = {value}"));
+    let read = toml::from_str::<Map<String, Value>>(&format!("value = {value}"));
     let value = match read {
-        Ok(mut read) if read.len() == 1 => read.remove(key).unwrap_or_default(),
+        Ok(mut read) if read.len() == 1 => read.remove("value").unwrap_or_default(),
         Ok(_) | Err(_) => Value::String(value.into()),
     };
     Ok((key.into(), value))
@@ -273,9 +292,22 @@ mod tests {
         for (text, value) in table {
             assert_eq!(key(text).unwrap().1, value, "{text}");
         }
-        for wrong in ["failback", "=now", "a b=c", "a.b=c"] {
+        for wrong in ["failback", "=now", "a b=c", "a..b=c", ".a=c", "a.=c"] {
             assert!(key(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_key_of_a_table_is_named_with_it() {
+        let set = ["check.http=GET /", "check.every=2s", "mode=proxy", "a.b.c=3", "mode.x=1"];
+        let keys = Keys { set: set.iter().map(|text| key(text).unwrap()).collect() };
+        let expected = json!({
+            "check": { "http": "GET /", "every": "2s" },
+            "a": { "b": { "c": 3 } },
+            "mode": { "x": 1 },
+            "name": "web",
+        });
+        assert_eq!(keys.with(json!({ "name": "web" })), expected);
     }
 
     #[test]
