@@ -42,9 +42,23 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         form @ (Form::Json | Form::Yaml) => {
             latest.events.iter().try_for_each(|event| output::item(form, event))?;
         }
+        Form::Table if latest.events.is_empty() => {
+            let all = client.events(usize::MAX)?.events;
+            output::text(&format!("{}\n", none(all.first().map(|event| event.at))))?;
+        }
         Form::Table => output::text(&table(&latest.events).render(output::colour()))?,
     }
     if arguments.follow { follow(arguments, &client, latest.revision) } else { Ok(()) }
+}
+
+/// That there is nothing to tell, and since when this node would know.
+fn none(first: Option<u64>) -> String {
+    match first {
+        Some(at) => {
+            format!("nothing of that: what this agent remembers begins at {} UTC", moment(at))
+        }
+        None => "nothing has happened since this agent started".into(),
+    }
 }
 
 /// What happens after that, for ever.
@@ -135,6 +149,13 @@ mod tests {
         for (at, text) in table {
             assert_eq!(moment(at), text);
         }
+    }
+
+    #[test]
+    fn where_nothing_is_found_it_is_said_what_is_remembered() {
+        let said = none(Some(1_795_366_923_045));
+        assert!(said.ends_with("begins at 2026-11-22 17:02:03.045 UTC"), "{said}");
+        assert_eq!(none(None), "nothing has happened since this agent started");
     }
 
     #[test]
