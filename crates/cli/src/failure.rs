@@ -57,9 +57,10 @@ impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let exit = match &error {
             ClientError::NotListening { .. }
-            | ClientError::NotAllowed { .. }
             | ClientError::Silent { .. }
             | ClientError::Broken { .. } => Exit::Unreachable,
+            // The agent is well: it is the user who may not.
+            ClientError::NotAllowed { .. } => Exit::Forbidden,
             ClientError::Refused(problem) if problem.code == "config" => Exit::Config,
             ClientError::Refused(problem) if [401, 403].contains(&problem.status) => {
                 Exit::Forbidden
@@ -94,6 +95,8 @@ mod tests {
             |code: &str| ClientError::Refused(Box::new(Problem::new(409, code, "t", "d")));
         let absent = ClientError::NotListening { path: PathBuf::from("/x") };
         assert_eq!(Failure::from(absent).exit, Exit::Unreachable);
+        let closed = ClientError::NotAllowed { path: PathBuf::from("/x") };
+        assert_eq!(Failure::from(closed).exit, Exit::Forbidden);
         let role = Problem::new(403, "role", "t", "d");
         assert_eq!(Failure::from(ClientError::Refused(Box::new(role))).exit, Exit::Forbidden);
         assert_eq!(Failure::from(refused("config")).exit, Exit::Config);
