@@ -7,6 +7,8 @@ use crate::table::{Align, Table, Tone, plain};
 use buoy_api::{Client, ClientError, EventView};
 use std::time::Duration;
 
+/// More than an agent remembers.
+const ALL: usize = 1 << 20;
 /// How long to wait for an agent that is gone.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -43,7 +45,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             latest.events.iter().try_for_each(|event| output::item(form, event))?;
         }
         Form::Table if latest.events.is_empty() => {
-            let all = client.events(usize::MAX)?.events;
+            let all = client.events(ALL)?.events;
             output::text(&format!("{}\n", none(all.first().map(|event| event.at))))?;
         }
         Form::Table => output::text(&table(&latest.events).render(output::colour()))?,

@@ -228,7 +228,7 @@ async fn vip<A: Agent>(
 
 #[derive(Clone, Deserialize)]
 struct EventsQuery {
-    n: Option<usize>,
+    n: Option<u32>,
     vip: Option<String>,
     since_ms: Option<u64>,
     until_ms: Option<u64>,
@@ -255,7 +255,7 @@ impl Meant {
             None => None,
         };
         let between_ms = since_ms.unwrap_or_default()..=until_ms.unwrap_or(u64::MAX);
-        Ok(Self { n: n.unwrap_or(EVENTS_DEFAULT), group, between_ms })
+        Ok(Self { n: n.map_or(EVENTS_DEFAULT, |n| n as usize), group, between_ms })
     }
 
     fn has(&self, dated: &DatedRecord) -> bool {
@@ -363,7 +363,7 @@ async fn budget<A: Agent>(State(agent): State<Arc<A>>, asked: Asked) -> Result<R
 
 #[derive(Clone, Deserialize)]
 struct FailoversQuery {
-    n: Option<usize>,
+    n: Option<u32>,
     vip: Option<String>,
     format: Option<Format>,
 }
@@ -382,7 +382,7 @@ async fn failovers<A: Agent>(
     asked: Asked,
 ) -> Result<Response, Failure> {
     let Query(FailoversQuery { n, vip, format }) = query.map_err(|error| Failure::query(&error))?;
-    let most = n.unwrap_or(EVENTS_DEFAULT);
+    let most = n.map_or(EVENTS_DEFAULT, |n| n as usize);
     let make = move |agent: Arc<A>| {
         let vip = vip.clone();
         async move {

@@ -396,6 +396,8 @@ fn every_refusal_is_json_with_a_code() {
         ("GET /v1/drain HTTP/1.0\r\n\r\n".to_owned(), " 405 ", "method"),
         ("POST /v1/status HTTP/1.0\r\n\r\n".to_owned(), " 405 ", "method"),
         ("GET /v1/events?n=many HTTP/1.0\r\n\r\n".to_owned(), " 400 ", "query"),
+        ("GET /v1/events?n=4442498512982 HTTP/1.0\r\n\r\n".to_owned(), " 400 ", "query"),
+        ("GET /v1/failovers?n=4442498512982 HTTP/1.0\r\n\r\n".to_owned(), " 400 ", "query"),
         (post("{"), " 400 ", "json"),
         (post("[null, null]"), " 400 ", "json"),
         (post("{\"because\":\"x\"}"), " 400 ", "json"),
