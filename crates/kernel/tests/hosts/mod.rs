@@ -46,6 +46,8 @@ impl Hosts {
                 ip(&format!("-6 route add default via fd0{net}::1"));
             });
         }
+        // A namespace may have the number of one whose test has failed.
+        let _ = Fast::detach_earlier();
         for setting in [sysctl::IPV4_FORWARD, sysctl::IPV6_FORWARD] {
             sysctl::write(setting, "1").unwrap();
         }
