@@ -178,7 +178,7 @@ fn listed(all: &[impl ToString]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use buoy_model::{Cidr, ClusterId, Failback, NodeId, Safety, VipAddress};
+    use buoy_model::{Cidr, NodeId, VipAddress};
     use std::time::Duration;
 
     fn desired(names: &[&str]) -> Desired {
@@ -186,25 +186,12 @@ mod tests {
             names.iter().map(|name| Node::new(name, ([10, 0, 0, 1], 4747).into())).collect();
         nodes.sort_by_key(|n| n.id);
         Desired {
-            leg_links: vec![None],
-            generation: 1,
-            digest: 0,
-            cluster: ClusterId(1),
-            cluster_name: "buoy".into(),
-            haproxy_socket: None,
-            metrics: None,
-            hooks: Vec::new(),
-            metric_aliases: Vec::new(),
-            traces: None,
-            pools: Vec::new(),
-            me: NodeId::of("a"),
-            nodes,
             timing: Timing {
                 heartbeat: Duration::from_millis(10),
                 lease: Duration::from_millis(50),
                 lease_max: Duration::from_millis(50),
             },
-            groups: vec![],
+            ..Desired::new("buoy", NodeId::of("a"), nodes, vec![])
         }
     }
 
@@ -223,30 +210,21 @@ mod tests {
         let mut desired = desired(&["a"]);
         desired.groups = groups
             .iter()
-            .map(|(name, addresses)| Group {
-                id: GroupId::of([10, 0, 0, *addresses.iter().min().unwrap()].into()),
-                name: (*name).into(),
-                addresses: addresses
-                    .iter()
-                    .map(|n| VipAddress {
-                        cidr: Cidr::new([10, 0, 0, *n].into(), 24).unwrap(),
-                        link: None,
-                        link_name: String::new(),
-                        vip_name: "web".into(),
-                        presence: buoy_model::Presence::Assigned,
-                    })
-                    .collect(),
-                safety: Safety::Exclusive,
-                nodes: vec![],
-                prefer: vec![],
-                failback: Failback::Never,
-                apart: None,
-                checks: vec![],
-                services: vec![],
-                vrrp: Vec::new(),
-                shares: Vec::new(),
-                routes: Vec::new(),
-                rules: Vec::new(),
+            .map(|(name, addresses)| {
+                Group::new(
+                    GroupId::of([10, 0, 0, *addresses.iter().min().unwrap()].into()),
+                    name,
+                    addresses
+                        .iter()
+                        .map(|n| VipAddress {
+                            cidr: Cidr::new([10, 0, 0, *n].into(), 24).unwrap(),
+                            link: None,
+                            link_name: String::new(),
+                            vip_name: "web".into(),
+                            presence: buoy_model::Presence::Assigned,
+                        })
+                        .collect(),
+                )
             })
             .collect();
         desired

@@ -291,27 +291,16 @@ pub fn ordered_in(reports: &[Arc<ServiceReport>], backend: &BackendId) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
-    use buoy_model::{ClusterId, Desired, Node, NodeId, OrderVersion, Ports, Protocol, Timing};
+    use buoy_model::{Desired, Node, NodeId, OrderVersion, Ports, Protocol};
 
     fn desired() -> Desired {
-        let beat = Duration::from_millis(10);
-        Desired {
-            leg_links: vec![None],
-            generation: 1,
-            digest: 0,
-            cluster: ClusterId(1),
-            cluster_name: "test".into(),
-            haproxy_socket: None,
-            metrics: None,
-            hooks: Vec::new(),
-            metric_aliases: Vec::new(),
-            traces: None,
-            pools: Vec::new(),
-            me: NodeId::of("lb2"),
-            nodes: vec![Node::new("lb1", ([10, 0, 0, 11], 4747).into())],
-            timing: Timing { heartbeat: beat, lease: 3 * beat, lease_max: 3 * beat },
-            groups: vec![],
-        }
+        let _beat = Duration::from_millis(10);
+        Desired::new(
+            "test",
+            NodeId::of("lb2"),
+            vec![Node::new("lb1", ([10, 0, 0, 11], 4747).into())],
+            vec![],
+        )
     }
 
     #[test]

@@ -563,7 +563,7 @@ pub(crate) fn by_name<T>(all: impl Iterator<Item = T>, name: impl Fn(&T) -> &Str
 mod tests {
     use super::*;
     use buoy_core::{Beats, Exclusion, GroupStatus, NodeStatus, Quorum, Status};
-    use buoy_model::{Cause, ClusterId, Failback, Incarnation, Instant, Node, Pace, Timing};
+    use buoy_model::{Cause, Incarnation, Instant, Node, Pace, Timing};
 
     const fn lb(n: u32) -> NodeId {
         NodeId(n)
@@ -575,42 +575,14 @@ mod tests {
             id: lb(n.into()),
             ..Node::new(&format!("lb{n}"), ([10, 0, 0, n], 4747).into())
         };
-        let group = Group {
-            id: GroupId(1),
-            name: "web".into(),
-            addresses: vec![],
-            safety,
-            nodes: vec![],
-            prefer: vec![],
-            failback: Failback::Never,
-            apart: None,
-            checks: vec![],
-            services: vec![],
-            vrrp: Vec::new(),
-            shares: Vec::new(),
-            routes: Vec::new(),
-            rules: Vec::new(),
-        };
+        let group = Group { safety, ..Group::new(GroupId(1), "web", vec![]) };
         Desired {
-            leg_links: vec![None],
-            generation: 1,
-            digest: 0,
-            cluster: ClusterId(1),
-            cluster_name: "prod".into(),
-            haproxy_socket: None,
-            metrics: None,
-            hooks: Vec::new(),
-            metric_aliases: Vec::new(),
-            traces: None,
-            pools: Vec::new(),
-            me: lb(1),
-            nodes: vec![node(1), node(2), node(3)],
             timing: Timing {
                 heartbeat: Duration::from_millis(10),
                 lease: Duration::from_millis(50),
                 lease_max: Duration::from_millis(300),
             },
-            groups: vec![group],
+            ..Desired::new("prod", lb(1), vec![node(1), node(2), node(3)], vec![group])
         }
     }
 

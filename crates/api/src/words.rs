@@ -520,7 +520,7 @@ pub fn span(duration: Duration) -> String {
 mod tests {
     use super::*;
     use buoy_model::{
-        Cidr, ClusterId, Epoch, Forward, GroupId, Incarnation, Instant, Mac, Timing, VipAddress,
+        Cidr, Epoch, Forward, GroupId, Incarnation, Instant, Mac, Timing, VipAddress,
     };
     use std::net::{IpAddr, Ipv4Addr};
 
@@ -531,46 +531,27 @@ mod tests {
         let mut nodes = vec![node("lb1", 11), node("lb2", 12)];
         nodes.sort_by_key(|n| n.id);
         Desired {
-            leg_links: vec![None],
-            generation: 1,
-            digest: 0,
-            cluster: ClusterId(1),
-            cluster_name: "prod".into(),
-            haproxy_socket: None,
-            metrics: None,
-            hooks: Vec::new(),
-            metric_aliases: Vec::new(),
-            traces: None,
-            pools: Vec::new(),
-            me: NodeId::of("lb2"),
-            nodes,
             timing: Timing {
                 heartbeat: Duration::from_millis(10),
                 lease: Duration::from_millis(50),
                 lease_max: Duration::from_millis(300),
             },
-            groups: vec![Group {
-                id: GroupId(buoy_model::name_key("web")),
-                name: "web".into(),
-                addresses: vec![VipAddress {
-                    cidr: Cidr::new(ADDRESS, 24).unwrap(),
-                    link: Some(LinkId(3)),
-                    link_name: "eth0".into(),
-                    vip_name: "web".into(),
-                    presence: buoy_model::Presence::Assigned,
-                }],
-                safety: Safety::Exclusive,
-                nodes: vec![],
-                prefer: vec![],
-                failback: Failback::Never,
-                apart: None,
-                checks: vec![],
-                services: vec![],
-                vrrp: Vec::new(),
-                shares: Vec::new(),
-                routes: Vec::new(),
-                rules: Vec::new(),
-            }],
+            ..Desired::new(
+                "prod",
+                NodeId::of("lb2"),
+                nodes,
+                vec![Group::new(
+                    GroupId(buoy_model::name_key("web")),
+                    "web",
+                    vec![VipAddress {
+                        cidr: Cidr::new(ADDRESS, 24).unwrap(),
+                        link: Some(LinkId(3)),
+                        link_name: "eth0".into(),
+                        vip_name: "web".into(),
+                        presence: buoy_model::Presence::Assigned,
+                    }],
+                )],
+            )
         }
     }
 

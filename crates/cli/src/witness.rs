@@ -44,33 +44,13 @@ fn refusal(desired: &Desired, file: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use buoy_model::{ClusterId, Node, NodeId, Timing};
-    use std::time::Duration;
+    use buoy_model::{Node, NodeId};
 
     #[test]
     fn only_a_host_that_the_file_makes_a_witness_runs_as_one() {
         let node = |name: &str, last: u8| Node::new(name, ([10, 0, 0, last], 4747).into());
-        let mut desired = Desired {
-            generation: 1,
-            digest: 0,
-            cluster: ClusterId(1),
-            cluster_name: "buoy".into(),
-            haproxy_socket: None,
-            metrics: None,
-            hooks: Vec::new(),
-            metric_aliases: Vec::new(),
-            traces: None,
-            pools: Vec::new(),
-            me: NodeId::of("w1"),
-            nodes: vec![node("lb1", 11), node("w1", 13)],
-            leg_links: vec![None],
-            timing: Timing {
-                heartbeat: Duration::from_millis(10),
-                lease: Duration::from_millis(36),
-                lease_max: Duration::from_millis(300),
-            },
-            groups: vec![],
-        };
+        let mut desired =
+            Desired::new("buoy", NodeId::of("w1"), vec![node("lb1", 11), node("w1", 13)], vec![]);
         desired.nodes.sort_by_key(|n| n.id);
         let file = Path::new("buoy.toml");
         let said = refusal(&desired, file).expect("it is none");

@@ -3,10 +3,7 @@
 use super::*;
 use alloc::format;
 use alloc::vec;
-use buoy_model::{
-    BackendLife, Balance, ClusterId, Failback, FlowFields, Group, GroupId, Mode, Ports, Protocol,
-    Safety, SendProxy, SourceAddress, Timing,
-};
+use buoy_model::{Group, GroupId, Mode, Ports, Protocol, Safety};
 use core::net::IpAddr;
 use core::time::Duration;
 
@@ -16,59 +13,20 @@ const B: NodeId = NodeId(2);
 fn desired(backends: &[&str]) -> Desired {
     let vip: IpAddr = [10, 0, 0, 100].into();
     let backend = |name: &&str| Backend::new(name, ([10, 0, 0, 21], 80).into());
-    let service = Service {
-        addresses: vec![vip],
-        protocol: Protocol::Tcp,
-        ports: Ports::one(80),
-        mode: Mode::Proxy,
-        balance: Balance::Hash(FlowFields::Connection),
-        source: SourceAddress::Vip,
-        send_proxy: SendProxy::Off,
-        connections_max: 1,
-        idle_timeout: Duration::ZERO,
-        connect_timeout: Duration::ZERO,
-        sources: Default::default(),
-        new_connections: None,
-        life: BackendLife::default(),
-        front: buoy_model::Front::default(),
-        backends: backends.iter().map(backend).collect(),
-        discovered: vec![],
-        check: None,
-    };
-    let beat = Duration::from_millis(10);
+    let service = Service::new(
+        Mode::Proxy,
+        vec![vip],
+        Ports::one(80),
+        backends.iter().map(backend).collect(),
+    );
+    let _beat = Duration::from_millis(10);
     let group = Group {
-        id: GroupId(1),
-        name: "web".into(),
-        addresses: vec![],
         safety: Safety::Available,
         nodes: vec![A],
-        prefer: vec![],
-        failback: Failback::Never,
-        apart: None,
-        checks: vec![],
         services: vec![service],
-        vrrp: Vec::new(),
-        shares: Vec::new(),
-        routes: Vec::new(),
-        rules: Vec::new(),
+        ..Group::new(GroupId(1), "web", vec![])
     };
-    Desired {
-        leg_links: vec![None],
-        generation: 1,
-        digest: 0,
-        cluster: ClusterId(1),
-        cluster_name: "test".into(),
-        haproxy_socket: None,
-        metrics: None,
-        hooks: Vec::new(),
-        metric_aliases: Vec::new(),
-        traces: None,
-        pools: Vec::new(),
-        me: A,
-        nodes: vec![],
-        timing: Timing { heartbeat: beat, lease: 3 * beat, lease_max: 3 * beat },
-        groups: vec![group],
-    }
+    Desired::new("test", A, vec![], vec![group])
 }
 
 fn id(name: &str) -> BackendId {

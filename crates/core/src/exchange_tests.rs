@@ -2,7 +2,6 @@
 
 use super::*;
 use alloc::collections::BTreeSet;
-use alloc::string::ToString as _;
 use alloc::vec;
 use buoy_model::{Node, Timing};
 
@@ -13,21 +12,9 @@ fn desired(me: &str, names: &[&str]) -> Desired {
     let mut nodes: Vec<Node> = names.iter().map(|name| Node::new(name, at)).collect();
     nodes.sort_by_key(|node| node.id);
     Desired {
-        generation: 1,
-        digest: 0,
-        cluster: ClusterId(7),
-        cluster_name: "test".to_string(),
-        haproxy_socket: None,
-        metrics: None,
-        hooks: Vec::new(),
-        metric_aliases: Vec::new(),
-        traces: None,
-        pools: Vec::new(),
-        me: NodeId::of(me),
-        nodes,
         leg_links: vec![],
         timing: Timing { heartbeat: MS, lease: MS, lease_max: MS },
-        groups: vec![],
+        ..Desired::new("test", NodeId::of(me), nodes, vec![])
     }
 }
 

@@ -4,10 +4,7 @@ use super::*;
 use alloc::string::{String, ToString as _};
 use alloc::{format, vec};
 use buoy_model::limits::FAST_DRAIN;
-use buoy_model::{
-    Balance, Cidr, ClusterId, Failback, GroupId, LinkId, NodeId, Safety, SendProxy, Slot,
-    SourceAddress, Timing, VipAddress,
-};
+use buoy_model::{Cidr, GroupId, LinkId, NodeId, Safety, Slot, SourceAddress, VipAddress};
 use core::time::Duration;
 
 const SEED: u64 = 7;
@@ -33,25 +30,12 @@ fn backend(text: &str) -> Backend {
 }
 
 fn service(mode: Mode, vips: &[&str], port: u16, backends: &[&str]) -> Service {
-    Service {
-        addresses: vips.iter().map(|vip| ip(vip)).collect(),
-        protocol: Protocol::Tcp,
-        ports: Ports::one(port),
+    Service::new(
         mode,
-        balance: Balance::Hash(FlowFields::Connection),
-        source: SourceAddress::Client,
-        send_proxy: SendProxy::Off,
-        connections_max: 1,
-        idle_timeout: Duration::from_secs(1),
-        connect_timeout: Duration::from_secs(1),
-        sources: Arc::default(),
-        new_connections: None,
-        life: buoy_model::BackendLife::default(),
-        front: buoy_model::Front::default(),
-        backends: backends.iter().map(|text| backend(text)).collect(),
-        discovered: vec![],
-        check: None,
-    }
+        vips.iter().map(|vip| ip(vip)).collect(),
+        Ports::one(port),
+        backends.iter().map(|text| backend(text)).collect(),
+    )
 }
 
 /// A group with these addresses; this host cannot own those that begin with `!`.
@@ -64,42 +48,16 @@ fn group(id: u32, vips: &[&str], services: Vec<Service>) -> Group {
         presence: Presence::Assigned,
     };
     Group {
-        id: GroupId(id),
-        name: id.to_string(),
-        addresses: vips.iter().map(address).collect(),
         safety: Safety::Available,
         nodes: vec![NodeId(1)],
-        prefer: vec![],
-        failback: Failback::Never,
-        apart: None,
-        checks: vec![],
         services,
-        vrrp: Vec::new(),
-        shares: Vec::new(),
-        routes: Vec::new(),
-        rules: Vec::new(),
+        ..Group::new(GroupId(id), &id.to_string(), vips.iter().map(address).collect())
     }
 }
 
 fn desired(groups: Vec<Group>) -> Desired {
-    let beat = Duration::from_millis(10);
-    Desired {
-        leg_links: vec![None],
-        generation: 1,
-        digest: 0,
-        cluster: ClusterId(1),
-        cluster_name: "test".into(),
-        haproxy_socket: None,
-        metrics: None,
-        hooks: Vec::new(),
-        metric_aliases: Vec::new(),
-        traces: None,
-        pools: Vec::new(),
-        me: NodeId(1),
-        nodes: vec![],
-        timing: Timing { heartbeat: beat, lease: 3 * beat, lease_max: 3 * beat },
-        groups,
-    }
+    let _beat = Duration::from_millis(10);
+    Desired::new("test", NodeId(1), vec![], groups)
 }
 
 /// The fast path at the beginning, with these backends down.

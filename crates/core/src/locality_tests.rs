@@ -2,13 +2,11 @@
 
 use super::*;
 use crate::fast::{self, Fast};
-use alloc::sync::Arc;
 use alloc::vec;
 use buoy_model::limits::FAST_DRAIN;
 use buoy_model::{
-    Backend, BackendLife, Balance, Cidr, ClusterId, Failback, FlowFields, Forward, Front, GroupId,
-    Instant, LinkId, Locality, Location, Node, Ports, Presence, Protocol, Safety, SendProxy,
-    SourceAddress, Timing, VipAddress,
+    Backend, BackendLife, Cidr, FlowFields, Forward, GroupId, Instant, LinkId, Locality, Location,
+    Node, Ports, Presence, Safety, VipAddress,
 };
 use core::time::Duration;
 
@@ -41,26 +39,16 @@ fn backend((n, at): (usize, &&str)) -> Backend {
 }
 
 fn desired(mode: Mode, life: BackendLife, backends: &[&str]) -> Desired {
-    let beat = Duration::from_millis(10);
+    let _beat = Duration::from_millis(10);
     let vip = [10, 0, 0, 100].into();
     let service = Service {
-        addresses: vec![vip],
-        protocol: Protocol::Tcp,
-        ports: Ports::one(80),
-        mode,
-        balance: Balance::Hash(FlowFields::Connection),
-        source: SourceAddress::Client,
-        send_proxy: SendProxy::Off,
-        connections_max: 1,
-        idle_timeout: Duration::from_secs(1),
-        connect_timeout: Duration::from_secs(1),
-        sources: Arc::default(),
-        new_connections: None,
         life,
-        front: Front::default(),
-        backends: backends.iter().enumerate().map(backend).collect(),
-        discovered: vec![],
-        check: None,
+        ..Service::new(
+            mode,
+            vec![vip],
+            Ports::one(80),
+            backends.iter().enumerate().map(backend).collect(),
+        )
     };
     let address = VipAddress {
         cidr: Cidr::new(vip, 24).unwrap(),
@@ -70,38 +58,12 @@ fn desired(mode: Mode, life: BackendLife, backends: &[&str]) -> Desired {
         presence: Presence::Assigned,
     };
     let group = Group {
-        id: GroupId(1),
-        name: "web".into(),
-        addresses: vec![address],
         safety: Safety::Available,
         nodes: vec![NodeId::of("lb1"), NodeId::of("lb2"), NodeId::of("lb3")],
-        prefer: vec![],
-        failback: Failback::Never,
-        apart: None,
-        checks: vec![],
         services: vec![service],
-        vrrp: Vec::new(),
-        shares: Vec::new(),
-        routes: Vec::new(),
-        rules: Vec::new(),
+        ..Group::new(GroupId(1), "web", vec![address])
     };
-    Desired {
-        leg_links: vec![None],
-        generation: 1,
-        digest: 0,
-        cluster: ClusterId(1),
-        cluster_name: "test".into(),
-        haproxy_socket: None,
-        metrics: None,
-        hooks: Vec::new(),
-        metric_aliases: Vec::new(),
-        traces: None,
-        pools: Vec::new(),
-        me: NodeId::of("lb1"),
-        nodes: nodes(),
-        timing: Timing { heartbeat: beat, lease: 3 * beat, lease_max: 3 * beat },
-        groups: vec![group],
-    }
+    Desired::new("test", NodeId::of("lb1"), nodes(), vec![group])
 }
 
 fn near(locality: Locality, quorum: u16) -> BackendLife {

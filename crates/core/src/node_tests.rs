@@ -4,7 +4,7 @@ use super::*;
 use crate::status::{Exclusion, Standing};
 use alloc::{format, vec};
 use buoy_model::limits::{LEASE_MAX, VALID_LIFETIME_GATED};
-use buoy_model::{Cidr, ClusterId, Failback, FrameKind, Group, GroupId, Leg, Mac, Message};
+use buoy_model::{Cidr, Failback, FrameKind, Group, GroupId, Leg, Mac, Message};
 use buoy_model::{Node as Member, NodeId, Order, Presence, Timing, VipAddress};
 
 const LINK: LinkId = LinkId(3);
@@ -25,45 +25,26 @@ fn desired(nodes: usize, groups: usize, safety: Safety, me: usize) -> Desired {
     let all: Vec<_> = members.iter().map(|m| m.id).collect();
     let mut groups: Vec<Group> = (0..u8::try_from(groups).unwrap())
         .map(|g| Group {
-            id: GroupId::of(vip(g)),
-            name: format!("vip{g}"),
-            addresses: vec![VipAddress {
-                cidr: Cidr::new(vip(g), 24).unwrap(),
-                link: Some(LINK),
-                link_name: "eth0".into(),
-                vip_name: "web".into(),
-                presence: Presence::Assigned,
-            }],
             safety,
             nodes: all.clone(),
-            prefer: vec![],
-            failback: Failback::Never,
-            apart: None,
-            checks: vec![],
-            services: vec![],
-            vrrp: Vec::new(),
-            shares: Vec::new(),
-            routes: Vec::new(),
-            rules: Vec::new(),
+            ..Group::new(
+                GroupId::of(vip(g)),
+                &format!("vip{g}"),
+                vec![VipAddress {
+                    cidr: Cidr::new(vip(g), 24).unwrap(),
+                    link: Some(LINK),
+                    link_name: "eth0".into(),
+                    vip_name: "web".into(),
+                    presence: Presence::Assigned,
+                }],
+            )
         })
         .collect();
     groups.sort_by_key(|g| g.id);
     Desired {
-        generation: 1,
-        digest: 7,
-        cluster: ClusterId(1),
-        cluster_name: "buoy".into(),
-        haproxy_socket: None,
-        metrics: None,
-        hooks: Vec::new(),
-        metric_aliases: Vec::new(),
-        traces: None,
-        pools: Vec::new(),
-        me: NodeId::of(&name(me)),
-        nodes: members,
         leg_links: vec![Some(LINK)],
         timing: Timing { heartbeat: BEAT, lease: LEASE, lease_max: LEASE },
-        groups,
+        ..Desired::new("buoy", NodeId::of(&name(me)), members, groups)
     }
 }
 

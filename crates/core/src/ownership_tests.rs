@@ -3,33 +3,25 @@
 use super::*;
 use alloc::string::String;
 use alloc::vec;
-use buoy_model::{Cidr, Failback, GroupId, LinkId, Presence, VipAddress};
+use buoy_model::{Cidr, GroupId, LinkId, Presence, VipAddress};
 use core::net::Ipv4Addr;
 
 const LEASE: Duration = Duration::from_millis(50);
 
 fn group(safety: Safety) -> Group {
     Group {
-        id: GroupId(1),
-        name: String::from("web"),
-        addresses: vec![VipAddress {
-            cidr: Cidr::new(Ipv4Addr::new(10, 0, 0, 100).into(), 24).unwrap(),
-            link: Some(LinkId(2)),
-            link_name: String::from("eth0"),
-            vip_name: "web".into(),
-            presence: Presence::Assigned,
-        }],
         safety,
-        nodes: vec![],
-        prefer: vec![],
-        failback: Failback::Never,
-        apart: None,
-        checks: vec![],
-        services: vec![],
-        vrrp: Vec::new(),
-        shares: Vec::new(),
-        routes: Vec::new(),
-        rules: Vec::new(),
+        ..Group::new(
+            GroupId(1),
+            "web",
+            vec![VipAddress {
+                cidr: Cidr::new(Ipv4Addr::new(10, 0, 0, 100).into(), 24).unwrap(),
+                link: Some(LinkId(2)),
+                link_name: String::from("eth0"),
+                vip_name: "web".into(),
+                presence: Presence::Assigned,
+            }],
+        )
     }
 }
 

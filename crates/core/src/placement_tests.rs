@@ -2,25 +2,9 @@
 
 use super::*;
 use alloc::{format, string::String, vec, vec::Vec};
-use buoy_model::{Failback, Safety};
 
 fn group(name: &str, prefer: Vec<NodeId>) -> Group {
-    Group {
-        id: GroupId(buoy_model::name_key(name)),
-        name: name.into(),
-        addresses: vec![],
-        safety: Safety::Exclusive,
-        nodes: vec![],
-        prefer,
-        failback: Failback::Never,
-        apart: None,
-        checks: vec![],
-        services: vec![],
-        vrrp: Vec::new(),
-        shares: Vec::new(),
-        routes: Vec::new(),
-        rules: Vec::new(),
-    }
+    Group { prefer, ..Group::new(GroupId(buoy_model::name_key(name)), name, vec![]) }
 }
 
 fn name(i: usize) -> String {

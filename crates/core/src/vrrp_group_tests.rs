@@ -7,9 +7,9 @@ use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::{format, vec, vec::Vec};
 use buoy_model::{
-    Action, Advert, AdvertReject, Cause, Cidr, ClusterId, Desired, Event, Fact, Failback, Fitness,
-    Group, GroupId, HeardAdvert, HmacMode, Incarnation, Instant, LinkId, Node as Member, NodeId,
-    Order, Password, Presence, Proof, Safety, Stamp, Timing, VipAddress, VirtualRouter, VrrpAuth,
+    Action, Advert, AdvertReject, Cause, Cidr, Desired, Event, Fact, Failback, Fitness, Group,
+    GroupId, HeardAdvert, HmacMode, Incarnation, Instant, LinkId, Node as Member, NodeId, Order,
+    Password, Presence, Proof, Safety, Stamp, Timing, VipAddress, VirtualRouter, VrrpAuth,
     VrrpChecksum, VrrpHmac, VrrpVersion,
 };
 use core::net::IpAddr;
@@ -56,41 +56,23 @@ fn desired(host: u8, routers: Vec<VirtualRouter>) -> Desired {
         vip_name: "web".into(),
         presence: Presence::Assigned,
     };
+    let addresses = routers.iter().map(address).collect();
+    let group = Group {
+        safety: Safety::Available,
+        nodes: vec![me],
+        failback: Failback::After(Duration::ZERO),
+        vrrp: routers.into_iter().map(Arc::new).collect(),
+        ..Group::new(GroupId(1), "web", addresses)
+    };
+    let members = vec![Member::new(&name, "10.0.0.1:4747".parse().unwrap())];
     Desired {
-        generation: 1,
-        digest: 7,
-        cluster: ClusterId(1),
-        cluster_name: "buoy".into(),
-        haproxy_socket: None,
-        metrics: None,
-        hooks: vec![],
-        metric_aliases: vec![],
-        traces: None,
-        pools: vec![],
-        me,
-        nodes: vec![Member::new(&name, "10.0.0.1:4747".parse().unwrap())],
         leg_links: vec![Some(LINK)],
         timing: Timing {
             heartbeat: Duration::from_millis(10),
             lease: Duration::from_millis(50),
             lease_max: Duration::from_millis(50),
         },
-        groups: vec![Group {
-            id: GroupId(1),
-            name: "web".into(),
-            addresses: routers.iter().map(address).collect(),
-            safety: Safety::Available,
-            nodes: vec![me],
-            prefer: vec![],
-            failback: Failback::After(Duration::ZERO),
-            apart: None,
-            checks: vec![],
-            services: vec![],
-            vrrp: routers.into_iter().map(Arc::new).collect(),
-            shares: vec![],
-            routes: Vec::new(),
-            rules: Vec::new(),
-        }],
+        ..Desired::new("buoy", me, members, vec![group])
     }
 }
 

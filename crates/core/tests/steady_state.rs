@@ -3,8 +3,8 @@
 use buoy_core::{Fence, Node, Settings};
 use buoy_model::limits::{DATAGRAM_MAX, KEY_LEN, LEASE_MAX};
 use buoy_model::{
-    Action, Cidr, ClusterId, Desired, Event, Failback, Group, GroupId, Incarnation, Instant, Leg,
-    LinkId, Message, Node as Member, NodeId, Safety, Timing, VipAddress,
+    Action, Cidr, ClusterId, Desired, Event, Group, GroupId, Incarnation, Instant, Leg, LinkId,
+    Message, Node as Member, NodeId, Timing, VipAddress,
 };
 use buoy_wire::{Key, Keyring};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -67,7 +67,9 @@ fn turn(hosts: &mut [Host], keyring: &Keyring, wire: &mut Wire, turns: &mut u64)
         let (to, datagram) = &wire.slots[delivered];
         let host = hosts.iter_mut().find(|h| h.id == *to).expect("a known node");
         let mut message = std::mem::take(&mut host.message);
-        keyring.open(ClusterId(1), host.id, datagram, &mut message).expect("our own bytes");
+        keyring
+            .open(ClusterId::of("buoy"), host.id, datagram, &mut message)
+            .expect("our own bytes");
         host.node.handle(now, Event::Heard { message: &message, leg: Leg(0) }, &mut host.out);
         host.message = message;
         delivered += 1;
@@ -113,48 +115,28 @@ fn desired(me: NodeId) -> Desired {
     let ids: Vec<NodeId> = nodes.iter().map(|n| n.id).collect();
     let mut groups: Vec<Group> = (0..20)
         .map(|n| Group {
-            id: GroupId::of([10, 0, 0, 100 + n].into()),
-            name: format!("vip{n}"),
-            addresses: vec![VipAddress {
-                cidr: Cidr::new(([10, 0, 0, 100 + n]).into(), 24).expect("a prefix"),
-                link: Some(LinkId(2)),
-                link_name: "eth0".into(),
-                vip_name: "web".into(),
-                presence: buoy_model::Presence::Assigned,
-            }],
-            safety: Safety::Exclusive,
             nodes: ids.clone(),
-            prefer: vec![],
-            failback: Failback::Never,
-            apart: None,
-            checks: vec![],
-            services: vec![],
-            vrrp: Vec::new(),
-            shares: Vec::new(),
-            routes: Vec::new(),
-            rules: Vec::new(),
+            ..Group::new(
+                GroupId::of([10, 0, 0, 100 + n].into()),
+                &format!("vip{n}"),
+                vec![VipAddress {
+                    cidr: Cidr::new(([10, 0, 0, 100 + n]).into(), 24).expect("a prefix"),
+                    link: Some(LinkId(2)),
+                    link_name: "eth0".into(),
+                    vip_name: "web".into(),
+                    presence: buoy_model::Presence::Assigned,
+                }],
+            )
         })
         .collect();
     groups.sort_by_key(|g| g.id);
     Desired {
-        generation: 1,
-        digest: 1,
-        cluster: ClusterId(1),
-        cluster_name: "buoy".into(),
-        haproxy_socket: None,
-        metrics: None,
-        hooks: Vec::new(),
-        metric_aliases: Vec::new(),
-        traces: None,
-        pools: Vec::new(),
-        me,
         leg_links: vec![Some(LinkId(2))],
-        nodes,
         timing: Timing {
             heartbeat: Duration::from_millis(10),
             lease: Duration::from_millis(50),
             lease_max: Duration::from_millis(50),
         },
-        groups,
+        ..Desired::new("buoy", me, nodes, groups)
     }
 }

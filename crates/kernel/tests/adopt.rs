@@ -9,10 +9,8 @@ use buoy_kernel::clock;
 use buoy_kernel::gate::{Gate, GateError, Opening};
 use buoy_kernel::netlink::Requests;
 use buoy_kernel::packet::Announcer;
-use buoy_model::limits::{HEARTBEAT_DEFAULT, LEASE_CEILING_DEFAULT, LEASE_DEFAULT};
 use buoy_model::{
-    Action, Cidr, ClusterId, Desired, Failback, Group, GroupId, Guard, LinkId, Node, Presence,
-    Safety, Timing, VipAddress,
+    Action, Cidr, Desired, Group, GroupId, Guard, LinkId, Node, Presence, VipAddress,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -38,42 +36,10 @@ fn desired(link: LinkId, addresses: &[&str]) -> Desired {
         presence: Presence::Assigned,
     };
     let group = Group {
-        id: GroupId(1),
-        name: "g".into(),
-        addresses: addresses.iter().map(address).collect(),
-        safety: Safety::Exclusive,
         nodes: vec![me.id],
-        prefer: Vec::new(),
-        failback: Failback::Never,
-        apart: None,
-        checks: Vec::new(),
-        services: Vec::new(),
-        vrrp: Vec::new(),
-        shares: Vec::new(),
-        routes: Vec::new(),
-        rules: Vec::new(),
+        ..Group::new(GroupId(1), "g", addresses.iter().map(address).collect())
     };
-    Desired {
-        generation: 1,
-        digest: 0,
-        cluster: ClusterId(1),
-        cluster_name: "test".into(),
-        haproxy_socket: None,
-        metrics: None,
-        hooks: Vec::new(),
-        metric_aliases: Vec::new(),
-        traces: None,
-        pools: Vec::new(),
-        me: me.id,
-        nodes: vec![me],
-        leg_links: Vec::new(),
-        timing: Timing {
-            heartbeat: HEARTBEAT_DEFAULT,
-            lease: LEASE_DEFAULT,
-            lease_max: LEASE_CEILING_DEFAULT,
-        },
-        groups: vec![group],
-    }
+    Desired { leg_links: Vec::new(), ..Desired::new("test", me.id, vec![me], vec![group]) }
 }
 
 fn apply(segment: &Segment, gate: Option<Gate>) -> Apply {

@@ -1,10 +1,12 @@
 //! What people want of this host: complete, checked, immutable.
 //!
-//! `config` is the only maker. What is in a `Desired` needs no check anywhere else: names are
-//! unique, nodes and groups are sorted by id, every address has a subnet on the hosts that may own it.
+//! For a running host `config` is the only maker. What is in a `Desired` needs no check anywhere else: names are
+//! unique, nodes and groups are sorted by id, every address has a subnet on the hosts that may own it. The simulator,
+//! benches and tests have no file: for them `new` is what a file says that says nothing else.
 
 use crate::check::{CheckKind, Pace};
 use crate::hook::Hook;
+use crate::limits::{HEARTBEAT_DEFAULT, LEASE_CEILING_DEFAULT, LEASE_DEFAULT};
 use crate::pool::Pool;
 use crate::ports::Ports;
 use crate::service::{Protocol, Service};
@@ -50,6 +52,29 @@ pub struct Desired {
     pub pools: Vec<Pool>,
     /// All groups, sorted by id.
     pub groups: Vec<Group>,
+}
+
+impl Desired {
+    /// A cluster of these nodes and groups, both sorted by id.
+    pub fn new(cluster_name: &str, me: NodeId, nodes: Vec<Node>, groups: Vec<Group>) -> Self {
+        Self {
+            generation: 1,
+            digest: 0,
+            cluster: ClusterId::of(cluster_name),
+            cluster_name: cluster_name.into(),
+            me,
+            nodes,
+            leg_links: alloc::vec![None],
+            timing: Timing::default(),
+            haproxy_socket: None,
+            metrics: None,
+            metric_aliases: Vec::new(),
+            traces: None,
+            hooks: Vec::new(),
+            pools: Vec::new(),
+            groups,
+        }
+    }
 }
 
 /// Whose names of metrics are used as well.
@@ -113,6 +138,16 @@ pub struct Timing {
     pub lease_max: Duration,
 }
 
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            heartbeat: HEARTBEAT_DEFAULT,
+            lease: LEASE_DEFAULT,
+            lease_max: LEASE_CEILING_DEFAULT,
+        }
+    }
+}
+
 /// VIPs that move together, with the services on them: one `[[vip]]` of the file, all with one
 /// `group`, or one address of a `[[pool]]`.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -159,6 +194,26 @@ pub struct Share {
 }
 
 impl Group {
+    /// These addresses, which move together and have no services.
+    pub fn new(id: GroupId, name: &str, addresses: Vec<VipAddress>) -> Self {
+        Self {
+            id,
+            name: name.into(),
+            addresses,
+            safety: Safety::Exclusive,
+            nodes: Vec::new(),
+            prefer: Vec::new(),
+            failback: Failback::Never,
+            apart: None,
+            checks: Vec::new(),
+            services: Vec::new(),
+            vrrp: Vec::new(),
+            shares: Vec::new(),
+            routes: Vec::new(),
+            rules: Vec::new(),
+        }
+    }
+
     /// The name of the VIP that a service is of; `None`: none of this group's.
     pub fn vip_of(&self, service: &Service) -> Option<&str> {
         let address = *service.addresses.first()?;

@@ -4,7 +4,10 @@ use crate::check::Check;
 use crate::discovery::Discovery;
 use crate::fast::Forward;
 use crate::flow_fields::FlowFields;
-use crate::limits::PROXY_QUEUE_TIMEOUT_DEFAULT;
+use crate::limits::{
+    PROXY_CONNECT_DEFAULT, PROXY_CONNECTIONS_DEFAULT, PROXY_IDLE_TCP_DEFAULT,
+    PROXY_QUEUE_TIMEOUT_DEFAULT,
+};
 use crate::quic::ServerId;
 use crate::{Front, Locality, Location, Ports, Rate, Sources};
 use alloc::string::String;
@@ -50,6 +53,36 @@ pub struct Service {
     pub discovered: Vec<Discovery>,
     /// How backends are checked; `None`: always up.
     pub check: Option<Check>,
+}
+
+impl Service {
+    /// A TCP service of backends that are not checked, as a file has it that says nothing else.
+    pub fn new(mode: Mode, addresses: Vec<IpAddr>, ports: Ports, backends: Vec<Backend>) -> Self {
+        let (balance, source) = match mode {
+            Mode::Kernel => (Balance::Hash(FlowFields::Connection), SourceAddress::Vip),
+            Mode::Xdp { flow, .. } => (Balance::Hash(flow), SourceAddress::Client),
+            Mode::Proxy => (Balance::RoundRobin, SourceAddress::Vip),
+        };
+        Self {
+            addresses,
+            protocol: Protocol::Tcp,
+            ports,
+            mode,
+            balance,
+            source,
+            send_proxy: SendProxy::Off,
+            connections_max: PROXY_CONNECTIONS_DEFAULT,
+            idle_timeout: PROXY_IDLE_TCP_DEFAULT,
+            connect_timeout: PROXY_CONNECT_DEFAULT,
+            sources: Arc::default(),
+            new_connections: None,
+            life: BackendLife::default(),
+            front: Front::default(),
+            backends,
+            discovered: Vec::new(),
+            check: None,
+        }
+    }
 }
 
 /// How backends are treated over time; the queue, slow start and ejection in `Mode::Proxy` only.

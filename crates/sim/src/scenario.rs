@@ -9,8 +9,8 @@ use crate::{days, random};
 use buoy_core::Fence;
 use buoy_model::limits::LEASE_MAX;
 use buoy_model::{
-    Cidr, ClusterId, Desired, Failback, Group, GroupId, LinkId, Node, NodeId, Presence, Safety,
-    Timing, VipAddress, WireVersion,
+    Cidr, Desired, Failback, Group, GroupId, LinkId, Node, NodeId, Presence, Safety, Timing,
+    VipAddress, WireVersion,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -275,18 +275,13 @@ impl Scenario {
             generation,
             leg_links: self.legs.iter().copied().map(Some).collect(),
             digest: groups as u32,
-            cluster: ClusterId::of("sim"),
-            cluster_name: "sim".into(),
-            haproxy_socket: None,
-            metrics: None,
-            hooks: Vec::new(),
-            metric_aliases: Vec::new(),
-            traces: None,
-            pools: Vec::new(),
-            me: id,
-            nodes: self.hosts.iter().enumerate().map(node).collect(),
             timing,
-            groups: wanted.map(|(_, group)| mine(group)).collect(),
+            ..Desired::new(
+                "sim",
+                id,
+                self.hosts.iter().enumerate().map(node).collect(),
+                wanted.map(|(_, group)| mine(group)).collect(),
+            )
         }
     }
 
@@ -344,20 +339,9 @@ fn group(i: usize, nodes: &[NodeId], safety: Safety) -> Group {
     let name = format!("vip{i}");
     let v4 = IpAddr::from(Ipv4Addr::new(10, 0, (i / 200) as u8, (i % 200) as u8 + 50));
     Group {
-        id: GroupId::of(v4),
-        addresses: vec![vip(&name, v4)],
-        name,
         safety,
         nodes: nodes.to_vec(),
-        prefer: Vec::new(),
-        failback: Failback::Never,
-        apart: None,
-        checks: vec![],
-        services: Vec::new(),
-        vrrp: Vec::new(),
-        shares: Vec::new(),
-        routes: Vec::new(),
-        rules: Vec::new(),
+        ..Group::new(GroupId::of(v4), &name, vec![vip(&name, v4)])
     }
 }
 

@@ -7,9 +7,9 @@
 
 use buoy_core::{Fence, Node, Settings};
 use buoy_model::{
-    Action, Cidr, ClusterId, Desired, Event, Failback, Group, GroupId, HeardAdvert, Incarnation,
-    Instant, LinkId, Node as Member, NodeId, Presence, Safety, Stamp, Timing, VipAddress,
-    VirtualRouter, VrrpAuth, VrrpChecksum, VrrpVersion,
+    Action, Cidr, Desired, Event, Failback, Group, GroupId, HeardAdvert, Incarnation, Instant,
+    LinkId, Node as Member, NodeId, Presence, Safety, Stamp, Timing, VipAddress, VirtualRouter,
+    VrrpAuth, VrrpChecksum, VrrpVersion,
 };
 use buoy_wire::vrrp::{self, Envelope, GROUP_V4, Said};
 use std::collections::BTreeMap;
@@ -87,36 +87,20 @@ fn desired(host: usize, failback: Failback) -> Desired {
     };
     let beat = Duration::from_millis(10);
     Desired {
-        generation: 1,
-        digest: 7,
-        cluster: ClusterId(1),
-        cluster_name: "buoy".into(),
-        haproxy_socket: None,
-        metrics: None,
-        hooks: vec![],
-        metric_aliases: vec![],
-        traces: None,
-        pools: vec![],
-        me,
-        nodes: vec![Member::new(&name, "10.0.0.1:4747".parse().expect("an address"))],
         leg_links: vec![Some(LINK)],
         timing: Timing { heartbeat: beat, lease: beat * 5, lease_max: beat * 5 },
-        groups: vec![Group {
-            id: GroupId(1),
-            name: "web".into(),
-            addresses: vec![address],
-            safety: Safety::Available,
-            nodes: vec![me],
-            prefer: vec![],
-            failback,
-            apart: None,
-            checks: vec![],
-            services: vec![],
-            vrrp: vec![Arc::new(router)],
-            shares: vec![],
-            routes: Vec::new(),
-            rules: Vec::new(),
-        }],
+        ..Desired::new(
+            "buoy",
+            me,
+            vec![Member::new(&name, "10.0.0.1:4747".parse().expect("an address"))],
+            vec![Group {
+                safety: Safety::Available,
+                nodes: vec![me],
+                failback,
+                vrrp: vec![Arc::new(router)],
+                ..Group::new(GroupId(1), "web", vec![address])
+            }],
+        )
     }
 }
 

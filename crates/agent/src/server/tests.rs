@@ -24,9 +24,8 @@ use buoy_core::{
     Candidate, Exclusion, GroupStatus, Ignored, NodeStatus, Quorum, Slack, Standing, Uptime,
 };
 use buoy_model::{
-    Backend, BackendState, Balance, Cause, Cidr, ClusterId, Epoch, Fact, Failback, FlowFields,
-    GroupId, Incarnation, Instant, LinkId, Mode, Node, NodeId, Ports, Protocol, Record, Safety,
-    SendProxy, Service, SourceAddress, VipAddress,
+    Backend, BackendState, Cause, Cidr, ClusterId, Epoch, Fact, GroupId, Incarnation, Instant,
+    LinkId, Mode, Node, NodeId, Ports, Protocol, Record, Service, VipAddress,
 };
 use fake::Fake;
 use std::io::{Read, Write};
@@ -61,50 +60,29 @@ pub(super) fn desired() -> Desired {
 
 fn group(name: &str, address: &str, services: Vec<Service>) -> Group {
     Group {
-        id: GroupId(buoy_model::name_key(name)),
-        name: name.into(),
-        addresses: vec![VipAddress {
-            cidr: Cidr::new(address.parse().unwrap(), 24).unwrap(),
-            link: Some(LinkId(2)),
-            link_name: "eth0".into(),
-            vip_name: "web".into(),
-            presence: buoy_model::Presence::Assigned,
-        }],
-        safety: Safety::Exclusive,
-        nodes: vec![],
-        prefer: vec![],
-        failback: Failback::Never,
-        apart: None,
-        checks: vec![],
         services,
-        vrrp: Vec::new(),
-        shares: Vec::new(),
-        routes: Vec::new(),
-        rules: Vec::new(),
+        ..Group::new(
+            GroupId(buoy_model::name_key(name)),
+            name,
+            vec![VipAddress {
+                cidr: Cidr::new(address.parse().unwrap(), 24).unwrap(),
+                link: Some(LinkId(2)),
+                link_name: "eth0".into(),
+                vip_name: "web".into(),
+                presence: buoy_model::Presence::Assigned,
+            }],
+        )
     }
 }
 
 fn service() -> Service {
     let backend = |name: &str, last: u8| Backend::new(name, ([10, 0, 0, last], 8443).into());
-    Service {
-        addresses: vec![[10, 0, 0, 100].into()],
-        protocol: Protocol::Tcp,
-        ports: Ports::one(443),
-        mode: Mode::Kernel,
-        balance: Balance::Hash(FlowFields::Connection),
-        source: SourceAddress::Vip,
-        send_proxy: SendProxy::Off,
-        connections_max: 1,
-        idle_timeout: Duration::from_secs(1),
-        connect_timeout: Duration::from_secs(1),
-        sources: Arc::default(),
-        new_connections: None,
-        life: buoy_model::BackendLife::default(),
-        front: buoy_model::Front::default(),
-        backends: vec![backend("web1", 21), backend("web2", 22), backend("web3", 23)],
-        discovered: vec![],
-        check: None,
-    }
+    Service::new(
+        Mode::Kernel,
+        vec![[10, 0, 0, 100].into()],
+        Ports::one(443),
+        vec![backend("web1", 21), backend("web2", 22), backend("web3", 23)],
+    )
 }
 
 /// lb1 owns web; nobody owns db; lb2 has been silent for a while and lb3 has another file.

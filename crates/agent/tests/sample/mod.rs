@@ -4,11 +4,10 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use buoy_model::{
-    Backend, Balance, Cidr, ClusterId, Desired, Failback, FlowFields, Group, GroupId, LinkId, Mode,
-    NodeId, Ports, Protocol, Safety, SendProxy, Service, SourceAddress, Timing, VipAddress,
+    Backend, Balance, Cidr, Desired, FlowFields, Group, GroupId, LinkId, Mode, NodeId, Ports,
+    Safety, Service, Timing, VipAddress,
 };
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// The only group.
@@ -24,26 +23,14 @@ pub fn backend(name: &str, address: &str) -> Backend {
 /// A TCP service that is not checked.
 pub fn service(mode: Mode, vip: &str, port: u16, backends: Vec<Backend>) -> Service {
     Service {
-        addresses: vec![vip.parse().unwrap()],
-        protocol: Protocol::Tcp,
-        ports: Ports::one(port),
-        mode,
         balance: match mode {
             Mode::Kernel | Mode::Xdp { .. } => Balance::Hash(FlowFields::Connection),
             Mode::Proxy => Balance::RoundRobin,
         },
-        source: SourceAddress::Vip,
-        send_proxy: SendProxy::Off,
         connections_max: 100,
         idle_timeout: PATIENCE,
         connect_timeout: PATIENCE,
-        sources: Arc::default(),
-        new_connections: None,
-        life: buoy_model::BackendLife::default(),
-        front: buoy_model::Front::default(),
-        backends,
-        discovered: vec![],
-        check: None,
+        ..Service::new(mode, vec![vip.parse().unwrap()], Ports::one(port), backends)
     }
 }
 
@@ -62,40 +49,17 @@ pub fn desired(vips: &[&str], link_name: &str, services: Vec<Service>) -> Desire
         }
     };
     let group = Group {
-        id: GROUP,
-        name: "web".into(),
-        addresses: vips.iter().map(address).collect(),
         safety: Safety::Available,
         nodes: vec![NodeId(1)],
-        prefer: vec![],
-        failback: Failback::Never,
-        apart: None,
-        checks: vec![],
         services,
-        vrrp: Vec::new(),
-        shares: Vec::new(),
-        routes: Vec::new(),
-        rules: Vec::new(),
+        ..Group::new(GROUP, "web", vips.iter().map(address).collect())
     };
     Desired {
-        leg_links: vec![None],
-        generation: 1,
-        digest: 0,
-        cluster: ClusterId(1),
-        cluster_name: "test".into(),
-        haproxy_socket: None,
-        metrics: None,
-        hooks: Vec::new(),
-        metric_aliases: Vec::new(),
-        traces: None,
-        pools: Vec::new(),
-        me: NodeId(1),
-        nodes: vec![],
         timing: Timing {
             heartbeat: Duration::from_millis(10),
             lease: Duration::from_millis(50),
             lease_max: Duration::from_millis(50),
         },
-        groups: vec![group],
+        ..Desired::new("test", NodeId(1), vec![], vec![group])
     }
 }

@@ -355,8 +355,7 @@ mod tests {
     use super::super::Verdict;
     use super::*;
     use buoy_kernel::host::{Address, Link};
-    use buoy_model::{Cidr, ClusterId, Failback, GroupId, LinkId, Node, NodeId, Safety, Timing};
-    use std::time::Duration;
+    use buoy_model::{Cidr, GroupId, LinkId, Node, NodeId};
 
     fn cidr(last: u8) -> Cidr {
         Cidr::new([10, 0, 0, last].into(), 24).unwrap()
@@ -370,43 +369,13 @@ mod tests {
             vip_name: "web".into(),
             presence: buoy_model::Presence::Assigned,
         };
-        let group = Group {
-            id: GroupId::of(cidr(100).address()),
-            name: "web".into(),
-            addresses: vec![address],
-            safety: Safety::Exclusive,
-            nodes: vec![],
-            prefer: vec![],
-            failback: Failback::Never,
-            apart: None,
-            checks: vec![],
-            services: vec![],
-            vrrp: Vec::new(),
-            shares: Vec::new(),
-            routes: Vec::new(),
-            rules: Vec::new(),
-        };
-        Desired {
-            generation: 1,
-            digest: 0,
-            cluster: ClusterId(1),
-            cluster_name: "prod".into(),
-            haproxy_socket: None,
-            metrics: None,
-            hooks: Vec::new(),
-            metric_aliases: Vec::new(),
-            traces: None,
-            pools: Vec::new(),
-            me: NodeId::of("lb1"),
-            nodes: vec![Node::new("lb1", ([10, 0, 0, 11], 4747).into())],
-            leg_links: vec![None],
-            timing: Timing {
-                heartbeat: Duration::from_millis(10),
-                lease: Duration::from_millis(36),
-                lease_max: Duration::from_millis(300),
-            },
-            groups: vec![group],
-        }
+        let group = Group::new(GroupId::of(cidr(100).address()), "web", vec![address]);
+        Desired::new(
+            "prod",
+            NodeId::of("lb1"),
+            vec![Node::new("lb1", ([10, 0, 0, 11], 4747).into())],
+            vec![group],
+        )
     }
 
     fn facts(vip: Option<bool>) -> Facts {

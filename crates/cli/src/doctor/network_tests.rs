@@ -4,12 +4,7 @@ use super::super::Verdict;
 use super::*;
 use buoy_api::{ServiceView, VipView};
 use buoy_kernel::fast::NextHop;
-use buoy_model::{
-    Backend, Balance, Cidr, ClusterId, Failback, FlowFields, Group, GroupId, Mac, Node, NodeId,
-    Ports, Protocol, Safety, SendProxy, SourceAddress, Timing, VipAddress,
-};
-use std::sync::Arc;
-use std::time::Duration;
+use buoy_model::{Backend, Cidr, FlowFields, Group, GroupId, Mac, Node, NodeId, Ports, VipAddress};
 
 const VIP: [&str; 2] = ["10.0.0.100", "fd00::100"];
 
@@ -19,25 +14,12 @@ fn ip(text: &str) -> IpAddr {
 
 fn service(vip: &str, forward: Forward, backends: &[&str]) -> Service {
     let backend = |address: &&str| Backend::new(&format!("web{address}"), (ip(address), 80).into());
-    Service {
-        addresses: vec![ip(vip)],
-        protocol: Protocol::Tcp,
-        ports: Ports::one(80),
-        mode: Mode::Xdp { forward, flow: FlowFields::Connection },
-        balance: Balance::Hash(FlowFields::Connection),
-        source: SourceAddress::Client,
-        send_proxy: SendProxy::Off,
-        connections_max: 1,
-        idle_timeout: Duration::ZERO,
-        connect_timeout: Duration::ZERO,
-        sources: Arc::default(),
-        new_connections: None,
-        life: buoy_model::BackendLife::default(),
-        front: buoy_model::Front::default(),
-        backends: backends.iter().map(backend).collect(),
-        discovered: vec![],
-        check: None,
-    }
+    Service::new(
+        Mode::Xdp { forward, flow: FlowFields::Connection },
+        vec![ip(vip)],
+        Ports::one(80),
+        backends.iter().map(backend).collect(),
+    )
 }
 
 fn desired(services: Vec<Service>) -> Desired {
@@ -49,42 +31,15 @@ fn desired(services: Vec<Service>) -> Desired {
         presence: buoy_model::Presence::Assigned,
     };
     let group = Group {
-        id: GroupId::of(ip(VIP[0])),
-        name: "web".into(),
-        addresses: VIP.iter().map(address).collect(),
-        safety: Safety::Exclusive,
-        nodes: vec![],
-        prefer: vec![],
-        failback: Failback::Never,
-        apart: None,
-        checks: vec![],
         services,
-        vrrp: Vec::new(),
-        shares: Vec::new(),
-        routes: Vec::new(),
-        rules: Vec::new(),
+        ..Group::new(GroupId::of(ip(VIP[0])), "web", VIP.iter().map(address).collect())
     };
-    Desired {
-        generation: 1,
-        digest: 0,
-        cluster: ClusterId(1),
-        cluster_name: "prod".into(),
-        haproxy_socket: None,
-        metrics: None,
-        hooks: Vec::new(),
-        metric_aliases: Vec::new(),
-        traces: None,
-        pools: Vec::new(),
-        me: NodeId::of("lb1"),
-        nodes: vec![Node::new("lb1", ([10, 0, 0, 11], 4747).into())],
-        leg_links: vec![None],
-        timing: Timing {
-            heartbeat: Duration::from_millis(10),
-            lease: Duration::from_millis(36),
-            lease_max: Duration::from_millis(300),
-        },
-        groups: vec![group],
-    }
+    Desired::new(
+        "prod",
+        NodeId::of("lb1"),
+        vec![Node::new("lb1", ([10, 0, 0, 11], 4747).into())],
+        vec![group],
+    )
 }
 
 /// `10.0.0.x` is on eth0, where the VIP is, and everything else behind eth1.

@@ -8,11 +8,9 @@ use buoy_core::fast::{Fast, standing};
 use buoy_kernel::fast::{self as kernel, Capacity};
 use buoy_model::limits::FAST_DRAIN;
 use buoy_model::{
-    Backend, BackendLife, BackendState, Balance, Cidr, ClusterId, Desired, Failback, FlowFields,
-    Forward, Front, Group, GroupId, Instant, Mode, NodeId, Ports, Presence, Protocol, Safety,
-    SendProxy, Service, SourceAddress, Standing, Timing, VipAddress,
+    Backend, BackendState, Cidr, Desired, FlowFields, Forward, Group, GroupId, Instant, Mode,
+    NodeId, Ports, Presence, Safety, Service, Standing, VipAddress,
 };
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Backends of one service.
@@ -113,24 +111,13 @@ fn pick(desired: &Desired, number: u32) -> Result<(&Group, &Service)> {
 }
 
 fn desired(services: u32) -> Desired {
-    let beat = Duration::from_millis(10);
-    Desired {
-        leg_links: vec![None],
-        generation: 1,
-        digest: 0,
-        cluster: ClusterId(1),
-        cluster_name: "bench".into(),
-        haproxy_socket: None,
-        metrics: None,
-        hooks: Vec::new(),
-        metric_aliases: Vec::new(),
-        traces: None,
-        pools: Vec::new(),
-        me: NodeId(1),
-        nodes: vec![],
-        timing: Timing { heartbeat: beat, lease: 3 * beat, lease_max: 3 * beat },
-        groups: (0..services.div_ceil(PORTS)).map(|number| group(number, services)).collect(),
-    }
+    let _beat = Duration::from_millis(10);
+    Desired::new(
+        "bench",
+        NodeId(1),
+        vec![],
+        (0..services.div_ceil(PORTS)).map(|number| group(number, services)).collect(),
+    )
 }
 
 fn group(number: u32, services: u32) -> Group {
@@ -144,20 +131,10 @@ fn group(number: u32, services: u32) -> Group {
     });
     let first = number * PORTS;
     Group {
-        id: GroupId(number),
-        name: number.to_string(),
-        addresses: address.into_iter().collect(),
         safety: Safety::Available,
         nodes: vec![NodeId(1)],
-        prefer: vec![],
-        failback: Failback::Never,
-        apart: None,
-        checks: vec![],
         services: (first..services.min(first + PORTS)).map(|n| service(vip, n)).collect(),
-        vrrp: Vec::new(),
-        shares: Vec::new(),
-        routes: Vec::new(),
-        rules: Vec::new(),
+        ..Group::new(GroupId(number), &number.to_string(), address.into_iter().collect())
     }
 }
 
@@ -166,23 +143,10 @@ fn service(vip: std::net::IpAddr, number: u32) -> Service {
         let address = world::backend(Family::V4, number * BACKENDS + at);
         Backend::new(&address.to_string(), (address, 80).into())
     };
-    Service {
-        addresses: vec![vip],
-        protocol: Protocol::Tcp,
-        ports: Ports::one(80 + (number % PORTS) as u16),
-        mode: Mode::Xdp { forward: Forward::Tunnel, flow: FlowFields::Connection },
-        balance: Balance::Hash(FlowFields::Connection),
-        source: SourceAddress::Client,
-        send_proxy: SendProxy::Off,
-        connections_max: 1,
-        idle_timeout: Duration::from_secs(1),
-        connect_timeout: Duration::from_secs(1),
-        sources: Arc::default(),
-        new_connections: None,
-        life: BackendLife::default(),
-        front: Front::default(),
-        backends: (0..BACKENDS).map(backend).collect(),
-        discovered: vec![],
-        check: None,
-    }
+    Service::new(
+        Mode::Xdp { forward: Forward::Tunnel, flow: FlowFields::Connection },
+        vec![vip],
+        Ports::one(80 + (number % PORTS) as u16),
+        (0..BACKENDS).map(backend).collect(),
+    )
 }
