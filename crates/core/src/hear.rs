@@ -129,6 +129,8 @@ impl Node {
     ) {
         let timing = self.desired.timing;
         let peer = &mut self.peers[at];
+        // What it says of backends counts from when on it has the same file.
+        self.unsettled |= peer.digest != Some(message.digest);
         let asker =
             Asker { node: peer.id, incarnation: message.header.incarnation, term: message.term };
         if let Some(gap) = peer.take_beat(now, message).filter(|gap| *gap <= timing.lease_max) {

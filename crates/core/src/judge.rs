@@ -304,6 +304,10 @@ fn decide_held(node: &Node, view: &mut View, now: Instant, i: usize) -> Judgemen
         return keep(node, view, i);
     }
     match node.reluctance(now, i).and_then(Reluctance::cause) {
+        Some(Cause::NoBackend) if fit && !node.owned[i].has_served => {
+            let others = with_this_file(node, others);
+            yield_to_best(node, view, (now, i), others, Cause::NoBackend)
+        }
         Some(cause) if fit => yield_to_best(node, view, (now, i), others, cause),
         None if fit && may_leave(node, group, i) => decide_failback(node, view, now, i, others),
         Some(_) | None => keep(node, view, i),
@@ -314,6 +318,15 @@ fn decide_held(node: &Node, view: &mut View, now: Instant, i: usize) -> Judgemen
 /// letting it go.
 fn may_leave(node: &Node, group: &Group, i: usize) -> bool {
     !node.is_held(i) && node.rival(group).is_none()
+}
+
+/// Those who have the same file: who has another one may be fit because it lacks the service whose backends were never
+/// seen here.
+fn with_this_file(node: &Node, others: Members) -> Members {
+    let has_another = |i: &usize| {
+        node.peers.iter().any(|p| p.index == *i && p.digest != Some(node.desired.digest))
+    };
+    others.iter().filter(has_another).fold(others, Members::without)
 }
 
 /// How far apart two nodes may be that see the same backend die.

@@ -475,6 +475,7 @@ impl Node {
 
     fn fitness(&mut self, now: Instant, group: GroupId, fitness: Fitness) {
         let Some(i) = self.desired.group_index(group) else { return };
+        self.owned[i].has_served |= fitness == Fitness::Fit;
         if self.owned[i].fitness != fitness {
             let is_unserved = fitness == Fitness::NoBackend;
             self.owned[i].unserved_since = is_unserved.then_some(now);

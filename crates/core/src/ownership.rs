@@ -28,6 +28,8 @@ pub(crate) struct Ownership {
     pub(crate) fitness: Fitness,
     /// Since when it sees too few backends.
     pub(crate) unserved_since: Option<Instant>,
+    /// Whether it was fit since its services are what they are: what is lost then is more than what never was.
+    pub(crate) has_served: bool,
     /// What operators want of it.
     pub(crate) orders: GroupOrders,
     /// The elections that decide about it, where VRRP does.
@@ -111,9 +113,20 @@ impl Ownership {
             last_change: None,
             fitness: Fitness::Fit,
             unserved_since: None,
+            has_served: false,
             orders: GroupOrders { held: None, moving: None },
             routers: Routers::new(group),
             watch: Watch::default(),
+        }
+    }
+
+    /// Its services are others now: nothing is known of their backends.
+    pub(crate) fn forget_backends(&mut self) {
+        self.has_served = false;
+        self.unserved_since = None;
+        match &self.fitness {
+            Fitness::Fit | Fitness::NoBackend => self.fitness = Fitness::Unchecked,
+            Fitness::Unchecked | Fitness::CheckFails { .. } => {}
         }
     }
 

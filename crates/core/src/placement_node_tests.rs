@@ -5,10 +5,7 @@ use super::*;
 use crate::OrderError;
 use alloc::string::ToString;
 use alloc::sync::Arc;
-use buoy_model::{
-    Backend, BackendLife, Balance, Check, CheckKind, Front, Mode, Ports, Protocol, SendProxy,
-    Service, SourceAddress,
-};
+use buoy_model::{Backend, Check, CheckKind, Mode, Ports, Service};
 
 const FRIEND: LinkId = LinkId(9);
 const SECOND: Duration = Duration::from_secs(1);
@@ -535,24 +532,11 @@ fn asks_every(desired: &mut Desired, every: Duration) {
     let kind = CheckKind::Tcp;
     let check = Check { kind, port: None, via: None, pace, askers: None, load: None };
     for group in &mut desired.groups {
+        let addresses = group.addresses.iter().map(|a| a.cidr.address()).collect();
+        let backends = vec![Backend::new("web1", ([10, 0, 0, 21], 80).into())];
         group.services.push(Service {
-            addresses: group.addresses.iter().map(|a| a.cidr.address()).collect(),
-            protocol: Protocol::Tcp,
-            ports: Ports::one(80),
-            mode: Mode::Kernel,
-            balance: Balance::RoundRobin,
-            source: SourceAddress::Client,
-            send_proxy: SendProxy::Off,
-            connections_max: 1,
-            idle_timeout: SECOND,
-            connect_timeout: SECOND,
-            sources: Arc::default(),
-            new_connections: None,
-            life: BackendLife::default(),
-            front: Front::default(),
-            backends: vec![Backend::new("web1", ([10, 0, 0, 21], 80).into())],
-            discovered: vec![],
             check: Some(check.clone()),
+            ..Service::new(Mode::Kernel, addresses, Ports::one(80), backends)
         });
     }
 }

@@ -77,6 +77,9 @@ impl Node {
             match known {
                 Some(k) => {
                     self.owned.push(owned[k].clone());
+                    if before.groups[k].services != group.services {
+                        self.owned[i].forget_backends();
+                    }
                     self.verdicts.last_owner.push(last_owner[k]);
                     self.reload_addresses(now, &before.groups[k], desired, i, out);
                 }

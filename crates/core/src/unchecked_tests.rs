@@ -60,3 +60,56 @@ fn rather_one_that_has_not_checked_its_backends_than_none() {
         assert_ne!(cluster.owners(0), [first], "{safety:?}");
     }
 }
+
+/// The same cluster's file with a service more.
+fn reload_with_a_service(cluster: &mut Cluster, node: usize, safety: Safety) {
+    let mut wider = desired(3, 1, safety, node);
+    asks_every(&mut wider, SECOND);
+    wider.digest += 1;
+    cluster.give(node, Event::Reload(Arc::new(wider)));
+}
+
+#[test]
+fn who_has_another_file_is_no_better_for_a_service_whose_backends_never_were_up() {
+    for safety in [Safety::Exclusive, Safety::Available] {
+        let mut cluster = Cluster::new(3, 1, safety);
+        cluster.settle();
+        let owner = cluster.owner(0);
+        let others = [(owner + 1) % 3, (owner + 2) % 3];
+        let group = cluster.nodes[0].desired.groups[0].id;
+        let is = |fitness| Event::Fitness { group, fitness };
+        for node in 0..3 {
+            cluster.give(node, is(Fitness::Fit));
+        }
+        // The owner has a service more, whose backends are down; the others have the file before and lack nothing.
+        reload_with_a_service(&mut cluster, owner, safety);
+        cluster.give(owner, is(Fitness::NoBackend));
+        cluster.run(SECOND * 5);
+        assert_eq!(cluster.owner(0), owner, "{safety:?}: they do not have the service");
+        // They get it, and what they found of their backends before says nothing any more.
+        for node in others {
+            reload_with_a_service(&mut cluster, node, safety);
+            cluster.run(SECOND * 5);
+            assert_eq!(cluster.owner(0), owner, "{safety:?}: nobody has checked it yet");
+        }
+        cluster.give(others[0], is(Fitness::Fit));
+        cluster.run(LEASE * 2);
+        assert_eq!(cluster.owner(0), others[0], "{safety:?}: the one that sees backends");
+    }
+}
+
+#[test]
+fn what_was_served_and_is_lost_goes_to_who_has_another_file_too() {
+    for safety in [Safety::Exclusive, Safety::Available] {
+        let mut cluster = Cluster::new(3, 1, safety);
+        cluster.settle();
+        let owner = cluster.owner(0);
+        let group = cluster.nodes[0].desired.groups[0].id;
+        reload_with_a_service(&mut cluster, owner, safety);
+        for fitness in [Fitness::Fit, Fitness::NoBackend] {
+            cluster.give(owner, Event::Fitness { group, fitness });
+        }
+        cluster.run(SECOND * 2);
+        assert_ne!(cluster.owner(0), owner, "{safety:?}: hosts are upgraded one by one");
+    }
+}
