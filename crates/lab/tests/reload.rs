@@ -4,6 +4,7 @@
 
 mod support;
 
+use buoy_api::ClusterStatus;
 use buoy_lab::peer::Peer;
 use buoy_lab::probe::Window;
 use buoy_lab::probe::udp::UdpProbe;
@@ -14,6 +15,10 @@ use std::time::Instant;
 use support::{Cluster, LOCAL, MS, SERVICES, SOON, VIP, cluster, config_head, watch};
 
 const SECOND: &str = "[[vip]]\nname = \"second\"\naddress = \"10.77.0.101/24\"\n";
+
+/// Nobody listens there.
+const DEAD: &str = "[[vip.service]]\nport = \"80/tcp\"\nbackends = [\"dead 10.77.0.21:9\"]\n\
+                    check = { tcp = true, every = \"300ms\", fall = 1, rise = 1 }\n";
 
 fn reload_all(cluster: &mut Cluster, vips: &str) {
     let config = format!("{}{vips}", config_head(&cluster.segment.topology));
@@ -89,4 +94,30 @@ fn a_vip_that_leaves_the_file_leaves_the_interface() {
     wait_until(SOON, "the address to go", || Ok(!cluster.has_address(&owner, "10.77.0.101")))
         .unwrap();
     cluster.wait_answerer(&observer, VIP);
+}
+
+#[test]
+fn a_service_that_nobody_serves_moves_nothing_while_its_file_goes_from_host_to_host() {
+    let test = "a_service_that_nobody_serves_moves_nothing_while_its_file_goes_from_host_to_host";
+    let Some(mut cluster) = cluster(test, 3, LOCAL) else { return };
+    let owner = cluster.buoy.owner("n1", "web").unwrap();
+    let epoch = cluster.buoy.status(&owner).unwrap().vips[0].epoch;
+    let config = format!("{}{LOCAL}{DEAD}", config_head(&cluster.segment.topology));
+    let mut nodes = cluster.buoy.nodes();
+    nodes.sort_by_key(|node| **node != *owner);
+    for node in nodes {
+        cluster.buoy.write_config(node, &config).unwrap();
+        cluster.buoy.reload(node).unwrap();
+        let is_down = |status: &ClusterStatus| {
+            let services = status.vips.iter().flat_map(|vip| &vip.services);
+            let mut backends = services.flat_map(|service| &service.backends);
+            backends.any(|backend| backend.state == "down")
+        };
+        cluster.buoy.wait_status(node, SOON, "the backend to be down", is_down).unwrap();
+        // Longer than the others are waited for: one `every`.
+        let since = Instant::now();
+        wait_until(SOON, "some rounds", || Ok(1200 * MS < since.elapsed())).unwrap();
+        assert_eq!(cluster.buoy.owner(node, "web").as_ref(), Some(&owner), "{node} has it too");
+    }
+    assert_eq!(cluster.buoy.status(&owner).unwrap().vips[0].epoch, epoch);
 }
