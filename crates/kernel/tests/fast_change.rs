@@ -7,7 +7,8 @@ mod world;
 
 use buoy_kernel::fast::{Capacity, Fast, FastError, Verdict};
 use buoy_model::{FastPath, FastService, FlowFields, Forward, Protocol, Slot};
-use buoy_xdp::forward::{Address, HINTS, key_of};
+use buoy_xdp::exact::Exact;
+use buoy_xdp::forward::{Address, Service};
 use packets::{Packet, tcp, udp};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -365,29 +366,46 @@ fn what_cannot_be_forwarded_is_refused_and_changes_nothing() {
     assert_ne!(Capacity::of(&large), Capacity::of(&good));
 }
 
-/// Where places of services of one port are hinted at, two of them may have one hint.
+/// Of services of one port, two may have one place among the exact matches.
 #[test]
-fn services_with_one_hint_are_told_apart_and_none_outlives_its_service() {
-    let test = "services_with_one_hint_are_told_apart_and_none_outlives_its_service";
-    let vip: IpAddr = "10.0.0.100".parse().unwrap();
-    let hint = |port| key_of(Address::from(vip), port, 0, 6) as usize % HINTS;
+fn services_with_one_exact_place_are_told_apart_and_none_outlives_its_service() {
+    let test = "services_with_one_exact_place_are_told_apart_and_none_outlives_its_service";
+    let [vip, other_vip] = ["10.0.0.100", "10.0.0.101"];
+    let place = |vip: &str, port| {
+        let address = Address::from(vip.parse::<IpAddr>().unwrap());
+        let (slots_count, backends_count, protocol) = (4096, 1, 6);
+        let of_one =
+            Service { address, protocol, slots_count, backends_count, ..Service::default() };
+        Exact::of(&Service { first: port, last: port, ..of_one }).unwrap().place()
+    };
     let (first, second) = (1..1000_u16)
-        .flat_map(|a| (a + 1..1000).map(move |b| (a, b)))
-        .find(|&(a, b)| hint(a) == hint(b))
+        .flat_map(|a| (1..1000).map(move |b| (a, b)))
+        .find(|&(a, b)| place(vip, a) == place(other_vip, b))
         .unwrap();
-    let of = |ports, backend| service(Protocol::Tcp, "10.0.0.100", ports, Forward::Dsr, &[backend]);
-    let (one, other) = (of((first, first), BACKENDS[0]), of((second, second), BACKENDS[1]));
-    let others = of((1, 1000), BACKENDS[2]);
-    let services = vec![others.clone(), one.clone(), other.clone()];
-    let Some(mut fast) = open(test, &FastPath { seed: 5, services }) else { return };
-    let to = |fast: &Fast, port: u16| taker(fast, &tcp(&client(1), &format!("10.0.0.100:{port}")));
-    let both = |fast: &Fast| (to(fast, first), to(fast, second));
+    let of = |vip, ports, backend| service(Protocol::Tcp, vip, ports, Forward::Dsr, &[backend]);
+    let one = of(vip, (first, first), BACKENDS[0]);
+    let other = of(other_vip, (second, second), BACKENDS[1]);
+    let others = [vip, other_vip].map(|vip| of(vip, (1, 1000), BACKENDS[2]));
+    let with = |services: &[&FastService]| {
+        let services = others.iter().chain(services.iter().copied()).cloned().collect();
+        FastPath { seed: 5, services }
+    };
+    let Some(mut fast) = open(test, &with(&[&one, &other])) else { return };
+    let to = |fast: &Fast, vip, port| taker(fast, &tcp(&client(1), &format!("{vip}:{port}")));
+    let both = |fast: &Fast| (to(fast, vip, first), to(fast, other_vip, second));
     assert_eq!(both(&fast), (11, 12));
-    for (left, takers) in [(&one, (11, 13)), (&other, (13, 12))] {
-        let services = vec![others.clone(), left.clone()];
-        fast.apply(&FastPath { seed: 5, services }, &mut way).unwrap();
+    // A place is another one's only with the change after the one that made it free.
+    let steps: [(&[&FastService], _); 7] = [
+        (&[&one], (11, 13)),
+        (&[&other], (13, 12)),
+        (&[&other], (13, 12)),
+        (&[&one, &other], (11, 12)),
+        (&[], (13, 13)),
+        (&[&one, &other], (11, 12)),
+        (&[], (13, 13)),
+    ];
+    for (services, takers) in steps {
+        fast.apply(&with(services), &mut way).unwrap();
         assert_eq!(both(&fast), takers);
     }
-    fast.apply(&FastPath { seed: 5, services: vec![others] }, &mut way).unwrap();
-    assert_eq!(both(&fast), (13, 13));
 }

@@ -115,18 +115,17 @@ static __always_inline void fill_ipv4(const struct plan *plan, __u32 flow, __u32
 {
 	const struct iphdr *like = (const void *)plan->frame + sizeof(struct ethhdr);
 	const struct tcphdr *like_tcp = (const void *)(like + 1);
-	struct iphdr *ip = frame + sizeof(struct ethhdr);
-	struct tcphdr *tcp = (void *)(ip + 1);
 	__be32 source = like->saddr | bpf_htonl(flow >> FLOWS_OF_ADDRESS);
 	__be32 destination = bpf_htonl(bpf_ntohl(like->daddr) + service % ADDRESSES);
+	__be16 port = bpf_htons(bpf_ntohs(like_tcp->dest) + service / ADDRESSES);
+	__u64 *words = frame + sizeof(struct ethhdr) + 8;
+	__u64 time = *(const __u32 *)&like->ttl;
 
-	copy(frame, plan, FRAME_IPV4);
-	ip->saddr = source;
-	ip->daddr = destination;
 	if (with_check)
-		ip->check = ~fold(plan->sum + source + destination);
-	tcp->source = port_of(flow);
-	tcp->dest = bpf_htons(bpf_ntohs(like_tcp->dest) + service / ADDRESSES);
+		time = (time & 0xffff) | (__u64)(__u16)~fold(plan->sum + source + destination) << 16;
+	copy(frame, plan, FRAME_IPV4);
+	words[0] = time | (__u64)source << 32;
+	words[1] = destination | (__u64)port_of(flow) << 32 | (__u64)port << 48;
 }
 
 static __always_inline void fill_ipv6(const struct plan *plan, __u32 flow, __u32 service, void *frame)

@@ -18,6 +18,13 @@ static __always_inline __u16 fold(__u64 sum)
 	return sum;
 }
 
+// The same of a few words of 16 bits.
+static __always_inline __u32 folded(__u32 sum)
+{
+	sum = (sum >> 16) + (sum & 0xffff);
+	return (sum >> 16) + (sum & 0xffff);
+}
+
 // The checksum after `delta` was added to what it covers (RFC 1624).
 static __always_inline __u16 updated(__u16 check, __u64 delta)
 {

@@ -12,6 +12,7 @@
 //
 //   headers      what it does
 //   packet.h     reads and writes headers
+//   exact.h      whose is most of it: one look
 //   find.h       whose is it: a bitmap, then a service
 //   choose.h     which backend has the flow
 //   deliver.h    to that backend: as it is (dsr), wrapped (tunnel.h: ipip, gue), or translated (translate.h)
@@ -64,44 +65,72 @@ static __always_inline int ipv4(struct xdp_md *ctx, struct ethhdr *ethernet, voi
 {
 	struct ipv4 *ip = (void *)(ethernet + 1);
 	struct flow flow = { .is_ipv6 = 0 };
-	__u64 hash;
+	__u32 slot, backends, forward;
+	__u64 exact;
+	int verdict;
 
 	if (is_short && (void *)(ip + 1) > end)
 		return XDP_PASS;
-	flow.vip = address_ipv4(ip->destination);
-	hash = hash_address(&flow.vip, flow.is_ipv6);
-	if (__builtin_expect(!is_marked(settings_now()->vips, hash), 0)) {
+	exact = is_short ? 0 : exact_ipv4(ip);
+	if (__builtin_expect(!!exact, 1)) {
+		if (__builtin_expect(!is_plain_ipv4(ip, end), 0))
+			return VERDICT_UNUSUAL;
+		slot = exact_slot(exact, ip, 0);
+		backends = exact >> EXACT_BACKENDS;
+		forward = exact >> EXACT_FORWARD & 7;
+	} else {
+		flow.vip = address_ipv4(ip->destination);
 		flow.client = address_ipv4(ip->source);
-		return other(ctx, &flow);
+		if (!is_marked(settings_now()->vips, hash_address(&flow.vip, 0)))
+			return other(ctx, &flow);
+		if (is_short || !is_plain_ipv4(ip, end))
+			return VERDICT_UNUSUAL;
+		if (ends_elsewhere(ctx, ip, &slot, &backends, &forward, 0, &verdict))
+			return verdict;
 	}
-	if (is_short || __builtin_expect(!is_plain_ipv4(ip, end), 0))
-		return VERDICT_UNUSUAL;
-	return usual(ctx, ethernet, hash, 0, is_watched);
+	return sent_on(ctx, ethernet, slot, backends, forward, 0, is_watched);
 }
 
-static __always_inline int ipv6(struct xdp_md *ctx, struct ethhdr *ethernet, void *end, int is_watched)
+static __always_inline int is_plain_ipv6(const struct ipv6 *ip, const void *end)
+{
+	__u32 length = bpf_ntohs(ip->length) + sizeof(*ip);
+
+	return (ip->version_class_label & 0xf0) == 0x60 && length <= end - (const void *)ip &&
+	       is_whole((const void *)(ip + 1), ip->next, (int)length - (int)sizeof(*ip));
+}
+
+static __always_inline int ipv6(struct xdp_md *ctx, struct ethhdr *ethernet, void *end, int is_short, int is_watched)
 {
 	struct ipv6 *ip = (void *)(ethernet + 1);
-	struct tcp *tcp = (void *)(ip + 1);
 	struct flow flow = { .is_ipv6 = 1 };
-	__u64 hash;
+	__u32 slot, backends, forward;
+	__u64 exact;
+	int verdict;
 
-	if ((void *)(ip + 1) > end)
+	if (is_short && (void *)(ip + 1) > end)
 		return XDP_PASS;
-	flow.client = address_ipv6(ip->source);
-	flow.vip = address_ipv6(ip->destination);
-	hash = hash_address(&flow.vip, flow.is_ipv6);
-	if (!is_marked(settings_now()->vips, hash)) {
-		asked(ctx, &flow.vip);
-		return other(ctx, &flow);
+	exact = is_short ? 0 : exact_ipv6(ip);
+	if (__builtin_expect(!!exact, 1)) {
+		if (__builtin_expect(!is_plain_ipv6(ip, end), 0))
+			return VERDICT_UNUSUAL;
+		slot = exact_slot(exact, ip, 1);
+		backends = exact >> EXACT_BACKENDS;
+		forward = exact >> EXACT_FORWARD & 7;
+	} else {
+		flow.client = address_ipv6(ip->source);
+		flow.vip = address_ipv6(ip->destination);
+		if (!is_marked(settings_now()->vips, hash_address(&flow.vip, 1))) {
+			asked(ctx, &flow.vip);
+			return other(ctx, &flow);
+		}
+		if (is_mapped_ipv4(&flow.vip)) // of no service
+			return other(ctx, &flow);
+		if (is_short || !is_plain_ipv6(ip, end))
+			return VERDICT_UNUSUAL;
+		if (ends_elsewhere(ctx, ip, &slot, &backends, &forward, 1, &verdict))
+			return verdict;
 	}
-	if (is_mapped_ipv4(&flow.vip)) // of no service
-		return other(ctx, &flow);
-	flow.length = bpf_ntohs(ip->length) + sizeof(*ip);
-	if ((void *)(tcp + 1) > end || (ip->version_class_label & 0xf0) != 0x60 || flow.length > end - (void *)ip ||
-	    !is_whole(tcp, ip->next, (int)flow.length - (int)sizeof(*ip)))
-		return VERDICT_UNUSUAL;
-	return usual(ctx, ethernet, hash, 1, is_watched);
+	return sent_on(ctx, ethernet, slot, backends, forward, 1, is_watched);
 }
 
 static __always_inline int forwarded(struct xdp_md *ctx, int is_watched)
@@ -125,7 +154,10 @@ static __always_inline int forwarded(struct xdp_md *ctx, int is_watched)
 		return verdict < 0 ? unusual(ctx, verdict, 0) : verdict;
 	}
 	if (protocol == bpf_htons(ETH_P_IPV6)) {
-		verdict = ipv6(ctx, ethernet, end, is_watched);
+		if ((void *)(ethernet + 1) + sizeof(struct ipv6) + sizeof(struct tcp) <= end)
+			verdict = ipv6(ctx, ethernet, end, 0, is_watched);
+		else
+			verdict = ipv6(ctx, ethernet, end, 1, is_watched);
 		return verdict < 0 ? unusual(ctx, verdict, 1) : verdict;
 	}
 	if (protocol == bpf_htons(ETH_P_ARP))
@@ -140,7 +172,7 @@ int fast_forward(struct xdp_md *ctx)
 {
 	if (__builtin_expect(LOOK(settings_now()->flags) & WATCHED, 0))
 		bpf_tail_call(ctx, &fast_programs, PROGRAM_WATCH);
-	return sent(ctx, forwarded(ctx, 0));
+	return ACTION(forwarded(ctx, 0));
 }
 
 // The same while somebody watches.

@@ -17,7 +17,7 @@ static ALIGNED: crate::Aligned<LENGTH> =
     crate::Aligned { bytes: *include_bytes!("../prebuilt/forward.bpf.o") };
 
 /// Another number says that maps of an earlier run lie otherwise and cannot be taken over.
-pub const LAYOUT: u32 = 8;
+pub const LAYOUT: u32 = 9;
 
 /// The program that is attached to interfaces.
 pub const PROGRAM: &str = "fast_forward";
@@ -120,8 +120,10 @@ pub const SOURCES_MAX: u32 = 65_536;
 pub const SOURCE_ALLOWED: u32 = 1;
 /// In a value of that trie, for this side alone: nobody wrote it, and it says what holds for all others.
 pub const SOURCE_OTHERS: u32 = 2;
-/// Places of services in [`Settings::hints`].
-pub const HINTS: usize = 4096;
+/// Bits of a place in [`Settings::exact_ipv4`] and [`Settings::exact_ipv6`].
+pub(crate) const EXACT_BITS: u32 = 14;
+/// Entries of each.
+pub const EXACT_MAX: usize = 1 << EXACT_BITS;
 /// Blocks of ports are of 2^0 to 2^16.
 pub const PORT_SIZES: u32 = 16;
 /// In the high half of [`Settings::tick`]: some flows have a port of a pool in place of their client's.
@@ -149,6 +151,8 @@ pub const FLOW_CLIENT: u8 = 128;
 pub const REMEMBERED_SECONDS: u64 = 300;
 /// What goes out where it came in is redirected there: an interface is a veth.
 pub const BACK_BY_REDIRECT: u64 = 1;
+/// In [`Link::index`], while that is so: no frame seems to have come in there.
+pub const BY_REDIRECT: u64 = 1 << 32;
 /// Some service is [`LIMITED`].
 pub const HAS_LIMITS: u64 = 4;
 /// In [`Service::guard`]: clients may not open connections as often as they like.
@@ -203,8 +207,10 @@ pub struct Settings {
     pub own: [Address; OWN_MAX],
     /// The interfaces that packets leave by; the first is none.
     pub links: [Link; LINKS_MAX],
-    /// By the low bits of its key, the place plus one of a service of a single port; or 0.
-    pub hints: [u32; HINTS],
+    /// By [`crate::exact::Exact::place`], the key and the way.
+    pub exact_ipv4: [[u64; 2]; EXACT_MAX],
+    /// The same, whose key is three words.
+    pub exact_ipv6: [[u64; 4]; EXACT_MAX],
 }
 
 /// A service: written before anything leads to it, and not changed afterwards.
@@ -264,14 +270,14 @@ pub struct Backend {
     pub port: u16,
     /// What remembered flows call it, see [`identity`]; zero: nobody is here now.
     pub identity: u16,
-    /// What its address adds to a checksum in place of the VIP.
+    /// What its address adds to a checksum in place of the VIP; of tunnels, [`crate::checksum::outer_sum`].
     pub delta: u16,
     /// One of `STANDING_*`.
     pub standing: u16,
     /// Whether `server_id` is a name, for this side alone: one or zero.
     pub named: u16,
-    /// Zero.
-    pub spare: u16,
+    /// What its address and port add to a checksum, where a service of one port is translated.
+    pub ports_delta: u16,
     /// What connection ids call it, where the service has [`Service::quic`].
     pub server_id: u64,
 }
@@ -282,7 +288,7 @@ pub struct Backend {
 pub struct Link {
     /// [`hardware`]: its Ethernet address, and its MTU above.
     pub mac: u64,
-    /// Its index.
+    /// Its index, and [`BY_REDIRECT`].
     pub index: u64,
 }
 
@@ -304,7 +310,8 @@ pub struct Tally {
 
 // The same sizes are asserted in bpf/forward/layout.h.
 const _: () = assert!(
-    size_of::<Settings>() == 32 + 2 * 8 * BITMAP_WORDS + 16 * (OWN_MAX + LINKS_MAX) + 4 * HINTS
+    size_of::<Settings>()
+        == 32 + 2 * 8 * BITMAP_WORDS + 16 * (OWN_MAX + LINKS_MAX) + (16 + 32) * EXACT_MAX
 );
 const _: () = assert!(size_of::<Service>() == 64);
 const _: () = assert!(size_of::<Backend>() == 64);
@@ -396,8 +403,10 @@ impl Backend {
         let facts =
             u64::from(self.service) | u64::from(self.port) << 32 | u64::from(self.identity) << 48;
         let (address, source) = (self.address, self.source);
-        let delta =
-            u64::from(self.delta) | u64::from(self.standing) << 16 | u64::from(self.named) << 32;
+        let delta = u64::from(self.delta)
+            | u64::from(self.standing) << 16
+            | u64::from(self.named) << 32
+            | u64::from(self.ports_delta) << 48;
         let server_id = self.server_id;
         [self.next_hop, address.high, address.low, source.high, source.low, facts, delta, server_id]
     }
@@ -406,7 +415,7 @@ impl Backend {
     pub fn from_words(words: [u64; 8]) -> Self {
         let [next_hop, high, low, source_high, source_low, facts, delta, server_id] = words;
         let [s0, s1, s2, s3, p0, p1, i0, i1] = facts.to_le_bytes();
-        let [d0, d1, u0, u1, n0, n1, ..] = delta.to_le_bytes();
+        let [d0, d1, u0, u1, n0, n1, p2, p3] = delta.to_le_bytes();
         Self {
             next_hop,
             address: Address { high, low },
@@ -417,7 +426,7 @@ impl Backend {
             delta: u16::from_le_bytes([d0, d1]),
             standing: u16::from_le_bytes([u0, u1]),
             named: u16::from_le_bytes([n0, n1]),
-            spare: 0,
+            ports_delta: u16::from_le_bytes([p2, p3]),
             server_id,
         }
     }
@@ -559,22 +568,6 @@ pub const fn source_bits(address: IpAddr, length: u8) -> u32 {
     32 + above + length as u32
 }
 
-/// What `old` becoming `new` adds to a checksum of ones' complement (RFC 1624).
-pub fn checksum_change(old: IpAddr, new: IpAddr) -> u16 {
-    let sum = |address: IpAddr, flip: u16| -> u64 {
-        let bytes = match address {
-            IpAddr::V4(v4) => v4.octets().to_vec(),
-            IpAddr::V6(v6) => v6.octets().to_vec(),
-        };
-        bytes.chunks_exact(2).map(|c| u64::from(u16::from_le_bytes([c[0], c[1]]) ^ flip)).sum()
-    };
-    let mut sum = sum(old, 0xffff) + sum(new, 0);
-    while sum > 0xffff {
-        sum = (sum >> 16) + (sum & 0xffff);
-    }
-    u16::try_from(sum).unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -656,7 +649,7 @@ mod tests {
             delta: 0x1234,
             standing: STANDING_KEEPS,
             named: 1,
-            spare: 0,
+            ports_delta: 0x4321,
             server_id: 0x0a01,
         };
         assert_eq!(Backend::from_words(backend.to_words()), backend);

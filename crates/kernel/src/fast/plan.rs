@@ -6,9 +6,10 @@ use super::tables::Placed;
 use super::{FastError, Resolve, Way};
 use buoy_model::limits::FAST_POOLS_MAX;
 use buoy_model::{FastBackend, FastPath, FastService, Forward, Ports, Protocol, ServerId, Slot};
+use buoy_xdp::checksum::{address_change, end_change, outer_sum};
 use buoy_xdp::forward::{
     Address, Backend, FORWARD_DSR, FORWARD_GUE, FORWARD_LOCAL, FORWARD_NAT, FORWARD_TUNNEL,
-    PLACES_MAX, POOLED, Service, blocks, checksum_change, identity, key_of,
+    PLACES_MAX, POOLED, Service, blocks, identity, key_of,
 };
 use buoy_xdp::pool::{POOL_ADDRESSES_MAX, PORT_FIRST, PORT_LAST, Pool};
 use std::collections::{BTreeMap, BTreeSet};
@@ -348,7 +349,17 @@ fn dispute(claims: &mut [Claim]) {
     }
 }
 
-/// The backends as they lie in their map, but for the way there.
+/// What is known of a checksum in each packet to a backend.
+pub(super) fn delta(service: &Service, backend: &Backend) -> u16 {
+    let (to, source) = (IpAddr::from(backend.address), IpAddr::from(backend.source));
+    match service.forward {
+        FORWARD_NAT => address_change(service.address.into(), to),
+        FORWARD_TUNNEL | FORWARD_GUE if to.is_ipv4() => outer_sum(source, to),
+        _ => 0,
+    }
+}
+
+/// The backends as they lie in their map, but for the way there and what depends on it.
 pub(super) fn backends(service: &FastService, place: u32) -> impl Iterator<Item = Backend> {
     service.backends.iter().enumerate().map(move |(at, backend)| {
         let (ip, port) = (backend.address.ip(), backend.address.port());
@@ -358,10 +369,14 @@ pub(super) fn backends(service: &FastService, place: u32) -> impl Iterator<Item 
             service: place,
             port,
             identity: identity(at, backend.address),
-            delta: if translated { checksum_change(service.address, ip) } else { 0 },
             standing: apart::standing(backend.standing),
             server_id: backend.server_id.map_or(0, ServerId::number),
             named: backend.server_id.is_some().into(),
+            ports_delta: if translated {
+                end_change((service.address, service.ports.0), (ip, port))
+            } else {
+                0
+            },
             ..Backend::default()
         }
     })

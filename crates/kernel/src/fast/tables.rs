@@ -6,6 +6,7 @@
 
 mod amend;
 mod clients;
+mod exact;
 mod flows;
 mod settings;
 
@@ -24,7 +25,7 @@ use super::{Resolve, Unreached, Way, WhyNot};
 use amend::Differences;
 use buoy_model::{FastBackend, FastPath, FastService, Slot};
 use buoy_xdp::forward::{
-    self, Address, BITMAP_WORDS, Backend, LINKS_MAX, NEXT_HOP_LOCAL, OWN_MAX, POOLED,
+    self, Address, BITMAP_WORDS, Backend, EXACT_MAX, LINKS_MAX, NEXT_HOP_LOCAL, OWN_MAX, POOLED,
     SLOTS_IN_LINE, Service, bit_of, key_of_vip, next_hop,
 };
 use clients::Clients;
@@ -37,10 +38,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Words of [`Backend`] that change: the next hop, the source of the outer header, and the one with the
-/// identity.
+/// identity, and the one with what is known of a checksum.
 const NEXT_HOP: usize = 0;
 const SOURCE: usize = 3;
 const FACTS: usize = 5;
+const DELTA: usize = 6;
 /// Words of `Settings`: the one with the flags, and those of the bitmaps and lists.
 pub(super) const TICK: usize = 3;
 const VIPS: usize = 4;
@@ -48,7 +50,9 @@ const SOURCES: usize = VIPS + BITMAP_WORDS;
 const OWN: usize = SOURCES + BITMAP_WORDS;
 /// That of a link with its address and MTU; the next one has its index.
 pub(super) const LINKS: usize = OWN + 2 * OWN_MAX;
-const HINTS_AT: usize = LINKS + 2 * LINKS_MAX;
+/// Those of the exact matches.
+const EXACT_IPV4: usize = LINKS + 2 * LINKS_MAX;
+const EXACT_IPV6: usize = EXACT_IPV4 + 2 * EXACT_MAX;
 
 /// The maps.
 pub(super) struct Regions {
@@ -160,7 +164,8 @@ impl Tables {
             self.reverse.adopt(key, place);
         }
         self.buckets.clear_unknown();
-        self.write_hints(&self.placed);
+        self.free_exact();
+        self.write_exact(&self.placed);
         self.reverse.clear_unknown();
         self.lists.clear_unknown();
     }
@@ -218,6 +223,7 @@ impl Tables {
             self.lists.release(limits::list_of(&old.service));
             self.free_backends.give_back(backends_of(&old.service));
         }
+        self.free_exact();
     }
 
     /// What is there, as `apply` was given it.
@@ -362,7 +368,7 @@ impl Tables {
             self.set_flag(forward::HAS_LIMITS, true);
         }
         self.buckets.add(&entries)?;
-        self.write_hints(next);
+        self.write_exact(next);
         self.reverse.add(&answers.entries)?;
         let pools = self.pools.used(next.values());
         let mut vips: BTreeSet<Address> = next.values().map(|p| p.service.address).collect();
@@ -473,6 +479,7 @@ impl Tables {
             self.own.extend(plan::own(&service, way));
             let way = self.reached(&service, way);
             (backend.next_hop, backend.source) = way.unwrap_or_default();
+            backend.delta = plan::delta(&service, &backend);
             self.backends.write(at, backend.to_words());
         }
         self.write_own();
@@ -517,6 +524,9 @@ impl Tables {
                     self.backends.change(place, NEXT_HOP, 0);
                     self.backends.change(place, SOURCE, source.high);
                     self.backends.change(place, SOURCE + 1, source.low);
+                    let delta = plan::delta(&service, &Backend { source, ..backend });
+                    let delta = Backend { delta, ..self.backend(place) }.to_words()[DELTA];
+                    self.backends.change(place, DELTA, delta);
                 }
                 self.backends.change(place, NEXT_HOP, hop);
             }

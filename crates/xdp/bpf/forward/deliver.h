@@ -50,7 +50,8 @@ static __always_inline void count(__u32 place, const struct flow *flow, int is_n
 		return;
 	tally->packets += 1;
 	tally->bytes += flow->length;
-	tally->flows += is_new;
+	if (__builtin_expect(is_new, 0))
+		tally->flows += 1;
 }
 
 // Whether it could be; not when its time to live is over.
@@ -98,11 +99,10 @@ static __always_inline struct way way_to(__u32 place)
 	return way;
 }
 
-// The frame within another one, which fits; or nothing, and why. `is_gue` and `is_ipv4`, of the outer header, are known when this is
-// compiled.
+// The frame within another one, which fits; or nothing, and why. `is_gue`, `is_ipv4` and `there`: see `wrap`.
 static __always_inline void *wrapped(struct xdp_md *ctx, const struct settings *settings, const struct flow *flow,
-				     void *frame, const struct service *service, const struct way *way, __u32 mtu,
-				     int is_gue, int is_ipv4, int *verdict)
+				     void *frame, __be16 gue_port, const struct way *way, __u32 mtu,
+				     int is_gue, int is_ipv4, int there, int *verdict)
 {
 	__u32 overhead = (is_ipv4 ? sizeof(struct ipv4) : sizeof(struct ipv6)) + (is_gue ? sizeof(struct udp) : 0);
 
@@ -114,7 +114,7 @@ static __always_inline void *wrapped(struct xdp_md *ctx, const struct settings *
 		*verdict = dropped_of_backend(way->place, DROP_TTL);
 		return 0;
 	}
-	frame = wrap(ctx, settings, flow, service, way->backend, is_gue, is_ipv4);
+	frame = wrap(ctx, settings, flow, gue_port, way->backend, is_gue, is_ipv4, there);
 	if (!frame)
 		*verdict = dropped_of_backend(way->place, DROP_NO_ROOM);
 	return frame;
@@ -126,12 +126,14 @@ static __always_inline void *wrapped_as(struct xdp_md *ctx, const struct setting
 					int *verdict)
 {
 	int is_gue = service->forward == FORWARD_GUE;
+	int there = sizeof(struct ipv4); // whatever it is
+	__be16 port = service->gue_port;
 
-	if (is_mapped_ipv4(&way->backend->address))
-		return is_gue ? wrapped(ctx, settings, flow, frame, service, way, mtu, 1, 1, verdict) :
-				wrapped(ctx, settings, flow, frame, service, way, mtu, 0, 1, verdict);
-	return is_gue ? wrapped(ctx, settings, flow, frame, service, way, mtu, 1, 0, verdict) :
-			wrapped(ctx, settings, flow, frame, service, way, mtu, 0, 0, verdict);
+	if (is_outer_ipv4(way->backend))
+		return is_gue ? wrapped(ctx, settings, flow, frame, port, way, mtu, 1, 1, there, verdict) :
+				wrapped(ctx, settings, flow, frame, port, way, mtu, 0, 1, there, verdict);
+	return is_gue ? wrapped(ctx, settings, flow, frame, port, way, mtu, 1, 0, there, verdict) :
+			wrapped(ctx, settings, flow, frame, port, way, mtu, 0, 0, there, verdict);
 }
 
 static __always_inline int deliver(struct xdp_md *ctx, const struct settings *settings, const struct flow *flow,

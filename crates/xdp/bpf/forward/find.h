@@ -10,11 +10,10 @@
 
 #pragma once
 
-#include "packet.h"
+#include "exact.h"
 
 #define MIX_A 0x9e3779b97f4a7c15ULL
 #define MIX_B 0xbf58476d1ce4e5b9ULL
-#define MIX_C 0x94d049bb133111ebULL
 
 #define PORT_SIZES 16
 #define KEY_ADDRESS 0x1000000000ULL // with nothing else: the address is a VIP

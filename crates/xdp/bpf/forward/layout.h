@@ -32,7 +32,8 @@
 #define SLOTS_IN_LINE 16
 #define BITMAP_WORDS 512
 #define OWN_MAX 8
-#define HINTS 4096 // a power of two
+#define EXACT_BITS 14
+#define EXACT_MAX (1 << EXACT_BITS) // of each family
 #define BACK_BY_REDIRECT 1 // of flags
 #define WATCHED 2          // of flags: somebody captures (watch.h)
 #define HAS_LIMITS 4       // of flags: some service is LIMITED
@@ -51,7 +52,22 @@ struct address {
 
 struct link {
 	__u64 mac; // in the low 48 bits, the MTU above
-	__u64 index;
+	__u64 index; // and BY_REDIRECT
+};
+
+#define BY_REDIRECT (1ULL << 32) // with BACK_BY_REDIRECT: no interface has that index
+
+// What is in the headers of packets for a service, and the way there, see exact.h. A word of zero in the first place: none.
+struct exact_ipv4 {
+	__u64 key; // the address, the protocol, and the port in the highest 16 bits, as they lie in a frame
+	__u64 way;
+};
+
+struct exact_ipv6 {
+	__u64 rest; // the port as it lies in a frame, and the protocol above it
+	__u64 high; // the address
+	__u64 low;
+	__u64 way;
 };
 
 struct settings {
@@ -66,7 +82,8 @@ struct settings {
 	__u64 sources[BITMAP_WORDS]; // the same for the backends whose answers are translated
 	struct address own[OWN_MAX]; // whom this host asks backends as: what they answer there is left alone
 	struct link links[LINKS_MAX]; // the first is none
-	__u32 hints[HINTS]; // by the low bits of its key, the place plus one of a service of a single port; or 0
+	struct exact_ipv4 exact_ipv4[EXACT_MAX];
+	struct exact_ipv6 exact_ipv6[EXACT_MAX];
 };
 
 // The low half of an entry is a place plus one, the high half the high half of the key's hash. Zero: no entry
@@ -76,6 +93,7 @@ struct bucket {
 };
 
 enum { FORWARD_DSR = 0, FORWARD_TUNNEL = 1, FORWARD_NAT = 2, FORWARD_GUE = 3, FORWARD_LOCAL = 4 };
+#define FORWARD_PORTS 6 // nat of a service of several ports: of no service, see usual.h
 #define FORWARD_WRAPS 1 // of these, the bit of the two that put a packet into another one
 #define FLOW_CONNECTION 0 // the hash is over the client's port too; or over so many bits of its address alone:
 #define FLOW_CLIENT 128   // all of them, where IPv4 has 96 before its own
@@ -110,7 +128,6 @@ struct line {
 };
 
 #define NEXT_HOP_LOCAL 1 // this host is the backend
-#define MAC_MASK 0xffffffffffffULL
 
 struct backend {
 	__u64 next_hop; // the MAC in the low 48 bits, the place of the link above; 0: not known
@@ -119,10 +136,11 @@ struct backend {
 	__u32 service;
 	__u16 port;     // nat: what the first port of the service becomes, in the order of the host
 	__u16 identity; // what a remembered flow says of its backend: its place, a check above; 0: nobody
-	__u16 delta;    // nat: what the VIP's becoming this address adds to a checksum
+	__u16 delta;    // what is known before of a checksum; nat: what the VIP's becoming this address adds to one; tunnels: what
+			// an outer IPv4 header sums up to without length, TOS and protocol, which is never 0
 	__u16 standing; // one of STANDING_*
 	__u16 named;    // whether `server_id` is a name: not read here
-	__u16 spare;
+	__u16 ports_delta; // nat, of a service of one port: what address and port add to a transport checksum
 	__u64 server_id; // what connection ids call it, where the service has `quic`
 };
 
@@ -205,7 +223,8 @@ enum program {
 	PROGRAMS
 };
 
-_Static_assert(sizeof(struct settings) == 32 + 2 * 8 * BITMAP_WORDS + 16 * (OWN_MAX + LINKS_MAX) + 4 * HINTS, "settings");
+_Static_assert(sizeof(struct settings) == 32 + 2 * 8 * BITMAP_WORDS + 16 * (OWN_MAX + LINKS_MAX) + (16 + 32) * EXACT_MAX,
+	       "settings");
 _Static_assert(sizeof(struct bucket) == 64, "bucket");
 _Static_assert(sizeof(struct service) == 64, "service");
 _Static_assert(sizeof(struct line) == 64, "line");

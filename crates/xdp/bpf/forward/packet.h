@@ -113,6 +113,12 @@ static __always_inline __be32 as_ipv4(const struct address *address)
 	return address->low >> 32;
 }
 
+// The same, of an address in a map: half of a word is read.
+static __always_inline __be32 low_ipv4(const struct address *address)
+{
+	return ((const half *)address)[3];
+}
+
 static __always_inline void put_ipv6(__be32 *words, const struct address *address)
 {
 	word *halves = (word *)words;
@@ -126,10 +132,11 @@ static __always_inline __u8 class_of(const struct ipv6 *ip)
 	return bpf_ntohl(ip->version_class_label) >> 20;
 }
 
-// In two pieces; through `struct ethhdr`, which is packed, they would be written byte by byte. What is above the 48
-// bits of an address does not matter.
+// In few pieces; through `struct ethhdr`, which is packed, they would be written byte by byte. What is above the 48
+// bits of an address does not matter: of the first one it is written over.
 static __always_inline void set_macs(void *frame, __u64 destination, __u64 source)
 {
-	*(word *)frame = (destination & MAC_MASK) | source << 48;
-	*(half *)(frame + 8) = source >> 16;
+	*(word *)frame = destination;
+	*(half *)(frame + 6) = source;
+	*(__u16 *)(frame + 10) = source >> 32;
 }

@@ -34,6 +34,41 @@ static __always_inline void translate_transport(struct ports *ports, __u8 protoc
 	}
 }
 
+// The checksum after something was added that is itself folded.
+static __always_inline __u16 after(__u16 check, __u16 delta)
+{
+	__u32 sum = (__u16)~check + delta;
+
+	return ~(sum + (sum >> 16));
+}
+
+// To a backend of a service of one port, for which all is known before: the whole packet, but for its TTL.
+static __always_inline void translate_usual(void *ip, const struct backend *backend, int is_ipv6)
+{
+	struct ipv4 *ipv4 = ip;
+	struct ipv6 *ipv6 = ip;
+	struct tcp *tcp = ip + (is_ipv6 ? sizeof(*ipv6) : sizeof(*ipv4));
+	struct udp *udp = (void *)tcp;
+	__u16 check;
+
+	if (__builtin_expect((is_ipv6 ? ipv6->next : ipv4->protocol) == IPPROTO_TCP, 1)) {
+		tcp->check = after(tcp->check, backend->ports_delta);
+	} else if (udp->check) {
+		// Zero says that there is none (RFC 768).
+		check = after(udp->check, backend->ports_delta);
+		udp->check = check ? check : 0xffff;
+	}
+	tcp->ports.destination = bpf_htons(backend->port);
+	if (is_ipv6) {
+		put_ipv6(ipv6->destination, &backend->address);
+		ipv6->hops -= 1;
+		return;
+	}
+	ipv4->check = ~folded((__u16)~ipv4->check + backend->delta + TTL_CHANGE);
+	ipv4->ttl -= 1;
+	ipv4->destination = low_ipv4(&backend->address);
+}
+
 static __always_inline void translate_ipv4(struct ipv4 *ip, __be32 *address, const struct translation *to)
 {
 	*address = as_ipv4(&to->address);

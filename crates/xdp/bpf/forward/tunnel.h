@@ -27,7 +27,7 @@
 static __always_inline int hop_less(void *start, int is_ipv6)
 {
 	struct ipv6 *ipv6 = start;
-	half *time = start + offsetof(struct ipv4, ttl), word; // TTL, protocol and checksum
+	half *time = start + offsetof(struct ipv4, ttl), word, more = 0xffff; // TTL, protocol and checksum
 
 	if (is_ipv6) {
 		if (ipv6->hops <= 1)
@@ -39,7 +39,9 @@ static __always_inline int hop_less(void *start, int is_ipv6)
 	if ((__u8)word <= 1)
 		return 0;
 	// One less at the one end, and one more of the checksum at the other, where what is carried out comes back in.
-	*time = word + 0xffff + (word >= 0xfffe0000 ? 0x10000 : 0);
+	if (__builtin_expect(word >= 0xfffe0000, 0))
+		more = 0x1ffff;
+	*time = word + more;
 	return 1;
 }
 
@@ -49,26 +51,32 @@ struct outer {
 	__u8 service;
 };
 
+// Of a backend in a tunnel: what is known of the checksum of an outer IPv6 header, which has none, is nothing.
+static __always_inline int is_outer_ipv4(const struct backend *backend)
+{
+	return !!backend->delta;
+}
+
 static __always_inline __u32 tunnel_overhead(const struct service *service, const struct backend *backend)
 {
-	__u32 header = is_mapped_ipv4(&backend->address) ? sizeof(struct ipv4) : sizeof(struct ipv6);
+	__u32 header = is_outer_ipv4(backend) ? sizeof(struct ipv4) : sizeof(struct ipv6);
 
 	return service->forward == FORWARD_GUE ? header + sizeof(struct udp) : header;
 }
 
 static __always_inline void outer_ipv4(void *ip, const struct outer *outer, const struct backend *backend)
 {
-	__u64 first, length = bpf_htons(outer->length + sizeof(struct ipv4)), source, time, sum;
-	__u32 destination = as_ipv4(&backend->address);
+	__u64 first, length = bpf_htons(outer->length + sizeof(struct ipv4)), source, time;
+	__u32 sum;
 
 	// In registers, and in as few pieces as there can be. An id means nothing where nothing is fragmented (RFC 6864).
 	first = IPV4_PLAIN | (__u32)outer->service << 8;
 	time = TTL_OUT | (__u32)outer->protocol << 8;
-	source = as_ipv4(&backend->source);
-	sum = first + length + bpf_htons(IPV4_DF) + time + source + destination;
+	source = low_ipv4(&backend->source);
+	sum = folded(backend->delta + length + ((__u32)outer->service << 8) + ((__u32)outer->protocol << 8));
 	*(word *)ip = first | length << 16 | (__u64)bpf_htons(IPV4_DF) << 48;
-	*(word *)(ip + 8) = time | (__u64)(__u16)~fold(sum) << 16 | source << 32;
-	*(half *)(ip + 16) = destination;
+	*(word *)(ip + 8) = time | (__u64)(__u16)~sum << 16 | source << 32;
+	*(half *)(ip + 16) = low_ipv4(&backend->address);
 }
 
 static __always_inline void outer_ipv6(struct ipv6 *ip, const struct outer *outer, const struct backend *backend,
@@ -82,19 +90,19 @@ static __always_inline void outer_ipv6(struct ipv6 *ip, const struct outer *oute
 	put_ipv6(ip->destination, &backend->address);
 }
 
-static __always_inline void outer_udp(void *start, const struct outer *outer, const struct service *service,
-				      __u64 hash)
+static __always_inline void outer_udp(void *start, const struct outer *outer, __be16 port, __u64 hash)
 {
 	half *words = start;
 
-	words[0] = bpf_htons(SOURCE_PORTS | (__u16)(hash >> 50)) | (__u32)service->gue_port << 16;
+	words[0] = bpf_htons(SOURCE_PORTS | (__u16)(hash >> 50)) | (__u32)port << 16;
 	words[1] = bpf_htons(outer->length);
 }
 
 // The frame with an outer header, but for its Ethernet addresses; nothing if there is no room before it. `is_gue` and
-// `is_ipv4`, of the outer header, are known when this is compiled: no packet pays for another kind.
+// `is_ipv4`, of the outer header, and how much of the packet is surely there, are known when this is compiled: no packet
+// pays for another kind.
 static __always_inline void *wrap(struct xdp_md *ctx, const struct settings *settings, const struct flow *flow,
-				  const struct service *service, const struct backend *backend, int is_gue, int is_ipv4)
+				  __be16 gue_port, const struct backend *backend, int is_gue, int is_ipv4, int there)
 {
 	struct outer outer = { flow->length, flow->is_ipv6 ? PROTOCOL_IPV6 : PROTOCOL_IPIP, flow->service };
 	int header = is_ipv4 ? sizeof(struct ipv4) : sizeof(struct ipv6);
@@ -112,8 +120,7 @@ static __always_inline void *wrap(struct xdp_md *ctx, const struct settings *set
 		hash = hash_flow(settings->seed, flow, flow->client_port);
 	ethernet = (void *)(long)ctx->data;
 	ip = ethernet + 1;
-	// There is always as much as a UDP header behind an outer IP header, whatever it is.
-	if (ip + header + sizeof(struct udp) > (void *)(long)ctx->data_end)
+	if (ip + header + (is_gue ? sizeof(struct udp) : 0) + there > (void *)(long)ctx->data_end)
 		return 0;
 	ethernet->protocol = is_ipv4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
 	if (is_ipv4)
@@ -121,6 +128,6 @@ static __always_inline void *wrap(struct xdp_md *ctx, const struct settings *set
 	else
 		outer_ipv6(ip, &outer, backend, hash >> 44);
 	if (is_gue)
-		outer_udp(ip + header, &outer, service, hash);
+		outer_udp(ip + header, &outer, gue_port, hash);
 	return ethernet;
 }

@@ -1,8 +1,8 @@
-//! Words of the settings by themselves: the seconds that flows get old by, the flags, and hints at places of services.
+//! Words of the settings by themselves: the seconds that flows get old by, and the flags.
 
-use super::{Earlier, HINTS_AT, Key, Placed, TICK, Tables};
-use buoy_xdp::forward::{self, HINTS, halves, key_of};
-use std::collections::BTreeMap;
+use super::super::links;
+use super::{Earlier, TICK, Tables};
+use buoy_xdp::forward::{self, halves};
 use std::sync::atomic::Ordering;
 
 impl Tables {
@@ -25,6 +25,7 @@ impl Tables {
     /// From now on what goes out where it came in is redirected there, or transmitted.
     pub(in super::super) fn send_back_by_redirect(&self, by_redirect: bool) {
         self.set_flag(forward::BACK_BY_REDIRECT, by_redirect);
+        links::follow_flag(&self.settings);
     }
 
     /// Goes on with the flows of maps that had less room, and with their time.
@@ -33,23 +34,6 @@ impl Tables {
         self.flows.begin(&self.pools);
         let (now, _) = halves(earlier.settings.word(0, TICK).load(Ordering::Relaxed));
         self.settings.change(0, TICK, now.into());
-    }
-
-    /// The programs look there first, and whether the service is the right one. One of several ports is not here: it
-    /// would be found in place of another that has one of them.
-    pub(super) fn write_hints(&self, next: &BTreeMap<Key, Placed>) {
-        let mut hints = [0; HINTS];
-        for Placed { place, service, .. } in next.values() {
-            if service.first == service.last {
-                let key = key_of(service.address, service.first, 0, service.protocol);
-                let (low, _) = halves(key);
-                hints[low as usize % HINTS] = place + 1;
-            }
-        }
-        for (at, pair) in hints.chunks_exact(2).enumerate() {
-            let word = u64::from(pair[0]) | u64::from(pair[1]) << 32;
-            self.settings.change(0, HINTS_AT + at, word);
-        }
     }
 
     pub(super) fn set_flag(&self, flag: u64, is_set: bool) {
